@@ -1,0 +1,50 @@
+# slabrace: `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := build/demo
+
+.PHONY: help venv demo test test-slow lint format bench lock clean
+
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+venv: .venv/ready ## a virtual environment with the pinned packages
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "slabrace needs Python 3.11 or later; set PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+demo: venv ## run shared-dentry on both kernels, compare them, replay one log
+	@rm -rf $(DEMO)
+	$(BIN)/slabrace run shared-dentry --kernel original --set generations=60 --log $(DEMO)/original.log
+	$(BIN)/slabrace run shared-dentry --kernel 5.3 --set generations=60 --log $(DEMO)/5.3.log
+	$(BIN)/python -m explorer.compare $(DEMO)/original.log $(DEMO)/5.3.log
+	$(BIN)/slabrace replay $(DEMO)/5.3.log
+
+test: venv lint ## lint, types and the default suite
+	$(BIN)/python -m pytest -q -n 2
+
+test-slow: venv ## what takes minutes
+	$(BIN)/python -m pytest -q -n 2 -m slow
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv ## let ruff lay out and mend the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: venv ## the benchmarks, as ratios
+	$(BIN)/python -m benchmarks
+
+lock: ## pin the packages anew (needs pip-tools)
+	pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
+
+clean: ## remove what was made
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

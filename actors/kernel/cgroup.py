@@ -1,0 +1,350 @@
+"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1; steps of KERNEL.md 3.
+
+A cgroup is kept by three things: its own base reference (dropped at rmdir), its children, and the css of each
+controller; the model has one controller, memory. A css (CgroupSubsysState) is kept by its base reference, its
+children and whatever the controller charges to it. `nr_dying_descendants` falls only when the last of all that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.kernel.context import Context
+from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.locks import MutexHeld
+from actors.kernel.percpu_ref import (
+    PercpuRef,
+    percpu_ref_exit,
+    percpu_ref_get_many,
+    percpu_ref_kill,
+    percpu_ref_kill_and_confirm,
+    percpu_ref_put_many,
+    percpu_ref_tryget,
+    percpu_ref_tryget_live,
+)
+from actors.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
+from actors.system.actor import Actor, Shared
+from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.kernel.machine import Machine
+    from actors.kernel.memcontrol import Memcg
+
+
+@attrs.define(eq=False)
+class Css(Shared):
+    """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF."""
+
+    name: str
+    cgroup: Cgroup
+    parent: Css | None
+    memcg: Memcg | None = None
+    refcnt: PercpuRef | None = None
+    is_online: bool = False
+    online_cnt: int = 0
+    destroy_work: Work = attrs.field(init=False)
+    destroy_rwork: RcuWork = attrs.field(init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def prepare(self, machine: Machine) -> None:
+        """Initialise the reference count and the works of a css that is not the root's."""
+        self.refcnt = PercpuRef.init(self.actor, self, css_release, len(machine.cpus))
+        self.destroy_work = Work(self.actor, self)
+        self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
+
+    @operation(UPDATE)
+    def set_online(self, is_online: bool) -> None:  # noqa: FBT001 -- the flag's value
+        self.is_online = is_online
+
+    @operation(READ)
+    def read_online(self) -> bool:
+        return self.is_online
+
+    @operation(UPDATE)
+    def add_online_cnt(self, nr: int) -> int:
+        self.online_cnt += nr
+        return self.online_cnt
+
+    def free(self, by: str) -> None:
+        """The memory goes: with the reference count and the works inside it."""
+        parts: tuple[Shared | None, ...] = (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
+        for part in parts:
+            if part is not None:
+                part.freed = by
+
+
+@attrs.define(eq=False)
+class Cgroup(Shared):
+    """struct cgroup. `tasks` are the names of the live tasks in it."""
+
+    name: str
+    serial_nr: int
+    parent: Cgroup | None
+    self_css: Css = attrs.field(init=False)
+    css: Css = attrs.field(init=False)
+    children: dict[Cgroup, None] = attrs.field(factory=dict, init=False)
+    tasks: int = attrs.field(default=0, init=False)
+    nr_descendants: int = attrs.field(default=0, init=False)
+    nr_dying_descendants: int = attrs.field(default=0, init=False)
+    is_dead: bool = attrs.field(default=False, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"cgroup {self.name}"
+
+    @operation(READ)
+    def read_populated(self) -> int:
+        """Live tasks and online children: while there are any, rmdir says EBUSY."""
+        return self.tasks + sum(not child.is_dead for child in self.children)
+
+    @operation(UPDATE)
+    def attach(self, nr_tasks: int) -> None:
+        """A task enters (1) or leaves (-1), under css_set_lock."""
+        self.tasks += nr_tasks
+
+    def ancestors(self) -> list[Cgroup]:
+        """All cgroups above this one, nearest first."""
+        above = []
+        level = self.parent
+        while level is not None:
+            above.append(level)
+            level = level.parent
+        return above
+
+
+@attrs.define(eq=False)
+class CgroupTree(Shared):
+    """What css_set_lock protects: the descendant counts and the children lists.
+
+    Each operation is one css_set_lock section of the kernel; nothing reads these counts outside the lock, so a
+    section is one access.
+    """
+
+    @property
+    def label(self) -> str:
+        return "css_set_lock"
+
+    @operation(UPDATE)
+    def link(self, cgroup: Cgroup) -> None:
+        """3.1.2: a new cgroup is counted by every ancestor."""
+        for ancestor in cgroup.ancestors():
+            ancestor.nr_descendants += 1
+        if cgroup.parent is not None:
+            cgroup.parent.children[cgroup] = None
+
+    @operation(UPDATE)
+    def mark_dying(self, cgroup: Cgroup) -> None:
+        """3.2.3: it is now a dying descendant of every ancestor."""
+        cgroup.is_dead = True
+        for ancestor in cgroup.ancestors():
+            ancestor.nr_descendants -= 1
+            ancestor.nr_dying_descendants += 1
+
+    @operation(UPDATE)
+    def forget(self, cgroup: Cgroup) -> None:
+        """3.4.4: nothing keeps it any more."""
+        for ancestor in cgroup.ancestors():
+            ancestor.nr_dying_descendants -= 1
+        if cgroup.parent is not None:
+            del cgroup.parent.children[cgroup]
+
+
+@attrs.frozen
+class CgroupSubsys:
+    """struct cgroup_subsys: what the memory controller does at each turn of a css's life."""
+
+    css_alloc: Callable[[Context, Css, Memcg], Awaitable[Memcg]]
+    css_online: Callable[[Context, Memcg], Awaitable[None]]
+    css_offline: Callable[[Context, Memcg], Awaitable[None]]
+    css_free: Callable[[Context, Memcg], Awaitable[None]]
+
+
+# -- references: the root's are never counted -----------------------------------------------------------------------
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_get_many(ctx: Context, css: Css, nr: int) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_get_many(ctx, css.refcnt, nr)
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_get(ctx: Context, css: Css) -> None:
+    await css_get_many(ctx, css, 1)
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_put_many(ctx: Context, css: Css, nr: int) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_put_many(ctx, css.refcnt, nr)
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_put(ctx: Context, css: Css) -> None:
+    await css_put_many(ctx, css, 1)
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_tryget(ctx: Context, css: Css) -> bool:
+    return css.refcnt is None or await percpu_ref_tryget(ctx, css.refcnt)
+
+
+@kernel_fn("include/linux/cgroup.h")
+async def css_tryget_online(ctx: Context, css: Css) -> bool:
+    """Take a reference unless the css was killed."""
+    return css.refcnt is None or await percpu_ref_tryget_live(ctx, css.refcnt)
+
+
+# -- mkdir ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
+    """Create a cgroup below *parent* with its memory css (3.1)."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        cgroup = await cgroup_create(ctx, parent, name)
+        await css_create(ctx, cgroup)
+        return cgroup
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
+    """3.1.2: the cgroup itself, counted by its ancestors, holding its parent."""
+    machine = ctx.machine
+    serial_nr = machine.next_css_serial()
+    actor = Actor(ctx.world, f"cgroup {name}")
+    cgroup = Cgroup(actor, name, serial_nr, parent)
+    cgroup.self_css = Css(actor, f"self css of {name}", cgroup, parent.self_css)
+    cgroup.self_css.prepare(machine)
+    await ctx.ask(machine.cgroup_tree.link, cgroup)
+    await css_get(ctx, parent.self_css)
+    await ctx.ask(cgroup.self_css.set_online, is_online=True)
+    return cgroup
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def css_create(ctx: Context, cgroup: Cgroup) -> None:
+    """3.1.3 to 3.1.5: allocate, link and online the memory css."""
+    assert cgroup.parent is not None
+    parent = cgroup.parent.css
+    assert parent.memcg is not None
+    css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
+    css.prepare(ctx.machine)
+    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent.memcg)
+    await css_get(ctx, parent)
+    await css_get(ctx, cgroup.self_css)
+    await ctx.machine.memory_cgrp_subsys.css_online(ctx, css.memcg)
+    await ctx.ask(css.set_online, is_online=True)
+    cgroup.css = css
+    await ctx.ask(css.add_online_cnt, 1)
+    await ctx.ask(parent.add_online_cnt, 1)
+
+
+# -- rmdir ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
+    """Remove a cgroup; False (-EBUSY) while it has tasks or online children."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        return await cgroup_destroy_locked(ctx, cgroup)
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
+    """3.2.1 to 3.2.3."""
+    if await ctx.ask(cgroup.read_populated):
+        return False
+    await ctx.ask(cgroup.self_css.set_online, is_online=False)
+    await kill_css(ctx, cgroup.css)
+    await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
+    assert cgroup.self_css.refcnt is not None
+    await percpu_ref_kill(ctx, cgroup.self_css.refcnt)
+    return True
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def kill_css(ctx: Context, css: Css) -> None:
+    """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
+    assert css.refcnt is not None
+    await css_get(ctx, css)
+    await percpu_ref_kill_and_confirm(ctx, css.refcnt, css_killed_ref_fn)
+
+
+async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
+    """3.2.4: every CPU knows; offline it once its children are offline."""
+    css = ref.container
+    assert isinstance(css, Css)
+    if await ctx.ask(css.add_online_cnt, -1) == 0:
+        css.destroy_work.init_work(css_killed_work_fn)
+        await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def css_killed_work_fn(ctx: Context, work: Work) -> None:
+    """3.2.5: offline the css, and its parent if this was the last online child of a killed one."""
+    css: Css | None = work.container if isinstance(work.container, Css) else None
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        while css is not None:
+            await offline_css(ctx, css)
+            parent = css.parent  # css may be gone after the put
+            await css_put(ctx, css)
+            css = parent
+            if css is None or await ctx.ask(css.add_online_cnt, -1) != 0:
+                break
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def offline_css(ctx: Context, css: Css) -> None:
+    assert css.memcg is not None
+    await ctx.machine.memory_cgrp_subsys.css_offline(ctx, css.memcg)
+    await ctx.ask(css.set_online, is_online=False)
+
+
+# -- release --------------------------------------------------------------------------------------------------------
+
+
+async def css_release(ctx: Context, ref: PercpuRef) -> None:
+    """3.4.1: the last reference is gone."""
+    css = ref.container
+    assert isinstance(css, Css)
+    css.destroy_work.init_work(css_release_work_fn)
+    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def css_release_work_fn(ctx: Context, work: Work) -> None:
+    """3.4.2 and 3.4.4: unlink, then free after a grace period."""
+    css = work.container
+    assert isinstance(css, Css)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if css.memcg is None:
+            await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
+        css.destroy_rwork.work.init_work(css_free_rwork_fn)
+        await queue_rcu_work(ctx, css.destroy_rwork)
+
+
+@kernel_fn("kernel/cgroup/cgroup.c")
+async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
+    """3.4.3: free the css, then drop what it held."""
+    css = work.container
+    assert isinstance(css, Css)
+    assert css.refcnt is not None
+    await percpu_ref_exit(ctx, css.refcnt)
+    parent, cgroup = css.parent, css.cgroup
+    assert parent is not None
+    if css.memcg is not None:
+        await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        css.free("css_free_rwork_fn")
+        await css_put(ctx, cgroup.self_css)
+    else:
+        css.free("css_free_rwork_fn")
+        cgroup.freed = "css_free_rwork_fn"
+        cgroup.actor.retire()
+    await css_put(ctx, parent)

@@ -1,0 +1,61 @@
+"""The flow as kernel code sees it, and the WARN_ON and BUG_ON that it meets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import attrs
+
+from actors.system.flow import Flow
+from protocol.findings import Oops
+
+if TYPE_CHECKING:
+    from actors.kernel.machine import Machine
+    from actors.kernel.memcontrol import Memcg
+    from actors.system.cpu import Cpu
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Context(Flow):
+    """One execution context of a machine.
+
+    `memcg` is the cgroup of the current task (None: the root cgroup; kernel threads and handlers have no mm, so
+    they never allocate from child caches). `cpus_allowed` is where the scheduler may move it when it sleeps.
+    """
+
+    machine: Machine = attrs.field(kw_only=True)
+    has_mm: bool = attrs.field(default=False, kw_only=True)
+    memcg: Memcg | None = attrs.field(default=None, init=False)
+    cpus_allowed: tuple[Cpu, ...] = attrs.field(default=(), kw_only=True)
+
+    @property
+    def smp_processor_id(self) -> int:
+        """The number of the CPU this flow runs on; may be stale after the next await unless preemption is off."""
+        assert self.cpu is not None, f"{self.name} is bound to no CPU"
+        return self.cpu.id
+
+
+def WARN_ON(ctx: Context, condition: object, text: str) -> bool:
+    """Report a kernel warning if *condition* holds, and go on, as the kernel does; return the condition."""
+    if condition:
+        ctx.world.report("warn", text, f"WARNING: {text}", flow=ctx)
+    return bool(condition)
+
+
+def BUG_ON(ctx: Context, condition: object, text: str) -> None:
+    """Kill this flow if *condition* holds."""
+    if condition:
+        bug(ctx, text)
+
+
+def bug(_ctx: Context, text: str) -> NoReturn:
+    raise Oops("bug", text, f"kernel BUG: {text}")
+
+
+def deref(pointer: T | None, text: str) -> T:
+    """Follow *pointer*; NULL kills the flow. *text* is the C expression."""
+    if pointer is None:
+        raise Oops("null-deref", text, f"BUG: kernel NULL pointer dereference: {text}")
+    return pointer

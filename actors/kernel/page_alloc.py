@@ -1,0 +1,35 @@
+"""The buddy allocator, as far as the lifecycle can tell: pages go out and come back. mm/page_alloc.c."""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.system.actor import Actor, Shared
+from actors.system.world import World
+from protocol.operations import UPDATE, operation
+
+PAGE_NS = 400
+
+
+@attrs.define(eq=False)
+class BuddyAllocator(Shared):
+    """Counts 4K pages; `allocated` are out now."""
+
+    allocated: int = 0
+
+    @classmethod
+    def boot(cls, world: World) -> BuddyAllocator:
+        return cls(Actor(world, "buddy"))
+
+    @property
+    def label(self) -> str:
+        return "buddy allocator"
+
+    @operation(UPDATE, cost=PAGE_NS)
+    def alloc_pages(self, nr_pages: int) -> None:
+        self.allocated += nr_pages
+
+    @operation(UPDATE, cost=PAGE_NS)
+    def free_pages(self, nr_pages: int) -> None:
+        assert self.allocated >= nr_pages
+        self.allocated -= nr_pages

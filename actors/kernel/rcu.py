@@ -1,0 +1,186 @@
+"""RCU: grace periods, per-CPU callback lists, rcu_barrier(). kernel/rcu/tree.c @5.3.
+
+Flavours are consolidated: a flow inside rcu_read_lock(), or with preemption, softirqs or IRQs off, or in a
+handler, is a reader. A grace period takes a snapshot of the readers when it starts and ends when each of them
+has left; callbacks that were queued before the start run after the end, in softirq on the CPU that queued them,
+in order (KERNEL.md 2.1). The kthread that drives grace periods is bound to no CPU of the model: it only ever
+waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.kernel.context import WARN_ON, Context
+from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.locks import Completion, Mutex, MutexHeld
+from actors.system.actor import Actor, Shared
+from actors.system.flow import Flow
+from protocol.operations import ATOMIC_NS, UPDATE, OperationInfo, operation
+
+if TYPE_CHECKING:
+    from actors.system.cpu import Cpu
+
+BLIMIT = 10
+QHIMARK = 10_000
+GP_START_NS = (50_000, 3_000_000)
+GP_LENGTH_NS = (5_000_000, 30_000_000)
+SOFTIRQ_NS = (1_000, 20_000)
+
+CALL_RCU = OperationInfo("call_rcu", cost=ATOMIC_NS)
+
+
+@attrs.define(eq=False)
+class RcuHead:
+    """struct rcu_head: what is called back with what. `queued` until the callback starts."""
+
+    container: Shared
+    func: Callable[[Context, RcuHead], Awaitable[None]] | None = None
+    queued: bool = False
+
+
+@attrs.define(eq=False)
+class RcuData(Shared):
+    """struct rcu_data: one CPU's callbacks, oldest first.
+
+    `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
+    """
+
+    cpu: Cpu
+    waiting_for_start: deque[RcuHead] = attrs.field(factory=deque, init=False)
+    waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
+    done: deque[RcuHead] = attrs.field(factory=deque, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"rcu_data of {self.actor.name}"
+
+    def __len__(self) -> int:
+        return len(self.waiting_for_start) + len(self.waiting_for_end) + len(self.done)
+
+    def has_done(self) -> bool:
+        return bool(self.done)
+
+    @operation(UPDATE, when=has_done, idle=True, latency=SOFTIRQ_NS)
+    def raise_softirq(self) -> None:
+        """The softirq begins: there are callbacks to run."""
+
+    @operation(UPDATE)
+    def entrain(self, head: RcuHead) -> bool:
+        """Put *head* behind the callbacks present now (rcu_barrier_func); False if there are none."""
+        for segment in (self.waiting_for_start, self.waiting_for_end, self.done):
+            if segment:
+                segment.append(head)
+                head.queued = True
+                return True
+        return False
+
+
+@attrs.define(eq=False)
+class Rcu(Shared):
+    """The grace-period machinery. `readers` are those whom the running grace period waits for."""
+
+    barrier_mutex: Mutex
+    per_cpu: list[RcuData]
+    readers: set[Flow] = attrs.field(factory=set, init=False)
+    completed: int = attrs.field(default=0, init=False)
+
+    @property
+    def label(self) -> str:
+        return "rcu"
+
+    def has_callbacks(self) -> bool:
+        return any(rdp.waiting_for_start for rdp in self.per_cpu)
+
+    def has_no_readers(self) -> bool:
+        return not self.readers
+
+    @operation(UPDATE, when=has_callbacks, idle=True, latency=GP_START_NS)
+    def start_gp(self) -> None:
+        """Note who reads now; everything that is queued by now waits for them."""
+        for rdp in self.per_cpu:
+            rdp.waiting_for_end.extend(rdp.waiting_for_start)
+            rdp.waiting_for_start.clear()
+        for flow in self.actor.world.flows:
+            if flow.is_atomic:
+                self.readers.add(flow)
+                flow.blocks = self.reader_left
+
+    @operation(UPDATE, when=has_no_readers, latency=GP_LENGTH_NS)
+    def end_gp(self) -> None:
+        """All readers of the snapshot have left: the callbacks may run."""
+        self.completed += 1
+        for rdp in self.per_cpu:
+            if rdp.waiting_for_end:
+                rdp.done.extend(rdp.waiting_for_end)
+                rdp.waiting_for_end.clear()
+                rdp.reconsider()
+
+    def reader_left(self, flow: Flow) -> None:
+        """A reader of the snapshot has left its section."""
+        flow.blocks = None
+        self.readers.discard(flow)
+        if not self.readers:
+            self.reconsider()
+
+    @classmethod
+    def boot(cls, actor: Actor, cpus: tuple[Cpu, ...]) -> Rcu:
+        return cls(actor, Mutex(actor, "rcu_state.barrier_mutex"), [RcuData(cpu.actor, cpu) for cpu in cpus])
+
+
+async def rcu_gp_kthread(ctx: Context) -> None:
+    """Drive one grace period after the other, for ever."""
+    rcu = ctx.machine.rcu
+    while True:
+        await ctx.ask(rcu.start_gp)
+        await ctx.ask(rcu.end_gp)
+
+
+async def rcu_core(ctx: Context, rdp: RcuData) -> None:
+    """The RCU softirq of one CPU, for ever: a batch of callbacks each time it is raised (rcu_do_batch)."""
+    while True:
+        await ctx.ask(rdp.raise_softirq)
+        ctx.begin_handler()
+        limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
+        for _ in range(min(limit, len(rdp.done))):
+            head = rdp.done.popleft()
+            head.queued = False
+            assert head.func is not None
+            await head.func(ctx, head)
+        ctx.end_handler()
+
+
+@kernel_fn("kernel/rcu/tree.c")
+async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead], Awaitable[None]]) -> None:
+    """Have *func* called with *head* after a grace period that starts from now on."""
+    rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
+    await ctx.this_cpu(rdp, CALL_RCU)
+    if WARN_ON(ctx, head.queued, "__call_rcu(): double call of the same rcu_head"):
+        return
+    head.func = func
+    head.queued = True
+    ctx.machine.rcu.per_cpu[ctx.smp_processor_id].waiting_for_start.append(head)
+    ctx.machine.rcu.reconsider()
+
+
+@kernel_fn("kernel/rcu/tree.c")
+async def rcu_barrier(ctx: Context) -> None:
+    """Wait until all callbacks that are queued now, on any CPU, have run."""
+    rcu = ctx.machine.rcu
+    async with MutexHeld(ctx, rcu.barrier_mutex):
+        barrier = Completion(rcu.actor, remaining=0)
+        for rdp in rcu.per_cpu:
+            await ctx.ask(barrier.expect_one_more)
+            if not await ctx.ask(rdp.entrain, RcuHead(barrier, rcu_barrier_callback)):
+                await ctx.ask(barrier.complete)
+        await ctx.ask(barrier.wait_for_completion)
+
+
+async def rcu_barrier_callback(ctx: Context, head: RcuHead) -> None:
+    """The marker behind a CPU's callbacks has been reached."""
+    assert isinstance(head.container, Completion)
+    await ctx.ask(head.container.complete)

@@ -1,0 +1,120 @@
+"""Actors own state; nobody else touches it but by a message.
+
+A message is either a *request* (an operation of some object that the actor owns; the flow that asked waits
+for the reply) or *mail* (posted; nobody waits, its delivery is a step of its own).
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from actors.system.lane import Lane
+from protocol.operations import OperationInfo
+
+if TYPE_CHECKING:
+    from actors.system.flow import Flow
+
+MAIL = OperationInfo("mail")
+
+
+@types.coroutine
+def receive() -> Generator[None, Any, Any]:
+    """Wait for the next message to this actor. The seam's first await."""
+    return (yield)
+
+
+@attrs.define(eq=False)
+class Shared:
+    """State that an actor owns and that flows reach by requests.
+
+    `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is
+    a use-after-free. `waiters` are the flows whose operation on this object is not enabled yet, or was not
+    when they asked; their conditions are looked at again after every request to the object.
+    """
+
+    actor: Actor
+    freed: str | None = attrs.field(default=None, init=False)
+    waiters: list[Flow] = attrs.field(factory=list, init=False)
+    number: int = attrs.field(default=-1, init=False)
+
+    @property
+    def label(self) -> str:
+        """What logs and reports call it."""
+        return f"{type(self).__name__} of {self.actor.name}"
+
+    def reconsider(self) -> None:
+        """Look again at who may go on, after this object's state changed."""
+        for flow in self.waiters:
+            request = flow.request
+            flow.set_ready(request.info.when(self, *request.args))  # type: ignore[misc]  # waiters have one
+
+
+@attrs.define(eq=False)
+class Request:
+    """One access: a bound operation, its arguments and, afterwards, the reply.
+
+    A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access
+    to per-CPU data of the flow's own CPU: there the flow is the owner, and touches it when it steps.
+    `code` is the kernel function that asks (its code object).
+    """
+
+    flow: Flow
+    op: Callable[..., object] | None = None
+    args: tuple[object, ...] = ()
+    options: dict[str, object] = attrs.field(factory=dict)
+    info: OperationInfo = MAIL
+    target: Shared | None = None
+    actor: Actor | None = None
+    code: types.CodeType = attrs.field(factory=lambda: sys._getframe().f_code)
+    reply: object = None
+
+    def perform(self) -> None:
+        """Let the owner handle the request atomically: check that the object lives, then apply the operation."""
+        target = self.target
+        if target.freed is not None:  # type: ignore[union-attr]  # requests to an actor have a target
+            self.flow.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above
+            return
+        if self.info.when is not None:
+            target.waiters.remove(self.flow)  # type: ignore[union-attr]  # as above
+        self.reply = self.op(*self.args, **self.options)  # type: ignore[misc]  # as above
+        if target.waiters:  # type: ignore[union-attr]  # as above
+            target.reconsider()  # type: ignore[union-attr]  # as above
+
+
+@attrs.define(eq=False)
+class Actor(Lane):
+    """A task with a mailbox. `main` is its life; by default it serves requests to the state it owns for ever.
+
+    `state` is the object that the actor stands for (its cache, its cgroup), if there is one.
+    """
+
+    main: Callable[[Actor], Coroutine[Any, Any, None]] | None = attrs.field(default=None, kw_only=True)
+    state: Shared | None = attrs.field(default=None, init=False)
+    mailbox: deque[object] = attrs.field(factory=deque, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.start(self.main(self) if self.main else self.serve())
+
+    async def serve(self) -> None:
+        """Handle one request after the other, each atomically."""
+        while True:
+            (await receive()).perform()
+
+    def post(self, message: object) -> None:
+        """Send mail: returns at once; the delivery is a step of its own, enabled from now on."""
+        if not self.mailbox:
+            if not self.bit:
+                self.world.add_lane(self)
+            self.world.mask |= self.bit
+            self.ready_at = self.world.now
+        self.mailbox.append(message)
+
+    def retire(self) -> None:
+        """End with the memory of the state it owned: whoever asks from now on touches freed memory."""
+        self.world.retire(self)

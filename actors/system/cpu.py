@@ -1,0 +1,71 @@
+"""Who may run on a CPU next: the rules of KERNEL.md 0.2.
+
+One flow at a time runs on a CPU, but which one is a choice at every step. A hard IRQ (HI) preempts everything
+unless IRQs are off; a softirq (SI) preempts tasks and kworkers unless softirqs or IRQs are off; tasks (T) and
+kworkers (KW) preempt each other unless the one that runs has preemption off. A handler, once it has begun, runs
+to its end. Locks and waits never spin: a flow that waits is not enabled, but one that waits for a spinlock
+still holds its CPU.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.actor import Actor, Shared
+
+if TYPE_CHECKING:
+    from actors.system.flow import Flow
+    from actors.system.world import World
+
+
+@attrs.define(eq=False)
+class Cpu(Shared):
+    """One CPU. `ready` is the mask of its flows that could step, `mask` that of those that may.
+
+    `holder` is the task or kworker that has preemption (or more) off; at most one has. Once `in_softirq` or
+    `in_hardirq`, only that handler (or what may interrupt it) runs until it ends.
+    """
+
+    id: int
+    world: World
+    ready: int = attrs.field(default=0, init=False)
+    mask: int = attrs.field(default=0, init=False)
+    holder: Flow | None = attrs.field(default=None, init=False)
+    softirq: Flow | None = attrs.field(default=None, init=False)
+    hardirq: Flow | None = attrs.field(default=None, init=False)
+    in_softirq: bool = attrs.field(default=False, init=False)
+    in_hardirq: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def boot(cls, world: World, number: int) -> Cpu:
+        """Create CPU *number* and the actor that owns its per-CPU data."""
+        return cls(Actor(world, f"cpu{number}"), number, world)
+
+    @property
+    def label(self) -> str:
+        return self.actor.name
+
+    def enabled(self) -> int:
+        """The mask of the flows of this CPU that may step now."""
+        softirq_bit = self.softirq.bit if self.softirq else 0
+        hardirq_bit = self.hardirq.bit if self.hardirq else 0
+        if self.in_hardirq:
+            return self.ready & hardirq_bit
+        running = self.softirq if self.in_softirq else self.holder
+        if running is None:
+            return self.ready
+        allowed = running.bit
+        if not running.irqs_off:
+            allowed |= hardirq_bit
+            if not running.softirqs_off:
+                allowed |= softirq_bit
+        return self.ready & allowed
+
+    def refresh(self) -> None:
+        """Tell the world who may step here, after anything changed that `enabled` looks at."""
+        mask = self.enabled()
+        if mask != self.mask:
+            self.world.mask ^= self.mask ^ mask
+            self.mask = mask

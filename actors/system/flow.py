@@ -1,0 +1,265 @@
+"""Flows run kernel code; the seam is what they may await.
+
+A flow is one execution context: a task in a syscall, a kworker, the softirq or the hard IRQ handler of a
+CPU, or a kthread that is bound to no CPU of the model. Between two awaits its code is atomic. It awaits
+
+    ask(operation, *args)     an access to state that some actor owns: request, reply; one step
+    this_cpu(target, name)    the point before an access to per-CPU data of its own CPU; one step
+    sleep(ns)                 a timer
+    choose(n)                 a choice of the environment among n possibilities
+    settle()                  until nothing else in the machine can happen (scenarios only)
+
+and nothing else. The preemption point comes *before* the access: what a flow has read before an await may be
+stale after it.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+import types
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+
+import attrs
+
+from actors.system.actor import Request, Shared
+from actors.system.lane import Lane
+from protocol.operations import ATOMIC_NS, READ, OperationInfo
+
+if TYPE_CHECKING:
+    from actors.system.cpu import Cpu
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SLEEP = OperationInfo("sleep", READ, sleeps=True, cost=ATOMIC_NS)
+SETTLE = OperationInfo("settle", READ, sleeps=True, cost=ATOMIC_NS)
+CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
+
+
+class Kind(enum.Enum):
+    """The four contexts of KERNEL.md 0.2, and kthreads that the model binds to no CPU."""
+
+    TASK = "T"
+    KWORKER = "KW"
+    SOFTIRQ = "SI"
+    HARDIRQ = "HI"
+    KTHREAD = "KT"
+
+
+@attrs.define(eq=False)
+class Section:
+    """A `with` block during which one of the flow's counters is raised (IRQs off, preemption off, ...)."""
+
+    enter: Callable[[], None]
+    leave: Callable[[], None]
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *exc: object) -> Literal[False]:
+        self.leave()
+        return False
+
+
+@attrs.define(eq=False)
+class Flow(Lane):
+    """One execution context, on one CPU at a time.
+
+    The counters nest. `irqs_off`, `softirqs_off` and `preempt_off` restrict who else may step on the CPU, and,
+    like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is the grace
+    period that waits for this flow to leave its read-side section.
+    """
+
+    kind: Kind
+    cpu: Cpu | None = None
+    ready: bool = attrs.field(default=False, init=False)
+    request: Request = attrs.field(init=False)
+    irqs_off: int = attrs.field(default=0, init=False)
+    softirqs_off: int = attrs.field(default=0, init=False)
+    preempt_off: int = attrs.field(default=0, init=False)
+    rcu_nesting: int = attrs.field(default=0, init=False)
+    in_handler: bool = attrs.field(default=False, init=False)
+    blocks: Callable[[Flow], None] | None = attrs.field(default=None, init=False)
+    rcu_read_section: Section = attrs.field(init=False)
+    irq_section: Section = attrs.field(init=False)
+    preempt_section: Section = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.request = Request(self)
+        self.rcu_read_section = Section(self.rcu_read_lock, self.rcu_read_unlock)
+        self.irq_section = Section(self.local_irq_disable, self.local_irq_enable)
+        self.preempt_section = Section(self.preempt_disable, self.preempt_enable)
+
+    # -- the seam ---------------------------------------------------------------------------------------------
+
+    @types.coroutine
+    def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[None, None, R]:
+        """Send a request to the owner of the state that the bound operation *op* belongs to; return its reply."""
+        request = self.request
+        target = op.__self__  # type: ignore[attr-defined]  # operations are bound methods of Shared state
+        info = op.operation  # type: ignore[attr-defined]  # set by protocol.operations.operation
+        request.op = op
+        request.args = args
+        request.options = kwargs
+        request.info = info
+        request.target = target
+        request.actor = target.actor
+        request.code = sys._getframe(1).f_code
+        if info.sleeps:
+            self.might_sleep(info.name)
+        if info.when is not None:
+            target.waiters.append(self)
+            self.set_ready(info.when(target, *args))
+        yield
+        return request.reply  # type: ignore[return-value]  # the reply of op
+
+    @types.coroutine
+    def this_cpu(self, target: Shared, info: OperationInfo) -> Generator[None, None, None]:
+        """Be preempted, if so chosen, before the next access to this CPU's data of *target*.
+
+        After it returns the flow may be on another CPU than before, and may touch that CPU's data until its
+        next await.
+        """
+        self._stand_at(info, target, sys._getframe(1).f_code)
+        yield
+        if target.freed is not None:
+            self.world.raise_use_after_free(target)
+
+    @types.coroutine
+    def sleep(self, ns: int) -> Generator[None, None, None]:
+        """Sleep for *ns* nanoseconds of virtual time, at least."""
+        self._stand_at(SLEEP, None, sys._getframe(1).f_code)
+        self.might_sleep("sleep")
+        self.set_ready(False)
+        self.world.wake_at(self.world.now + ns, self)
+        yield
+
+    @types.coroutine
+    def settle(self) -> Generator[None, None, None]:
+        """Sleep until nothing else can happen: no flow can step and no timer is pending."""
+        self._stand_at(SETTLE, None, sys._getframe(1).f_code)
+        self.might_sleep("settle")
+        self.set_ready(False)
+        self.world.settling.append(self)
+        yield
+
+    @types.coroutine
+    def choose(self, count: int) -> Generator[None, None, int]:
+        """Let the strategy choose a number below *count*: what the environment does here is not determined."""
+        self._stand_at(CHOOSE, None, sys._getframe(1).f_code)
+        yield
+        return self.world.choose_value(count)
+
+    def _stand_at(self, info: OperationInfo, target: Shared | None, code: types.CodeType) -> None:
+        request = self.request
+        request.op = request.actor = None
+        request.info = info
+        request.target = target
+        request.code = code
+
+    # -- enabled or not -----------------------------------------------------------------------------------------
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- a state, not an option
+        """Say whether the pending request could be handled now; the CPU's rules come on top."""
+        if ready == self.ready:
+            return
+        self.ready = ready
+        if ready:
+            self.ready_at = self.world.ready_time(self.request.info.latency)
+        if self.cpu is None:
+            self.world.mask ^= self.bit
+        else:
+            self.cpu.ready ^= self.bit
+            self.cpu.refresh()
+
+    def migrate(self, cpu: Cpu) -> None:
+        """Go on on *cpu* from the next step."""
+        if self.cpu is None or cpu is self.cpu:
+            return
+        for place in (self.cpu, cpu):
+            place.ready ^= self.bit if self.ready else 0
+        old, self.cpu = self.cpu, cpu
+        old.refresh()
+        cpu.refresh()
+        self.world.moved(self)
+
+    # -- contexts -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_atomic(self) -> bool:
+        """Whether this flow must not sleep now."""
+        return bool(self.irqs_off or self.softirqs_off or self.preempt_off or self.rcu_nesting or self.in_handler)
+
+    def might_sleep(self, name: str) -> None:
+        """Report `atomic-sleep` when this flow must not sleep; like the kernel, go on afterwards."""
+        if self.is_atomic:
+            self.world.report(
+                "atomic-sleep",
+                name,
+                f"BUG: sleeping function called from invalid context: {name}",
+                f"irqs_off={self.irqs_off} softirqs_off={self.softirqs_off} preempt_off={self.preempt_off} "
+                f"rcu_nesting={self.rcu_nesting} in_handler={self.in_handler}",
+                flow=self,
+            )
+
+    def rcu_read_lock(self) -> None:
+        self.rcu_nesting += 1
+
+    def rcu_read_unlock(self) -> None:
+        self.rcu_nesting -= 1
+        if not self.rcu_nesting:
+            self.left_atomic()
+
+    def local_irq_disable(self) -> None:
+        self.irqs_off += 1
+        self.hold_cpu()
+
+    def local_irq_enable(self) -> None:
+        self.irqs_off -= 1
+        self.release_cpu()
+
+    def preempt_disable(self) -> None:
+        self.preempt_off += 1
+        self.hold_cpu()
+
+    def preempt_enable(self) -> None:
+        self.preempt_off -= 1
+        self.release_cpu()
+
+    def hold_cpu(self) -> None:
+        """Keep other tasks and kworkers off the CPU; handlers have it to themselves anyway."""
+        if not self.in_handler and self.cpu is not None:
+            self.cpu.holder = self
+
+    def release_cpu(self) -> None:
+        """Give the CPU free again once the last section that held it is left."""
+        if not (self.irqs_off or self.softirqs_off or self.preempt_off):
+            if not self.in_handler and self.cpu is not None:
+                self.cpu.holder = None
+            self.left_atomic()
+
+    def begin_handler(self) -> None:
+        """Enter the softirq or hard IRQ handler of the CPU."""
+        self.in_handler = True
+        assert self.cpu is not None
+        if self.kind is Kind.SOFTIRQ:
+            self.cpu.in_softirq = True
+        else:
+            self.cpu.in_hardirq = True
+
+    def end_handler(self) -> None:
+        """Return from the handler."""
+        self.in_handler = False
+        assert self.cpu is not None
+        if self.kind is Kind.SOFTIRQ:
+            self.cpu.in_softirq = False
+        else:
+            self.cpu.in_hardirq = False
+        self.left_atomic()
+
+    def left_atomic(self) -> None:
+        """Tell the grace period that waits for this reader, if one does, that it has left."""
+        if self.blocks is not None and not self.is_atomic:
+            self.blocks(self)

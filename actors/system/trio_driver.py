@@ -1,0 +1,137 @@
+"""The Trio driver: every actor and every flow is a Trio task.
+
+The tasks pass a baton. A parked task is woken by `trio.lowlevel.reschedule` with the one thing it has to do (a
+*turn*); when its slice is over it hands the baton on, and parks. So exactly one task can run at any time,
+Trio's own order cannot matter, and a message costs one task switch. One step of a flow is:
+
+    holder of the baton: choose the next lane; its request goes to the owner's task
+    owner's task:        handles the request; the baton goes to the flow's task
+    flow's task:         runs on to its next await, and is now the holder of the baton
+
+There is no central loop and no queue in between: whoever holds the baton makes the world's choice (`_hand_on`).
+A task is started when it is first needed, and ends with its actor. Cancelling the nursery (an outer cancel
+scope, a crash) closes every coroutine at its await. Each `BREATH` steps the holder lets Trio look at deadlines
+and signals.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import outcome
+import trio
+
+from actors.system.actor import Actor, Request
+from actors.system.flow import Flow
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+    from actors.system.world import World
+
+BREATH = 1000
+"""Steps between two checkpoints: cancellation and deadlines are honoured within some tens of milliseconds."""
+
+END = object()
+"""The turn that ends a task: its actor has retired."""
+
+
+def _abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+@attrs.define(eq=False)
+class TrioDriver:
+    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can."""
+
+    world: World
+    seconds_per_virtual_second: float | None = None
+    _nursery: trio.Nursery = attrs.field(init=False)
+    _tasks: dict[Lane, trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
+    _over: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _paced_until: int = attrs.field(default=0, init=False)
+
+    async def run(self) -> None:
+        """Run the world to its end, or until the surrounding scope is cancelled."""
+        self.world.on_retire = self._retire
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._choose()
+            await self._over.wait()
+            nursery.cancel_scope.cancel()
+
+    # -- the baton ----------------------------------------------------------------------------------------------
+
+    def _choose(self) -> None:
+        """Make the world's next choice, and give the baton to whoever has the first turn in that step."""
+        lane = self.world.next_lane()
+        if lane is None:
+            self._over.set()
+        elif isinstance(lane, Actor):
+            self._give(lane, self.world.take_mail(lane))
+        elif isinstance(lane, Flow):
+            self.world.current = lane
+            request = lane.request
+            self._give(request.actor or lane, request if request.actor else None)
+
+    def _hand_on(self, lane: Lane, turn: object) -> None:
+        """The slice of *lane* is over: finish the step, or give the flow that asked its reply."""
+        if isinstance(turn, Request) and turn.flow is not lane and self.world.stopped is None:
+            self._give(turn.flow, None)
+            return
+        if isinstance(lane, Flow):
+            self.world.finish_step(lane)
+        self._choose()
+
+    def _give(self, lane: Lane, turn: object) -> None:
+        task = self._tasks.get(lane)
+        if task is None:
+            self._nursery.start_soon(self._live, lane, turn, name=lane.name)
+        else:
+            trio.lowlevel.reschedule(task, outcome.Value(turn))
+
+    async def _live(self, lane: Lane, turn: object) -> None:
+        """The life of one task: take a turn, run a slice, hand the baton on, park."""
+        self._tasks[lane] = trio.lowlevel.current_task()
+        try:
+            while True:
+                lane.resume(turn)
+                if self.world.steps % BREATH == 0 or self.seconds_per_virtual_second:
+                    await self._breathe()
+                self._hand_on(lane, turn)
+                if lane.finished:
+                    return
+                turn = await trio.lowlevel.wait_task_rescheduled(_abort)
+                if turn is END:
+                    return
+        finally:
+            del self._tasks[lane]
+            lane.close()
+
+    def _retire(self, actor: Actor) -> None:
+        task = self._tasks.get(actor)
+        if task is not None and task is not trio.lowlevel.current_task():
+            trio.lowlevel.reschedule(task, outcome.Value(END))
+
+    async def _breathe(self) -> None:
+        """Let Trio see to deadlines and signals; wait for the wall clock if the run is paced."""
+        pace = self.seconds_per_virtual_second or 0.0
+        ahead = self.world.now - self._paced_until
+        self._paced_until = self.world.now
+        await trio.sleep(ahead * pace / 1e9 if math.isfinite(pace) else 0)
+
+
+def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -> None:
+    """Run *world* under Trio; an error of ours leaves as itself, not wrapped in a group."""
+    driver = TrioDriver(world, seconds_per_virtual_second)
+    try:
+        trio.run(driver.run)
+    except BaseExceptionGroup as group:
+        raise _first_cause(group) from group
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

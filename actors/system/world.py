@@ -1,0 +1,272 @@
+"""The world: one simulated machine, and the one loop's one choice.
+
+Everything that can be done next is a bit in `mask`. A step is: bring the clock to the present, look up the
+enabled lanes, let the strategy choose one, record the choice, and let the driver run the owner and the flow.
+
+    while (lane := world.next_lane()) is not None:      # the choice
+        ... the driver delivers lane's request and resumes it ...
+        world.finish_step(lane)                         # time passes; invariants are looked at
+
+A world ends when nothing is enabled, no timer is pending and nobody waits for that (`settle`). If flows are
+then left in the middle of something, that is a deadlock. Findings are values: `report` collects them by
+signature, and the fatal kinds end the run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+import attrs
+
+from actors.system.actor import MAIL, Actor, Shared
+from actors.system.flow import Flow
+from protocol.findings import Finding, Oops
+
+if TYPE_CHECKING:
+    import types
+
+    from actors.system.lane import Lane
+    from actors.system.strategy import Strategy
+
+
+class Observer(Protocol):
+    """What records a run; it may look, and never choose or change."""
+
+    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None: ...
+    def value(self, count: int, value: int) -> None: ...
+    def moved(self, flow: Flow) -> None: ...
+    def finding(self, finding: Finding) -> None: ...
+
+
+@attrs.define(eq=False)
+class EnabledSet:
+    """The lanes that may step, in the order of their creation; `number` is the set's id in the log."""
+
+    lanes: tuple[Lane, ...]
+    number: int = -1
+
+
+@attrs.define(eq=False)
+class World:
+    """One run's actors, clock, strategy and findings. No state lives outside a world.
+
+    `checks` run after each step (properties, invariants), `endings` once at quiescence.
+    """
+
+    strategy: Strategy
+    observer: Observer | None = None
+    now: int = 0
+    steps: int = 0
+    mask: int = 0
+    flows: list[Flow] = attrs.field(factory=list)
+    settling: list[Flow] = attrs.field(factory=list)
+    checks: list[Callable[[Flow], None]] = attrs.field(factory=list)
+    endings: list[Callable[[], None]] = attrs.field(factory=list)
+    findings: dict[str, Finding] = attrs.field(factory=dict)
+    stopped: str | None = None
+    on_retire: Callable[[Actor], None] | None = None
+    current: Flow | None = None
+    _lanes: list[Lane] = attrs.field(factory=list)
+    _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
+    _timers: list[tuple[int, int, Flow]] = attrs.field(factory=list)
+    _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
+
+    # -- who is there -------------------------------------------------------------------------------------------
+
+    def add_lane(self, lane: Lane) -> None:
+        """Give *lane* its place in the order of choices."""
+        lane.bit = 1 << len(self._lanes)
+        self._lanes.append(lane)
+
+    def spawn(self, flow: Flow, coro: Coroutine[Any, Any, None]) -> None:
+        """Let *flow* run *coro*; nothing shared may be touched before its first await."""
+        self.add_lane(flow)
+        self.flows.append(flow)
+        flow.set_ready(True)
+        flow.start(coro)
+
+    def retire(self, actor: Actor) -> None:
+        """End *actor*: the state it owned is freed."""
+        actor.finished = True
+        if self.on_retire is not None:
+            self.on_retire(actor)
+
+    def moved(self, flow: Flow) -> None:
+        if self.observer is not None:
+            self.observer.moved(flow)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def next_lane(self) -> Lane | None:
+        """Choose and record the next step; None when the run is over."""
+        if self.stopped is not None:
+            return None
+        strategy = self.strategy
+        if strategy.keeps_time:
+            strategy.advance(self)
+        if self._timers and self._timers[0][0] <= self.now:
+            self.fire_timers()
+        if not self.mask and not self._let_time_pass():
+            return None
+        enabled = self._sets.get(self.mask) or self._intern(self.mask)
+        index = strategy.choose(enabled.lanes)
+        lane = enabled.lanes[index]
+        if self.observer is not None:
+            self.observer.step(self, enabled, index, lane)
+        self.steps += 1
+        return lane
+
+    def finish_step(self, flow: Flow) -> None:
+        """Let the step's time pass, refresh who may run on its CPU, and look at what the step touched."""
+        info = flow.request.info
+        if flow.finished and flow.ready:
+            flow.set_ready(False)
+        elif flow.cpu is not None:
+            flow.cpu.refresh()
+        if not self.strategy.keeps_time:
+            self.now += info.cost
+        for check in self.checks:
+            check(flow)
+
+    def take_mail(self, actor: Actor) -> object:
+        """Take the oldest mail of *actor*, whose delivery is this step."""
+        message = actor.mailbox.popleft()
+        if not actor.mailbox:
+            self.mask ^= actor.bit
+        if not self.strategy.keeps_time:
+            self.now += MAIL.cost
+        return message
+
+    def enabled_lanes(self) -> tuple[Lane, ...]:
+        """The lanes that may step now, in the order of their creation."""
+        return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing can happen any more, not even after a timer."""
+        return not (self.mask or self._timers or self.settling)
+
+    def _intern(self, mask: int) -> EnabledSet:
+        lanes = tuple(lane for lane in self._lanes if lane.bit & mask)
+        enabled = self._sets[mask] = EnabledSet(lanes)
+        return enabled
+
+    def _let_time_pass(self) -> bool:
+        """Nothing is enabled: go to the next timer, or wake those who waited for quiet. False: the end."""
+        while not self.mask:
+            if self._timers:
+                self.now = max(self.now, self._timers[0][0])
+                self.fire_timers()
+            elif self.settling:
+                self._wake(self.settling.pop(0))
+            else:
+                self._quiesce()
+                return False
+        return True
+
+    def _quiesce(self) -> None:
+        stuck = [flow for flow in self.flows if not (flow.finished or flow.request.info.idle)]
+        if stuck:
+            self._report_deadlock(stuck)
+            return
+        for ending in self.endings:
+            ending()
+        self.stopped = self.stopped or "quiescent"
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    def wake_at(self, time: int, flow: Flow) -> None:
+        heapq.heappush(self._timers, (time, next(self._tickets), flow))
+
+    def next_timer(self) -> int | None:
+        """When the earliest timer fires (ns), if one is pending."""
+        return self._timers[0][0] if self._timers else None
+
+    def ready_time(self, latency: tuple[int, int]) -> int:
+        low, high = latency
+        return self.now + self.strategy.draw_latency(low, high) if high else self.now
+
+    def fire_timers(self) -> None:
+        """Wake the flows whose time has come."""
+        while self._timers and self._timers[0][0] <= self.now:
+            self._wake(heapq.heappop(self._timers)[2])
+
+    def _wake(self, flow: Flow) -> None:
+        flow.set_ready(True)
+
+    # -- choices and findings -----------------------------------------------------------------------------------
+
+    def choose_value(self, count: int) -> int:
+        value = self.strategy.choose_value(count)
+        if self.observer is not None:
+            self.observer.value(count, value)
+        return value
+
+    def stop(self, reason: str) -> None:
+        """End the run after the slice that runs now; the first reason stays."""
+        self.stopped = self.stopped or reason
+
+    def report(self, kind: str, name: str, message: str, *details: str, flow: Flow | None = None) -> None:
+        """Report a finding; the same signature again only counts. Fatal kinds end the run."""
+        flow = flow or self.current
+        finding = Finding(
+            kind=kind,
+            name=name,
+            message=message,
+            step=self.steps,
+            time=self.now,
+            function=flow.request.code.co_name if flow else "",
+            flow=flow.name if flow else "",
+            cpu=flow.cpu.id if flow and flow.cpu else None,
+            stack=tuple(call_stack(flow)) if flow else (),
+            details=details,
+        )
+        known = self.findings.get(finding.signature)
+        if known is None and self.observer is not None:
+            self.observer.finding(finding)
+        self.findings[finding.signature] = finding if known is None else attrs.evolve(known, count=known.count + 1)
+        if finding.is_fatal:
+            self.stop("finding")
+
+    def report_oops(self, oops: Oops) -> None:
+        self.report(oops.kind, oops.name, oops.message, *oops.details)
+
+    def report_use_after_free(self, target: Shared) -> None:
+        self.report(
+            "use-after-free",
+            type(target).__name__,
+            f"BUG: use-after-free in {target.label}",
+            f"freed by {target.freed}",
+        )
+
+    def raise_use_after_free(self, target: Shared) -> NoReturn:
+        raise Oops(
+            "use-after-free",
+            type(target).__name__,
+            f"BUG: use-after-free in {target.label}",
+            f"freed by {target.freed}",
+        )
+
+    def _report_deadlock(self, stuck: Iterable[Flow]) -> None:
+        stuck = list(stuck)
+        waits = [
+            f"{flow.name} waits in {flow.request.code.co_name} for {flow.request.info.name}"
+            + (f" of {flow.request.target.label}" if flow.request.target else "")
+            for flow in stuck
+        ]
+        name = stuck[0].request.info.name
+        self.report("deadlock", name, "INFO: tasks blocked for ever", *waits, flow=stuck[0])
+
+
+def call_stack(flow: Flow) -> list[str]:
+    """The functions that *flow* is in, innermost first, from its coroutine's chain of awaits."""
+    names: list[str] = []
+    coro: object = flow.coro
+    while coro is not None:
+        code: types.CodeType | None = getattr(coro, "cr_code", None)
+        if code is not None:
+            names.append(code.co_name)
+        coro = getattr(coro, "cr_await", None)
+    return names[::-1]

@@ -1,0 +1,1 @@
+"""How scenarios are run, searched and shown."""

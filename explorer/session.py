@@ -1,0 +1,366 @@
+"""One run, or one replay, from options to result."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from actors.kernel.kernel_fn import PROFILES
+from actors.system.recorder import Recorder
+from actors.system.stepper import run_stepper
+from actors.system.trio_driver import run_trio
+from actors.system.world import World, call_stack
+from explorer.replay import Divergence, Replay
+from explorer.strategies import make_strategy
+from protocol.errors import UsageError
+from protocol.findings import Finding
+from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
+from scenarios import find_scenario
+from scenarios.stage import Sample, Stage
+
+if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
+    from scenarios.registry import Scenario
+
+DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
+CHECKS = ("off", "quiescent", "step")
+TAIL_STEPS = 24
+_STEP_BYTE = 0x96  # a msgpack array of six: only steps have that many fields
+
+Progress = Callable[[World], None]
+Begun = Callable[[Header], None]
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """What a run is made of; together with the code it determines every byte of the log but the header."""
+
+    scenario: str
+    kernel: str = "5.3"
+    strategy: str = "random"
+    driver: str = "trio"
+    seed: int = 0
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    check: str = "step"
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What a run or a replay came to. `outcome` and the other keys are those of DESIGN.md, "Commands"."""
+
+    outcome: str
+    header: Header
+    driver: str
+    steps: int
+    digest: str
+    seconds: float
+    findings: tuple[Finding, ...]
+    unreached: tuple[str, ...]
+    final: Mapping[str, int]
+    samples: tuple[Sample, ...]
+    log: Path | None
+    tail: tuple[TailStep, ...] = ()
+    before: tuple[tuple[TailStep, ...], ...] = ()
+    positions: tuple[Position, ...] = ()
+    stopped: str = "quiescent"
+    divergence: Divergence | None = None
+    damage: str | None = None
+    is_damaged: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing found, 1 finding, 4 diverged, 130 interrupted."""
+        return {"ok": 0, "finding": 1, "diverged": 4, "interrupted": 130}[self.outcome]
+
+
+@attrs.frozen
+class TailStep:
+    """One of the last steps, with its names, for a report."""
+
+    number: int
+    time: int
+    flow: str
+    cpu: int | None
+    function: str
+    operation: str
+    owner: str
+    enabled: int
+
+
+class Tail:
+    """A sink that remembers the last steps, also those before each finding, and the names to read them by."""
+
+    def __init__(self, then: Callable[[bytes], None] | None = None, *, size: int = TAIL_STEPS) -> None:
+        self._then = then
+        self._names = Names()
+        self._payloads: deque[tuple[int, int, bytes]] = deque(maxlen=size)
+        self.before: list[tuple[TailStep, ...]] = []
+
+    def write(self, world: World) -> Callable[[bytes], None]:
+        """The sink proper, for a recorder that records *world*."""
+        payloads, learn, then = self._payloads, self._learn, self._then
+
+        def write(payload: bytes) -> None:
+            if payload[0] == _STEP_BYTE:
+                payloads.append((world.steps, world.now, payload))
+            else:
+                learn(payload)
+            if then is not None:
+                then(payload)
+
+        return write
+
+    def steps(self) -> tuple[TailStep, ...]:
+        """The last steps, oldest first."""
+        return tuple(self._decode(*entry) for entry in self._payloads)
+
+    def _learn(self, payload: bytes) -> None:
+        record = unpack(payload)
+        self._names.learn(record)
+        if record[0] == "finding":
+            self.before.append(self.steps())
+
+    def _decode(self, number: int, now: int, payload: bytes) -> TailStep:
+        step = Step(*unpack(payload))
+        flow, _, cpu = self._names.lane(step)
+        return TailStep(
+            number,
+            now,
+            flow,
+            cpu,
+            self._names.functions[step.function],
+            self._names.operations[step.operation][0],
+            self._names.owners[step.owner],
+            len(self._names.sets[step.enabled_set]),
+        )
+
+
+@attrs.frozen
+class Position:
+    """Where a flow stands that is not at rest: for a run that was stopped before its end."""
+
+    flow: str
+    cpu: int | None
+    ready: bool
+    operation: str
+    owner: str
+    stack: tuple[str, ...]
+
+
+def positions(world: World) -> tuple[Position, ...]:
+    """Where every flow stands that has not ended and does not wait for work."""
+    return tuple(
+        Position(
+            flow.name,
+            flow.cpu.id if flow.cpu else None,
+            flow.ready,
+            flow.request.info.name,
+            flow.request.target.label if flow.request.target else "",
+            tuple(call_stack(flow)),
+        )
+        for flow in world.flows
+        if not flow.finished and not (flow.request.info.idle and not flow.ready)
+    )
+
+
+def run(
+    options: RunOptions,
+    *,
+    log: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    begun: Begun | None = None,
+) -> Result:
+    """Run a scenario once; UsageError before anything is written if the options do not fit."""
+    scenario = find_scenario(options.scenario)
+    _check_options(options)
+    header = _header(scenario, options)
+    strategy = make_strategy(options.strategy, options.seed)
+    writer = LogWriter(log, overwrite=overwrite) if log is not None else None
+    if writer is not None:
+        writer.header(header)
+    if begun is not None:
+        begun(header)
+    try:
+        return _execute(header, strategy, options.driver, writer=writer, log=log, progress=progress)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def replay(
+    path: Path,
+    *,
+    driver: str = "trio",
+    until: int | None = None,
+    progress: Progress | None = None,
+    begun: Begun | None = None,
+) -> Result:
+    """Replay a log under either driver, up to its end, its first damage, or *until* steps."""
+    log = LogReader(path)
+    _check_header(log)
+    if begun is not None:
+        begun(log.header)
+    strategy = Replay(log, until=until)
+    try:
+        return _execute(log.header, strategy, driver, replayed=(log, strategy), log=path, progress=progress)
+    finally:
+        log.close()
+
+
+def _check_options(options: RunOptions) -> None:
+    choices = (
+        ("--kernel", options.kernel, PROFILES),
+        ("--driver", options.driver, DRIVERS),
+        ("--check", options.check, CHECKS),
+    )
+    for option, value, known in choices:
+        if value not in known:
+            msg = f"{option} {value}: there is no such choice; there are {', '.join(known)}"
+            raise UsageError(msg)
+
+
+def _check_header(log: LogReader) -> None:
+    """Refuse a log whose scenario, kernel or knobs this slabrace does not have."""
+    header = log.header
+    scenario = find_scenario(header.scenario)
+    if header.kernel not in PROFILES:
+        msg = f"{log.path}: recorded on kernel {header.kernel}, which this slabrace does not have"
+        raise UsageError(msg)
+    missing = [knob.name for knob in scenario.knobs if knob.name not in header.parameters]
+    if missing:
+        msg = (
+            f"{log.path}: the header lacks {', '.join(missing)}, which {header.scenario} needs: another version's log?"
+        )
+        raise UsageError(msg)
+
+
+def _header(scenario: Scenario, options: RunOptions) -> Header:
+    return Header(
+        scenario=scenario.name,
+        kernel=options.kernel,
+        strategy=options.strategy,
+        seed=options.seed,
+        driver=options.driver,
+        parameters=scenario.values(options.settings),
+        slabrace=metadata.version("slabrace"),
+        check=options.check,
+    )
+
+
+def _execute(
+    header: Header,
+    strategy: Strategy,
+    driver: str,
+    *,
+    writer: LogWriter | None = None,
+    replayed: tuple[LogReader, Replay] | None = None,
+    log: Path | None,
+    progress: Progress | None,
+) -> Result:
+    world = World(strategy)
+    tail = Tail(writer.write if writer else replayed[1].verify if replayed else None)
+    recorder = Recorder(tail.write(world), on_batch=(lambda: progress(world)) if progress else None)
+    world.observer = recorder
+    stage = Stage(world, header.kernel, header.parameters, check=header.check)
+    find_scenario(header.scenario).build(stage)
+    started = time.perf_counter()
+    with _interruptible(world):
+        DRIVERS[driver](world)
+    seconds = time.perf_counter() - started
+    if replayed and world.stopped in ("quiescent", "finding"):
+        replayed[1].finish()
+    outcome = _outcome(world, replayed[1] if replayed else None)
+    digest = recorder.digest()
+    if writer is not None:
+        writer.footer(Footer(outcome, world.steps, digest))
+    return Result(
+        outcome=outcome,
+        header=header,
+        driver=driver,
+        steps=world.steps,
+        digest=digest,
+        seconds=seconds,
+        findings=tuple(world.findings.values()),
+        unreached=tuple(prop.name for prop in stage.unreached) if world.stopped == "quiescent" else (),
+        final=stage.ledger.figures(),
+        samples=tuple(stage.samples),
+        log=log,
+        tail=tail.steps(),
+        before=tuple(tail.before),
+        positions=positions(world) if world.stopped != "quiescent" else (),
+        stopped=world.stopped or "",
+        divergence=replayed[1].divergence if replayed else None,
+        damage=replayed[0].damage if replayed else None,
+        is_damaged=replayed[0].is_damaged if replayed else False,
+    )
+
+
+def _outcome(world: World, replayed: Replay | None) -> str:
+    if replayed is not None and replayed.divergence is not None:
+        return "diverged"
+    if world.stopped == "interrupted":
+        return "interrupted"
+    return "finding" if world.findings else "ok"
+
+
+@contextmanager
+def _interruptible(world: World) -> Iterator[None]:
+    """Ctrl-C ends the run after the current step, with a whole log; a second one kills it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signum: int, _frame: FrameType | None) -> None:
+        world.stop("interrupted")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """The result as the one JSON object of `--json`; the keys are DESIGN.md's."""
+    header = result.header
+    return {
+        "outcome": result.outcome,
+        "scenario": header.scenario,
+        "kernel": header.kernel,
+        "patches": list(header.patches),
+        "strategy": header.strategy,
+        "driver": result.driver,
+        "seed": header.seed,
+        "steps": result.steps,
+        "digest": result.digest,
+        "log": str(result.log) if result.log else None,
+        "final": dict(result.final),
+        "samples": [attrs.asdict(sample) for sample in result.samples],
+        "findings": [_finding_json(finding, result) for finding in result.findings],
+        "schedules": 1,
+        "unreached": list(result.unreached),
+        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "damage": result.damage,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _finding_json(finding: Finding, result: Result) -> dict[str, Any]:
+    return {
+        **attrs.asdict(finding),
+        "signature": finding.signature,
+        "first_schedule": 0,
+        "log": str(result.log) if result.log else None,
+    }

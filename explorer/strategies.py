@@ -1,0 +1,137 @@
+"""Strategies: who steps next. The only source of nondeterminism."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from actors.system.flow import Flow
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from actors.system.cpu import Cpu
+    from actors.system.lane import Lane
+    from actors.system.strategy import Strategy
+    from actors.system.world import World
+
+PARALLEL_JITTER = 8
+
+
+class RandomWalk:
+    """Each step is uniform over the enabled lanes. No guarantee, and a hard-to-beat baseline."""
+
+    name = "random"
+    keeps_time = False
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed).random
+
+    def advance(self, world: World) -> None:
+        """Time passes with the steps."""
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        return int(self._random() * len(lanes))
+
+    def choose_value(self, count: int) -> int:
+        return int(self._random() * count)
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        return 0
+
+
+class RoundRobin:
+    """The enabled lanes take turns in the order of their creation; `seed` says whose turn is first. Fair."""
+
+    name = "roundrobin"
+    keeps_time = False
+
+    def __init__(self, seed: int) -> None:
+        self._last = 0
+        self._values = seed
+
+    def advance(self, world: World) -> None:
+        """Time passes with the steps."""
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        if not self._last:
+            index = self._values % len(lanes)
+        else:
+            index = next((i for i, lane in enumerate(lanes) if lane.bit > self._last), 0)
+        self._last = lanes[index].bit
+        return index
+
+    def choose_value(self, count: int) -> int:
+        self._values += 1
+        return self._values % count
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        return 0
+
+
+class Clock:
+    """By virtual time: CPUs run in parallel, each step takes its cost, and what has a latency takes it.
+
+    The lane that can step earliest steps; `seed` draws the latencies and decides ties. This is the most realistic
+    schedule, and so the one in which races are rarest.
+    """
+
+    name = "clock"
+    keeps_time = True
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._busy_until: dict[Cpu, int] = {}
+
+    def advance(self, world: World) -> None:
+        """Go to the earliest moment at which a lane can step, stopping at each timer on the way."""
+        while world.mask:
+            earliest = min(map(self._time_of, world.enabled_lanes()))
+            timer = world.next_timer()
+            if timer is None or timer > max(earliest, world.now):
+                world.now = max(earliest, world.now)
+                return
+            world.now = max(timer, world.now)
+            world.fire_timers()
+
+    def _time_of(self, lane: Lane) -> int:
+        cpu = lane.cpu if isinstance(lane, Flow) else None
+        return lane.ready_at if cpu is None else max(lane.ready_at, self._busy_until.get(cpu, 0))
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        times = [self._time_of(lane) for lane in lanes]
+        now = min(times)
+        first = [index for index, time in enumerate(times) if time == now]
+        index = first[int(self._random.random() * len(first))]
+        self._spend(lanes[index], now)
+        return index
+
+    def _spend(self, lane: Lane, now: int) -> None:
+        if isinstance(lane, Flow):
+            cost = lane.request.info.cost
+            done = max(now, lane.world.now) + cost + int(self._random.random() * cost / PARALLEL_JITTER)
+            lane.ready_at = done
+            if lane.cpu is not None:
+                self._busy_until[lane.cpu] = done
+
+    def choose_value(self, count: int) -> int:
+        return int(self._random.random() * count)
+
+    def draw_latency(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+
+STRATEGIES: dict[str, Callable[[int], Strategy]] = {
+    "random": RandomWalk,
+    "roundrobin": RoundRobin,
+    "clock": Clock,
+}
+"""The strategies that a run may choose, made from a seed; `replay` is made from a log."""
+
+
+def make_strategy(name: str, seed: int) -> Strategy:
+    """The strategy of that name; UsageError names those there are."""
+    if name not in STRATEGIES:
+        msg = f"--strategy {name}: there is no such strategy; there are {', '.join(STRATEGIES)}"
+        raise UsageError(msg)
+    return STRATEGIES[name](seed)

@@ -1,0 +1,1 @@
+"""What things are: operations, findings, errors, the log, and the /proc text formats."""

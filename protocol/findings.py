@@ -1,0 +1,66 @@
+"""Findings: what is wrong with the simulated kernel, as values."""
+
+from __future__ import annotations
+
+import attrs
+
+ORACLES: dict[str, str] = {
+    "use-after-free": "a freed object was touched; says where it was freed",
+    "double-free": "an object was freed that was free already",
+    "refcount": "a reference count went below zero, or rose from zero",
+    "warn": "a WARN_ON of the kernel fired",
+    "bug": "a BUG_ON of the kernel fired",
+    "null-deref": "a pointer was followed that was NULL at that moment",
+    "atomic-sleep": "something that may sleep was called with preemption, IRQs or softirqs off, or under RCU",
+    "deadlock": "some flows wait for each other, and nothing else can run",
+    "leak": "at quiescence something is allocated that nothing can free any more",
+    "invariant": "an invariant of the lifecycle does not hold (I at each step, Q at quiescence)",
+    "property": "an always or eventually property of the scenario does not hold",
+}
+"""The oracles by their stable names, each with what makes it speak."""
+
+FATAL = frozenset({"use-after-free", "double-free", "refcount", "bug", "null-deref", "deadlock"})
+"""Kinds after which the machine's state means nothing any more: the run ends there."""
+
+
+@attrs.frozen
+class Finding:
+    """One flaw of the simulated kernel, as the run showed it.
+
+    `name` says what exactly (the WARN_ON's site, the invariant's number, the object's type), `function` the
+    kernel function that was running, `stack` its callers (innermost first), `details` the kernel-style
+    lines below the headline: who freed it, who holds it.
+    """
+
+    kind: str
+    name: str
+    message: str
+    step: int
+    time: int
+    function: str
+    flow: str
+    cpu: int | None = None
+    stack: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    count: int = 1
+
+    @property
+    def signature(self) -> str:
+        """Same flaw, same signature, whatever the schedule: kind, name and function."""
+        return f"{self.kind}:{self.name}:{self.function}"
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether the run ends with it."""
+        return self.kind in FATAL
+
+
+class Oops(Exception):  # noqa: N818 -- the kernel's word; it is caught at the flow's end and becomes a Finding
+    """The flow that raises it is dead, as after BUG(): carries kind, name and text of the finding."""
+
+    def __init__(self, kind: str, name: str, message: str, *details: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+        self.message = message
+        self.details = details

@@ -1,0 +1,259 @@
+"""The log: one file a run, framed msgpack records that survive a crash and betray damage.
+
+    file    = magic version frame*
+    magic   = b"slabrace"                      version = u16, little-endian
+    frame   = length crc payload               length = u8 below 255, or 255 and u32; crc = CRC-32 of payload, u32
+    payload = msgpack array
+
+A payload that starts with an integer is a step: [dt, set, index, function, operation, owner] (see `Step`). All
+others start with their tag: definitions of the small numbers that steps use ("lane", "set", "fn", "op",
+"owner"), values chosen ("value"), migrations ("moved"), findings, and the header and footer. Every number is
+defined before its first use, so any prefix can be read. docs/log-format.md is the reference.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import msgpack
+
+from protocol.errors import DamagedLogError, UsageError
+
+MAGIC = b"slabrace"
+VERSION = 1
+FLUSH_BYTES = 1 << 16
+
+_LONG = 255
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+
+
+@attrs.frozen
+class Header:
+    """What a replay needs to set up the same run, and what a reader wants to know first.
+
+    `parameters` are the scenario's knobs by name, with the content (not the path) of files.
+    """
+
+    scenario: str
+    kernel: str
+    strategy: str
+    seed: int
+    driver: str
+    parameters: dict[str, Any]
+    slabrace: str
+    check: str = "step"
+    patches: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Step:
+    """One step as recorded: `index` is the choice within enabled set number `enabled_set`; `dt` is ns since the last.
+
+    `function`, `operation` and `owner` are numbers of definitions; owner 0 is none.
+    """
+
+    dt: int
+    enabled_set: int
+    index: int
+    function: int
+    operation: int
+    owner: int
+
+
+@attrs.frozen
+class Footer:
+    """How the run ended, and the digest of all its records between header and footer."""
+
+    outcome: str
+    steps: int
+    digest: str
+
+
+def frame(payload: bytes) -> bytes:
+    """Return *payload* with its length and checksum in front."""
+    size = len(payload)
+    length = bytes((size,)) if size < _LONG else b"\xff" + _U32.pack(size)
+    return length + _U32.pack(zlib.crc32(payload)) + payload
+
+
+class LogWriter:
+    """Writes one log file; refuses to write over an existing one unless told to (`overwrite`)."""
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        """Create the file; raises UsageError in one line if that cannot be done."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("wb" if overwrite else "xb")
+        except FileExistsError:
+            msg = f"{path}: a file with this name exists; choose another --log, or --force to replace it"
+            raise UsageError(msg) from None
+        except OSError as error:
+            msg = f"{path}: cannot write the log: {error.strerror}"
+            raise UsageError(msg) from None
+        self._buffer = bytearray(MAGIC + _U16.pack(VERSION))
+
+    def header(self, header: Header) -> None:
+        self.write(msgpack.packb(["header", attrs.asdict(header)]))
+        self.flush()
+
+    def footer(self, footer: Footer) -> None:
+        self.write(msgpack.packb(["footer", attrs.asdict(footer)]))
+
+    def write(self, payload: bytes) -> None:
+        """Append one record; it reaches the file with the next flush, whole and in order."""
+        self._buffer += frame(payload)
+        if len(self._buffer) >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything written so far to the operating system: a killed run keeps it."""
+        self._file.write(self._buffer)
+        self._file.flush()
+        self._buffer.clear()
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+
+
+class LogReader:
+    """Reads one log record by record. `header` is there at once, `footer` and `damage` after the last record.
+
+    `damage` is one line about the place where reading had to stop: None for a whole log. A log that merely ends too
+    early (the run was killed) is not `is_damaged`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open *path* and read its header; raises UsageError (one line) if that is no log of ours."""
+        self.path = path
+        self.footer: Footer | None = None
+        self.damage: str | None = None
+        self.is_damaged = False
+        try:
+            self._file = path.open("rb")
+            start = self._file.read(len(MAGIC) + _U16.size)
+            self._size = os.fstat(self._file.fileno()).st_size
+        except OSError as error:
+            msg = f"{path}: cannot read the log: {error.strerror}"
+            raise UsageError(msg) from None
+        self._check_start(start)
+        self.header = self._read_header()
+
+    def _check_start(self, start: bytes) -> None:
+        if not start.startswith(MAGIC) or len(start) < len(MAGIC) + _U16.size:
+            msg = f"{self.path}: this is not a slabrace log (it does not start with {MAGIC.decode()!r})"
+            raise DamagedLogError(msg)
+        (version,) = _U16.unpack(start[len(MAGIC) :])
+        if version > VERSION:
+            msg = (
+                f"{self.path}: log format {version} is newer than {VERSION}, which this slabrace reads; update slabrace"
+            )
+            raise DamagedLogError(msg)
+        if version < 1:
+            msg = f"{self.path}: byte {len(MAGIC)}: there is no log format {version}; the file is damaged"
+            raise DamagedLogError(msg)
+
+    def _read_header(self) -> Header:
+        for payload in self.payloads():
+            tag, *fields = unpack(payload)
+            if tag == "header" and isinstance(fields[0], dict):
+                try:
+                    return Header(**{**fields[0], "patches": tuple(fields[0].get("patches", ()))})
+                except TypeError as error:
+                    msg = f"{self.path}: the header does not fit: {error}"
+                    raise DamagedLogError(msg) from None
+            break
+        msg = f"{self.path}: {self.damage or 'the first record is not a header'}; nothing can be replayed"
+        raise DamagedLogError(msg)
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield the undamaged payloads from here on; stops at the first damage and says so in `damage`."""
+        while True:
+            offset = self._file.tell()
+            payload = self._read_frame(offset)
+            if payload is None:
+                return
+            yield payload
+
+    def records(self) -> Iterator[tuple[bytes, list[Any]]]:
+        """Yield each further payload with its decoded form; the footer is kept, not yielded."""
+        for payload in self.payloads():
+            record = unpack(payload)
+            if record[0] == "footer":
+                self.footer = Footer(**record[1])
+                return
+            yield payload, record
+        if self.damage is None:
+            self.damage = f"{self.path}: the log has no end: the run was killed; what there is can be replayed"
+
+    def _read_frame(self, offset: int) -> bytes | None:
+        first = self._file.read(1)
+        if not first:
+            return None
+        size = first[0]
+        rest = 4 if size < _LONG else 8
+        head = self._file.read(rest)
+        if size == _LONG and len(head) == rest:
+            (size,) = _U32.unpack(head[:4])
+        if len(head) < rest or offset + 1 + rest + size > self._size:
+            self.damage = f"{self.path}: byte {offset}: the last record is torn"
+            return None
+        payload = self._file.read(size)
+        (crc,) = _U32.unpack(head[-4:])
+        if zlib.crc32(payload) != crc:
+            self.damage = f"{self.path}: byte {offset}: the checksum does not fit; the log is damaged from here on"
+            self.is_damaged = True
+            return None
+        return payload
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def unpack(payload: bytes) -> list[Any]:
+    """Decode one payload whose checksum fitted."""
+    record: list[Any] = msgpack.unpackb(payload)
+    return record
+
+
+@attrs.define
+class Names:
+    """The definitions seen so far: turns the numbers in steps back into names."""
+
+    lanes: dict[int, tuple[str, str, int | None]] = attrs.field(factory=dict)
+    sets: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
+    functions: dict[int, str] = attrs.field(factory=dict)
+    operations: dict[int, tuple[str, str]] = attrs.field(factory=dict)
+    owners: dict[int, str] = attrs.field(factory=lambda: {0: ""})
+
+    def learn(self, record: list[Any]) -> None:
+        """Take in a definition; other records pass by."""
+        match record:
+            case ["lane", number, name, kind, cpu]:
+                self.lanes[number] = (name, kind, cpu)
+            case ["moved", number, cpu]:
+                name, kind, _ = self.lanes[number]
+                self.lanes[number] = (name, kind, cpu)
+            case ["set", number, lanes]:
+                self.sets[number] = tuple(lanes)
+            case ["fn", number, name]:
+                self.functions[number] = name
+            case ["op", number, name, access]:
+                self.operations[number] = (name, access)
+            case ["owner", number, label]:
+                self.owners[number] = label
+
+    def enabled(self, step: Step) -> tuple[str, ...]:
+        """The names of the lanes that were enabled at *step*."""
+        return tuple(self.lanes[number][0] for number in self.sets[step.enabled_set])
+
+    def lane(self, step: Step) -> tuple[str, str, int | None]:
+        """Name, kind and CPU of the lane that stepped."""
+        return self.lanes[self.sets[step.enabled_set][step.index]]

@@ -1,0 +1,60 @@
+"""A flaw of our own: two tasks count, each reads and then writes, and updates are lost.
+
+It says nothing about Linux. Every strategy must find it with its first schedules; if one does not, slabrace is broken.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.kernel.context import BUG_ON, Context
+from actors.system.actor import Actor, Shared
+from protocol.operations import READ, UPDATE, operation
+from scenarios.registry import CPUS, SLABINFO, Knob, scenario
+from scenarios.stage import Stage
+
+
+@attrs.define(eq=False)
+class Counter(Shared):
+    """A number without a lock."""
+
+    value: int = attrs.field(default=0, init=False)
+
+    @property
+    def label(self) -> str:
+        return "the canary's counter"
+
+    @operation(READ)
+    def read(self) -> int:
+        return self.value
+
+    @operation(UPDATE)
+    def write(self, value: int) -> None:
+        self.value = value
+
+
+@scenario(
+    "canary",
+    "a planted lost update, in no kernel: every strategy must find it",
+    Knob("rounds", "how often each task counts", 20, least=1),
+    CPUS,
+    SLABINFO,
+)
+def canary(stage: Stage) -> None:
+    machine = stage.boot("filp", "dentry", "shmem_inode_cache")
+    counter = Counter(Actor(machine.world, "canary"))
+    rounds = stage.knobs["rounds"]
+
+    async def canary_count(ctx: Context) -> None:
+        for _ in range(rounds):
+            value = await ctx.ask(counter.read)  # may be stale from here on: that is the flaw
+            await ctx.ask(counter.write, value + 1)
+
+    async def canary_check(ctx: Context) -> None:
+        await ctx.settle()
+        BUG_ON(ctx, counter.value != 2 * rounds, "canary: an update was lost")
+
+    stage.task("count0", canary_count, cpu=0)
+    stage.task("count1", canary_count, cpu=1)
+    stage.task("check", canary_check)
+    stage.sometimes("both tasks have counted", lambda: counter.value > 1)

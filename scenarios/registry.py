@@ -1,0 +1,116 @@
+"""What a scenario is, and which there are.
+
+A scenario is a function that sets the stage: it boots a machine, gives tasks something to do, and states what
+must hold. It never fixes an order; the strategy does. `Knob`s are what `--set name=value` may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from protocol.errors import UsageError
+from protocol.slabinfo import parse_slabinfo
+
+if TYPE_CHECKING:
+    from scenarios.stage import Stage
+
+DEFAULT_CAPTURE = "slabinfo-linux-6.18-2cpu.txt"
+
+
+@attrs.frozen
+class Knob:
+    """One option of a scenario: a whole number within bounds, one of some words, or the caches of a machine.
+
+    A `slabinfo` knob takes the path of a /proc/slabinfo capture; its value is the file's text, so that a log is
+    complete without the file.
+    """
+
+    name: str
+    summary: str
+    default: Any
+    kind: Literal["number", "choice", "slabinfo"] = "number"
+    least: int = 0
+    most: int = 1_000_000
+    choices: tuple[str, ...] = ()
+
+    def parse(self, text: str) -> Any:
+        """Turn what the user typed into the knob's value; UsageError if it does not fit."""
+        if self.kind == "number":
+            return self._parse_number(text)
+        if self.kind == "choice":
+            if text not in self.choices:
+                msg = f"--set {self.name}={text}: choose one of {', '.join(self.choices)}"
+                raise UsageError(msg)
+            return text
+        return read_capture(Path(text))
+
+    def _parse_number(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and self.least <= int(text) <= self.most):
+            msg = f"--set {self.name}={text}: give a whole number from {self.least} to {self.most}"
+            raise UsageError(msg)
+        return int(text)
+
+
+@attrs.frozen
+class Scenario:
+    """A scenario by its stable name; `build` sets the stage."""
+
+    name: str
+    summary: str
+    knobs: tuple[Knob, ...]
+    build: Callable[[Stage], None]
+
+    def values(self, settings: Mapping[str, str]) -> dict[str, Any]:
+        """The knobs' values: what *settings* (as typed) say, defaults for the rest."""
+        known = {knob.name: knob for knob in self.knobs}
+        for name in settings:
+            if name not in known:
+                msg = f"--set {name}: {self.name} has no such knob; it has {', '.join(known)}"
+                raise UsageError(msg)
+        return {
+            name: knob.parse(settings[name]) if name in settings else default_value(knob)
+            for name, knob in known.items()
+        }
+
+
+def default_value(knob: Knob) -> Any:
+    if knob.kind == "slabinfo":
+        return resources.files("scenarios").joinpath("data", knob.default).read_text(encoding="utf-8")
+    return knob.default
+
+
+def read_capture(path: Path) -> str:
+    """The text of a /proc/slabinfo capture that is one; UsageError with file and line if it is not."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"{path}: cannot read it: {error.strerror}"
+        raise UsageError(msg) from None
+    except UnicodeDecodeError:
+        msg = f"{path}: this is not text, let alone /proc/slabinfo"
+        raise UsageError(msg) from None
+    parse_slabinfo(text, source=str(path))
+    return text
+
+
+SLABINFO = Knob(
+    "slabinfo",
+    "the machine's caches: the path of a /proc/slabinfo capture (format 2.1)",
+    DEFAULT_CAPTURE,
+    kind="slabinfo",
+)
+CPUS = Knob("cpus", "CPUs of the machine", 2, least=1, most=64)
+
+
+def scenario(name: str, summary: str, *knobs: Knob) -> Callable[[Callable[[Stage], None]], Scenario]:
+    """Declare a scenario; the function becomes its `build`."""
+
+    def declare(build: Callable[[Stage], None]) -> Scenario:
+        return Scenario(name, summary, knobs, build)
+
+    return declare
