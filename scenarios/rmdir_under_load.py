@@ -54,12 +54,15 @@ class Handover(Shared):
     "cgroups are removed while allocations and frees, also on other CPUs, go on",
     Knob("cgroups", "cgroups that are removed", 2, least=1, most=100),
     Knob("objects", "objects that each worker allocates", 6, least=1),
+    Knob("reclaim", "milliseconds that an allocation of pages sleeps if it has to reclaim; 0: none has to", 100),
+    Knob("bystanders", "cgroups that stay: with none, kmem accounting is switched off in between", 1, most=100),
     Knob("migrate", "whether a worker that sleeps may wake up on another CPU", "yes", "choice", choices=("yes", "no")),
     CPUS,
     SLABINFO,
 )
 def rmdir_under_load(stage: Stage) -> None:
     machine = stage.boot("filp", "dentry", "shmem_inode_cache", *CACHES)
+    machine.buddy.reclaim_ns = stage.knobs["reclaim"] * 1_000_000
     caches = [machine.root_cache(name) for name in CACHES]
     cpus = range(len(machine.cpus))
     handovers = [Handover(Actor(machine.world, f"handover{cpu}"), f"handover{cpu}") for cpu in cpus]
@@ -67,6 +70,8 @@ def rmdir_under_load(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
 
     async def manage(ctx: Context) -> None:
+        for number in range(stage.knobs["bystanders"]):
+            await mkdir(ctx, machine.root_cgroup, f"stays{number}")
         for number in range(stage.knobs["cgroups"]):
             cgroups.append(await mkdir(ctx, machine.root_cgroup, f"load{number}"))
             await warm_up(ctx, cgroups[-1], caches)
@@ -127,6 +132,6 @@ def is_late(cache: KmemCache) -> bool:
 def is_dying_without_reason(machine: Machine) -> bool:
     """A dying cgroup that no per-CPU stock and no object pins."""
     stocked = {stock.cached for stock in machine.stocks if stock.nr_pages}
-    dying = [memcg for memcg in machine.root_mem_cgroup.subtree()[1:] if memcg.css.cgroup.is_dead]
+    dying = [memcg for memcg in machine.memcgs() if memcg.css.cgroup.is_dead]
     pinned = any(cache.live_objects for memcg in dying for cache in memcg.kmem_caches)
     return bool(dying) and not pinned and not stocked

@@ -49,7 +49,7 @@ def shared_dentry(stage: Stage) -> None:
 
     async def generation(ctx: Context, number: int) -> None:
         cgroup = await mkdir(ctx, machine.root_cgroup, f"job{number}")
-        ctx.migrate(machine.cpus[number % len(machine.cpus)])
+        await ctx.migrate(machine.cpus[number % len(machine.cpus)])
         await run_job(ctx, cgroup)
         await rmdir(ctx, cgroup)
 

@@ -45,6 +45,7 @@ class Css(Shared):
     refcnt: PercpuRef | None = None
     is_online: bool = False
     online_cnt: int = 0
+    children: dict[Css, None] = attrs.field(factory=dict, init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
 
@@ -62,9 +63,15 @@ class Css(Shared):
     def set_online(self, is_online: bool) -> None:  # noqa: FBT001 -- the flag's value
         self.is_online = is_online
 
-    @operation(READ)
-    def read_online(self) -> bool:
-        return self.is_online
+    @operation(UPDATE)
+    def link_child(self, child: Css) -> None:
+        """init_and_link_css() and online_css(): descendant walks find *child* from now on; cgroup_mutex is held."""
+        self.children[child] = None
+
+    @operation(UPDATE)
+    def unlink_child(self, child: Css) -> None:
+        """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
+        del self.children[child]
 
     @operation(UPDATE)
     def add_online_cnt(self, nr: int) -> int:
@@ -107,6 +114,13 @@ class Cgroup(Shared):
     def attach(self, nr_tasks: int) -> None:
         """A task enters (1) or leaves (-1), under css_set_lock."""
         self.tasks += nr_tasks
+
+    def descendants(self) -> list[Cgroup]:
+        """All cgroups below this one that are not forgotten, dying ones too."""
+        below = list(self.children)
+        for cgroup in below:
+            below.extend(cgroup.children)
+        return below
 
     def ancestors(self) -> list[Cgroup]:
         """All cgroups above this one, nearest first."""
@@ -239,6 +253,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent.memcg)
     await css_get(ctx, parent)
     await css_get(ctx, cgroup.self_css)
+    await ctx.ask(parent.link_child, css)
     await ctx.machine.memory_cgrp_subsys.css_online(ctx, css.memcg)
     await ctx.ask(css.set_online, is_online=True)
     cgroup.css = css
@@ -326,6 +341,9 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         if css.memcg is None:
             await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
+        else:
+            assert css.parent is not None
+            await ctx.ask(css.parent.unlink_child, css)
         css.destroy_rwork.work.init_work(css_free_rwork_fn)
         await queue_rcu_work(ctx, css.destroy_rwork)
 

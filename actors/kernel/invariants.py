@@ -77,7 +77,7 @@ class Ledger:
             self._check_cache_books(cache)
             if not cache.is_root_cache:
                 self._check_child_at_rest(cache)
-        memcgs = self.machine.root_mem_cgroup.subtree()[1:]
+        memcgs = self.machine.memcgs()
         self._check_tree()
         stock = self._stock_pages()
         for memcg in memcgs:
@@ -153,14 +153,11 @@ class Ledger:
     def _check_tree(self) -> None:
         """I13, I14."""
         root = self.machine.root_cgroup
-        cgroups = [memcg.css.cgroup for memcg in self.machine.root_mem_cgroup.subtree()[1:]]
-        if root.nr_descendants + root.nr_dying_descendants < len(cgroups):
-            self._violated("I14", f"{len(cgroups)} cgroups are left below the root, it counts fewer")
-        ids = Counter(
-            cgroup.css.memcg.kmemcg_id
-            for cgroup in cgroups
-            if cgroup.css.memcg is not None and cgroup.css.memcg.kmem_state is KmemState.ONLINE
-        )
+        cgroups = root.descendants()
+        if root.nr_descendants + root.nr_dying_descendants != len(cgroups):
+            self._violated("I14", f"{len(cgroups)} cgroups are left below the root, it counts otherwise")
+        online = (memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE)
+        ids = Counter(memcg.kmemcg_id for memcg in online)
         for kmemcg_id, users in ids.items():
             if users > 1:
                 self._violated("I13", f"{users} online memcgs have kmemcg_id {kmemcg_id}")

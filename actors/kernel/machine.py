@@ -229,6 +229,11 @@ class Machine:
         """Every child cache that exists, oldest first."""
         return [cache for cache in self.slab_caches if not cache.is_root_cache]
 
+    def memcgs(self) -> list[Memcg]:
+        """Every memcg that is not freed, but for the root's."""
+        memcgs = (cgroup.css.memcg for cgroup in self.root_cgroup.descendants())
+        return [memcg for memcg in memcgs if memcg is not None and memcg.freed is None]
+
     # -- numbers and flows ----------------------------------------------------------------------------------------
 
     def next_css_serial(self) -> int:

@@ -71,10 +71,10 @@ class Memcg(Shared):
         return level is root
 
     def subtree(self) -> list[Memcg]:
-        """css_for_each_descendant_pre(): this memcg and everything below it that is not freed yet."""
+        """css_for_each_descendant_pre(): this memcg and everything below it that is not released yet."""
         found = [self]
         for memcg in found:
-            found.extend(child.css.memcg for child in memcg.css.cgroup.children if child.css.memcg is not None)
+            found.extend(css.memcg for css in memcg.css.children if css.memcg is not None)
         return found
 
     @operation(READ)

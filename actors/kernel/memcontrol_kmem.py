@@ -132,12 +132,14 @@ async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
     await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
     parent = memcg.parent or ctx.machine.root_mem_cgroup
     await memcg_deactivate_kmem_caches(ctx, memcg, parent)
-    kmemcg_id = memcg.kmemcg_id
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    parent_id = await ctx.ask(parent.read_kmemcg_id)
     BUG_ON(ctx, kmemcg_id < 0, "memcg_offline_kmem: kmemcg_id < 0")
     with ctx.rcu_read_section:
         for child in memcg.subtree():
-            BUG_ON(ctx, child.kmemcg_id != kmemcg_id, "memcg_offline_kmem: kmemcg_id of a descendant")
-            await ctx.ask(child.set_kmemcg_id, parent.kmemcg_id)
+            child_id = await ctx.ask(child.read_kmemcg_id)
+            BUG_ON(ctx, child_id != kmemcg_id, "memcg_offline_kmem: kmemcg_id of a descendant")
+            await ctx.ask(child.set_kmemcg_id, parent_id)
     await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
 
 

@@ -13,9 +13,13 @@ PAGE_NS = 400
 
 @attrs.define(eq=False)
 class BuddyAllocator(Shared):
-    """Counts 4K pages; `allocated` are out now."""
+    """Counts 4K pages; `allocated` are out now.
 
-    allocated: int = 0
+    `reclaim_ns` is how long an allocation sleeps that has to reclaim first; 0: memory is plenty, none does.
+    """
+
+    allocated: int = attrs.field(default=0, init=False)
+    reclaim_ns: int = attrs.field(default=0, init=False)
 
     @classmethod
     def boot(cls, world: World) -> BuddyAllocator:

@@ -32,7 +32,7 @@ async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCa
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
             return
-        idx = memcg.kmemcg_id
+        idx = await ctx.ask(memcg.read_kmemcg_id)
         array = await ctx.ask(root_cache.read_memcg_caches)
         if await ctx.ask(array.read_entry, idx) is not None:
             return
@@ -115,7 +115,7 @@ async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, pare
 
 async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
     """Deactivate the memcg's cache of every root that has one, and take it out of the array."""
-    idx = memcg.kmemcg_id
+    idx = await ctx.ask(memcg.read_kmemcg_id)
     for root in tuple(ctx.machine.slab_root_caches):
         array = await ctx.ask(root.read_memcg_caches)
         s = await ctx.ask(array.read_entry, idx)

@@ -169,7 +169,10 @@ async def new_slab(ctx: Context, s: KmemCache) -> Slab | None:
 
 
 async def sleep_in_page_allocator(ctx: Context) -> None:
-    """The page allocator may reclaim and sleep: the scheduler may then wake the task on another CPU."""
+    """The page allocator may have to reclaim, and sleep; the scheduler may wake the task on another CPU."""
     ctx.might_sleep("alloc_pages")
+    reclaim_ns = ctx.machine.buddy.reclaim_ns
+    if reclaim_ns and await ctx.choose(2):
+        await ctx.sleep(reclaim_ns)
     if len(ctx.cpus_allowed) > 1:
-        ctx.migrate(ctx.cpus_allowed[await ctx.choose(len(ctx.cpus_allowed))])
+        await ctx.migrate(ctx.cpus_allowed[await ctx.choose(len(ctx.cpus_allowed))])

@@ -6,6 +6,7 @@ CPU, or a kthread that is bound to no CPU of the model. Between two awaits its c
     ask(operation, *args)     an access to state that some actor owns: request, reply; one step
     this_cpu(target, name)    the point before an access to per-CPU data of its own CPU; one step
     sleep(ns)                 a timer
+    migrate(cpu)              to be woken up on another CPU
     choose(n)                 a choice of the environment among n possibilities
     settle()                  until nothing else in the machine can happen (scenarios only)
 
@@ -35,6 +36,7 @@ R = TypeVar("R")
 
 SLEEP = OperationInfo("sleep", READ, sleeps=True, cost=ATOMIC_NS)
 SETTLE = OperationInfo("settle", READ, sleeps=True, cost=ATOMIC_NS)
+MIGRATE = OperationInfo("migrate", READ, sleeps=True, cost=ATOMIC_NS)
 CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
 
 
@@ -146,6 +148,15 @@ class Flow(Lane):
         yield
 
     @types.coroutine
+    def migrate(self, cpu: Cpu) -> Generator[None, None, None]:
+        """Go to sleep here and wake up on *cpu*, once that CPU lets a task run."""
+        self._stand_at(MIGRATE, None, sys._getframe(1).f_code)
+        self.might_sleep("migrate")
+        if cpu is not self.cpu:
+            self._move_to(cpu)
+        yield
+
+    @types.coroutine
     def choose(self, count: int) -> Generator[None, None, int]:
         """Let the strategy choose a number below *count*: what the environment does here is not determined."""
         self._stand_at(CHOOSE, None, sys._getframe(1).f_code)
@@ -174,12 +185,11 @@ class Flow(Lane):
             self.cpu.ready ^= self.bit
             self.cpu.refresh()
 
-    def migrate(self, cpu: Cpu) -> None:
-        """Go on on *cpu* from the next step."""
-        if self.cpu is None or cpu is self.cpu:
-            return
-        for place in (self.cpu, cpu):
-            place.ready ^= self.bit if self.ready else 0
+    def _move_to(self, cpu: Cpu) -> None:
+        assert self.cpu is not None, f"{self.name} is bound to no CPU"
+        if self.ready:
+            self.cpu.ready ^= self.bit
+            cpu.ready ^= self.bit
         old, self.cpu = self.cpu, cpu
         old.refresh()
         cpu.refresh()
@@ -231,6 +241,7 @@ class Flow(Lane):
     def hold_cpu(self) -> None:
         """Keep other tasks and kworkers off the CPU; handlers have it to themselves anyway."""
         if not self.in_handler and self.cpu is not None:
+            assert self.cpu.holder in (None, self), f"{self.name} runs, but {self.cpu.holder} holds the CPU"
             self.cpu.holder = self
 
     def release_cpu(self) -> None:

@@ -171,6 +171,7 @@ class World:
         if stuck:
             self._report_deadlock(stuck)
             return
+        self.current = None
         for ending in self.endings:
             ending()
         self.stopped = self.stopped or "quiescent"
