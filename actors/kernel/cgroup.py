@@ -182,34 +182,34 @@ class CgroupSubsys:
 # -- references: the root's are never counted -----------------------------------------------------------------------
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_get_many", "include/linux/cgroup.h")
 async def css_get_many(ctx: Context, css: Css, nr: int) -> None:
     if css.refcnt is not None:
         await percpu_ref_get_many(ctx, css.refcnt, nr)
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_get", "include/linux/cgroup.h")
 async def css_get(ctx: Context, css: Css) -> None:
     await css_get_many(ctx, css, 1)
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_put_many", "include/linux/cgroup.h")
 async def css_put_many(ctx: Context, css: Css, nr: int) -> None:
     if css.refcnt is not None:
         await percpu_ref_put_many(ctx, css.refcnt, nr)
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_put", "include/linux/cgroup.h")
 async def css_put(ctx: Context, css: Css) -> None:
     await css_put_many(ctx, css, 1)
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_tryget", "include/linux/cgroup.h")
 async def css_tryget(ctx: Context, css: Css) -> bool:
     return css.refcnt is None or await percpu_ref_tryget(ctx, css.refcnt)
 
 
-@kernel_fn("include/linux/cgroup.h")
+@kernel_fn("css_tryget_online", "include/linux/cgroup.h")
 async def css_tryget_online(ctx: Context, css: Css) -> bool:
     """Take a reference unless the css was killed."""
     return css.refcnt is None or await percpu_ref_tryget_live(ctx, css.refcnt)
@@ -218,7 +218,7 @@ async def css_tryget_online(ctx: Context, css: Css) -> bool:
 # -- mkdir ----------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_mkdir", "kernel/cgroup/cgroup.c")
 async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
     """Create a cgroup below *parent* with its memory css (3.1)."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
@@ -227,7 +227,7 @@ async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
         return cgroup
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
 async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
     """3.1.2: the cgroup itself, counted by its ancestors, holding its parent."""
     machine = ctx.machine
@@ -242,7 +242,7 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
     return cgroup
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c")
 async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     """3.1.3 to 3.1.5: allocate, link and online the memory css."""
     assert cgroup.parent is not None
@@ -264,14 +264,14 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> None:
 # -- rmdir ----------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_rmdir", "kernel/cgroup/cgroup.c")
 async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
     """Remove a cgroup; False (-EBUSY) while it has tasks or online children."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         return await cgroup_destroy_locked(ctx, cgroup)
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     """3.2.1 to 3.2.3."""
     if await ctx.ask(cgroup.read_populated):
@@ -284,7 +284,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
 async def kill_css(ctx: Context, css: Css) -> None:
     """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
     assert css.refcnt is not None
@@ -301,7 +301,7 @@ async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
         await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_work_fn(ctx: Context, work: Work) -> None:
     """3.2.5: offline the css, and its parent if this was the last online child of a killed one."""
     css: Css | None = work.container if isinstance(work.container, Css) else None
@@ -315,7 +315,7 @@ async def css_killed_work_fn(ctx: Context, work: Work) -> None:
                 break
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("offline_css", "kernel/cgroup/cgroup.c")
 async def offline_css(ctx: Context, css: Css) -> None:
     assert css.memcg is not None
     await ctx.machine.memory_cgrp_subsys.css_offline(ctx, css.memcg)
@@ -333,7 +333,7 @@ async def css_release(ctx: Context, ref: PercpuRef) -> None:
     await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
 async def css_release_work_fn(ctx: Context, work: Work) -> None:
     """3.4.2 and 3.4.4: unlink, then free after a grace period."""
     css = work.container
@@ -348,7 +348,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
         await queue_rcu_work(ctx, css.destroy_rwork)
 
 
-@kernel_fn("kernel/cgroup/cgroup.c")
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     """3.4.3: free the css, then drop what it held."""
     css = work.container

@@ -25,7 +25,7 @@ class File:
     filp: SlabObject | None
 
 
-@kernel_fn("fs/namei.c")
+@kernel_fn("create_file", "fs/namei.c")
 async def create_file(ctx: Context) -> File | None:
     """open(O_CREAT) of a new tmpfs file: allocates struct file, dentry and inode, in the kernel's order."""
     caches = ctx.machine.file_caches
@@ -40,7 +40,7 @@ async def create_file(ctx: Context) -> File | None:
     return File(dentry, inode, filp)
 
 
-@kernel_fn("fs/file_table.c")
+@kernel_fn("close_file", "fs/file_table.c")
 async def close_file(ctx: Context, file: File) -> None:
     """The last close: the struct file goes after a grace period."""
     filp, file.filp = file.filp, None
@@ -48,7 +48,7 @@ async def close_file(ctx: Context, file: File) -> None:
         await free_by_rcu(ctx, filp)
 
 
-@kernel_fn("fs/namei.c")
+@kernel_fn("unlink_file", "fs/namei.c")
 async def unlink_file(ctx: Context, file: File) -> None:
     """The name goes, and with its last user the dentry and the inode, each after a grace period."""
     await free_by_rcu(ctx, file.dentry)

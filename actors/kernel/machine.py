@@ -19,7 +19,7 @@ from actors.kernel.rcu import Rcu, RcuData, rcu_core, rcu_gp_kthread
 from actors.kernel.slab import KmemCache, KmemCacheCpu, MemcgCacheArray, SlabFlags, make_cache
 from actors.kernel.slab_common import slab_caches_to_rcu_destroy_workfn
 from actors.kernel.smp import CallQueue, ipi_handler
-from actors.kernel.workqueue import Pool, Work, Workqueue, worker_thread
+from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Kind
@@ -119,6 +119,7 @@ class Machine:
     memcg_nr_cache_ids: int
     stocks: list[Stock]
     call_queues: list[CallQueue]
+    worker_pools: list[WorkerPool]
     cgroup_destroy_wq: Workqueue
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
@@ -165,9 +166,10 @@ class Machine:
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
         self.memcg_nr_cache_ids = 0
-        self.cgroup_destroy_wq = Workqueue.alloc(self, "cgroup_destroy", max_active=1)
-        self.memcg_kmem_cache_wq = Workqueue.alloc(self, "memcg_kmem_cache", max_active=1)
-        self.system_wq = Workqueue.alloc(self, "events", max_active=256)
+        pools = self.worker_pools = [WorkerPool(Actor(world, f"workqueue/{cpu.id}"), self, cpu) for cpu in self.cpus]
+        self.cgroup_destroy_wq = Workqueue.alloc(pools, "cgroup_destroy", max_active=1)
+        self.memcg_kmem_cache_wq = Workqueue.alloc(pools, "memcg_kmem_cache", max_active=1)
+        self.system_wq = Workqueue.alloc(pools, "events", max_active=256)
         self.slab_caches_to_rcu_destroy_work = Work(self.rcu.actor, self.buddy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
 
@@ -184,8 +186,7 @@ class Machine:
         cpu.softirq = softirq = Context(self.world, f"si/{cpu.id}", Kind.SOFTIRQ, cpu, machine=self)
         self.world.spawn(irq, ipi_handler(irq, calls))
         self.world.spawn(softirq, rcu_core(softirq, rdp))
-        for wq in (self.cgroup_destroy_wq, self.memcg_kmem_cache_wq, self.system_wq):
-            self.spawn_kworker(wq.pools[cpu.id])
+        self.worker_pools[cpu.id].spawn_worker()
 
     def _boot_root_cgroup(self) -> None:
         """The root is never removed, and its references are not counted (CSS_NO_REF)."""
@@ -241,14 +242,6 @@ class Machine:
 
     def next_slab(self) -> int:
         return next(self._slabs)
-
-    def spawn_kworker(self, pool: Pool) -> None:
-        """Create one more worker for *pool*."""
-        suffix = f".{pool.workers}" if pool.workers else ""
-        pool.workers += 1
-        name = f"kw/{pool.cpu.id}/{pool.wq.name}{suffix}"
-        worker = Context(self.world, name, Kind.KWORKER, pool.cpu, machine=self)
-        self.world.spawn(worker, worker_thread(worker, pool))
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
         """Create a task on *cpu*; it may be woken on any CPU if it *migrates*. The caller spawns it."""

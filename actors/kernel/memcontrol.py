@@ -155,7 +155,7 @@ class Stock(Shared):
         return was
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("try_charge", "mm/memcontrol.c")
 async def try_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
 
@@ -181,7 +181,7 @@ async def try_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     return True
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("consume_stock", "mm/memcontrol.c")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Take *nr_pages* from this CPU's stock, if it is *memcg*'s and has so many."""
     if nr_pages > MEMCG_CHARGE_BATCH:
@@ -194,7 +194,7 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     return True
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("refill_stock", "mm/memcontrol.c")
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
     await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
@@ -208,7 +208,7 @@ async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
             await drain_stock(ctx, stock)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("drain_stock", "mm/memcontrol.c")
 async def drain_stock(ctx: Context, stock: Stock) -> None:
     """Give back what *stock* holds, this CPU's own; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
@@ -219,7 +219,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
     stock.cached = None
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("drain_local_stock", "mm/memcontrol.c")
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Give back what this CPU's stock holds."""
     with ctx.irq_section:
@@ -228,7 +228,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
         stock.is_flushing = False
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("drain_all_stock", "mm/memcontrol.c")
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
     """9.3: give back what the stocks of all CPUs hold for the subtree; if somebody is at it already, do nothing."""
     machine = ctx.machine

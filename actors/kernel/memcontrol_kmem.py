@@ -55,7 +55,7 @@ class Ida(Shared):
 # -- css callbacks --------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c")
 async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent: Memcg) -> Memcg:
     """3.1.3: the memcg with its counters, kmem online."""
     memcg = Memcg.alloc(css.actor, css.cgroup.name, css, parent)
@@ -63,7 +63,7 @@ async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent: Memcg) -> Memcg:
     return memcg
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_online_kmem", "mm/memcontrol.c")
 async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
     """Give *memcg* its kmemcg_id; from now on its tasks may have child caches."""
     BUG_ON(ctx, memcg.kmemcg_id >= 0, "memcg_online_kmem: kmemcg_id >= 0")
@@ -74,7 +74,7 @@ async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
     await ctx.ask(memcg.set_kmem_state, KmemState.ONLINE)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")
 async def memcg_alloc_cache_id(ctx: Context) -> int:
     """The lowest free id; if it does not fit, all arrays grow first."""
     machine = ctx.machine
@@ -85,7 +85,7 @@ async def memcg_alloc_cache_id(ctx: Context) -> int:
     return kmemcg_id
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
 async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
     """Replace the array of every root cache by a longer one; the old one lives until its readers are gone."""
     machine = ctx.machine
@@ -103,14 +103,14 @@ async def free_memcg_cache_array(_ctx: Context, head: RcuHead) -> None:
     head.container.freed = "memcg_update_all_caches (kfree_rcu)"
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
 async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> None:
     """3.1.5: the id's reference pins the css until offline."""
     await ctx.ask(memcg.add_id_ref, 1)
     await css_get(ctx, memcg.css)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
 async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
     """3.2.5a to d."""
     await memcg_offline_kmem(ctx, memcg)
@@ -118,13 +118,13 @@ async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
     await mem_cgroup_id_put(ctx, memcg)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("mem_cgroup_id_put", "mm/memcontrol.c")
 async def mem_cgroup_id_put(ctx: Context, memcg: Memcg) -> None:
     if await ctx.ask(memcg.add_id_ref, -1) == 0:
         await css_put(ctx, memcg.css)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
 async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
     """3.3: no new child caches; deactivate the present ones; give the ids of the subtree up."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
@@ -143,14 +143,14 @@ async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
     await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c")
 async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
     """3.4.3: the struct goes."""
     await memcg_free_kmem(ctx, memcg)
     memcg.freed = memcg.memory.freed = "mem_cgroup_css_free"
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="5.3..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
     """3.5: nothing of the memcg's caches may be left here."""
     if memcg.kmem_state is KmemState.ALLOCATED:
@@ -159,7 +159,7 @@ async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
         await ctx.ask(ctx.machine.kmem_enabled.add, -1)
 
 
-@memcg_free_kmem.variant("original")
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original")
 async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
     """[O]: here, and only here, its child caches go."""
     if memcg.kmem_state is KmemState.ALLOCATED:
@@ -170,7 +170,7 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
 # -- the choice of the cache (4.1) and the creation of child caches (5) ------------------------------------------------
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="5.3..")
 async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
     """The child cache of the current memcg with a reference held, or *cachep* itself."""
     with ctx.rcu_read_section:
@@ -192,7 +192,7 @@ async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
         return child
 
 
-@memcg_kmem_get_cache.variant("original")
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="original")
 async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> KmemCache:
     """[O]: the reference is to the memcg, which keeps its caches."""
     with ctx.rcu_read_section:
@@ -212,7 +212,7 @@ async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> Kmem
     return cachep
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="5.3..")
 async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
     """Drop what memcg_kmem_get_cache() took."""
     if not cachep.is_root_cache:
@@ -221,7 +221,7 @@ async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
         await percpu_ref_put_many(ctx, cachep.refcnt, 1)
 
 
-@memcg_kmem_put_cache.variant("original")
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="original")
 async def memcg_kmem_put_cache_original(ctx: Context, cachep: KmemCache) -> None:
     if not cachep.is_root_cache:
         assert cachep.memcg is not None
@@ -241,14 +241,14 @@ class MemcgKmemCacheCreateWork(Shared):
         return f"creation of {self.cachep.name} for {self.memcg.name}"
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="5.3..")
 async def memcg_schedule_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
     """5.1: have the child cache created by a worker; every allocation that misses queues one more."""
     if await css_tryget_online(ctx, memcg.css):
         await queue_kmem_cache_create(ctx, memcg, cachep)
 
 
-@memcg_schedule_kmem_cache_create.variant("original")
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="original")
 async def memcg_schedule_kmem_cache_create_original(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
     """[O]: the caller holds a reference, so a plain get will do."""
     await css_get(ctx, memcg.css)
@@ -263,7 +263,7 @@ async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache)
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, work)
 
 
-@kernel_fn("mm/memcontrol.c")
+@kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
 async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
     """5.2."""
     cw = work.container

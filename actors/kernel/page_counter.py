@@ -34,14 +34,14 @@ class PageCounter(Shared):
         self.failcnt += 1
 
 
-@kernel_fn("mm/page_counter.c")
+@kernel_fn("page_counter_cancel", "mm/page_counter.c")
 async def page_counter_cancel(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
     """Take *nr_pages* out of one counter."""
     new = await ctx.ask(counter.add, -nr_pages)
     WARN_ON(ctx, new < 0, "page_counter_cancel: usage < 0")
 
 
-@kernel_fn("mm/page_counter.c")
+@kernel_fn("page_counter_uncharge", "mm/page_counter.c")
 async def page_counter_uncharge(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
     """Take *nr_pages* out of *counter* and all its ancestors."""
     level: PageCounter | None = counter
@@ -50,7 +50,7 @@ async def page_counter_uncharge(ctx: Context, counter: PageCounter, nr_pages: in
         level = level.parent
 
 
-@kernel_fn("mm/page_counter.c")
+@kernel_fn("page_counter_try_charge", "mm/page_counter.c")
 async def page_counter_try_charge(ctx: Context, counter: PageCounter, nr_pages: int) -> PageCounter | None:
     """Add *nr_pages* to *counter* and its ancestors; return the counter that is full, and undo, if one is."""
     level: PageCounter | None = counter

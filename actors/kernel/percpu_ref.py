@@ -150,7 +150,7 @@ class PercpuRef(Shared):
         self.percpu[ctx.smp_processor_id] += nr
 
 
-@kernel_fn("include/linux/percpu-refcount.h")
+@kernel_fn("percpu_ref_get_many", "include/linux/percpu-refcount.h")
 async def percpu_ref_get_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
     """Take *nr* references; the caller owns one already, so nothing is checked."""
     with ctx.preempt_section:
@@ -160,7 +160,7 @@ async def percpu_ref_get_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
             ref.add_here(ctx, nr)
 
 
-@kernel_fn("include/linux/percpu-refcount.h")
+@kernel_fn("percpu_ref_put_many", "include/linux/percpu-refcount.h")
 async def percpu_ref_put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
     """Drop *nr* references; in atomic mode the last one calls release() here and now, in this context."""
     with ctx.preempt_section:
@@ -170,7 +170,7 @@ async def percpu_ref_put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
             await ref.release(ctx, ref)
 
 
-@kernel_fn("include/linux/percpu-refcount.h")
+@kernel_fn("percpu_ref_tryget", "include/linux/percpu-refcount.h")
 async def percpu_ref_tryget(ctx: Context, ref: PercpuRef) -> bool:
     """Take a reference unless the count is zero; a killed ref may still be taken."""
     with ctx.preempt_section:
@@ -180,7 +180,7 @@ async def percpu_ref_tryget(ctx: Context, ref: PercpuRef) -> bool:
         return True
 
 
-@kernel_fn("include/linux/percpu-refcount.h")
+@kernel_fn("percpu_ref_tryget_live", "include/linux/percpu-refcount.h")
 async def percpu_ref_tryget_live(ctx: Context, ref: PercpuRef) -> bool:
     """Take a reference unless the ref was killed."""
     with ctx.preempt_section:
@@ -197,7 +197,7 @@ async def percpu_ref_noop_confirm_switch(_ctx: Context, _ref: PercpuRef) -> None
     """Nobody wants to know."""
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_kill_and_confirm", "lib/percpu-refcount.c")
 async def percpu_ref_kill_and_confirm(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
     """Drop the initial reference and switch to atomic mode; *confirm* runs when every CPU knows."""
     async with SpinLockHeld(ctx, ctx.machine.percpu_ref_switch_lock):
@@ -209,13 +209,13 @@ async def percpu_ref_kill_and_confirm(ctx: Context, ref: PercpuRef, confirm: Con
         await percpu_ref_put_many(ctx, ref, 1)
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_kill", "lib/percpu-refcount.c")
 async def percpu_ref_kill(ctx: Context, ref: PercpuRef) -> None:
     """percpu_ref_kill_and_confirm() without a confirmation."""
     await percpu_ref_kill_and_confirm(ctx, ref, None)
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("__percpu_ref_switch_to_atomic", "lib/percpu-refcount.c")
 async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
     """1.6d: from now on readers of the flags take the slow path; after a grace period all do."""
     if await ctx.ask(ref.read_flags) & ATOMIC:
@@ -228,7 +228,7 @@ async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: C
     await call_rcu(ctx, ref.head, percpu_ref_switch_to_atomic_rcu)
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_switch_to_atomic_rcu", "lib/percpu-refcount.c")
 async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
     """1.7: fold the per-CPU counters into the count, take BIAS out, confirm, drop the switch's reference."""
     ref = head.container
@@ -241,7 +241,7 @@ async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
     await percpu_ref_put_many(ctx, ref, 1)
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="5.3..")
 async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
     """1.7c and d: confirm; the per-CPU memory is not needed any more, for nobody may reinit this ref."""
     assert ref.confirm_switch is not None
@@ -250,7 +250,7 @@ async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
     await percpu_ref_exit(ctx, ref)
 
 
-@percpu_ref_call_confirm_rcu.variant("original")
+@kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="original")
 async def percpu_ref_call_confirm_rcu_original(ctx: Context, ref: PercpuRef) -> None:
     """Before 5.3 the per-CPU memory stays until percpu_ref_exit() is called."""
     assert ref.confirm_switch is not None
@@ -258,7 +258,7 @@ async def percpu_ref_call_confirm_rcu_original(ctx: Context, ref: PercpuRef) -> 
     await ctx.ask(ref.end_switch)
 
 
-@kernel_fn("lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_exit", "lib/percpu-refcount.c")
 async def percpu_ref_exit(ctx: Context, ref: PercpuRef) -> None:
     """Free the per-CPU memory; a second time it does nothing."""
     switching = await ctx.ask(ref.free_percpu)

@@ -154,7 +154,7 @@ async def rcu_core(ctx: Context, rdp: RcuData) -> None:
         ctx.end_handler()
 
 
-@kernel_fn("kernel/rcu/tree.c")
+@kernel_fn("call_rcu", "kernel/rcu/tree.c")
 async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead], Awaitable[None]]) -> None:
     """Have *func* called with *head* after a grace period that starts from now on."""
     rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
@@ -167,7 +167,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
     ctx.machine.rcu.reconsider()
 
 
-@kernel_fn("kernel/rcu/tree.c")
+@kernel_fn("rcu_barrier", "kernel/rcu/tree.c")
 async def rcu_barrier(ctx: Context) -> None:
     """Wait until all callbacks that are queued now, on any CPU, have run."""
     rcu = ctx.machine.rcu

@@ -11,7 +11,7 @@ from actors.kernel.percpu_ref import percpu_ref_get_many, percpu_ref_put_many
 from actors.kernel.slab import KmemCache, Slab
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("charge_slab_page", "mm/slab.h")
 async def charge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> bool:
     """Charge the pages of *slab*, not yet in use; False if the memcg is full."""
     if s.is_root_cache:
@@ -19,7 +19,7 @@ async def charge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> bool:
     return await memcg_charge_slab(ctx, slab, s)
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..")
 async def memcg_charge_slab(ctx: Context, slab: Slab, s: KmemCache) -> bool:
     """A2: charge the cache's memcg, or its first online ancestor; the pages pin the cache."""
     assert s.refcnt is not None
@@ -41,7 +41,7 @@ async def memcg_charge_slab(ctx: Context, slab: Slab, s: KmemCache) -> bool:
     return True
 
 
-@memcg_charge_slab.variant("original")
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="original")
 async def memcg_charge_slab_original(ctx: Context, slab: Slab, s: KmemCache) -> bool:
     """[O]: the pages pin the memcg."""
     assert s.memcg is not None
@@ -52,13 +52,13 @@ async def memcg_charge_slab_original(ctx: Context, slab: Slab, s: KmemCache) -> 
     return True
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("uncharge_slab_page", "mm/slab.h")
 async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
     if not s.is_root_cache:
         await memcg_uncharge_slab(ctx, slab, s)
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="5.3..")
 async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """A3: uncharge whatever memcg the cache has now; the put is the last touch of the cache."""
     assert s.refcnt is not None
@@ -70,7 +70,7 @@ async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
     await percpu_ref_put_many(ctx, s.refcnt, s.pages)
 
 
-@memcg_uncharge_slab.variant("original")
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="original")
 async def memcg_uncharge_slab_original(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """[O]: uncharge the memcg that the pages were charged to; this may be its last reference."""
     memcg = deref(slab.memcg, "memcg_uncharge_slab(): page->mem_cgroup")

@@ -26,7 +26,7 @@ from actors.kernel.workqueue import Work, queue_work
 # -- creation (5.3) -------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c")
 async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
     """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
@@ -42,7 +42,7 @@ async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCa
         await ctx.ask(array.set_entry, idx, s)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("create_cache", "mm/slab_common.c")
 def create_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> KmemCache:
     """Allocate a child cache; nobody knows it yet."""
     cgroup = memcg.css.cgroup
@@ -58,18 +58,18 @@ def create_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> KmemCache
     return s
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="5.3..")
 def init_memcg_params(ctx: Context, s: KmemCache) -> None:
     """Its reference count starts with one, its own, dropped by deactivation."""
     s.refcnt = PercpuRef.init(s.actor, s, kmemcg_cache_shutdown, len(ctx.machine.cpus))
 
 
-@init_memcg_params.variant("original")
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original")
 def init_memcg_params_original(_ctx: Context, s: KmemCache) -> None:
     """[O]: caches have no reference count."""
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="5.3..")
 async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
     """Put a child cache on its lists; it pins the memcg it belongs to."""
     assert s.root_cache is not None
@@ -79,7 +79,7 @@ async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
     await ctx.ask(memcg.add_kmem_cache, s)
 
 
-@memcg_link_cache.variant("original")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
 async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
     """[O]: the memcg owns the cache, and not the other way round."""
     assert s.root_cache is not None
@@ -91,7 +91,7 @@ async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg) ->
 # -- deactivation (6.1, 7.1) ----------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="5.3..")
 async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
     """7.1: deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
@@ -106,7 +106,7 @@ async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg
             await css_get_many(ctx, parent.css, len(caches))
 
 
-@memcg_deactivate_kmem_caches.variant("original")
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original")
 async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
     """6.1: deactivate the memcg's caches; they stay where they are."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
@@ -124,7 +124,7 @@ async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
             await ctx.ask(array.set_entry, idx, None)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """7.1.1: keep no empty slabs from now on; the rest after a grace period, when every CPU knows."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: root cache"):
@@ -138,7 +138,7 @@ async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
             await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
 
 
-@kmemcg_cache_deactivate.variant("original")
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original")
 async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
     """6.1: slab_deactivate_memcg_cache_rcu_sched(); the pending deactivation pins the memcg."""
     await __kmemcg_cache_deactivate(ctx, s)
@@ -168,7 +168,7 @@ async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_workfn(ctx: Context, work: Work) -> None:
     """7.2.6 and 7.2.9: run whatever the cache has to do next, under slab_mutex."""
     s = work.container
@@ -179,7 +179,7 @@ async def kmemcg_workfn(ctx: Context, work: Work) -> None:
         await work_fn(ctx, s)
 
 
-@kmemcg_workfn.variant("original")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original")
 async def kmemcg_workfn_original(ctx: Context, work: Work) -> None:
     """6.3: kmemcg_deactivate_workfn(); afterwards the memcg may go."""
     s = work.container
@@ -192,7 +192,7 @@ async def kmemcg_workfn_original(ctx: Context, work: Work) -> None:
     await css_put(ctx, s.memcg.css)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c")
 async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Give back what is empty, then drop the cache's own reference: from now on its pages keep it."""
     await __kmem_cache_shrink(ctx, s)
@@ -200,7 +200,7 @@ async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     await percpu_ref_kill(ctx, s.refcnt)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("kmemcg_cache_deact_after_rcu", "mm/slub.c")
 async def kmemcg_cache_deact_after_rcu(ctx: Context, s: KmemCache) -> None:
     """[O]: give back what is empty; the cache itself stays until its memcg is freed."""
     await __kmem_cache_shrink(ctx, s)
@@ -218,13 +218,13 @@ async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
             await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
     failed = await shutdown_cache(ctx, s)
     WARN_ON(ctx, failed, "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("shutdown_cache", "mm/slab_common.c")
 async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
     """7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
     if await __kmem_cache_shutdown(ctx, s):
@@ -239,7 +239,7 @@ async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
     return False
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="5.3..")
 async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
     """Off the lists; the memcg is let go here and now, though freed slabs may still wait for RCU."""
     assert s.root_cache is not None
@@ -251,7 +251,7 @@ async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
     await ctx.ask(s.set_memcg, None)
 
 
-@memcg_unlink_cache.variant("original")
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original")
 async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
     assert s.root_cache is not None
     assert s.memcg is not None
@@ -259,7 +259,7 @@ async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
     await ctx.ask(s.memcg.del_kmem_cache, s)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
 async def slab_caches_to_rcu_destroy_workfn(ctx: Context, _work: Work) -> None:
     """7.2.11: once all freed slabs of type-safe caches have really gone, the caches may."""
     machine = ctx.machine
@@ -272,7 +272,7 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, _work: Work) -> None:
             await slab_kmem_cache_release(ctx, s)
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
 async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
     """7.2.12: free the struct with everything inside it."""
     if s.refcnt is not None:
@@ -283,7 +283,7 @@ async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
 # -- the end of a memcg's caches in the original (6.4) ---------------------------------------------------------------
 
 
-@kernel_fn("mm/slab_common.c")
+@kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c")
 async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
     """[O]: the memcg is being freed, so no page is left in any of its caches; every one of them goes."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):

@@ -41,7 +41,7 @@ def next_tid(ctx: Context, tid: int) -> int:
 # -- slabs come and go ------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("discard_slab", "mm/slub.c")
 async def discard_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Give an empty slab back, after a grace period if its objects are type-safe by RCU."""
     await ctx.ask(s.node.add_nr_slabs, -1)
@@ -57,7 +57,7 @@ async def rcu_free_slab(ctx: Context, head: RcuHead) -> None:
     await __free_slab(ctx, slab.slab_cache, slab)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__free_slab", "mm/slub.c")
 async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Uncharge, then give the pages back; after the uncharge the cache may be gone."""
     if s.freed is not None:
@@ -72,7 +72,7 @@ async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
 # -- a slab leaves its CPU --------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("deactivate_slab", "mm/slub.c")
 async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
     """Unfreeze this CPU's slab with its unused objects, and put it where it belongs; IRQs are off."""
     slab, freelist = c.page, c.freelist
@@ -102,7 +102,7 @@ async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
         await discard_slab(ctx, s, slab)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("return_freelist", "mm/slub.c")
 async def return_freelist(ctx: Context, slab: Slab, freelist: Chain) -> None:
     """Stage one of deactivate_slab: push this CPU's unused objects onto the slab's own freelist."""
     unused = []
@@ -125,7 +125,7 @@ async def has_enough_partial(ctx: Context, s: KmemCache) -> bool:
     return nr_partial >= await ctx.ask(s.read_min_partial)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("unfreeze_partials", "mm/slub.c")
 async def unfreeze_partials(ctx: Context, s: KmemCache) -> None:
     """Put the slabs on this CPU's partial list onto the node's, empty ones beyond min_partial go; IRQs are off."""
     c = this_cpu_slab(ctx, s)
@@ -151,7 +151,7 @@ async def unfreeze_partials(ctx: Context, s: KmemCache) -> None:
         await discard_slab(ctx, s, slab)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("put_cpu_partial", "mm/slub.c")
 async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool) -> None:
     """Put a frozen slab onto this CPU's partial list; a cache with cpu_partial 0 keeps none there."""
     with ctx.preempt_section:
@@ -177,7 +177,7 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
 # -- free -----------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("kmem_cache_free", "mm/slub.c")
 async def kmem_cache_free(ctx: Context, obj: SlabObject) -> None:
     """Free *obj*, in any context, on any CPU (4.5): to this CPU's slab if it is from there."""
     slab = obj.slab
@@ -207,7 +207,7 @@ def cache_from_obj(ctx: Context, obj: SlabObject) -> KmemCache:
     return slab.slab_cache
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__slab_free", "mm/slub.c")
 async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Push *obj* onto its slab's freelist; a full slab becomes this CPU's partial, an empty one may go."""
     old, new, locked = await push_object(ctx, s, obj)
@@ -245,13 +245,13 @@ async def keep_or_discard_empty(ctx: Context, s: KmemCache, slab: Slab) -> None:
 # -- flush, shrink, shutdown (4.6) -----------------------------------------------------------------------------------
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("flush_slab", "mm/slub.c")
 async def flush_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
     await deactivate_slab(ctx, s, c)
     c.tid = next_tid(ctx, c.tid)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("flush_cpu_slab", "mm/slub.c")
 async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
     """Give up this CPU's slab and partial slabs; in a hard IRQ, or with IRQs off."""
     c = this_cpu_slab(ctx, s)
@@ -260,7 +260,7 @@ async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
     await unfreeze_partials(ctx, s)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("flush_all", "mm/slub.c")
 async def flush_all(ctx: Context, s: KmemCache) -> None:
     """Have every CPU that has slabs of this cache give them up, by IPI; wait for all of them."""
 
@@ -273,7 +273,7 @@ async def flush_all(ctx: Context, s: KmemCache) -> None:
             await on_each_cpu_mask(ctx, cpus, handler)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__kmem_cache_shrink", "mm/slub.c")
 async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
     """Discard all empty slabs, sort the others, fullest first; True if any slab remains."""
     n = s.node
@@ -298,14 +298,14 @@ async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
     return bool(await ctx.ask(n.read_nr_slabs))
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """From now on, as every CPU gets to know, no empty or partial slab is kept for later."""
     await ctx.ask(s.set_cpu_partial, 0)
     await ctx.ask(s.set_min_partial, 0)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__kmem_cache_shutdown", "mm/slub.c")
 async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool:
     """Give everything back; True (failure) if objects remain."""
     n = s.node

@@ -17,7 +17,7 @@ from actors.kernel.slub import (
 )
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("kmem_cache_alloc", "mm/slub.c")
 async def kmem_cache_alloc(ctx: Context, cachep: KmemCache) -> SlabObject | None:
     """Allocate an object of *cachep* or of its child for the current memcg; None is -ENOMEM."""
     s = await slab_pre_alloc_hook(ctx, cachep)
@@ -26,7 +26,7 @@ async def kmem_cache_alloc(ctx: Context, cachep: KmemCache) -> SlabObject | None
     return obj
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
 async def slab_pre_alloc_hook(ctx: Context, s: KmemCache) -> KmemCache:
     """Choose the cache: accounted caches serve a task in a cgroup from its child cache (4.1)."""
     if ctx.machine.kmem_enabled.usage and SlabFlags.ACCOUNT in s.flags and ctx.has_mm:
@@ -34,13 +34,13 @@ async def slab_pre_alloc_hook(ctx: Context, s: KmemCache) -> KmemCache:
     return s
 
 
-@kernel_fn("mm/slab.h")
+@kernel_fn("slab_post_alloc_hook", "mm/slab.h")
 async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
     if ctx.machine.kmem_enabled.usage:
         await memcg_kmem_put_cache(ctx, s)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("slab_alloc", "mm/slub.c")
 async def slab_alloc(ctx: Context, s: KmemCache) -> SlabObject | None:
     """F2 and F3: take the head of this CPU's freelist, unless it changed since it was read."""
     while True:
@@ -66,7 +66,7 @@ def hand_out(ctx: Context, s: KmemCache) -> SlabObject:
     return SlabObject(c.page, index)
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("__slab_alloc", "mm/slub.c")
 async def __slab_alloc(ctx: Context, s: KmemCache) -> SlabObject | None:
     """S1 to S6: with IRQs off, find a slab with free objects for this CPU, from near to far."""
     with ctx.irq_section:
@@ -86,7 +86,7 @@ async def __slab_alloc(ctx: Context, s: KmemCache) -> SlabObject | None:
                 return None
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("get_freelist", "mm/slub.c")
 async def get_freelist(ctx: Context, slab: Slab) -> Chain:
     """S4: take over all free objects of this CPU's slab; if there are none it is full and leaves the CPU."""
     while True:
@@ -97,7 +97,7 @@ async def get_freelist(ctx: Context, slab: Slab) -> Chain:
             return old.freelist
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("get_partial_node", "mm/slub.c")
 async def get_partial_node(ctx: Context, s: KmemCache) -> bool:
     """S6: take slabs from the node's partial list: the first becomes the cpu slab, some more its partials."""
     n = s.node
@@ -122,7 +122,7 @@ async def get_partial_node(ctx: Context, s: KmemCache) -> bool:
     return found
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("acquire_slab", "mm/slub.c")
 async def acquire_slab(ctx: Context, s: KmemCache, slab: Slab, *, as_cpu_slab: bool) -> SlabCounters | None:
     """Freeze a slab of the node's list and take it off; None if somebody was faster."""
     old = await ctx.ask(slab.read_counters)
@@ -135,7 +135,7 @@ async def acquire_slab(ctx: Context, s: KmemCache, slab: Slab, *, as_cpu_slab: b
     return old
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("new_slab_objects", "mm/slub.c")
 async def new_slab_objects(ctx: Context, s: KmemCache) -> bool:
     """S7 and S8: a new slab becomes the cpu slab of whatever CPU the task is on afterwards."""
     slab = await new_slab(ctx, s)
@@ -149,7 +149,7 @@ async def new_slab_objects(ctx: Context, s: KmemCache) -> bool:
     return True
 
 
-@kernel_fn("mm/slub.c")
+@kernel_fn("new_slab", "mm/slub.c")
 async def new_slab(ctx: Context, s: KmemCache) -> Slab | None:
     """Allocate and charge pages with IRQs on, where the task may sleep and wake up elsewhere."""
     ctx.local_irq_enable()

@@ -59,7 +59,7 @@ async def ipi_handler(ctx: Context, queue: CallQueue) -> None:
         ctx.end_handler()
 
 
-@kernel_fn("kernel/smp.c")
+@kernel_fn("on_each_cpu_mask", "kernel/smp.c")
 async def on_each_cpu_mask(ctx: Context, cpus: Sequence[int], handler: Handler) -> None:
     """Run *handler* on each of *cpus* with IRQs off, and wait for all of them. Preemption is off by the caller."""
     here = ctx.smp_processor_id

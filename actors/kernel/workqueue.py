@@ -1,7 +1,10 @@
-"""Bound workqueues. kernel/workqueue.c @5.3.
+"""Bound workqueues and the kworkers that serve them. kernel/workqueue.c @5.3.
 
-A work item runs on the CPU where it was queued, at most `max_active` of one queue at a time per CPU; PENDING is
-cleared before the function is called, and the worker never touches the item afterwards (KERNEL.md 2.2).
+Items of all bound queues that are queued on one CPU go through that CPU's worker pool, in order. A pool runs one
+item at a time, and the next one only when the worker of the first sleeps (concurrency management): a kworker that is
+merely preempted starts nobody else. Beside that each queue has at most `max_active` items of its own in the pool; the
+others wait in the queue's own list. PENDING is cleared before the function is called, and the worker never touches
+the item afterwards (KERNEL.md 2.2).
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.rcu import RcuHead, call_rcu
-from actors.system.actor import Actor, Shared
+from actors.system.actor import Shared
+from actors.system.flow import Kind
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
@@ -24,21 +28,23 @@ if TYPE_CHECKING:
 
 WORKER_NS = (2_000, 50_000)
 
+WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
+
 
 @attrs.define(eq=False)
 class Work(Shared):
-    """struct work_struct. `last_pool` is where it ran last: it is never run on two CPUs at once."""
+    """struct work_struct. `last_pool` is where it ran last: it is never run by two workers at once."""
 
     container: Shared
-    func: Callable[[Context, Work], Awaitable[None]] | None = None
+    func: WorkFunc | None = None
     pending: bool = False
-    last_pool: Pool | None = None
+    last_pool: WorkerPool | None = None
 
     @property
     def label(self) -> str:
         return f"work of {self.container.label}"
 
-    def init_work(self, func: Callable[[Context, Work], Awaitable[None]]) -> None:
+    def init_work(self, func: WorkFunc) -> None:
         """INIT_WORK: forgets PENDING and where it ran last."""
         self.func = func
         self.pending = False
@@ -51,45 +57,61 @@ class Work(Shared):
         return was
 
 
+@attrs.frozen(eq=False)
+class Item:
+    """One queued work: `ticket` counts what was queued on `pwq`, so that a flush knows what came before it."""
+
+    pwq: PoolWorkqueue
+    ticket: int
+    work: Work
+
+
 @attrs.define(eq=False)
-class Pool(Shared):
-    """One queue on one CPU (pool_workqueue): items in order, each with its ticket, and those running now."""
+class Worker(Context):
+    """A kworker; `current` is the item that it executes, `scheduled` what must not run beside that."""
+
+    pool: WorkerPool = attrs.field(kw_only=True)
+    current: Item | None = attrs.field(default=None, init=False)
+    current_func: WorkFunc | None = attrs.field(default=None, init=False)
+    scheduled: deque[Item] = attrs.field(factory=deque, init=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it counts in nr_running: it executes something, and does not sleep."""
+        return self.current is not None and (self.ready or not self.request.info.sleeps)
+
+    def executes(self, work: Work) -> bool:
+        """find_worker_executing_work(): the same work with the same function."""
+        return self.current is not None and self.current.work is work and self.current_func is work.func
+
+    def begin(self, item: Item) -> None:
+        """Take over *item*: from now on the work may be queued again, or freed."""
+        self.current = item
+        self.current_func = item.work.func
+        item.work.pending = False
+        item.work.last_pool = self.pool
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- as in Flow
+        """Falling asleep or waking up, it lets the pool see whether another worker is needed."""
+        super().set_ready(ready)
+        if self.current is not None:
+            self.pool.reconsider()
+
+
+@attrs.define(eq=False)
+class PoolWorkqueue(Shared):
+    """struct pool_workqueue: one queue's part on one CPU. `unfinished` are the tickets of what a flush waits for."""
 
     wq: Workqueue
-    cpu: Cpu
-    items: deque[tuple[int, Work]] = attrs.field(factory=deque, init=False)
-    running: dict[int, Work] = attrs.field(factory=dict, init=False)
+    pool: WorkerPool
+    nr_active: int = attrs.field(default=0, init=False)
+    inactive: deque[Item] = attrs.field(factory=deque, init=False)
+    unfinished: dict[int, None] = attrs.field(factory=dict, init=False)
     tickets: int = attrs.field(default=0, init=False)
-    workers: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
-        return f"{self.wq.name} on {self.cpu.label}"
-
-    def has_item(self) -> bool:
-        return bool(self.items) and len(self.running) < self.wq.max_active
-
-    @operation(UPDATE)
-    def insert(self, work: Work) -> None:
-        """Append *work*; wake or create a worker if one more may run."""
-        self.tickets += 1
-        self.items.append((self.tickets, work))
-        idle_workers = self.workers - len(self.running)
-        if idle_workers < len(self.items) and self.workers < self.wq.max_active:
-            self.wq.machine.spawn_kworker(self)
-
-    @operation(UPDATE, when=has_item, idle=True, latency=WORKER_NS)
-    def take(self) -> tuple[int, Work]:
-        """Take the oldest item for running: PENDING is cleared now."""
-        ticket, work = self.items.popleft()
-        self.running[ticket] = work
-        work.pending = False
-        work.last_pool = self
-        return ticket, work
-
-    @operation(UPDATE)
-    def finish(self, ticket: int) -> None:
-        del self.running[ticket]
+        return f"{self.wq.name} on {self.pool.cpu.label}"
 
     @operation(READ)
     def last_ticket(self) -> int:
@@ -97,7 +119,7 @@ class Pool(Shared):
         return self.tickets
 
     def is_flushed(self, upto: int) -> bool:
-        return not any(ticket <= upto for ticket in self.running) and (not self.items or self.items[0][0] > upto)
+        return not self.unfinished or next(iter(self.unfinished)) > upto
 
     @operation(READ, when=is_flushed, sleeps=True)
     def wait_flushed(self, upto: int) -> None:
@@ -105,59 +127,154 @@ class Pool(Shared):
 
 
 @attrs.define(eq=False)
-class Workqueue:
-    """struct workqueue_struct; `pools` by CPU."""
+class WorkerPool(Shared):
+    """struct worker_pool of one CPU. The most recently idle worker takes the next item of `worklist`.
+
+    Every operation is one section under pool->lock, which nobody holds across another access.
+    """
 
     machine: Machine
+    cpu: Cpu
+    worklist: deque[Item] = attrs.field(factory=deque, init=False)
+    busy: list[Worker] = attrs.field(factory=list, init=False)
+    idle: list[Worker] = attrs.field(factory=list, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"worker pool of {self.cpu.label}"
+
+    def is_needed(self, worker: Worker) -> bool:
+        """need_more_worker(): there is an item, and nobody runs; of the idle, the last one is woken."""
+        return bool(self.worklist) and self.idle[-1] is worker and not any(busy.is_running for busy in self.busy)
+
+    @operation(UPDATE)
+    def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
+        """__queue_work(): append *work*, to the pool if the queue may have one more active; False if it is queued."""
+        if any(item.work is work for item in (*self.worklist, *pwq.inactive)):
+            return False
+        pwq.tickets += 1
+        item = Item(pwq, pwq.tickets, work)
+        pwq.unfinished[item.ticket] = None
+        if pwq.nr_active < pwq.wq.max_active:
+            pwq.nr_active += 1
+            self.worklist.append(item)
+        else:
+            pwq.inactive.append(item)
+        return True
+
+    @operation(UPDATE)
+    def insert_if_executing(self, pwq: PoolWorkqueue, work: Work) -> bool:
+        """Append *work* here if a worker of this pool executes it now."""
+        return any(worker.executes(work) for worker in self.busy) and self.insert(pwq, work)
+
+    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS)
+    def take(self, worker: Worker) -> None:
+        """Begin the oldest item that no other worker executes already; those are left to their workers."""
+        while self.worklist and worker.current is None:
+            item = self.worklist.popleft()
+            other = next((busy for busy in self.busy if busy.executes(item.work)), None)
+            if other is None:
+                self.idle.remove(worker)
+                self.busy.append(worker)
+                worker.begin(item)
+            else:
+                other.scheduled.append(item)
+        if not self.idle:
+            self.spawn_worker()
+
+    @operation(UPDATE)
+    def finish(self, worker: Worker) -> None:
+        """The item is done; go on with what had to wait for that, or become idle."""
+        assert worker.current is not None
+        self.retire(worker.current)
+        worker.current = None
+        if worker.scheduled:
+            worker.begin(worker.scheduled.popleft())
+        else:
+            self.busy.remove(worker)
+            self.idle.append(worker)
+
+    def retire(self, item: Item) -> None:
+        """pwq_dec_nr_in_flight(): the next inactive item of the queue becomes active."""
+        pwq = item.pwq
+        del pwq.unfinished[item.ticket]
+        if pwq.inactive:
+            self.worklist.append(pwq.inactive.popleft())
+        else:
+            pwq.nr_active -= 1
+        pwq.reconsider()
+
+    def spawn_worker(self) -> None:
+        """create_worker(): one more idle worker."""
+        name = f"kworker/{self.cpu.id}:{len(self.busy) + len(self.idle)}"
+        worker = Worker(self.cpu.world, name, Kind.KWORKER, self.cpu, machine=self.machine, pool=self)
+        self.idle.append(worker)
+        self.cpu.world.spawn(worker, worker_thread(worker))
+
+
+@attrs.define(eq=False)
+class Workqueue:
+    """struct workqueue_struct; `pwqs` by CPU."""
+
     name: str
     max_active: int
-    pools: list[Pool] = attrs.field(factory=list, init=False)
+    pwqs: list[PoolWorkqueue] = attrs.field(factory=list, init=False)
 
     @classmethod
-    def alloc(cls, machine: Machine, name: str, max_active: int) -> Workqueue:
+    def alloc(cls, pools: list[WorkerPool], name: str, max_active: int) -> Workqueue:
         """alloc_workqueue(name, 0, max_active)."""
-        wq = cls(machine, name, max_active)
-        actor = Actor(machine.world, f"wq:{name}")
-        wq.pools = [Pool(actor, wq, cpu) for cpu in machine.cpus]
+        wq = cls(name, max_active)
+        wq.pwqs = [PoolWorkqueue(pool.actor, wq, pool) for pool in pools]
         return wq
 
 
-async def worker_thread(ctx: Context, pool: Pool) -> None:
+async def worker_thread(worker: Worker) -> None:
     """One kworker, for ever."""
     while True:
-        ticket, work = await ctx.ask(pool.take)
-        func = work.func
-        assert func is not None
-        await func(ctx, work)
-        await ctx.ask(pool.finish, ticket)
+        await worker.ask(worker.pool.take, worker)
+        while worker.current is not None:
+            assert worker.current_func is not None
+            await worker.current_func(worker, worker.current.work)
+            await worker.ask(worker.pool.finish, worker)
 
 
-@kernel_fn("kernel/workqueue.c")
+@kernel_fn("queue_work_on", "kernel/workqueue.c")
 async def queue_work_on(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> bool:
-    """Queue *work* on *cpu*, unless it is pending; where it still runs, if it runs elsewhere."""
+    """Queue *work* on *cpu*, unless it is pending."""
     with ctx.irq_section:
         if await ctx.ask(work.test_and_set_pending):
             return False
-        pool = wq.pools[cpu]
-        last = work.last_pool
-        if last is not None and work in last.running.values():
-            pool = last
-        await ctx.ask(pool.insert, work)
+        await __queue_work(ctx, cpu, wq, work)
     return True
 
 
-@kernel_fn("kernel/workqueue.c")
+@kernel_fn("queue_work", "kernel/workqueue.c")
 async def queue_work(ctx: Context, wq: Workqueue, work: Work) -> bool:
     """Queue *work* on the CPU that the caller runs on."""
     return await queue_work_on(ctx, ctx.smp_processor_id, wq, work)
 
 
-@kernel_fn("kernel/workqueue.c")
+@kernel_fn("__queue_work", "kernel/workqueue.c")
+async def __queue_work(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> None:
+    """Queue *work*, whose PENDING bit the caller has set; where it still runs, if it runs on another CPU."""
+    pwq = wq.pwqs[cpu]
+    last = work.last_pool
+    if (
+        last is not None
+        and last is not pwq.pool
+        and await ctx.ask(last.insert_if_executing, wq.pwqs[last.cpu.id], work)
+    ):
+        return
+    queued = await ctx.ask(pwq.pool.insert, pwq, work)
+    WARN_ON(ctx, not queued, "__queue_work: !list_empty(&work->entry)")
+
+
+@kernel_fn("flush_workqueue", "kernel/workqueue.c")
 async def flush_workqueue(ctx: Context, wq: Workqueue) -> None:
     """Wait for every item that was queued before this call, on any CPU."""
-    tickets = [await ctx.ask(pool.last_ticket) for pool in wq.pools]
-    for pool, ticket in zip(wq.pools, tickets, strict=True):
-        await ctx.ask(pool.wait_flushed, ticket)
+    tickets = [await ctx.ask(pwq.last_ticket) for pwq in wq.pwqs]
+    for pwq, ticket in zip(wq.pwqs, tickets, strict=True):
+        await ctx.ask(pwq.wait_flushed, ticket)
 
 
 @attrs.define(eq=False)
@@ -172,7 +289,7 @@ class RcuWork:
         self.head = RcuHead(self.work)
 
 
-@kernel_fn("kernel/workqueue.c")
+@kernel_fn("queue_rcu_work", "kernel/workqueue.c")
 async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
     """Queue *rwork* once a grace period has passed, unless it is pending."""
     if await ctx.ask(rwork.work.test_and_set_pending):
@@ -180,7 +297,7 @@ async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
 
     async def rcu_work_rcufn(ctx: Context, _head: RcuHead) -> None:
         with ctx.irq_section:
-            await ctx.ask(rwork.wq.pools[ctx.smp_processor_id].insert, rwork.work)
+            await __queue_work(ctx, ctx.smp_processor_id, rwork.wq, rwork.work)
 
     await call_rcu(ctx, rwork.head, rcu_work_rcufn)
     return True
