@@ -68,6 +68,8 @@ def _describe_other(names: Names, record: list[Any], number: int) -> Iterator[Ev
     match record:
         case ["value", count, value]:
             yield "value", {"step": number, "value": value, "of": count}
+        case ["phase", name]:
+            yield "phase", {"step": number, "name": name}
         case ["moved", lane, cpu]:
             yield "moved", {"step": number, "flow": names.lanes[lane][0], "cpu": cpu}
         case ["finding", finding]:

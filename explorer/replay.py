@@ -35,6 +35,7 @@ class Replay:
 
     name = "replay"
     keeps_time = True
+    follows_a_log = True
 
     def __init__(self, log: LogReader, *, until: int | None = None) -> None:
         self.divergence: Divergence | None = None

@@ -169,7 +169,7 @@ def positions(world: World) -> tuple[Position, ...]:
             tuple(call_stack(flow)),
         )
         for flow in world.flows
-        if not flow.finished and not (flow.request.info.idle and not flow.ready)
+        if not (flow.request.info.idle and not flow.ready)
     )
 
 
@@ -274,6 +274,7 @@ def _execute(
     world.observer = recorder
     stage = Stage(world, header.kernel, header.parameters, check=header.check)
     find_scenario(header.scenario).build(stage)
+    stage.start()
     started = time.perf_counter()
     with _interruptible(world):
         DRIVERS[driver](world)

@@ -23,6 +23,7 @@ class RandomWalk:
 
     name = "random"
     keeps_time = False
+    follows_a_log = False
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed).random
@@ -45,6 +46,7 @@ class RoundRobin:
 
     name = "roundrobin"
     keeps_time = False
+    follows_a_log = False
 
     def __init__(self, seed: int) -> None:
         self._last = 0
@@ -78,6 +80,7 @@ class Clock:
 
     name = "clock"
     keeps_time = True
+    follows_a_log = False
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

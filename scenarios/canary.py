@@ -51,10 +51,9 @@ def canary(stage: Stage) -> None:
             await ctx.ask(counter.write, value + 1)
 
     async def canary_check(ctx: Context) -> None:
-        await ctx.settle()
         BUG_ON(ctx, counter.value != 2 * rounds, "canary: an update was lost")
 
     stage.task("count0", canary_count, cpu=0)
     stage.task("count1", canary_count, cpu=1)
-    stage.task("check", canary_check)
+    stage.wind_up(canary_check)
     stage.sometimes("both tasks have counted", lambda: counter.value > 1)

@@ -6,83 +6,78 @@ reference to the memcg that they belong to at the moment (KERNEL.md 7.1, I5, I6,
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
+from actors.kernel.cgroup import Cgroup, cgroup_mkdir
 from actors.kernel.context import Context
 from actors.kernel.slab import SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from scenarios.registry import CPUS, SLABINFO, Knob, scenario
-from scenarios.rmdir_under_load import children, warm_up
-from scenarios.stage import Stage, enter, mkdir, rmdir
+from scenarios.stage import Stage, enter, rmdir, warm_up
 
-CACHES = ("task_struct",)
+CACHE = "task_struct"
+NAMES = "ABCDEFGHIJKLMNOPQRST"
 
 
 @scenario(
     "nested",
     "A/B/C are removed, in order or racing; their caches travel up to the root",
-    Knob("depth", "levels of cgroups", 3, least=1, most=20),
+    Knob("depth", "levels of cgroups", 3, least=1, most=len(NAMES)),
     Knob(
         "order",
-        "who removes them: one task leaf first, or one task each",
+        "who removes them: a task for each level, or one task, leaf first",
         "racing",
-        "choice",
         choices=("racing", "leaf-first"),
     ),
     CPUS,
     SLABINFO,
 )
 def nested(stage: Stage) -> None:
-    machine = stage.boot("filp", "dentry", "shmem_inode_cache", *CACHES)
-    caches = [machine.root_cache(name) for name in CACHES]
+    machine = stage.boot("filp", "dentry", "shmem_inode_cache", CACHE)
+    cache = machine.root_cache(CACHE)
     path: list[Cgroup] = []
     kept: list[SlabObject] = []
+    depth = stage.knobs["depth"]
 
-    async def remove(ctx: Context, cgroup: Cgroup) -> None:
-        await rmdir(ctx, cgroup)
-
-    async def story(ctx: Context) -> None:
-        await set_up(ctx)
-        if stage.knobs["order"] == "leaf-first":
-            for cgroup in reversed(path):
-                await rmdir(ctx, cgroup)
-        else:
-            for level, cgroup in enumerate(path):
-                start_remover(level, cgroup)
-        await release(ctx)
-
-    async def set_up(ctx: Context) -> None:
-        """Make the path, with one object kept in a child cache of each level."""
+    async def make_path(ctx: Context) -> None:
+        """Make the cgroups, each with two objects in its child cache."""
         parent = machine.root_cgroup
-        for level in range(stage.knobs["depth"]):
-            parent = await mkdir(ctx, parent, "ABCDEFGHIJKLMNOPQRST"[level])
+        for level in range(depth):
+            parent = await cgroup_mkdir(ctx, parent, NAMES[level])
             path.append(parent)
-            await warm_up(ctx, parent, caches)
+            await warm_up(ctx, parent, cache)
             await enter(ctx, parent)
-            obj = await kmem_cache_alloc(ctx, caches[0])
-            await enter(ctx, machine.root_cgroup)
-            if obj is not None:
-                kept.append(obj)
+            made = [await kmem_cache_alloc(ctx, cache) for _ in range(2)]
+            kept.extend(obj for obj in made if obj is not None)
+        await enter(ctx, machine.root_cgroup)
 
-    def start_remover(level: int, cgroup: Cgroup) -> None:
-        stage.task(f"rmdir{level}", lambda ctx: remove(ctx, cgroup), cpu=level)
+    async def remove_all(ctx: Context) -> None:
+        for cgroup in reversed(path):
+            await rmdir(ctx, cgroup)
 
-    async def release(ctx: Context) -> None:
-        """Free every second object while the removal runs, the others when it is over."""
+    def add_remover(level: int) -> None:
+        stage.task(f"rmdir-{NAMES[level]}", lambda ctx: rmdir(ctx, path[level]), cpu=level)
+
+    async def free_some(ctx: Context) -> None:
+        """Every second object goes while the removal runs."""
         for obj in kept[::2]:
             await kmem_cache_free(ctx, obj)
-        await ctx.settle()
+
+    async def free_the_others(ctx: Context) -> None:
         stage.sample("removed")
         for obj in kept[1::2]:
             await kmem_cache_free(ctx, obj)
 
-    stage.task("story", story)
-    if stage.kernel == "original":
-        stage.sometimes("a leaf keeps its ancestors dying", lambda: machine.root_cgroup.nr_dying_descendants > 1)
+    stage.set_up(make_path)
+    if stage.knobs["order"] == "leaf-first":
+        stage.task("rmdir", remove_all)
     else:
-        stage.sometimes("a cache has travelled up", lambda: any(map(has_moved, children(machine))))
-    stage.eventually("every cgroup is gone", lambda: machine.root_cgroup.nr_dying_descendants == 0)
+        for level in range(depth):
+            add_remover(level)
+    stage.task("free", free_some, cpu=1)
+    stage.wind_up(free_the_others)
+    if stage.kernel == "original":
+        stage.sometimes("a leaf keeps its ancestors dying", lambda: machine.root_cgroup.nr_dying_descendants == depth)
+    else:
+        stage.sometimes("a cache has travelled up to the root", lambda: bool(machine.root_mem_cgroup.kmem_caches))
+    stage.eventually("every cgroup is gone", lambda: not machine.root_cgroup.descendants())
     stage.eventually("no child cache is left", lambda: not machine.child_caches)
-
-    def has_moved(cache: object) -> bool:
-        return getattr(cache, "memcg", None) is machine.root_mem_cgroup

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,28 +26,28 @@ DEFAULT_CAPTURE = "slabinfo-linux-6.18-2cpu.txt"
 class Knob:
     """One option of a scenario: a whole number within bounds, one of some words, or the caches of a machine.
 
-    A `slabinfo` knob takes the path of a /proc/slabinfo capture; its value is the file's text, so that a log is
+    One that `is_slabinfo` takes the path of a /proc/slabinfo capture; its value is the file's text, so that a log is
     complete without the file.
     """
 
     name: str
     summary: str
     default: Any
-    kind: Literal["number", "choice", "slabinfo"] = "number"
     least: int = 0
     most: int = 1_000_000
     choices: tuple[str, ...] = ()
+    is_slabinfo: bool = False
 
     def parse(self, text: str) -> Any:
         """Turn what the user typed into the knob's value; UsageError if it does not fit."""
-        if self.kind == "number":
+        if self.is_slabinfo:
+            return read_capture(Path(text))
+        if not self.choices:
             return self._parse_number(text)
-        if self.kind == "choice":
-            if text not in self.choices:
-                msg = f"--set {self.name}={text}: choose one of {', '.join(self.choices)}"
-                raise UsageError(msg)
-            return text
-        return read_capture(Path(text))
+        if text not in self.choices:
+            msg = f"--set {self.name}={text}: choose one of {', '.join(self.choices)}"
+            raise UsageError(msg)
+        return text
 
     def _parse_number(self, text: str) -> int:
         if not (text.isascii() and text.isdigit() and self.least <= int(text) <= self.most):
@@ -79,7 +79,7 @@ class Scenario:
 
 
 def default_value(knob: Knob) -> Any:
-    if knob.kind == "slabinfo":
+    if knob.is_slabinfo:
         return resources.files("scenarios").joinpath("data", knob.default).read_text(encoding="utf-8")
     return knob.default
 
@@ -102,7 +102,7 @@ SLABINFO = Knob(
     "slabinfo",
     "the machine's caches: the path of a /proc/slabinfo capture (format 2.1)",
     DEFAULT_CAPTURE,
-    kind="slabinfo",
+    is_slabinfo=True,
 )
 CPUS = Knob("cpus", "CPUs of the machine", 2, least=1, most=64)
 

@@ -7,11 +7,11 @@ the end the files that were kept are released too, and nothing may be left.
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
+from actors.kernel.cgroup import Cgroup, cgroup_mkdir
 from actors.kernel.context import Context
 from actors.kernel.dcache import File, close_file, create_file, unlink_file
 from scenarios.registry import CPUS, SLABINFO, Knob, scenario
-from scenarios.stage import Stage, enter, mkdir, rmdir
+from scenarios.stage import Stage, enter, rmdir
 
 BETWEEN_FILES_NS = 20_000_000
 
@@ -48,7 +48,7 @@ def shared_dentry(stage: Stage) -> None:
         await enter(ctx, machine.root_cgroup)
 
     async def generation(ctx: Context, number: int) -> None:
-        cgroup = await mkdir(ctx, machine.root_cgroup, f"job{number}")
+        cgroup = await cgroup_mkdir(ctx, machine.root_cgroup, f"job{number}")
         await ctx.migrate(machine.cpus[number % len(machine.cpus)])
         await run_job(ctx, cgroup)
         await rmdir(ctx, cgroup)

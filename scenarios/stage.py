@@ -7,15 +7,20 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_mkdir, cgroup_rmdir
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_rmdir, css_put
 from actors.kernel.context import Context
 from actors.kernel.invariants import Ledger
 from actors.kernel.machine import Machine
+from actors.kernel.memcontrol import try_charge
+from actors.kernel.page_counter import page_counter_uncharge
+from actors.kernel.slab import KmemCache
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
 from actors.system.world import World
 from protocol.slabinfo import parse_slabinfo
 
-RMDIR_RETRY_NS = 1_000_000
+Body = Callable[[Context], Awaitable[None]]
 
 
 @attrs.define(eq=False)
@@ -42,7 +47,9 @@ class Sample:
 class Stage:
     """One scenario on one world: `knobs` are its values, `boot` gives the machine.
 
-    `unreached` are the `sometimes` that have not been true yet.
+    A scenario has up to three phases. In `set_up` and `wind_up` nothing races (the strategy is not asked); the
+    tasks race in between. Each phase ends when the machine is at rest. `unreached` are the `sometimes` that have
+    not been true yet.
     """
 
     world: World
@@ -55,6 +62,10 @@ class Stage:
     always_properties: list[Property] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
     eventual_properties: list[Property] = attrs.field(factory=list)
+    _set_up: Body | None = None
+    _wind_up: Body | None = None
+    _is_racing: bool = False
+    _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
 
     def boot(self, *names: str) -> Machine:
         """Boot a machine with the caches of the slabinfo knob: all of them, or only those in *names*."""
@@ -72,17 +83,50 @@ class Stage:
 
     # -- who does what --------------------------------------------------------------------------------------------
 
-    def task(
-        self, name: str, body: Callable[[Context], Awaitable[None]], *, cpu: int = 0, migrates: bool = False
-    ) -> Context:
-        """Start a task on *cpu*, modulo the CPUs there are; it begins with *body* when it is first chosen."""
+    def set_up(self, body: Body) -> None:
+        """Run *body* first, before any task: it sets the stage."""
+        self._set_up = body
 
-        async def live(ctx: Context) -> None:
-            await body(ctx)
+    def wind_up(self, body: Body) -> None:
+        """Run *body* when all tasks have come to rest: it takes away what would hide the outcome."""
+        self._wind_up = body
 
+    def task(self, name: str, body: Body, *, cpu: int = 0, migrates: bool = False) -> Context:
+        """Add a task on *cpu*, modulo the CPUs there are, that runs *body* and may be woken elsewhere if it *migrates*.
+
+        It begins with the race, or at once if that runs already.
+        """
         task = self.machine.new_task(name, cpu % len(self.machine.cpus), migrates=migrates)
-        self.machine.spawn(task, live(task))
+        if self._is_racing:
+            self.machine.start(task, body)
+        else:
+            self._racing.append((task, body))
         return task
+
+    def start(self) -> None:
+        """Begin: called once, when the scenario has said everything."""
+        if self._set_up is None and self._wind_up is None:
+            self._race()
+        else:
+            self.world.begin_phase("set-up", calm=True)
+            self.machine.start(self.machine.new_task("stage", 0, migrates=True), self._direct)
+
+    async def _direct(self, ctx: Context) -> None:
+        if self._set_up is not None:
+            await self._set_up(ctx)
+            await ctx.settle()
+        self.world.begin_phase("race", calm=False)
+        self._race()
+        await ctx.settle()
+        if self._wind_up is not None:
+            self.world.begin_phase("wind-up", calm=True)
+            await self._wind_up(ctx)
+
+    def _race(self) -> None:
+        self._is_racing = True
+        for task, body in self._racing:
+            self.machine.start(task, body)
+        self._racing.clear()
 
     # -- what must hold -------------------------------------------------------------------------------------------
 
@@ -132,25 +176,34 @@ class Stage:
 # -- what tasks do with cgroups ----------------------------------------------------------------------------------------
 
 
-async def enter(ctx: Context, cgroup: Cgroup) -> None:
-    """Move the running task into *cgroup* (a write to cgroup.procs)."""
-    await move(ctx, ctx, cgroup)
-
-
-async def move(ctx: Context, task: Context, cgroup: Cgroup) -> None:
-    """Move *task*, wherever it is in its work, into *cgroup*."""
-    old = ctx.machine.root_cgroup if task.memcg is None else task.memcg.css.cgroup
-    await ctx.ask(cgroup.attach, 1)
-    memcg = cgroup.css.memcg
-    task.memcg = None if memcg is None or memcg.is_root else memcg
-    await ctx.ask(old.attach, -1)
-
-
-async def mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
-    return await cgroup_mkdir(ctx, parent, name)
+def enter(ctx: Context, cgroup: Cgroup) -> Awaitable[None]:
+    """Move the running task into *cgroup*."""
+    return cgroup_attach_task(ctx, cgroup, ctx)
 
 
 async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
-    """Remove *cgroup*; as long as it is busy, try again a millisecond later."""
+    """Remove *cgroup*; as long as it is busy, wait until it is empty, as systemd does."""
     while not await cgroup_rmdir(ctx, cgroup):
-        await ctx.sleep(RMDIR_RETRY_NS)
+        await ctx.ask(cgroup.wait_until_empty)
+
+
+async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
+    """Have the child caches of *cgroup* created, by allocations that miss them."""
+    await enter(ctx, cgroup)
+    for cache in caches:
+        obj = await kmem_cache_alloc(ctx, cache)
+        if obj is not None:
+            await kmem_cache_free(ctx, obj)
+    await enter(ctx, ctx.machine.root_cgroup)
+    await ctx.settle()
+
+
+async def charge_elsewhere(ctx: Context, cgroup: Cgroup) -> None:
+    """Charge and uncharge a page to *cgroup* on every CPU: no stock keeps another memcg afterwards."""
+    memcg = cgroup.css.memcg
+    assert memcg is not None
+    for cpu in ctx.machine.cpus:
+        await ctx.migrate(cpu)
+        if await try_charge(ctx, memcg, 1):
+            await page_counter_uncharge(ctx, memcg.memory, 1)
+            await css_put(ctx, memcg.css)

@@ -78,17 +78,14 @@ class Css(Shared):
         self.online_cnt += nr
         return self.online_cnt
 
-    def free(self, by: str) -> None:
-        """The memory goes: with the reference count and the works inside it."""
-        parts: tuple[Shared | None, ...] = (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
-        for part in parts:
-            if part is not None:
-                part.freed = by
+    def parts(self) -> tuple[Shared | None, ...]:
+        """The struct with the reference count and the works inside it."""
+        return (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
 
 
 @attrs.define(eq=False)
 class Cgroup(Shared):
-    """struct cgroup. `tasks` are the names of the live tasks in it."""
+    """struct cgroup. `tasks` is the number of live tasks in it; the root's are not counted."""
 
     name: str
     serial_nr: int
@@ -105,15 +102,17 @@ class Cgroup(Shared):
     def label(self) -> str:
         return f"cgroup {self.name}"
 
-    @operation(READ)
-    def read_populated(self) -> int:
-        """Live tasks and online children: while there are any, rmdir says EBUSY."""
-        return self.tasks + sum(not child.is_dead for child in self.children)
+    def is_empty(self) -> bool:
+        """No live task, no online child: otherwise rmdir says EBUSY."""
+        return not self.tasks and all(child.is_dead for child in self.children)
 
-    @operation(UPDATE)
-    def attach(self, nr_tasks: int) -> None:
-        """A task enters (1) or leaves (-1), under css_set_lock."""
-        self.tasks += nr_tasks
+    @operation(READ)
+    def read_populated(self) -> bool:
+        return not self.is_empty()
+
+    @operation(READ, when=is_empty, sleeps=True)
+    def wait_until_empty(self) -> None:
+        """poll(cgroup.events): sleep until nothing is in it."""
 
     def descendants(self) -> list[Cgroup]:
         """All cgroups below this one that are not forgotten, dying ones too."""
@@ -152,6 +151,23 @@ class CgroupTree(Shared):
         if cgroup.parent is not None:
             cgroup.parent.children[cgroup] = None
 
+    @operation(READ)
+    def read_memcg(self, task: Context) -> Memcg | None:
+        """task_css(): the memcg of *task*, None for the root's; may be another one a step later."""
+        return task.memcg
+
+    @operation(UPDATE)
+    def move_task(self, task: Context, cgroup: Cgroup) -> None:
+        """css_set_move_task()."""
+        if task.memcg is not None:
+            old = task.memcg.css.cgroup
+            old.tasks -= 1
+            old.reconsider()
+        task.memcg = None
+        if cgroup.parent is not None:
+            task.memcg = cgroup.css.memcg
+            cgroup.tasks += 1
+
     @operation(UPDATE)
     def mark_dying(self, cgroup: Cgroup) -> None:
         """3.2.3: it is now a dying descendant of every ancestor."""
@@ -159,6 +175,8 @@ class CgroupTree(Shared):
         for ancestor in cgroup.ancestors():
             ancestor.nr_descendants -= 1
             ancestor.nr_dying_descendants += 1
+        if cgroup.parent is not None:
+            cgroup.parent.reconsider()
 
     @operation(UPDATE)
     def forget(self, cgroup: Cgroup) -> None:
@@ -261,6 +279,22 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     await ctx.ask(parent.add_online_cnt, 1)
 
 
+# -- tasks ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c")
+async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
+    """Move *task*, wherever it is in its work, into *dst_cgrp* (a write to cgroup.procs)."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
+
+
+@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c")
+async def cgroup_exit(ctx: Context) -> None:
+    """A task ends: its cgroup may be empty now."""
+    await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
+
+
 # -- rmdir ----------------------------------------------------------------------------------------------------------
 
 
@@ -359,10 +393,9 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     assert parent is not None
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
-        css.free("css_free_rwork_fn")
+        ctx.kfree(*css.parts())
         await css_put(ctx, cgroup.self_css)
     else:
-        css.free("css_free_rwork_fn")
-        cgroup.freed = "css_free_rwork_fn"
+        ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()
     await css_put(ctx, parent)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import attrs
 
+from actors.system.actor import Shared
 from actors.system.flow import Flow
 from protocol.findings import Oops
 
@@ -35,6 +37,13 @@ class Context(Flow):
         """The number of the CPU this flow runs on; may be stale after the next await unless preemption is off."""
         assert self.cpu is not None, f"{self.name} is bound to no CPU"
         return self.cpu.id
+
+    def kfree(self, *parts: Shared | None) -> None:
+        """Free an object with the parts that are embedded in it: who asks for one later is told so."""
+        freed = f"{sys._getframe(1).f_code.co_name}() in {self.name}, step {self.world.steps}"
+        for part in parts:
+            if part is not None:
+                part.freed = freed
 
 
 def WARN_ON(ctx: Context, condition: object, text: str) -> bool:

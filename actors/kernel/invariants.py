@@ -119,8 +119,9 @@ class Ledger:
         if ref.value != held:
             self._leak("kmem_cache reference", f"{ref.label} is {ref.value}; the ledger explains {held}")
         if SlabFlags.DEACTIVATED in s.flags and not s.live_objects:
-            owners = [f"{c.label} holds {c.page.label}" for c in s.cpu_slab if c.page is not None]
-            self._leak("kmem_cache", f"{s.name} is deactivated and has no object, yet it is not released", *owners)
+            holder, details = slab_holder(s)
+            text = f"{s.name} is deactivated and has no object, yet it is not released"
+            self._leak(f"kmem_cache held by {holder}", text, *details)
 
     def _check_css(self, memcg: Memcg, stock_pages: int) -> None:
         """Q1, Q2: each reference to a css has a holder (KERNEL.md 3.6)."""
@@ -135,6 +136,12 @@ class Ledger:
         held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages
         if ref.value != held:
             self._leak("css reference", f"{ref.label} is {ref.value}; the ledger explains {held}")
+        objects = sum(cache.live_objects for cache in memcg.kmem_caches)
+        if memcg.css.cgroup.is_dead and not (children or stock_pages or objects):
+            holders = [slab_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
+            holder = holders[0][0] if holders else "nobody"
+            text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
+            self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
 
     @property
     def _caches_pin_memcg(self) -> bool:
@@ -204,6 +211,16 @@ class Ledger:
             "allocated_pages": machine.buddy.allocated,
             "grace_periods": machine.rcu.completed,
         }
+
+
+def slab_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """What keeps the slabs of a cache without objects: a role for the signature, and a line for each of them."""
+    kept = [(c.page, "an empty cpu slab", c.label) for c in s.cpu_slab if c.page is not None]
+    kept += [(slab, "an empty cpu partial slab", c.label) for c in s.cpu_slab for slab in c.partial]
+    kept += [(slab, "an empty slab of the node", s.node.label) for slab in s.node.partial]
+    if not kept:
+        return "nobody", [f"{s.name} has {len(s.slabs)} slabs that nobody knows, and {s.charged_pages} pages charged"]
+    return kept[0][1], [f"{where} holds {slab.label}" for slab, _, where in kept]
 
 
 def is_zombie(cache: KmemCache) -> bool:

@@ -32,6 +32,10 @@ class Lock(Shared):
     def label(self) -> str:
         return self.name
 
+    @property
+    def held_by(self) -> str:
+        return f", held by {self.holder.name}" if self.holder is not None else ""
+
     def is_free(self, _ctx: Context) -> bool:
         return self.holder is None
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css
+from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, cgroup_exit
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import FunctionTable
 from actors.kernel.locks import Mutex, SpinLock
@@ -24,7 +24,7 @@ from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from protocol.errors import UsageError
-from protocol.operations import UPDATE, operation
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -77,6 +77,11 @@ class StaticKey(Shared):
     def label(self) -> str:
         return "memcg_kmem_enabled_key"
 
+    @operation(READ, cost=ATOMIC_NS)
+    def is_enabled(self) -> bool:
+        """memcg_kmem_enabled()."""
+        return self.usage > 0
+
     @operation(UPDATE)
     def add(self, nr: int) -> None:
         self.usage += nr
@@ -126,7 +131,6 @@ class Machine:
     slab_caches_to_rcu_destroy_work: Work
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
-    tasks: list[Context]
     file_caches: FileCaches
     _css_serials: itertools.count[int]
     _slabs: itertools.count[int]
@@ -140,7 +144,6 @@ class Machine:
         self.slab_caches, self.slab_root_caches = {}, {}
         self.slab_caches_to_rcu_destroy = []
         self.memory_cgrp_subsys = memory_cgrp_subsys
-        self.tasks = []
         self._css_serials, self._slabs = itertools.count(2), itertools.count(1)
         self._boot_locks()
         self._boot_services()
@@ -244,11 +247,15 @@ class Machine:
         return next(self._slabs)
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
-        """Create a task on *cpu*; it may be woken on any CPU if it *migrates*. The caller spawns it."""
+        """Create a task on *cpu*, in the root cgroup; it may be woken on any CPU if it *migrates*."""
         cpus = self.cpus if migrates else (self.cpus[cpu],)
-        task = Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
-        self.tasks.append(task)
-        return task
+        return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
 
-    def spawn(self, task: Context, body: Coroutine[Any, Any, None]) -> None:
-        self.world.spawn(task, body)
+    def start(self, task: Context, body: Callable[[Context], Awaitable[None]]) -> None:
+        """Let *task* run *body*, then exit."""
+
+        async def live() -> None:
+            await body(task)
+            await cgroup_exit(task)
+
+        self.world.spawn(task, live())

@@ -98,9 +98,9 @@ async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
         machine.memcg_nr_cache_ids = num_memcgs
 
 
-async def free_memcg_cache_array(_ctx: Context, head: RcuHead) -> None:
+async def free_memcg_cache_array(ctx: Context, head: RcuHead) -> None:
     """kfree_rcu() of a relocated array."""
-    head.container.freed = "memcg_update_all_caches (kfree_rcu)"
+    ctx.kfree(head.container)
 
 
 @kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
@@ -147,7 +147,7 @@ async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
 async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
     """3.4.3: the struct goes."""
     await memcg_free_kmem(ctx, memcg)
-    memcg.freed = memcg.memory.freed = "mem_cgroup_css_free"
+    ctx.kfree(memcg, memcg.memory)
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="5.3..")
@@ -174,8 +174,8 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
 async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
     """The child cache of the current memcg with a reference held, or *cachep* itself."""
     with ctx.rcu_read_section:
-        memcg = ctx.memcg
-        if memcg is None or memcg.is_root:
+        memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)  # may be stale from here on
+        if memcg is None:
             return cachep
         kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
         if kmemcg_id < 0:
@@ -196,8 +196,8 @@ async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
 async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> KmemCache:
     """[O]: the reference is to the memcg, which keeps its caches."""
     with ctx.rcu_read_section:
-        memcg = ctx.memcg
-        if memcg is None or memcg.is_root or not await css_tryget_online(ctx, memcg.css):
+        memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
+        if memcg is None or not await css_tryget_online(ctx, memcg.css):
             return cachep
     kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
     if kmemcg_id >= 0:
@@ -270,7 +270,7 @@ async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
     assert isinstance(cw, MemcgKmemCacheCreateWork)
     await memcg_create_kmem_cache(ctx, cw.memcg, cw.cachep)
     await css_put(ctx, cw.memcg.css)
-    work.freed = cw.freed = "memcg_kmem_cache_create_func"
+    ctx.kfree(cw, work)
 
 
 memory_cgrp_subsys = CgroupSubsys(

@@ -9,17 +9,19 @@ from actors.system.world import World
 from protocol.operations import UPDATE, operation
 
 PAGE_NS = 400
+RECLAIM_NS = (100_000, 10_000_000)
+CONGESTION_WAIT_NS = 100_000_000  # HZ/10, mm/vmscan.c
 
 
 @attrs.define(eq=False)
 class BuddyAllocator(Shared):
     """Counts 4K pages; `allocated` are out now.
 
-    `reclaim_ns` is how long an allocation sleeps that has to reclaim first; 0: memory is plenty, none does.
+    `is_short`: memory is short, so that an allocation that may sleep sometimes has to reclaim first.
     """
 
     allocated: int = attrs.field(default=0, init=False)
-    reclaim_ns: int = attrs.field(default=0, init=False)
+    is_short: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def boot(cls, world: World) -> BuddyAllocator:
@@ -37,3 +39,7 @@ class BuddyAllocator(Shared):
     def free_pages(self, nr_pages: int) -> None:
         assert self.allocated >= nr_pages
         self.allocated -= nr_pages
+
+    @operation(UPDATE, sleeps=True, latency=RECLAIM_NS)
+    def try_to_free_pages(self) -> None:
+        """Direct reclaim: the caller sleeps until pages have been given back elsewhere in the machine."""

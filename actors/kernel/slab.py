@@ -261,13 +261,9 @@ class KmemCache(Shared):
                 owned.add(c.page)
         return owned
 
-    def free(self, by: str) -> None:
-        """The struct goes, with everything inside it."""
-        parts = (self, self.refcnt, self.work, self.node, self.node.list_lock, *self.cpu_slab)
-        for part in parts:
-            if part is not None:
-                part.freed = by
-        self.actor.retire()
+    def parts(self) -> tuple[Shared | None, ...]:
+        """The struct with everything inside it."""
+        return (self, self.refcnt, self.work, self.node, self.node.list_lock, *self.cpu_slab)
 
     @operation(READ)
     def read_memcg(self) -> Memcg | None:

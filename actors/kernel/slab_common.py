@@ -277,7 +277,8 @@ async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
     """7.2.12: free the struct with everything inside it."""
     if s.refcnt is not None:
         await percpu_ref_exit(ctx, s.refcnt)
-    s.free("slab_kmem_cache_release")
+    ctx.kfree(*s.parts())
+    s.actor.retire()
 
 
 # -- the end of a memcg's caches in the original (6.4) ---------------------------------------------------------------

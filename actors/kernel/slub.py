@@ -64,7 +64,7 @@ async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
         ctx.world.raise_use_after_free(s)
     del s.slabs[slab]
     pages = s.pages
-    slab.freed = "__free_slab"
+    ctx.kfree(slab)
     await uncharge_slab_page(ctx, slab, s)
     await ctx.ask(ctx.machine.buddy.free_pages, pages)
 

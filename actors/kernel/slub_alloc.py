@@ -6,6 +6,7 @@ from actors.kernel.context import BUG_ON, WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.locks import spin_lock, spin_unlock
 from actors.kernel.memcontrol_kmem import memcg_kmem_get_cache, memcg_kmem_put_cache
+from actors.kernel.page_alloc import CONGESTION_WAIT_NS
 from actors.kernel.slab import Chain, KmemCache, Slab, SlabCounters, SlabFlags, SlabObject
 from actors.kernel.slab_charge import charge_slab_page
 from actors.kernel.slub import (
@@ -29,14 +30,15 @@ async def kmem_cache_alloc(ctx: Context, cachep: KmemCache) -> SlabObject | None
 @kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
 async def slab_pre_alloc_hook(ctx: Context, s: KmemCache) -> KmemCache:
     """Choose the cache: accounted caches serve a task in a cgroup from its child cache (4.1)."""
-    if ctx.machine.kmem_enabled.usage and SlabFlags.ACCOUNT in s.flags and ctx.has_mm:
+    enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
+    if enabled and SlabFlags.ACCOUNT in s.flags and ctx.has_mm:
         return await memcg_kmem_get_cache(ctx, s)
     return s
 
 
 @kernel_fn("slab_post_alloc_hook", "mm/slab.h")
 async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
-    if ctx.machine.kmem_enabled.usage:
+    if await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         await memcg_kmem_put_cache(ctx, s)
 
 
@@ -169,10 +171,16 @@ async def new_slab(ctx: Context, s: KmemCache) -> Slab | None:
 
 
 async def sleep_in_page_allocator(ctx: Context) -> None:
-    """The page allocator may have to reclaim, and sleep; the scheduler may wake the task on another CPU."""
+    """The page allocator may have to reclaim, and sleep; the scheduler may wake the task on another CPU.
+
+    Reclaim may be over at once, take any time, or wait for writeback that takes longer than everything here.
+    """
     ctx.might_sleep("alloc_pages")
-    reclaim_ns = ctx.machine.buddy.reclaim_ns
-    if reclaim_ns and await ctx.choose(2):
-        await ctx.sleep(reclaim_ns)
+    if ctx.machine.buddy.is_short:
+        how = await ctx.choose(3)
+        if how == 1:
+            await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+        elif how:
+            await ctx.sleep(CONGESTION_WAIT_NS)
     if len(ctx.cpus_allowed) > 1:
         await ctx.migrate(ctx.cpus_allowed[await ctx.choose(len(ctx.cpus_allowed))])

@@ -48,6 +48,11 @@ class Shared:
         """What logs and reports call it."""
         return f"{type(self).__name__} of {self.actor.name}"
 
+    @property
+    def held_by(self) -> str:
+        """For reports of who waits for whom: `, held by ...`, or nothing if nobody holds it."""
+        return ""
+
     def reconsider(self) -> None:
         """Look again at who may go on, after this object's state changed."""
         for flow in self.waiters:

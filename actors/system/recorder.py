@@ -89,6 +89,10 @@ class Recorder:
         if flow.number >= 0:
             self._emit(self._pack(("moved", flow.number, flow.cpu.id if flow.cpu else None)))
 
+    def phase(self, name: str) -> None:
+        """Record that a phase of the scenario begins."""
+        self._emit(self._pack(("phase", name)))
+
     def finding(self, finding: Finding) -> None:
         """Record a finding when its signature is first seen."""
         self._emit(self._pack(("finding", attrs.asdict(finding))))

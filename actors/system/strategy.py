@@ -13,11 +13,13 @@ class Strategy(Protocol):
     """Who steps next, and every other choice.
 
     `keeps_time` strategies decide when each step happens (they set the clock in `advance`); for the others each
-    step simply takes its cost, one after the other.
+    step simply takes its cost, one after the other. A strategy that `follows_a_log` also makes the choices of the
+    calm phases (see `World.begin_phase`), which are otherwise made by `InTurn`.
     """
 
     name: str
     keeps_time: bool
+    follows_a_log: bool
 
     def advance(self, world: World) -> None:
         """Bring the clock to the time of the next step (only called if `keeps_time`)."""
@@ -30,3 +32,34 @@ class Strategy(Protocol):
 
     def draw_latency(self, low: int, high: int) -> int:
         """Return how long (ns) something takes that takes between *low* and *high*; 0 if time is not kept."""
+
+
+class InTurn:
+    """Each lane runs until it has to wait, then the next one does, in the order of their creation.
+
+    The order in which nothing races: stages are set with it.
+    """
+
+    name = "in turn"
+    keeps_time = False
+    follows_a_log = False
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def advance(self, world: World) -> None:
+        """Time passes with the steps."""
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Stay with the lane that stepped last, if it can; or take the next one after it."""
+        index = next((i for i, lane in enumerate(lanes) if lane.bit >= self._last), 0)
+        self._last = lanes[index].bit
+        return index
+
+    def choose_value(self, _count: int) -> int:
+        """Choose the first possibility, always."""
+        return 0
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        """Nothing takes longer than it must."""
+        return 0

@@ -23,13 +23,13 @@ import attrs
 
 from actors.system.actor import MAIL, Actor, Shared
 from actors.system.flow import Flow
+from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 
 if TYPE_CHECKING:
     import types
 
     from actors.system.lane import Lane
-    from actors.system.strategy import Strategy
 
 
 class Observer(Protocol):
@@ -38,6 +38,7 @@ class Observer(Protocol):
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None: ...
     def value(self, count: int, value: int) -> None: ...
     def moved(self, flow: Flow) -> None: ...
+    def phase(self, name: str) -> None: ...
     def finding(self, finding: Finding) -> None: ...
 
 
@@ -53,15 +54,17 @@ class EnabledSet:
 class World:
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
-    `checks` run after each step (properties, invariants), `endings` once at quiescence.
+    `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
+    choices in the present phase: the strategy, unless the phase is calm.
     """
 
     strategy: Strategy
+    chooser: Strategy = attrs.field(init=False)
     observer: Observer | None = None
     now: int = 0
     steps: int = 0
     mask: int = 0
-    flows: list[Flow] = attrs.field(factory=list)
+    flows: dict[Flow, None] = attrs.field(factory=dict)
     settling: list[Flow] = attrs.field(factory=list)
     checks: list[Callable[[Flow], None]] = attrs.field(factory=list)
     endings: list[Callable[[], None]] = attrs.field(factory=list)
@@ -74,6 +77,15 @@ class World:
     _timers: list[tuple[int, int, Flow]] = attrs.field(factory=list)
     _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
 
+    def __attrs_post_init__(self) -> None:
+        self.chooser = self.strategy
+
+    def begin_phase(self, name: str, *, calm: bool) -> None:
+        """Begin a phase of the scenario; in a calm one nothing races, and the strategy is not asked."""
+        self.chooser = InTurn() if calm and not self.strategy.follows_a_log else self.strategy
+        if self.observer is not None:
+            self.observer.phase(name)
+
     # -- who is there -------------------------------------------------------------------------------------------
 
     def add_lane(self, lane: Lane) -> None:
@@ -84,7 +96,7 @@ class World:
     def spawn(self, flow: Flow, coro: Coroutine[Any, Any, None]) -> None:
         """Let *flow* run *coro*; nothing shared may be touched before its first await."""
         self.add_lane(flow)
-        self.flows.append(flow)
+        self.flows[flow] = None
         flow.set_ready(True)
         flow.start(coro)
 
@@ -104,7 +116,7 @@ class World:
         """Choose and record the next step; None when the run is over."""
         if self.stopped is not None:
             return None
-        strategy = self.strategy
+        strategy = self.chooser
         if strategy.keeps_time:
             strategy.advance(self)
         if self._timers and self._timers[0][0] <= self.now:
@@ -122,21 +134,27 @@ class World:
     def finish_step(self, flow: Flow) -> None:
         """Let the step's time pass, refresh who may run on its CPU, and look at what the step touched."""
         info = flow.request.info
-        if flow.finished and flow.ready:
-            flow.set_ready(False)
+        if flow.finished:
+            self._bury(flow)
         elif flow.cpu is not None:
             flow.cpu.refresh()
-        if not self.strategy.keeps_time:
+        if not self.chooser.keeps_time:
             self.now += info.cost
         for check in self.checks:
             check(flow)
+
+    def _bury(self, flow: Flow) -> None:
+        """A flow has ended: it never steps again, and what it still holds it holds for ever."""
+        if flow.ready:
+            flow.set_ready(False)
+        del self.flows[flow]
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*, whose delivery is this step."""
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
-        if not self.strategy.keeps_time:
+        if not self.chooser.keeps_time:
             self.now += MAIL.cost
         return message
 
@@ -167,7 +185,7 @@ class World:
         return True
 
     def _quiesce(self) -> None:
-        stuck = [flow for flow in self.flows if not (flow.finished or flow.request.info.idle)]
+        stuck = [flow for flow in self.flows if not flow.request.info.idle]
         if stuck:
             self._report_deadlock(stuck)
             return
@@ -187,7 +205,7 @@ class World:
 
     def ready_time(self, latency: tuple[int, int]) -> int:
         low, high = latency
-        return self.now + self.strategy.draw_latency(low, high) if high else self.now
+        return self.now + self.chooser.draw_latency(low, high) if high else self.now
 
     def fire_timers(self) -> None:
         """Wake the flows whose time has come."""
@@ -200,7 +218,7 @@ class World:
     # -- choices and findings -----------------------------------------------------------------------------------
 
     def choose_value(self, count: int) -> int:
-        value = self.strategy.choose_value(count)
+        value = self.chooser.choose_value(count)
         if self.observer is not None:
             self.observer.value(count, value)
         return value
@@ -254,7 +272,7 @@ class World:
         stuck = list(stuck)
         waits = [
             f"{flow.name} waits in {flow.request.code.co_name} for {flow.request.info.name}"
-            + (f" of {flow.request.target.label}" if flow.request.target else "")
+            + (f" of {flow.request.target.label}{flow.request.target.held_by}" if flow.request.target else "")
             for flow in stuck
         ]
         name = stuck[0].request.info.name
