@@ -70,7 +70,7 @@ def _add_json(parser: argparse.ArgumentParser, text: str = "print one JSON objec
     parser.add_argument("--json", action="store_true", help=text)
 
 
-# -- list -----------------------------------------------------------------------------------------------------------
+# -- list -------------------------------------------------------------------------------------------------------------
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +127,7 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-# -- run ------------------------------------------------------------------------------------------------------------
+# -- run --------------------------------------------------------------------------------------------------------------
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +208,7 @@ def _show(options: argparse.Namespace, result: Result) -> None:
     show_replay_line(console, result)
 
 
-# -- replay and log -------------------------------------------------------------------------------------------------
+# -- replay and log ---------------------------------------------------------------------------------------------------
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,7 @@ class Replay:
         self._time = 0
         self._world: World | None = None
 
-    # -- the strategy ---------------------------------------------------------------------------------------------
+    # -- the strategy -------------------------------------------------------------------------------------------------
 
     def advance(self, world: World) -> None:
         """Go to the recorded time of the next step, or stop where the log (or the user) does."""
@@ -76,10 +76,13 @@ class Replay:
         value = next((record[2] for _, record in self._ahead if record[0] == "value"), 0)
         return min(value, count - 1)
 
+    def choose_fault(self, _probability: float) -> bool:
+        return self.choose_value(2) == 1
+
     def draw_latency(self, _low: int, _high: int) -> int:
         return 0
 
-    # -- holding the run against the log --------------------------------------------------------------------------
+    # -- holding the run against the log ------------------------------------------------------------------------------
 
     def verify(self, payload: bytes) -> None:
         """Compare what the replaying run records with what the log says."""

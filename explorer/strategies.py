@@ -37,6 +37,9 @@ class RandomWalk:
     def choose_value(self, count: int) -> int:
         return int(self._random() * count)
 
+    def choose_fault(self, probability: float) -> bool:
+        return self._random() < probability
+
     def draw_latency(self, _low: int, _high: int) -> int:
         return 0
 
@@ -66,6 +69,11 @@ class RoundRobin:
     def choose_value(self, count: int) -> int:
         self._values += 1
         return self._values % count
+
+    def choose_fault(self, probability: float) -> bool:
+        """Every so often, evenly spread."""
+        self._values += 1
+        return int(self._values * probability) > int((self._values - 1) * probability)
 
     def draw_latency(self, _low: int, _high: int) -> int:
         return 0
@@ -119,6 +127,9 @@ class Clock:
 
     def choose_value(self, count: int) -> int:
         return int(self._random.random() * count)
+
+    def choose_fault(self, probability: float) -> bool:
+        return self._random.random() < probability
 
     def draw_latency(self, low: int, high: int) -> int:
         return self._random.randint(low, high)

@@ -5,6 +5,7 @@ mm/slab_common.c: print_slabinfo_header() and cache_show(); KERNEL.md 10.1.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
@@ -38,6 +39,7 @@ class SlabinfoRow:
     sharedavail: int = 0
 
 
+@functools.lru_cache(maxsize=8)
 def parse_slabinfo(text: str, *, source: str) -> tuple[SlabinfoRow, ...]:
     """Parse a capture. UsageError in one line, with *source* and the line number, if it is not one."""
     lines = text.splitlines()

@@ -10,7 +10,7 @@ import attrs
 from actors.kernel.context import BUG_ON, Context
 from actors.system.actor import Actor, Shared
 from protocol.operations import READ, UPDATE, operation
-from scenarios.registry import CPUS, SLABINFO, Knob, scenario
+from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage
 
 
@@ -37,11 +37,10 @@ class Counter(Shared):
     "canary",
     "a planted lost update, in no kernel: every strategy must find it",
     Knob("rounds", "how often each task counts", 20, least=1),
-    CPUS,
-    SLABINFO,
+    *MACHINE,
 )
 def canary(stage: Stage) -> None:
-    machine = stage.boot("filp", "dentry", "shmem_inode_cache")
+    machine = stage.boot("dentry")
     counter = Counter(Actor(machine.world, "canary"))
     rounds = stage.knobs["rounds"]
 

@@ -6,13 +6,13 @@ reference to the memcg that they belong to at the moment (KERNEL.md 7.1, I5, I6,
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup, cgroup_mkdir
+from actors.kernel.cgroup import Cgroup
 from actors.kernel.context import Context
-from actors.kernel.slab import SlabObject
+from actors.kernel.kmem_cache import SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
-from scenarios.registry import CPUS, SLABINFO, Knob, scenario
-from scenarios.stage import Stage, enter, rmdir, warm_up
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, enter, mkdir, rmdir, warm_up
 
 CACHE = "task_struct"
 NAMES = "ABCDEFGHIJKLMNOPQRST"
@@ -28,11 +28,10 @@ NAMES = "ABCDEFGHIJKLMNOPQRST"
         "racing",
         choices=("racing", "leaf-first"),
     ),
-    CPUS,
-    SLABINFO,
+    *MACHINE,
 )
 def nested(stage: Stage) -> None:
-    machine = stage.boot("filp", "dentry", "shmem_inode_cache", CACHE)
+    machine = stage.boot(CACHE)
     cache = machine.root_cache(CACHE)
     path: list[Cgroup] = []
     kept: list[SlabObject] = []
@@ -42,7 +41,7 @@ def nested(stage: Stage) -> None:
         """Make the cgroups, each with two objects in its child cache."""
         parent = machine.root_cgroup
         for level in range(depth):
-            parent = await cgroup_mkdir(ctx, parent, NAMES[level])
+            parent = await mkdir(ctx, parent, NAMES[level])
             path.append(parent)
             await warm_up(ctx, parent, cache)
             await enter(ctx, parent)
@@ -60,12 +59,12 @@ def nested(stage: Stage) -> None:
     async def free_some(ctx: Context) -> None:
         """Every second object goes while the removal runs."""
         for obj in kept[::2]:
-            await kmem_cache_free(ctx, obj)
+            await kmem_cache_free(ctx, cache, obj)
 
     async def free_the_others(ctx: Context) -> None:
         stage.sample("removed")
         for obj in kept[1::2]:
-            await kmem_cache_free(ctx, obj)
+            await kmem_cache_free(ctx, cache, obj)
 
     stage.set_up(make_path)
     if stage.knobs["order"] == "leaf-first":
@@ -79,5 +78,5 @@ def nested(stage: Stage) -> None:
         stage.sometimes("a leaf keeps its ancestors dying", lambda: machine.root_cgroup.nr_dying_descendants == depth)
     else:
         stage.sometimes("a cache has travelled up to the root", lambda: bool(machine.root_mem_cgroup.kmem_caches))
-    stage.eventually("every cgroup is gone", lambda: not machine.root_cgroup.descendants())
+    stage.eventually("every cgroup is gone", stage.only_session_left)
     stage.eventually("no child cache is left", lambda: not machine.child_caches)

@@ -105,6 +105,11 @@ SLABINFO = Knob(
     is_slabinfo=True,
 )
 CPUS = Knob("cpus", "CPUs of the machine", 2, least=1, most=64)
+NODES = Knob("nodes", "NUMA nodes of the machine, over which the CPUs are spread", 1, least=1, most=8)
+ALLOCATOR = Knob("allocator", "which slab allocator the kernel is built with", "slub", choices=("slub", "slab"))
+CGROUP = Knob("cgroup", "which version of cgroups is mounted", "v2", choices=("v1", "v2"))
+MACHINE = (CPUS, NODES, ALLOCATOR, CGROUP, SLABINFO)
+"""What every scenario lets one choose about its machine."""
 
 
 def scenario(name: str, summary: str, *knobs: Knob) -> Callable[[Callable[[Stage], None]], Scenario]:

@@ -11,16 +11,16 @@ from collections import deque
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task
 from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, SlabFlags, SlabObject
 from actors.kernel.machine import Machine
-from actors.kernel.slab import KmemCache, SlabFlags, SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.actor import Actor, Shared
 from protocol.operations import UPDATE, operation
-from scenarios.registry import CPUS, SLABINFO, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, rmdir, warm_up
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, warm_up
 
 CACHES = ("task_struct", "sighand_cache")
 
@@ -30,7 +30,7 @@ class Handover(Shared):
     """Objects on their way from the CPU that allocated them to the CPU that frees them; None ends it."""
 
     name: str
-    objects: deque[SlabObject | None] = attrs.field(factory=deque, init=False)
+    objects: deque[tuple[KmemCache, SlabObject] | None] = attrs.field(factory=deque, init=False)
 
     @property
     def label(self) -> str:
@@ -40,11 +40,11 @@ class Handover(Shared):
         return bool(self.objects)
 
     @operation(UPDATE)
-    def put(self, obj: SlabObject | None) -> None:
+    def put(self, obj: tuple[KmemCache, SlabObject] | None) -> None:
         self.objects.append(obj)
 
     @operation(UPDATE, when=has_object, sleeps=True)
-    def take(self) -> SlabObject | None:
+    def take(self) -> tuple[KmemCache, SlabObject] | None:
         return self.objects.popleft()
 
 
@@ -57,22 +57,19 @@ class Handover(Shared):
         "memory", "short: an allocation of pages may have to reclaim, and sleep", "short", choices=("short", "plenty")
     ),
     Knob("migrate", "whether a worker that sleeps may wake up on another CPU", "yes", choices=("yes", "no")),
-    CPUS,
-    SLABINFO,
+    *MACHINE,
 )
 def rmdir_under_load(stage: Stage) -> None:
-    machine = stage.boot("filp", "dentry", "shmem_inode_cache", *CACHES)
+    machine = stage.boot(*CACHES)
     machine.buddy.is_short = stage.knobs["memory"] == "short"
     caches = [machine.root_cache(name) for name in CACHES]
     cpus = range(len(machine.cpus))
     handovers = [Handover(Actor(machine.world, f"handover{cpu}"), f"handover{cpu}") for cpu in cpus]
     cgroups: list[Cgroup] = []
-    stays: list[Cgroup] = []
 
     async def make_cgroups(ctx: Context) -> None:
-        stays.append(await cgroup_mkdir(ctx, machine.root_cgroup, "stays"))
         for number in range(stage.knobs["cgroups"]):
-            cgroups.append(await cgroup_mkdir(ctx, machine.root_cgroup, f"load{number}"))
+            cgroups.append(await mkdir(ctx, machine.root_cgroup, f"load{number}"))
             await warm_up(ctx, cgroups[-1], *caches)
         for cpu, worker in enumerate(workers):
             await cgroup_attach_task(ctx, cgroups[cpu % len(cgroups)], worker)
@@ -86,16 +83,18 @@ def rmdir_under_load(stage: Stage) -> None:
     def add_worker(cpu: int) -> Context:
         async def work(ctx: Context) -> None:
             for number in range(stage.knobs["objects"]):
-                obj = await kmem_cache_alloc(ctx, caches[number % len(caches)])
-                await ctx.ask(handovers[cpu].put, obj)
+                cache = caches[number % len(caches)]
+                obj = await kmem_cache_alloc(ctx, cache)
+                if obj is not None:
+                    await ctx.ask(handovers[cpu].put, (cache, obj))
             await ctx.ask(handovers[cpu].put, None)
 
         return stage.task(f"worker{cpu}", work, cpu=cpu, migrates=stage.knobs["migrate"] == "yes")
 
     def add_reaper(cpu: int) -> None:
         async def reap(ctx: Context) -> None:
-            while (obj := await ctx.ask(handovers[cpu].take)) is not None:
-                await kmem_cache_free(ctx, obj)
+            while (given := await ctx.ask(handovers[cpu].take)) is not None:
+                await kmem_cache_free(ctx, *given)
 
         stage.task(f"reaper{cpu}", reap, cpu=cpu + 1)
 
@@ -104,17 +103,17 @@ def rmdir_under_load(stage: Stage) -> None:
     workers = [add_worker(cpu) for cpu in cpus]
     for cpu in cpus:
         add_reaper(cpu)
-    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stays[0]))
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
     stage.sometimes("an allocation runs in a cache that is deactivated", lambda: any(map(is_late, children(machine))))
     stage.sometimes("an object outlives its cgroup", lambda: machine.root_cgroup.nr_dying_descendants > 0)
-    stage.eventually("only the cgroup that stays is left", lambda: machine.root_cgroup.descendants() == stays)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
 def children(machine: Machine) -> list[KmemCache]:
-    return [child for root in machine.slab_root_caches for child in root.children]
+    return [child for root in machine.slab_root_caches.caches for child in root.children]
 
 
 def is_late(cache: KmemCache) -> bool:
     """Whether an allocation that chose *cache* in time is still at it."""
     is_deactivated = SlabFlags.DEACTIVATED in cache.flags or cache.work_fn is not None
-    return is_deactivated and cache.inflight > 0
+    return is_deactivated and bool(cache.inflight)

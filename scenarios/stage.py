@@ -7,13 +7,12 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_rmdir, css_put
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
 from actors.kernel.context import Context
 from actors.kernel.invariants import Ledger
-from actors.kernel.machine import Machine
-from actors.kernel.memcontrol import try_charge
-from actors.kernel.page_counter import page_counter_uncharge
-from actors.kernel.slab import KmemCache
+from actors.kernel.kmem_cache import KmemCache
+from actors.kernel.machine import Config, Machine
+from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
@@ -47,9 +46,10 @@ class Sample:
 class Stage:
     """One scenario on one world: `knobs` are its values, `boot` gives the machine.
 
-    A scenario has up to three phases. In `set_up` and `wind_up` nothing races (the strategy is not asked); the
-    tasks race in between. Each phase ends when the machine is at rest. `unreached` are the `sometimes` that have
-    not been true yet.
+    A scenario has three phases. In `set_up` and `wind_up` nothing races (the strategy is not asked); the tasks race in
+    between. Each phase ends when the machine is at rest. `session` is a cgroup that stays, as on every machine that
+    somebody has logged in to; without any, kmem accounting would be switched off in between. `unreached` are the
+    `sometimes` that have not been true yet.
     """
 
     world: World
@@ -58,6 +58,8 @@ class Stage:
     check: str = "step"
     machine: Machine = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
+    session: Cgroup = attrs.field(init=False)
+    has_session: bool = True
     samples: list[Sample] = attrs.field(factory=list)
     always_properties: list[Property] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
@@ -71,7 +73,14 @@ class Stage:
         """Boot a machine with the caches of the slabinfo knob: all of them, or only those in *names*."""
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
         wanted = [row for row in rows if not names or row.name in names]
-        machine = self.machine = Machine(self.world, self.kernel, cpus=self.knobs["cpus"], rows=wanted)
+        config = Config(
+            kernel=self.kernel,
+            allocator=self.knobs["allocator"],
+            cpus=self.knobs["cpus"],
+            nodes=self.knobs["nodes"],
+            cgroup=1 if self.knobs["cgroup"] == "v1" else 2,
+        )
+        machine = self.machine = Machine(self.world, config, rows=wanted)
         self.ledger = Ledger(machine)
         if self.check == "step":
             self.world.checks.append(self.ledger.check_touched)
@@ -81,7 +90,7 @@ class Stage:
         self.world.endings.append(self._check_eventually)
         return machine
 
-    # -- who does what --------------------------------------------------------------------------------------------
+    # -- who does what ------------------------------------------------------------------------------------------------
 
     def set_up(self, body: Body) -> None:
         """Run *body* first, before any task: it sets the stage."""
@@ -105,30 +114,26 @@ class Stage:
 
     def start(self) -> None:
         """Begin: called once, when the scenario has said everything."""
-        if self._set_up is None and self._wind_up is None:
-            self._race()
-        else:
-            self.world.begin_phase("set-up", calm=True)
-            self.machine.start(self.machine.new_task("stage", 0, migrates=True), self._direct)
+        self.world.begin_phase("set-up", calm=True)
+        self.machine.start(self.machine.new_task("stage", 0), self._direct)
 
     async def _direct(self, ctx: Context) -> None:
+        if self.has_session:
+            self.session = await mkdir(ctx, self.machine.root_cgroup, "session")
         if self._set_up is not None:
             await self._set_up(ctx)
             await ctx.settle()
         self.world.begin_phase("race", calm=False)
-        self._race()
+        self._is_racing = True
+        for task, body in self._racing:
+            self.machine.start(task, body)
+        self._racing.clear()
         await ctx.settle()
         if self._wind_up is not None:
             self.world.begin_phase("wind-up", calm=True)
             await self._wind_up(ctx)
 
-    def _race(self) -> None:
-        self._is_racing = True
-        for task, body in self._racing:
-            self.machine.start(task, body)
-        self._racing.clear()
-
-    # -- what must hold -------------------------------------------------------------------------------------------
+    # -- what must hold -----------------------------------------------------------------------------------------------
 
     def always(self, name: str, holds: Callable[[], bool]) -> None:
         self.always_properties.append(Property("always", name, holds))
@@ -139,6 +144,10 @@ class Stage:
 
     def eventually(self, name: str, holds: Callable[[], bool]) -> None:
         self.eventual_properties.append(Property("eventually", name, holds))
+
+    def only_session_left(self) -> bool:
+        """Every other cgroup is released."""
+        return self.machine.root_cgroup.descendants() == [self.session]
 
     def _watch(self, flow: Flow) -> None:
         for prop in self.always_properties:
@@ -157,7 +166,7 @@ class Stage:
             "property", f"{prop.kind}: {prop.name}", f"{prop.kind} {prop.name!r} does not hold", flow=flow
         )
 
-    # -- figures --------------------------------------------------------------------------------------------------
+    # -- figures ------------------------------------------------------------------------------------------------------
 
     def sample(self, point: str) -> None:
         """Note what the machine counts now."""
@@ -173,12 +182,19 @@ class Stage:
         )
 
 
-# -- what tasks do with cgroups ----------------------------------------------------------------------------------------
+# -- what tasks do with cgroups ---------------------------------------------------------------------------------------
 
 
 def enter(ctx: Context, cgroup: Cgroup) -> Awaitable[None]:
     """Move the running task into *cgroup*."""
     return cgroup_attach_task(ctx, cgroup, ctx)
+
+
+async def mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
+    """Make a cgroup below *parent*; a stage cannot do without."""
+    cgroup = await cgroup_mkdir(ctx, parent, name)
+    assert cgroup is not None, f"mkdir {name} failed"
+    return cgroup
 
 
 async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
@@ -193,7 +209,7 @@ async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
     for cache in caches:
         obj = await kmem_cache_alloc(ctx, cache)
         if obj is not None:
-            await kmem_cache_free(ctx, obj)
+            await kmem_cache_free(ctx, cache, obj)
     await enter(ctx, ctx.machine.root_cgroup)
     await ctx.settle()
 
@@ -204,6 +220,5 @@ async def charge_elsewhere(ctx: Context, cgroup: Cgroup) -> None:
     assert memcg is not None
     for cpu in ctx.machine.cpus:
         await ctx.migrate(cpu)
-        if await try_charge(ctx, memcg, 1):
-            await page_counter_uncharge(ctx, memcg.memory, 1)
-            await css_put(ctx, memcg.css)
+        if await mem_cgroup_try_charge(ctx, memcg):
+            await mem_cgroup_uncharge(ctx, memcg)

@@ -7,20 +7,23 @@ children and whatever the controller charges to it. `nr_dying_descendants` falls
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import BUG_ON, Context, deref, list_del
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.locks import MutexHeld
 from actors.kernel.percpu_ref import (
     PercpuRef,
     percpu_ref_exit,
+    percpu_ref_get,
     percpu_ref_get_many,
     percpu_ref_kill,
     percpu_ref_kill_and_confirm,
+    percpu_ref_put,
     percpu_ref_put_many,
     percpu_ref_tryget,
     percpu_ref_tryget_live,
@@ -34,16 +37,27 @@ if TYPE_CHECKING:
     from actors.kernel.memcontrol import Memcg
 
 
+class CssFlags(enum.Flag):
+    """The CSS_ flags."""
+
+    ONLINE = enum.auto()
+    DYING = enum.auto()
+    RELEASED = enum.auto()
+
+
 @attrs.define(eq=False)
 class Css(Shared):
-    """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF."""
+    """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
+
+    `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4).
+    """
 
     name: str
     cgroup: Cgroup
     parent: Css | None
     memcg: Memcg | None = None
     refcnt: PercpuRef | None = None
-    is_online: bool = False
+    flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
     children: dict[Css, None] = attrs.field(factory=dict, init=False)
     destroy_work: Work = attrs.field(init=False)
@@ -59,9 +73,21 @@ class Css(Shared):
         self.destroy_work = Work(self.actor, self)
         self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
 
+    @property
+    def is_online(self) -> bool:
+        return CssFlags.ONLINE in self.flags
+
+    @operation(READ)
+    def read_flags(self) -> CssFlags:
+        return self.flags
+
     @operation(UPDATE)
-    def set_online(self, is_online: bool) -> None:  # noqa: FBT001 -- the flag's value
-        self.is_online = is_online
+    def set_flags(self, flags: CssFlags) -> None:
+        self.flags |= flags
+
+    @operation(UPDATE)
+    def clear_flags(self, flags: CssFlags) -> None:
+        self.flags &= ~flags
 
     @operation(UPDATE)
     def link_child(self, child: Css) -> None:
@@ -71,7 +97,7 @@ class Css(Shared):
     @operation(UPDATE)
     def unlink_child(self, child: Css) -> None:
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
-        del self.children[child]
+        list_del(self.children, child)
 
     @operation(UPDATE)
     def add_online_cnt(self, nr: int) -> int:
@@ -96,7 +122,9 @@ class Cgroup(Shared):
     tasks: int = attrs.field(default=0, init=False)
     nr_descendants: int = attrs.field(default=0, init=False)
     nr_dying_descendants: int = attrs.field(default=0, init=False)
+    max_descendants: int | None = None
     is_dead: bool = attrs.field(default=False, init=False)
+    has_css: bool = attrs.field(default=False, init=False)
 
     @property
     def label(self) -> str:
@@ -143,6 +171,14 @@ class CgroupTree(Shared):
     def label(self) -> str:
         return "css_set_lock"
 
+    @operation(READ)
+    def is_at_limit(self, parent: Cgroup) -> bool:
+        """cgroup_check_hierarchy_limits(): dying descendants do not count."""
+        levels = [parent, *parent.ancestors()]
+        return any(
+            level.max_descendants is not None and level.nr_descendants >= level.max_descendants for level in levels
+        )
+
     @operation(UPDATE)
     def link(self, cgroup: Cgroup) -> None:
         """3.1.2: a new cgroup is counted by every ancestor."""
@@ -184,20 +220,21 @@ class CgroupTree(Shared):
         for ancestor in cgroup.ancestors():
             ancestor.nr_dying_descendants -= 1
         if cgroup.parent is not None:
-            del cgroup.parent.children[cgroup]
+            list_del(cgroup.parent.children, cgroup)
 
 
 @attrs.frozen
 class CgroupSubsys:
     """struct cgroup_subsys: what the memory controller does at each turn of a css's life."""
 
-    css_alloc: Callable[[Context, Css, Memcg], Awaitable[Memcg]]
+    css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg]]
     css_online: Callable[[Context, Memcg], Awaitable[None]]
     css_offline: Callable[[Context, Memcg], Awaitable[None]]
+    css_released: Callable[[Context, Memcg], Awaitable[None]]
     css_free: Callable[[Context, Memcg], Awaitable[None]]
 
 
-# -- references: the root's are never counted -----------------------------------------------------------------------
+# -- references: the root's are never counted -------------------------------------------------------------------------
 
 
 @kernel_fn("css_get_many", "include/linux/cgroup.h")
@@ -208,7 +245,8 @@ async def css_get_many(ctx: Context, css: Css, nr: int) -> None:
 
 @kernel_fn("css_get", "include/linux/cgroup.h")
 async def css_get(ctx: Context, css: Css) -> None:
-    await css_get_many(ctx, css, 1)
+    if css.refcnt is not None:
+        await percpu_ref_get(ctx, css.refcnt)
 
 
 @kernel_fn("css_put_many", "include/linux/cgroup.h")
@@ -219,7 +257,8 @@ async def css_put_many(ctx: Context, css: Css, nr: int) -> None:
 
 @kernel_fn("css_put", "include/linux/cgroup.h")
 async def css_put(ctx: Context, css: Css) -> None:
-    await css_put_many(ctx, css, 1)
+    if css.refcnt is not None:
+        await percpu_ref_put(ctx, css.refcnt)
 
 
 @kernel_fn("css_tryget", "include/linux/cgroup.h")
@@ -233,13 +272,15 @@ async def css_tryget_online(ctx: Context, css: Css) -> bool:
     return css.refcnt is None or await percpu_ref_tryget_live(ctx, css.refcnt)
 
 
-# -- mkdir ----------------------------------------------------------------------------------------------------------
+# -- mkdir ------------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("cgroup_mkdir", "kernel/cgroup/cgroup.c")
-async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
-    """Create a cgroup below *parent* with its memory css (3.1)."""
+async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """Create a cgroup below *parent* with its memory css (3.1); None (-EAGAIN) if an ancestor has too many."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if await ctx.ask(ctx.machine.cgroup_tree.is_at_limit, parent):
+            return None
         cgroup = await cgroup_create(ctx, parent, name)
         await css_create(ctx, cgroup)
         return cgroup
@@ -256,30 +297,54 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
     cgroup.self_css.prepare(machine)
     await ctx.ask(machine.cgroup_tree.link, cgroup)
     await css_get(ctx, parent.self_css)
-    await ctx.ask(cgroup.self_css.set_online, is_online=True)
+    await ctx.ask(cgroup.self_css.set_flags, CssFlags.ONLINE)
     return cgroup
 
 
 @kernel_fn("css_create", "kernel/cgroup/cgroup.c")
 async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     """3.1.3 to 3.1.5: allocate, link and online the memory css."""
-    assert cgroup.parent is not None
-    parent = cgroup.parent.css
-    assert parent.memcg is not None
+    parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
     css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
     css.prepare(ctx.machine)
-    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent.memcg)
-    await css_get(ctx, parent)
-    await css_get(ctx, cgroup.self_css)
+    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
+    await init_and_link_css(ctx, css)
     await ctx.ask(parent.link_child, css)
-    await ctx.machine.memory_cgrp_subsys.css_online(ctx, css.memcg)
-    await ctx.ask(css.set_online, is_online=True)
-    cgroup.css = css
+    await online_css(ctx, css)
+
+
+@kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
+async def init_and_link_css(ctx: Context, css: Css) -> None:
+    """3.1.4: a css holds its parent css and its cgroup."""
+    BUG_ON(ctx, css.cgroup.has_css, "init_and_link_css: cgroup_css(cgrp, ss)")
+    await css_get(ctx, deref(css.parent, "init_and_link_css(): css->parent"))
+    await css_get(ctx, css.cgroup.self_css)
+
+
+@kernel_fn("online_css", "kernel/cgroup/cgroup.c")
+async def online_css(ctx: Context, css: Css) -> None:
+    """3.1.5: publish it, and be counted by the parent."""
+    await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
+    await ctx.ask(css.set_flags, CssFlags.ONLINE)
+    css.cgroup.css = css
+    css.cgroup.has_css = True
     await ctx.ask(css.add_online_cnt, 1)
-    await ctx.ask(parent.add_online_cnt, 1)
+    if css.parent is not None:
+        await ctx.ask(css.parent.add_online_cnt, 1)
 
 
-# -- tasks ----------------------------------------------------------------------------------------------------------
+def memcg_of(css: Css) -> Memcg:
+    """mem_cgroup_from_css()."""
+    return deref(css.memcg, "mem_cgroup_from_css(css)")
+
+
+def css_of(container: Shared) -> Css:
+    """container_of() the css that a reference count or a work is inside of."""
+    assert isinstance(container, Css), f"{container.label} is inside no css"
+    return container
+
+
+# -- tasks ------------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c")
@@ -295,7 +360,7 @@ async def cgroup_exit(ctx: Context) -> None:
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
 
 
-# -- rmdir ----------------------------------------------------------------------------------------------------------
+# -- rmdir ------------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("cgroup_rmdir", "kernel/cgroup/cgroup.c")
@@ -310,26 +375,27 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     """3.2.1 to 3.2.3."""
     if await ctx.ask(cgroup.read_populated):
         return False
-    await ctx.ask(cgroup.self_css.set_online, is_online=False)
+    await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
     await kill_css(ctx, cgroup.css)
     await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
-    assert cgroup.self_css.refcnt is not None
-    await percpu_ref_kill(ctx, cgroup.self_css.refcnt)
+    await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
     return True
 
 
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
 async def kill_css(ctx: Context, css: Css) -> None:
     """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
-    assert css.refcnt is not None
+    if CssFlags.DYING in await ctx.ask(css.read_flags):
+        return
+    await ctx.ask(css.set_flags, CssFlags.DYING)
     await css_get(ctx, css)
-    await percpu_ref_kill_and_confirm(ctx, css.refcnt, css_killed_ref_fn)
+    await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
 
 
+@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
     """3.2.4: every CPU knows; offline it once its children are offline."""
-    css = ref.container
-    assert isinstance(css, Css)
+    css = css_of(ref.container)
     if await ctx.ask(css.add_online_cnt, -1) == 0:
         css.destroy_work.init_work(css_killed_work_fn)
         await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
@@ -338,31 +404,30 @@ async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_work_fn(ctx: Context, work: Work) -> None:
     """3.2.5: offline the css, and its parent if this was the last online child of a killed one."""
-    css: Css | None = work.container if isinstance(work.container, Css) else None
+    css: Css | None = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         while css is not None:
             await offline_css(ctx, css)
-            parent = css.parent  # css may be gone after the put
             await css_put(ctx, css)
-            css = parent
+            css = css.parent  # it cannot go away while cgroup_mutex is held
             if css is None or await ctx.ask(css.add_online_cnt, -1) != 0:
                 break
 
 
 @kernel_fn("offline_css", "kernel/cgroup/cgroup.c")
 async def offline_css(ctx: Context, css: Css) -> None:
-    assert css.memcg is not None
-    await ctx.machine.memory_cgrp_subsys.css_offline(ctx, css.memcg)
-    await ctx.ask(css.set_online, is_online=False)
+    if CssFlags.ONLINE in await ctx.ask(css.read_flags):
+        await ctx.machine.memory_cgrp_subsys.css_offline(ctx, memcg_of(css))
+        await ctx.ask(css.clear_flags, CssFlags.ONLINE)
 
 
-# -- release --------------------------------------------------------------------------------------------------------
+# -- release ----------------------------------------------------------------------------------------------------------
 
 
+@kernel_fn("css_release", "kernel/cgroup/cgroup.c")
 async def css_release(ctx: Context, ref: PercpuRef) -> None:
     """3.4.1: the last reference is gone."""
-    css = ref.container
-    assert isinstance(css, Css)
+    css = css_of(ref.container)
     css.destroy_work.init_work(css_release_work_fn)
     await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
 
@@ -370,27 +435,24 @@ async def css_release(ctx: Context, ref: PercpuRef) -> None:
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
 async def css_release_work_fn(ctx: Context, work: Work) -> None:
     """3.4.2 and 3.4.4: unlink, then free after a grace period."""
-    css = work.container
-    assert isinstance(css, Css)
+    css = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(css.set_flags, CssFlags.RELEASED)
         if css.memcg is None:
             await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
         else:
-            assert css.parent is not None
-            await ctx.ask(css.parent.unlink_child, css)
-        css.destroy_rwork.work.init_work(css_free_rwork_fn)
-        await queue_rcu_work(ctx, css.destroy_rwork)
+            await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
+            await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
 
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     """3.4.3: free the css, then drop what it held."""
-    css = work.container
-    assert isinstance(css, Css)
-    assert css.refcnt is not None
-    await percpu_ref_exit(ctx, css.refcnt)
-    parent, cgroup = css.parent, css.cgroup
-    assert parent is not None
+    css = css_of(work.container)
+    await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
+    parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
         ctx.kfree(*css.parts())

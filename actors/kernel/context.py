@@ -12,6 +12,7 @@ from actors.system.flow import Flow
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
+    from actors.kernel.lockdep import HeldLock
     from actors.kernel.machine import Machine
     from actors.kernel.memcontrol import Memcg
     from actors.system.cpu import Cpu
@@ -23,14 +24,17 @@ T = TypeVar("T")
 class Context(Flow):
     """One execution context of a machine.
 
-    `memcg` is the cgroup of the current task (None: the root cgroup; kernel threads and handlers have no mm, so
-    they never allocate from child caches). `cpus_allowed` is where the scheduler may move it when it sleeps.
+    `memcg` is the cgroup of the task (None: the root cgroup), `active_memcg` the one that it charges on behalf of
+    (memalloc_use_memcg()). Kernel threads and handlers have no mm, so they never allocate from child caches.
+    `cpus_allowed` is where the scheduler may move it when it sleeps. `held_locks` is lockdep's, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)
     has_mm: bool = attrs.field(default=False, kw_only=True)
-    memcg: Memcg | None = attrs.field(default=None, init=False)
     cpus_allowed: tuple[Cpu, ...] = attrs.field(default=(), kw_only=True)
+    memcg: Memcg | None = attrs.field(default=None, init=False)
+    active_memcg: Memcg | None = attrs.field(default=None, init=False)
+    held_locks: list[HeldLock] = attrs.field(factory=list, init=False)
 
     @property
     def smp_processor_id(self) -> int:
@@ -38,12 +42,33 @@ class Context(Flow):
         assert self.cpu is not None, f"{self.name} is bound to no CPU"
         return self.cpu.id
 
+    @property
+    def numa_node(self) -> int:
+        """numa_node_id(): the node of that CPU."""
+        return self.machine.node_of_cpu(self.smp_processor_id)
+
+    def local_irq_enable(self) -> None:
+        super().local_irq_enable()
+        if self.held_locks:
+            self.machine.lockdep.irqs_enabled(self)
+
     def kfree(self, *parts: Shared | None) -> None:
         """Free an object with the parts that are embedded in it: who asks for one later is told so."""
-        freed = f"{sys._getframe(1).f_code.co_name}() in {self.name}, step {self.world.steps}"
+        function = self.function_of(sys._getframe(1)).co_name
+        freed = f"{function}() in {self.name}, step {self.world.steps}"
         for part in parts:
             if part is not None:
                 part.freed = freed
+
+
+def list_del(items: dict[T, None] | list[T], item: T) -> None:
+    """Take *item* off a list; what is not on it corrupts the list (CONFIG_DEBUG_LIST)."""
+    if item not in items:
+        raise Oops("bug", "list_del corruption", f"kernel BUG: list_del corruption: {getattr(item, 'label', item)}")
+    if isinstance(items, dict):
+        del items[item]
+    else:
+        items.remove(item)
 
 
 def WARN_ON(ctx: Context, condition: object, text: str) -> bool:
@@ -54,7 +79,7 @@ def WARN_ON(ctx: Context, condition: object, text: str) -> bool:
 
 
 def BUG_ON(ctx: Context, condition: object, text: str) -> None:
-    """Kill this flow if *condition* holds."""
+    """Kill this flow if *condition* holds. VM_BUG_ON() too: the model is built with CONFIG_DEBUG_VM."""
     if condition:
         bug(ctx, text)
 

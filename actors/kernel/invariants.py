@@ -1,8 +1,8 @@
-"""The ledger: the invariants of KERNEL.md 13, and what is left at quiescence.
+"""The ledger: the invariants of KERNEL.md 13, the accounts, and what is left at quiescence.
 
-It looks at the machine from outside, at the counts that the kernel keeps (page counters, reference counts, lists)
-and at the model's own books (live objects, charged pages, running allocations), and compares. Per step it looks only at
-the cache that the step touched. References are booked after a get and before a put, so in between a count may
+It looks at the machine from outside, at the counts that the kernel keeps (page counters, statistics, reference counts,
+lists) and at the model's own books (live objects, charged pages, running allocations), and compares. Per step it looks
+only at the cache that the step touched. References are booked after a get and before a put, so in between a count may
 exceed its ledger, never fall below it; at quiescence they are equal.
 """
 
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.kernel.memcontrol import KmemState, Memcg
-from actors.kernel.slab import KmemCache, Slab, SlabFlags
+from actors.kernel.percpu_ref import PercpuRef
+from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Ledger:
-    """Compares the books of one machine; every difference is an `invariant` or a `leak` finding."""
+    """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding."""
 
     machine: Machine
 
-    # -- each step ------------------------------------------------------------------------------------------------
+    # -- each step ----------------------------------------------------------------------------------------------------
 
     def check_touched(self, flow: Flow) -> None:
         """Check the child cache that the step asked something of, if it did."""
@@ -44,8 +46,8 @@ class Ledger:
     def _check_references(self, s: KmemCache) -> None:
         """I1, I2: the reference count covers all that is held."""
         ref = s.refcnt
-        if ref is not None:
-            held = s.charged_pages + s.inflight + ref.own_refs
+        if isinstance(ref, PercpuRef):
+            held = s.charged_pages + len(s.inflight) + ref.own_refs
             if ref.value < held:
                 self._violated("I1", f"{ref.label} is {ref.value}, but {held} references are held")
 
@@ -56,106 +58,143 @@ class Ledger:
 
     def _check_lists(self, s: KmemCache, root: KmemCache) -> None:
         """I12 unless list_lock is held; I3 and I6 unless slab_mutex is."""
-        if s.node.list_lock.holder is None:
-            for slab in s.node.partial:
-                if slab.frozen or slab.inuse >= slab.objects:
-                    self._violated("I12", f"{slab.label} is on the node's partial list, frozen or full")
+        for node in s.node:
+            if node.list_lock.holder is None:
+                for slab in node.partial:
+                    if slab.frozen or slab.inuse >= slab.objects:
+                        self._violated("I12", f"{slab.label} is on the node's partial list, frozen or full")
         if self.machine.slab_mutex.holder is not None or s.memcg is None:
+            return
+        if s not in self.machine.slab_caches.caches:
             return
         if s not in s.memcg.kmem_caches or s not in root.children:
             self._violated("I6", f"{s.name} is not on the lists of its memcg and its root")
-        if root.memcg_caches is not None and s in root.memcg_caches.entries:
-            killed = s.refcnt is not None and s.refcnt.is_dying
-            if killed or s.memcg.kmem_state is KmemState.NONE or s not in self.machine.slab_caches:
-                self._violated("I3", f"{s.name} can still be found, but is on its way out")
+        killed = isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
+        if is_published(s) and (killed or s.memcg.kmem_state is KmemState.NONE):
+            self._violated("I3", f"{s.name} can still be found, but is on its way out")
 
-    # -- quiescence -----------------------------------------------------------------------------------------------
+    # -- quiescence ---------------------------------------------------------------------------------------------------
 
     def check_quiescent(self) -> None:
         """All books at once, when nothing can happen any more."""
-        for cache in self.machine.slab_caches:
-            self._check_cache_books(cache)
-            if not cache.is_root_cache:
-                self._check_child_at_rest(cache)
-        memcgs = self.machine.memcgs()
+        machine = self.machine
+        owned = self._owned_slabs()
+        for cache in machine.all_caches:
+            self._check_slabs(cache, owned)
+        for cache in machine.child_caches:
+            self._check_child_at_rest(cache)
         self._check_tree()
         stock = self._stock_pages()
-        for memcg in memcgs:
+        for memcg in machine.memcgs():
             self._check_css(memcg, stock[memcg])
             if memcg.kmem_state is KmemState.ONLINE:
                 self._check_usage(memcg, stock)
-        self._check_machine(memcgs)
+                self._check_statistics(memcg)
+        self._check_machine()
 
-    def _check_cache_books(self, s: KmemCache) -> None:
+    def _owned_slabs(self) -> set[Slab]:
+        """The slabs that some CPU or some partial list knows of; any other must be full."""
+        owned: set[Slab] = set()
+        for cache in self.machine.all_caches:
+            for node in cache.node:
+                owned.update(node.partial)
+            for c in cache.cpu_slab:
+                owned.update(c.partial)
+                if c.page is not None:
+                    owned.add(c.page)
+            for slab_node in cache.slab_node:
+                owned.update(slab_node.all_slabs())
+        return owned
+
+    def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
         """I12: every slab is somewhere, and free and used objects add up."""
-        if s.node.nr_slabs != len(s.slabs):
-            self._violated("I12", f"{s.name} counts {s.node.nr_slabs} slabs and has {len(s.slabs)}")
-        owned = s.owned_slabs()
+        counted = sum(node.nr_slabs for node in s.node) + sum(len(node.all_slabs()) for node in s.slab_node)
+        if counted != len(s.slabs):
+            self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")
+        parked = Counter(obj.slab for cache in s.slab_node for obj in cache.parked())
+        parked.update(obj.slab for cache in s.cpu_cache for obj in cache.entries)
         for slab in s.slabs:
             free = slab.objects - slab.live.bit_count()
-            if len(list(self._free_objects(s, slab))) != free:
-                self._violated("I12", f"the freelists of {slab.label} do not add up to its {free} free objects")
+            on_lists = len(list(free_objects(s, slab))) + parked[slab]
+            if on_lists != free:
+                self._violated("I12", f"{slab.label} has {free} free objects, but {on_lists} are on freelists")
             if free and slab not in owned:
                 self._leak("slab", f"{slab.label} has {free} free objects, and nobody knows it")
 
-    def _free_objects(self, s: KmemCache, slab: Slab) -> Iterator[int]:
-        chains = [slab.freelist, *(c.freelist for c in s.cpu_slab if c.page is slab)]
-        for chain in chains:
-            rest = chain
-            while rest is not None:
-                index, rest = rest
-                yield index
-
     def _check_child_at_rest(self, s: KmemCache) -> None:
-        """I1 as an equation; Q3: a deactivated cache is there only for the objects that live in it."""
-        if s.charged_pages != len(s.slabs) * s.pages:
-            self._violated("I1", f"{s.name} has {len(s.slabs) * s.pages} pages, {s.charged_pages} are charged")
-        if s.inflight:
-            self._violated("I1", f"{s.name} has {s.inflight} running allocations at quiescence")
+        """I1 as an equation; Q3: a cache that nobody can find any more is there only for the objects in it."""
+        if s.charged_pages != s.slab_pages:
+            self._violated("I1", f"{s.name} has {s.slab_pages} pages, {s.charged_pages} are charged")
+        for ctx, since in s.inflight.items():
+            self._violated("I1", f"{s.name} is held by an allocation of {ctx.name} since step {since}, at quiescence")
         ref = s.refcnt
-        if ref is None:
-            return
-        held = s.charged_pages + ref.own_refs
-        if ref.value != held:
-            self._leak("kmem_cache reference", f"{ref.label} is {ref.value}; the ledger explains {held}")
-        if SlabFlags.DEACTIVATED in s.flags and not s.live_objects:
-            holder, details = slab_holder(s)
-            text = f"{s.name} is deactivated and has no object, yet it is not released"
-            self._leak(f"kmem_cache held by {holder}", text, *details)
+        if isinstance(ref, PercpuRef) and ref.value != s.charged_pages + ref.own_refs:
+            flow, step = ref.last_get
+            self._leak(
+                "kmem_cache reference",
+                f"{ref.label} is {ref.value}; the ledger explains {s.charged_pages + ref.own_refs}",
+                f"the last get was that of {flow}, step {step}",
+            )
+        if ref is not None and not is_published(s) and not s.live_objects:
+            holder, details = cache_holder(s)
+            self._leak(f"kmem_cache held by {holder}", f"{s.name} has no object, yet it is not released", *details)
 
     def _check_css(self, memcg: Memcg, stock_pages: int) -> None:
         """Q1, Q2: each reference to a css has a holder (KERNEL.md 3.6)."""
         ref = memcg.css.refcnt
         assert ref is not None
-        children = sum(child.css.freed is None for child in memcg.css.cgroup.children)
-        charged = (
-            len(memcg.kmem_caches)
-            if self._caches_pin_memcg
-            else sum(cache.charged_pages for cache in memcg.kmem_caches)
-        )
-        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages
+        children = sum(child.freed is None for child in self._child_csses(memcg))
+        creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
+        charged = self._references_of_caches(memcg)
+        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages + memcg.user_pages + creations
         if ref.value != held:
-            self._leak("css reference", f"{ref.label} is {ref.value}; the ledger explains {held}")
+            flow, step = ref.last_get
+            text = f"{ref.label} is {ref.value}; the ledger explains {held}"
+            self._leak("css reference", text, f"the last get was that of {flow}, step {step}")
         objects = sum(cache.live_objects for cache in memcg.kmem_caches)
-        if memcg.css.cgroup.is_dead and not (children or stock_pages or objects):
-            holders = [slab_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
+        if memcg.css.cgroup.is_dead and not (children or stock_pages or objects or memcg.user_pages):
+            holders = [cache_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
             holder = holders[0][0] if holders else "nobody"
             text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
             self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
 
-    @property
-    def _caches_pin_memcg(self) -> bool:
-        """Child caches with a reference count of their own hold one css reference each; others' pages do."""
-        return any(cache.refcnt is not None for cache in self.machine.slab_caches)
+    def _child_csses(self, memcg: Memcg) -> Iterator[Memcg]:
+        for child in memcg.css.cgroup.children:
+            if child.has_css and child.css.memcg is not None:
+                yield child.css.memcg
+
+    def _references_of_caches(self, memcg: Memcg) -> int:
+        """Without reference counts of their own, caches pin the memcg by their pages; otherwise by one each."""
+        if self.machine.config.kernel == "original":
+            return sum(cache.charged_pages for cache in memcg.kmem_caches)
+        return len(memcg.kmem_caches)
 
     def _check_usage(self, memcg: Memcg, stock: Counter[Memcg]) -> None:
         """I10: what is charged to a live memcg is what its subtree has."""
+        subtree = memcg.subtree() if self.machine.config.use_hierarchy else [memcg]
+        slabs = sum(cache.charged_pages for member in subtree for cache in member.kmem_caches)
+        others = sum(stock[member] + member.user_pages for member in subtree)
+        if memcg.memory.usage != slabs + others:
+            text = f"{memcg.memory.label} is {memcg.memory.usage} pages; the ledger explains {slabs + others}"
+            self._wrong_account("memory usage", text)
+        if memcg.kmem is not None and memcg.kmem.usage != slabs:
+            self._wrong_account("kmem usage", f"{memcg.kmem.label} is {memcg.kmem.usage} pages; {slabs} are slabs")
+
+    def _check_statistics(self, memcg: Memcg) -> None:
+        """Q6, exactly: what a live memcg counts, with what its subtree has still to add, is what its subtree has."""
         subtree = set(memcg.subtree())
-        expected = sum(stock[member] for member in subtree) + sum(
-            cache.charged_pages for member in subtree for cache in member.kmem_caches
-        )
-        if memcg.memory.usage != expected:
-            self._violated("I10", f"{memcg.memory.label} is {memcg.memory.usage}; the ledger explains {expected}")
+        expected: Counter[StatItem] = Counter()
+        for cache in self.machine.child_caches:
+            for slab in cache.slabs:
+                if (slab.memcg or cache.memcg) in subtree:
+                    expected[cache.stat_item] += slab.pages
+        for item in StatItem:
+            pending = sum(member.vmstats.pending(item) for member in subtree)
+            counted = memcg.vmstats.total[item] + pending
+            if counted != expected[item]:
+                how = "low" if counted < expected[item] else "high"
+                text = f"memory.stat {item.value} of {memcg.name} comes to {counted} pages, it has {expected[item]}"
+                self._wrong_account(f"{item.value} too {how}", text)
 
     def _check_tree(self) -> None:
         """I13, I14."""
@@ -169,17 +208,25 @@ class Ledger:
             if users > 1:
                 self._violated("I13", f"{users} online memcgs have kmemcg_id {kmemcg_id}")
 
-    def _check_machine(self, memcgs: list[Memcg]) -> None:
-        """Q10, I11, and the pages of the whole machine."""
+    def _check_machine(self) -> None:
+        """Q8, Q10, I11, and the pages of the whole machine."""
         machine = self.machine
+        memcgs = machine.memcgs()
         if machine.kmem_enabled.usage != len(memcgs):
             self._violated("Q10", f"memcg_kmem_enabled_key is {machine.kmem_enabled.usage}, memcgs: {len(memcgs)}")
-        for lock in (machine.slab_mutex, machine.cgroup_mutex, machine.percpu_charge_mutex):
+        for lock in (machine.slab_mutex, machine.cgroup_mutex, machine.percpu_charge_mutex, machine.list_lrus_mutex):
             if lock.holder is not None:
                 self._violated("I11", f"{lock.name} is held by {lock.holder.name} at quiescence")
-        pages = sum(len(cache.slabs) * cache.pages for cache in machine.slab_caches)
+        pages = sum(cache.slab_pages for cache in machine.all_caches)
+        pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
+        for lru in machine.list_lrus:
+            for node in lru.nodes:
+                counts = node.lru.nr_items + sum(one.nr_items for one in node.memcg_lrus)
+                linked = len(node.lru.items) + sum(len(one.items) for one in node.memcg_lrus)
+                if not counts == linked == node.nr_items:
+                    self._violated("Q8", f"{node.label}: {linked} items, the lists count {counts}, it {node.nr_items}")
 
     def _stock_pages(self) -> Counter[Memcg]:
         pages: Counter[Memcg] = Counter()
@@ -191,10 +238,13 @@ class Ledger:
     def _violated(self, number: str, text: str) -> None:
         self.machine.world.report("invariant", number, f"invariant {number}: {text}")
 
+    def _wrong_account(self, what: str, text: str) -> None:
+        self.machine.world.report("accounting", what, f"accounting: {text}")
+
     def _leak(self, what: str, text: str, *details: str) -> None:
         self.machine.world.report("leak", what, f"leaked {what}: {text}", *details)
 
-    # -- figures --------------------------------------------------------------------------------------------------
+    # -- figures ------------------------------------------------------------------------------------------------------
 
     def figures(self) -> dict[str, int]:
         """What the machine counts now; `zombie_caches` are the child caches of removed cgroups."""
@@ -203,28 +253,61 @@ class Ledger:
         return {
             "nr_descendants": machine.root_cgroup.nr_descendants,
             "nr_dying_descendants": machine.root_cgroup.nr_dying_descendants,
-            "kmem_caches": len(machine.slab_caches),
+            "kmem_caches": len(machine.all_caches),
             "child_caches": len(children),
-            "zombie_caches": sum(is_zombie(cache) for cache in children),
-            "slab_pages": sum(len(cache.slabs) * cache.pages for cache in machine.slab_caches),
-            "live_objects": sum(cache.live_objects for cache in machine.slab_caches),
+            "zombie_caches": sum(not is_published(cache) for cache in children),
+            "slab_pages": sum(cache.slab_pages for cache in machine.all_caches),
+            "live_objects": sum(cache.live_objects for cache in machine.all_caches),
             "allocated_pages": machine.buddy.allocated,
             "grace_periods": machine.rcu.completed,
         }
 
 
-def slab_holder(s: KmemCache) -> tuple[str, list[str]]:
-    """What keeps the slabs of a cache without objects: a role for the signature, and a line for each of them."""
+def is_published(s: KmemCache) -> bool:
+    """Whether an allocation of a task in its memcg would find the child cache *s*: it is in its root's array."""
+    if s.memcg is None or s.root.memcg_caches is None:
+        return False
+    entries = s.root.memcg_caches.entries
+    return 0 <= s.memcg.kmemcg_id < len(entries) and entries[s.memcg.kmemcg_id] is s
+
+
+def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
+    """The free objects of *slab*, on its own list and on those of the CPUs that have it."""
+    chains = [slab.freelist, *(c.freelist for c in s.cpu_slab if c.page is slab)]
+    for chain in chains:
+        rest = chain
+        while rest is not None:
+            index, rest = rest
+            yield index
+
+
+def cache_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """What keeps a cache without objects: a role for the signature, and a line for each holder, with its step."""
     kept = [(c.page, "an empty cpu slab", c.label) for c in s.cpu_slab if c.page is not None]
     kept += [(slab, "an empty cpu partial slab", c.label) for c in s.cpu_slab for slab in c.partial]
-    kept += [(slab, "an empty slab of the node", s.node.label) for slab in s.node.partial]
-    if not kept:
-        return "nobody", [f"{s.name} has {len(s.slabs)} slabs that nobody knows, and {s.charged_pages} pages charged"]
-    return kept[0][1], [f"{where} holds {slab.label}" for slab, _, where in kept]
+    kept += [(slab, "an empty slab of the node", node.label) for node in s.node for slab in node.partial]
+    kept += [
+        (obj.slab, "a free object of a CPU's array", array.label) for array in s.cpu_cache for obj in array.entries
+    ]
+    if kept:
+        return kept[0][1], [
+            f"{where} holds {slab.label}, which {slab.made_by[0]} allocated at step {slab.made_by[1]}"
+            for slab, _, where in kept
+        ]
+    if s.slabs:
+        return "a lost slab", [f"{slab.label}, allocated at step {slab.made_by[1]}" for slab in s.slabs]
+    return reference_holder(s)
 
 
-def is_zombie(cache: KmemCache) -> bool:
-    """Whether the cgroup that *cache* was made for is gone: it was deactivated, or its memcg is offline."""
-    if SlabFlags.DEACTIVATED in cache.flags:
-        return True
-    return cache.memcg is not None and not cache.memcg.css.is_online
+def reference_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """What keeps a cache without slabs."""
+    if s.root.dying:
+        return "its root, which is marked as dying", [f"{s.root.name} has {s.root.refcount} users"]
+    if s.kobj is not None and s.memcg is None:
+        return "its kobject", [f"{s.kobj.label} has {s.kobj.refs} references"]
+    if isinstance(s.refcnt, AtomicRef):
+        return "its reference count", [f"{s.refcnt.label} is {s.refcnt.count}"]
+    if s.refcnt is None:
+        return "nobody", []
+    flow, step = s.refcnt.last_get
+    return "a reference", [f"{s.refcnt.label} is {s.refcnt.value}; the last get was that of {flow}, step {step}"]

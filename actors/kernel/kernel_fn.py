@@ -1,14 +1,16 @@
 """Kernel functions and the profile table.
 
-`@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v4..v7")` declares what a C function is in some kernel
+`@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")` declares what a C function is in some kernel
 versions. Whoever calls it by its name here calls through the table of the machine that the caller runs on, so a version
 or a patch replaces exactly one function, and all its callers follow. A function without a body in a profile does
 not exist there.
+
+Two allocators implement the same functions, in mm/slub.c and mm/slab.c; the machine has one of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import attrs
@@ -16,16 +18,29 @@ import attrs
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from actors.kernel.context import Context
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 PROFILES: dict[str, str] = {
-    "original": "Linux 5.2: a child cache lives as long as its memcg, and its pages pin the memcg",
-    "5.3": "Linux 5.3.1: child caches are reparented on offline, and go with their last page",
+    "original": "Linux 5.2.1: a child cache lives as long as its memcg, and its pages pin the memcg",
+    "v1": "17 Apr 2019: caches have an atomic reference count and are reparented by their deferred work",
+    "v2": "23 Apr 2019: percpu_ref, held during allocations; all caches are reparented at once, at offline",
+    "v3": "8 May 2019: the cache is looked up and pinned under RCU, without a reference to the memcg",
+    "v4": "14 May 2019: charges go to the first online ancestor; a spinlock round the dying flag",
+    "v5": "21 May 2019: the unbalanced rcu_read_lock() of v3 and v4 is gone",
+    "v6": "4 Jun 2019: the lock is irq-safe and covers every test of dying; shutdown is queued at once",
+    "v7": "11 Jun 2019: creation no longer tests dying; the memcg pointer is read with READ_ONCE()",
+    "5.3": "Linux 5.3.1: v7 as merged, with the fixes of the summer of 2019",
+    "5.4-fixed": "Linux 5.4.286: with the fixes that came afterwards",
 }
 """The kernel profiles by name, oldest first, each with what distinguishes it."""
+
+ALLOCATORS: dict[str, str] = {"slub": "mm/slub.c", "slab": "mm/slab.c"}
+"""The two allocators, and the C files that only one of them has."""
 
 
 def profile_range(text: str) -> tuple[str, ...]:
@@ -42,9 +57,11 @@ def profile_range(text: str) -> tuple[str, ...]:
 
 @attrs.frozen
 class Body:
-    """What a function is in some profiles: the code, and its summary for those who compare versions."""
+    """What a function is in some profiles: the code, its file, and the C name that it has there."""
 
     code: Callable[..., Any]
+    name: str
+    file: str
     profiles: tuple[str, ...]
 
     @property
@@ -52,66 +69,77 @@ class Body:
         """The first line of the docstring; empty if there is none."""
         return (self.code.__doc__ or "").strip().partition("\n")[0]
 
+    def is_built(self, allocator: str) -> bool:
+        """Whether a machine with that allocator has this file."""
+        return all(self.file != file or name == allocator for name, file in ALLOCATORS.items())
+
 
 class KernelFn(Generic[P, R]):
-    """One kernel function: its C name, its file, and its bodies by profile. Calling it runs the machine's body."""
+    """One kernel function: its C name, and its bodies by profile and allocator. Calling it runs the machine's body."""
 
-    def __init__(self, name: str, file: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.file = file
-        self.bodies: dict[str, Body] = {}
+        self.bodies: list[Body] = []
 
     def __repr__(self) -> str:
-        return f"<kernel function {self.name}, {self.file}>"
+        return f"<kernel function {self.name}>"
 
     def __call__(self, ctx: Context, *args: P.args, **kwargs: P.kwargs) -> R:
         result: R = ctx.machine.functions[self](ctx, *args, **kwargs)
         return result
 
-    def declare(self, code: Callable[..., Any], profiles: Iterable[str]) -> None:
-        """Let this function be *code* in *profiles*; logs and reports show it under its C name."""
-        body = Body(code, tuple(profiles))
-        for profile in body.profiles:
-            if profile in self.bodies:
-                msg = f"{self.name} is declared twice for profile {profile}"
-                raise InternalError(msg)
-            self.bodies[profile] = body
-        named: Any = code
-        named.__code__ = named.__code__.replace(co_name=self.name)
+    def body(self, profile: str, allocator: str) -> Body | None:
+        """What the function is in *profile*; None if it does not exist there."""
+        for body in self.bodies:
+            if profile in body.profiles and body.is_built(allocator):
+                return body
+        return None
 
 
 FUNCTIONS: dict[str, KernelFn[Any, Any]] = {}
-"""Every kernel function by its C name, in the order of declaration."""
+"""Every kernel function by its C name (that of the youngest profile that has it), in the order of declaration."""
+
+
+def make_body(code: Callable[..., Any], name: str, file: str, profiles: Iterable[str]) -> Body:
+    """A body whose calls are shown under the C name in logs and reports."""
+    named: Any = code
+    named.__code__ = named.__code__.replace(co_name=name)
+    return Body(code, name, file, tuple(profiles))
 
 
 def kernel_fn(
-    name: str, file: str, *, profiles: str = ".."
+    name: str, file: str, *, profiles: str = "..", known_as: str | None = None
 ) -> Callable[[Callable[Concatenate[Context, P], R]], KernelFn[P, R]]:
-    """Declare what the C function *name* of *file* is in *profiles* (see `profile_range`; all, if not said)."""
+    """Declare what the C function *name* of *file* is in *profiles* (see `profile_range`; all, if not said).
+
+    *known_as* is the name that it has in those profiles, if it is another one.
+    """
 
     def declare(code: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
-        function = FUNCTIONS.setdefault(name, KernelFn(name, file))
-        assert function.file == file, f"{name} is in {function.file} and in {file}"
-        function.declare(code, profile_range(profiles))
+        function = FUNCTIONS.setdefault(name, KernelFn(name))
+        function.bodies.append(make_body(code, known_as or name, file, profile_range(profiles)))
         return function
 
     return declare
 
 
-@attrs.define(eq=False, init=False)
 class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
     """What each kernel function is on one machine; looked up once, then kept."""
 
-    profile: str
-
-    def __init__(self, profile: str) -> None:
+    def __init__(self, profile: str, allocator: str) -> None:
         super().__init__()
         self.profile = profile
+        self.allocator = allocator
+
+    def code_ids(self) -> frozenset[int]:
+        """The ids of the code objects of all functions that this machine has."""
+        bodies = (function.body(self.profile, self.allocator) for function in FUNCTIONS.values())
+        return frozenset(id(body.code.__code__) for body in bodies if body is not None)
 
     def __missing__(self, function: KernelFn[Any, Any]) -> Callable[..., Any]:
-        body = function.bodies.get(self.profile)
+        body = function.body(self.profile, self.allocator)
         if body is None:
-            msg = f"{function.name}() does not exist in {self.profile}"
+            msg = f"{function.name}() does not exist in {self.profile} with {self.allocator}"
             raise InternalError(msg)
         self[function] = body.code
         return body.code

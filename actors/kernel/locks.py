@@ -1,12 +1,17 @@
-"""Mutexes, spinlocks and completions: flows that wait are not enabled, they never spin.
+"""Mutexes, spinlocks, reader-writer semaphores and completions. kernel/locking.
 
-kernel/locking. Which of several waiters gets a lock is the strategy's choice. A flow that waits for a spinlock
-has already switched preemption (or IRQs) off, and so keeps its CPU.
+Flows that wait are not enabled; they never spin. Which of several waiters gets a lock is the strategy's choice. A
+flow that waits for a spinlock has already switched preemption (or IRQs) off, and so keeps its CPU. lockdep learns
+of each attempt before the wait.
+
+    await mutex_lock(ctx, m) ... await mutex_unlock(ctx, m)         or  async with MutexHeld(ctx, m):
+    await spin_lock(ctx, l) ... await spin_unlock(ctx, l)           or  async with SpinLockHeld(ctx, l):
+    flags = await spin_lock_irqsave(ctx, l) ...                     or  async with SpinLockIrqHeld(ctx, l):
+    await spin_unlock_irqrestore(ctx, l, flags)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,10 +28,15 @@ MUTEX_WAKE = (500, 5_000)
 
 @attrs.define(eq=False)
 class Lock(Shared):
-    """What mutexes and spinlocks share: a holder."""
+    """What mutexes and spinlocks share: a class for lockdep, by its name, and a holder."""
 
     name: str
     holder: Context | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> Lock:
+        """Create a lock that is an actor of its own."""
+        return cls(Actor(world, name), name)
 
     @property
     def label(self) -> str:
@@ -46,7 +56,6 @@ class Mutex(Lock):
 
     @classmethod
     def boot(cls, world: World, name: str) -> Mutex:
-        """Create a mutex that is an actor of its own."""
         return cls(Actor(world, name), name)
 
     @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE)
@@ -61,8 +70,7 @@ class Mutex(Lock):
         return True
 
     @operation(UPDATE, name="mutex_unlock")
-    def unlock(self, ctx: Context) -> None:
-        assert self.holder is ctx, f"{ctx.name} unlocks {self.name}, which it does not hold"
+    def unlock(self) -> None:
         self.holder = None
 
 
@@ -70,75 +78,190 @@ class Mutex(Lock):
 class SpinLock(Lock):
     """spinlock_t; whoever takes it has preemption off, and IRQs too with the irq forms."""
 
+    @classmethod
+    def boot(cls, world: World, name: str) -> SpinLock:
+        return cls(Actor(world, name), name)
+
     @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS)
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 
     @operation(UPDATE, name="spin_unlock", cost=ATOMIC_NS)
-    def unlock(self, ctx: Context) -> None:
-        assert self.holder is ctx, f"{ctx.name} unlocks {self.name}, which it does not hold"
+    def unlock(self) -> None:
         self.holder = None
-        ctx.preempt_enable()
-
-    @operation(UPDATE, name="spin_unlock_irqrestore", cost=ATOMIC_NS)
-    def unlock_irq(self, ctx: Context) -> None:
-        assert self.holder is ctx, f"{ctx.name} unlocks {self.name}, which it does not hold"
-        self.holder = None
-        ctx.preempt_enable()
-        ctx.local_irq_enable()
 
 
-def spin_lock(ctx: Context, lock: SpinLock) -> Awaitable[None]:
-    """Take *lock* with preemption off."""
+@attrs.define(eq=False)
+class RwSem(Shared):
+    """struct rw_semaphore, or a percpu one: fair, so a writer that waits keeps new readers out."""
+
+    name: str
+    readers: list[Context] = attrs.field(factory=list, init=False)
+    writer: Context | None = attrs.field(default=None, init=False)
+    writers_waiting: int = attrs.field(default=0, init=False)
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> RwSem:
+        """Create a semaphore that is an actor of its own."""
+        return cls(Actor(world, name), name)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def held_by(self) -> str:
+        holders = [*self.readers, *([self.writer] if self.writer else [])]
+        waiting = f", {self.writers_waiting} writers waiting" if self.writers_waiting else ""
+        return (f", held by {', '.join(ctx.name for ctx in holders)}" if holders else "") + waiting
+
+    def may_read(self, _ctx: Context) -> bool:
+        return self.writer is None and not self.writers_waiting
+
+    def may_write(self, _ctx: Context) -> bool:
+        return self.writer is None and not self.readers
+
+    @operation(UPDATE, name="down_read", when=may_read, sleeps=True, latency=MUTEX_WAKE)
+    def down_read(self, ctx: Context) -> None:
+        self.readers.append(ctx)
+
+    @operation(UPDATE, name="up_read")
+    def up_read(self, ctx: Context) -> None:
+        if ctx in self.readers:
+            self.readers.remove(ctx)
+
+    @operation(UPDATE)
+    def announce_writer(self) -> None:
+        """A writer queues up: from now on new readers have to wait."""
+        self.writers_waiting += 1
+
+    @operation(UPDATE, name="down_write", when=may_write, sleeps=True, latency=MUTEX_WAKE)
+    def down_write(self, ctx: Context) -> None:
+        self.writers_waiting -= 1
+        self.writer = ctx
+
+    @operation(UPDATE, name="up_write")
+    def up_write(self) -> None:
+        self.writer = None
+
+
+# -- the kernel's calls -----------------------------------------------------------------------------------------------
+
+
+async def mutex_lock(ctx: Context, mutex: Mutex) -> None:
+    ctx.machine.lockdep.acquire(ctx, mutex.name)
+    await ctx.ask(mutex.lock, ctx)
+
+
+async def mutex_trylock(ctx: Context, mutex: Mutex) -> bool:
+    if not await ctx.ask(mutex.trylock, ctx):
+        return False
+    ctx.machine.lockdep.acquire(ctx, mutex.name, tries=True)
+    return True
+
+
+async def mutex_unlock(ctx: Context, mutex: Mutex) -> None:
+    ctx.machine.lockdep.release(ctx, mutex.name)
+    await ctx.ask(mutex.unlock)
+
+
+async def spin_lock(ctx: Context, lock: SpinLock) -> None:
+    """Take *lock* with preemption off; an interrupt that wants it too would wait for ever."""
     ctx.preempt_disable()
-    return ctx.ask(lock.lock, ctx)
+    ctx.machine.lockdep.acquire(ctx, lock.name)
+    await ctx.ask(lock.lock, ctx)
 
 
-def spin_unlock(ctx: Context, lock: SpinLock) -> Awaitable[None]:
-    return ctx.ask(lock.unlock, ctx)
+async def spin_unlock(ctx: Context, lock: SpinLock) -> None:
+    ctx.machine.lockdep.release(ctx, lock.name)
+    await ctx.ask(lock.unlock)
+    ctx.preempt_enable()
 
 
-def spin_lock_irqsave(ctx: Context, lock: SpinLock) -> Awaitable[None]:
-    """Take *lock* with IRQs off."""
-    ctx.local_irq_disable()
+async def spin_lock_irqsave(ctx: Context, lock: SpinLock) -> bool:
+    """Take *lock* with IRQs off; return the flags for spin_unlock_irqrestore()."""
+    flags = ctx.local_irq_save()
     ctx.preempt_disable()
-    return ctx.ask(lock.lock, ctx)
+    ctx.machine.lockdep.acquire(ctx, lock.name)
+    await ctx.ask(lock.lock, ctx)
+    return flags
 
 
-def spin_unlock_irqrestore(ctx: Context, lock: SpinLock) -> Awaitable[None]:
-    return ctx.ask(lock.unlock_irq, ctx)
+async def spin_unlock_irqrestore(ctx: Context, lock: SpinLock, flags: bool) -> None:  # noqa: FBT001 -- the C signature
+    ctx.machine.lockdep.release(ctx, lock.name)
+    await ctx.ask(lock.unlock)
+    ctx.local_irq_restore(flags)
+    ctx.preempt_enable()
+
+
+async def down_read(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.acquire(ctx, sem.name, reads=True)
+    await ctx.ask(sem.down_read, ctx)
+
+
+async def up_read(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.release(ctx, sem.name)
+    await ctx.ask(sem.up_read, ctx)
+
+
+async def down_write(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.acquire(ctx, sem.name)
+    await ctx.ask(sem.announce_writer)
+    await ctx.ask(sem.down_write, ctx)
+
+
+async def up_write(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.release(ctx, sem.name)
+    await ctx.ask(sem.up_write)
+
+
+# -- the same as blocks; an Oops inside leaves the lock taken, as in the kernel ---------------------------------------
 
 
 @attrs.define
 class MutexHeld:
-    """`async with MutexHeld(ctx, mutex):`; an Oops in the block leaves it locked, as in the kernel."""
+    """`async with MutexHeld(ctx, mutex):`."""
 
     ctx: Context
     mutex: Mutex
 
-    def __aenter__(self) -> Awaitable[None]:
-        return self.ctx.ask(self.mutex.lock, self.ctx)
+    async def __aenter__(self) -> None:
+        await mutex_lock(self.ctx, self.mutex)
 
-    def __aexit__(self, kind: object, *_exc: object) -> Awaitable[None]:
-        return self.ctx.ask(self.mutex.unlock, self.ctx) if kind is None else _nothing()
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await mutex_unlock(self.ctx, self.mutex)
 
 
 @attrs.define
 class SpinLockHeld:
-    """`async with SpinLockHeld(ctx, lock):` -- the same with a spinlock and IRQs off."""
+    """`async with SpinLockHeld(ctx, lock):` -- with preemption off, and IRQs as they are."""
 
     ctx: Context
     lock: SpinLock
 
-    def __aenter__(self) -> Awaitable[None]:
-        return spin_lock_irqsave(self.ctx, self.lock)
+    async def __aenter__(self) -> None:
+        await spin_lock(self.ctx, self.lock)
 
-    def __aexit__(self, kind: object, *_exc: object) -> Awaitable[None]:
-        return spin_unlock_irqrestore(self.ctx, self.lock) if kind is None else _nothing()
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await spin_unlock(self.ctx, self.lock)
 
 
-async def _nothing() -> None:
-    """Leave a block by an exception: the flow is dead, and what it held stays held."""
+@attrs.define
+class SpinLockIrqHeld:
+    """`async with SpinLockIrqHeld(ctx, lock):` -- with IRQs off, and afterwards as they were."""
+
+    ctx: Context
+    lock: SpinLock
+    flags: bool = attrs.field(default=False, init=False)
+
+    async def __aenter__(self) -> None:
+        self.flags = await spin_lock_irqsave(self.ctx, self.lock)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await spin_unlock_irqrestore(self.ctx, self.lock, self.flags)
 
 
 @attrs.define(eq=False)

@@ -8,23 +8,45 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, cgroup_exit
+from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_exit
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import FunctionTable
-from actors.kernel.locks import Mutex, SpinLock
+from actors.kernel.kmem_cache import (
+    CacheList,
+    KmemCache,
+    KmemCacheCpu,
+    KmemCacheNode,
+    LocklessField,
+    MemcgCacheArray,
+    Slab,
+    SlabFlags,
+)
+from actors.kernel.list_lru import ListLru
+from actors.kernel.lockdep import Lockdep
+from actors.kernel.locks import Mutex, RwSem, SpinLock
 from actors.kernel.memcontrol import Memcg, Stock
-from actors.kernel.memcontrol_kmem import Ida, memory_cgrp_subsys
+from actors.kernel.memcontrol_kmem import Ida, MemcgKmemCacheCreateWork, memory_cgrp_subsys
 from actors.kernel.page_alloc import BuddyAllocator
-from actors.kernel.rcu import Rcu, RcuData, rcu_core, rcu_gp_kthread
-from actors.kernel.slab import KmemCache, KmemCacheCpu, MemcgCacheArray, SlabFlags, make_cache
-from actors.kernel.slab_common import slab_caches_to_rcu_destroy_workfn
+from actors.kernel.rcu import Rcu, rcu_core, rcu_gp_kthread
+from actors.kernel.slab_destroy import slab_caches_to_rcu_destroy_workfn, slab_kmem_cache_release
 from actors.kernel.smp import CallQueue, ipi_handler
+from actors.kernel.softirq import (
+    RCU_SOFTIRQ,
+    TIMER_SOFTIRQ,
+    Softirq,
+    TimerBase,
+    run_softirqs,
+    run_timer_softirq,
+    timer_interrupt,
+)
+from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from protocol.errors import UsageError
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
+from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -63,8 +85,48 @@ ACCOUNTED = frozenset(
 )
 """Caches created with SLAB_ACCOUNT (KERNEL.md 12.4); /proc/slabinfo does not say."""
 
+RECLAIMABLE = frozenset(
+    [
+        "bdev_cache",
+        "dentry",
+        "ext4_inode_cache",
+        "fat_inode_cache",
+        "fuse_inode",
+        "inode_cache",
+        "proc_inode_cache",
+        "radix_tree_node",
+        "shmem_inode_cache",
+        "sock_inode_cache",
+        "xfs_inode",
+    ]
+)
+"""Caches created with SLAB_RECLAIM_ACCOUNT: those of filesystem objects."""
+
 TYPESAFE = frozenset({"anon_vma", "sighand_cache"})
 """Caches created with SLAB_TYPESAFE_BY_RCU (KERNEL.md 12.4)."""
+
+
+def flags_of(name: str) -> SlabFlags:
+    """The flags with which the kernel creates the cache of that name."""
+    flags = SlabFlags.ACCOUNT if name in ACCOUNTED else SlabFlags.NONE
+    if name in RECLAIMABLE:
+        flags |= SlabFlags.RECLAIM_ACCOUNT
+    if name in TYPESAFE:
+        flags |= SlabFlags.TYPESAFE_BY_RCU
+    return flags
+
+
+def slub_cpu_partial(size: int) -> int:
+    """How many free objects one CPU keeps in partial slabs: by object size in bytes (set_cpu_partial)."""
+    for least, objects in ((PAGE_SIZE, 2), (1024, 6), (256, 13)):
+        if size >= least:
+            return objects
+    return 30
+
+
+def slub_min_partial(size: int) -> int:
+    """How many empty slabs a node keeps: log2(size)/2, 5 to 10 (set_min_partial)."""
+    return min(max((size.bit_length() - 1) // 2, 5), 10)
 
 
 @attrs.define(eq=False)
@@ -87,41 +149,58 @@ class StaticKey(Shared):
         self.usage += nr
 
 
-@attrs.frozen
-class FileCaches:
-    """The root caches that an open file takes objects from."""
+@attrs.frozen(kw_only=True)
+class Config:
+    """What a machine is: `kernel` profile and `allocator` (`slub` or `slab`), CPUs and NUMA nodes, cgroup version.
 
-    filp: KmemCache
-    dentry: KmemCache
-    inode: KmemCache
+    `use_hierarchy` matters on cgroup v1 only: whether a memcg is charged for its children.
+    """
+
+    kernel: str
+    allocator: str = "slub"
+    cpus: int = 2
+    nodes: int = 1
+    cgroup: int = 2
+    use_hierarchy: bool = True
 
 
 @attrs.define(eq=False, init=False)
 class Machine:
-    """A booted machine of one kernel profile, with its CPUs, its root cgroup and its root caches.
+    """A booted machine with its CPUs, its root cgroup and its root caches.
 
-    The lists `slab_caches` and `slab_root_caches` are protected by slab_mutex, and read by whoever holds it.
+    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life.
     """
 
     world: World
-    profile: str
+    config: Config
     functions: FunctionTable
+    lockdep: Lockdep
     cpus: tuple[Cpu, ...]
-    slab_caches: dict[KmemCache, None]
-    slab_root_caches: dict[KmemCache, None]
-    slab_caches_to_rcu_destroy: list[KmemCache]
+    slab_caches: CacheList
+    slab_root_caches: CacheList
+    slab_caches_to_rcu_destroy: CacheList
+    all_caches: dict[KmemCache, None]
+    pending_creations: dict[MemcgKmemCacheCreateWork, None]
     memory_cgrp_subsys: CgroupSubsys
+    slab_ktype_release: Callable[[Context, KmemCache], Awaitable[None]]
     slab_mutex: Mutex
     cgroup_mutex: Mutex
     percpu_charge_mutex: Mutex
+    list_lrus_mutex: Mutex
+    memcg_cache_ids_sem: RwSem
+    mem_hotplug_lock: RwSem
     memcg_kmem_wq_lock: SpinLock
     percpu_ref_switch_lock: SpinLock
+    softirqs: list[Softirq]
+    timer_bases: list[TimerBase]
     rcu: Rcu
     buddy: BuddyAllocator
     cgroup_tree: CgroupTree
     memcg_cache_ida: Ida
     kmem_enabled: StaticKey
     memcg_nr_cache_ids: int
+    list_lrus: list[ListLru]
+    node_stats: list[VmStats]
     stocks: list[Stock]
     call_queues: list[CallQueue]
     worker_pools: list[WorkerPool]
@@ -131,98 +210,185 @@ class Machine:
     slab_caches_to_rcu_destroy_work: Work
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
-    file_caches: FileCaches
     _css_serials: itertools.count[int]
     _slabs: itertools.count[int]
 
-    def __init__(self, world: World, profile: str, *, cpus: int, rows: Iterable[SlabinfoRow]) -> None:
+    def __init__(self, world: World, config: Config, *, rows: Iterable[SlabinfoRow] = ()) -> None:
         """Boot: CPUs with their handlers and kworkers, services, the root cgroup, a root cache for each row."""
         self.world = world
-        self.profile = profile
-        self.functions = FunctionTable(profile)
-        self.cpus = tuple(Cpu.boot(world, number) for number in range(cpus))
-        self.slab_caches, self.slab_root_caches = {}, {}
-        self.slab_caches_to_rcu_destroy = []
+        self.config = config
+        self.functions = FunctionTable(config.kernel, config.allocator)
+        world.function_ids = self.functions.code_ids()
+        self.lockdep = Lockdep()
+        self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
+        self.all_caches, self.pending_creations, self.list_lrus = {}, {}, []
         self.memory_cgrp_subsys = memory_cgrp_subsys
+        self.slab_ktype_release = slab_kmem_cache_release
         self._css_serials, self._slabs = itertools.count(2), itertools.count(1)
         self._boot_locks()
         self._boot_services()
         self._boot_per_cpu()
         self._boot_root_cgroup()
         for row in rows:
-            self.new_root_cache(row)
-        self.file_caches = FileCaches(*(self.root_cache(name) for name in ("filp", "dentry", "shmem_inode_cache")))
+            self._boot_cache(row)
 
     def _boot_locks(self) -> None:
         world = self.world
         self.slab_mutex = Mutex.boot(world, "slab_mutex")
         self.cgroup_mutex = Mutex.boot(world, "cgroup_mutex")
         self.percpu_charge_mutex = Mutex.boot(world, "percpu_charge_mutex")
-        self.memcg_kmem_wq_lock = SpinLock(Actor(world, "memcg_kmem_wq_lock"), "memcg_kmem_wq_lock")
-        self.percpu_ref_switch_lock = SpinLock(Actor(world, "percpu_ref_switch_lock"), "percpu_ref_switch_lock")
+        self.list_lrus_mutex = Mutex.boot(world, "list_lrus_mutex")
+        self.memcg_cache_ids_sem = RwSem.boot(world, "memcg_cache_ids_sem")
+        self.mem_hotplug_lock = RwSem.boot(world, "mem_hotplug_lock")
+        self.memcg_kmem_wq_lock = SpinLock.boot(world, "memcg_kmem_wq_lock")
+        self.percpu_ref_switch_lock = SpinLock.boot(world, "percpu_ref_switch_lock")
 
     def _boot_services(self) -> None:
-        world = self.world
-        self.rcu = Rcu.boot(Actor(world, "rcu"), self.cpus)
+        world, cpus = self.world, self.cpus
+        self.softirqs = [Softirq(cpu.actor, cpu) for cpu in cpus]
+        self.timer_bases = [TimerBase(softirq.actor, softirq) for softirq in self.softirqs]
+        self.rcu = Rcu.boot(Actor(world, "rcu"), self.softirqs)
         self.buddy = BuddyAllocator.boot(world)
         self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
         self.memcg_nr_cache_ids = 0
-        pools = self.worker_pools = [WorkerPool(Actor(world, f"workqueue/{cpu.id}"), self, cpu) for cpu in self.cpus]
+        self.node_stats = [
+            VmStats.alloc(self.buddy.actor, f"node {nid}", len(cpus)) for nid in range(self.config.nodes)
+        ]
+        pools = self.worker_pools = [WorkerPool(Actor(world, f"workqueue/{cpu.id}"), self, cpu) for cpu in cpus]
         self.cgroup_destroy_wq = Workqueue.alloc(pools, "cgroup_destroy", max_active=1)
         self.memcg_kmem_cache_wq = Workqueue.alloc(pools, "memcg_kmem_cache", max_active=1)
         self.system_wq = Workqueue.alloc(pools, "events", max_active=256)
-        self.slab_caches_to_rcu_destroy_work = Work(self.rcu.actor, self.buddy)
+        slab_common = Actor(world, "slab_caches")
+        self.slab_caches = CacheList(slab_common, "slab_caches")
+        self.slab_root_caches = CacheList(slab_common, "slab_root_caches")
+        self.slab_caches_to_rcu_destroy = CacheList(slab_common, "slab_caches_to_rcu_destroy")
+        self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
 
     def _boot_per_cpu(self) -> None:
         self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
-        for cpu, rdp, calls in zip(self.cpus, self.rcu.per_cpu, self.call_queues, strict=True):
-            self._boot_cpu(cpu, rdp, calls)
+        for cpu in self.cpus:
+            self._boot_cpu(cpu)
         gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
         self.world.spawn(gp, rcu_gp_kthread(gp))
 
-    def _boot_cpu(self, cpu: Cpu, rdp: RcuData, calls: CallQueue) -> None:
+    def _boot_cpu(self, cpu: Cpu) -> None:
+        calls, softirq, timers = self.call_queues[cpu.id], self.softirqs[cpu.id], self.timer_bases[cpu.id]
+        rdp = self.rcu.per_cpu[cpu.id]
+        softirq.actions[RCU_SOFTIRQ] = lambda ctx: rcu_core(ctx, rdp)
+        softirq.actions[TIMER_SOFTIRQ] = lambda ctx: run_timer_softirq(ctx, timers)
         cpu.hardirq = irq = Context(self.world, f"hi/{cpu.id}", Kind.HARDIRQ, cpu, machine=self)
-        cpu.softirq = softirq = Context(self.world, f"si/{cpu.id}", Kind.SOFTIRQ, cpu, machine=self)
+        cpu.softirq = handler = Context(self.world, f"si/{cpu.id}", Kind.SOFTIRQ, cpu, machine=self)
+        clock = Context(self.world, f"timer/{cpu.id}", Kind.KTHREAD, machine=self)
         self.world.spawn(irq, ipi_handler(irq, calls))
-        self.world.spawn(softirq, rcu_core(softirq, rdp))
+        self.world.spawn(handler, run_softirqs(handler, softirq))
+        self.world.spawn(clock, timer_interrupt(clock, timers))
         self.worker_pools[cpu.id].spawn_worker()
 
     def _boot_root_cgroup(self) -> None:
         """The root is never removed, and its references are not counted (CSS_NO_REF)."""
         root = self.root_cgroup = Cgroup(Actor(self.world, "cgroup /"), "/", 1, None)
-        root.self_css = Css(root.actor, "self css of /", root, None, is_online=True)
-        root.css = Css(root.actor, "css of /", root, None, is_online=True, online_cnt=1)
-        root.css.memcg = self.root_mem_cgroup = Memcg.alloc(root.actor, "/", root.css, None)
+        root.self_css = Css(root.actor, "self css of /", root, None, flags=CssFlags.ONLINE)
+        root.css = Css(root.actor, "css of /", root, None, flags=CssFlags.ONLINE, online_cnt=1)
+        root.has_css = True
+        root.css.memcg = self.root_mem_cgroup = self.new_memcg(root.css, None)
+        self.root_mem_cgroup.is_root = True
 
-    # -- caches ---------------------------------------------------------------------------------------------------
+    # -- structures ---------------------------------------------------------------------------------------------------
 
-    def new_root_cache(self, row: SlabinfoRow) -> KmemCache:
-        """Create the root cache that one row of /proc/slabinfo describes."""
-        flags = SlabFlags.ACCOUNT if row.name in ACCOUNTED else SlabFlags.NONE
-        if row.name in TYPESAFE:
-            flags |= SlabFlags.TYPESAFE_BY_RCU
+    def new_memcg(self, css: Css, parent: Memcg | None) -> Memcg:
+        """A memcg with its counters, below *parent* if there is a hierarchy."""
+        is_v1 = self.config.cgroup == 1
+        return Memcg.alloc(
+            css.actor,
+            css.cgroup.name,
+            css,
+            parent if self.config.use_hierarchy or not is_v1 else None,
+            has_v1_counters=is_v1,
+            cpus=len(self.cpus),
+            nodes=self.config.nodes,
+        )
+
+    def _boot_cache(self, row: SlabinfoRow) -> None:
+        """A root cache of the booted machine."""
+        cache = self.new_root_cache(row, flags_of(row.name))
+        self.slab_caches.add(cache)
+        self.slab_root_caches.add(cache)
+
+    def new_root_cache(self, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool = False) -> KmemCache:
+        """The root cache that one row of /proc/slabinfo describes; it is on no list yet."""
         order = (row.pagesperslab - 1).bit_length()
-        cache = self.new_cache(row.name, size=row.objsize, objects=row.objperslab, order=order, flags=flags, root=None)
+        least = max(1, -(-row.objsize // PAGE_SIZE))
+        geometry = (row.objsize, row.objperslab, order)
+        cache = self._new_cache(row.name, geometry, flags, None)
+        cache.min_order = min(order, (least - 1).bit_length())
+        cache.min_objects = min(row.objperslab, (PAGE_SIZE << cache.min_order) // row.objsize)
+        cache.has_ctor = has_ctor
         cache.memcg_caches = MemcgCacheArray(cache.actor, cache, [None] * self.memcg_nr_cache_ids)
-        self.slab_caches[cache] = self.slab_root_caches[cache] = None
         return cache
 
-    def new_cache(
-        self, name: str, *, size: int, objects: int, order: int, flags: SlabFlags, root: KmemCache | None
-    ) -> KmemCache:
-        """Allocate a kmem_cache with its per-CPU parts, as an actor; it is on no list yet."""
-        actor = Actor(self.world, f"kmem_cache {name}")
-        cache = make_cache(actor, name, size=size, objects=objects, order=order, flags=flags, root=root)
-        cache.cpu_slab = [KmemCacheCpu(cpu.actor, cache, tid=cpu.id) for cpu in self.cpus]
+    def new_child_cache(self, root: KmemCache, name: str) -> KmemCache:
+        """A child of *root*, with the same geometry; it is on no list yet."""
+        cache = self._new_cache(name, (root.object_size, root.objects, root.order), root.flags, root)
+        cache.min_order, cache.min_objects, cache.has_ctor = root.min_order, root.min_objects, root.has_ctor
         return cache
+
+    def _new_cache(
+        self, name: str, geometry: tuple[int, int, int], flags: SlabFlags, root: KmemCache | None
+    ) -> KmemCache:
+        """Allocate a kmem_cache with its per-CPU and per-node parts, as an actor. *geometry*: size, objects, order."""
+        size, objects, order = geometry
+        actor = Actor(self.world, f"kmem_cache {name}")
+        cache = KmemCache(
+            actor,
+            name,
+            object_size=size,
+            objects=objects,
+            order=order,
+            flags=flags,
+            cpu_partial=LocklessField(actor, f"cpu_partial of {name}", slub_cpu_partial(size)),
+            min_partial=LocklessField(actor, f"min_partial of {name}", slub_min_partial(size)),
+            root_cache=root,
+        )
+        cache.cpu_slab = [KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in self.cpus]
+        cache.node = [KmemCacheNode(actor, cache, nid) for nid in range(self.config.nodes)]
+        self.all_caches[cache] = None
+        return cache
+
+    def forget_cache(self, cache: KmemCache) -> None:
+        """The struct is being freed."""
+        self.all_caches.pop(cache, None)
+
+    def new_slab(self, ctx: Context, cache: KmemCache, order: int, objects: int) -> Slab:
+        """Pages that become a slab of *cache*: all its objects are free, and all are the CPU's that made it."""
+        slab = Slab(
+            cache.actor,
+            next(self._slabs),
+            cache,
+            ctx.numa_node,
+            order,
+            objects,
+            freelist=None,
+            inuse=objects,
+            frozen=True,
+            made_by=(ctx.name, self.world.steps),
+        )
+        for index in reversed(range(objects)):
+            slab.freelist = (index, slab.freelist)
+        return slab
+
+    # -- who is there -------------------------------------------------------------------------------------------------
+
+    def node_of_cpu(self, cpu: int) -> int:
+        """cpu_to_node(): the CPUs are dealt out evenly."""
+        return cpu * self.config.nodes // len(self.cpus)
 
     def root_cache(self, name: str) -> KmemCache:
         """The root cache of that name; UsageError if the machine has none."""
-        for cache in self.slab_root_caches:
+        for cache in self.all_caches:
             if cache.name == name:
                 return cache
         msg = f"slabinfo: there is no row {name!r}, and every machine here needs it; take a capture that has one"
@@ -231,20 +397,17 @@ class Machine:
     @property
     def child_caches(self) -> list[KmemCache]:
         """Every child cache that exists, oldest first."""
-        return [cache for cache in self.slab_caches if not cache.is_root_cache]
+        return [cache for cache in self.all_caches if not cache.is_root_cache]
 
     def memcgs(self) -> list[Memcg]:
         """Every memcg that is not freed, but for the root's."""
-        memcgs = (cgroup.css.memcg for cgroup in self.root_cgroup.descendants())
+        memcgs = (cgroup.css.memcg for cgroup in self.root_cgroup.descendants() if cgroup.has_css)
         return [memcg for memcg in memcgs if memcg is not None and memcg.freed is None]
-
-    # -- numbers and flows ----------------------------------------------------------------------------------------
 
     def next_css_serial(self) -> int:
         return next(self._css_serials)
 
-    def next_slab(self) -> int:
-        return next(self._slabs)
+    # -- flows --------------------------------------------------------------------------------------------------------
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
         """Create a task on *cpu*, in the root cgroup; it may be woken on any CPU if it *migrates*."""
@@ -256,6 +419,12 @@ class Machine:
 
         async def live() -> None:
             await body(task)
-            await cgroup_exit(task)
+            await do_exit(task)
 
         self.world.spawn(task, live())
+
+
+async def do_exit(ctx: Context) -> None:
+    """The end of a task, which must be able to sleep; it leaves its cgroup. kernel/exit.c."""
+    ctx.might_sleep("do_exit")
+    await cgroup_exit(ctx)

@@ -1,4 +1,8 @@
-"""Memory cgroups and what is charged to them. mm/memcontrol.c @5.3.1; kmem's part is in `memcontrol_kmem`."""
+"""Memory cgroups and what is charged to them. mm/memcontrol.c @5.3.1; kmem's part is in `memcontrol_kmem`.
+
+A page that is charged is counted in the memcg's page counter and in those of all its ancestors, and holds a reference
+to the memcg's css. Charging is by batches: a CPU keeps what it charged too much in its stock (KERNEL.md 9).
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,24 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.cgroup import Css, css_get_many, css_put, css_put_many, css_tryget
-from actors.kernel.context import Context
+from actors.kernel.context import Context, list_del
+from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.locks import mutex_trylock, mutex_unlock
+from actors.kernel.page_alloc import __free_pages, alloc_pages
 from actors.kernel.page_counter import PageCounter, page_counter_try_charge, page_counter_uncharge
+from actors.kernel.vmstat import MEMCG_CHARGE_BATCH, VmStats
 from actors.kernel.workqueue import Work, queue_work_on
 from actors.system.actor import Shared
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
-    from actors.kernel.slab import KmemCache
+    from collections.abc import Callable
+
+    from actors.kernel.kmem_cache import KmemCache
     from actors.system.actor import Actor
 
-MEMCG_CHARGE_BATCH = 32
+MEM_CGROUP_RECLAIM_RETRIES = 5
 
 STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
 
@@ -36,6 +46,9 @@ class KmemState(enum.Enum):
 class Memcg(Shared):
     """struct mem_cgroup: an actor of its own, with its css. `kmem_caches` are its child caches, oldest first.
 
+    `parent` is None for the root, and without hierarchy (cgroup v1) for all. `memsw` and `kmem` are v1's counters.
+    `user_pages` are pages of its tasks (page cache and the like) that reclaim may take.
+
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
     """
@@ -43,32 +56,62 @@ class Memcg(Shared):
     name: str
     css: Css
     parent: Memcg | None
-    memory: PageCounter = attrs.field(init=False)
-    kmemcg_id: int = attrs.field(default=-1, init=False)
-    kmem_state: KmemState = attrs.field(default=KmemState.NONE, init=False)
+    memory: PageCounter
+    memsw: PageCounter | None
+    kmem: PageCounter | None
+    vmstats: VmStats
+    lruvec_stats: list[VmStats]
+    is_root: bool = False
+    kmemcg_id: int = -1
+    kmem_state: KmemState = KmemState.NONE
     kmem_caches: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
     id_ref: int = attrs.field(default=0, init=False)
+    user_pages: int = attrs.field(default=0, init=False)
 
     @classmethod
-    def alloc(cls, actor: Actor, name: str, css: Css, parent: Memcg | None) -> Memcg:
-        memcg = cls(actor, name, css, parent)
-        memcg.memory = PageCounter(actor, f"memory of {name}", parent.memory if parent else None)
-        return memcg
+    def alloc(
+        cls, actor: Actor, name: str, css: Css, parent: Memcg | None, *, has_v1_counters: bool, cpus: int, nodes: int
+    ) -> Memcg:
+        """mem_cgroup_alloc(): counters below those of *parent*, statistics per CPU and per node."""
+
+        def counter(what: str, of: Callable[[Memcg], PageCounter | None]) -> PageCounter:
+            return PageCounter(actor, f"{what} of {name}", of(parent) if parent else None)
+
+        def stats(what: str) -> VmStats:
+            return VmStats.alloc(actor, f"{name}{what}", cpus)
+
+        return cls(
+            actor,
+            name,
+            css,
+            parent,
+            memory=counter("memory", lambda memcg: memcg.memory),
+            memsw=counter("memsw", lambda memcg: memcg.memsw) if has_v1_counters else None,
+            kmem=counter("kmem", lambda memcg: memcg.kmem) if has_v1_counters else None,
+            vmstats=stats(""),
+            lruvec_stats=[stats(f", node {nid}") for nid in range(nodes)],
+        )
 
     @property
     def label(self) -> str:
         return f"mem_cgroup {self.name}"
 
-    @property
-    def is_root(self) -> bool:
-        return self.parent is None
+    def parts(self) -> tuple[Shared | None, ...]:
+        """The struct with its counters and statistics."""
+        return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats)
+
+    def ancestors(self) -> list[Memcg]:
+        """All memcgs above this one, nearest first."""
+        above = []
+        level = self.parent
+        while level is not None:
+            above.append(level)
+            level = level.parent
+        return above
 
     def is_descendant_of(self, root: Memcg) -> bool:
         """mem_cgroup_is_descendant(): itself included."""
-        level: Memcg | None = self
-        while level is not None and level is not root:
-            level = level.parent
-        return level is root
+        return self is root or root in self.ancestors()
 
     def subtree(self) -> list[Memcg]:
         """css_for_each_descendant_pre(): this memcg and everything below it that is not released yet."""
@@ -76,6 +119,11 @@ class Memcg(Shared):
         for memcg in found:
             found.extend(css.memcg for css in memcg.css.children if css.memcg is not None)
         return found
+
+    @operation(READ)
+    def list_subtree(self) -> tuple[Memcg, ...]:
+        """The subtree as it is now; cgroup_mutex or RCU keeps its members from going away."""
+        return tuple(self.subtree())
 
     @operation(READ)
     def read_kmemcg_id(self) -> int:
@@ -104,7 +152,7 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def del_kmem_cache(self, cache: KmemCache) -> None:
-        del self.kmem_caches[cache]
+        list_del(self.kmem_caches, cache)
 
     @operation(UPDATE)
     def take_kmem_caches(self) -> tuple[KmemCache, ...]:
@@ -122,8 +170,154 @@ class Memcg(Shared):
         self.id_ref += nr
         return self.id_ref
 
+    @operation(UPDATE)
+    def add_user_pages(self, nr: int) -> None:
+        self.user_pages += nr
 
-# -- charging (9) ---------------------------------------------------------------------------------------------------
+    @operation(UPDATE)
+    def take_user_pages(self, nr: int) -> int:
+        """Up to *nr* of the pages that reclaim may take."""
+        taken = min(nr, self.user_pages)
+        self.user_pages -= taken
+        return taken
+
+
+# -- charging (9.2) ---------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("try_charge", "mm/memcontrol.c")
+async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
+
+    A charge that does not fit first tries the exact amount, then reclaims, then takes back what the stocks hold. The
+    model has no OOM killer: after the last retry the charge fails, unless it must not.
+    """
+    if memcg.is_root:
+        return True
+    if await consume_stock(ctx, memcg, nr_pages):
+        return True
+    batch = max(MEMCG_CHARGE_BATCH, nr_pages)
+    retries, drained = MEM_CGROUP_RECLAIM_RETRIES, False
+    while (over := await charge_counters(ctx, memcg, batch)) is not None:
+        if batch > nr_pages:
+            batch = nr_pages
+        elif not gfpflags_allow_blocking(gfp):
+            return await force_charge(ctx, memcg, gfp, nr_pages)
+        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages):
+            continue
+        elif not drained:
+            await drain_all_stock(ctx, over)
+            drained = True
+        elif Gfp.NORETRY in gfp or not retries:
+            return await force_charge(ctx, memcg, gfp, nr_pages)
+        else:
+            retries -= 1
+    await css_get_many(ctx, memcg.css, batch)
+    if batch > nr_pages:
+        await refill_stock(ctx, memcg, batch - nr_pages)
+    return True
+
+
+async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | None:
+    """Charge memsw (cgroup v1), then memory; return the memcg that is over its limit, if one is."""
+    if memcg.memsw is not None and (full := await page_counter_try_charge(ctx, memcg.memsw, nr_pages)) is not None:
+        return next(level for level in (memcg, *memcg.ancestors()) if level.memsw is full)
+    full = await page_counter_try_charge(ctx, memcg.memory, nr_pages)
+    if full is None:
+        return None
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    return next(level for level in (memcg, *memcg.ancestors()) if level.memory is full)
+
+
+async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """What must not fail is charged over the limit; the rest fails."""
+    if Gfp.NOFAIL not in gfp:
+        return False
+    for counter in (memcg.memory, memcg.memsw):
+        level = counter
+        while level is not None:
+            await ctx.ask(level.add, nr_pages)
+            level = level.parent
+    await css_get_many(ctx, memcg.css, nr_pages)
+    return True
+
+
+@kernel_fn("cancel_charge", "mm/memcontrol.c")
+async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Take a charge back, with its css references."""
+    if memcg.is_root:
+        return
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await css_put_many(ctx, memcg.css, nr_pages)
+
+
+@kernel_fn("try_to_free_mem_cgroup_pages", "mm/vmscan.c")
+async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> int:
+    """Reclaim: sleep, and take pages of the subtree's tasks; then let the shrinkers have a go. How many pages went."""
+    ctx.might_sleep("try_to_free_mem_cgroup_pages")
+    await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+    freed = 0
+    for victim in await ctx.ask(memcg.list_subtree):
+        taken = await ctx.ask(victim.take_user_pages, nr_pages - freed)
+        if taken:
+            await cancel_charge(ctx, victim, taken)
+            await __free_pages(ctx, taken)
+            freed += taken
+    return freed
+
+
+@kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c")
+async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
+    """A task's page: of the page cache, or anonymous. It stays charged until reclaim or its end takes it."""
+    if not await alloc_pages(ctx, GFP_KERNEL, 1):
+        return False
+    if not await try_charge(ctx, memcg, GFP_KERNEL, 1):
+        await __free_pages(ctx, 1)
+        return False
+    await ctx.ask(memcg.add_user_pages, 1)
+    return True
+
+
+@kernel_fn("mem_cgroup_uncharge", "mm/memcontrol.c")
+async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
+    """A task's page goes."""
+    if await ctx.ask(memcg.take_user_pages, 1):
+        await cancel_charge(ctx, memcg, 1)
+        await __free_pages(ctx, 1)
+
+
+# -- kernel memory (9.2, 1.3) -----------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")
+async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """Charge kernel pages, if kmem accounting is on: memory, then v1's kmem counter, whose limit knows no mercy."""
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return True
+    if not await try_charge(ctx, memcg, gfp, nr_pages):
+        return False
+    if memcg.kmem is not None and await page_counter_try_charge(ctx, memcg.kmem, nr_pages) is not None:
+        await cancel_charge(ctx, memcg, nr_pages)
+        return False
+    return True
+
+
+@kernel_fn("memcg_kmem_uncharge_memcg", "mm/memcontrol.c")
+async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Uncharge kernel pages, whatever memcg this is; the css references are the caller's."""
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return
+    if memcg.kmem is not None:
+        await page_counter_uncharge(ctx, memcg.kmem, nr_pages)
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
+# -- stocks (9.3) -----------------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
@@ -155,51 +349,26 @@ class Stock(Shared):
         return was
 
 
-@kernel_fn("try_charge", "mm/memcontrol.c")
-async def try_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
-    """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
-
-    The model has no reclaim: a full counter is tried again with the exact amount, then after draining all stocks.
-    """
-    if memcg.is_root:
-        return True
-    if await consume_stock(ctx, memcg, nr_pages):
-        return True
-    batch = max(MEMCG_CHARGE_BATCH, nr_pages)
-    over = await page_counter_try_charge(ctx, memcg.memory, batch)
-    if over is not None and batch > nr_pages:
-        batch = nr_pages
-        over = await page_counter_try_charge(ctx, memcg.memory, batch)
-    if over is not None:
-        await drain_all_stock(ctx, memcg)
-        over = await page_counter_try_charge(ctx, memcg.memory, batch)
-    if over is not None:
-        return False
-    await css_get_many(ctx, memcg.css, batch)
-    if batch > nr_pages:
-        await refill_stock(ctx, memcg, batch - nr_pages)
-    return True
-
-
 @kernel_fn("consume_stock", "mm/memcontrol.c")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Take *nr_pages* from this CPU's stock, if it is *memcg*'s and has so many."""
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
-    await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
-    stock = ctx.machine.stocks[ctx.smp_processor_id]
-    if stock.cached is not memcg or stock.nr_pages < nr_pages:
-        return False
-    stock.nr_pages -= nr_pages
-    return True
+    with ctx.irq_section:
+        stock = ctx.machine.stocks[ctx.smp_processor_id]
+        await ctx.this_cpu(stock, STOCK)
+        if stock.cached is not memcg or stock.nr_pages < nr_pages:
+            return False
+        stock.nr_pages -= nr_pages
+        return True
 
 
 @kernel_fn("refill_stock", "mm/memcontrol.c")
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
-    await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
     with ctx.irq_section:
         stock = ctx.machine.stocks[ctx.smp_processor_id]
+        await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg:
             await drain_stock(ctx, stock)
             stock.cached = memcg
@@ -214,6 +383,8 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
     old, nr_pages = stock.cached, stock.nr_pages
     if old is not None and nr_pages:
         await page_counter_uncharge(ctx, old.memory, nr_pages)
+        if old.memsw is not None:
+            await page_counter_uncharge(ctx, old.memsw, nr_pages)
         await css_put_many(ctx, old.css, nr_pages)
         stock.nr_pages = 0
     stock.cached = None
@@ -224,6 +395,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Give back what this CPU's stock holds."""
     with ctx.irq_section:
         stock = ctx.machine.stocks[ctx.smp_processor_id]
+        await ctx.this_cpu(stock, STOCK)
         await drain_stock(ctx, stock)
         stock.is_flushing = False
 
@@ -232,7 +404,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
     """9.3: give back what the stocks of all CPUs hold for the subtree; if somebody is at it already, do nothing."""
     machine = ctx.machine
-    if not await ctx.ask(machine.percpu_charge_mutex.trylock, ctx):
+    if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
     with ctx.preempt_section:
         curcpu = ctx.smp_processor_id
@@ -246,4 +418,4 @@ async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
                 else:
                     await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)
             await css_put(ctx, memcg.css)
-    await ctx.ask(machine.percpu_charge_mutex.unlock, ctx)
+    await mutex_unlock(ctx, machine.percpu_charge_mutex)

@@ -38,7 +38,8 @@ class PageCounter(Shared):
 async def page_counter_cancel(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
     """Take *nr_pages* out of one counter."""
     new = await ctx.ask(counter.add, -nr_pages)
-    WARN_ON(ctx, new < 0, "page_counter_cancel: usage < 0")
+    if WARN_ON(ctx, new < 0, "page_counter_cancel: new < 0"):
+        ctx.world.report("accounting", "page_counter underflow", f"{counter.label} is {new} pages", flow=ctx)
 
 
 @kernel_fn("page_counter_uncharge", "mm/page_counter.c")

@@ -17,19 +17,21 @@ import attrs
 
 from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.lockdep import RCU_CALLBACK
 from actors.kernel.locks import Completion, Mutex, MutexHeld
+from actors.kernel.softirq import RCU_SOFTIRQ, Softirq
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from protocol.operations import ATOMIC_NS, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
-    from actors.system.cpu import Cpu
+    from actors.kernel.kmem_cache import LocklessField
 
 BLIMIT = 10
 QHIMARK = 10_000
 GP_START_NS = (50_000, 3_000_000)
 GP_LENGTH_NS = (5_000_000, 30_000_000)
-SOFTIRQ_NS = (1_000, 20_000)
+GP_DELAY_NS = 500_000_000
 
 CALL_RCU = OperationInfo("call_rcu", cost=ATOMIC_NS)
 
@@ -50,7 +52,7 @@ class RcuData(Shared):
     `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
     """
 
-    cpu: Cpu
+    softirq: Softirq
     waiting_for_start: deque[RcuHead] = attrs.field(factory=deque, init=False)
     waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
     done: deque[RcuHead] = attrs.field(factory=deque, init=False)
@@ -61,13 +63,6 @@ class RcuData(Shared):
 
     def __len__(self) -> int:
         return len(self.waiting_for_start) + len(self.waiting_for_end) + len(self.done)
-
-    def has_done(self) -> bool:
-        return bool(self.done)
-
-    @operation(UPDATE, when=has_done, idle=True, latency=SOFTIRQ_NS)
-    def raise_softirq(self) -> None:
-        """The softirq begins: there are callbacks to run."""
 
     @operation(UPDATE)
     def entrain(self, head: RcuHead) -> bool:
@@ -82,12 +77,18 @@ class RcuData(Shared):
 
 @attrs.define(eq=False)
 class Rcu(Shared):
-    """The grace-period machinery. `readers` are those whom the running grace period waits for."""
+    """The grace-period machinery. `readers` are those whom the running grace period waits for.
+
+    `stores` are plain stores that some CPU may not have seen yet; those in `stores_before` are older than the grace
+    period, at whose end every CPU has passed a memory barrier.
+    """
 
     barrier_mutex: Mutex
     per_cpu: list[RcuData]
     readers: set[Flow] = attrs.field(factory=set, init=False)
     completed: int = attrs.field(default=0, init=False)
+    stores: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
+    stores_before: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
 
     @property
     def label(self) -> str:
@@ -105,6 +106,7 @@ class Rcu(Shared):
         for rdp in self.per_cpu:
             rdp.waiting_for_end.extend(rdp.waiting_for_start)
             rdp.waiting_for_start.clear()
+        self.stores_before, self.stores = self.stores, {}
         for flow in self.actor.world.flows:
             if flow.is_atomic:
                 self.readers.add(flow)
@@ -114,11 +116,13 @@ class Rcu(Shared):
     def end_gp(self) -> None:
         """All readers of the snapshot have left: the callbacks may run."""
         self.completed += 1
+        for store in self.stores_before:
+            store.become_visible()
         for rdp in self.per_cpu:
             if rdp.waiting_for_end:
                 rdp.done.extend(rdp.waiting_for_end)
                 rdp.waiting_for_end.clear()
-                rdp.reconsider()
+                rdp.softirq.raise_now(RCU_SOFTIRQ)
 
     def reader_left(self, flow: Flow) -> None:
         """A reader of the snapshot has left its section."""
@@ -128,8 +132,9 @@ class Rcu(Shared):
             self.reconsider()
 
     @classmethod
-    def boot(cls, actor: Actor, cpus: tuple[Cpu, ...]) -> Rcu:
-        return cls(actor, Mutex(actor, "rcu_state.barrier_mutex"), [RcuData(cpu.actor, cpu) for cpu in cpus])
+    def boot(cls, actor: Actor, softirqs: list[Softirq]) -> Rcu:
+        per_cpu = [RcuData(softirq.actor, softirq) for softirq in softirqs]
+        return cls(actor, Mutex(actor, "rcu_state.barrier_mutex"), per_cpu)
 
 
 async def rcu_gp_kthread(ctx: Context) -> None:
@@ -137,21 +142,32 @@ async def rcu_gp_kthread(ctx: Context) -> None:
     rcu = ctx.machine.rcu
     while True:
         await ctx.ask(rcu.start_gp)
+        if ctx.world.should_fail("delayed-gp"):
+            await ctx.sleep(GP_DELAY_NS)
         await ctx.ask(rcu.end_gp)
 
 
+@kernel_fn("rcu_core", "kernel/rcu/tree.c")
 async def rcu_core(ctx: Context, rdp: RcuData) -> None:
-    """The RCU softirq of one CPU, for ever: a batch of callbacks each time it is raised (rcu_do_batch)."""
-    while True:
-        await ctx.ask(rdp.raise_softirq)
-        ctx.begin_handler()
-        limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
-        for _ in range(min(limit, len(rdp.done))):
-            head = rdp.done.popleft()
-            head.queued = False
-            assert head.func is not None
-            await head.func(ctx, head)
-        ctx.end_handler()
+    """The RCU softirq of one CPU: a batch of callbacks; it is raised again if there are more."""
+    await rcu_do_batch(ctx, rdp)
+    if rdp.done:
+        rdp.softirq.raise_now(RCU_SOFTIRQ)
+
+
+@kernel_fn("rcu_do_batch", "kernel/rcu/tree.c")
+async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
+    """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
+    limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
+    for _ in range(min(limit, len(rdp.done))):
+        head = rdp.done.popleft()
+        head.queued = False
+        if head.container.freed is not None:
+            ctx.world.raise_use_after_free(head.container)
+        assert head.func is not None
+        ctx.machine.lockdep.acquire(ctx, RCU_CALLBACK)
+        await head.func(ctx, head)
+        ctx.machine.lockdep.release(ctx, RCU_CALLBACK)
 
 
 @kernel_fn("call_rcu", "kernel/rcu/tree.c")
@@ -170,7 +186,10 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")
 async def rcu_barrier(ctx: Context) -> None:
     """Wait until all callbacks that are queued now, on any CPU, have run."""
-    rcu = ctx.machine.rcu
+    rcu, lockdep = ctx.machine.rcu, ctx.machine.lockdep
+    ctx.might_sleep("rcu_barrier")
+    lockdep.acquire(ctx, RCU_CALLBACK)
+    lockdep.release(ctx, RCU_CALLBACK)
     async with MutexHeld(ctx, rcu.barrier_mutex):
         barrier = Completion(rcu.actor, remaining=0)
         for rdp in rcu.per_cpu:
@@ -180,6 +199,23 @@ async def rcu_barrier(ctx: Context) -> None:
         await ctx.ask(barrier.wait_for_completion)
 
 
+@kernel_fn("synchronize_rcu", "kernel/rcu/tree.c")
+async def synchronize_rcu(ctx: Context) -> None:
+    """Sleep for a grace period that starts from now on."""
+    ctx.might_sleep("synchronize_rcu")
+    passed = Completion(ctx.machine.rcu.actor, remaining=1)
+    await call_rcu(ctx, RcuHead(passed), wakeme_after_rcu)
+    await ctx.ask(passed.wait_for_completion)
+
+
+@kernel_fn("wakeme_after_rcu", "kernel/rcu/update.c")
+async def wakeme_after_rcu(ctx: Context, head: RcuHead) -> None:
+    """The grace period of a synchronize_rcu() has passed."""
+    assert isinstance(head.container, Completion)
+    await ctx.ask(head.container.complete)
+
+
+@kernel_fn("rcu_barrier_callback", "kernel/rcu/tree.c")
 async def rcu_barrier_callback(ctx: Context, head: RcuHead) -> None:
     """The marker behind a CPU's callbacks has been reached."""
     assert isinstance(head.container, Completion)

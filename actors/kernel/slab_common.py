@@ -1,122 +1,190 @@
-"""The life of kmem_caches. mm/slab_common.c @5.3.1 (and 5.2 where the `original` variants say so); KERNEL.md 5 to 7.
+"""The life of kmem_caches. mm/slab_common.c, version by version; KERNEL.md 5 to 8, KERNEL-v1-v3.md.
 
-A child cache is created by a worker, published in its root's array, and deactivated when its memcg goes
-offline. From there the two profiles part:
+A child cache is created by a worker, published in its root's array, and deactivated when its memcg goes offline. From
+there the profiles part:
 
     original  deactivated -> (grace period) -> shrunk -> waits, with all its pages, for the memcg to be freed
-    5.3       deactivated and moved to the parent memcg -> (grace period) -> shrunk, its refcnt killed
+    v1        deactivated -> (grace period) -> shrunk and moved to the parent -> (count 0, grace period) -> gone
+    v2 ..     deactivated and moved to the parent memcg -> (grace period) -> shrunk, its refcnt killed
               -> (grace period; then the last page goes) -> shut down and freed
 
-Everything but the hot paths is under slab_mutex.
+Everything but the hot paths is under slab_mutex. What the end of a root cache does to its children is in
+`slab_destroy`.
 """
 
 from __future__ import annotations
 
 from actors.kernel.cgroup import css_get, css_get_many, css_put
-from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.kernel.context import WARN_ON, Context, deref
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.locks import MutexHeld, SpinLockHeld
+from actors.kernel.kmem_cache import AtomicRef, KmemCache, MemcgCacheArray, SlabFlags, cache_of
+from actors.kernel.lockdep import lockdep_assert_held
+from actors.kernel.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld
 from actors.kernel.memcontrol import KmemState, Memcg
-from actors.kernel.percpu_ref import PercpuRef, percpu_ref_exit, percpu_ref_kill
-from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier
-from actors.kernel.slab import KmemCache, SlabFlags
-from actors.kernel.slub import __kmem_cache_shrink, __kmem_cache_shutdown, __kmemcg_cache_deactivate
+from actors.kernel.page_alloc import kmalloc
+from actors.kernel.percpu_ref import PercpuRef, percpu_ref_kill
+from actors.kernel.rcu import RcuHead, call_rcu
+from actors.kernel.slab_destroy import shutdown_cache
+from actors.kernel.slab_h import kmemcg_cache_put_many
+from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.kernel.slub import (
+    __kmem_cache_create,
+    __kmem_cache_shrink,
+    __kmemcg_cache_deactivate,
+    __kmemcg_cache_deactivate_after_rcu,
+)
+from actors.kernel.sysfs import sysfs_slab_remove
 from actors.kernel.workqueue import Work, queue_work
 
-# -- creation (5.3) -------------------------------------------------------------------------------------------------
+# -- creation (5.3) ---------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c")
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..")
 async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
     """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
-            return
-        idx = await ctx.ask(memcg.read_kmemcg_id)
-        array = await ctx.ask(root_cache.read_memcg_caches)
-        if await ctx.ask(array.read_entry, idx) is not None:
-            return
-        s = create_cache(ctx, memcg, root_cache)
-        ctx.machine.slab_caches[s] = None
-        await memcg_link_cache(ctx, s, memcg)
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
+            await create_child(ctx, memcg, root_cache)
+
+
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v6")
+async def memcg_create_kmem_cache_v6(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """[v6]: not for a root that is being destroyed, which is tested under the lock."""
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
+            async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+                dying = await ctx.ask(root_cache.read_dying)
+            if not dying:
+                await create_child(ctx, memcg, root_cache)
+
+
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="..v5")
+async def memcg_create_kmem_cache_until_v5(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """[O] to [v5]: not for a root that is being destroyed; slab_mutex is lock enough."""
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE and not await ctx.ask(root_cache.read_dying):
+            await create_child(ctx, memcg, root_cache)
+
+
+async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """5.3b to e: unless there is one already, create it; whoever looks from now on finds it."""
+    idx = await ctx.ask(memcg.read_kmemcg_id)
+    array = await ctx.ask(root_cache.read_memcg_caches)
+    if await ctx.ask(array.read_entry, idx) is not None:
+        return
+    s = await create_cache(ctx, memcg, root_cache)
+    if s is not None:
         await ctx.ask(array.set_entry, idx, s)
 
 
 @kernel_fn("create_cache", "mm/slab_common.c")
-def create_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> KmemCache:
-    """Allocate a child cache; nobody knows it yet."""
+async def create_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> KmemCache | None:
+    """Allocate a child cache and link it; None (-ENOMEM) without memory, and nobody is told."""
+    if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
+        return None
     cgroup = memcg.css.cgroup
-    s = ctx.machine.new_cache(
-        f"{root_cache.name}({cgroup.serial_nr}:{cgroup.name})",
-        size=root_cache.object_size,
-        objects=root_cache.objects,
-        order=root_cache.order,
-        flags=root_cache.flags,
-        root=root_cache,
-    )
-    init_memcg_params(ctx, s)
+    s = ctx.machine.new_child_cache(root_cache, f"{root_cache.name}({cgroup.serial_nr}:{cgroup.name})")
+    if not init_memcg_params(ctx, s):
+        ctx.machine.forget_cache(s)
+        ctx.kfree(*s.parts())
+        s.actor.retire()
+        return None
+    await __kmem_cache_create(ctx, s)
+    await ctx.ask(ctx.machine.slab_caches.add, s)
+    await memcg_link_cache(ctx, s, memcg)
     return s
 
 
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="5.3..")
-def init_memcg_params(ctx: Context, s: KmemCache) -> None:
-    """Its reference count starts with one, its own, dropped by deactivation."""
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..")
+def init_memcg_params(ctx: Context, s: KmemCache) -> bool:
+    """Its reference count starts with one, its own, dropped by deactivation; False if that cannot be allocated."""
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return False
     s.refcnt = PercpuRef.init(s.actor, s, kmemcg_cache_shutdown, len(ctx.machine.cpus))
+    return True
+
+
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v1")
+def init_memcg_params_v1(ctx: Context, s: KmemCache) -> bool:
+    """[v1]: a plain atomic counter."""
+    s.refcnt = AtomicRef(s.actor, s, kmemcg_queue_cache_shutdown_v1)
+    return True
 
 
 @kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original")
-def init_memcg_params_original(_ctx: Context, s: KmemCache) -> None:
+def init_memcg_params_original(ctx: Context, s: KmemCache) -> bool:
     """[O]: caches have no reference count."""
+    return True
 
 
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="5.3..")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..")
 async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
     """Put a child cache on its lists; it pins the memcg it belongs to."""
-    assert s.root_cache is not None
     await css_get(ctx, memcg.css)
     await ctx.ask(s.set_memcg, memcg)
-    await ctx.ask(s.root_cache.add_child, s)
+    await ctx.ask(s.root.add_child, s)
     await ctx.ask(memcg.add_kmem_cache, s)
 
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
 async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
     """[O]: the memcg owns the cache, and not the other way round."""
-    assert s.root_cache is not None
     await ctx.ask(s.set_memcg, memcg)
-    await ctx.ask(s.root_cache.add_child, s)
+    await ctx.ask(s.root.add_child, s)
     await ctx.ask(memcg.add_kmem_cache, s)
 
 
-# -- deactivation (6.1, 7.1) ----------------------------------------------------------------------------------------
+@kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
+async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
+    """Replace the array of every root cache by a longer one; the old one lives until its readers are gone."""
+    machine = ctx.machine
+    async with MutexHeld(ctx, machine.slab_mutex):
+        for root in await ctx.ask(machine.slab_root_caches.list):
+            old = await ctx.ask(root.read_memcg_caches)
+            await ctx.ask(root.set_memcg_caches, old.grown(num_memcgs))
+            await call_rcu(ctx, RcuHead(old), free_memcg_params)
 
 
-@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="5.3..")
-async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """7.1: deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+@kernel_fn("free_memcg_params", "mm/slab_common.c")
+async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
+    """The array has been relocated, and nobody reads the old one any more."""
+    assert isinstance(head.container, MemcgCacheArray)
+    ctx.kfree(head.container)
+
+
+# -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..")
+async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """Deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
+    async with SlabMutexHeld(ctx):
         await deactivate_entries(ctx, memcg)
-        caches = await ctx.ask(memcg.list_kmem_caches)
-        for s in caches:
-            await ctx.ask(s.set_memcg, parent)
-            await css_put(ctx, memcg.css)
-        if caches:
-            await ctx.ask(memcg.take_kmem_caches)
-            await ctx.ask(parent.splice_kmem_caches, caches)
-            await css_get_many(ctx, parent.css, len(caches))
+        await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
 
 
-@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original")
-async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """6.1: deactivate the memcg's caches; they stay where they are."""
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v2..v3")
+async def memcg_deactivate_kmem_caches_v2(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """[v2], [v3]: a memcg that is its own parent keeps its caches."""
+    async with SlabMutexHeld(ctx):
+        await deactivate_entries(ctx, memcg)
+        if memcg is not parent:
+            await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original..v1")
+async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """[O], [v1]: deactivate the memcg's caches; they stay where they are."""
+    async with SlabMutexHeld(ctx):
         await deactivate_entries(ctx, memcg)
 
 
 async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
     """Deactivate the memcg's cache of every root that has one, and take it out of the array."""
+    lockdep_assert_held(ctx, "slab_mutex")
     idx = await ctx.ask(memcg.read_kmemcg_id)
-    for root in tuple(ctx.machine.slab_root_caches):
+    for root in await ctx.ask(ctx.machine.slab_root_caches.list):
         array = await ctx.ask(root.read_memcg_caches)
         s = await ctx.ask(array.read_entry, idx)
         if s is not None:
@@ -124,169 +192,266 @@ async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
             await ctx.ask(array.set_entry, idx, None)
 
 
+async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """7.1.3 and 4: first every cache is re-pointed and lets go of the old memcg, then the new one gets the list."""
+    caches = await ctx.ask(memcg.list_kmem_caches)
+    for s in caches:
+        await ctx.ask(s.set_memcg, parent)
+        await css_put(ctx, memcg.css)
+    if caches:
+        await ctx.ask(parent.splice_kmem_caches, await ctx.ask(memcg.take_kmem_caches))
+        await css_get_many(ctx, parent.css, len(caches))
+
+
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
-    """7.1.1: keep no empty slabs from now on; the rest after a grace period, when every CPU knows."""
-    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: root cache"):
+    """Keep no empty slabs from now on; the rest after a grace period, when every CPU knows."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
-    assert s.root_cache is not None
     await __kmemcg_cache_deactivate(ctx, s)
     await ctx.ask(s.set_flag, SlabFlags.DEACTIVATED)
-    async with SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
-        if not await ctx.ask(s.root_cache.read_dying):
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
             await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
             await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
 
 
-@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original")
-async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
-    """6.1: slab_deactivate_memcg_cache_rcu_sched(); the pending deactivation pins the memcg."""
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_cache_deactivate_v6(ctx: Context, s: KmemCache) -> None:
+    """[v6], [v7]: warn if something else is under way."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
+        return
     await __kmemcg_cache_deactivate(ctx, s)
-    if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: root cache"):
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            await defer_deactivation(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v5")
+async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
+    """[v5]: slab_mutex is all that protects the dying flag here."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
-    assert s.root_cache is not None
-    if WARN_ON(ctx, await ctx.ask(s.read_work_fn), "slab_deactivate_memcg_cache_rcu_sched: deact_fn is set"):
-        return
-    if await ctx.ask(s.root_cache.read_dying):
-        return
-    assert s.memcg is not None
-    await css_get(ctx, s.memcg.css)
-    await ctx.ask(s.set_work_fn, kmemcg_cache_deact_after_rcu)
+    await __kmemcg_cache_deactivate(ctx, s)
+    if not await ctx.ask(s.root.read_dying):
+        await defer_deactivation(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4")
+async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v4]: as [v5], and a root cache would not be noticed."""
+    await __kmemcg_cache_deactivate(ctx, s)
+    root = deref(s.root_cache, "kmemcg_cache_deactivate(): s->memcg_params.root_cache")
+    if not await ctx.ask(root.read_dying):
+        await defer_deactivation(ctx, s)
+
+
+async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
+    """7.1.1d."""
+    WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_deactivate: s->memcg_params.work_fn")
+    await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
     await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
 
 
-# -- the deferred part (6.2, 7.2) -----------------------------------------------------------------------------------
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original", known_as="memcg_deactivate_kmem_caches")
+async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
+    """[O]: what the allocator has to do is all."""
+    await __kmemcg_cache_deactivate(ctx, s)
 
 
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="original")
+async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
+    """[O]: the same stores as later, and SLUB alone goes on after a grace period."""
+    await ctx.ask(s.cpu_partial.store, ctx, 0)
+    await ctx.ask(s.min_partial.store, ctx, 0)
+    await slab_deactivate_memcg_cache_rcu_sched(ctx, s)
+
+
+@kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original")
+async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> None:
+    """6.1: SLUB's deactivation goes on after a grace period; until then it pins the memcg."""
+    if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: is_root_cache(s)"):
+        return
+    text = "slab_deactivate_memcg_cache_rcu_sched: s->memcg_params.deact_fn"
+    if WARN_ON(ctx, await ctx.ask(s.read_work_fn), text) or await ctx.ask(s.root.read_dying):
+        return
+    memcg = deref(await ctx.ask(s.read_memcg), "slab_deactivate_memcg_cache_rcu_sched(): s->memcg_params.memcg")
+    await css_get(ctx, memcg.css)
+    await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
+    await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+# -- the deferred part (6.2, 7.2) -------------------------------------------------------------------------------------
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
     """7.2.5: a grace period has passed; go on in a worker. The work re-uses the storage of the rcu_head."""
-    s = head.container
-    assert isinstance(s, KmemCache)
-    if s.freed is not None:
-        ctx.world.raise_use_after_free(s)
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_schedule_work_after_rcu")
+async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
+    """[v1] to [v5]: for the shutdown, too."""
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
+async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
+    """6.2."""
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+async def queue_cache_work(ctx: Context, s: KmemCache) -> None:
+    """INIT_WORK and queue_work: the cache's next piece of work, on this CPU."""
     s.work.init_work(kmemcg_workfn)
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
 
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_workfn(ctx: Context, work: Work) -> None:
-    """7.2.6 and 7.2.9: run whatever the cache has to do next, under slab_mutex."""
-    s = work.container
-    assert isinstance(s, KmemCache)
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        work_fn = await ctx.ask(s.read_work_fn)
-        assert work_fn is not None, "invariant I8: work_fn is set whenever a work is queued"
-        await work_fn(ctx, s)
+    """7.2.6 and 9: run whatever the cache has to do next, under slab_mutex. Afterwards there may be no cache."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
 
 
-@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original")
-async def kmemcg_workfn_original(ctx: Context, work: Work) -> None:
-    """6.3: kmemcg_deactivate_workfn(); afterwards the memcg may go."""
-    s = work.container
-    assert isinstance(s, KmemCache)
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        work_fn = await ctx.ask(s.read_work_fn)
-        assert work_fn is not None
-        await work_fn(ctx, s)
-    assert s.memcg is not None
-    await css_put(ctx, s.memcg.css)
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
+    """[v6], [v7]: and say that nothing is under way any more, though there may be no cache."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
 
 
-@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5", known_as="kmemcg_after_rcu_workfn")
+async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
+    """[v2] to [v5]: the same under its old name."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v1", known_as="kmemcg_after_rcu_workfn")
+async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
+    """[v1]: and drop a reference, whatever the work was."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+        await kmemcg_cache_put_many(ctx, s, 1)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_workfn")
+async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
+    """6.3: afterwards the memcg may go."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+    memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_deactivate_workfn(): s->memcg_params.memcg")
+    await css_put(ctx, memcg.css)
+
+
+async def call_work_fn(ctx: Context, s: KmemCache) -> None:
+    """s->memcg_params.work_fn(s)."""
+    work_fn = await ctx.ask(s.read_work_fn)
+    await deref(work_fn, "kmemcg_workfn(): s->memcg_params.work_fn")(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..")
 async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Give back what is empty, then drop the cache's own reference: from now on its pages keep it."""
-    await __kmem_cache_shrink(ctx, s)
-    assert s.refcnt is not None
-    await percpu_ref_kill(ctx, s.refcnt)
+    await __kmemcg_cache_deactivate_after_rcu(ctx, s)
+    await percpu_ref_kill(ctx, s.percpu_refcnt)
 
 
-@kernel_fn("kmemcg_cache_deact_after_rcu", "mm/slub.c")
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v1")
+async def kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1]: give back what is empty, then move to the parent of the memcg that it has now."""
+    await __kmemcg_cache_deactivate_after_rcu(ctx, s)
+    memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_cache_deactivate_after_rcu(): s->memcg_params.memcg")
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    if parent is memcg:
+        return
+    await ctx.ask(memcg.del_kmem_cache, s)
+    await ctx.ask(parent.add_kmem_cache, s)
+    await ctx.ask(s.set_memcg, parent)
+    await css_get(ctx, parent.css)
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn(
+    "kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="original", known_as="kmemcg_cache_deact_after_rcu"
+)
 async def kmemcg_cache_deact_after_rcu(ctx: Context, s: KmemCache) -> None:
     """[O]: give back what is empty; the cache itself stays until its memcg is freed."""
-    await __kmem_cache_shrink(ctx, s)
+    if not await __kmem_cache_shrink(ctx, s):
+        await sysfs_slab_remove(ctx, s)
 
 
+# -- the last reference is gone (7.2.8) -------------------------------------------------------------------------------
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
-    """7.2.8: the last reference is gone, in whatever context; shut the cache down in a worker."""
-    s = ref.container
-    assert isinstance(s, KmemCache)
-    assert s.root_cache is not None
-    async with SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
-        if not await ctx.ask(s.root_cache.read_dying):
+    """In whatever context the last reference went: shut the cache down in a worker, unless its root does that."""
+    s = cache_of(ref.container)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
             await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
-            s.work.init_work(kmemcg_workfn)
-            await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
+            await queue_cache_work(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c")
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
+    """[v6], [v7]: warn if something else is under way."""
+    s = cache_of(ref.container)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_shutdown: s->memcg_params.work_fn")
+            await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
+            await queue_cache_work(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v4..v5", known_as="kmemcg_queue_cache_shutdown")
+async def kmemcg_queue_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
+    """[v4], [v5]: the lock is taken with interrupts as they are; another grace period comes first."""
+    s = cache_of(ref.container)
+    async with SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        await queue_shutdown_after_rcu(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v2..v3", known_as="kmemcg_queue_cache_shutdown")
+async def kmemcg_queue_cache_shutdown_v2(ctx: Context, ref: PercpuRef) -> None:
+    """[v2], [v3]: no lock at all."""
+    await queue_shutdown_after_rcu(ctx, cache_of(ref.container))
+
+
+async def queue_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """KERNEL-v1-v3 2.9."""
+    if not await ctx.ask(s.root.read_dying):
+        WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_queue_cache_shutdown: s->memcg_params.work_fn")
+        await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
+        await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+@kernel_fn("kmemcg_queue_cache_shutdown", "mm/slab_common.c", profiles="v1")
+async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1]: no lock at all."""
+    await queue_shutdown_after_rcu(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
-    failed = await shutdown_cache(ctx, s)
-    WARN_ON(ctx, failed, "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
+    """7.2.9."""
+    WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
 
 
-@kernel_fn("shutdown_cache", "mm/slab_common.c")
-async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
-    """7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
-    if await __kmem_cache_shutdown(ctx, s):
-        return True
-    await memcg_unlink_cache(ctx, s)
-    del ctx.machine.slab_caches[s]
-    if SlabFlags.TYPESAFE_BY_RCU in s.flags:
-        ctx.machine.slab_caches_to_rcu_destroy.append(s)
-        await queue_work(ctx, ctx.machine.system_wq, ctx.machine.slab_caches_to_rcu_destroy_work)
-    else:
-        await slab_kmem_cache_release(ctx, s)
-    return False
-
-
-@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="5.3..")
-async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
-    """Off the lists; the memcg is let go here and now, though freed slabs may still wait for RCU."""
-    assert s.root_cache is not None
-    memcg = await ctx.ask(s.read_memcg)
-    assert memcg is not None
-    await ctx.ask(s.root_cache.del_child, s)
-    await ctx.ask(memcg.del_kmem_cache, s)
-    await css_put(ctx, memcg.css)
-    await ctx.ask(s.set_memcg, None)
-
-
-@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original")
-async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
-    assert s.root_cache is not None
-    assert s.memcg is not None
-    await ctx.ask(s.root_cache.del_child, s)
-    await ctx.ask(s.memcg.del_kmem_cache, s)
-
-
-@kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
-async def slab_caches_to_rcu_destroy_workfn(ctx: Context, _work: Work) -> None:
-    """7.2.11: once all freed slabs of type-safe caches have really gone, the caches may."""
-    machine = ctx.machine
-    async with MutexHeld(ctx, machine.slab_mutex):
-        to_destroy = list(machine.slab_caches_to_rcu_destroy)
-        machine.slab_caches_to_rcu_destroy.clear()
-    if to_destroy:
-        await rcu_barrier(ctx)
-        for s in to_destroy:
-            await slab_kmem_cache_release(ctx, s)
-
-
-@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
-async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
-    """7.2.12: free the struct with everything inside it."""
-    if s.refcnt is not None:
-        await percpu_ref_exit(ctx, s.refcnt)
-    ctx.kfree(*s.parts())
-    s.actor.retire()
-
-
-# -- the end of a memcg's caches in the original (6.4) ---------------------------------------------------------------
-
-
-@kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c")
-async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
-    """[O]: the memcg is being freed, so no page is left in any of its caches; every one of them goes."""
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        for s in await ctx.ask(memcg.list_kmem_caches):
-            BUG_ON(ctx, await shutdown_cache(ctx, s), "memcg_destroy_kmem_caches: shutdown_cache(s)")
+@kernel_fn(
+    "kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_cache_shutdown_after_rcu"
+)
+async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v5]: the same under its old name."""
+    WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_after_rcu: shutdown_cache(s)")

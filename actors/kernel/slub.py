@@ -1,9 +1,12 @@
 """SLUB: where slabs live, and how objects come back. mm/slub.c @5.3.1; KERNEL.md 4.2, 4.5 and 4.6.
 
-A slab is *frozen* when it belongs to one CPU (its cpu slab, or on its partial list) and is then on no node
-list; anybody may still push frees onto its freelist. Unfrozen slabs are on the node's partial list under
-list_lock, or full and on no list. Freelist and counters change together, by cmpxchg; whoever loses reads again.
-Allocation is in `slub_alloc`.
+A slab is *frozen* when it belongs to one CPU (its cpu slab, or on its partial list) and is then on no node list;
+anybody may still push frees onto its freelist. Unfrozen slabs are on the node's partial list under list_lock, or full
+and on no list. Freelist and counters change together, by cmpxchg; whoever loses reads again. Allocation is in
+`slub_alloc`.
+
+The fast paths rely on the tid: whoever changes the cpu slab is supposed to step it, so that a cmpxchg of (freelist,
+tid) with what was read before fails. Where the kernel does not step it, we do not either.
 
 Returning a CPU's objects one by one to their slab (stage one of deactivate_slab) is one cmpxchg here: nothing
 can tell the intermediate states apart from fewer frees in a row.
@@ -13,17 +16,37 @@ from __future__ import annotations
 
 from actors.kernel.context import BUG_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.locks import SpinLockHeld, spin_lock, spin_lock_irqsave, spin_unlock, spin_unlock_irqrestore
+from actors.kernel.kmem_cache import (
+    SLAB_MERGE_SAME,
+    SLAB_NEVER_MERGE,
+    Chain,
+    KmemCache,
+    KmemCacheCpu,
+    KmemCacheNode,
+    Slab,
+    SlabCounters,
+    SlabFlags,
+    SlabObject,
+)
+from actors.kernel.locks import (
+    SpinLockIrqHeld,
+    spin_lock,
+    spin_lock_irqsave,
+    spin_unlock,
+    spin_unlock_irqrestore,
+)
+from actors.kernel.page_alloc import __free_pages
 from actors.kernel.rcu import RcuHead, call_rcu
-from actors.kernel.slab import Chain, KmemCache, KmemCacheCpu, Slab, SlabCounters, SlabFlags, SlabObject
-from actors.kernel.slab_charge import uncharge_slab_page
+from actors.kernel.slab_h import cache_from_obj, uncharge_slab_page
 from actors.kernel.smp import on_each_cpu_mask
-from protocol.findings import Oops
+from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_remove
 from protocol.operations import ATOMIC_NS, OperationInfo
+from protocol.slabinfo import SlabinfoRow
 
 CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
 CMPXCHG_PARTIAL = OperationInfo("this_cpu_cmpxchg_partial", cost=ATOMIC_NS)
 SHRINK_PROMOTE_MAX = 32
+WORD = 8
 
 
 def this_cpu_slab(ctx: Context, s: KmemCache) -> KmemCacheCpu:
@@ -38,20 +61,75 @@ def next_tid(ctx: Context, tid: int) -> int:
     return tid + (1 << (len(ctx.machine.cpus) - 1).bit_length())
 
 
+# -- a cache comes and goes -------------------------------------------------------------------------------------------
+
+
+@kernel_fn("__kmem_cache_create", "mm/slub.c")
+async def __kmem_cache_create(ctx: Context, s: KmemCache) -> None:
+    """Make the cache known in sysfs; its per-CPU and per-node parts are there (kmem_cache_open)."""
+    sysfs_slab_add(ctx, s)
+
+
+@kernel_fn("__kmem_cache_release", "mm/slub.c")
+def __kmem_cache_release(ctx: Context, s: KmemCache) -> None:
+    """Free the per-CPU and per-node parts: they go with the struct."""
+
+
+@kernel_fn("__kmem_cache_alias", "mm/slub.c")
+async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
+    """An existing root cache that may serve instead of a new one, with one more user; None if there is none."""
+    s = await find_mergeable(ctx, row, flags, has_ctor=has_ctor)
+    if s is None:
+        return None
+    await ctx.ask(s.add_refcount, 1)
+    s.object_size = max(s.object_size, row.objsize)
+    for child in await ctx.ask(s.list_children):
+        child.object_size = s.object_size
+    return s
+
+
+@kernel_fn("find_mergeable", "mm/slab_common.c")
+async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
+    """8.1: the same flags, no constructor, and hardly any waste."""
+    if has_ctor or flags & SLAB_NEVER_MERGE:
+        return None
+    for s in await ctx.ask(ctx.machine.slab_root_caches.list):
+        if await slab_unmergeable(ctx, s) or (s.flags ^ flags) & SLAB_MERGE_SAME:
+            continue
+        if s.slot_size >= row.objsize and s.slot_size - row.objsize < WORD:
+            return s
+    return None
+
+
+@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="..5.3")
+async def slab_unmergeable(ctx: Context, s: KmemCache) -> bool:
+    return not s.is_root_cache or s.has_ctor or not s.is_mergeable or bool(s.flags & SLAB_NEVER_MERGE)
+
+
+@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="5.4-fixed")
+async def slab_unmergeable_fixed(ctx: Context, s: KmemCache) -> bool:
+    """[54]: nor does anybody want a cache that is being destroyed."""
+    if not s.is_root_cache or s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
+        return True
+    return await ctx.ask(s.read_dying)
+
+
 # -- slabs come and go ------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("discard_slab", "mm/slub.c")
 async def discard_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Give an empty slab back, after a grace period if its objects are type-safe by RCU."""
-    await ctx.ask(s.node.add_nr_slabs, -1)
+    await ctx.ask(s.node[slab.nid].add_nr_slabs, -1)
     if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await call_rcu(ctx, slab.rcu_head, rcu_free_slab)
     else:
         await __free_slab(ctx, s, slab)
 
 
+@kernel_fn("rcu_free_slab", "mm/slub.c")
 async def rcu_free_slab(ctx: Context, head: RcuHead) -> None:
+    """The grace period is over."""
     slab = head.container
     assert isinstance(slab, Slab)
     await __free_slab(ctx, slab.slab_cache, slab)
@@ -62,47 +140,48 @@ async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Uncharge, then give the pages back; after the uncharge the cache may be gone."""
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
-    del s.slabs[slab]
-    pages = s.pages
-    ctx.kfree(slab)
+    del slab.slab_cache.slabs[slab]
+    pages = slab.pages
     await uncharge_slab_page(ctx, slab, s)
-    await ctx.ask(ctx.machine.buddy.free_pages, pages)
+    ctx.kfree(slab)
+    await __free_pages(ctx, pages)
 
 
 # -- a slab leaves its CPU --------------------------------------------------------------------------------------------
 
 
 @kernel_fn("deactivate_slab", "mm/slub.c")
-async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
+async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu, slab: Slab, freelist: Chain) -> None:
     """Unfreeze this CPU's slab with its unused objects, and put it where it belongs; IRQs are off."""
-    slab, freelist = c.page, c.freelist
-    assert slab is not None
-    n = s.node
+    n = s.node[slab.nid]
+    tail = (await ctx.ask(slab.read_counters)).freelist is not None
     if freelist is not None:
         await return_freelist(ctx, slab, freelist)
     locked = on_list = False
     while True:
         old = await ctx.ask(slab.read_counters)
         BUG_ON(ctx, not old.frozen, "deactivate_slab: VM_BUG_ON(!old.frozen)")
-        is_free = not old.inuse and await has_enough_partial(ctx, s)
+        is_free = not old.inuse and await has_enough_partial(ctx, s, n)
         wants_list = not is_free and old.freelist is not None
         if wants_list and not locked:
             await spin_lock(ctx, n.list_lock)
             locked = True
-        if wants_list != on_list:
-            await (ctx.ask(n.add_partial, slab, tail=True) if wants_list else ctx.ask(n.remove_partial, slab))
-            on_list = wants_list
+        if wants_list and not on_list:
+            await ctx.ask(n.add_partial, slab, tail=tail)
+        elif on_list and not wants_list:
+            await ctx.ask(n.remove_partial, slab)
+        on_list = wants_list
         if await ctx.ask(slab.cmpxchg_double, old, old._replace(frozen=False)):
             break
     if locked:
         await spin_unlock(ctx, n.list_lock)
-    c.page = None
-    c.freelist = None
     if is_free:
         await discard_slab(ctx, s, slab)
+    c = this_cpu_slab(ctx, s)
+    c.page = None
+    c.freelist = None
 
 
-@kernel_fn("return_freelist", "mm/slub.c")
 async def return_freelist(ctx: Context, slab: Slab, freelist: Chain) -> None:
     """Stage one of deactivate_slab: push this CPU's unused objects onto the slab's own freelist."""
     unused = []
@@ -119,76 +198,82 @@ async def return_freelist(ctx: Context, slab: Slab, freelist: Chain) -> None:
             return
 
 
-async def has_enough_partial(ctx: Context, s: KmemCache) -> bool:
+async def has_enough_partial(ctx: Context, s: KmemCache, n: KmemCacheNode) -> bool:
     """n->nr_partial >= s->min_partial: an empty slab is not worth keeping."""
-    nr_partial = await ctx.ask(s.node.read_nr_partial)
-    return nr_partial >= await ctx.ask(s.read_min_partial)
+    nr_partial = await ctx.ask(n.read_nr_partial)
+    return nr_partial >= await ctx.ask(s.min_partial.read, ctx.smp_processor_id)
 
 
 @kernel_fn("unfreeze_partials", "mm/slub.c")
-async def unfreeze_partials(ctx: Context, s: KmemCache) -> None:
-    """Put the slabs on this CPU's partial list onto the node's, empty ones beyond min_partial go; IRQs are off."""
-    c = this_cpu_slab(ctx, s)
-    n = s.node
-    if not c.partial:
-        return
+async def unfreeze_partials(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
+    """Put the slabs on this CPU's partial list onto their nodes', empty ones beyond min_partial go; IRQs are off."""
+    n: KmemCacheNode | None = None
     discard = []
-    await spin_lock(ctx, n.list_lock)
     while c.partial:
         slab = c.partial.pop()
-        while True:
-            old = await ctx.ask(slab.read_counters)
-            BUG_ON(ctx, not old.frozen, "unfreeze_partials: VM_BUG_ON(!old.frozen)")
-            if await ctx.ask(slab.cmpxchg_double, old, old._replace(frozen=False)):
-                break
-        if not old.inuse and await has_enough_partial(ctx, s):
+        if s.node[slab.nid] is not n:
+            if n is not None:
+                await spin_unlock(ctx, n.list_lock)
+            n = s.node[slab.nid]
+            await spin_lock(ctx, n.list_lock)
+        new = await unfreeze(ctx, slab)
+        if not new.inuse and await has_enough_partial(ctx, s, n):
             discard.append(slab)
         else:
             await ctx.ask(n.add_partial, slab, tail=True)
-    c.pobjects = 0
-    await spin_unlock(ctx, n.list_lock)
-    for slab in discard:
+    if n is not None:
+        await spin_unlock(ctx, n.list_lock)
+    for slab in reversed(discard):
         await discard_slab(ctx, s, slab)
+
+
+async def unfreeze(ctx: Context, slab: Slab) -> SlabCounters:
+    """The cmpxchg loop of unfreeze_partials()."""
+    while True:
+        old = await ctx.ask(slab.read_counters)
+        BUG_ON(ctx, not old.frozen, "unfreeze_partials: VM_BUG_ON(!old.frozen)")
+        new = old._replace(frozen=False)
+        if await ctx.ask(slab.cmpxchg_double, old, new):
+            return new
 
 
 @kernel_fn("put_cpu_partial", "mm/slub.c")
 async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool) -> None:
     """Put a frozen slab onto this CPU's partial list; a cache with cpu_partial 0 keeps none there."""
     with ctx.preempt_section:
-        limit = await ctx.ask(s.read_cpu_partial)
-        counters = await ctx.ask(slab.read_counters)
         while True:
             c = this_cpu_slab(ctx, s)
-            top = c.partial[-1] if c.partial else None
-            if top is not None and drain and c.pobjects > limit:
+            oldpage = c.partial[-1] if c.partial else None
+            pobjects = oldpage.pobjects if oldpage is not None else 0
+            if oldpage is not None and drain and pobjects > await ctx.ask(s.cpu_partial.read, c.cpu):
                 with ctx.irq_section:
-                    await unfreeze_partials(ctx, s)
-                top = None
+                    await unfreeze_partials(ctx, s, c)
+                oldpage, pobjects = None, 0
+            counters = await ctx.ask(slab.read_counters)
             await ctx.this_cpu(c, CMPXCHG_PARTIAL)
-            if (c.partial[-1] if c.partial else None) is top:
+            if (c.partial[-1] if c.partial else None) is oldpage:
                 break
+        slab.pobjects = pobjects + slab.objects - counters.inuse
         c.partial.append(slab)
-        c.pobjects += slab.objects - counters.inuse
-        if not await ctx.ask(s.read_cpu_partial):
+        if not await ctx.ask(s.cpu_partial.read, c.cpu):
             with ctx.irq_section:
-                await unfreeze_partials(ctx, s)
+                await unfreeze_partials(ctx, s, c)
 
 
-# -- free -----------------------------------------------------------------------------------------------------------
+# -- free -------------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("kmem_cache_free", "mm/slub.c")
-async def kmem_cache_free(ctx: Context, obj: SlabObject) -> None:
+async def kmem_cache_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Free *obj*, in any context, on any CPU (4.5): to this CPU's slab if it is from there."""
-    slab = obj.slab
-    s = cache_from_obj(ctx, obj)
+    s = await cache_from_obj(ctx, s, obj)
     while True:
         c = this_cpu_slab(ctx, s)
         tid, freelist = c.tid, c.freelist  # may be stale from here on
-        if c.page is not slab:
+        if c.page is not obj.slab:
             await __slab_free(ctx, s, obj)
             return
-        await ctx.this_cpu(s, CMPXCHG_FREELIST)
+        await ctx.this_cpu(c, CMPXCHG_FREELIST)
         c = this_cpu_slab(ctx, s)
         if c.tid == tid and c.freelist is freelist:
             c.freelist = (obj.at, freelist)
@@ -196,58 +281,44 @@ async def kmem_cache_free(ctx: Context, obj: SlabObject) -> None:
             return
 
 
-def cache_from_obj(ctx: Context, obj: SlabObject) -> KmemCache:
-    """The cache that *obj* belongs to: its slab says so; and the ledger says whether it is allocated at all."""
-    slab = obj.slab
-    if slab.freed is not None:
-        ctx.world.raise_use_after_free(slab)
-    if not slab.live >> obj.at & 1:
-        raise Oops("double-free", "object", f"BUG: double free of {obj.label}")
-    slab.live &= ~(1 << obj.at)
-    return slab.slab_cache
-
-
 @kernel_fn("__slab_free", "mm/slub.c")
 async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Push *obj* onto its slab's freelist; a full slab becomes this CPU's partial, an empty one may go."""
-    old, new, locked = await push_object(ctx, s, obj)
-    if locked:
-        await keep_or_discard_empty(ctx, s, obj.slab)
-    elif new.frozen and not old.frozen:
-        await put_cpu_partial(ctx, s, obj.slab, drain=True)
-
-
-async def push_object(ctx: Context, s: KmemCache, obj: SlabObject) -> tuple[SlabCounters, SlabCounters, bool]:
-    """The cmpxchg loop of __slab_free(); True: the slab is empty and unfrozen now, and list_lock is held."""
-    slab, n = obj.slab, s.node
+    slab = obj.slab
+    n = s.node[slab.nid]
     while True:
         old = await ctx.ask(slab.read_counters)
-        becomes_empty = not old.frozen and old.freelist is not None and old.inuse == 1
         new = SlabCounters((obj.at, old.freelist), old.inuse - 1, old.frozen or old.freelist is None)
-        if becomes_empty:
-            await spin_lock_irqsave(ctx, n.list_lock)
+        takes_lock = not new.frozen and not new.inuse
+        if takes_lock:
+            flags = await spin_lock_irqsave(ctx, n.list_lock)
         if await ctx.ask(slab.cmpxchg_double, old, new):
-            return old, new, becomes_empty
-        if becomes_empty:
-            await spin_unlock_irqrestore(ctx, n.list_lock)
+            break
+        if takes_lock:
+            await spin_unlock_irqrestore(ctx, n.list_lock, flags)
+    if takes_lock:
+        await keep_or_discard_empty(ctx, s, n, slab, flags=flags)
+    elif new.frozen and not old.frozen:
+        await put_cpu_partial(ctx, s, slab, drain=True)
 
 
-async def keep_or_discard_empty(ctx: Context, s: KmemCache, slab: Slab) -> None:
+async def keep_or_discard_empty(ctx: Context, s: KmemCache, n: KmemCacheNode, slab: Slab, *, flags: bool) -> None:
     """The slab is empty, on the partial list, and list_lock is held: keep it there if the node has few."""
-    is_surplus = await has_enough_partial(ctx, s)
+    is_surplus = await has_enough_partial(ctx, s, n)
     if is_surplus:
-        await ctx.ask(s.node.remove_partial, slab)
-    await spin_unlock_irqrestore(ctx, s.node.list_lock)
+        await ctx.ask(n.remove_partial, slab)
+    await spin_unlock_irqrestore(ctx, n.list_lock, flags)
     if is_surplus:
         await discard_slab(ctx, s, slab)
 
 
-# -- flush, shrink, shutdown (4.6) -----------------------------------------------------------------------------------
+# -- flush, shrink, shutdown (4.6) ------------------------------------------------------------------------------------
 
 
 @kernel_fn("flush_slab", "mm/slub.c")
 async def flush_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
-    await deactivate_slab(ctx, s, c)
+    assert c.page is not None
+    await deactivate_slab(ctx, s, c, c.page, c.freelist)
     c.tid = next_tid(ctx, c.tid)
 
 
@@ -257,7 +328,7 @@ async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
     c = this_cpu_slab(ctx, s)
     if c.page is not None:
         await flush_slab(ctx, s, c)
-    await unfreeze_partials(ctx, s)
+    await unfreeze_partials(ctx, s, c)
 
 
 @kernel_fn("flush_all", "mm/slub.c")
@@ -276,46 +347,75 @@ async def flush_all(ctx: Context, s: KmemCache) -> None:
 @kernel_fn("__kmem_cache_shrink", "mm/slub.c")
 async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
     """Discard all empty slabs, sort the others, fullest first; True if any slab remains."""
-    n = s.node
     await flush_all(ctx, s)
-    discard = []
-    keep: list[tuple[int, Slab]] = []
-    async with SpinLockHeld(ctx, n.list_lock):
-        for slab in await ctx.ask(n.list_partial):
-            counters = await ctx.ask(slab.read_counters)
-            free = slab.objects - counters.inuse
-            BUG_ON(ctx, free <= 0, "__kmem_cache_shrink: free <= 0")
-            if free == slab.objects:
-                await ctx.ask(n.remove_partial, slab)
-                discard.append(slab)
-            else:
-                keep.append((free, slab))
-        promoted = sorted((pair for pair in keep if pair[0] <= SHRINK_PROMOTE_MAX), key=lambda pair: pair[0])
-        rest = [pair for pair in keep if pair[0] > SHRINK_PROMOTE_MAX]
-        await ctx.ask(n.sort_partial, tuple(slab for _, slab in promoted + rest))
-    for slab in discard:
-        await discard_slab(ctx, s, slab)
-    return bool(await ctx.ask(n.read_nr_slabs))
+    remain = False
+    for n in s.node:
+        discard = []
+        async with SpinLockIrqHeld(ctx, n.list_lock):
+            keep: list[tuple[int, Slab]] = []
+            for slab in await ctx.ask(n.list_partial):
+                free = slab.objects - (await ctx.ask(slab.read_counters)).inuse
+                BUG_ON(ctx, free <= 0, "__kmem_cache_shrink: free <= 0")
+                if free == slab.objects:
+                    await ctx.ask(n.remove_partial, slab)
+                    discard.append(slab)
+                else:
+                    keep.append((free, slab))
+            await ctx.ask(n.sort_partial, promote(keep))
+        for slab in discard:
+            await discard_slab(ctx, s, slab)
+        remain |= bool(await ctx.ask(n.read_nr_slabs))
+    return remain
 
 
-@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c")
+def promote(slabs: list[tuple[int, Slab]]) -> tuple[Slab, ...]:
+    """The order of the partial list after a shrink: the fullest first, those with many free objects as they were."""
+    promoted = sorted((pair for pair in reversed(slabs) if pair[0] <= SHRINK_PROMOTE_MAX), key=lambda pair: pair[0])
+    rest = [pair for pair in slabs if pair[0] > SHRINK_PROMOTE_MAX]
+    return tuple(slab for _, slab in promoted + rest)
+
+
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """From now on, as every CPU gets to know, no empty or partial slab is kept for later."""
-    await ctx.ask(s.set_cpu_partial, 0)
-    await ctx.ask(s.set_min_partial, 0)
+    await ctx.ask(s.cpu_partial.store, ctx, 0)
+    await ctx.ask(s.min_partial.store, ctx, 0)
+
+
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..")
+async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """Every CPU knows: give back what is empty; an empty cache leaves sysfs now."""
+    if not await __kmem_cache_shrink(ctx, s):
+        await sysfs_slab_remove(ctx, s)
+
+
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v1..v5")
+async def __kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v5]: it leaves sysfs only when it is shut down."""
+    await __kmem_cache_shrink(ctx, s)
 
 
 @kernel_fn("__kmem_cache_shutdown", "mm/slub.c")
 async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool:
     """Give everything back; True (failure) if objects remain."""
-    n = s.node
     await flush_all(ctx, s)
+    for n in s.node:
+        await free_partial(ctx, s, n)
+        if await ctx.ask(n.read_nr_partial) or await ctx.ask(n.read_nr_slabs):
+            return True
+    await sysfs_slab_remove(ctx, s)
+    return False
+
+
+@kernel_fn("free_partial", "mm/slub.c")
+async def free_partial(ctx: Context, s: KmemCache, n: KmemCacheNode) -> None:
+    """Discard the empty slabs of a node's list."""
+    BUG_ON(ctx, ctx.irqs_off, "free_partial: irqs_disabled()")
     discard = []
-    async with SpinLockHeld(ctx, n.list_lock):
+    async with SpinLockIrqHeld(ctx, n.list_lock):
         for slab in await ctx.ask(n.list_partial):
             if not (await ctx.ask(slab.read_counters)).inuse:
                 await ctx.ask(n.remove_partial, slab)
                 discard.append(slab)
     for slab in discard:
         await discard_slab(ctx, s, slab)
-    return bool(await ctx.ask(n.read_nr_partial) or await ctx.ask(n.read_nr_slabs))

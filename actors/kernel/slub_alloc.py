@@ -1,14 +1,15 @@
-"""SLUB's allocation paths. mm/slub.c and mm/slab.h @5.3.1; KERNEL.md 4.1 and 4.3."""
+"""SLUB's allocation paths. mm/slub.c @5.3.1; KERNEL.md 4.3."""
 
 from __future__ import annotations
 
 from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.kmem_cache import Chain, KmemCache, KmemCacheCpu, KmemCacheNode, Slab, SlabCounters, SlabObject
 from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.memcontrol_kmem import memcg_kmem_get_cache, memcg_kmem_put_cache
-from actors.kernel.page_alloc import CONGESTION_WAIT_NS
-from actors.kernel.slab import Chain, KmemCache, Slab, SlabCounters, SlabFlags, SlabObject
-from actors.kernel.slab_charge import charge_slab_page
+from actors.kernel.page_alloc import __free_pages, alloc_pages
+from actors.kernel.slab_h import charge_slab_page, mark_allocated
+from actors.kernel.slab_hooks import slab_post_alloc_hook, slab_pre_alloc_hook
 from actors.kernel.slub import (
     CMPXCHG_FREELIST,
     flush_slab,
@@ -19,73 +20,64 @@ from actors.kernel.slub import (
 
 
 @kernel_fn("kmem_cache_alloc", "mm/slub.c")
-async def kmem_cache_alloc(ctx: Context, cachep: KmemCache) -> SlabObject | None:
-    """Allocate an object of *cachep* or of its child for the current memcg; None is -ENOMEM."""
-    s = await slab_pre_alloc_hook(ctx, cachep)
-    obj = await slab_alloc(ctx, s)
+async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
+    """Allocate an object of *s* or of its child for the current memcg; None is -ENOMEM."""
+    s = await slab_pre_alloc_hook(ctx, s, gfp)
+    obj = await slab_alloc_node(ctx, s, gfp)
     await slab_post_alloc_hook(ctx, s)
     return obj
 
 
-@kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
-async def slab_pre_alloc_hook(ctx: Context, s: KmemCache) -> KmemCache:
-    """Choose the cache: accounted caches serve a task in a cgroup from its child cache (4.1)."""
-    enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
-    if enabled and SlabFlags.ACCOUNT in s.flags and ctx.has_mm:
-        return await memcg_kmem_get_cache(ctx, s)
-    return s
-
-
-@kernel_fn("slab_post_alloc_hook", "mm/slab.h")
-async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
-    if await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
-        await memcg_kmem_put_cache(ctx, s)
-
-
-@kernel_fn("slab_alloc", "mm/slub.c")
-async def slab_alloc(ctx: Context, s: KmemCache) -> SlabObject | None:
+@kernel_fn("slab_alloc_node", "mm/slub.c")
+async def slab_alloc_node(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
     """F2 and F3: take the head of this CPU's freelist, unless it changed since it was read."""
     while True:
         c = this_cpu_slab(ctx, s)
-        tid, freelist = c.tid, c.freelist  # may be stale from here on
-        if freelist is None or c.page is None:
-            return await __slab_alloc(ctx, s)
-        await ctx.this_cpu(s, CMPXCHG_FREELIST)
+        tid, freelist, slab = c.tid, c.freelist, c.page  # may be stale from here on
+        if freelist is None or slab is None:
+            return await __slab_alloc(ctx, s, gfp)
+        await ctx.this_cpu(c, CMPXCHG_FREELIST)
         c = this_cpu_slab(ctx, s)
         if c.tid == tid and c.freelist is freelist:
-            return hand_out(ctx, s)
-
-
-def hand_out(ctx: Context, s: KmemCache) -> SlabObject:
-    """Take the head of this CPU's freelist."""
-    c = this_cpu_slab(ctx, s)
-    assert c.page is not None
-    assert c.freelist is not None
-    index, c.freelist = c.freelist
-    c.tid = next_tid(ctx, c.tid)
-    assert not c.page.live >> index & 1, "an object on a freelist is allocated"
-    c.page.live |= 1 << index
-    return SlabObject(c.page, index)
+            at, c.freelist = freelist
+            c.tid = next_tid(ctx, tid)
+            return mark_allocated(SlabObject(slab, at))
 
 
 @kernel_fn("__slab_alloc", "mm/slub.c")
-async def __slab_alloc(ctx: Context, s: KmemCache) -> SlabObject | None:
-    """S1 to S6: with IRQs off, find a slab with free objects for this CPU, from near to far."""
+async def __slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
+    """S1: the slow path, with IRQs off."""
     with ctx.irq_section:
-        while True:
-            c = this_cpu_slab(ctx, s)
-            if c.page is not None:
-                if c.freelist is None:
-                    c.freelist = await get_freelist(ctx, c.page)
-                if c.freelist is not None:
-                    BUG_ON(ctx, not c.page.frozen, "___slab_alloc: VM_BUG_ON(!c->page->frozen)")
-                    return hand_out(ctx, s)
-                c.page = None
-            if c.partial:
-                c.page = c.partial.pop()
-                continue
-            if not await get_partial_node(ctx, s) and not await new_slab_objects(ctx, s):
-                return None
+        return await ___slab_alloc(ctx, s, gfp)
+
+
+@kernel_fn("___slab_alloc", "mm/slub.c")
+async def ___slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
+    """S3 to S6: find a slab with free objects for this CPU, from near to far. Only load_freelist steps the tid."""
+    c = this_cpu_slab(ctx, s)
+    while True:
+        if c.page is not None:
+            freelist = c.freelist or await get_freelist(ctx, c.page)
+            if freelist is not None:
+                return load_freelist(ctx, c, freelist)
+            c.page = None
+        if c.partial:
+            c.page = c.partial.pop()
+            continue
+        c, freelist = await new_slab_objects(ctx, s, gfp)
+        if freelist is None:
+            return None
+        return load_freelist(ctx, c, freelist)
+
+
+def load_freelist(ctx: Context, c: KmemCacheCpu, freelist: tuple[int, Chain]) -> SlabObject:
+    """Hand out the first object of *freelist*; the rest is this CPU's from now on."""
+    slab = c.page
+    assert slab is not None
+    BUG_ON(ctx, not slab.frozen, "___slab_alloc: VM_BUG_ON(!c->page->frozen)")
+    at, c.freelist = freelist
+    c.tid = next_tid(ctx, c.tid)
+    return mark_allocated(SlabObject(slab, at))
 
 
 @kernel_fn("get_freelist", "mm/slub.c")
@@ -99,88 +91,109 @@ async def get_freelist(ctx: Context, slab: Slab) -> Chain:
             return old.freelist
 
 
+@kernel_fn("new_slab_objects", "mm/slub.c")
+async def new_slab_objects(ctx: Context, s: KmemCache, gfp: Gfp) -> tuple[KmemCacheCpu, Chain]:
+    """S6 to S8: a slab of a node, or a new one, becomes the cpu slab of whatever CPU the task is on afterwards."""
+    c = this_cpu_slab(ctx, s)
+    freelist = await get_partial(ctx, s, c)
+    if freelist is not None:
+        return c, freelist
+    slab = await new_slab(ctx, s, gfp)
+    if slab is None:
+        return this_cpu_slab(ctx, s), None
+    c = this_cpu_slab(ctx, s)
+    if c.page is not None:
+        await flush_slab(ctx, s, c)
+    freelist, slab.freelist = slab.freelist, None
+    c.page = slab
+    return c, freelist
+
+
+@kernel_fn("get_partial", "mm/slub.c")
+async def get_partial(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> Chain:
+    """S6: from this CPU's node; or, now and then, from another that has plenty."""
+    freelist = await get_partial_node(ctx, s, s.node[ctx.numa_node], c)
+    if freelist is not None or len(s.node) == 1 or not await ctx.choose(2):
+        return freelist
+    for n in s.node:
+        plenty = await ctx.ask(s.min_partial.read, c.cpu)
+        if n.nid != ctx.numa_node and await ctx.ask(n.read_nr_partial) > plenty:
+            freelist = await get_partial_node(ctx, s, n, c)
+            if freelist is not None:
+                return freelist
+    return None
+
+
 @kernel_fn("get_partial_node", "mm/slub.c")
-async def get_partial_node(ctx: Context, s: KmemCache) -> bool:
-    """S6: take slabs from the node's partial list: the first becomes the cpu slab, some more its partials."""
-    n = s.node
+async def get_partial_node(ctx: Context, s: KmemCache, n: KmemCacheNode, c: KmemCacheCpu) -> Chain:
+    """Take slabs from the node's partial list: the first becomes the cpu slab, some more this CPU's partials."""
     if not await ctx.ask(n.read_nr_partial):
-        return False
-    found, available = False, 0
+        return None
+    found: Chain = None
+    available = 0
     await spin_lock(ctx, n.list_lock)
     for slab in await ctx.ask(n.list_partial):
-        taken = await acquire_slab(ctx, s, slab, as_cpu_slab=not found)
+        taken = await acquire_slab(ctx, n, slab, as_cpu_slab=found is None)
         if taken is None:
             break
         available += slab.objects - taken.inuse
-        if not found:
-            c = this_cpu_slab(ctx, s)
-            c.page, c.freelist = slab, taken.freelist
-            found = True
+        if found is None:
+            c.page, found = slab, taken.freelist
         else:
             await put_cpu_partial(ctx, s, slab, drain=False)
-        if available > await ctx.ask(s.read_cpu_partial) // 2:
+        if available > await ctx.ask(s.cpu_partial.read, c.cpu) // 2:
             break
     await spin_unlock(ctx, n.list_lock)
     return found
 
 
 @kernel_fn("acquire_slab", "mm/slub.c")
-async def acquire_slab(ctx: Context, s: KmemCache, slab: Slab, *, as_cpu_slab: bool) -> SlabCounters | None:
-    """Freeze a slab of the node's list and take it off; None if somebody was faster."""
+async def acquire_slab(ctx: Context, n: KmemCacheNode, slab: Slab, *, as_cpu_slab: bool) -> SlabCounters | None:
+    """Freeze a slab of the node's list and take it off; None if somebody was faster. Returns what it was."""
     old = await ctx.ask(slab.read_counters)
     BUG_ON(ctx, old.frozen, "acquire_slab: VM_BUG_ON(new.frozen)")
     new = SlabCounters(None, slab.objects, frozen=True) if as_cpu_slab else old._replace(frozen=True)
     if not await ctx.ask(slab.cmpxchg_double, old, new):
         return None
-    await ctx.ask(s.node.remove_partial, slab)
+    await ctx.ask(n.remove_partial, slab)
     WARN_ON(ctx, old.freelist is None, "acquire_slab: !freelist")
     return old
 
 
-@kernel_fn("new_slab_objects", "mm/slub.c")
-async def new_slab_objects(ctx: Context, s: KmemCache) -> bool:
-    """S7 and S8: a new slab becomes the cpu slab of whatever CPU the task is on afterwards."""
-    slab = await new_slab(ctx, s)
-    if slab is None:
-        return False
-    c = this_cpu_slab(ctx, s)
-    if c.page is not None:
-        await flush_slab(ctx, s, c)
-    c.page, c.freelist = slab, slab.freelist
-    slab.freelist = None
-    return True
-
-
 @kernel_fn("new_slab", "mm/slub.c")
-async def new_slab(ctx: Context, s: KmemCache) -> Slab | None:
-    """Allocate and charge pages with IRQs on, where the task may sleep and wake up elsewhere."""
-    ctx.local_irq_enable()
-    await ctx.ask(ctx.machine.buddy.alloc_pages, s.pages)
-    await sleep_in_page_allocator(ctx)
-    slab = Slab(s.actor, ctx.machine.next_slab(), s, freelist=None, inuse=s.objects, frozen=True)
-    if not await charge_slab_page(ctx, slab, s):
-        await ctx.ask(ctx.machine.buddy.free_pages, s.pages)
+async def new_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
+    """S7: allocate and charge pages. If the caller may sleep, IRQs are on meanwhile, and it may wake up elsewhere."""
+    may_sleep = gfpflags_allow_blocking(gfp)
+    if may_sleep:
+        ctx.local_irq_enable()
+    slab = await allocate_slab(ctx, s, gfp)
+    if may_sleep:
         ctx.local_irq_disable()
+    if slab is None:
         return None
-    ctx.local_irq_disable()
-    for index in reversed(range(s.objects)):
-        slab.freelist = (index, slab.freelist)
     s.slabs[slab] = None
-    await ctx.ask(s.node.add_nr_slabs, 1)
+    await ctx.ask(s.node[slab.nid].add_nr_slabs, 1)
     return slab
 
 
-async def sleep_in_page_allocator(ctx: Context) -> None:
-    """The page allocator may have to reclaim, and sleep; the scheduler may wake the task on another CPU.
+@kernel_fn("allocate_slab", "mm/slub.c")
+async def allocate_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
+    """The preferred order, for which nobody reclaims; if that fails, the least that an object needs."""
+    is_higher = s.order > s.min_order
+    first = gfp & ~(Gfp.DIRECT_RECLAIM | Gfp.NOFAIL) if is_higher else gfp
+    slab = await alloc_slab_page(ctx, s, first, s.order, s.objects)
+    if slab is None:
+        slab = await alloc_slab_page(ctx, s, gfp, s.min_order, s.min_objects)
+    return slab
 
-    Reclaim may be over at once, take any time, or wait for writeback that takes longer than everything here.
-    """
-    ctx.might_sleep("alloc_pages")
-    if ctx.machine.buddy.is_short:
-        how = await ctx.choose(3)
-        if how == 1:
-            await ctx.ask(ctx.machine.buddy.try_to_free_pages)
-        elif how:
-            await ctx.sleep(CONGESTION_WAIT_NS)
-    if len(ctx.cpus_allowed) > 1:
-        await ctx.migrate(ctx.cpus_allowed[await ctx.choose(len(ctx.cpus_allowed))])
+
+@kernel_fn("alloc_slab_page", "mm/slub.c")
+async def alloc_slab_page(ctx: Context, s: KmemCache, gfp: Gfp, order: int, objects: int) -> Slab | None:
+    """Pages from the buddy allocator, charged; they become a slab only now. Without a charge they go back."""
+    if not await alloc_pages(ctx, gfp, 1 << order):
+        return None
+    slab = ctx.machine.new_slab(ctx, s, order, objects)
+    if not await charge_slab_page(ctx, slab, gfp, s):
+        await __free_pages(ctx, slab.pages)
+        return None
+    return slab

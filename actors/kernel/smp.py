@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.locks import Completion
 from actors.system.actor import Shared
@@ -61,7 +61,11 @@ async def ipi_handler(ctx: Context, queue: CallQueue) -> None:
 
 @kernel_fn("on_each_cpu_mask", "kernel/smp.c")
 async def on_each_cpu_mask(ctx: Context, cpus: Sequence[int], handler: Handler) -> None:
-    """Run *handler* on each of *cpus* with IRQs off, and wait for all of them. Preemption is off by the caller."""
+    """Run *handler* on each of *cpus* with IRQs off, and wait for all of them. Preemption is off by the caller.
+
+    Two CPUs that wait for each other with IRQs off would wait for ever.
+    """
+    WARN_ON(ctx, ctx.irqs_off, "smp_call_function_many: irqs_disabled()")
     here = ctx.smp_processor_id
     completion = Completion(ctx.machine.call_queues[here].actor, remaining=0)
     for cpu in cpus:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actors.system.cpu import Cpu
 
 WORKER_NS = (2_000, 50_000)
+WORKER_DELAY_NS = 500_000_000
 
 WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
 
@@ -220,6 +221,11 @@ class Workqueue:
     max_active: int
     pwqs: list[PoolWorkqueue] = attrs.field(factory=list, init=False)
 
+    @property
+    def completion(self) -> str:
+        """Lockdep's class of waiting for this queue."""
+        return f"(wq_completion){self.name}"
+
     @classmethod
     def alloc(cls, pools: list[WorkerPool], name: str, max_active: int) -> Workqueue:
         """alloc_workqueue(name, 0, max_active)."""
@@ -233,9 +239,22 @@ async def worker_thread(worker: Worker) -> None:
     while True:
         await worker.ask(worker.pool.take, worker)
         while worker.current is not None:
-            assert worker.current_func is not None
-            await worker.current_func(worker, worker.current.work)
+            if worker.world.should_fail("delayed-kworker"):
+                await worker.stall(WORKER_DELAY_NS)
+            await process_one_work(worker, worker.current)
             await worker.ask(worker.pool.finish, worker)
+
+
+async def process_one_work(worker: Worker, item: Item) -> None:
+    """Call the function; for lockdep it holds the queue and the work meanwhile, for which flushers wait."""
+    func, lockdep = worker.current_func, worker.machine.lockdep
+    assert func is not None
+    classes = (item.pwq.wq.completion, f"(work_completion){getattr(func, 'name', '')}")
+    for name in classes:
+        lockdep.acquire(worker, name)
+    await func(worker, item.work)
+    for name in reversed(classes):
+        lockdep.release(worker, name)
 
 
 @kernel_fn("queue_work_on", "kernel/workqueue.c")
@@ -272,6 +291,9 @@ async def __queue_work(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> Non
 @kernel_fn("flush_workqueue", "kernel/workqueue.c")
 async def flush_workqueue(ctx: Context, wq: Workqueue) -> None:
     """Wait for every item that was queued before this call, on any CPU."""
+    ctx.might_sleep("flush_workqueue")
+    ctx.machine.lockdep.acquire(ctx, wq.completion)
+    ctx.machine.lockdep.release(ctx, wq.completion)
     tickets = [await ctx.ask(pwq.last_ticket) for pwq in wq.pwqs]
     for pwq, ticket in zip(wq.pwqs, tickets, strict=True):
         await ctx.ask(pwq.wait_flushed, ticket)
@@ -300,4 +322,18 @@ async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
             await __queue_work(ctx, ctx.smp_processor_id, rwork.wq, rwork.work)
 
     await call_rcu(ctx, rwork.head, rcu_work_rcufn)
+    return True
+
+
+@kernel_fn("queue_delayed_work_on", "kernel/workqueue.c")
+async def queue_delayed_work_on(ctx: Context, cpu: int, wq: Workqueue, work: Work, delay: int) -> bool:
+    """Queue *work* on *cpu* in *delay* nanoseconds, unless it is pending; a timer of this CPU does so."""
+    if await ctx.ask(work.test_and_set_pending):
+        return False
+
+    async def delayed_work_timer_fn(ctx: Context) -> None:
+        with ctx.irq_section:
+            await __queue_work(ctx, cpu, wq, work)
+
+    await ctx.ask(ctx.machine.timer_bases[cpu].add_timer, ctx.world.now + delay, delayed_work_timer_fn)
     return True

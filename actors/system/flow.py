@@ -5,8 +5,8 @@ CPU, or a kthread that is bound to no CPU of the model. Between two awaits its c
 
     ask(operation, *args)     an access to state that some actor owns: request, reply; one step
     this_cpu(target, name)    the point before an access to per-CPU data of its own CPU; one step
-    sleep(ns)                 a timer
-    migrate(cpu)              to be woken up on another CPU
+    sleep(ns), stall(ns)      a timer; the second without letting others know
+    migrate(cpu)              to go on on another CPU
     choose(n)                 a choice of the environment among n possibilities
     settle()                  until nothing else in the machine can happen (scenarios only)
 
@@ -35,9 +35,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SLEEP = OperationInfo("sleep", READ, sleeps=True, cost=ATOMIC_NS)
+BACKGROUND = OperationInfo("sleep", READ, sleeps=True, idle=True, cost=ATOMIC_NS)
+STALL = OperationInfo("stall", READ, cost=ATOMIC_NS)
 SETTLE = OperationInfo("settle", READ, sleeps=True, cost=ATOMIC_NS)
-MIGRATE = OperationInfo("migrate", READ, sleeps=True, cost=ATOMIC_NS)
+MIGRATE = OperationInfo("migrate", READ, cost=ATOMIC_NS)
 CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
+
+RESUME = Lane.resume.__code__
+"""Where every flow's call chain begins."""
 
 
 class Kind(enum.Enum):
@@ -69,16 +74,16 @@ class Section:
 class Flow(Lane):
     """One execution context, on one CPU at a time.
 
-    The counters nest. `irqs_off`, `softirqs_off` and `preempt_off` restrict who else may step on the CPU, and,
-    like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is the grace
-    period that waits for this flow to leave its read-side section.
+    `irqs_off` is a flag that a section saves and restores, the counters nest. All of them restrict who else may step
+    on the CPU and, like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is
+    the grace period that waits for this flow to leave its read-side section.
     """
 
     kind: Kind
     cpu: Cpu | None = None
     ready: bool = attrs.field(default=False, init=False)
     request: Request = attrs.field(init=False)
-    irqs_off: int = attrs.field(default=0, init=False)
+    irqs_off: bool = attrs.field(default=False, init=False)
     softirqs_off: int = attrs.field(default=0, init=False)
     preempt_off: int = attrs.field(default=0, init=False)
     rcu_nesting: int = attrs.field(default=0, init=False)
@@ -87,14 +92,15 @@ class Flow(Lane):
     rcu_read_section: Section = attrs.field(init=False)
     irq_section: Section = attrs.field(init=False)
     preempt_section: Section = attrs.field(init=False)
+    _saved_irqs_off: list[bool] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.request = Request(self)
         self.rcu_read_section = Section(self.rcu_read_lock, self.rcu_read_unlock)
-        self.irq_section = Section(self.local_irq_disable, self.local_irq_enable)
+        self.irq_section = Section(self._enter_irq_section, self._leave_irq_section)
         self.preempt_section = Section(self.preempt_disable, self.preempt_enable)
 
-    # -- the seam ---------------------------------------------------------------------------------------------
+    # -- the seam -----------------------------------------------------------------------------------------------------
 
     @types.coroutine
     def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[None, None, R]:
@@ -108,7 +114,7 @@ class Flow(Lane):
         request.info = info
         request.target = target
         request.actor = target.actor
-        request.code = sys._getframe(1).f_code
+        request.code = self.function_of(sys._getframe(1))
         if info.sleeps:
             self.might_sleep(info.name)
         if info.when is not None:
@@ -124,7 +130,7 @@ class Flow(Lane):
         After it returns the flow may be on another CPU than before, and may touch that CPU's data until its
         next await.
         """
-        self._stand_at(info, target, sys._getframe(1).f_code)
+        self._stand_at(info, target, self.function_of(sys._getframe(1)))
         yield
         if target.freed is not None:
             self.world.raise_use_after_free(target)
@@ -132,8 +138,24 @@ class Flow(Lane):
     @types.coroutine
     def sleep(self, ns: int) -> Generator[None, None, None]:
         """Sleep for *ns* nanoseconds of virtual time, at least."""
-        self._stand_at(SLEEP, None, sys._getframe(1).f_code)
+        self._stand_at(SLEEP, None, self.function_of(sys._getframe(1)))
         self.might_sleep("sleep")
+        self.set_ready(False)
+        self.world.wake_at(self.world.now + ns, self)
+        yield
+
+    @types.coroutine
+    def sleep_in_background(self, ns: int) -> Generator[None, None, None]:
+        """Sleep like `sleep`, for housekeeping: the machine may be at rest meanwhile, and end before this does."""
+        self._stand_at(BACKGROUND, None, self.function_of(sys._getframe(1)))
+        self.set_ready(False)
+        self.world.wake_at(self.world.now + ns, self, background=True)
+        yield
+
+    @types.coroutine
+    def stall(self, ns: int) -> Generator[None, None, None]:
+        """Be kept from running for *ns* nanoseconds, as by somebody else who has the CPU; this is not a sleep."""
+        self._stand_at(STALL, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self)
         yield
@@ -141,17 +163,15 @@ class Flow(Lane):
     @types.coroutine
     def settle(self) -> Generator[None, None, None]:
         """Sleep until nothing else can happen: no flow can step and no timer is pending."""
-        self._stand_at(SETTLE, None, sys._getframe(1).f_code)
-        self.might_sleep("settle")
+        self._stand_at(SETTLE, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.settling.append(self)
         yield
 
     @types.coroutine
     def migrate(self, cpu: Cpu) -> Generator[None, None, None]:
-        """Go to sleep here and wake up on *cpu*, once that CPU lets a task run."""
-        self._stand_at(MIGRATE, None, sys._getframe(1).f_code)
-        self.might_sleep("migrate")
+        """Go on on *cpu*, once that CPU lets a task run."""
+        self._stand_at(MIGRATE, None, self.function_of(sys._getframe(1)))
         if cpu is not self.cpu:
             self._move_to(cpu)
         yield
@@ -159,9 +179,17 @@ class Flow(Lane):
     @types.coroutine
     def choose(self, count: int) -> Generator[None, None, int]:
         """Let the strategy choose a number below *count*: what the environment does here is not determined."""
-        self._stand_at(CHOOSE, None, sys._getframe(1).f_code)
+        self._stand_at(CHOOSE, None, self.function_of(sys._getframe(1)))
         yield
         return self.world.choose_value(count)
+
+    def function_of(self, frame: types.FrameType) -> types.CodeType:
+        """The innermost kernel function that *frame* runs in; if it runs in none, the function itself."""
+        known = self.world.function_ids
+        caller: types.FrameType | None = frame
+        while caller is not None and id(caller.f_code) not in known:
+            caller = caller.f_back if caller.f_code is not RESUME else None
+        return frame.f_code if caller is None else caller.f_code
 
     def _stand_at(self, info: OperationInfo, target: Shared | None, code: types.CodeType) -> None:
         request = self.request
@@ -170,7 +198,7 @@ class Flow(Lane):
         request.target = target
         request.code = code
 
-    # -- enabled or not -----------------------------------------------------------------------------------------
+    # -- enabled or not -----------------------------------------------------------------------------------------------
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- a state, not an option
         """Say whether the pending request could be handled now; the CPU's rules come on top."""
@@ -195,7 +223,7 @@ class Flow(Lane):
         cpu.refresh()
         self.world.moved(self)
 
-    # -- contexts -----------------------------------------------------------------------------------------------
+    # -- contexts -----------------------------------------------------------------------------------------------------
 
     @property
     def is_atomic(self) -> bool:
@@ -223,12 +251,29 @@ class Flow(Lane):
             self.left_atomic()
 
     def local_irq_disable(self) -> None:
-        self.irqs_off += 1
+        self.irqs_off = True
         self.hold_cpu()
 
     def local_irq_enable(self) -> None:
-        self.irqs_off -= 1
+        """Switch IRQs on, whatever they were before: the irqsave forms restore instead."""
+        self.irqs_off = False
         self.release_cpu()
+
+    def local_irq_save(self) -> bool:
+        """Switch IRQs off; return the flags for local_irq_restore()."""
+        flags = self.irqs_off
+        self.local_irq_disable()
+        return flags
+
+    def local_irq_restore(self, flags: bool) -> None:  # noqa: FBT001 -- the C signature
+        if not flags:
+            self.local_irq_enable()
+
+    def _enter_irq_section(self) -> None:
+        self._saved_irqs_off.append(self.local_irq_save())
+
+    def _leave_irq_section(self) -> None:
+        self.local_irq_restore(self._saved_irqs_off.pop())
 
     def preempt_disable(self) -> None:
         self.preempt_off += 1

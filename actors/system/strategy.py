@@ -30,6 +30,9 @@ class Strategy(Protocol):
     def choose_value(self, count: int) -> int:
         """Return a number below *count*."""
 
+    def choose_fault(self, probability: float) -> bool:
+        """Say whether something goes wrong that does so with that probability."""
+
     def draw_latency(self, low: int, high: int) -> int:
         """Return how long (ns) something takes that takes between *low* and *high*; 0 if time is not kept."""
 
@@ -59,6 +62,10 @@ class InTurn:
     def choose_value(self, _count: int) -> int:
         """Choose the first possibility, always."""
         return 0
+
+    def choose_fault(self, _probability: float) -> bool:
+        """Choose that nothing goes wrong."""
+        return False
 
     def draw_latency(self, _low: int, _high: int) -> int:
         """Nothing takes longer than it must."""

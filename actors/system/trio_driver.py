@@ -61,7 +61,7 @@ class TrioDriver:
             await self._over.wait()
             nursery.cancel_scope.cancel()
 
-    # -- the baton ----------------------------------------------------------------------------------------------
+    # -- the baton ----------------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
         """Make the world's next choice, and give the baton to whoever has the first turn in that step."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
@@ -55,7 +55,8 @@ class World:
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
-    choices in the present phase: the strategy, unless the phase is calm.
+    choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
+    of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults` are the probabilities of what may go wrong, by name.
     """
 
     strategy: Strategy
@@ -70,11 +71,14 @@ class World:
     endings: list[Callable[[], None]] = attrs.field(factory=list)
     findings: dict[str, Finding] = attrs.field(factory=dict)
     stopped: str | None = None
+    faults: Mapping[str, float] = attrs.field(factory=dict)
+    function_ids: frozenset[int] = frozenset()
     on_retire: Callable[[Actor], None] | None = None
     current: Flow | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
-    _timers: list[tuple[int, int, Flow]] = attrs.field(factory=list)
+    _foreground_timers: int = 0
+    _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
     _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
 
     def __attrs_post_init__(self) -> None:
@@ -86,7 +90,7 @@ class World:
         if self.observer is not None:
             self.observer.phase(name)
 
-    # -- who is there -------------------------------------------------------------------------------------------
+    # -- who is there -------------------------------------------------------------------------------------------------
 
     def add_lane(self, lane: Lane) -> None:
         """Give *lane* its place in the order of choices."""
@@ -103,6 +107,9 @@ class World:
     def retire(self, actor: Actor) -> None:
         """End *actor*: the state it owned is freed."""
         actor.finished = True
+        if actor.mailbox:
+            actor.mailbox.clear()
+            self.mask ^= actor.bit
         if self.on_retire is not None:
             self.on_retire(actor)
 
@@ -110,7 +117,7 @@ class World:
         if self.observer is not None:
             self.observer.moved(flow)
 
-    # -- the loop -----------------------------------------------------------------------------------------------
+    # -- the loop -----------------------------------------------------------------------------------------------------
 
     def next_lane(self) -> Lane | None:
         """Choose and record the next step; None when the run is over."""
@@ -164,7 +171,7 @@ class World:
 
     def is_at_rest(self) -> bool:
         """Whether nothing can happen any more, not even after a timer."""
-        return not (self.mask or self._timers or self.settling)
+        return not (self.mask or self._foreground_timers or self.settling)
 
     def _intern(self, mask: int) -> EnabledSet:
         lanes = tuple(lane for lane in self._lanes if lane.bit & mask)
@@ -174,7 +181,7 @@ class World:
     def _let_time_pass(self) -> bool:
         """Nothing is enabled: go to the next timer, or wake those who waited for quiet. False: the end."""
         while not self.mask:
-            if self._timers:
+            if self._foreground_timers:
                 self.now = max(self.now, self._timers[0][0])
                 self.fire_timers()
             elif self.settling:
@@ -194,10 +201,12 @@ class World:
             ending()
         self.stopped = self.stopped or "quiescent"
 
-    # -- time ---------------------------------------------------------------------------------------------------
+    # -- time ---------------------------------------------------------------------------------------------------------
 
-    def wake_at(self, time: int, flow: Flow) -> None:
-        heapq.heappush(self._timers, (time, next(self._tickets), flow))
+    def wake_at(self, time: int, flow: Flow, *, background: bool = False) -> None:
+        """Let *flow* go on at *time*; a machine where only background timers are pending is at rest."""
+        self._foreground_timers += not background
+        heapq.heappush(self._timers, (time, next(self._tickets), flow, background))
 
     def next_timer(self) -> int | None:
         """When the earliest timer fires (ns), if one is pending."""
@@ -210,18 +219,30 @@ class World:
     def fire_timers(self) -> None:
         """Wake the flows whose time has come."""
         while self._timers and self._timers[0][0] <= self.now:
-            self._wake(heapq.heappop(self._timers)[2])
+            _, _, flow, background = heapq.heappop(self._timers)
+            self._foreground_timers -= not background
+            self._wake(flow)
 
     def _wake(self, flow: Flow) -> None:
         flow.set_ready(True)
 
-    # -- choices and findings -----------------------------------------------------------------------------------
+    # -- choices and findings -----------------------------------------------------------------------------------------
 
     def choose_value(self, count: int) -> int:
         value = self.chooser.choose_value(count)
         if self.observer is not None:
             self.observer.value(count, value)
         return value
+
+    def should_fail(self, fault: str) -> bool:
+        """Say whether the named fault happens here and now; never, unless the run was given a probability for it."""
+        probability = self.faults.get(fault)
+        if not probability:
+            return False
+        fails = self.chooser.choose_fault(probability)
+        if self.observer is not None:
+            self.observer.value(2, int(fails))
+        return fails
 
     def stop(self, reason: str) -> None:
         """End the run after the slice that runs now; the first reason stays."""
@@ -280,12 +301,13 @@ class World:
 
 
 def call_stack(flow: Flow) -> list[str]:
-    """The functions that *flow* is in, innermost first, from its coroutine's chain of awaits."""
-    names: list[str] = []
+    """The kernel functions that *flow* is in, innermost first, from its coroutine's chain of awaits; then its own."""
+    codes: list[types.CodeType] = []
     coro: object = flow.coro
     while coro is not None:
         code: types.CodeType | None = getattr(coro, "cr_code", None)
         if code is not None:
-            names.append(code.co_name)
+            codes.append(code)
         coro = getattr(coro, "cr_await", None)
-    return names[::-1]
+    known = flow.world.function_ids
+    return [code.co_name for code in reversed(codes) if id(code) in known or code is codes[0]]

@@ -1,0 +1,501 @@
+"""The structures of the slab allocators: kmem_cache, its slabs, SLUB's per-CPU and per-node parts.
+
+include/linux/slub_def.h, mm/slab.h @5.3.1; KERNEL.md 0.4 and 4.2. The free objects of a slab form a linked list; here
+a list is nested pairs `(object, rest)`, so that taking the head or handing over the whole list is one assignment, as
+in C. SLAB's own parts are in `slab`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+import attrs
+
+from actors.kernel.context import Context, deref, list_del
+from actors.kernel.locks import SpinLock
+from actors.kernel.rcu import RcuHead
+from actors.kernel.vmstat import StatItem
+from actors.kernel.workqueue import Work
+from actors.system.actor import Shared
+from protocol.findings import Oops
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.kernel.memcontrol import Memcg
+    from actors.kernel.percpu_ref import PercpuRef
+    from actors.kernel.slab import ArrayCache, SlabNode
+    from actors.kernel.sysfs import Kobject
+
+Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs the old spelling
+"""A list of free objects, by their index in the slab."""
+
+
+WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
+"""What a cache has to do next, in a worker or at once."""
+
+
+class SlabFlags(enum.Flag):
+    """The SLAB_ flags that matter to the lifecycle."""
+
+    NONE = 0
+    ACCOUNT = enum.auto()
+    RECLAIM_ACCOUNT = enum.auto()
+    TYPESAFE_BY_RCU = enum.auto()
+    DEACTIVATED = enum.auto()
+
+
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.ACCOUNT
+SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
+
+
+class SlabCounters(NamedTuple):
+    """What cmpxchg_double() compares: the slab's freelist and its counters word."""
+
+    freelist: Chain
+    inuse: int
+    frozen: bool
+
+
+class SlabObject(NamedTuple):
+    """An allocated object: its slab and its index there. What kmem_cache_alloc() returns a pointer to."""
+
+    slab: Slab
+    at: int
+
+    @property
+    def label(self) -> str:
+        return f"object {self.at} of {self.slab.label}"
+
+
+@attrs.define(eq=False)
+class Slab(Shared):
+    """struct page as the head of a slab: 2^order pages cut into objects. `memcg` is page.mem_cgroup ([O] only).
+
+    `inuse` is SLAB's `active`. On a CPU's partial list, `pobjects` is how many objects are free there up to this slab.
+    The ledger's own: `live`, a mask of the allocated objects, and `made_by`, who allocated the slab at which step; the
+    kernel has no such things.
+    """
+
+    serial: int
+    slab_cache: KmemCache
+    nid: int
+    order: int
+    objects: int
+    freelist: Chain
+    inuse: int
+    frozen: bool
+    made_by: tuple[str, int]
+    live: int = 0
+    pobjects: int = 0
+    memcg: Memcg | None = None
+    rcu_head: RcuHead = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.rcu_head = RcuHead(self)
+
+    @property
+    def label(self) -> str:
+        return f"slab {self.serial} of {self.slab_cache.name}"
+
+    @property
+    def pages(self) -> int:
+        """Its size in 4K pages."""
+        return 1 << self.order
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_counters(self) -> SlabCounters:
+        return SlabCounters(self.freelist, self.inuse, self.frozen)
+
+    @operation(UPDATE)
+    def cmpxchg_double(self, old: SlabCounters, new: SlabCounters) -> bool:
+        """Set freelist and counters to *new* if they are still *old*."""
+        if self.freelist is not old.freelist or self.inuse != old.inuse or self.frozen != old.frozen:
+            return False
+        self.freelist, self.inuse, self.frozen = new
+        return True
+
+
+@attrs.define(eq=False)
+class KmemCacheCpu(Shared):
+    """struct kmem_cache_cpu: SLUB's part of a cache on one CPU, number `cpu`, which owns it.
+
+    `partial` is the stack of frozen partial slabs.
+    """
+
+    cache: KmemCache
+    cpu: int
+    tid: int
+    freelist: Chain = None
+    page: Slab | None = None
+    partial: list[Slab] = attrs.field(factory=list)
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache_cpu of {self.cache.name} on {self.actor.name}"
+
+    @operation(READ)
+    def has_cpu_slab(self) -> bool:
+        """What flush_all() asks of other CPUs."""
+        return self.page is not None or bool(self.partial)
+
+
+@attrs.define(eq=False)
+class KmemCacheNode(Shared):
+    """struct kmem_cache_node of SLUB. `partial` is ordered, head first."""
+
+    cache: KmemCache
+    nid: int
+    list_lock: SpinLock = attrs.field(init=False)
+    partial: list[Slab] = attrs.field(factory=list, init=False)
+    nr_slabs: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache_node {self.nid} of {self.cache.name}"
+
+    @operation(READ)
+    def read_nr_partial(self) -> int:
+        return len(self.partial)
+
+    @operation(UPDATE)
+    def add_partial(self, slab: Slab, *, tail: bool) -> None:
+        self.partial.insert(len(self.partial) if tail else 0, slab)
+
+    @operation(UPDATE)
+    def remove_partial(self, slab: Slab) -> None:
+        list_del(self.partial, slab)
+
+    @operation(READ)
+    def list_partial(self) -> tuple[Slab, ...]:
+        """The list as it is; list_lock keeps it so."""
+        return tuple(self.partial)
+
+    @operation(UPDATE)
+    def sort_partial(self, order: tuple[Slab, ...]) -> None:
+        self.partial[:] = order
+
+    @operation(UPDATE)
+    def add_nr_slabs(self, nr: int) -> None:
+        self.nr_slabs += nr
+
+    @operation(READ)
+    def read_nr_slabs(self) -> int:
+        return self.nr_slabs
+
+
+@attrs.define(eq=False)
+class MemcgCacheArray(Shared):
+    """struct memcg_cache_array of a root cache: its child caches by kmemcg_id. RCU-freed when it is outgrown."""
+
+    root: KmemCache
+    entries: list[KmemCache | None]
+
+    @property
+    def label(self) -> str:
+        return f"memcg_caches of {self.root.name}"
+
+    def grown(self, size: int) -> MemcgCacheArray:
+        """A copy with room for *size* entries; slab_mutex is held."""
+        return MemcgCacheArray(self.actor, self.root, self.entries + [None] * (size - len(self.entries)))
+
+    @operation(READ)
+    def read_entry(self, kmemcg_id: int) -> KmemCache | None:
+        self._check(kmemcg_id)
+        return self.entries[kmemcg_id]
+
+    @operation(UPDATE)
+    def set_entry(self, kmemcg_id: int, cache: KmemCache | None) -> None:
+        self._check(kmemcg_id)
+        self.entries[kmemcg_id] = cache
+
+    def _check(self, kmemcg_id: int) -> None:
+        if not 0 <= kmemcg_id < len(self.entries):
+            text = f"entries[{kmemcg_id}] of {self.label}, which has {len(self.entries)}"
+            raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
+
+    @operation(READ)
+    def list_entries(self) -> tuple[KmemCache | None, ...]:
+        """All entries as they are; slab_mutex keeps them so."""
+        return tuple(self.entries)
+
+
+@attrs.define(eq=False)
+class LocklessField(Shared):
+    """A number that one CPU stores and others read without any lock or barrier.
+
+    The store reaches every other CPU some time: a delivery of its own for each of them, and at the latest with the
+    grace period that starts after it. Everything else in the model is sequentially consistent (docs/limits.md).
+    """
+
+    name: str
+    value: int
+    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(READ)
+    def read(self, cpu: int) -> int:
+        """What that CPU sees."""
+        return self.unseen.get(cpu, self.value)
+
+    @operation(UPDATE)
+    def store(self, ctx: Context, value: int) -> None:
+        """Store *value*: visible on this CPU now, on the others later."""
+        for cpu in ctx.machine.cpus:
+            if cpu is not ctx.cpu:
+                self.unseen.setdefault(cpu.id, self.value)
+                self.actor.post(StoreBecomesVisible(self, cpu.id))
+        self.value = value
+        ctx.machine.rcu.stores[self] = None
+
+    def become_visible(self) -> None:
+        """What a full memory barrier on every CPU does."""
+        self.unseen.clear()
+
+
+@attrs.frozen(eq=False)
+class StoreBecomesVisible:
+    """The mail that a store sends to one other CPU."""
+
+    field: LocklessField
+    cpu: int
+
+    def perform(self) -> None:
+        """Arrive."""
+        self.field.unseen.pop(self.cpu, None)
+
+
+@attrs.define(eq=False)
+class AtomicRef(Shared):
+    """The atomic_long that v1 counts a cache's pages with; each fall to 0 shuts the cache down (KERNEL-v1-v3 2.1)."""
+
+    cache: KmemCache
+    release: WorkFn
+    count: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"refcnt of {self.cache.name}"
+
+    @operation(UPDATE)
+    def add(self, nr: int) -> int:
+        """atomic_long_add_return()."""
+        old = self.count
+        self.count += nr
+        if self.count < 0 or (old == 0 and nr > 0):
+            self.actor.world.report(
+                "refcount", "KmemCache", f"refcount of {self.cache.label} went from {old} to {self.count}"
+            )
+        return self.count
+
+
+@attrs.define(eq=False)
+class KmemCache(Shared):
+    """struct kmem_cache with its memcg_params: an actor of its own.
+
+    `object_size` is in bytes, `objects` per slab of 2^`order` pages, `min_objects` and `min_order` for when memory is
+    short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt` that counts pages, running
+    allocations (from v2 on) and itself. `refcount` counts the aliases of a root cache. `rcu_head` and `work` share
+    their storage in C: at most one of them is in use.
+
+    The ledger's own: `inflight` (allocations between get and put: who, since which step), `charged_pages` (pages
+    charged and not yet uncharged), `slabs` (every slab that exists).
+    """
+
+    name: str
+    object_size: int
+    objects: int
+    order: int
+    flags: SlabFlags
+    cpu_partial: LocklessField
+    min_partial: LocklessField
+    root_cache: KmemCache | None = None
+    min_objects: int = 1
+    min_order: int = 0
+    has_ctor: bool = False
+    refcount: int = 1
+    is_mergeable: bool = True
+    memcg: Memcg | None = attrs.field(default=None, init=False)
+    refcnt: PercpuRef | AtomicRef | None = attrs.field(default=None, init=False)
+    memcg_caches: MemcgCacheArray | None = attrs.field(default=None, init=False)
+    children: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
+    dying: bool = attrs.field(default=False, init=False)
+    work_fn: WorkFn | None = attrs.field(default=None, init=False)
+    rcu_head: RcuHead = attrs.field(init=False)
+    work: Work = attrs.field(init=False)
+    kobj: Kobject | None = attrs.field(default=None, init=False)
+    kobj_remove_work: Work = attrs.field(init=False)
+    cpu_slab: list[KmemCacheCpu] = attrs.field(factory=list, init=False)
+    node: list[KmemCacheNode] = attrs.field(factory=list, init=False)
+    cpu_cache: list[ArrayCache] = attrs.field(factory=list, init=False)
+    slab_node: list[SlabNode] = attrs.field(factory=list, init=False)
+    inflight: dict[Context, int] = attrs.field(factory=dict, init=False)
+    charged_pages: int = attrs.field(default=0, init=False)
+    slabs: dict[Slab, None] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.actor.state = self
+        self.rcu_head = RcuHead(self)
+        self.work = Work(self.actor, self)
+        self.kobj_remove_work = Work(self.actor, self)
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache {self.name}"
+
+    @property
+    def is_root_cache(self) -> bool:
+        return self.root_cache is None
+
+    @property
+    def root(self) -> KmemCache:
+        """memcg_root_cache()."""
+        return self.root_cache or self
+
+    @property
+    def stat_item(self) -> StatItem:
+        """cache_vmstat_idx()."""
+        reclaimable = SlabFlags.RECLAIM_ACCOUNT in self.flags
+        return StatItem.NR_SLAB_RECLAIMABLE if reclaimable else StatItem.NR_SLAB_UNRECLAIMABLE
+
+    @property
+    def percpu_refcnt(self) -> PercpuRef:
+        """memcg_params.refcnt from v2 on; a root cache has none."""
+        return deref(self.refcnt, "s->memcg_params.refcnt")  # type: ignore[return-value]  # no AtomicRef from v2 on
+
+    @property
+    def atomic_refcnt(self) -> AtomicRef:
+        """memcg_params.refcnt of v1."""
+        return deref(self.refcnt, "s->memcg_params.refcnt")  # type: ignore[return-value]  # a PercpuRef from v2 on
+
+    @property
+    def slot_size(self) -> int:
+        """s->size: what an object takes up in its slab, in bytes."""
+        return (self.object_size + 7) & ~7
+
+    @property
+    def live_objects(self) -> int:
+        return sum(slab.live.bit_count() for slab in self.slabs)
+
+    @property
+    def slab_pages(self) -> int:
+        """The size of all its slabs in 4K pages."""
+        return sum(slab.pages for slab in self.slabs)
+
+    def begin_allocation(self, ctx: Context) -> None:
+        self.inflight[ctx] = ctx.world.steps
+
+    def end_allocation(self, ctx: Context) -> None:
+        self.inflight.pop(ctx, None)
+
+    def parts(self) -> Iterator[Shared | None]:
+        """The struct with everything inside it."""
+        yield from (self, self.refcnt, self.work, self.kobj, self.kobj_remove_work, self.cpu_partial, self.min_partial)
+        yield from self.cpu_slab
+        for node in self.node:
+            yield from (node, node.list_lock)
+        yield from self.cpu_cache
+        for slab_node in self.slab_node:
+            yield from slab_node.parts()
+
+    # -- memcg_params -------------------------------------------------------------------------------------------------
+
+    @operation(READ)
+    def read_memcg(self) -> Memcg | None:
+        return self.memcg
+
+    @operation(UPDATE)
+    def set_memcg(self, memcg: Memcg | None) -> None:
+        self.memcg = memcg
+
+    @operation(READ)
+    def read_memcg_caches(self) -> MemcgCacheArray:
+        return deref(self.memcg_caches, "s->memcg_params.memcg_caches")
+
+    @operation(UPDATE)
+    def set_memcg_caches(self, array: MemcgCacheArray) -> None:
+        self.memcg_caches = array
+
+    @operation(READ)
+    def list_children(self) -> tuple[KmemCache, ...]:
+        """The list as it is; slab_mutex keeps it so."""
+        return tuple(self.children)
+
+    @operation(UPDATE)
+    def add_child(self, child: KmemCache) -> None:
+        self.children[child] = None
+
+    @operation(UPDATE)
+    def del_child(self, child: KmemCache) -> None:
+        list_del(self.children, child)
+
+    @operation(READ)
+    def read_dying(self) -> bool:
+        return self.dying
+
+    @operation(UPDATE)
+    def set_dying(self, dying: bool) -> None:  # noqa: FBT001 -- the flag's value
+        self.dying = dying
+
+    @operation(READ)
+    def read_work_fn(self) -> WorkFn | None:
+        return self.work_fn
+
+    @operation(UPDATE)
+    def set_work_fn(self, work_fn: WorkFn | None) -> None:
+        self.work_fn = work_fn
+
+    @operation(UPDATE)
+    def set_flag(self, flag: SlabFlags) -> None:
+        self.flags |= flag
+
+    @operation(UPDATE)
+    def add_refcount(self, nr: int) -> int:
+        """An alias more or less; slab_mutex is held."""
+        self.refcount += nr
+        return self.refcount
+
+
+@attrs.define(eq=False)
+class CacheList(Shared):
+    """slab_caches, slab_root_caches, slab_caches_to_rcu_destroy: under slab_mutex, oldest first."""
+
+    name: str
+    caches: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(READ)
+    def list(self) -> tuple[KmemCache, ...]:
+        """The list as it is."""
+        return tuple(self.caches)
+
+    @operation(UPDATE)
+    def add(self, cache: KmemCache) -> None:
+        self.caches[cache] = None
+
+    @operation(UPDATE)
+    def delete(self, cache: KmemCache) -> None:
+        list_del(self.caches, cache)
+
+    @operation(UPDATE)
+    def take_all(self) -> tuple[KmemCache, ...]:
+        """list_splice_init(): take all that there is."""
+        caches = tuple(self.caches)
+        self.caches.clear()
+        return caches
+
+
+def cache_of(container: Shared) -> KmemCache:
+    """container_of() the cache that an rcu_head, a work or a reference count is inside of."""
+    assert isinstance(container, KmemCache), f"{container.label} is no cache"
+    return container

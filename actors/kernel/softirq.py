@@ -1,0 +1,113 @@
+"""Softirqs and the timers that run in them. kernel/softirq.c, kernel/time/timer.c @5.3.
+
+One softirq context a CPU runs what is pending there, timers before RCU, with interrupts on. Timers here are those of
+delayed work; they tick in the background, so a machine may be at rest although the next one is due some time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.kernel.context import Context
+from actors.kernel.kernel_fn import kernel_fn
+from actors.system.actor import Shared
+from protocol.operations import ATOMIC_NS, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.system.cpu import Cpu
+
+SOFTIRQ_NS = (1_000, 20_000)
+TIMER_SOFTIRQ, RCU_SOFTIRQ = 1, 9
+
+Action = Callable[[Context], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class Softirq(Shared):
+    """The softirq state of one CPU: what is pending, and what each vector does."""
+
+    cpu: Cpu
+    actions: dict[int, Action] = attrs.field(factory=dict, init=False)
+    pending: set[int] = attrs.field(factory=set, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"softirqs of {self.cpu.label}"
+
+    def is_pending(self) -> bool:
+        return bool(self.pending)
+
+    def raise_now(self, vector: int) -> None:
+        """raise_softirq(), from within the operation that found something to do."""
+        self.pending.add(vector)
+        self.reconsider()
+
+    @operation(UPDATE, when=is_pending, idle=True, latency=SOFTIRQ_NS)
+    def irq_exit(self) -> list[int]:
+        """The softirqs begin: return the pending vectors, in order."""
+        vectors = sorted(self.pending)
+        self.pending.clear()
+        return vectors
+
+
+async def run_softirqs(ctx: Context, softirq: Softirq) -> None:
+    """The softirq context of one CPU, for ever (__do_softirq)."""
+    while True:
+        vectors = await ctx.ask(softirq.irq_exit)
+        ctx.begin_handler()
+        for vector in vectors:
+            await softirq.actions[vector](ctx)
+        ctx.end_handler()
+
+
+@attrs.define(eq=False)
+class TimerBase(Shared):
+    """struct timer_base of one CPU: timers by their time (ns), and those that have expired."""
+
+    softirq: Softirq
+    timers: list[tuple[int, Action]] = attrs.field(factory=list, init=False)
+    expired: list[Action] = attrs.field(factory=list, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"timers of {self.actor.name}"
+
+    def has_timer(self) -> bool:
+        return bool(self.timers)
+
+    @operation(UPDATE, when=has_timer, idle=True)
+    def next_expiry(self) -> int:
+        """The time of the earliest timer, once there is one."""
+        return min(time for time, _ in self.timers)
+
+    @operation(UPDATE)
+    def expire(self, now: int) -> None:
+        """The timer interrupt: what is due runs in the softirq."""
+        due = [action for time, action in self.timers if time <= now]
+        self.timers = [timer for timer in self.timers if timer[0] > now]
+        self.expired += due
+        if due:
+            self.softirq.raise_now(TIMER_SOFTIRQ)
+
+    @operation(UPDATE, cost=ATOMIC_NS)
+    def add_timer(self, time: int, action: Action) -> None:
+        """Have *action* called in the softirq of this CPU at *time*, or later."""
+        self.timers.append((time, action))
+
+
+async def timer_interrupt(ctx: Context, base: TimerBase) -> None:
+    """What drives the timers of one CPU, for ever."""
+    while True:
+        due = await ctx.ask(base.next_expiry)
+        await ctx.sleep_in_background(max(0, due - ctx.world.now))
+        await ctx.ask(base.expire, ctx.world.now)
+
+
+@kernel_fn("run_timer_softirq", "kernel/time/timer.c")
+async def run_timer_softirq(ctx: Context, base: TimerBase) -> None:
+    """Call what has expired."""
+    while base.expired:
+        await base.expired.pop(0)(ctx)
