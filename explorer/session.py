@@ -166,7 +166,7 @@ def positions(world: World) -> tuple[Position, ...]:
             flow.ready,
             flow.request.info.name,
             flow.request.target.label if flow.request.target else "",
-            tuple(call_stack(flow)),
+            tuple(code.co_name for code in call_stack(flow)),
         )
         for flow in world.flows
         if not (flow.request.info.idle and not flow.ready)

@@ -10,7 +10,7 @@ import attrs
 
 from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_exit
 from actors.kernel.context import Context
-from actors.kernel.kernel_fn import FunctionTable
+from actors.kernel.kernel_fn import FunctionTable, kernel_fn
 from actors.kernel.kmem_cache import (
     CacheList,
     KmemCache,
@@ -424,7 +424,8 @@ class Machine:
         self.world.spawn(task, live())
 
 
+@kernel_fn("do_exit", "kernel/exit.c")
 async def do_exit(ctx: Context) -> None:
-    """The end of a task, which must be able to sleep; it leaves its cgroup. kernel/exit.c."""
+    """The end of a task, which must be able to sleep; it leaves its cgroup."""
     ctx.might_sleep("do_exit")
     await cgroup_exit(ctx)

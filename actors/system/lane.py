@@ -50,7 +50,7 @@ class Lane:
             self.finished = True
         except Oops as oops:
             self.finished = True
-            self.world.report_oops(oops)
+            self.world.report_oops(self, oops)
 
     def close(self) -> None:
         """End the coroutine where it stands, at cancellation or at the end of the run."""

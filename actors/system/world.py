@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
 
 from actors.system.actor import MAIL, Actor, Shared
-from actors.system.flow import Flow
+from actors.system.flow import RESUME, Flow
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 
@@ -56,7 +58,8 @@ class World:
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
     choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
-    of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults` are the probabilities of what may go wrong, by name.
+    of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults`
+    are the probabilities of what may go wrong, by name.
     """
 
     strategy: Strategy
@@ -248,19 +251,31 @@ class World:
         """End the run after the slice that runs now; the first reason stays."""
         self.stopped = self.stopped or reason
 
-    def report(self, kind: str, name: str, message: str, *details: str, flow: Flow | None = None) -> None:
-        """Report a finding; the same signature again only counts. Fatal kinds end the run."""
+    def report(
+        self,
+        kind: str,
+        name: str,
+        message: str,
+        *details: str,
+        flow: Flow | None = None,
+        codes: list[types.CodeType] | None = None,
+    ) -> None:
+        """Report a finding; the same signature again only counts. Fatal kinds end the run.
+
+        *codes* is where the flow was, innermost first, if it is not there any more.
+        """
         flow = flow or self.current
+        stack = call_stack(flow, codes or _running_codes(flow, sys._getframe(1))) if flow else []
         finding = Finding(
             kind=kind,
             name=name,
             message=message,
             step=self.steps,
             time=self.now,
-            function=flow.request.code.co_name if flow else "",
+            function=next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",
             cpu=flow.cpu.id if flow and flow.cpu else None,
-            stack=tuple(call_stack(flow)) if flow else (),
+            stack=tuple(code.co_name for code in stack),
             details=details,
         )
         known = self.findings.get(finding.signature)
@@ -270,8 +285,10 @@ class World:
         if finding.is_fatal:
             self.stop("finding")
 
-    def report_oops(self, oops: Oops) -> None:
-        self.report(oops.kind, oops.name, oops.message, *oops.details)
+    def report_oops(self, lane: Lane, oops: Oops) -> None:
+        """A flow has died of *oops*, or an actor of what a flow asked of it."""
+        codes = [frame.f_code for frame, _ in traceback.walk_tb(oops.__traceback__)][:0:-1]
+        self.report(oops.kind, oops.name, oops.message, *oops.details, codes=codes if lane is self.current else None)
 
     def report_use_after_free(self, target: Shared) -> None:
         self.report(
@@ -300,8 +317,25 @@ class World:
         self.report("deadlock", name, "INFO: tasks blocked for ever", *waits, flow=stuck[0])
 
 
-def call_stack(flow: Flow) -> list[str]:
-    """The kernel functions that *flow* is in, innermost first, from its coroutine's chain of awaits; then its own."""
+def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[types.CodeType]:
+    """The kernel functions that *flow* is in, innermost first, then its own. *codes*: all that it is in, if it runs."""
+    codes = codes or _waiting_codes(flow)
+    known = flow.world.function_ids
+    return [code for code in codes if id(code) in known or code is codes[-1]]
+
+
+def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
+    """What runs between *frame* and the place where the flow was resumed; nothing if it was not."""
+    codes = []
+    while frame is not None and frame.f_code is not RESUME:
+        codes.append(frame.f_code)
+        frame = frame.f_back
+    is_resumed = frame is not None and frame.f_locals.get("self") is flow
+    return codes if is_resumed else []
+
+
+def _waiting_codes(flow: Flow) -> list[types.CodeType]:
+    """The chain of awaits of a flow that waits for a reply."""
     codes: list[types.CodeType] = []
     coro: object = flow.coro
     while coro is not None:
@@ -309,5 +343,4 @@ def call_stack(flow: Flow) -> list[str]:
         if code is not None:
             codes.append(code)
         coro = getattr(coro, "cr_await", None)
-    known = flow.world.function_ids
-    return [code.co_name for code in reversed(codes) if id(code) in known or code is codes[0]]
+    return codes[::-1]
