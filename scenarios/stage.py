@@ -13,11 +13,15 @@ from actors.kernel.invariants import Ledger
 from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.slab_reap import REAPTIMEOUT_AC
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
 from actors.system.world import World
 from protocol.slabinfo import parse_slabinfo
+
+REAP_ROUNDS = 30
+"""As many visits of cache_reap() as a full array and its slabs take to be given back (KERNEL.md 4.8)."""
 
 Body = Callable[[Context], Awaitable[None]]
 
@@ -129,9 +133,19 @@ class Stage:
             self.machine.start(task, body)
         self._racing.clear()
         await ctx.settle()
+        self.world.begin_phase("wind-up", calm=True)
         if self._wind_up is not None:
-            self.world.begin_phase("wind-up", calm=True)
             await self._wind_up(ctx)
+        if self.machine.config.allocator == "slab":
+            await self._let_reaper_work(ctx)
+
+    async def _let_reaper_work(self, ctx: Context) -> None:
+        """SLAB gives back what nobody uses only little by little: give it the time that it needs."""
+        for _ in range(REAP_ROUNDS):
+            await ctx.settle()
+            if not self.ledger.is_anything_left():
+                return
+            await ctx.sleep(REAPTIMEOUT_AC)
 
     # -- what must hold -----------------------------------------------------------------------------------------------
 

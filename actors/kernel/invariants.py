@@ -244,6 +244,13 @@ class Ledger:
     def _leak(self, what: str, text: str, *details: str) -> None:
         self.machine.world.report("leak", what, f"leaked {what}: {text}", *details)
 
+    def is_anything_left(self) -> bool:
+        """Whether a cache or a memcg exists that nobody can find and in which nothing lives."""
+        empty_caches = (s for s in self.machine.child_caches if not is_published(s) and not s.live_objects)
+        dead = (memcg for memcg in self.machine.memcgs() if memcg.css.cgroup.is_dead)
+        empty_memcgs = (memcg for memcg in dead if not any(cache.live_objects for cache in memcg.kmem_caches))
+        return any(True for _ in empty_caches) or any(True for _ in empty_memcgs)
+
     # -- figures ------------------------------------------------------------------------------------------------------
 
     def figures(self) -> dict[str, int]:

@@ -28,7 +28,9 @@ from actors.kernel.memcontrol import Memcg, Stock
 from actors.kernel.memcontrol_kmem import Ida, MemcgKmemCacheCreateWork, memory_cgrp_subsys
 from actors.kernel.page_alloc import BuddyAllocator
 from actors.kernel.rcu import Rcu, rcu_core, rcu_gp_kthread
+from actors.kernel.slab import ALIEN_LIMIT, SHARED_FACTOR, AlienCache, ArrayCache, SlabNode, array_limit
 from actors.kernel.slab_destroy import slab_caches_to_rcu_destroy_workfn, slab_kmem_cache_release
+from actors.kernel.slab_reap import REAPTIMEOUT_NODE, start_cpu_timer
 from actors.kernel.smp import CallQueue, ipi_handler
 from actors.kernel.softirq import (
     RCU_SOFTIRQ,
@@ -39,6 +41,7 @@ from actors.kernel.softirq import (
     run_timer_softirq,
     timer_interrupt,
 )
+from actors.kernel.sysfs import add_kobject
 from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
@@ -168,7 +171,8 @@ class Config:
 class Machine:
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
-    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life.
+    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life. `reaps` are
+    the walks of cache_reap(): when each began and ended (ns), and how many caches it visited.
     """
 
     world: World
@@ -181,6 +185,7 @@ class Machine:
     slab_caches_to_rcu_destroy: CacheList
     all_caches: dict[KmemCache, None]
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
+    reaps: list[tuple[int, int, int]]
     memory_cgrp_subsys: CgroupSubsys
     slab_ktype_release: Callable[[Context, KmemCache], Awaitable[None]]
     slab_mutex: Mutex
@@ -221,7 +226,7 @@ class Machine:
         world.function_ids = self.functions.code_ids()
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.all_caches, self.pending_creations, self.list_lrus = {}, {}, []
+        self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
         self._css_serials, self._slabs = itertools.count(2), itertools.count(1)
@@ -282,6 +287,8 @@ class Machine:
         softirq.actions[TIMER_SOFTIRQ] = lambda ctx: run_timer_softirq(ctx, timers)
         cpu.hardirq = irq = Context(self.world, f"hi/{cpu.id}", Kind.HARDIRQ, cpu, machine=self)
         cpu.softirq = handler = Context(self.world, f"si/{cpu.id}", Kind.SOFTIRQ, cpu, machine=self)
+        if self.config.allocator == "slab":
+            start_cpu_timer(self, cpu.id)
         clock = Context(self.world, f"timer/{cpu.id}", Kind.KTHREAD, machine=self)
         self.world.spawn(irq, ipi_handler(irq, calls))
         self.world.spawn(handler, run_softirqs(handler, softirq))
@@ -296,6 +303,11 @@ class Machine:
         root.has_css = True
         root.css.memcg = self.root_mem_cgroup = self.new_memcg(root.css, None)
         self.root_mem_cgroup.is_root = True
+
+    @property
+    def slab_supports_sysfs(self) -> bool:
+        """SLAB_SUPPORTS_SYSFS: only SLUB does."""
+        return self.config.allocator == "slub"
 
     # -- structures ---------------------------------------------------------------------------------------------------
 
@@ -315,6 +327,8 @@ class Machine:
     def _boot_cache(self, row: SlabinfoRow) -> None:
         """A root cache of the booted machine."""
         cache = self.new_root_cache(row, flags_of(row.name))
+        if self.slab_supports_sysfs:
+            add_kobject(cache)
         self.slab_caches.add(cache)
         self.slab_root_caches.add(cache)
 
@@ -353,10 +367,37 @@ class Machine:
             min_partial=LocklessField(actor, f"min_partial of {name}", slub_min_partial(size)),
             root_cache=root,
         )
-        cache.cpu_slab = [KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in self.cpus]
-        cache.node = [KmemCacheNode(actor, cache, nid) for nid in range(self.config.nodes)]
+        if self.config.allocator == "slub":
+            cache.cpu_slab = [KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in self.cpus]
+            cache.node = [KmemCacheNode(actor, cache, nid) for nid in range(self.config.nodes)]
+        else:
+            self._add_arrays(cache)
         self.all_caches[cache] = None
         return cache
+
+    def _add_arrays(self, cache: KmemCache) -> None:
+        """SLAB's parts of a cache: an array for each CPU, the lists, shared and alien arrays of each node."""
+        limit = array_limit(cache.object_size)
+        batchcount = (limit + 1) // 2
+        shared = SHARED_FACTOR * batchcount if cache.object_size <= PAGE_SIZE and len(self.cpus) > 1 else 0
+        for cpu in self.cpus:
+            name = f"array_cache of {cache.name} on {cpu.label}"
+            cache.cpu_cache.append(ArrayCache(cpu.actor, name, limit, batchcount))
+        for nid in range(self.config.nodes):
+            cpus = sum(self.node_of_cpu(cpu.id) == nid for cpu in self.cpus)
+            array = ArrayCache(cache.actor, f"shared array of {cache.name}, node {nid}", shared, 0) if shared else None
+            reap = self.world.now + REAPTIMEOUT_NODE + len(self.all_caches) * 7_000_000 % REAPTIMEOUT_NODE
+            node = SlabNode(cache.actor, cache, nid, (1 + cpus) * batchcount + cache.objects, reap, array)
+            cache.slab_node.append(node)
+        for node in cache.slab_node:
+            for other in range(self.config.nodes):
+                if other != node.nid:
+                    node.alien[other] = self._new_alien(cache, node.nid, other)
+
+    def _new_alien(self, cache: KmemCache, nid: int, other: int) -> AlienCache:
+        name = f"alien array of {cache.name}, node {nid} for {other}"
+        array = ArrayCache(cache.actor, name, ALIEN_LIMIT, ALIEN_LIMIT)
+        return AlienCache(cache.actor, other, array, SpinLock(cache.actor, "&alc->lock"))
 
     def forget_cache(self, cache: KmemCache) -> None:
         """The struct is being freed."""

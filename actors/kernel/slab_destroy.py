@@ -153,16 +153,22 @@ async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
         return True
     await memcg_unlink_cache(ctx, s)
     await ctx.ask(ctx.machine.slab_caches.delete, s)
-    if SlabFlags.TYPESAFE_BY_RCU in s.flags:
+    if ctx.machine.slab_supports_sysfs:
         await sysfs_slab_unlink(ctx, s)
+    if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await ctx.ask(ctx.machine.slab_caches_to_rcu_destroy.add, s)
         await queue_work(ctx, ctx.machine.system_wq, ctx.machine.slab_caches_to_rcu_destroy_work)
-    elif s.kobj is not None:
-        await sysfs_slab_unlink(ctx, s)
+    else:
+        await release_cache(ctx, s)
+    return False
+
+
+async def release_cache(ctx: Context, s: KmemCache) -> None:
+    """With sysfs, the kobject may still be held; without, the struct goes now."""
+    if ctx.machine.slab_supports_sysfs:
         await sysfs_slab_release(ctx, s)
     else:
         await slab_kmem_cache_release(ctx, s)
-    return False
 
 
 @kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v3..5.3")
@@ -213,10 +219,7 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
         return
     await rcu_barrier(ctx)
     for s in to_destroy:
-        if s.kobj is not None:
-            await sysfs_slab_release(ctx, s)
-        else:
-            await slab_kmem_cache_release(ctx, s)
+        await release_cache(ctx, s)
 
 
 @kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")

@@ -17,8 +17,6 @@ from __future__ import annotations
 from actors.kernel.context import BUG_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import (
-    SLAB_MERGE_SAME,
-    SLAB_NEVER_MERGE,
     Chain,
     KmemCache,
     KmemCacheCpu,
@@ -38,6 +36,7 @@ from actors.kernel.locks import (
 from actors.kernel.page_alloc import __free_pages
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_h import cache_from_obj, uncharge_slab_page
+from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
 from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_remove
 from protocol.operations import ATOMIC_NS, OperationInfo
@@ -46,7 +45,6 @@ from protocol.slabinfo import SlabinfoRow
 CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
 CMPXCHG_PARTIAL = OperationInfo("this_cpu_cmpxchg_partial", cost=ATOMIC_NS)
 SHRINK_PROMOTE_MAX = 32
-WORD = 8
 
 
 def this_cpu_slab(ctx: Context, s: KmemCache) -> KmemCacheCpu:
@@ -86,32 +84,6 @@ async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *
     for child in await ctx.ask(s.list_children):
         child.object_size = s.object_size
     return s
-
-
-@kernel_fn("find_mergeable", "mm/slab_common.c")
-async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
-    """8.1: the same flags, no constructor, and hardly any waste."""
-    if has_ctor or flags & SLAB_NEVER_MERGE:
-        return None
-    for s in await ctx.ask(ctx.machine.slab_root_caches.list):
-        if await slab_unmergeable(ctx, s) or (s.flags ^ flags) & SLAB_MERGE_SAME:
-            continue
-        if s.slot_size >= row.objsize and s.slot_size - row.objsize < WORD:
-            return s
-    return None
-
-
-@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="..5.3")
-async def slab_unmergeable(ctx: Context, s: KmemCache) -> bool:
-    return not s.is_root_cache or s.has_ctor or not s.is_mergeable or bool(s.flags & SLAB_NEVER_MERGE)
-
-
-@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="5.4-fixed")
-async def slab_unmergeable_fixed(ctx: Context, s: KmemCache) -> bool:
-    """[54]: nor does anybody want a cache that is being destroyed."""
-    if not s.is_root_cache or s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
-        return True
-    return await ctx.ask(s.read_dying)
 
 
 # -- slabs come and go ------------------------------------------------------------------------------------------------

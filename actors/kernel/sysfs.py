@@ -77,6 +77,11 @@ def kobject_of(s: KmemCache) -> Kobject:
 @kernel_fn("sysfs_slab_add", "mm/slub.c")
 def sysfs_slab_add(ctx: Context, s: KmemCache) -> None:
     """Make the directory; the work that removes it is part of the cache."""
+    add_kobject(s)
+
+
+def add_kobject(s: KmemCache) -> None:
+    """At boot, too, once sysfs is there (slab_sysfs_init)."""
     s.kobj = Kobject(s.actor, s)
     s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
 
@@ -99,13 +104,12 @@ async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
 @kernel_fn("sysfs_slab_unlink", "mm/slub.c")
 async def sysfs_slab_unlink(ctx: Context, s: KmemCache) -> None:
     """kobject_del(): the directory goes, so that its name is free; waits for those who are inside."""
-    if s.kobj is None:
-        return
+    kobj = kobject_of(s)
     ctx.might_sleep("kernfs_drain")
     lockdep = ctx.machine.lockdep
     lockdep.acquire(ctx, KN_ACTIVE)
-    await ctx.ask(s.kobj.deactivate)
-    await ctx.ask(s.kobj.kernfs_drain)
+    await ctx.ask(kobj.deactivate)
+    await ctx.ask(kobj.kernfs_drain)
     lockdep.release(ctx, KN_ACTIVE)
 
 

@@ -331,9 +331,16 @@ async def queue_delayed_work_on(ctx: Context, cpu: int, wq: Workqueue, work: Wor
     if await ctx.ask(work.test_and_set_pending):
         return False
 
+    timer = delayed_work_timer(cpu, wq, work)
+    await ctx.ask(ctx.machine.timer_bases[cpu].add_timer, ctx.world.now + delay, timer)
+    return True
+
+
+def delayed_work_timer(cpu: int, wq: Workqueue, work: Work) -> Callable[[Context], Awaitable[None]]:
+    """delayed_work_timer_fn(): what the timer of a delayed work does, whose PENDING bit is set already."""
+
     async def delayed_work_timer_fn(ctx: Context) -> None:
         with ctx.irq_section:
             await __queue_work(ctx, cpu, wq, work)
 
-    await ctx.ask(ctx.machine.timer_bases[cpu].add_timer, ctx.world.now + delay, delayed_work_timer_fn)
-    return True
+    return delayed_work_timer_fn

@@ -1,0 +1,41 @@
+"""Which root cache may serve instead of a new one. mm/slab_common.c @5.3.1; KERNEL.md 8.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.kernel.context import Context
+from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.kmem_cache import SLAB_MERGE_SAME, SLAB_NEVER_MERGE, KmemCache, SlabFlags
+
+if TYPE_CHECKING:
+    from protocol.slabinfo import SlabinfoRow
+
+WORD = 8
+
+
+@kernel_fn("find_mergeable", "mm/slab_common.c")
+async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
+    """One with the same flags, no constructor, and hardly any waste."""
+    if has_ctor or flags & SLAB_NEVER_MERGE:
+        return None
+    for s in await ctx.ask(ctx.machine.slab_root_caches.list):
+        if await slab_unmergeable(ctx, s) or (s.flags ^ flags) & SLAB_MERGE_SAME:
+            continue
+        if s.slot_size >= row.objsize and s.slot_size - row.objsize < WORD:
+            return s
+    return None
+
+
+@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="..5.3")
+async def slab_unmergeable(ctx: Context, s: KmemCache) -> bool:
+    """Children, caches with constructors or a usercopy region, and those that say so."""
+    return not s.is_root_cache or s.has_ctor or not s.is_mergeable or bool(s.flags & SLAB_NEVER_MERGE)
+
+
+@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="5.4-fixed")
+async def slab_unmergeable_fixed(ctx: Context, s: KmemCache) -> bool:
+    """[54]: nor does anybody want a cache that is being destroyed."""
+    if not s.is_root_cache or s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
+        return True
+    return await ctx.ask(s.read_dying)
