@@ -8,11 +8,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from actors.kernel.kernel_fn import PROFILES
+from rich.markup import escape
+
+from actors.kernel.fixes import ALL_FIXES
+from actors.kernel.kernel_fn import PROFILES, differences
+from actors.kernel.page_alloc import FAULTS
 from explorer.events import make_logger, read_events
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
 from explorer.session import CHECKS, DRIVERS, Result, RunOptions, replay, run, to_json
@@ -91,7 +95,24 @@ def _scenario_entries() -> list[dict[str, object]]:
 
 
 def _kernel_entries() -> list[dict[str, object]]:
-    return [{"name": name, "summary": summary} for name, summary in PROFILES.items()]
+    return [
+        {"name": name, "summary": summary, "differs": differences(before, name)}
+        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
+    ]
+
+
+def _patch_entries() -> list[dict[str, object]]:
+    return [
+        {
+            "name": entry.slug,
+            "commit": entry.commit,
+            "summary": entry.summary,
+            "built_into": list(entry.built_into),
+            "goes_into": entry.goes_into,
+            "comes_out_of": entry.comes_out_of,
+        }
+        for entry in ALL_FIXES
+    ]
 
 
 def _strategy_entries() -> list[dict[str, object]]:
@@ -105,6 +126,7 @@ def _oracle_entries() -> list[dict[str, object]]:
 _CATALOGUES = {
     "scenarios": _scenario_entries,
     "kernels": _kernel_entries,
+    "patches": _patch_entries,
     "strategies": _strategy_entries,
     "oracles": _oracle_entries,
 }
@@ -121,10 +143,19 @@ def _list(options: argparse.Namespace) -> int:
         console.print(f"[bold]{what}[/]")
         for entry in _CATALOGUES[what]():
             console.print(f"  {entry['name']!s:18} {entry['summary']}")
-            knobs = entry.get("knobs", [])
-            for knob in knobs if isinstance(knobs, list) else []:
-                console.print(f"  {'':18}   {knob['name']}={knob['default']}: {knob['summary']}")
+            for line in _details(entry):
+                console.print(f"  {'':18}   {escape(line)}")
     return 0
+
+
+def _details(entry: dict[str, Any]) -> Iterator[str]:
+    """What else there is to say of one entry, a line each."""
+    for knob in entry.get("knobs", ()):
+        yield f"{knob['name']}={knob['default']}: {knob['summary']}"
+    for difference in entry.get("differs", ()):
+        yield f"{difference['function']}(): {difference['summary']}"
+    if "built_into" in entry:
+        yield f"{entry['commit'] or 'no commit'}; built into {', '.join(entry['built_into']) or 'none'}"
 
 
 # -- run --------------------------------------------------------------------------------------------------------------
@@ -138,12 +169,25 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--driver", default="trio", help=f"one of {', '.join(DRIVERS)}")
     parser.add_argument("--check", default="step", help=f"how much of the invariants: {', '.join(CHECKS)}")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME=PROB", help=f"one of {', '.join(FAULTS)}")
+    _add_patch(parser)
+    parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--log", type=Path, metavar="FILE", help="where to log (default: a new file in runs/)")
     where.add_argument("--no-log", action="store_true", help="do not log")
     parser.add_argument("--force", action="store_true", help="replace the file that --log names, if it exists")
     _add_json(parser)
     parser.set_defaults(command=_run)
+
+
+def _add_patch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--patch",
+        action="append",
+        default=[],
+        metavar="P",
+        help="lay a fix (slug or commit id) or a file over the kernel",
+    )
 
 
 def _natural(text: str) -> int:
@@ -162,6 +206,9 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         settings=_settings(options.set),
         check=options.check,
+        patches=tuple(options.patch),
+        without=tuple(options.without),
+        faults=_faults(options.fault),
     )
     find_scenario(wanted.scenario)
     log = None if options.no_log else options.log or _new_log(wanted)
@@ -182,14 +229,29 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, str]:
-    settings = {}
+    return dict(_split("--set", pair) for pair in pairs)
+
+
+def _faults(pairs: Sequence[str]) -> dict[str, float]:
+    faults = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            msg = f"--set {pair}: give NAME=VALUE"
+        name, value = _split("--fault", pair)
+        try:
+            faults[name] = float(value)
+        except ValueError:
+            faults[name] = -1.0
+        if not 0 <= faults[name] <= 1:
+            msg = f"--fault {pair}: give a probability from 0 to 1"
             raise UsageError(msg)
-        settings[name] = value
-    return settings
+    return faults
+
+
+def _split(option: str, pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not (name and equals):
+        msg = f"{option} {pair}: give NAME=VALUE"
+        raise UsageError(msg)
+    return name, value
 
 
 def _new_log(options: RunOptions) -> Path:
@@ -217,6 +279,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=_natural, metavar="STEP", help="stop after so many steps, and show who stands where"
     )
+    _add_patch(parser)
     _add_json(parser)
     parser.set_defaults(command=_replay)
 
@@ -228,6 +291,7 @@ def _replay(options: argparse.Namespace) -> int:
         result = replay(
             options.log,
             driver=options.driver,
+            patches=options.patch,
             until=options.until,
             progress=progress,
             begun=None if options.json else lambda header: show_header(console, header, options.driver),

@@ -39,6 +39,12 @@ def show_header(console: Console, header: Header, driver: str) -> None:
         f"driver {driver}, check {header.check}, slabrace {header.slabrace}"
     )
     console.print(f"  {escape(knobs)}")
+    for patch in header.patches:
+        console.print(f"  patch {patch.name}" + (f" ({patch.path}, sha256 {patch.sha256[:12]})" if patch.path else ""))
+    for name in header.without:
+        console.print(f"  without {name}")
+    if header.faults:
+        console.print("  faults " + " ".join(f"{name}={probability}" for name, probability in header.faults.items()))
 
 
 def show_result(console: Console, result: Result) -> None:
@@ -76,7 +82,9 @@ def _verdict(result: Result) -> str:
 def show_replay_line(console: Console, result: Result) -> None:
     """Where the log is, and the line to paste."""
     if result.log is not None:
-        console.print(f"log: {result.log}\nreplay: slabrace replay {shlex.quote(str(result.log))}", soft_wrap=True)
+        files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in result.header.patches if patch.path)
+        line = f"slabrace replay {shlex.quote(str(result.log))}{files}"
+        console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True)
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -15,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from actors.kernel.fixes import FIXES
 from actors.kernel.kernel_fn import PROFILES
+from actors.kernel.page_alloc import FAULTS
+from actors.kernel.patching import Patch, find_patches
 from actors.system.recorder import Recorder
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World, call_stack
 from explorer.replay import Divergence, Replay
 from explorer.strategies import make_strategy
-from protocol.errors import UsageError
+from protocol.errors import InternalError, UsageError
 from protocol.findings import Finding
-from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
+from protocol.log import Footer, Header, LogReader, LogWriter, Names, PatchRecord, Step, unpack
 from scenarios import find_scenario
 from scenarios.stage import Sample, Stage
 
@@ -52,6 +57,9 @@ class RunOptions:
     seed: int = 0
     settings: Mapping[str, str] = attrs.field(factory=dict)
     check: str = "step"
+    patches: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    faults: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +192,9 @@ def run(
     """Run a scenario once; UsageError before anything is written if the options do not fit."""
     scenario = find_scenario(options.scenario)
     _check_options(options)
-    header = _header(scenario, options)
+    parameters = scenario.values(options.settings)
+    patches = select_patches(options.patches, options.without, options.kernel, parameters)
+    header = _header(scenario, options, parameters, patches)
     strategy = make_strategy(options.strategy, options.seed)
     writer = LogWriter(log, overwrite=overwrite) if log is not None else None
     if writer is not None:
@@ -192,7 +202,7 @@ def run(
     if begun is not None:
         begun(header)
     try:
-        return _execute(header, strategy, options.driver, writer=writer, log=log, progress=progress)
+        return _execute(header, strategy, options.driver, patches, writer=writer, log=log, progress=progress)
     finally:
         if writer is not None:
             writer.close()
@@ -202,20 +212,50 @@ def replay(
     path: Path,
     *,
     driver: str = "trio",
+    patches: Sequence[str] = (),
     until: int | None = None,
     progress: Progress | None = None,
     begun: Begun | None = None,
 ) -> Result:
-    """Replay a log under either driver, up to its end, its first damage, or *until* steps."""
+    """Replay a log under either driver, up to its end, its first damage, or *until* steps.
+
+    *patches*, if there are any, are laid over the kernel instead of those that the log names.
+    """
     log = LogReader(path)
     _check_header(log)
+    header = log.header
+    wanted = tuple(patches) or _recorded_patches(log)
+    chosen = select_patches(wanted, header.without, header.kernel, header.parameters)
     if begun is not None:
         begun(log.header)
     strategy = Replay(log, until=until)
     try:
-        return _execute(log.header, strategy, driver, replayed=(log, strategy), log=path, progress=progress)
+        return _execute(header, strategy, driver, chosen, replayed=(log, strategy), log=path, progress=progress)
     finally:
         log.close()
+
+
+def select_patches(
+    patches: Sequence[str], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
+) -> tuple[Patch, ...]:
+    """The patches that these names mean for that kernel; UsageError if one of them does not apply."""
+    return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
+
+
+def _recorded_patches(log: LogReader) -> tuple[str, ...]:
+    """The patches that a log names; UsageError if a file is not what it was."""
+    for patch in log.header.patches:
+        if patch.path and _hash_of(patch.path) != patch.sha256:
+            msg = f"{log.path}: recorded with patch {patch.path}, which is not the same now; give it with --patch"
+            raise UsageError(msg)
+    return tuple(patch.path or patch.name for patch in log.header.patches)
+
+
+def _hash_of(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _check_options(options: RunOptions) -> None:
@@ -227,6 +267,10 @@ def _check_options(options: RunOptions) -> None:
     for option, value, known in choices:
         if value not in known:
             msg = f"{option} {value}: there is no such choice; there are {', '.join(known)}"
+            raise UsageError(msg)
+    for fault in options.faults:
+        if fault not in FAULTS:
+            msg = f"--fault {fault}: there is no such fault; there are {', '.join(FAULTS)}"
             raise UsageError(msg)
 
 
@@ -245,16 +289,20 @@ def _check_header(log: LogReader) -> None:
         raise UsageError(msg)
 
 
-def _header(scenario: Scenario, options: RunOptions) -> Header:
+def _header(scenario: Scenario, options: RunOptions, parameters: dict[str, Any], patches: Sequence[Patch]) -> Header:
+    laid_over = patches[len(options.without) :]
     return Header(
         scenario=scenario.name,
         kernel=options.kernel,
         strategy=options.strategy,
         seed=options.seed,
         driver=options.driver,
-        parameters=scenario.values(options.settings),
+        parameters=parameters,
         slabrace=metadata.version("slabrace"),
         check=options.check,
+        patches=tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in laid_over),
+        without=options.without,
+        faults=dict(options.faults),
     )
 
 
@@ -262,22 +310,23 @@ def _execute(
     header: Header,
     strategy: Strategy,
     driver: str,
+    patches: tuple[Patch, ...],
     *,
     writer: LogWriter | None = None,
     replayed: tuple[LogReader, Replay] | None = None,
     log: Path | None,
     progress: Progress | None,
 ) -> Result:
-    world = World(strategy)
+    world = World(strategy, faults=header.faults)
     tail = Tail(writer.write if writer else replayed[1].verify if replayed else None)
     recorder = Recorder(tail.write(world), on_batch=(lambda: progress(world)) if progress else None)
     world.observer = recorder
-    stage = Stage(world, header.kernel, header.parameters, check=header.check)
+    stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=patches)
     find_scenario(header.scenario).build(stage)
     stage.start()
     started = time.perf_counter()
     with _interruptible(world):
-        DRIVERS[driver](world)
+        _drive(world, driver, patches)
     seconds = time.perf_counter() - started
     if replayed and world.stopped in ("quiescent", "finding"):
         replayed[1].finish()
@@ -305,6 +354,24 @@ def _execute(
         damage=replayed[0].damage if replayed else None,
         is_damaged=replayed[0].is_damaged if replayed else False,
     )
+
+
+def _drive(world: World, driver: str, patches: Sequence[Patch]) -> None:
+    """Run *world* to its end. What goes wrong in a user's patch is the user's; what it leads to is a finding."""
+    try:
+        DRIVERS[driver](world)
+    except Exception as error:
+        files = {patch.path for patch in patches if patch.path}
+        frames = traceback.extract_tb(error.__traceback__)
+        through = [frame for frame in frames if frame.filename in files]
+        if through and (frames[-1].filename in files or isinstance(error, InternalError)):
+            last = through[-1]
+            msg = f"--patch {last.filename}, line {last.lineno}, in {last.name}: {type(error).__name__}: {error}"
+            raise UsageError(msg) from error
+        if not files or isinstance(error, UsageError):
+            raise
+        place = f"at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        world.report("bug", type(error).__name__, f"general protection fault: {type(error).__name__}: {error}", place)
 
 
 def _outcome(world: World, replayed: Replay | None) -> str:
@@ -340,7 +407,8 @@ def to_json(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "scenario": header.scenario,
         "kernel": header.kernel,
-        "patches": list(header.patches),
+        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": result.driver,
         "seed": header.seed,

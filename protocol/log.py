@@ -35,10 +35,21 @@ _U32 = struct.Struct("<I")
 
 
 @attrs.frozen
+class PatchRecord:
+    """A patch as the log remembers it: a named fix, or a file by its path and the SHA-256 of its text."""
+
+    name: str
+    path: str = ""
+    sha256: str = ""
+
+
+@attrs.frozen
 class Header:
     """What a replay needs to set up the same run, and what a reader wants to know first.
 
-    `parameters` are the scenario's knobs by name, with the content (not the path) of files.
+    `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
+    fixes and files that were laid over the kernel, `without` the fixes taken out; a file has a path and a hash.
+    `faults` are probabilities by name.
     """
 
     scenario: str
@@ -49,7 +60,9 @@ class Header:
     parameters: dict[str, Any]
     slabrace: str
     check: str = "step"
-    patches: tuple[str, ...] = ()
+    patches: tuple[PatchRecord, ...] = ()
+    without: tuple[str, ...] = ()
+    faults: dict[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -165,7 +178,7 @@ class LogReader:
             tag, *fields = unpack(payload)
             if tag == "header" and isinstance(fields[0], dict):
                 try:
-                    return Header(**{**fields[0], "patches": tuple(fields[0].get("patches", ()))})
+                    return _header_from(fields[0])
                 except TypeError as error:
                     msg = f"{self.path}: the header does not fit: {error}"
                     raise DamagedLogError(msg) from None
@@ -215,6 +228,11 @@ class LogReader:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _header_from(fields: dict[str, Any]) -> Header:
+    patches = tuple(PatchRecord(**patch) for patch in fields.get("patches", ()))
+    return Header(**{**fields, "patches": patches, "without": tuple(fields.get("without", ()))})
 
 
 def unpack(payload: bytes) -> list[Any]:

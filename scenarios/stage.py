@@ -13,6 +13,7 @@ from actors.kernel.invariants import Ledger
 from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.patching import Patch
 from actors.kernel.slab_reap import REAPTIMEOUT_AC
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
@@ -60,6 +61,7 @@ class Stage:
     kernel: str
     knobs: Mapping[str, Any]
     check: str = "step"
+    patches: tuple[Patch, ...] = ()
     machine: Machine = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
     session: Cgroup = attrs.field(init=False)
@@ -84,7 +86,7 @@ class Stage:
             nodes=self.knobs["nodes"],
             cgroup=1 if self.knobs["cgroup"] == "v1" else 2,
         )
-        machine = self.machine = Machine(self.world, config, rows=wanted)
+        machine = self.machine = Machine(self.world, config, rows=wanted, patches=self.patches)
         self.ledger = Ledger(machine)
         if self.check == "step":
             self.world.checks.append(self.ledger.check_touched)

@@ -212,8 +212,9 @@ class Ledger:
         """Q8, Q10, I11, and the pages of the whole machine."""
         machine = self.machine
         memcgs = machine.memcgs()
-        if machine.kmem_enabled.usage != len(memcgs):
-            self._violated("Q10", f"memcg_kmem_enabled_key is {machine.kmem_enabled.usage}, memcgs: {len(memcgs)}")
+        key = machine.kmem_enabled.usage - machine.kmem_enabled.kept
+        if key != len(memcgs):
+            self._violated("Q10", f"memcg_kmem_enabled_key is {key}, memcgs: {len(memcgs)}")
         for lock in (machine.slab_mutex, machine.cgroup_mutex, machine.percpu_charge_mutex, machine.list_lrus_mutex):
             if lock.holder is not None:
                 self._violated("I11", f"{lock.name} is held by {lock.holder.name} at quiescence")

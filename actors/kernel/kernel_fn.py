@@ -10,15 +10,17 @@ Two allocators implement the same functions, in mm/slub.c and mm/slab.c; the mac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 import attrs
 
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from actors.kernel.context import Context
 
@@ -55,6 +57,9 @@ def profile_range(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+_TAGS = re.compile(r"^(\[[\w.-]+\](,| to)? ?)+:? *|^[A-Z]?\d[\d.]*[a-z]?( to \w+)?( and [\d.]+)?[.:] *")
+
+
 @attrs.frozen
 class Body:
     """What a function is in some profiles: the code, its file, and the C name that it has there."""
@@ -66,8 +71,8 @@ class Body:
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring; empty if there is none."""
-        return (self.code.__doc__ or "").strip().partition("\n")[0]
+        """The first line of the docstring, without the versions and sections that it begins with; may be empty."""
+        return _TAGS.sub("", (self.code.__doc__ or "").strip().partition("\n")[0])
 
     def is_built(self, allocator: str) -> bool:
         """Whether a machine with that allocator has this file."""
@@ -107,39 +112,83 @@ def make_body(code: Callable[..., Any], name: str, file: str, profiles: Iterable
     return Body(code, name, file, tuple(profiles))
 
 
+def differences(before: str | None, profile: str) -> list[dict[str, str]]:
+    """The functions that are another in *profile* than in *before*, with what they are now; none if that is None."""
+    found = []
+    for name, function in FUNCTIONS.items() if before is not None else ():
+        for allocator in ALLOCATORS:
+            old, new = function.body(before or "", allocator), function.body(profile, allocator)
+            if old is not new:
+                summary = "is gone" if new is None else new.summary or "is another function"
+                found.append({"function": name, "file": (new or old or _NO_BODY).file, "summary": summary})
+                break
+    return found
+
+
+_NO_BODY = Body(print, "", "", ())
+
+PATCH_LOADER: ContextVar[Callable[[str, Body], KernelFn[Any, Any]] | None] = ContextVar("PATCH_LOADER", default=None)
+"""While a patch file is imported: who takes its functions, which then replace nothing but on the machines it is for."""
+
+
 def kernel_fn(
     name: str, file: str, *, profiles: str = "..", known_as: str | None = None
 ) -> Callable[[Callable[Concatenate[Context, P], R]], KernelFn[P, R]]:
     """Declare what the C function *name* of *file* is in *profiles* (see `profile_range`; all, if not said).
 
-    *known_as* is the name that it has in those profiles, if it is another one.
+    *known_as* is the name that it has in those profiles, if it is another one. In a patch file it is what the function
+    is with the patch.
     """
 
     def declare(code: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
+        body = make_body(code, known_as or name, file, profile_range(profiles))
+        loader = PATCH_LOADER.get()
+        if loader is not None:
+            return loader(name, body)
         function = FUNCTIONS.setdefault(name, KernelFn(name))
-        function.bodies.append(make_body(code, known_as or name, file, profile_range(profiles)))
+        function.bodies.append(body)
         return function
 
     return declare
 
 
 class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
-    """What each kernel function is on one machine; looked up once, then kept."""
+    """What each kernel function is on one machine; looked up once, then kept.
 
-    def __init__(self, profile: str, allocator: str) -> None:
+    *overlays* are the functions of patches by name, the first patch first: each replaces what lies below it.
+    """
+
+    def __init__(self, profile: str, allocator: str, overlays: Iterable[Mapping[str, Body]] = ()) -> None:
         super().__init__()
         self.profile = profile
         self.allocator = allocator
+        self.overlays = tuple(overlays)
+
+    def bodies(self, function: KernelFn[Any, Any]) -> list[Body]:
+        """What the function is here, and what it would be without the last patch, and so on; may be empty."""
+        found = [overlay[function.name] for overlay in reversed(self.overlays) if function.name in overlay]
+        base = function.body(self.profile, self.allocator)
+        return found if base is None else [*found, base]
 
     def code_ids(self) -> frozenset[int]:
         """The ids of the code objects of all functions that this machine has."""
-        bodies = (function.body(self.profile, self.allocator) for function in FUNCTIONS.values())
-        return frozenset(id(body.code.__code__) for body in bodies if body is not None)
+        return frozenset(id(body.code.__code__) for function in FUNCTIONS.values() for body in self.bodies(function))
+
+    def below(self, function: KernelFn[P, R], code: Callable[..., Any]) -> Callable[..., Any]:
+        """What *function* would be without the patch that makes it *code*."""
+        codes = [body.code for body in self.bodies(function)]
+        under = codes[codes.index(code) + 1 :]
+        if not under:
+            self._fail(function)
+        return under[0]
 
     def __missing__(self, function: KernelFn[Any, Any]) -> Callable[..., Any]:
-        body = function.body(self.profile, self.allocator)
-        if body is None:
-            msg = f"{function.name}() does not exist in {self.profile} with {self.allocator}"
-            raise InternalError(msg)
-        self[function] = body.code
-        return body.code
+        bodies = self.bodies(function)
+        if not bodies:
+            self._fail(function)
+        self[function] = bodies[0].code
+        return bodies[0].code
+
+    def _fail(self, function: KernelFn[Any, Any]) -> NoReturn:
+        msg = f"{function.name}() does not exist in {self.profile} with {self.allocator}"
+        raise InternalError(msg)

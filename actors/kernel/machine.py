@@ -52,6 +52,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
+    from actors.kernel.patching import Patch
     from actors.system.world import World
     from protocol.slabinfo import SlabinfoRow
 
@@ -134,9 +135,10 @@ def slub_min_partial(size: int) -> int:
 
 @attrs.define(eq=False)
 class StaticKey(Shared):
-    """memcg_kmem_enabled_key: one for each kmem memcg that is allocated."""
+    """memcg_kmem_enabled_key: one for each kmem memcg that is allocated, and those that are `kept` for ever."""
 
     usage: int = attrs.field(default=0, init=False)
+    kept: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
@@ -150,6 +152,10 @@ class StaticKey(Shared):
     @operation(UPDATE)
     def add(self, nr: int) -> None:
         self.usage += nr
+
+    @operation(UPDATE)
+    def keep(self) -> None:
+        self.kept += 1
 
 
 @attrs.frozen(kw_only=True)
@@ -218,11 +224,16 @@ class Machine:
     _css_serials: itertools.count[int]
     _slabs: itertools.count[int]
 
-    def __init__(self, world: World, config: Config, *, rows: Iterable[SlabinfoRow] = ()) -> None:
-        """Boot: CPUs with their handlers and kworkers, services, the root cgroup, a root cache for each row."""
+    def __init__(
+        self, world: World, config: Config, *, rows: Iterable[SlabinfoRow] = (), patches: Iterable[Patch] = ()
+    ) -> None:
+        """Boot: CPUs with their handlers and kworkers, services, the root cgroup, a root cache for each row.
+
+        *patches* are laid over the kernel profile, the first below the second.
+        """
         self.world = world
         self.config = config
-        self.functions = FunctionTable(config.kernel, config.allocator)
+        self.functions = FunctionTable(config.kernel, config.allocator, [patch.bodies for patch in patches])
         world.function_ids = self.functions.code_ids()
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))

@@ -63,8 +63,8 @@ class World:
     """
 
     strategy: Strategy
-    chooser: Strategy = attrs.field(init=False)
     observer: Observer | None = None
+    chooser: Strategy = attrs.field(init=False)
     now: int = 0
     steps: int = 0
     mask: int = 0

@@ -1,0 +1,235 @@
+"""Patches: changes of some kernel functions, laid over a profile. docs/patches.md teaches them.
+
+A user's patch is a Python file that declares functions as the kernel modules do:
+
+    from actors.kernel.patching import kernel_fn, unpatched
+
+    @kernel_fn("kmemcg_workfn", "mm/slab_common.c")
+    async def kmemcg_workfn(ctx, work):
+        await unpatched(ctx, kmemcg_workfn, work)      # what it was before
+        ...
+
+Named fixes are the upstream commits of `fixes`: put into profiles that lack them, or taken out of those that have them.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+import attrs
+
+from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from actors.kernel.context import Context
+
+__all__ = ["NamedFix", "Patch", "kernel_fn", "load_patch", "unpatched"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call what *function* would be without the patch that calls this: for patches that add to a function."""
+    caller = sys._getframe(1).f_code
+    table = ctx.machine.functions
+    mine = next(body.code for body in table.bodies(function) if body.code.__code__ is caller)
+    result: R = table.below(function, mine)(ctx, *args, **kwargs)
+    return result
+
+
+@attrs.frozen
+class Patch:
+    """Some functions to lay over a profile. `path` and `sha256` are empty for named fixes, which are part of us."""
+
+    name: str
+    bodies: Mapping[str, Body]
+    path: str = ""
+    sha256: str = ""
+
+
+@attrs.define(eq=False)
+class NamedFix:
+    """An upstream fix, or a known variation, by slug and (if it has one) commit id.
+
+    `built_into` are the profiles that have it. It can be put into the others that its functions are for, and taken out.
+    """
+
+    slug: str
+    commit: str
+    summary: str
+    built_into: tuple[str, ...]
+    _in: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
+    _out: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
+
+    def puts_in(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare what the function is with the fix, in profiles that lack it."""
+        return self._declare(self._in, name, file, profiles)
+
+    def takes_out(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare what the function is without the fix, in profiles that have it."""
+        return self._declare(self._out, name, file, profiles)
+
+    @property
+    def goes_into(self) -> list[str]:
+        """The profiles that it can be put into."""
+        return sorted({p for _, body in self._in for p in body.profiles}, key=profile_range("..").index)
+
+    @property
+    def comes_out_of(self) -> list[str]:
+        """The profiles that it can be taken out of."""
+        return sorted({p for _, body in self._out for p in body.profiles}, key=profile_range("..").index)
+
+    @staticmethod
+    def _declare(
+        where: list[tuple[str, Body]], name: str, file: str, profiles: str
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def declare(code: Callable[..., Any]) -> Callable[..., Any]:
+            where.append((name, make_body(code, name, file, profile_range(profiles))))
+            return code
+
+        return declare
+
+    def added_to(self, profile: str) -> Patch:
+        """The patch that puts this fix into *profile*; UsageError if that has it, or if it does not apply."""
+        if profile in self.built_into:
+            msg = f"--patch {self.slug}: {profile} has that fix already; --without takes it out"
+            raise UsageError(msg)
+        return self._select(self._in, profile, f"--patch {self.slug}", self.slug)
+
+    def removed_from(self, profile: str) -> Patch:
+        """The patch that takes this fix out of *profile*; UsageError if that does not have it."""
+        if profile not in self.built_into:
+            having = ", ".join(self.built_into) or "no profile"
+            msg = f"--without {self.slug}: {profile} does not have that fix; {having} has it"
+            raise UsageError(msg)
+        return self._select(self._out, profile, f"--without {self.slug}", f"without {self.slug}")
+
+    def _select(self, where: list[tuple[str, Body]], profile: str, option: str, name: str) -> Patch:
+        bodies = {function: body for function, body in where if profile in body.profiles}
+        if not bodies:
+            known = sorted({p for _, body in where for p in body.profiles})
+            msg = f"{option}: does not apply to {profile}; it applies to {', '.join(known) or 'no profile'}"
+            raise UsageError(msg)
+        return Patch(name, bodies)
+
+
+# -- a user's file ----------------------------------------------------------------------------------------------------
+
+
+def load_patch(path: Path, profile: str, allocator: str) -> Patch:
+    """Import a patch file for one kind of machine; UsageError with file and line if that cannot be done."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"--patch {path}: cannot read it: {getattr(error, 'strerror', None) or 'it is not text'}"
+        raise UsageError(msg) from None
+    bodies = _import(path, source, Checker(path, profile, allocator))
+    if not bodies:
+        msg = f"--patch {path}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
+        raise UsageError(msg)
+    return Patch(path.name, bodies, str(path), hashlib.sha256(source.encode()).hexdigest())
+
+
+def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
+    module = types.ModuleType(f"patch:{path.stem}")
+    module.__file__ = str(path)
+    token = PATCH_LOADER.set(checker.take)
+    sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
+    try:
+        exec(compile(ast.parse(source, str(path)), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
+    except UsageError:
+        raise
+    except SyntaxError as error:
+        msg = f"--patch {path}, line {error.lineno}: {error.msg}"
+        raise UsageError(msg) from None
+    except Exception as error:  # noqa: BLE001 -- whatever goes wrong in the user's file is the user's
+        msg = f"--patch {path}, line {line_in(error, str(path))}: {type(error).__name__}: {error}"
+        raise UsageError(msg) from None
+    finally:
+        PATCH_LOADER.reset(token)
+        del sys.modules[module.__name__]
+    return checker.bodies
+
+
+def line_in(error: BaseException, filename: str) -> int | str:
+    """The innermost line of *filename* that *error* came through; `?` if it did not."""
+    line: int | str = "?"
+    tb = error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename == filename:
+            line = tb.tb_lineno
+        tb = tb.tb_next
+    return line
+
+
+@attrs.define
+class Checker:
+    """Takes the functions of a patch file, and refuses what does not fit the machine."""
+
+    path: Path
+    profile: str
+    allocator: str
+    bodies: dict[str, Body] = attrs.field(factory=dict)
+
+    def take(self, name: str, body: Body) -> KernelFn[Any, Any]:
+        """Check one declaration. What is for other profiles is left alone."""
+        function = FUNCTIONS.get(name) or next((f for f in FUNCTIONS.values() if name in _names(f)), None)
+        if function is None:
+            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
+            self._fail(body, f"there is no kernel function {name!r}" + (f"; do you mean {near[0]!r}?" if near else ""))
+        if self.profile in body.profiles and body.is_built(self.allocator):
+            self._check(function, body)
+            self.bodies[function.name] = body
+        return function
+
+    def _check(self, function: KernelFn[Any, Any], body: Body) -> None:
+        old = function.body(self.profile, self.allocator)
+        if old is None:
+            having = sorted({p for b in function.bodies for p in b.profiles}, key=profile_range("..").index)
+            self._fail(body, f"{self.profile} has no {function.name}(); {', '.join(having)} have it")
+        if old.file != body.file:
+            self._fail(body, f"{function.name}() is in {old.file}, not in {body.file}")
+        if inspect.iscoroutinefunction(old.code) != inspect.iscoroutinefunction(body.code):
+            wanted = "async def" if inspect.iscoroutinefunction(old.code) else "def"
+            self._fail(body, f"{function.name}() must be declared with {wanted!r}")
+        parameters, new = (list(inspect.signature(code).parameters) for code in (old.code, body.code))
+        if len(parameters) != len(new):
+            self._fail(body, f"{function.name}() takes ({', '.join(parameters)}), not ({', '.join(new)})")
+
+    def _fail(self, body: Body, text: str) -> NoReturn:
+        msg = f"--patch {self.path}, line {body.code.__code__.co_firstlineno}: {text}"
+        raise UsageError(msg)
+
+
+def _names(function: KernelFn[Any, Any]) -> set[str]:
+    """All names that a function has had."""
+    return {body.name for body in function.bodies}
+
+
+def find_patches(
+    wanted: Iterable[str], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
+) -> Iterator[Patch]:
+    """The patches that `--patch` and `--without` name: slugs and commit ids, or files."""
+    for name in without:
+        if name not in fixes:
+            msg = f"--without {name}: there is no such fix; see slabrace list patches"
+            raise UsageError(msg)
+        yield fixes[name].removed_from(profile)
+    for name in wanted:
+        if name in fixes:
+            yield fixes[name].added_to(profile)
+        elif name.endswith(".py") or Path(name).is_file():
+            yield load_patch(Path(name), profile, allocator)
+        else:
+            msg = f"--patch {name}: there is neither such a fix nor such a file; see slabrace list patches"
+            raise UsageError(msg)
