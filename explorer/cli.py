@@ -116,7 +116,7 @@ def _patch_entries() -> list[dict[str, object]]:
 
 
 def _strategy_entries() -> list[dict[str, object]]:
-    return [{"name": name, "summary": (make.__doc__ or "").partition(".")[0]} for name, make in STRATEGIES.items()]
+    return [{"name": entry.name, "argument": entry.argument, "summary": entry.summary} for entry in STRATEGIES.values()]
 
 
 def _oracle_entries() -> list[dict[str, object]]:

@@ -3,19 +3,67 @@
 from __future__ import annotations
 
 from protocol.errors import UsageError
+from scenarios.alias_marked_dying import alias_marked_dying
+from scenarios.allocate_and_block import allocate_and_block
 from scenarios.canary import canary
+from scenarios.create_vs_offline import create_vs_offline
+from scenarios.destroy_typesafe import destroy_typesafe
+from scenarios.destroy_vs_offline import destroy_vs_offline
+from scenarios.free_storm import free_storm
+from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
+from scenarios.full_slab_free import full_slab_free
+from scenarios.id_reuse import id_reuse
+from scenarios.kmem_limit import kmem_limit
+from scenarios.kmem_toggle import kmem_toggle
+from scenarios.last_free_in_irq import last_free_in_irq
+from scenarios.late_allocation import late_allocation
 from scenarios.nested import nested
+from scenarios.parent_while_child_offlines import parent_while_child_offlines
+from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
+from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.slab_mutex_hog import slab_mutex_hog
+from scenarios.slab_zombies import slab_zombies
+from scenarios.stock_refill import stock_refill
+from scenarios.stranded_vmstat import stranded_vmstat
+from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 
-SCENARIOS = (shared_dentry, rmdir_under_load, nested, canary)
+SCENARIOS = (
+    shared_dentry,
+    rmdir_under_load,
+    nested,
+    rmdir_empty,
+    parent_while_child_offlines,
+    create_vs_offline,
+    allocate_and_block,
+    reclaim_in_charge,
+    late_allocation,
+    free_storm,
+    last_free_in_irq,
+    full_slab_free,
+    stranded_vmstat,
+    kmem_limit,
+    stock_refill,
+    kmem_toggle,
+    id_reuse,
+    slab_mutex_hog,
+    slab_zombies,
+    free_vs_destroy,
+    softirq_free_vs_destroy,
+    destroy_vs_offline,
+    destroy_typesafe,
+    alias_marked_dying,
+    sysfs_vs_shutdown,
+    canary,
+)
 
 
 def find_scenario(name: str) -> Scenario:
     """The scenario of that name; UsageError names those there are."""
     for candidate in SCENARIOS:
-        if candidate.name == name:
+        if name == candidate.name or name in candidate.also:
             return candidate
     known = ", ".join(candidate.name for candidate in SCENARIOS)
     msg = f"{name}: there is no such scenario; there are {known}"

@@ -10,9 +10,8 @@ from actors.kernel.cgroup import Cgroup
 from actors.kernel.context import Context
 from actors.kernel.kmem_cache import SlabObject
 from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, enter, mkdir, rmdir, warm_up
+from scenarios.stage import Stage, fill, mkdir, rmdir, warm_up
 
 CACHE = "task_struct"
 NAMES = "ABCDEFGHIJKLMNOPQRST"
@@ -44,10 +43,7 @@ def nested(stage: Stage) -> None:
             parent = await mkdir(ctx, parent, NAMES[level])
             path.append(parent)
             await warm_up(ctx, parent, cache)
-            await enter(ctx, parent)
-            made = [await kmem_cache_alloc(ctx, cache) for _ in range(2)]
-            kept.extend(obj for obj in made if obj is not None)
-        await enter(ctx, machine.root_cgroup)
+            kept.extend(await fill(ctx, parent, cache, 2))
 
     async def remove_all(ctx: Context) -> None:
         for cgroup in reversed(path):

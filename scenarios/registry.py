@@ -58,12 +58,16 @@ class Knob:
 
 @attrs.frozen
 class Scenario:
-    """A scenario by its stable name; `build` sets the stage."""
+    """A scenario by its stable name; `build` sets the stage.
+
+    `also` are other names that it can be run by: the slugs of the flaws whose stage it sets.
+    """
 
     name: str
     summary: str
     knobs: tuple[Knob, ...]
     build: Callable[[Stage], None]
+    also: tuple[str, ...] = ()
 
     def values(self, settings: Mapping[str, str]) -> dict[str, Any]:
         """The knobs' values: what *settings* (as typed) say, defaults for the rest."""
@@ -108,14 +112,24 @@ CPUS = Knob("cpus", "CPUs of the machine", 2, least=1, most=64)
 NODES = Knob("nodes", "NUMA nodes of the machine, over which the CPUs are spread", 1, least=1, most=8)
 ALLOCATOR = Knob("allocator", "which slab allocator the kernel is built with", "slub", choices=("slub", "slab"))
 CGROUP = Knob("cgroup", "which version of cgroups is mounted", "v2", choices=("v1", "v2"))
+MEMORY = Knob(
+    "memory", "short: an allocation of pages may have to reclaim, and sleep", "plenty", choices=("plenty", "short")
+)
 MACHINE = (CPUS, NODES, ALLOCATOR, CGROUP, SLABINFO)
 """What every scenario lets one choose about its machine."""
 
 
-def scenario(name: str, summary: str, *knobs: Knob) -> Callable[[Callable[[Stage], None]], Scenario]:
+def machine(**defaults: Any) -> tuple[Knob, ...]:
+    """The knobs of MACHINE, some of them with other defaults."""
+    return tuple(attrs.evolve(knob, default=defaults.get(knob.name, knob.default)) for knob in MACHINE)
+
+
+def scenario(
+    name: str, summary: str, *knobs: Knob, also: tuple[str, ...] = ()
+) -> Callable[[Callable[[Stage], None]], Scenario]:
     """Declare a scenario; the function becomes its `build`."""
 
     def declare(build: Callable[[Stage], None]) -> Scenario:
-        return Scenario(name, summary, knobs, build)
+        return Scenario(name, summary, knobs, build, also)
 
     return declare

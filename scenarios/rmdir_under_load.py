@@ -13,8 +13,7 @@ import attrs
 
 from actors.kernel.cgroup import Cgroup, cgroup_attach_task
 from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabFlags, SlabObject
-from actors.kernel.machine import Machine
+from actors.kernel.kmem_cache import KmemCache, SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.actor import Actor, Shared
@@ -61,7 +60,6 @@ class Handover(Shared):
 )
 def rmdir_under_load(stage: Stage) -> None:
     machine = stage.boot(*CACHES)
-    machine.buddy.is_short = stage.knobs["memory"] == "short"
     caches = [machine.root_cache(name) for name in CACHES]
     cpus = range(len(machine.cpus))
     handovers = [Handover(Actor(machine.world, f"handover{cpu}"), f"handover{cpu}") for cpu in cpus]
@@ -104,16 +102,6 @@ def rmdir_under_load(stage: Stage) -> None:
     for cpu in cpus:
         add_reaper(cpu)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("an allocation runs in a cache that is deactivated", lambda: any(map(is_late, children(machine))))
+    stage.sometimes("an allocation runs in a cache that is deactivated", stage.has_late_allocation)
     stage.sometimes("an object outlives its cgroup", lambda: machine.root_cgroup.nr_dying_descendants > 0)
     stage.eventually("every cgroup is gone", stage.only_session_left)
-
-
-def children(machine: Machine) -> list[KmemCache]:
-    return [child for root in machine.slab_root_caches.caches for child in root.children]
-
-
-def is_late(cache: KmemCache) -> bool:
-    """Whether an allocation that chose *cache* in time is still at it."""
-    is_deactivated = SlabFlags.DEACTIVATED in cache.flags or cache.work_fn is not None
-    return is_deactivated and bool(cache.inflight)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
 from actors.kernel.context import Context
-from actors.kernel.invariants import Ledger
-from actors.kernel.kmem_cache import KmemCache
+from actors.kernel.invariants import Ledger, is_published
+from actors.kernel.kmem_cache import KmemCache, SlabObject
+from actors.kernel.locks import Completion
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.kernel.patching import Patch
@@ -19,7 +20,7 @@ from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
 from actors.system.world import World
-from protocol.slabinfo import parse_slabinfo
+from protocol.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 
 REAP_ROUNDS = 30
 """As many visits of cache_reap() as a full array and its slabs take to be given back (KERNEL.md 4.8)."""
@@ -75,10 +76,14 @@ class Stage:
     _is_racing: bool = False
     _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
 
-    def boot(self, *names: str) -> Machine:
-        """Boot a machine with the caches of the slabinfo knob: all of them, or only those in *names*."""
+    def boot(self, *names: str, caches: Iterable[SlabinfoRow] = ()) -> Machine:
+        """Boot a machine with the caches of the slabinfo knob, all or only those in *names*, and with *caches*.
+
+        If there are *caches*, these are all, unless names are given too.
+        """
+        caches = list(caches)
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
-        wanted = [row for row in rows if not names or row.name in names]
+        wanted = [row for row in rows if row.name in names or not (names or caches)] + caches
         config = Config(
             kernel=self.kernel,
             allocator=self.knobs["allocator"],
@@ -87,6 +92,7 @@ class Stage:
             cgroup=1 if self.knobs["cgroup"] == "v1" else 2,
         )
         machine = self.machine = Machine(self.world, config, rows=wanted, patches=self.patches)
+        machine.buddy.is_short = self.knobs.get("memory") == "short"
         self.ledger = Ledger(machine)
         if self.check == "step":
             self.world.checks.append(self.ledger.check_touched)
@@ -165,6 +171,10 @@ class Stage:
         """Every other cgroup is released."""
         return self.machine.root_cgroup.descendants() == [self.session]
 
+    def has_late_allocation(self) -> bool:
+        """Whether an allocation that chose its child cache in time is at it when nobody can find that any more."""
+        return any(cache.inflight and not is_published(cache) for cache in self.machine.child_caches)
+
     def _watch(self, flow: Flow) -> None:
         for prop in self.always_properties:
             if not prop.holds():
@@ -219,14 +229,45 @@ async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
         await ctx.ask(cgroup.wait_until_empty)
 
 
+def small_cache(name: str, *, objects: int = 4) -> SlabinfoRow:
+    """A cache whose slabs have one page and few objects, so that they are soon full."""
+    return SlabinfoRow(name, 0, 0, PAGE_SIZE // objects, objects, 1)
+
+
+async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
+    """Run *body* as a task of its own in *cgroup*, on this CPU, and wait for its end."""
+    machine = ctx.machine
+    task = machine.new_task(f"task-{machine.next_pid()}", ctx.smp_processor_id)
+    done = Completion(machine.cgroup_tree.actor, remaining=1)
+    await ctx.ask(machine.cgroup_tree.move_task, task, cgroup)
+    machine.start(task, body, done)
+    await ctx.ask(done.wait_for_completion)
+
+
+async def fill(ctx: Context, cgroup: Cgroup, cache: KmemCache, count: int) -> list[SlabObject]:
+    """Have *count* objects of *cache* allocated in *cgroup*, whose child cache is there already."""
+    made: list[SlabObject] = []
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(count):
+            obj = await kmem_cache_alloc(ctx, cache)
+            if obj is not None:
+                made.append(obj)
+
+    await run_in(ctx, cgroup, allocate)
+    return made
+
+
 async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
-    """Have the child caches of *cgroup* created, by allocations that miss them."""
-    await enter(ctx, cgroup)
-    for cache in caches:
-        obj = await kmem_cache_alloc(ctx, cache)
-        if obj is not None:
-            await kmem_cache_free(ctx, cache, obj)
-    await enter(ctx, ctx.machine.root_cgroup)
+    """Have the child caches of *cgroup* created, by allocations that miss them; they are empty afterwards."""
+
+    async def miss(ctx: Context) -> None:
+        for cache in caches:
+            obj = await kmem_cache_alloc(ctx, cache)
+            if obj is not None:
+                await kmem_cache_free(ctx, cache, obj)
+
+    await run_in(ctx, cgroup, miss)
     await ctx.settle()
 
 

@@ -7,12 +7,13 @@ to the memcg's css. Charging is by batches: a CPU keeps what it charged too much
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.cgroup import Css, css_get_many, css_put, css_put_many, css_tryget
-from actors.kernel.context import Context, list_del
+from actors.kernel.cgroup import Css, css_get_many, css_put, css_put_many, css_tryget, memcg_of
+from actors.kernel.context import Context, deref, list_del
 from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.locks import mutex_trylock, mutex_unlock
@@ -26,6 +27,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operatio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.kernel.filemap import Page
     from actors.kernel.kmem_cache import KmemCache
     from actors.system.actor import Actor
 
@@ -47,7 +49,9 @@ class Memcg(Shared):
     """struct mem_cgroup: an actor of its own, with its css. `kmem_caches` are its child caches, oldest first.
 
     `parent` is None for the root, and without hierarchy (cgroup v1) for all. `memsw` and `kmem` are v1's counters.
-    `user_pages` are pages of its tasks (page cache and the like) that reclaim may take.
+    `user_pages` are pages of its tasks that reclaim may take. `cache_pages` of them belong to files (`filemap`); those
+    that no reclaimer has isolated are on `lru`, by node, oldest first. `shrinker_maps` say, by node, which shrinkers may
+    find something here.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -67,6 +71,9 @@ class Memcg(Shared):
     kmem_caches: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
     id_ref: int = attrs.field(default=0, init=False)
     user_pages: int = attrs.field(default=0, init=False)
+    cache_pages: int = attrs.field(default=0, init=False)
+    lru: dict[int, dict[Page, None]] = attrs.field(factory=lambda: defaultdict(dict), init=False)
+    shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
 
     @classmethod
     def alloc(
@@ -176,10 +183,64 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def take_user_pages(self, nr: int) -> int:
-        """Up to *nr* of the pages that reclaim may take."""
-        taken = min(nr, self.user_pages)
+        """Up to *nr* of the pages that reclaim may take and that belong to no file."""
+        taken = min(nr, self.user_pages - self.cache_pages)
         self.user_pages -= taken
         return taken
+
+    @operation(UPDATE)
+    def add_cache_pages(self, nr: int) -> None:
+        self.user_pages += nr
+        self.cache_pages += nr
+
+    @operation(READ)
+    def lru_size(self, nid: int) -> int:
+        """lruvec_lru_size(): pages that belong to no file are all taken for node 0's."""
+        return len(self.lru[nid]) + (self.user_pages - self.cache_pages if nid == 0 else 0)
+
+    @operation(UPDATE)
+    def add_to_lru(self, page: Page) -> None:
+        self.lru[page.nid][page] = None
+
+    @operation(UPDATE)
+    def delete_from_lru(self, page: Page) -> None:
+        self.lru[page.nid].pop(page, None)
+
+    @operation(UPDATE)
+    def isolate_lru_pages(self, nid: int, nr: int) -> tuple[Page, ...]:
+        """Up to *nr* of the oldest pages, each with a reference; one that is being freed stays. One lru_lock section."""
+        pages = tuple(page for page in self.lru[nid] if page.refs)[:nr]
+        for page in pages:
+            page.refs += 1
+            del self.lru[nid][page]
+        return pages
+
+    @operation(UPDATE)
+    def set_shrinker_bit(self, nid: int, shrinker_id: int) -> None:
+        self.shrinker_maps[nid].add(shrinker_id)
+
+    @operation(UPDATE)
+    def clear_shrinker_bit(self, nid: int, shrinker_id: int) -> None:
+        self.shrinker_maps[nid].discard(shrinker_id)
+
+    @operation(READ)
+    def find_next_shrinker_bit(self, nid: int, after: int) -> int | None:
+        """find_next_bit(): the map as it is at this moment."""
+        return min((bit for bit in self.shrinker_maps[nid] if bit > after), default=None)
+
+    @operation(READ)
+    def next_descendant_pre(self, pos: Memcg | None) -> Memcg | None:
+        """css_next_descendant_pre() with this one as the root: the one after *pos*, which may be gone; under RCU."""
+        if pos is None:
+            return self
+        after = 0
+        while True:
+            below = (css for css in pos.css.children if css.cgroup.serial_nr > after)
+            found = next((css.memcg for css in below if css.memcg is not None), None)
+            if found is not None or pos is self:
+                return found
+            after = pos.css.cgroup.serial_nr
+            pos = memcg_of(deref(pos.css.parent, "css_next_descendant_pre(): pos->parent"))
 
 
 # -- charging (9.2) ---------------------------------------------------------------------------------------------------
@@ -203,7 +264,7 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
             batch = nr_pages
         elif not gfpflags_allow_blocking(gfp):
             return await force_charge(ctx, memcg, gfp, nr_pages)
-        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages):
+        elif await ctx.machine.try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
             continue
         elif not drained:
             await drain_all_stock(ctx, over)
@@ -254,21 +315,6 @@ async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     await css_put_many(ctx, memcg.css, nr_pages)
 
 
-@kernel_fn("try_to_free_mem_cgroup_pages", "mm/vmscan.c")
-async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> int:
-    """Reclaim: sleep, and take pages of the subtree's tasks; then let the shrinkers have a go. How many pages went."""
-    ctx.might_sleep("try_to_free_mem_cgroup_pages")
-    await ctx.ask(ctx.machine.buddy.try_to_free_pages)
-    freed = 0
-    for victim in await ctx.ask(memcg.list_subtree):
-        taken = await ctx.ask(victim.take_user_pages, nr_pages - freed)
-        if taken:
-            await cancel_charge(ctx, victim, taken)
-            await __free_pages(ctx, taken)
-            freed += taken
-    return freed
-
-
 @kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c")
 async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
     """A task's page: of the page cache, or anonymous. It stays charged until reclaim or its end takes it."""
@@ -287,6 +333,13 @@ async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
     if await ctx.ask(memcg.take_user_pages, 1):
         await cancel_charge(ctx, memcg, 1)
         await __free_pages(ctx, 1)
+
+
+@kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c")
+async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
+    """From now on that shrinker may find something in *memcg*; the root's are always asked."""
+    if shrinker_id >= 0 and memcg is not None and not memcg.is_root:
+        await ctx.ask(memcg.set_shrinker_bit, nid, shrinker_id)
 
 
 # -- kernel memory (9.2, 1.3) -----------------------------------------------------------------------------------------

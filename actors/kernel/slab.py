@@ -128,6 +128,10 @@ class SlabNode(Shared):
             yield from (alien, alien.array, alien.lock)
 
     @operation(READ)
+    def read_total_slabs(self) -> int:
+        return self.total_slabs
+
+    @operation(READ)
     def has_free_objects(self) -> bool:
         """What cache_alloc_refill() looks at before it takes the lock."""
         return bool(self.free_objects or (self.shared and self.shared.entries))

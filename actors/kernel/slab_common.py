@@ -27,7 +27,13 @@ from actors.kernel.percpu_ref import PercpuRef, percpu_ref_kill
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_destroy import shutdown_cache
 from actors.kernel.slab_h import kmemcg_cache_put_many
-from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.kernel.slab_mutex import (
+    SlabMutexHeld,
+    get_online_cpus,
+    get_online_mems,
+    put_online_cpus,
+    put_online_mems,
+)
 from actors.kernel.slub import (
     __kmem_cache_create,
     __kmem_cache_shrink,
@@ -151,6 +157,34 @@ async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
     """The array has been relocated, and nobody reads the old one any more."""
     assert isinstance(head.container, MemcgCacheArray)
     ctx.kfree(head.container)
+
+
+@kernel_fn("kmem_cache_shrink", "mm/slab_common.c")
+async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
+    """Give back what is empty, whoever asks for it; True if any slab remains."""
+    get_online_cpus(ctx)
+    await get_online_mems(ctx)
+    remain = await __kmem_cache_shrink(ctx, s)
+    await put_online_mems(ctx)
+    put_online_cpus(ctx)
+    return remain
+
+
+@kernel_fn("slab_show", "mm/slab_common.c")
+async def slab_show(ctx: Context) -> list[tuple[KmemCache, int]]:
+    """A reader of /proc/slabinfo: every root cache with the pages of itself and its children, under slab_mutex."""
+    rows = []
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        for root in await ctx.ask(ctx.machine.slab_root_caches.list):
+            caches = [root, *await ctx.ask(root.list_children)]
+            rows.append((root, sum([await count_pages(ctx, cache) for cache in caches])))
+    return rows
+
+
+async def count_pages(ctx: Context, s: KmemCache) -> int:
+    """get_slabinfo(): what the nodes of one cache say, each at its time."""
+    slabs = [await ctx.ask(n.read_nr_slabs) for n in s.node] + [await ctx.ask(n.read_total_slabs) for n in s.slab_node]
+    return sum(slabs) << s.order
 
 
 # -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------

@@ -1,18 +1,15 @@
-"""Strategies: who steps next. The only source of nondeterminism."""
+"""The plain strategies: uniform choice, taking turns, and virtual time."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.system.flow import Flow
-from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from actors.system.cpu import Cpu
     from actors.system.lane import Lane
-    from actors.system.strategy import Strategy
     from actors.system.world import World
 
 PARALLEL_JITTER = 8
@@ -133,19 +130,3 @@ class Clock:
 
     def draw_latency(self, low: int, high: int) -> int:
         return self._random.randint(low, high)
-
-
-STRATEGIES: dict[str, Callable[[int], Strategy]] = {
-    "random": RandomWalk,
-    "roundrobin": RoundRobin,
-    "clock": Clock,
-}
-"""The strategies that a run may choose, made from a seed; `replay` is made from a log."""
-
-
-def make_strategy(name: str, seed: int) -> Strategy:
-    """The strategy of that name; UsageError names those there are."""
-    if name not in STRATEGIES:
-        msg = f"--strategy {name}: there is no such strategy; there are {', '.join(STRATEGIES)}"
-        raise UsageError(msg)
-    return STRATEGIES[name](seed)

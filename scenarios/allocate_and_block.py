@@ -1,0 +1,43 @@
+"""One accounted allocation, after which the task sleeps: nothing may be left that forbids it.
+
+A task that stays inside an RCU read-side section, or has preemption off, must not sleep; and no grace period ends.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import MACHINE, scenario
+from scenarios.stage import Stage, enter, mkdir, small_cache, warm_up
+
+WAIT_NS = 1_000_000
+
+
+@scenario(
+    "allocate-and-block",
+    "a task in a cgroup allocates one accounted object, then sleeps",
+    *MACHINE,
+    also=("rcu-lock-for-unlock",),
+)
+def allocate_and_block(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    kept: list[SlabObject] = []
+
+    async def allocate_then_sleep(ctx: Context) -> None:
+        cgroup: Cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        await warm_up(ctx, cgroup, cache)
+        await enter(ctx, cgroup)
+        obj = await kmem_cache_alloc(ctx, cache)
+        await ctx.sleep(WAIT_NS)
+        if obj is not None:
+            kept.append(obj)
+            await kmem_cache_free(ctx, cache, obj)
+
+    stage.task("allocate", allocate_then_sleep)
+    stage.sometimes(
+        "the object came from a child cache", lambda: bool(kept) and not kept[0].slab.slab_cache.is_root_cache
+    )

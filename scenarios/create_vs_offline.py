@@ -1,0 +1,48 @@
+"""The work that creates a child cache races with the offlining of the cgroup it is for.
+
+Either the creator sees that the memcg is going, or the deactivator finds what it has made (KERNEL.md 5.3); the cache
+must not be published for a memcg that is gone, and the work's reference to the memcg must not be lost.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task
+from actors.kernel.context import Context
+from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+
+
+@scenario(
+    "create-vs-offline",
+    "a child cache is being created while its cgroup is removed",
+    Knob("tasks", "tasks whose first allocations each ask for the cache", 2, least=1, most=8),
+    *machine(),
+)
+def create_vs_offline(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        for worker in workers:
+            await cgroup_attach_task(ctx, cgroups[0], worker)
+
+    async def allocate(ctx: Context) -> None:
+        obj = await kmem_cache_alloc(ctx, cache)
+        if obj is not None:
+            await kmem_cache_free(ctx, cache, obj)
+
+    stage.set_up(make_cgroup)
+    workers = [stage.task(f"allocate{number}", allocate, cpu=number) for number in range(stage.knobs["tasks"])]
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes("a creation is pending for a dying cgroup", lambda: any(map(is_late, machine.pending_creations)))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def is_late(work: MemcgKmemCacheCreateWork) -> bool:
+    return work.memcg.css.cgroup.is_dead

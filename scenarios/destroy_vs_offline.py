@@ -1,0 +1,59 @@
+"""rmdir of a cgroup races with the destruction of the root cache that its child cache belongs to.
+
+The flush in kmem_cache_destroy() has to wait for every stage of the child's deactivation: the callback after the grace
+period, the work that it queues, and what that starts in turn (KERNEL.md 8.2, appendix A6).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.percpu_ref import PercpuRef
+from actors.kernel.slab_destroy import kmem_cache_destroy
+from scenarios.registry import MACHINE, scenario
+from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "destroy-vs-offline",
+    "a cgroup is removed while the root of its empty child cache is destroyed",
+    *MACHINE,
+    also=(
+        "exit-during-atomic-switch",
+        "a264df74df38",
+        "destroy-vs-deferred-deactivation",
+        "92ee383f6daa",
+        "flush-only",
+        "synchronize-rcu-only",
+    ),
+)
+def destroy_vs_offline(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    root = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await warm_up(ctx, cgroups[0], root)
+
+    async def destroy(ctx: Context) -> None:
+        await kmem_cache_destroy(ctx, root)
+
+    stage.set_up(make_cgroup)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
+    stage.task("rmmod", destroy, cpu=1)
+    stage.sometimes(
+        "the child is on its way out when its root is marked as dying",
+        lambda: root.dying and any(child.work_fn is not None for child in machine.child_caches),
+    )
+    if stage.kernel not in ("original", "v1"):
+        stage.sometimes(
+            "the root is dying while a child's count is switched", lambda: root.dying and is_switching(stage)
+        )
+    stage.eventually("no cache is left", lambda: not machine.all_caches)
+
+
+def is_switching(stage: Stage) -> bool:
+    """Whether some child's reference count is on its way to atomic mode."""
+    refs = (child.refcnt for child in stage.machine.child_caches)
+    return any(isinstance(ref, PercpuRef) and ref.confirm_switch is not None for ref in refs)

@@ -1,0 +1,76 @@
+"""The last object of a cache whose cgroup is gone is freed while its root cache is destroyed.
+
+Whoever drops the last reference decides, by the root's dying flag, whether the cache is shut down by a worker or by
+kmem_cache_destroy(): there must be no time in which both or neither believe that it is their job. In the second stage
+the free comes from a softirq, on the CPU where the destruction runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, SlabObject
+from actors.kernel.rcu import RcuHead, call_rcu
+from actors.kernel.slab_destroy import kmem_cache_destroy
+from actors.kernel.slub import kmem_cache_free
+from scenarios.registry import MACHINE, scenario
+from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "free-vs-destroy",
+    "the last object of a removed cgroup's cache is freed while the root cache is destroyed",
+    *MACHINE,
+    also=("dying-test-unlocked",),
+)
+def free_vs_destroy(stage: Stage) -> None:
+    build(stage, free_now, cpu=1)
+
+
+@scenario(
+    "softirq-free-vs-destroy",
+    "the same, but the object is freed in a softirq on the CPU of kmem_cache_destroy()",
+    *MACHINE,
+    also=("wq-lock-not-irq-safe",),
+)
+def softirq_free_vs_destroy(stage: Stage) -> None:
+    build(stage, free_by_rcu, cpu=0)
+
+
+async def free_now(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
+    await kmem_cache_free(ctx, cache, obj)
+
+
+async def free_by_rcu(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
+    async def free_object(ctx: Context, _head: RcuHead) -> None:
+        await kmem_cache_free(ctx, cache, obj)
+
+    await call_rcu(ctx, RcuHead(obj.slab), free_object)
+
+
+def build(stage: Stage, free: Callable[[Context, KmemCache, SlabObject], Awaitable[None]], *, cpu: int) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    root = machine.root_cache("alpha")
+    kept: list[SlabObject] = []
+
+    async def keep_one_object(ctx: Context) -> None:
+        """The cgroup is gone, or dying; only the object keeps its child cache."""
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        await warm_up(ctx, cgroup, root)
+        kept.extend(await fill(ctx, cgroup, root, 1))
+        await rmdir(ctx, cgroup)
+
+    async def destroy(ctx: Context) -> None:
+        await kmem_cache_destroy(ctx, root)
+
+    stage.set_up(keep_one_object)
+    stage.task("free", lambda ctx: free(ctx, root, kept[0]), cpu=cpu)
+    stage.task("rmmod", destroy)
+    stage.sometimes("the root is dying before the object is freed", lambda: root.dying and is_alive())
+    stage.sometimes(
+        "the object is freed before the root is dying", lambda: bool(kept) and not (root.dying or is_alive())
+    )
+
+    def is_alive() -> bool:
+        return bool(kept[0].slab.live >> kept[0].at & 1)

@@ -1,0 +1,64 @@
+"""A new cgroup gets the kmemcg_id of one that has just gone offline, whose caches may still be looked up.
+
+The id is free at once, without a grace period; a lookup that read it before must not end up with the new cgroup's cache
+without noticing, nor publish over it.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir
+from actors.kernel.context import Context
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import MACHINE, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario("id-reuse", "a cgroup is made while another goes offline and gives up its kmemcg_id", *MACHINE)
+def id_reuse(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "old"))
+        await warm_up(ctx, cgroups[0], cache)
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(3):
+            obj = await kmem_cache_alloc(ctx, cache)
+            if obj is not None:
+                await kmem_cache_free(ctx, cache, obj)
+
+    async def remove(ctx: Context) -> None:
+        await cgroup_attach_task(ctx, machine.root_cgroup, worker)
+        await rmdir(ctx, cgroups[0])
+
+    async def replace(ctx: Context) -> None:
+        """A service that starts in a new cgroup, whenever."""
+        cgroup = await cgroup_mkdir(ctx, machine.root_cgroup, "new")
+        if cgroup is not None:
+            cgroups.append(cgroup)
+            await cgroup_attach_task(ctx, cgroup, ctx)
+            await allocate(ctx)
+
+    async def remove_new(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        await rmdir(ctx, cgroups[1])
+        await ctx.settle()
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(make_cgroup)
+    worker = stage.task("allocate", allocate)
+    stage.task("rmdir", remove, cpu=1)
+    stage.task("mkdir", replace, cpu=1)
+    stage.wind_up(remove_new)
+    stage.sometimes("the old id is given out again", lambda: is_reused(cgroups))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def is_reused(cgroups: list[Cgroup]) -> bool:
+    """The first cgroup after the session's has id 1; the second would have 2, but for the reuse."""
+    memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].has_css else None
+    return memcg is not None and memcg.kmemcg_id == 1

@@ -1,0 +1,58 @@
+"""cgroup v1: kernel memory hits its limit in the middle of a removal (KERNEL.md 9.2).
+
+A charge that fails has to take back exactly what it had taken, at whatever level, while caches change their memcg.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "kmem-limit",
+    "allocations hit the kmem limit of a cgroup (v1) that is being removed",
+    Knob("limit", "memory.kmem.limit of the parent, in pages", 2, least=1),
+    Knob("objects", "objects that each task allocates, four in a page", 8, least=1),
+    *machine(cgroup="v1"),
+)
+def kmem_limit(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+
+    async def make_cgroups(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
+        cgroups.append(await mkdir(ctx, cgroups[0], "job"))
+        await warm_up(ctx, cgroups[1], cache)
+        kmem = memcg_of(cgroups[0].css).kmem
+        if kmem is not None:
+            kmem.max = stage.knobs["limit"]
+        for worker in workers:
+            await cgroup_attach_task(ctx, cgroups[1], worker)
+
+    def add_worker(cpu: int) -> Context:
+        async def allocate(ctx: Context) -> None:
+            for _ in range(stage.knobs["objects"]):
+                obj = await kmem_cache_alloc(ctx, cache)
+                if obj is not None:
+                    kept.append(obj)
+
+        return stage.task(f"allocate{cpu}", allocate, cpu=cpu)
+
+    async def free_all(ctx: Context) -> None:
+        for obj in kept:
+            await kmem_cache_free(ctx, cache, obj)
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(make_cgroups)
+    workers = [add_worker(cpu) for cpu in range(len(machine.cpus))]
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]), cpu=1)
+    stage.wind_up(free_all)
+    stage.sometimes("the limit is hit", lambda: any(memcg.kmem and memcg.kmem.failcnt for memcg in machine.memcgs()))

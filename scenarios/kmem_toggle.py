@@ -1,0 +1,42 @@
+"""The only cgroup of a machine is removed while an object of its is in use: kmem accounting is switched off.
+
+With the last memcg the static key goes; allocations and frees no longer look for child caches. What still belongs to
+one is then freed as if it were the root's.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.slub import kmem_cache_free
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "kmem-toggle",
+    "the last cgroup goes, then what it left behind is freed, then another comes",
+    Knob("objects", "objects that are in use when the cgroup goes, four in a page", 4, least=1),
+    *machine(),
+)
+def kmem_toggle(stage: Stage) -> None:
+    stage.has_session = False
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+
+    async def switch_off_and_on(ctx: Context) -> None:
+        for number in range(2):
+            cgroup = await mkdir(ctx, machine.root_cgroup, f"job{number}")
+            await warm_up(ctx, cgroup, cache)
+            kept = await fill(ctx, cgroup, cache, stage.knobs["objects"])
+            await rmdir(ctx, cgroup)
+            await ctx.settle()
+            for obj in kept:
+                await kmem_cache_free(ctx, cache, obj)
+            await ctx.settle()
+
+    stage.task("jobs", switch_off_and_on)
+    stage.sometimes("accounting is off while a child cache is left", lambda: is_off_too_early(stage))
+
+
+def is_off_too_early(stage: Stage) -> bool:
+    return not stage.machine.kmem_enabled.usage and bool(stage.machine.child_caches)

@@ -1,0 +1,51 @@
+"""An allocation that chose its cache before the cgroup goes, and gets its page only afterwards.
+
+The task allocates from an empty child cache and has to wait in the page allocator; meanwhile it is moved away, and the
+cgroup is removed. What keeps the cache for it? Whose counters does the late page hit, and whose when it is freed again?
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task
+from actors.kernel.context import Context
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import MEMORY, Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "late-allocation",
+    "an allocation from an empty child cache waits for memory while its cgroup is removed",
+    attrs.evolve(MEMORY, default="short"),
+    Knob("objects", "objects that the task allocates, one after the other", 1, least=1),
+    *machine(),
+    also=("alloc-without-cache-ref", "root-uncharge-underflow"),
+)
+def late_allocation(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await warm_up(ctx, cgroups[0], cache)
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(stage.knobs["objects"]):
+            obj = await kmem_cache_alloc(ctx, cache)
+            if obj is not None:
+                await kmem_cache_free(ctx, cache, obj)
+
+    async def remove(ctx: Context) -> None:
+        await cgroup_attach_task(ctx, machine.root_cgroup, worker)
+        await rmdir(ctx, cgroups[0])
+
+    stage.set_up(make_cgroup)
+    worker = stage.task("allocate", allocate)
+    stage.task("rmdir", remove, cpu=1)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes("an allocation runs in a cache that is deactivated", stage.has_late_allocation)

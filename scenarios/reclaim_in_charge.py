@@ -1,0 +1,42 @@
+"""An accounted allocation whose memcg is full: the charge has to reclaim, and reclaim sleeps."""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import memcg_of
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, mkdir, run_in, small_cache, warm_up
+
+
+@scenario(
+    "reclaim-in-charge",
+    "an accounted allocation in a cgroup at its limit has to reclaim",
+    Knob("limit", "memory.max of the cgroup, in pages; they are used up by page cache", 4, least=1),
+    *machine(),
+    also=("sleep-in-rcu-charge",),
+)
+def reclaim_in_charge(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+
+    async def allocate(ctx: Context) -> None:
+        obj = await kmem_cache_alloc(ctx, cache)
+        if obj is not None:
+            await kmem_cache_free(ctx, cache, obj)
+
+    async def use_up_then_allocate(ctx: Context) -> None:
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        memcg = memcg_of(cgroup.css)
+        await warm_up(ctx, cgroup, cache)
+        memcg.memory.max = stage.knobs["limit"]
+        while memcg.user_pages < stage.knobs["limit"] and await mem_cgroup_try_charge(ctx, memcg):
+            pass
+        await run_in(ctx, cgroup, allocate)
+        while memcg.user_pages:
+            await mem_cgroup_uncharge(ctx, memcg)
+
+    stage.task("allocate", use_up_then_allocate)
+    stage.sometimes("reclaim took pages", lambda: any(memcg.memory.failcnt for memcg in machine.memcgs()))

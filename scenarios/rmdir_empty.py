@@ -1,0 +1,31 @@
+"""rmdir of a cgroup whose child cache is empty: everything goes at once, and nothing else happens.
+
+The last reference of the cache is gone when its count is switched to atomic mode, so it is shut down, and freed, at the
+first possible moment. SLAB has no sysfs directory that would hold it a little longer.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from scenarios.registry import machine, scenario
+from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "rmdir-empty",
+    "a cgroup with an empty child cache is removed",
+    *machine(allocator="slab"),
+    also=("work-fn-store-after-free",),
+)
+def rmdir_empty(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+
+    async def live_and_go(ctx: Context) -> None:
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        await warm_up(ctx, cgroup, machine.root_cache("alpha"))
+        await rmdir(ctx, cgroup)
+
+    stage.task("job", live_and_go)
+    stage.sometimes("a cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants > 0)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+    stage.eventually("no child cache is left", lambda: not machine.child_caches)

@@ -1,0 +1,44 @@
+"""Somebody walks all caches with slab_mutex held, again and again, while cgroups come and go (KERNEL.md 4.8, 10.1).
+
+Creation of child caches and the offlining of cgroups (which holds cgroup_mutex meanwhile) have to wait for each walk.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.slab_common import slab_show
+from actors.kernel.slub import kmem_cache_free
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "slab-mutex-hog",
+    "/proc/slabinfo is read all the time while cgroups come and go",
+    Knob("reads", "how often it is read", 5, least=1),
+    Knob("cgroups", "cgroups that come and go, one after the other", 2, least=1),
+    *machine(),
+)
+def slab_mutex_hog(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha"), small_cache("beta")])
+    caches = [machine.root_cache(name) for name in ("alpha", "beta")]
+
+    async def read(ctx: Context) -> None:
+        for _ in range(stage.knobs["reads"]):
+            await slab_show(ctx)
+
+    async def live_and_go(ctx: Context) -> None:
+        for number in range(stage.knobs["cgroups"]):
+            cgroup = await mkdir(ctx, machine.root_cgroup, f"job{number}")
+            await warm_up(ctx, cgroup, *caches)
+            for cache in caches:
+                for obj in await fill(ctx, cgroup, cache, 1):
+                    await kmem_cache_free(ctx, cache, obj)
+            await rmdir(ctx, cgroup)
+
+    stage.task("slabtop", read, cpu=1)
+    stage.task("jobs", live_and_go)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes("somebody waits for slab_mutex", lambda: bool(machine.slab_mutex.waiters))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+    stage.eventually("no child cache is left", lambda: not machine.child_caches)

@@ -1,0 +1,64 @@
+"""Slabs are charged on several CPUs below a parent cgroup; the child is removed, then its objects are freed.
+
+Each CPU keeps a part of the child's statistics to itself. The frees come after the reparenting and are counted in the
+parent; what the child's CPUs had not yet handed up is missing there, for ever, or is handed up twice.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "stranded-vmstat",
+    "slabs are charged on every CPU, the cgroup is removed, and then they are freed",
+    Knob("objects", "objects that each CPU allocates, four in a page", 16, least=1),
+    *machine(),
+    also=("bee07b33db78",),
+)
+def stranded_vmstat(stage: Stage) -> None:
+    machine = stage.boot("dentry", caches=[small_cache("alpha")])
+    caches = [machine.root_cache("alpha"), machine.root_cache("dentry")]
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+
+    async def make_cgroups(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
+        cgroups.append(await mkdir(ctx, cgroups[0], "job"))
+        await warm_up(ctx, cgroups[1], *caches)
+
+    def add_worker(cpu: int) -> None:
+        async def allocate(ctx: Context) -> None:
+            await enter(ctx, cgroups[1])
+            for number in range(stage.knobs["objects"]):
+                obj = await kmem_cache_alloc(ctx, caches[number % 2])
+                if obj is not None:
+                    kept.append(obj)
+            await enter(ctx, machine.root_cgroup)
+
+        stage.task(f"allocate{cpu}", allocate, cpu=cpu)
+
+    async def remove_then_free(ctx: Context) -> None:
+        await rmdir(ctx, cgroups[1])
+        await ctx.settle()
+        for obj in kept:
+            await kmem_cache_free(ctx, obj.slab.slab_cache.root, obj)
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(make_cgroups)
+    for cpu in range(len(machine.cpus)):
+        add_worker(cpu)
+    stage.wind_up(remove_then_free)
+    stage.sometimes("slabs of the removed cgroup belong to its parent", lambda: has_inherited(cgroups))
+
+
+def has_inherited(cgroups: list[Cgroup]) -> bool:
+    """Whether the parent has caches that it was not made for."""
+    memcg = cgroups[0].css.memcg if cgroups else None
+    return memcg is not None and any(not cache.name.endswith(":parent)") for cache in memcg.kmem_caches)

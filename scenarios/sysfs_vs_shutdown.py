@@ -1,0 +1,54 @@
+"""Somebody reads a sysfs file of a cache that is being shut down, while memory is about to be hot-plugged.
+
+The reader is inside the file and wants the memory hotplug lock; the shutdown holds that lock and slab_mutex, and waits
+for the readers to leave; a hotplug writer that only waits keeps new readers of its lock out.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.locks import down_write, up_write
+from actors.kernel.slab_destroy import kmem_cache_destroy
+from actors.kernel.sysfs import Kobject, kernfs_seq_show
+from scenarios.registry import MACHINE, scenario
+from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "sysfs-vs-shutdown",
+    "a sysfs file of a cache is read while the cache is shut down and memory hotplug waits",
+    *MACHINE,
+    also=("e4f8e513c3d3",),
+)
+def sysfs_vs_shutdown(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    root = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    files: list[Kobject] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        """The reader has the file open before anything happens."""
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await warm_up(ctx, cgroups[0], root)
+        files.extend(cache.kobj for cache in machine.all_caches if cache.kobj is not None)
+
+    async def read(ctx: Context) -> None:
+        for file in files:
+            if file.freed is None:
+                await kernfs_seq_show(ctx, file)
+
+    async def hotplug(ctx: Context) -> None:
+        await down_write(ctx, machine.mem_hotplug_lock)
+        await up_write(ctx, machine.mem_hotplug_lock)
+
+    async def remove_and_destroy(ctx: Context) -> None:
+        await rmdir(ctx, cgroups[0])
+        await kmem_cache_destroy(ctx, root)
+
+    stage.set_up(make_cgroup)
+    stage.task("cat", read)
+    stage.task("rmmod", remove_and_destroy, cpu=1)
+    stage.task("hotplug", hotplug, cpu=1)
+    stage.sometimes("a reader is inside a file", lambda: any(file.active for file in files))
+    stage.eventually("no cache is left", lambda: not machine.all_caches)
