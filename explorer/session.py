@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import signal
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
 CHECKS = ("off", "quiescent", "step")
-TAIL_STEPS = 24
-_STEP_BYTE = 0x96  # a msgpack array of six: only steps have that many fields
+_UNREAD = 4096
 
 Progress = Callable[[World], None]
 Begun = Callable[[Header], None]
@@ -106,40 +105,41 @@ class TailStep:
 
 
 class Tail:
-    """A sink that remembers the last steps, also those before each finding, and the names to read them by."""
+    """The last steps of a world, also those before each finding, read by the names that its `recorder` defined."""
 
-    def __init__(self, then: Callable[[bytes], None] | None = None, *, size: int = TAIL_STEPS) -> None:
-        self._then = then
+    def __init__(self, world: World) -> None:
+        self.recorder: Recorder
+        self._world = world
         self._names = Names()
-        self._payloads: deque[tuple[int, int, bytes]] = deque(maxlen=size)
+        self._unread: list[Sequence[Any]] = []
         self.before: list[tuple[TailStep, ...]] = []
-
-    def write(self, world: World) -> Callable[[bytes], None]:
-        """The sink proper, for a recorder that records *world*."""
-        payloads, learn, then = self._payloads, self._learn, self._then
-
-        def write(payload: bytes) -> None:
-            if payload[0] == _STEP_BYTE:
-                payloads.append((world.steps, world.now, payload))
-            else:
-                learn(payload)
-            if then is not None:
-                then(payload)
-
-        return write
 
     def steps(self) -> tuple[TailStep, ...]:
         """The last steps, oldest first."""
-        return tuple(self._decode(*entry) for entry in self._payloads)
+        self._read()
+        number, now = self._world.steps, self.recorder.last
+        found: list[TailStep] = []
+        for payload in self.recorder.last_steps():
+            step = Step(*unpack(payload))
+            number -= 1
+            found.append(self._decode(number, now, step))
+            now -= step.dt
+        return tuple(reversed(found))
 
-    def _learn(self, payload: bytes) -> None:
-        record = unpack(payload)
-        self._names.learn(record)
+    def learn(self, record: Sequence[Any]) -> None:
+        """Take in a record that is no step; names are only read when they are asked for, or too many."""
+        self._unread.append(record)
         if record[0] == "finding":
             self.before.append(self.steps())
+        elif len(self._unread) >= _UNREAD:
+            self._read()
 
-    def _decode(self, number: int, now: int, payload: bytes) -> TailStep:
-        step = Step(*unpack(payload))
+    def _read(self) -> None:
+        for record in self._unread:
+            self._names.learn(record)
+        self._unread.clear()
+
+    def _decode(self, number: int, now: int, step: Step) -> TailStep:
         flow, _, cpu = self._names.lane(step)
         return TailStep(
             number,
@@ -298,12 +298,17 @@ def _header(scenario: Scenario, options: RunOptions, parameters: dict[str, Any],
         seed=options.seed,
         driver=options.driver,
         parameters=parameters,
-        slabrace=metadata.version("slabrace"),
+        slabrace=_version(),
         check=options.check,
         patches=tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in laid_over),
         without=options.without,
         faults=dict(options.faults),
     )
+
+
+@functools.cache
+def _version() -> str:
+    return metadata.version("slabrace")
 
 
 def _execute(
@@ -318,9 +323,12 @@ def _execute(
     progress: Progress | None,
 ) -> Result:
     world = World(strategy, faults=header.faults)
-    tail = Tail(writer.write if writer else replayed[1].verify if replayed else None)
-    recorder = Recorder(tail.write(world), on_batch=(lambda: progress(world)) if progress else None)
-    world.observer = recorder
+    tail = Tail(world)
+    world.observer = recorder = tail.recorder = Recorder(
+        writer.write if writer else replayed[1].verify if replayed else None,
+        learn=tail.learn,
+        on_batch=(lambda: progress(world)) if progress else None,
+    )
     stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=patches)
     find_scenario(header.scenario).build(stage)
     stage.start()

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +32,8 @@ FLUSH_BYTES = 1 << 16
 _LONG = 255
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
+_HEAD = struct.Struct("<BI")
+_LONG_HEAD = struct.Struct("<BII")
 
 
 @attrs.frozen
@@ -92,8 +94,9 @@ class Footer:
 def frame(payload: bytes) -> bytes:
     """Return *payload* with its length and checksum in front."""
     size = len(payload)
-    length = bytes((size,)) if size < _LONG else b"\xff" + _U32.pack(size)
-    return length + _U32.pack(zlib.crc32(payload)) + payload
+    if size < _LONG:
+        return _HEAD.pack(size, zlib.crc32(payload)) + payload
+    return _LONG_HEAD.pack(_LONG, size, zlib.crc32(payload)) + payload
 
 
 class LogWriter:
@@ -121,8 +124,9 @@ class LogWriter:
 
     def write(self, payload: bytes) -> None:
         """Append one record; it reaches the file with the next flush, whole and in order."""
-        self._buffer += frame(payload)
-        if len(self._buffer) >= FLUSH_BYTES:
+        buffer = self._buffer
+        buffer += frame(payload)
+        if len(buffer) >= FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -251,7 +255,7 @@ class Names:
     operations: dict[int, tuple[str, str]] = attrs.field(factory=dict)
     owners: dict[int, str] = attrs.field(factory=lambda: {0: ""})
 
-    def learn(self, record: list[Any]) -> None:
+    def learn(self, record: Sequence[Any]) -> None:
         """Take in a definition; other records pass by."""
         match record:
             case ["lane", number, name, kind, cpu]:

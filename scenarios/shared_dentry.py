@@ -1,19 +1,31 @@
 """The story of the patch series: a workload that leaves one shared object behind in every cgroup it ran in.
 
-Generations of a job each run in a new cgroup, make some files, leave some of them open elsewhere, exit, and the cgroup
-is removed. `original` keeps the whole cgroup for each of them; 5.3 keeps only the two caches, now the parent's. At
-the end the files that were kept are released too, and nothing may be left.
+Generations of a job each run in a new cgroup and make some files; some of these are held open from outside, the others
+removed; the job exits, and the cgroup is removed. `original` keeps the whole cgroup for each of them; 5.3 keeps only
+the two caches, now the parent's, and no drop_caches helps either of them. At the end the files that were kept are
+closed and removed too, and nothing may be left. The points are those of the captures on Linux 5.2.1 and 5.3.1.
 """
 
 from __future__ import annotations
 
 from actors.kernel.cgroup import Cgroup
 from actors.kernel.context import Context
-from actors.kernel.dcache import File, FileCaches, close_file, create_file, unlink_file
+from actors.kernel.dentry import Dentry
+from actors.kernel.drop_caches import drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
+from actors.kernel.shmem import TMPFS
+from actors.kernel.super import SuperBlock, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, enter, mkdir, rmdir
 
 BETWEEN_FILES_NS = 20_000_000
+REST_NS = 2_000_000_000
+FILESYSTEMS = {TMPFS.name: TMPFS, EXT4.name: EXT4}
+
+Kept = list[tuple[str, File]]
+"""Files that one generation left open, by their names."""
 
 
 @scenario(
@@ -23,52 +35,93 @@ BETWEEN_FILES_NS = 20_000_000
     Knob("files", "files that each generation makes", 5, least=1),
     Knob("held", "files of each generation that stay in use", 1),
     Knob("every", "generations between two sampled points, and releases between two", 20, least=1),
+    Knob("filesystem", "where the files are: in memory, or on a disk", TMPFS.name, choices=tuple(FILESYSTEMS)),
     *MACHINE,
 )
 def shared_dentry(stage: Stage) -> None:
     machine = stage.boot()
-    caches = FileCaches(*(machine.root_cache(name) for name in ("filp", "dentry", "shmem_inode_cache")))
     generations, every = stage.knobs["generations"], stage.knobs["every"]
     files, held = stage.knobs["files"], min(stage.knobs["held"], stage.knobs["files"])
-    kept: list[list[File]] = []
+    mounted: list[SuperBlock] = []
+    kept: list[Kept] = []
 
-    async def run_job(ctx: Context, cgroup: Cgroup) -> None:
-        """Make the files one after the other; the last ones stay in use, the others go with the job."""
+    async def mount(ctx: Context) -> None:
+        mounted.append(await vfs_get_tree(ctx, FILESYSTEMS[stage.knobs["filesystem"]]))
+
+    async def run_job(ctx: Context, number: int, cgroup: Cgroup) -> None:
+        """The last files are opened from outside, the others go with the job."""
+        directory, names = mounted[0].root, [f"{number}.{index}" for index in range(files)]
         await enter(ctx, cgroup)
-        made = []
-        for _ in range(files):
-            file = await create_file(ctx, caches)
-            if file is not None:
-                await close_file(ctx, file)
-                made.append(file)
-            await ctx.sleep(BETWEEN_FILES_NS)
-        for file in made[: files - held]:
-            await unlink_file(ctx, file)
-        kept.append(made[files - held :])
+        await make_files(ctx, directory, names)
+        await enter(ctx, machine.root_cgroup)
+        kept.append(await open_files(ctx, directory, names[files - held :]))
+        await enter(ctx, cgroup)
+        for name in names[: files - held]:
+            await do_unlinkat(ctx, directory, name)
         await enter(ctx, machine.root_cgroup)
 
     async def generation(ctx: Context, number: int) -> None:
         cgroup = await mkdir(ctx, machine.root_cgroup, f"job{number}")
         await ctx.migrate(machine.cpus[number % len(machine.cpus)])
-        await run_job(ctx, cgroup)
+        await run_job(ctx, number, cgroup)
         await rmdir(ctx, cgroup)
+
+    async def sample(ctx: Context, point: str) -> None:
+        """Let what is under way come to its end; not by settle(), which is how the stage waits for this task."""
+        await ctx.sleep(REST_NS)
+        stage.sample(point)
+
+    async def sample_every(ctx: Context, point: str, number: int) -> None:
+        if number % every == 0 or number == generations:
+            await sample(ctx, f"{point}{number}")
 
     async def story(ctx: Context) -> None:
         stage.sample("base")
         for number in range(1, generations + 1):
             await generation(ctx, number)
-            if number % every == 0 or number == generations:
-                await ctx.settle()
-                stage.sample(f"g{number}")
+            await sample_every(ctx, "g", number)
+        await sample(ctx, "end+2s")
+        for value in (1, 2, 3):
+            await drop_caches_sysctl_handler(ctx, value)
+            await sample(ctx, f"drop{value}")
         for number, made in enumerate(kept, start=1):
-            for file in made:
-                await unlink_file(ctx, file)
-            if number % every == 0 or number == generations:
-                await ctx.settle()
-                stage.sample(f"rel{number}")
+            await release_files(ctx, mounted[0].root, made)
+            await sample_every(ctx, "rel", number)
 
+    stage.set_up(mount)
     stage.task("job", story)
+    stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
     stage.sometimes("a child cache outlives its cgroup", lambda: machine.root_cgroup.nr_descendants == 1 <= len(kept))
     stage.always("the tree's counts are not negative", lambda: machine.root_cgroup.nr_dying_descendants >= 0)
     stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
     stage.eventually("no child cache is left", lambda: not machine.child_caches)
+
+
+async def make_files(ctx: Context, directory: Dentry, names: list[str]) -> None:
+    """Make files one after the other, all of them empty."""
+    for name in names:
+        file = await do_filp_open(ctx, directory, name, creat=True)
+        if file is not None:
+            await fput(ctx, file)
+        await ctx.sleep(BETWEEN_FILES_NS)
+
+
+async def open_files(ctx: Context, directory: Dentry, names: list[str]) -> Kept:
+    """Open the files of these names; one that could not be made is not there."""
+    opened = [(name, await do_filp_open(ctx, directory, name)) for name in names]
+    return [(name, file) for name, file in opened if file is not None]
+
+
+async def release_files(ctx: Context, directory: Dentry, kept: Kept) -> None:
+    """Close and remove them."""
+    for name, file in kept:
+        await fput(ctx, file)
+        await do_unlinkat(ctx, directory, name)
+
+
+async def forget_names(ctx: Context, sb: SuperBlock) -> None:
+    """On a disk, names stay behind that do not exist any more; whoever needs the memory takes them first."""
+    await sync_inodes_sb(ctx, sb)
+    for _ in range(2):
+        await drop_caches_sysctl_handler(ctx, 3)
+        await ctx.settle()

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.kernel.list_lru import ListLruNode
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
+from actors.kernel.vfs_invariants import vfs_wrongs
 from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
@@ -224,10 +226,25 @@ class Ledger:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
         for lru in machine.list_lrus:
             for node in lru.nodes:
-                counts = node.lru.nr_items + sum(one.nr_items for one in node.memcg_lrus)
-                linked = len(node.lru.items) + sum(len(one.items) for one in node.memcg_lrus)
-                if not counts == linked == node.nr_items:
-                    self._violated("Q8", f"{node.label}: {linked} items, the lists count {counts}, it {node.nr_items}")
+                self._check_lru(node, lru.shrinker_id)
+        for kind, name, text in vfs_wrongs(machine):
+            machine.world.report(kind, name, f"{kind} {name}: {text}")
+
+    def _check_lru(self, node: ListLruNode, shrinker_id: int) -> None:
+        """Q8: each list counts its items; of the memcgs' only those of online ones have any, and reclaim knows."""
+        for one in node.lists():
+            if one.nr_items != len(one.items):
+                self._violated("Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}")
+        counts = sum(one.nr_items for one in node.lists())
+        if counts != node.nr_items:
+            self._violated("Q8", f"the lists of {node.label} count {counts} items, the node {node.nr_items}")
+        online = {memcg.kmemcg_id: memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE}
+        for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
+            memcg = online.get(kmemcg_id)
+            if one.items and memcg is None:
+                self._violated("Q8", f"{node.label} has {len(one.items)} items for id {kmemcg_id}, which is nobody's")
+            elif one.items and memcg is not None and shrinker_id not in memcg.shrinker_maps[node.nid]:
+                self._violated("Q8-shrinker-bit", f"no shrinker will find the items of {memcg.name} on {node.label}")
 
     def _stock_pages(self) -> Counter[Memcg]:
         pages: Counter[Memcg] = Counter()

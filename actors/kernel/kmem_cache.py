@@ -18,7 +18,7 @@ from actors.kernel.locks import SpinLock
 from actors.kernel.rcu import RcuHead
 from actors.kernel.vmstat import StatItem
 from actors.kernel.workqueue import Work
-from actors.system.actor import Shared
+from actors.system.actor import Message, Shared
 from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
@@ -251,25 +251,17 @@ class LocklessField(Shared):
         for cpu in ctx.machine.cpus:
             if cpu is not ctx.cpu:
                 self.unseen.setdefault(cpu.id, self.value)
-                self.actor.post(StoreBecomesVisible(self, cpu.id))
+                self.actor.post(Message.mail(self.become_visible_on, cpu.id))
         self.value = value
         ctx.machine.rcu.stores[self] = None
+
+    def become_visible_on(self, cpu: int) -> None:
+        """A store reaches that CPU."""
+        self.unseen.pop(cpu, None)
 
     def become_visible(self) -> None:
         """What a full memory barrier on every CPU does."""
         self.unseen.clear()
-
-
-@attrs.frozen(eq=False)
-class StoreBecomesVisible:
-    """The mail that a store sends to one other CPU."""
-
-    field: LocklessField
-    cpu: int
-
-    def perform(self) -> None:
-        """Arrive."""
-        self.field.unseen.pop(self.cpu, None)
 
 
 @attrs.define(eq=False)

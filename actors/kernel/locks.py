@@ -86,6 +86,13 @@ class SpinLock(Lock):
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 
+    @operation(UPDATE, name="spin_trylock", cost=ATOMIC_NS)
+    def trylock(self, ctx: Context) -> bool:
+        if self.holder is not None:
+            return False
+        self.holder = ctx
+        return True
+
     @operation(UPDATE, name="spin_unlock", cost=ATOMIC_NS)
     def unlock(self) -> None:
         self.holder = None
@@ -124,6 +131,17 @@ class RwSem(Shared):
     @operation(UPDATE, name="down_read", when=may_read, sleeps=True, latency=MUTEX_WAKE)
     def down_read(self, ctx: Context) -> None:
         self.readers.append(ctx)
+
+    @operation(UPDATE, name="down_read_trylock")
+    def down_read_trylock(self, ctx: Context) -> bool:
+        if not self.may_read(ctx):
+            return False
+        self.readers.append(ctx)
+        return True
+
+    @operation(READ, name="rwsem_is_contended")
+    def is_contended(self) -> bool:
+        return self.writers_waiting > 0
 
     @operation(UPDATE, name="up_read")
     def up_read(self, ctx: Context) -> None:
@@ -172,6 +190,23 @@ async def spin_lock(ctx: Context, lock: SpinLock) -> None:
     await ctx.ask(lock.lock, ctx)
 
 
+async def spin_lock_nested(ctx: Context, lock: SpinLock) -> None:
+    """Take *lock* with another of its class held already, in an order that the caller vouches for."""
+    ctx.preempt_disable()
+    ctx.machine.lockdep.acquire(ctx, lock.name, tries=True)
+    await ctx.ask(lock.lock, ctx)
+
+
+async def spin_trylock(ctx: Context, lock: SpinLock) -> bool:
+    """Take *lock*, with preemption off, unless it is taken."""
+    ctx.preempt_disable()
+    if not await ctx.ask(lock.trylock, ctx):
+        ctx.preempt_enable()
+        return False
+    ctx.machine.lockdep.acquire(ctx, lock.name, tries=True)
+    return True
+
+
 async def spin_unlock(ctx: Context, lock: SpinLock) -> None:
     ctx.machine.lockdep.release(ctx, lock.name)
     await ctx.ask(lock.unlock)
@@ -197,6 +232,14 @@ async def spin_unlock_irqrestore(ctx: Context, lock: SpinLock, flags: bool) -> N
 async def down_read(ctx: Context, sem: RwSem) -> None:
     ctx.machine.lockdep.acquire(ctx, sem.name, reads=True)
     await ctx.ask(sem.down_read, ctx)
+
+
+async def down_read_trylock(ctx: Context, sem: RwSem) -> bool:
+    """Read-lock *sem*, unless a writer has it or waits for it."""
+    if not await ctx.ask(sem.down_read_trylock, ctx):
+        return False
+    ctx.machine.lockdep.acquire(ctx, sem.name, tries=True, reads=True)
+    return True
 
 
 async def up_read(ctx: Context, sem: RwSem) -> None:

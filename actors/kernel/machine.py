@@ -10,6 +10,7 @@ import attrs
 
 from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_exit
 from actors.kernel.context import Context
+from actors.kernel.gfp import Gfp
 from actors.kernel.kernel_fn import FunctionTable, kernel_fn
 from actors.kernel.kmem_cache import (
     CacheList,
@@ -23,7 +24,7 @@ from actors.kernel.kmem_cache import (
 )
 from actors.kernel.list_lru import ListLru
 from actors.kernel.lockdep import Lockdep
-from actors.kernel.locks import Mutex, RwSem, SpinLock
+from actors.kernel.locks import Completion, Mutex, RwSem, SpinLock
 from actors.kernel.memcontrol import Memcg, Stock
 from actors.kernel.memcontrol_kmem import Ida, MemcgKmemCacheCreateWork, memory_cgrp_subsys
 from actors.kernel.page_alloc import BuddyAllocator
@@ -41,7 +42,9 @@ from actors.kernel.softirq import (
     run_timer_softirq,
     timer_interrupt,
 )
+from actors.kernel.super import Vfs
 from actors.kernel.sysfs import add_kobject
+from actors.kernel.vmscan import Shrinkers, try_to_free_mem_cgroup_pages
 from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
@@ -58,6 +61,9 @@ if TYPE_CHECKING:
 
 ACCOUNTED = frozenset(
     [
+        "alpha",  # of scenarios: caches with names of their own
+        "beta",
+        "typesafe",
         "anon_vma",
         "anon_vma_chain",
         "bdev_cache",
@@ -106,7 +112,7 @@ RECLAIMABLE = frozenset(
 )
 """Caches created with SLAB_RECLAIM_ACCOUNT: those of filesystem objects."""
 
-TYPESAFE = frozenset({"anon_vma", "sighand_cache"})
+TYPESAFE = frozenset({"anon_vma", "sighand_cache", "typesafe"})
 """Caches created with SLAB_TYPESAFE_BY_RCU (KERNEL.md 12.4)."""
 
 
@@ -194,6 +200,7 @@ class Machine:
     reaps: list[tuple[int, int, int]]
     memory_cgrp_subsys: CgroupSubsys
     slab_ktype_release: Callable[[Context, KmemCache], Awaitable[None]]
+    try_to_free_mem_cgroup_pages: Callable[[Context, Memcg, int, Gfp], Awaitable[int]]
     slab_mutex: Mutex
     cgroup_mutex: Mutex
     percpu_charge_mutex: Mutex
@@ -211,6 +218,8 @@ class Machine:
     kmem_enabled: StaticKey
     memcg_nr_cache_ids: int
     list_lrus: list[ListLru]
+    shrinkers: Shrinkers
+    vfs: Vfs
     node_stats: list[VmStats]
     stocks: list[Stock]
     call_queues: list[CallQueue]
@@ -223,6 +232,7 @@ class Machine:
     root_mem_cgroup: Memcg
     _css_serials: itertools.count[int]
     _slabs: itertools.count[int]
+    _pids: itertools.count[int]
 
     def __init__(
         self, world: World, config: Config, *, rows: Iterable[SlabinfoRow] = (), patches: Iterable[Patch] = ()
@@ -240,7 +250,9 @@ class Machine:
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
+        self.try_to_free_mem_cgroup_pages = try_to_free_mem_cgroup_pages
         self._css_serials, self._slabs = itertools.count(2), itertools.count(1)
+        self._pids = itertools.count(100)
         self._boot_locks()
         self._boot_services()
         self._boot_per_cpu()
@@ -269,6 +281,7 @@ class Machine:
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
         self.memcg_nr_cache_ids = 0
+        self.shrinkers, self.vfs = Shrinkers.boot(world), Vfs.boot(world)
         self.node_stats = [
             VmStats.alloc(self.buddy.actor, f"node {nid}", len(cpus)) for nid in range(self.config.nodes)
         ]
@@ -459,6 +472,10 @@ class Machine:
     def next_css_serial(self) -> int:
         return next(self._css_serials)
 
+    def next_pid(self) -> int:
+        """For tasks that have no name of their own."""
+        return next(self._pids)
+
     # -- flows --------------------------------------------------------------------------------------------------------
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
@@ -466,12 +483,15 @@ class Machine:
         cpus = self.cpus if migrates else (self.cpus[cpu],)
         return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
 
-    def start(self, task: Context, body: Callable[[Context], Awaitable[None]]) -> None:
-        """Let *task* run *body*, then exit."""
+    def start(self, task: Context, body: Callable[[Context], Awaitable[None]], done: Completion | None = None) -> None:
+        """Let *task* run *body*, then exit, and tell who waits for that."""
 
         async def live() -> None:
+            await task.begin()
             await body(task)
             await do_exit(task)
+            if done is not None:
+                await task.ask(done.complete)
 
         self.world.spawn(task, live())
 
@@ -481,3 +501,4 @@ async def do_exit(ctx: Context) -> None:
     """The end of a task, which must be able to sleep; it leaves its cgroup."""
     ctx.might_sleep("do_exit")
     await cgroup_exit(ctx)
+    ctx.forget_rcu()

@@ -50,8 +50,8 @@ class Memcg(Shared):
 
     `parent` is None for the root, and without hierarchy (cgroup v1) for all. `memsw` and `kmem` are v1's counters.
     `user_pages` are pages of its tasks that reclaim may take. `cache_pages` of them belong to files (`filemap`); those
-    that no reclaimer has isolated are on `lru`, by node, oldest first. `shrinker_maps` say, by node, which shrinkers may
-    find something here.
+    that no reclaimer has isolated are on `lru`, by node, oldest first. `shrinker_maps` say, by node, which shrinkers
+    may find something here.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -208,7 +208,7 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def isolate_lru_pages(self, nid: int, nr: int) -> tuple[Page, ...]:
-        """Up to *nr* of the oldest pages, each with a reference; one that is being freed stays. One lru_lock section."""
+        """Up to *nr* of the oldest pages, each with a reference; one that is being freed stays. One lock section."""
         pages = tuple(page for page in self.lru[nid] if page.refs)[:nr]
         for page in pages:
             page.refs += 1

@@ -85,8 +85,8 @@ class Worker(Context):
         """find_worker_executing_work(): the same work with the same function."""
         return self.current is not None and self.current.work is work and self.current_func is work.func
 
-    def begin(self, item: Item) -> None:
-        """Take over *item*: from now on the work may be queued again, or freed."""
+    def take_up(self, item: Item) -> None:
+        """Begin *item*: from now on the work may be queued again, or freed."""
         self.current = item
         self.current_func = item.work.func
         item.work.pending = False
@@ -177,7 +177,7 @@ class WorkerPool(Shared):
             if other is None:
                 self.idle.remove(worker)
                 self.busy.append(worker)
-                worker.begin(item)
+                worker.take_up(item)
             else:
                 other.scheduled.append(item)
         if not self.idle:
@@ -190,7 +190,7 @@ class WorkerPool(Shared):
         self.retire(worker.current)
         worker.current = None
         if worker.scheduled:
-            worker.begin(worker.scheduled.popleft())
+            worker.take_up(worker.scheduled.popleft())
         else:
             self.busy.remove(worker)
             self.idle.append(worker)

@@ -10,7 +10,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import attrs
 
@@ -19,6 +19,8 @@ from protocol.operations import OperationInfo
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
+
+P = ParamSpec("P")
 
 MAIL = OperationInfo("mail")
 
@@ -61,35 +63,34 @@ class Shared:
 
 
 @attrs.define(eq=False)
-class Request:
-    """One access: a bound operation, its arguments and, afterwards, the reply.
+class Message:
+    """What an actor that serves is sent: a bound operation, its arguments and, afterwards, the reply."""
+
+    op: Callable[..., object] | None = None
+    args: tuple[object, ...] = ()
+    options: dict[str, object] = attrs.field(factory=dict)
+    info: OperationInfo = MAIL
+    target: Shared | None = None
+    reply: object = None
+
+    @classmethod
+    def mail(cls, op: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Message:
+        """An operation to be posted; the method need not be declared as one."""
+        return cls(op, args, kwargs, target=op.__self__)  # type: ignore[attr-defined]  # a bound method of Shared state
+
+
+@attrs.define(eq=False)
+class Request(Message):
+    """One access by a flow.
 
     A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access
     to per-CPU data of the flow's own CPU: there the flow is the owner, and touches it when it steps.
     `code` is the kernel function that asks (its code object).
     """
 
-    flow: Flow
-    op: Callable[..., object] | None = None
-    args: tuple[object, ...] = ()
-    options: dict[str, object] = attrs.field(factory=dict)
-    info: OperationInfo = MAIL
-    target: Shared | None = None
+    flow: Flow = attrs.field(kw_only=True)
     actor: Actor | None = None
     code: types.CodeType = attrs.field(factory=lambda: sys._getframe().f_code)
-    reply: object = None
-
-    def perform(self) -> None:
-        """Let the owner handle the request atomically: check that the object lives, then apply the operation."""
-        target = self.target
-        if target.freed is not None:  # type: ignore[union-attr]  # requests to an actor have a target
-            self.flow.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above
-            return
-        if self.info.when is not None:
-            target.waiters.remove(self.flow)  # type: ignore[union-attr]  # as above
-        self.reply = self.op(*self.args, **self.options)  # type: ignore[misc]  # as above
-        if target.waiters:  # type: ignore[union-attr]  # as above
-            target.reconsider()  # type: ignore[union-attr]  # as above
 
 
 @attrs.define(eq=False)
@@ -106,10 +107,23 @@ class Actor(Lane):
     def __attrs_post_init__(self) -> None:
         self.start(self.main(self) if self.main else self.serve())
 
-    async def serve(self) -> None:
-        """Handle one request after the other, each atomically."""
+    @types.coroutine
+    def serve(self) -> Generator[None, Any, None]:
+        """Handle one request after the other, each atomically: check that the object lives, then apply the operation.
+
+        The yield is `receive`, without the call. Mail is a mere `Message`; it has no flow, and waits for nothing.
+        """
         while True:
-            (await receive()).perform()
+            request: Request = yield
+            target = request.target
+            if target.freed is not None:  # type: ignore[union-attr]  # what an actor is sent has a target
+                self.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above
+                continue
+            if request.info.when is not None:
+                target.waiters.remove(request.flow)  # type: ignore[union-attr]  # as above
+            request.reply = request.op(*request.args, **request.options)  # type: ignore[misc]  # as above
+            if target.waiters:  # type: ignore[union-attr]  # as above
+                target.reconsider()  # type: ignore[union-attr]  # as above
 
     def post(self, message: object) -> None:
         """Send mail: returns at once; the delivery is a step of its own, enabled from now on."""

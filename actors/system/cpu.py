@@ -25,7 +25,8 @@ class Cpu(Shared):
     """One CPU. `ready` is the mask of its flows that could step, `mask` that of those that may.
 
     `holder` is the task or kworker that has preemption (or more) off; at most one has. Once `in_softirq` or
-    `in_hardirq`, only that handler (or what may interrupt it) runs until it ends.
+    `in_hardirq`, only that handler (or what may interrupt it) runs until it ends. `is_stale` says that one of these,
+    or what its flow has off, changed in the slice that runs now; `mask` follows at the end of the step.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Cpu(Shared):
     hardirq: Flow | None = attrs.field(default=None, init=False)
     in_softirq: bool = attrs.field(default=False, init=False)
     in_hardirq: bool = attrs.field(default=False, init=False)
+    is_stale: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def boot(cls, world: World, number: int) -> Cpu:
@@ -65,6 +67,7 @@ class Cpu(Shared):
 
     def refresh(self) -> None:
         """Tell the world who may step here, after anything changed that `enabled` looks at."""
+        self.is_stale = False
         mask = self.enabled()
         if mask != self.mask:
             self.world.mask ^= self.mask ^ mask

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 import attrs
 
 from actors.system.actor import Request, Shared
-from actors.system.lane import Lane
+from actors.system.lane import RESUMERS, Lane
 from protocol.operations import ATOMIC_NS, READ, OperationInfo
 
 if TYPE_CHECKING:
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+BEGIN = OperationInfo("begin", READ, cost=ATOMIC_NS)
 SLEEP = OperationInfo("sleep", READ, sleeps=True, cost=ATOMIC_NS)
 BACKGROUND = OperationInfo("sleep", READ, sleeps=True, idle=True, cost=ATOMIC_NS)
 STALL = OperationInfo("stall", READ, cost=ATOMIC_NS)
 SETTLE = OperationInfo("settle", READ, sleeps=True, cost=ATOMIC_NS)
 MIGRATE = OperationInfo("migrate", READ, cost=ATOMIC_NS)
 CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
-
-RESUME = Lane.resume.__code__
-"""Where every flow's call chain begins."""
 
 
 class Kind(enum.Enum):
@@ -95,7 +93,7 @@ class Flow(Lane):
     _saved_irqs_off: list[bool] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.request = Request(self)
+        self.request = Request(flow=self)
         self.rcu_read_section = Section(self.rcu_read_lock, self.rcu_read_unlock)
         self.irq_section = Section(self._enter_irq_section, self._leave_irq_section)
         self.preempt_section = Section(self.preempt_disable, self.preempt_enable)
@@ -134,6 +132,12 @@ class Flow(Lane):
         yield
         if target.freed is not None:
             self.world.raise_use_after_free(target)
+
+    @types.coroutine
+    def begin(self) -> Generator[None, None, None]:
+        """Wait to be chosen for the first time: nothing may be touched before that."""
+        self._stand_at(BEGIN, None, self.function_of(sys._getframe(1)))
+        yield
 
     @types.coroutine
     def sleep(self, ns: int) -> Generator[None, None, None]:
@@ -187,9 +191,12 @@ class Flow(Lane):
         """The innermost kernel function that *frame* runs in; if it runs in none, the function itself."""
         known = self.world.function_ids
         caller: types.FrameType | None = frame
-        while caller is not None and id(caller.f_code) not in known:
-            caller = caller.f_back if caller.f_code is not RESUME else None
-        return frame.f_code if caller is None else caller.f_code
+        while caller is not None:
+            code = caller.f_code
+            if id(code) in known:
+                return code
+            caller = caller.f_back if id(code) not in RESUMERS else None
+        return frame.f_code
 
     def _stand_at(self, info: OperationInfo, target: Shared | None, code: types.CodeType) -> None:
         request = self.request
@@ -242,6 +249,12 @@ class Flow(Lane):
                 flow=self,
             )
 
+    def forget_rcu(self) -> None:
+        """exit_rcu(): a task that ends inside a read-side section leaves it."""
+        if self.rcu_nesting:
+            self.rcu_nesting = 1
+            self.rcu_read_unlock()
+
     def rcu_read_lock(self) -> None:
         self.rcu_nesting += 1
 
@@ -285,21 +298,28 @@ class Flow(Lane):
 
     def hold_cpu(self) -> None:
         """Keep other tasks and kworkers off the CPU; handlers have it to themselves anyway."""
-        if not self.in_handler and self.cpu is not None:
-            assert self.cpu.holder in (None, self), f"{self.name} runs, but {self.cpu.holder} holds the CPU"
-            self.cpu.holder = self
+        cpu = self.cpu
+        if cpu is not None:
+            cpu.is_stale = True
+            if not self.in_handler:
+                assert cpu.holder in (None, self), f"{self.name} runs, but {cpu.holder} holds the CPU"
+                cpu.holder = self
 
     def release_cpu(self) -> None:
         """Give the CPU free again once the last section that held it is left."""
+        cpu = self.cpu
+        if cpu is not None:
+            cpu.is_stale = True
         if not (self.irqs_off or self.softirqs_off or self.preempt_off):
-            if not self.in_handler and self.cpu is not None:
-                self.cpu.holder = None
+            if not self.in_handler and cpu is not None:
+                cpu.holder = None
             self.left_atomic()
 
     def begin_handler(self) -> None:
         """Enter the softirq or hard IRQ handler of the CPU."""
         self.in_handler = True
         assert self.cpu is not None
+        self.cpu.is_stale = True
         if self.kind is Kind.SOFTIRQ:
             self.cpu.in_softirq = True
         else:
@@ -309,6 +329,7 @@ class Flow(Lane):
         """Return from the handler."""
         self.in_handler = False
         assert self.cpu is not None
+        self.cpu.is_stale = True
         if self.kind is Kind.SOFTIRQ:
             self.cpu.in_softirq = False
         else:

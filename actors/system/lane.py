@@ -7,20 +7,34 @@ of choices is the order of creation, and neither depends on memory addresses or 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
+    from actors.system.actor import Request
     from actors.system.world import World
+
+F = TypeVar("F", bound=Callable[..., object])
+
+RESUMERS: set[int] = set()
+"""The ids of the code objects that resume coroutines: the call chain of all that runs begins in one of them."""
+
+
+def resumer(function: F) -> F:
+    """Declare a function that sends into coroutines itself."""
+    RESUMERS.add(id(function.__code__))  # type: ignore[attr-defined]  # it is a Python function
+    return function
 
 
 @attrs.define(eq=False)
 class Lane:
     """Something that may step; `coro` is its coroutine, parked at the seam between steps.
+
+    `request` is what a flow asks next; an actor that is a lane has none, but mail.
 
     `bit` is its place in enabled-set masks (0: it was never enabled). `ready_at` is the earliest virtual time of its
     next step (ns); only the `clock` strategy asks. `number` is its id in the log, given by the recorder.
@@ -31,6 +45,7 @@ class Lane:
     bit: int = attrs.field(default=0, init=False)
     ready_at: int = attrs.field(default=0, init=False)
     number: int = attrs.field(default=-1, init=False)
+    request: Request | None = attrs.field(default=None, init=False)
     coro: Coroutine[Any, Any, None] | None = attrs.field(default=None, init=False)
     finished: bool = attrs.field(default=False, init=False)
 
@@ -39,18 +54,22 @@ class Lane:
         self.coro = coro
         self.resume(None)
 
+    @resumer
     def resume(self, value: object) -> None:
         """Run one slice: hand *value* to the coroutine and run it on to its next await.
 
-        Both drivers call this, and nothing else runs actor code. A flow that dies of an `Oops` ends here.
+        Nothing else runs actor code but this, and its copy in `stepper.step`. A flow that dies of an `Oops` ends here.
         """
         try:
             self.coro.send(value)  # type: ignore[union-attr]  # start() came first; an assert would cost every step
-        except StopIteration:
-            self.finished = True
-        except Oops as oops:
-            self.finished = True
-            self.world.report_oops(self, oops)
+        except (StopIteration, Oops) as end:
+            self.end(end)
+
+    def end(self, how: StopIteration | Oops) -> None:
+        """The coroutine is over: it has returned, or it died."""
+        self.finished = True
+        if isinstance(how, Oops):
+            self.world.report_oops(self, how)
 
     def close(self) -> None:
         """End the coroutine where it stands, at cancellation or at the end of the run."""

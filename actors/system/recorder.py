@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from actors.system.actor import MAIL
 from actors.system.flow import Flow
 
 if TYPE_CHECKING:
-    import types
-
     from actors.system.actor import Shared
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, World
@@ -29,27 +28,39 @@ if TYPE_CHECKING:
     from protocol.operations import OperationInfo
 
 DIGEST_BYTES = 16
+TAIL_STEPS = 24
 _BATCH = 512
+_STEP_BYTE = 0x96  # a msgpack array of six: only steps have that many fields
+_SMALL = 0x80  # msgpack writes numbers below this as themselves, one byte each
+_pack_small = struct.Struct("7B").pack
 
 
 class Recorder:
-    """Numbers names, packs payloads, hands them to `sink` (a log, a verifier, or nobody) and digests them."""
+    """Numbers names, packs payloads, hands them to `sink` (a log, a verifier, or nobody) and digests them.
+
+    `last` is the virtual time of the last step recorded (ns).
+    """
 
     def __init__(
         self,
         sink: Callable[[bytes], None] | None = None,
         *,
+        learn: Callable[[tuple[Any, ...]], None] | None = None,
         on_batch: Callable[[], None] | None = None,
     ) -> None:
-        """*on_batch* is called every few hundred records: a place for progress that costs a step nothing."""
+        """*learn* gets all records but steps, not packed. *on_batch* is called every few hundred records.
+
+        Both are places for what may not cost a step anything: keeping names, showing progress.
+        """
         self.sink = sink
+        self._learn = learn
         self._on_batch = on_batch
+        self.last = 0
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
         self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
         self._batch: list[bytes] = []
-        self._last = 0
-        self._functions: dict[types.CodeType, int] = {}
-        self._function_names: dict[str, int] = {}
+        self._before_batch: list[bytes] = []
+        self._functions: dict[str, int] = {}
         self._operations: dict[OperationInfo, int] = {}
         self._sets = itertools.count()
         self._lanes = itertools.count()
@@ -59,15 +70,14 @@ class Recorder:
         """Record that *lane*, the one at *index* of the enabled set, steps now."""
         if enabled.number < 0:
             self._define_set(enabled)
-        target = None
-        if isinstance(lane, Flow):
-            request = lane.request
-            code, info, target = request.code, request.info, request.target
+        request = lane.request
+        if request is not None:
+            name, info, target = request.code.co_name, request.info, request.target
         else:
-            code, info = lane.coro.cr_code, MAIL  # type: ignore[union-attr]  # an actor has its coroutine
-        function = self._functions.get(code)
+            name, info, target = lane.coro.__name__, MAIL, None  # type: ignore[union-attr]  # an actor has it
+        function = self._functions.get(name)
         if function is None:
-            function = self._define_function(code)
+            function = self._define_function(name)
         operation = self._operations.get(info)
         if operation is None:
             operation = self._define_operation(info)
@@ -77,41 +87,64 @@ class Recorder:
             if owner < 0:
                 owner = self._define_owner(target)
         now = world.now
-        self._emit(self._pack((now - self._last, enabled.number, index, function, operation, owner)))
-        self._last = now
+        dt = now - self.last
+        self.last = now
+        number = enabled.number
+        if dt | number | index | function | operation | owner < _SMALL:
+            payload = _pack_small(_STEP_BYTE, dt, number, index, function, operation, owner)
+        else:
+            payload = self._pack((dt, number, index, function, operation, owner))
+        self._batch.append(payload)
+        if len(self._batch) >= _BATCH:
+            self._end_batch()
+        if self.sink is not None:
+            self.sink(payload)
 
     def value(self, count: int, value: int) -> None:
         """Record that the environment chose *value* out of *count* within the step just recorded."""
-        self._emit(self._pack(("value", count, value)))
+        self._emit(("value", count, value))
 
     def moved(self, flow: Flow) -> None:
         """Record that *flow* is on another CPU from now on."""
         if flow.number >= 0:
-            self._emit(self._pack(("moved", flow.number, flow.cpu.id if flow.cpu else None)))
+            self._emit(("moved", flow.number, flow.cpu.id if flow.cpu else None))
 
     def phase(self, name: str) -> None:
         """Record that a phase of the scenario begins."""
-        self._emit(self._pack(("phase", name)))
+        self._emit(("phase", name))
 
     def finding(self, finding: Finding) -> None:
         """Record a finding when its signature is first seen."""
-        self._emit(self._pack(("finding", attrs.asdict(finding))))
+        self._emit(("finding", attrs.asdict(finding)))
 
     def digest(self) -> str:
         """The digest of everything recorded so far, in hexadecimal."""
         self._absorb()
         return self._hash.hexdigest()
 
-    def _emit(self, payload: bytes) -> None:
+    def last_steps(self) -> list[bytes]:
+        """The payloads of the last `TAIL_STEPS` steps, newest first."""
+        newest_first = itertools.chain(reversed(self._batch), self._before_batch)
+        steps = (payload for payload in newest_first if payload[0] == _STEP_BYTE)
+        return list(itertools.islice(steps, TAIL_STEPS))
+
+    def _emit(self, record: tuple[Any, ...]) -> None:
+        payload = self._pack(record)
         self._batch.append(payload)
         if len(self._batch) >= _BATCH:
-            self._absorb()
-            if self._on_batch is not None:
-                self._on_batch()
+            self._end_batch()
+        if self._learn is not None:
+            self._learn(record)
         if self.sink is not None:
             self.sink(payload)
 
+    def _end_batch(self) -> None:
+        self._absorb()
+        if self._on_batch is not None:
+            self._on_batch()
+
     def _absorb(self) -> None:
+        self._before_batch = self.last_steps()
         self._hash.update(b"".join(self._batch))
         self._batch.clear()
 
@@ -120,28 +153,24 @@ class Recorder:
             if lane.number < 0:
                 self._define_lane(lane)
         enabled.number = next(self._sets)
-        self._emit(self._pack(("set", enabled.number, [lane.number for lane in enabled.lanes])))
+        self._emit(("set", enabled.number, [lane.number for lane in enabled.lanes]))
 
     def _define_lane(self, lane: Lane) -> None:
         lane.number = next(self._lanes)
         kind, cpu = (lane.kind.value, lane.cpu and lane.cpu.id) if isinstance(lane, Flow) else ("A", None)
-        self._emit(self._pack(("lane", lane.number, lane.name, kind, cpu)))
+        self._emit(("lane", lane.number, lane.name, kind, cpu))
 
-    def _define_function(self, code: types.CodeType) -> int:
-        name = code.co_name
-        number = self._function_names.get(name)
-        if number is None:
-            number = self._function_names[name] = len(self._function_names)
-            self._emit(self._pack(("fn", number, name)))
-        self._functions[code] = number
+    def _define_function(self, name: str) -> int:
+        number = self._functions[name] = len(self._functions)
+        self._emit(("fn", number, name))
         return number
 
     def _define_operation(self, info: OperationInfo) -> int:
         number = self._operations[info] = len(self._operations)
-        self._emit(self._pack(("op", number, info.name, info.access.value)))
+        self._emit(("op", number, info.name, info.access.value))
         return number
 
     def _define_owner(self, target: Shared) -> int:
         target.number = next(self._owners)
-        self._emit(self._pack(("owner", target.number, target.label)))
+        self._emit(("owner", target.number, target.label))
         return target.number

@@ -68,11 +68,12 @@ class TrioDriver:
         lane = self.world.next_lane()
         if lane is None:
             self._over.set()
-        elif isinstance(lane, Actor):
-            self._give(lane, self.world.take_mail(lane))
-        elif isinstance(lane, Flow):
-            self.world.current = lane
-            request = lane.request
+            return
+        request = lane.request
+        if request is None:
+            self._give(lane, self.world.take_mail(lane))  # type: ignore[arg-type]  # a lane without requests is an actor
+        else:
+            self.world.current = request.flow
             self._give(request.actor or lane, request if request.actor else None)
 
     def _hand_on(self, lane: Lane, turn: object) -> None:

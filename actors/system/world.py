@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import attrs
 
 from actors.system.actor import MAIL, Actor, Shared
-from actors.system.flow import RESUME, Flow
+from actors.system.flow import Flow
+from actors.system.lane import RESUMERS
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 
@@ -79,6 +80,7 @@ class World:
     on_retire: Callable[[Actor], None] | None = None
     current: Flow | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
+    _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
     _foreground_timers: int = 0
     _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
@@ -96,9 +98,18 @@ class World:
     # -- who is there -------------------------------------------------------------------------------------------------
 
     def add_lane(self, lane: Lane) -> None:
-        """Give *lane* its place in the order of choices."""
-        lane.bit = 1 << len(self._lanes)
-        self._lanes.append(lane)
+        """Give *lane* its place in the order of choices: the first that is free."""
+        if self._free_places:
+            self._reuse_place(heapq.heappop(self._free_places), lane)
+        else:
+            lane.bit = 1 << len(self._lanes)
+            self._lanes.append(lane)
+
+    def _reuse_place(self, place: int, lane: Lane) -> None:
+        """Let *lane* take the place of one that has ended; enabled sets with that one are of no use any more."""
+        lane.bit = 1 << place
+        self._lanes[place] = lane
+        self._sets = {mask: enabled for mask, enabled in self._sets.items() if not mask & lane.bit}
 
     def spawn(self, flow: Flow, coro: Coroutine[Any, Any, None]) -> None:
         """Let *flow* run *coro*; nothing shared may be touched before its first await."""
@@ -142,11 +153,11 @@ class World:
         return lane
 
     def finish_step(self, flow: Flow) -> None:
-        """Let the step's time pass, refresh who may run on its CPU, and look at what the step touched."""
+        """Let the step's time pass, refresh who may run on its CPU if need be, and look at what the step touched."""
         info = flow.request.info
         if flow.finished:
             self._bury(flow)
-        elif flow.cpu is not None:
+        elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
         if not self.chooser.keeps_time:
             self.now += info.cost
@@ -158,6 +169,7 @@ class World:
         if flow.ready:
             flow.set_ready(False)
         del self.flows[flow]
+        heapq.heappush(self._free_places, flow.bit.bit_length() - 1)
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*, whose delivery is this step."""
@@ -325,13 +337,14 @@ def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[ty
 
 
 def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
-    """What runs between *frame* and the place where the flow was resumed; nothing if it was not."""
-    codes = []
-    while frame is not None and frame.f_code is not RESUME:
+    """What runs between *frame* and the place where the flow was resumed; nothing if it does not run."""
+    codes: list[types.CodeType] = []
+    if flow.coro is None or not flow.coro.cr_running:
+        return codes
+    while frame is not None and id(frame.f_code) not in RESUMERS:
         codes.append(frame.f_code)
         frame = frame.f_back
-    is_resumed = frame is not None and frame.f_locals.get("self") is flow
-    return codes if is_resumed else []
+    return codes
 
 
 def _waiting_codes(flow: Flow) -> list[types.CodeType]:

@@ -1,0 +1,236 @@
+"""Files by their names: lookup, open, create, unlink, mkdir, and the last close. fs/namei.c, fs/file_table.c @5.3.1.
+
+A name is looked up in a directory that the caller holds (his working directory, say). First among the dentries there
+are, whoever made them (11.7); if there is none, the directory is locked, and the filesystem asked. The directory is
+locked for writing also where the kernel takes it for reading and lets only one of several lookups of the same name ask
+the filesystem. A close is over when the task returns from the system call: what the kernel leaves to task_work is done
+at once.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.kernel.context import Context
+from actors.kernel.dcache import d_alloc, d_delete, d_lookup, dput
+from actors.kernel.dentry import Dentry
+from actors.kernel.inode import Inode, ihold, iput
+from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.locks import RwSem, down_write, up_write
+from actors.kernel.rcu import RcuHead, call_rcu
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.kernel.super import SuperBlock
+from actors.system.actor import Shared
+from protocol.operations import UPDATE, operation
+
+
+@attrs.define(eq=False)
+class File(Shared):
+    """struct file: an open file. Its path holds the dentry; `f_count` are the descriptors that share it."""
+
+    sb: SuperBlock
+    obj: SlabObject
+    f_path: Dentry | None = attrs.field(default=None, init=False)
+    f_count: int = attrs.field(default=1, init=False)
+    fu_rcuhead: RcuHead = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.fu_rcuhead = RcuHead(self)
+
+    @property
+    def label(self) -> str:
+        return f"file {self.f_path.d_name if self.f_path else 'that was not opened'} of {self.sb.s_id}"
+
+    @property
+    def dentry(self) -> Dentry:
+        """What has been opened."""
+        assert self.f_path is not None, f"{self.label}: not FMODE_OPENED"
+        return self.f_path
+
+    @operation(UPDATE)
+    def get(self) -> None:
+        """get_file(): dup(), fork(), or a descriptor sent over a socket."""
+        self.f_count += 1
+
+    @operation(UPDATE)
+    def put_testzero(self) -> bool:
+        self.f_count -= 1
+        return not self.f_count
+
+
+def inode_of(directory: Dentry) -> tuple[Inode, RwSem]:
+    """The inode of a directory that the caller holds, and its lock."""
+    inode = directory.d_inode
+    assert inode is not None, f"{directory.label} is negative"
+    assert inode.i_rwsem is not None, f"{directory.label} is no directory"
+    return inode, inode.i_rwsem
+
+
+# -- struct file ------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("alloc_empty_file", "fs/file_table.c")
+async def alloc_empty_file(ctx: Context, sb: SuperBlock) -> File | None:
+    obj = await kmem_cache_alloc(ctx, sb.caches.filp)
+    if obj is None:
+        return None
+    file = File(sb.actor, sb, obj)
+    sb.files[file] = None
+    return file
+
+
+@kernel_fn("fput", "fs/file_table.c")
+async def fput(ctx: Context, file: File) -> None:
+    """A descriptor is closed; with the last one the task does __fput() before it returns to user mode."""
+    if await ctx.ask(file.put_testzero):
+        await __fput(ctx, file)
+
+
+@kernel_fn("__fput", "fs/file_table.c")
+async def __fput(ctx: Context, file: File) -> None:
+    """The dentry first, then the file itself."""
+    await dput(ctx, file.f_path)
+    await file_free(ctx, file)
+
+
+@kernel_fn("file_free", "fs/file_table.c")
+async def file_free(ctx: Context, file: File) -> None:
+    await call_rcu(ctx, file.fu_rcuhead, file_free_rcu)
+
+
+@kernel_fn("file_free_rcu", "fs/file_table.c")
+async def file_free_rcu(ctx: Context, head: RcuHead) -> None:
+    """The grace period is over."""
+    file = head.container
+    assert isinstance(file, File)
+    del file.sb.files[file]
+    ctx.kfree(file)
+    await kmem_cache_free(ctx, file.sb.caches.filp, file.obj)
+
+
+# -- lookup -----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("filename_lookup", "fs/namei.c")
+async def filename_lookup(ctx: Context, directory: Dentry, name: str) -> Dentry | None:
+    """The dentry of a file that exists, with a reference (as for stat(2) or chdir(2)); None if there is none."""
+    dentry = await d_lookup(ctx, directory, name) or await lookup_slow(ctx, directory, name)
+    return None if dentry is None else await positive(ctx, dentry)
+
+
+@kernel_fn("lookup_slow", "fs/namei.c")
+async def lookup_slow(ctx: Context, directory: Dentry, name: str) -> Dentry | None:
+    """Ask the filesystem, unless somebody else did so while we waited for the directory; None is -ENOMEM."""
+    inode, i_rwsem = inode_of(directory)
+    await down_write(ctx, i_rwsem)
+    dentry = await __lookup_hash(ctx, directory, inode, name)
+    await up_write(ctx, i_rwsem)
+    return dentry
+
+
+@kernel_fn("__lookup_hash", "fs/namei.c")
+async def __lookup_hash(ctx: Context, directory: Dentry, inode: Inode, name: str) -> Dentry | None:
+    """The dentry of that name with a reference, which may be negative; the directory is locked. None is -ENOMEM."""
+    dentry = await d_lookup(ctx, directory, name)
+    if dentry is not None:
+        return dentry
+    dentry = await d_alloc(ctx, directory, name)
+    if dentry is None or await inode.i_sb.s_type.lookup(ctx, inode, dentry):
+        return dentry
+    await dput(ctx, dentry)
+    return None
+
+
+async def positive(ctx: Context, dentry: Dentry) -> Dentry | None:
+    """The dentry, if there is such a file; otherwise drop it (-ENOENT)."""
+    if await ctx.ask(dentry.read_inode) is not None:
+        return dentry
+    await dput(ctx, dentry)
+    return None
+
+
+# -- open -------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("do_filp_open", "fs/namei.c")
+async def do_filp_open(ctx: Context, directory: Dentry, name: str, *, creat: bool = False) -> File | None:
+    """openat(2), with O_CREAT perhaps: the struct file comes first, then the dentry, then the inode.
+
+    None is -ENOENT or -ENOMEM.
+    """
+    file = await alloc_empty_file(ctx, directory.d_sb)
+    if file is None:
+        return None
+    dentry = await do_last(ctx, directory, name, creat=creat)
+    if dentry is None:
+        await fput(ctx, file)
+        return None
+    file.f_path = dentry
+    return file
+
+
+@kernel_fn("do_last", "fs/namei.c")
+async def do_last(ctx: Context, directory: Dentry, name: str, *, creat: bool) -> Dentry | None:
+    """The dentry of the file to open, with a reference, which the file takes over (do_dentry_open)."""
+    dentry = await d_lookup(ctx, directory, name)
+    if dentry is not None and (not creat or await ctx.ask(dentry.read_inode) is not None):
+        return await positive(ctx, dentry)
+    await dput(ctx, dentry)
+    inode, i_rwsem = inode_of(directory)
+    await down_write(ctx, i_rwsem)
+    dentry = await lookup_open(ctx, directory, inode, name, creat=creat)
+    await up_write(ctx, i_rwsem)
+    return dentry
+
+
+@kernel_fn("lookup_open", "fs/namei.c")
+async def lookup_open(ctx: Context, directory: Dentry, inode: Inode, name: str, *, creat: bool) -> Dentry | None:
+    """Look again with the directory locked, and create the file if there is none; None is -ENOENT or -ENOMEM."""
+    dentry = await __lookup_hash(ctx, directory, inode, name)
+    if dentry is None:
+        return None
+    if creat and await ctx.ask(dentry.read_inode) is None and not await inode.i_sb.s_type.create(ctx, inode, dentry):
+        await dput(ctx, dentry)
+        return None
+    return await positive(ctx, dentry)
+
+
+@kernel_fn("do_mkdirat", "fs/namei.c")
+async def do_mkdirat(ctx: Context, directory: Dentry, name: str) -> bool:
+    """mkdirat(2); False if the name is there already, or without memory."""
+    inode, i_rwsem = inode_of(directory)
+    await down_write(ctx, i_rwsem)
+    dentry, made = await __lookup_hash(ctx, directory, inode, name), False
+    if dentry is not None and await ctx.ask(dentry.read_inode) is None:
+        made = await inode.i_sb.s_type.mkdir(ctx, inode, dentry)
+    await dput(ctx, dentry)
+    await up_write(ctx, i_rwsem)
+    return made
+
+
+# -- unlink -----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("do_unlinkat", "fs/namei.c")
+async def do_unlinkat(ctx: Context, directory: Dentry, name: str) -> bool:
+    """unlinkat(2); False is -ENOENT. The inode is held meanwhile, so its pages go when the directory is unlocked."""
+    directory_inode, i_rwsem = inode_of(directory)
+    await down_write(ctx, i_rwsem)
+    dentry = await __lookup_hash(ctx, directory, directory_inode, name)
+    inode = None if dentry is None else await ctx.ask(dentry.read_inode)
+    if dentry is not None and inode is not None:
+        await ihold(ctx, inode)
+        await vfs_unlink(ctx, directory_inode, dentry)
+    await dput(ctx, dentry)
+    await up_write(ctx, i_rwsem)
+    await iput(ctx, inode)
+    return inode is not None
+
+
+@kernel_fn("vfs_unlink", "fs/namei.c")
+async def vfs_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
+    """The name goes from the filesystem, then from the dentry cache; both inodes' locks are one here."""
+    await directory.i_sb.s_type.unlink(ctx, directory, dentry)
+    await d_delete(ctx, dentry)

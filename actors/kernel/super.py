@@ -1,0 +1,443 @@
+"""Superblocks: mounted filesystems, and the shrinker that each of them has. fs/super.c @5.3.1; KERNEL.md 11.4.
+
+The shrinker of a superblock counts the unused dentries and inodes of one memcg on one node, and scans both in
+proportion; it gives up if it may not enter filesystems, or if somebody has s_umount for writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.kernel.context import Context
+from actors.kernel.dcache import d_make_root, prune_dcache_sb, shrink_dcache_sb
+from actors.kernel.gfp import Gfp
+from actors.kernel.inode import generic_drop_inode, prune_icache_sb
+from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_lru import ListLru, __list_lru_init, list_lru_count_one
+from actors.kernel.locks import (
+    RwSem,
+    SpinLock,
+    SpinLockHeld,
+    down_read,
+    down_read_trylock,
+    down_write,
+    up_read,
+    up_write,
+)
+from actors.kernel.vmscan import (
+    SHRINK_EMPTY,
+    SHRINK_STOP,
+    ShrinkControl,
+    Shrinker,
+    as_unsigned,
+    prealloc_shrinker,
+    register_shrinker_prepared,
+)
+from actors.system.actor import Actor, Shared
+from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.kernel.dentry import Dentry
+    from actors.kernel.inode import Inode
+    from actors.kernel.kmem_cache import KmemCache, SlabObject
+    from actors.kernel.machine import Machine
+    from actors.kernel.namei import File
+    from actors.system.world import World
+
+SUPER_BATCH = 1024
+DISK_NS = (100_000, 5_000_000)
+
+
+@attrs.frozen
+class FileCaches:
+    """The root caches that files of one filesystem take their objects from."""
+
+    filp: KmemCache
+    dentry: KmemCache
+    inode: KmemCache
+
+
+@attrs.define
+class DiskInode:
+    """An inode as it stands on a disk: the length in pages, and in a directory the inode numbers of the names."""
+
+    entries: dict[str, int] | None
+    size: int = 0
+
+
+InodeFn = Callable[[Context, "Inode"], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class FileSystemType:
+    """struct file_system_type with the super_operations, inode_operations and dentry_operations of its files.
+
+    `inode_cache` is the slab cache of its inodes. `alloc_inode`, `destroy_inode` and `free_inode` may be missing, as in
+    C. `always_deletes_dentries` is d_op->d_delete: no dentry ever rests on the LRU. `has_reclaimable_pages`: its page
+    cache can be read again from somewhere.
+    """
+
+    name: str
+    inode_cache: str
+    get_root: Callable[[Context, SuperBlock], Awaitable[Inode | None]]
+    alloc_inode: Callable[[Context, SuperBlock], Awaitable[SlabObject | None]] | None = None
+    destroy_inode: InodeFn | None = None
+    free_inode: InodeFn | None = None
+    evict_inode: InodeFn
+    write_inode: InodeFn | None = None
+    drop_inode: Callable[[Context, Inode], Awaitable[bool]] = generic_drop_inode
+    always_deletes_dentries: bool = False
+    has_reclaimable_pages: bool = True
+    lookup: Callable[[Context, Inode, Dentry], Awaitable[bool]]
+    create: Callable[[Context, Inode, Dentry], Awaitable[bool]]
+    mkdir: Callable[[Context, Inode, Dentry], Awaitable[bool]]
+    unlink: Callable[[Context, Inode, Dentry], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class SuperBlock(Shared):
+    """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
+
+    `dentry_hash` and `inode_hash` are its part of the global hash tables. `disk` is what stands on it, by inode number.
+    `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every struct file that exists.
+    """
+
+    s_id: str
+    s_type: FileSystemType
+    caches: FileCaches
+    s_umount: RwSem
+    s_inode_list_lock: SpinLock = attrs.field(init=False)
+    wb_list_lock: SpinLock = attrs.field(init=False)
+    s_shrink: Shrinker = attrs.field(init=False)
+    s_dentry_lru: ListLru = attrs.field(init=False)
+    s_inode_lru: ListLru = attrs.field(init=False)
+    s_root: Dentry | None = attrs.field(default=None, init=False)
+    born: bool = attrs.field(default=False, init=False)
+    s_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)
+    dirty_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)
+    dentry_hash: dict[tuple[Dentry, str], Dentry] = attrs.field(factory=dict, init=False)
+    inode_hash: dict[int, Inode] = attrs.field(factory=dict, init=False)
+    disk: dict[int, DiskInode] = attrs.field(factory=dict, init=False)
+    last_ino: int = attrs.field(default=0, init=False)
+    files: dict[File, None] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.s_inode_list_lock = SpinLock(self.actor, "&s->s_inode_list_lock")
+        self.wb_list_lock = SpinLock(self.actor, "&(&wb->list_lock)->rlock")
+
+    @property
+    def label(self) -> str:
+        return f"super_block {self.s_id}"
+
+    @property
+    def root(self) -> Dentry:
+        """The root directory of a mounted filesystem."""
+        assert self.s_root is not None, f"{self.label} is not mounted"
+        return self.s_root
+
+    # -- state --------------------------------------------------------------------------------------------------------
+
+    @operation(READ)
+    def is_born(self) -> bool:
+        """SB_BORN: its mount is complete."""
+        return self.born
+
+    @operation(UPDATE)
+    def set_born(self) -> None:
+        self.born = True
+
+    @operation(READ)
+    def read_root(self) -> Dentry | None:
+        return self.s_root
+
+    @operation(UPDATE)
+    def set_root(self, root: Dentry) -> None:
+        self.s_root = root
+
+    # -- the hash of dentries: d_hash of the child, by parent and name ------------------------------------------------
+
+    @operation(READ)
+    def find_dentry(self, parent: Dentry, name: str) -> Dentry | None:
+        return self.dentry_hash.get((parent, name))
+
+    @operation(READ)
+    def d_unhashed(self, dentry: Dentry) -> bool:
+        return not dentry.is_hashed
+
+    @operation(UPDATE)
+    def hash_dentry(self, dentry: Dentry) -> None:
+        """__d_rehash()."""
+        assert dentry.d_parent is not None, "a root has no name"
+        self.dentry_hash[dentry.d_parent, dentry.d_name] = dentry
+        dentry.is_hashed = True
+
+    @operation(UPDATE)
+    def unhash_dentry(self, dentry: Dentry) -> None:
+        """__d_drop(): nothing happens to one that is not hashed."""
+        if dentry.is_hashed and dentry.d_parent is not None:
+            del self.dentry_hash[dentry.d_parent, dentry.d_name]
+            dentry.is_hashed = False
+
+    # -- inodes: the hash by number, under inode_hash_lock, and the list of all ---------------------------------------
+
+    @operation(UPDATE)
+    def get_next_ino(self) -> int:
+        self.last_ino += 1
+        return self.last_ino
+
+    @operation(READ)
+    def find_hashed_inode(self, ino: int) -> Inode | None:
+        return self.inode_hash.get(ino)
+
+    @operation(READ)
+    def is_hashed(self, inode: Inode) -> bool:
+        return self.inode_hash.get(inode.i_ino) is inode
+
+    @operation(UPDATE)
+    def hash_inode(self, inode: Inode) -> None:
+        self.inode_hash[inode.i_ino] = inode
+
+    @operation(UPDATE)
+    def unhash_inode(self, inode: Inode) -> None:
+        """remove_inode_hash(), and waking up who waits for that."""
+        if self.inode_hash.get(inode.i_ino) is inode:
+            del self.inode_hash[inode.i_ino]
+
+    def is_gone(self, inode: Inode) -> bool:
+        return self.inode_hash.get(inode.i_ino) is not inode
+
+    @operation(READ, when=is_gone, sleeps=True)
+    def wait_on_freeing_inode(self, inode: Inode) -> None:
+        """Sleep until *inode* is out of the hash."""
+
+    @operation(UPDATE)
+    def add_inode(self, inode: Inode) -> None:
+        self.s_inodes[inode] = None
+
+    @operation(UPDATE)
+    def delete_inode(self, inode: Inode) -> None:
+        del self.s_inodes[inode]
+
+    @operation(READ)
+    def next_inode(self, after: Inode | None) -> Inode | None:
+        """The inode behind *after*, which is on the list, or the first."""
+        inodes = iter(self.s_inodes)
+        if after is not None:
+            for inode in inodes:
+                if inode is after:
+                    break
+        return next(inodes, None)
+
+    @operation(UPDATE)
+    def add_dirty_inode(self, inode: Inode) -> None:
+        """inode_io_list_move_locked(): to the end."""
+        self.dirty_inodes.pop(inode, None)
+        self.dirty_inodes[inode] = None
+
+    @operation(UPDATE)
+    def delete_dirty_inode(self, inode: Inode) -> None:
+        """inode_io_list_del(), if it is there."""
+        self.dirty_inodes.pop(inode, None)
+
+    @operation(READ)
+    def is_dirty_inode(self, inode: Inode) -> bool:
+        """!list_empty(&inode->i_io_list)."""
+        return inode in self.dirty_inodes
+
+    @operation(READ)
+    def first_dirty_inode(self) -> Inode | None:
+        return next(iter(self.dirty_inodes), None)
+
+    # -- the disk -----------------------------------------------------------------------------------------------------
+
+    @operation(READ)
+    def read_disk_inode(self, ino: int) -> DiskInode:
+        return self.disk[ino]
+
+    @operation(UPDATE, sleeps=True, latency=DISK_NS)
+    def write_disk_inode(self, ino: int, size: int) -> None:
+        """Write an inode and its pages, and wait."""
+        self.disk[ino].size = size
+
+    @operation(UPDATE)
+    def add_disk_inode(self, ino: int, *, is_directory: bool) -> None:
+        self.disk[ino] = DiskInode({} if is_directory else None)
+
+    @operation(UPDATE)
+    def delete_disk_inode(self, ino: int) -> None:
+        del self.disk[ino]
+
+    @operation(READ)
+    def read_entry(self, directory: int, name: str) -> int | None:
+        """The inode number of a name in a directory."""
+        return self._entries(directory).get(name)
+
+    @operation(UPDATE)
+    def add_entry(self, directory: int, name: str, ino: int) -> None:
+        self._entries(directory)[name] = ino
+
+    @operation(UPDATE)
+    def delete_entry(self, directory: int, name: str) -> None:
+        del self._entries(directory)[name]
+
+    def _entries(self, directory: int) -> dict[str, int]:
+        entries = self.disk[directory].entries
+        assert entries is not None, f"inode {directory} is no directory"
+        return entries
+
+
+@attrs.define(eq=False)
+class Vfs(Shared):
+    """What fs/ keeps in globals: the superblocks, in the order of their mounts, and two locks."""
+
+    sb_lock: SpinLock
+    inode_hash_lock: SpinLock
+    super_blocks: dict[SuperBlock, None] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def boot(cls, world: World) -> Vfs:
+        actor = Actor(world, "super_blocks")
+        return cls(actor, SpinLock(actor, "sb_lock"), SpinLock.boot(world, "inode_hash_lock"))
+
+    @property
+    def label(self) -> str:
+        return "super_blocks"
+
+    @operation(UPDATE)
+    def add(self, sb: SuperBlock) -> None:
+        self.super_blocks[sb] = None
+
+    @operation(READ)
+    def list(self) -> tuple[SuperBlock, ...]:
+        """The list as it is; sb_lock keeps it so."""
+        return tuple(self.super_blocks)
+
+
+# -- mount ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("vfs_get_tree", "fs/super.c")
+async def vfs_get_tree(ctx: Context, s_type: FileSystemType) -> SuperBlock:
+    """Mount a new filesystem of that type; its shrinker may be called before it is complete (SB_BORN)."""
+    s = await alloc_super(ctx, s_type)
+    async with SpinLockHeld(ctx, ctx.machine.vfs.sb_lock):
+        await ctx.ask(ctx.machine.vfs.add, s)
+    await register_shrinker_prepared(ctx, s.s_shrink)
+    inode = await s_type.get_root(ctx, s)
+    root = None if inode is None else await d_make_root(ctx, inode)
+    assert root is not None, "memory is there when filesystems are mounted"
+    await ctx.ask(s.set_root, root)
+    await ctx.ask(s.set_born)
+    await up_write(ctx, s.s_umount)
+    return s
+
+
+@kernel_fn("alloc_super", "fs/super.c")
+async def alloc_super(ctx: Context, s_type: FileSystemType) -> SuperBlock:
+    """A superblock with its lists and its shrinker, and with s_umount held."""
+    machine = ctx.machine
+    s_id = f"{s_type.name}#{len(machine.vfs.super_blocks)}"
+    actor = Actor(machine.world, f"super_block {s_id}")
+    s = SuperBlock(actor, s_id, s_type, caches_of(machine, s_type), RwSem(actor, "&type->s_umount_key"))
+    await down_write(ctx, s.s_umount)
+    s.s_shrink = Shrinker(
+        actor,
+        s,
+        super_cache_count,
+        super_cache_scan,
+        nr_deferred=[0] * machine.config.nodes,
+        batch=SUPER_BATCH,
+    )
+    await prealloc_shrinker(ctx, s.s_shrink)
+    s.s_dentry_lru = await __list_lru_init(ctx, actor, f"s_dentry_lru of {s_id}", s.s_shrink.id)
+    s.s_inode_lru = await __list_lru_init(ctx, actor, f"s_inode_lru of {s_id}", s.s_shrink.id)
+    return s
+
+
+def caches_of(machine: Machine, s_type: FileSystemType) -> FileCaches:
+    """The caches of the machine that such a filesystem uses."""
+    return FileCaches(*(machine.root_cache(name) for name in ("filp", "dentry", s_type.inode_cache)))
+
+
+@kernel_fn("do_remount", "fs/namespace.c")
+async def do_remount(ctx: Context, sb: SuperBlock) -> None:
+    """Mount it again with other options: no shrinker meanwhile."""
+    await down_write(ctx, sb.s_umount)
+    await reconfigure_super(ctx, sb)
+    await up_write(ctx, sb.s_umount)
+
+
+@kernel_fn("reconfigure_super", "fs/super.c")
+async def reconfigure_super(ctx: Context, sb: SuperBlock) -> None:
+    """The options that the model has none of; every dentry that nobody uses goes."""
+    await shrink_dcache_sb(ctx, sb)
+
+
+@kernel_fn("iterate_supers", "fs/super.c")
+async def iterate_supers(ctx: Context, f: Callable[[Context, SuperBlock], Awaitable[None]]) -> None:
+    """Call *f* for every filesystem that is mounted, with s_umount held for reading."""
+    async with SpinLockHeld(ctx, ctx.machine.vfs.sb_lock):
+        supers = await ctx.ask(ctx.machine.vfs.list)
+    for sb in supers:
+        await down_read(ctx, sb.s_umount)
+        if await ctx.ask(sb.read_root) is not None and await ctx.ask(sb.is_born):
+            await f(ctx, sb)
+        await up_read(ctx, sb.s_umount)
+
+
+# -- the shrinker -----------------------------------------------------------------------------------------------------
+
+
+def super_block_of(shrinker: Shrinker) -> SuperBlock:
+    """container_of(shrinker, struct super_block, s_shrink)."""
+    assert isinstance(shrinker.container, SuperBlock)
+    return shrinker.container
+
+
+@kernel_fn("super_cache_count", "fs/super.c")
+async def super_cache_count(ctx: Context, shrink: Shrinker, sc: ShrinkControl) -> int:
+    """How many dentries and inodes could go; vfs_cache_pressure is 100."""
+    sb = super_block_of(shrink)
+    if not await ctx.ask(sb.is_born):
+        return 0
+    total_objects = await list_lru_count_one(ctx, sb.s_dentry_lru, sc.nid, sc.memcg)
+    total_objects += await list_lru_count_one(ctx, sb.s_inode_lru, sc.nid, sc.memcg)
+    return total_objects or SHRINK_EMPTY
+
+
+@kernel_fn("super_cache_scan", "fs/super.c")
+async def super_cache_scan(ctx: Context, shrink: Shrinker, sc: ShrinkControl) -> int:
+    """Scan dentries and inodes in proportion, and one more of each, dentries first, because they pin inodes."""
+    sb = super_block_of(shrink)
+    if Gfp.FS not in sc.gfp_mask or not await trylock_super(ctx, sb):
+        return SHRINK_STOP
+    inodes = await list_lru_count_one(ctx, sb.s_inode_lru, sc.nid, sc.memcg)
+    dentries = await list_lru_count_one(ctx, sb.s_dentry_lru, sc.nid, sc.memcg)
+    total_objects = dentries + inodes + 1 or 1
+    budget = sc.nr_to_scan
+    sc.nr_to_scan = as_unsigned(mult_frac(budget, dentries, total_objects) + 1)
+    freed = await prune_dcache_sb(ctx, sb, sc)
+    sc.nr_to_scan = as_unsigned(mult_frac(budget, inodes, total_objects) + 1)
+    freed += await prune_icache_sb(ctx, sb, sc)
+    await up_read(ctx, sb.s_umount)
+    return freed
+
+
+def mult_frac(x: int, numer: int, denom: int) -> int:
+    """A fraction of *x*, as unsigned longs: a negative *numer* comes to something very large."""
+    numer, denom = as_unsigned(numer), as_unsigned(denom)
+    return as_unsigned(x // denom * numer + as_unsigned(x % denom * numer) // denom)
+
+
+@kernel_fn("trylock_super", "fs/super.c")
+async def trylock_super(ctx: Context, sb: SuperBlock) -> bool:
+    """Keep the filesystem mounted, unless somebody has s_umount for writing or waits for it."""
+    if not await down_read_trylock(ctx, sb.s_umount):
+        return False
+    if await ctx.ask(sb.read_root) is not None and await ctx.ask(sb.is_born):
+        return True
+    await up_read(ctx, sb.s_umount)
+    return False

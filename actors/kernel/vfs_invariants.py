@@ -1,0 +1,96 @@
+"""The books of the VFS at quiescence: who holds each dentry and inode, which lists they are on, whose the pages are.
+
+Like the rest of the ledger (`invariants`) it looks from outside: every reference must have a holder, and whatever
+nobody holds must be where a shrinker finds it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from actors.kernel.dentry import Dentry, DentryFlags
+from actors.kernel.inode import Inode, InodeState
+from actors.kernel.list_lru import ListLruOne
+
+if TYPE_CHECKING:
+    from actors.kernel.filemap import Page
+    from actors.kernel.machine import Machine
+    from actors.kernel.super import SuperBlock
+
+
+class Wrong(NamedTuple):
+    """What is wrong: the oracle that says so, its name for it, and the details."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def vfs_wrongs(machine: Machine) -> Iterator[Wrong]:
+    """All that is wrong with the filesystems of *machine*, at rest."""
+    for sb in machine.vfs.super_blocks:
+        dentries = all_dentries(sb)
+        opened = Counter(file.f_path for file in sb.files)
+        named = Counter(dentry.d_inode for dentry in dentries)
+        for dentry in dentries:
+            yield from check_dentry(dentry, opened[dentry])
+        for inode in sb.s_inodes:
+            yield from check_inode(inode, named[inode])
+    yield from check_pages(machine)
+
+
+def all_dentries(sb: SuperBlock) -> list[Dentry]:
+    """Every dentry of the filesystem, whether or not a lookup finds it."""
+    found = [sb.root] if sb.s_root is not None else []
+    for dentry in found:
+        found.extend(dentry.d_subdirs)
+    return found
+
+
+def check_dentry(dentry: Dentry, opened: int) -> Iterator[Wrong]:
+    """It is held by its children, by open files, by the mount if it is the root, and on tmpfs by its own name."""
+    is_pinned = dentry.d_sb.s_type.always_deletes_dentries and dentry.is_hashed and dentry.d_inode is not None
+    held = len(dentry.d_subdirs) + opened + is_pinned + (dentry.d_parent is None)
+    count = dentry.d_lockref.count
+    if count != held:
+        yield Wrong("leak", "dentry reference", f"{dentry.label} has {count} references; the ledger explains {held}")
+    if dentry.d_lockref.holder is not None:
+        yield Wrong("invariant", "dcache", f"d_lock of {dentry.label} is held by {dentry.d_lockref.holder.name}")
+    on_lru = isinstance(dentry.d_lru.on, ListLruOne)
+    flags = dentry.d_flags & (DentryFlags.LRU_LIST | DentryFlags.SHRINK_LIST)
+    if flags != (DentryFlags.LRU_LIST if on_lru else DentryFlags.NONE):
+        yield Wrong("invariant", "dcache", f"{dentry.label} has {flags}, but is {'' if on_lru else 'not '}on the LRU")
+    if not count and not on_lru:
+        yield Wrong("leak", "dentry", f"nobody uses {dentry.label}, and no shrinker finds it")
+
+
+def check_inode(inode: Inode, named: int) -> Iterator[Wrong]:
+    """It is held by its dentries; without any it rests on the LRU, or is dirty and waits to be written."""
+    if inode.i_count != named:
+        text = f"{inode.label} has {inode.i_count} references; the ledger explains {named}"
+        yield Wrong("leak", "inode reference", text)
+    if inode.i_state & ~(InodeState.DIRTY | InodeState.REFERENCED):
+        yield Wrong("invariant", "inode", f"{inode.label} is {inode.i_state}, and nobody is at it")
+    is_listed = InodeState.DIRTY in inode.i_state and inode in inode.i_sb.dirty_inodes
+    if not inode.i_count and not isinstance(inode.i_lru.on, ListLruOne) and not is_listed:
+        yield Wrong("leak", "inode", f"nobody uses {inode.label}, and neither shrinker nor writeback finds it")
+
+
+def check_pages(machine: Machine) -> Iterator[Wrong]:
+    """A page of a file is charged to one memcg, which knows it."""
+    pages: list[Page] = [
+        page for sb in machine.vfs.super_blocks for inode in sb.s_inodes for page in inode.i_pages.values()
+    ]
+    owned = Counter(page.memcg for page in pages)
+    for memcg in (*machine.memcgs(), machine.root_mem_cgroup):
+        if memcg.cache_pages != owned[memcg]:
+            text = f"{memcg.label} has {memcg.cache_pages} pages of files; the ledger explains {owned[memcg]}"
+            yield Wrong("leak", "page of a file", text)
+        lost = [page for lru in memcg.lru.values() for page in lru if page.mapping is None]
+        if lost:
+            yield Wrong("invariant", "page LRU", f"{memcg.label} has {len(lost)} pages of no file on its lists")
+    for page in pages:
+        if page.refs != 1:
+            yield Wrong("leak", "page reference", f"{page.label} has {page.refs} references at rest")

@@ -1,0 +1,1 @@
+"""Tests of the VFS side: dentries, inodes, their LRU lists, shrinkers and reclaim."""

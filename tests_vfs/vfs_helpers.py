@@ -1,0 +1,289 @@
+"""What the tests of the VFS share: tiny machines with filesystems, and a storm of tasks that use them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import attrs
+
+from actors.kernel.cgroup import Cgroup, memcg_of
+from actors.kernel.context import Context
+from actors.kernel.dcache import dput
+from actors.kernel.dentry import Dentry
+from actors.kernel.drop_caches import drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.invariants import Ledger
+from actors.kernel.kernel_fn import FUNCTIONS
+from actors.kernel.list_lru import ListLruOne
+from actors.kernel.machine import Config, Machine
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.namei import File, do_filp_open, do_unlinkat, filename_lookup, fput
+from actors.kernel.read_write import vfs_read, vfs_write
+from actors.kernel.shmem import TMPFS
+from actors.kernel.slab_reap import REAPTIMEOUT_AC
+from actors.kernel.super import FileSystemType, SuperBlock, vfs_get_tree
+from actors.system.stepper import run_stepper
+from actors.system.strategy import InTurn, Strategy
+from actors.system.world import World
+from protocol.slabinfo import SlabinfoRow
+from scenarios.stage import enter, mkdir, rmdir
+
+SECOND = 1_000_000_000
+ROWS = (
+    SlabinfoRow("filp", 0, 0, 256, 4, 1),
+    SlabinfoRow("dentry", 0, 0, 192, 4, 1),
+    SlabinfoRow("shmem_inode_cache", 0, 0, 688, 4, 1),
+    SlabinfoRow("ext4_inode_cache", 0, 0, 1008, 4, 1),
+)
+"""The caches of files, with slabs of four objects, so that they are soon full."""
+
+SOUND = ("original", "5.3", "5.4-fixed")
+"""The kernels that were released: whatever the others do wrong has nothing to do with files."""
+
+
+@attrs.define(eq=False)
+class Lab:
+    """A machine with a session cgroup and both kinds of filesystem, for one test."""
+
+    machine: Machine
+    ledger: Ledger
+    session: Cgroup = attrs.field(init=False)
+    tmpfs: SuperBlock = attrs.field(init=False)
+    ext4: SuperBlock = attrs.field(init=False)
+
+    @property
+    def world(self) -> World:
+        return self.machine.world
+
+    async def set_up(self, ctx: Context) -> None:
+        """Mount, and keep kmem accounting on."""
+        self.session = await mkdir(ctx, self.machine.root_cgroup, "session")
+        self.tmpfs = await vfs_get_tree(ctx, TMPFS)
+        self.ext4 = await vfs_get_tree(ctx, EXT4)
+        await rest(ctx)
+
+    def mounted(self, s_type: FileSystemType) -> SuperBlock:
+        return self.tmpfs if s_type is TMPFS else self.ext4
+
+    def signatures(self) -> list[str]:
+        return sorted(self.world.findings)
+
+
+Story = Callable[[Context, Lab], Awaitable[None]]
+
+
+def make_lab(
+    *,
+    kernel: str = "5.3",
+    strategy: Strategy | None = None,
+    rows: Iterable[SlabinfoRow] = ROWS,
+    **config: Any,
+) -> Lab:
+    """A lab whose machine is booted, and has done nothing yet."""
+    machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows)
+    lab = Lab(machine, Ledger(machine))
+    machine.world.checks.append(lab.ledger.check_touched)
+    machine.world.endings.append(lab.ledger.check_quiescent)
+    return lab
+
+
+def run(story: Story, **options: Any) -> Lab:
+    """Run *story* as one task on a new machine, to quiescence."""
+    return run_all(story, **options)
+
+
+def run_all(*stories: Story, **options: Any) -> Lab:
+    """Run each of *stories* as a task of its own, all at once."""
+    lab = make_lab(**options)
+
+    async def direct(ctx: Context) -> None:
+        await lab.set_up(ctx)
+        for number, story in enumerate(stories):
+            start(lab, f"task{number}", story, cpu=number)
+        await ctx.settle()
+        while lab.machine.config.allocator == "slab" and lab.ledger.is_anything_left():
+            await ctx.sleep(REAPTIMEOUT_AC)
+
+    lab.machine.start(lab.machine.new_task("direct", 0), direct)
+    run_stepper(lab.world)
+    return lab
+
+
+def start(lab: Lab, name: str, story: Story, *, cpu: int = 0) -> None:
+    """Start one more task."""
+    task = lab.machine.new_task(name, cpu % len(lab.machine.cpus))
+    lab.machine.start(task, lambda ctx: story(ctx, lab))
+
+
+async def rest(ctx: Context) -> None:
+    """Let everything come to rest that does not wait for this task."""
+    await ctx.sleep(SECOND)
+
+
+# -- what tasks do ----------------------------------------------------------------------------------------------------
+
+
+async def touch(ctx: Context, sb: SuperBlock, *names: str) -> None:
+    """Make files, and close them."""
+    for name in names:
+        file = await do_filp_open(ctx, sb.root, name, creat=True)
+        assert file is not None
+        await fput(ctx, file)
+
+
+async def open_file(ctx: Context, sb: SuperBlock, name: str) -> File:
+    """Open a file that exists."""
+    file = await do_filp_open(ctx, sb.root, name)
+    assert file is not None
+    return file
+
+
+async def stat(ctx: Context, sb: SuperBlock, *names: str) -> None:
+    """Look files up, and no more."""
+    for name in names:
+        await dput(ctx, await filename_lookup(ctx, sb.root, name))
+
+
+async def in_cgroup(ctx: Context, lab: Lab, cgroup: Cgroup, *names: str, s_type: FileSystemType = EXT4) -> None:
+    """Make files in *cgroup*, with its child caches, and write them to the disk."""
+    await enter(ctx, cgroup)
+    await touch(ctx, lab.mounted(s_type), f"warm up {cgroup.name}")
+    await rest(ctx)
+    await touch(ctx, lab.mounted(s_type), *names)
+    await enter(ctx, lab.machine.root_cgroup)
+    await sync_inodes_sb(ctx, lab.ext4)
+    await rest(ctx)
+
+
+async def drop(ctx: Context, value: int) -> None:
+    """Echo *value* > drop_caches, and wait for what RCU frees."""
+    await drop_caches_sysctl_handler(ctx, value)
+    await rest(ctx)
+
+
+async def removed(ctx: Context, cgroup: Cgroup) -> None:
+    """Rmdir, and wait for what follows."""
+    await rmdir(ctx, cgroup)
+    await rest(ctx)
+
+
+# -- what tests look at -----------------------------------------------------------------------------------------------
+
+
+def dentry_of(sb: SuperBlock, name: str) -> Dentry:
+    """The dentry that a lookup in the root directory would find."""
+    return sb.dentry_hash[sb.root, name]
+
+
+def names_in_cache(sb: SuperBlock) -> set[str]:
+    """The names that have a dentry, negative ones too."""
+    return {name for _, name in sb.dentry_hash}
+
+
+def lru_names(one: ListLruOne) -> list[str]:
+    """The names of the dentries on a list, oldest first."""
+    found = [item.container for item in one.items]
+    return [dentry.d_name for dentry in found if isinstance(dentry, Dentry)]
+
+
+def list_of(sb: SuperBlock, memcg: Memcg | None, nid: int = 0) -> ListLruOne:
+    """The list of dentries that reclaim looks at for *memcg* now."""
+    node = sb.s_dentry_lru.nodes[nid]
+    idx = -1 if memcg is None else memcg.kmemcg_id
+    return node.lru if idx < 0 else node.memcg_lrus.lru[idx]
+
+
+def memcg(cgroup: Cgroup) -> Memcg:
+    """The memcg of a cgroup."""
+    return memcg_of(cgroup.css)
+
+
+@attrs.define
+class Tracer:
+    """Ftrace's function tracer: which of the traced functions were entered, in order, and by whom."""
+
+    entered: list[str] = attrs.field(factory=list)
+    depth: list[str] = attrs.field(factory=list)
+
+    def trace(self, machine: Machine, *names: str) -> None:
+        """Note every entry of these functions from now on."""
+        for name in names:
+            function = FUNCTIONS[name]
+            machine.functions[function] = self._traced(name, machine.functions[function])
+
+    def _traced(self, name: str, code: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def traced(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+            self.entered.append(name)
+            return await code(ctx, *args, **kwargs)
+
+        return traced
+
+
+# -- the storm --------------------------------------------------------------------------------------------------------
+
+NAMES = ("a", "b", "c")
+
+
+def stormy(rounds: int, *, s_type: FileSystemType = EXT4) -> Story:
+    """A task that does *rounds* things with files, each chosen by the strategy, in a cgroup of its own."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        sb = lab.mounted(s_type)
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, f"storm {ctx.name}")
+        await enter(ctx, cgroup)
+        held: list[File] = []
+        for _ in range(rounds):
+            await do_something(ctx, sb, held)
+        for file in held:
+            await fput(ctx, file)
+        await enter(ctx, lab.machine.root_cgroup)
+        await rmdir(ctx, cgroup)
+
+    return story
+
+
+async def do_something(ctx: Context, sb: SuperBlock, held: list[File]) -> None:
+    """One thing, with a name that others use as well."""
+    name = NAMES[await ctx.choose(len(NAMES))]
+    match await ctx.choose(9):
+        case 0 | 1:
+            file = await do_filp_open(ctx, sb.root, name, creat=True)
+            held += [file] if file is not None else []
+        case 2:
+            file = await do_filp_open(ctx, sb.root, name)
+            held += [file] if file is not None else []
+        case 3:
+            await do_unlinkat(ctx, sb.root, name)
+        case 4:
+            await stat(ctx, sb, name)
+        case 5 if held:
+            await vfs_write(ctx, held[0], 1)
+        case 6 if held:
+            await vfs_read(ctx, held[0])
+        case 7:
+            await sync_inodes_sb(ctx, sb)
+        case _ if held:
+            await fput(ctx, held.pop())
+        case _:
+            await stat(ctx, sb, name)
+
+
+def shrinking(rounds: int) -> Story:
+    """A task that drops caches again and again."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        for _ in range(rounds):
+            await drop_caches_sysctl_handler(ctx, 1 + await ctx.choose(3))
+
+    return story
+
+
+def signatures_of(runs: Iterable[Lab]) -> Counter[str]:
+    """How many of *runs* found what."""
+    found: Counter[str] = Counter()
+    for lab in runs:
+        found.update(lab.signatures())
+    return found
