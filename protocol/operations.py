@@ -35,7 +35,8 @@ class OperationInfo:
     operation becomes possible and the earliest moment it can happen (only the `clock` strategy honours it).
     `when` is the condition under which it is enabled: a flow that asks earlier waits, it never spins.
     `sleeps` marks what the kernel may only do in process context (might_sleep). `idle` marks the wait of a
-    service for its next piece of work: a flow waiting there is at rest, not stuck.
+    service for its next piece of work: a flow waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which
+    flows are in an atomic context.
     """
 
     name: str
@@ -45,6 +46,7 @@ class OperationInfo:
     when: Callable[..., bool] | None = None
     sleeps: bool = False
     idle: bool = False
+    looks_at_contexts: bool = False
 
 
 def operation(
@@ -56,6 +58,7 @@ def operation(
     when: Callable[..., bool] | None = None,
     sleeps: bool = False,
     idle: bool = False,
+    looks_at_contexts: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a method as an operation that flows may ask of its owner (see `OperationInfo`)."""
 
@@ -69,6 +72,7 @@ def operation(
             when=when,
             sleeps=sleeps,
             idle=idle,
+            looks_at_contexts=looks_at_contexts,
         )
         return method
 

@@ -15,21 +15,23 @@ from actors.kernel.dentry import Dentry
 from actors.kernel.drop_caches import drop_caches_sysctl_handler
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.invariants import Ledger
 from actors.kernel.kernel_fn import FUNCTIONS
 from actors.kernel.list_lru import ListLruOne
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import Memcg
-from actors.kernel.namei import File, do_filp_open, do_unlinkat, filename_lookup, fput
+from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.slab_reap import REAPTIMEOUT_AC
-from actors.kernel.super import FileSystemType, SuperBlock, vfs_get_tree
+from actors.kernel.super import FileSystemType, SuperBlock, do_remount, vfs_get_tree
+from actors.kernel.vmscan import Kswapd, try_to_free_pages
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
 from actors.system.world import World
 from protocol.slabinfo import SlabinfoRow
-from scenarios.stage import enter, mkdir, rmdir
+from scenarios.stage import REAP_ROUNDS, enter, mkdir, rmdir
 
 SECOND = 1_000_000_000
 ROWS = (
@@ -103,9 +105,8 @@ def run_all(*stories: Story, **options: Any) -> Lab:
         await lab.set_up(ctx)
         for number, story in enumerate(stories):
             start(lab, f"task{number}", story, cpu=number)
-        await ctx.settle()
-        while lab.machine.config.allocator == "slab" and lab.ledger.is_anything_left():
-            await ctx.sleep(REAPTIMEOUT_AC)
+        if lab.machine.config.allocator == "slab":
+            await let_reaper_work(ctx, lab)
 
     lab.machine.start(lab.machine.new_task("direct", 0), direct)
     run_stepper(lab.world)
@@ -116,6 +117,15 @@ def start(lab: Lab, name: str, story: Story, *, cpu: int = 0) -> None:
     """Start one more task."""
     task = lab.machine.new_task(name, cpu % len(lab.machine.cpus))
     lab.machine.start(task, lambda ctx: story(ctx, lab))
+
+
+async def let_reaper_work(ctx: Context, lab: Lab) -> None:
+    """SLAB gives back what nobody uses only little by little."""
+    for _ in range(REAP_ROUNDS):
+        await ctx.settle()
+        if not lab.ledger.is_anything_left():
+            return
+        await ctx.sleep(REAPTIMEOUT_AC)
 
 
 async def rest(ctx: Context) -> None:
@@ -203,20 +213,21 @@ def memcg(cgroup: Cgroup) -> Memcg:
 
 @attrs.define
 class Tracer:
-    """Ftrace's function tracer: which of the traced functions were entered, in order, and by whom."""
+    """Ftrace's function tracer: which of the traced functions were entered, in order, and a note on each entry."""
 
     entered: list[str] = attrs.field(factory=list)
-    depth: list[str] = attrs.field(factory=list)
+    notes: list[object] = attrs.field(factory=list)
 
-    def trace(self, machine: Machine, *names: str) -> None:
-        """Note every entry of these functions from now on."""
+    def trace(self, machine: Machine, *names: str, note: Callable[..., object] = lambda _ctx, *_args: None) -> None:
+        """Note every entry of these functions from now on; *note* is given what the function is."""
         for name in names:
             function = FUNCTIONS[name]
-            machine.functions[function] = self._traced(name, machine.functions[function])
+            machine.functions[function] = self._traced(name, machine.functions[function], note)
 
-    def _traced(self, name: str, code: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _traced(self, name: str, code: Callable[..., Any], note: Callable[..., object]) -> Callable[..., Any]:
         async def traced(ctx: Context, *args: Any, **kwargs: Any) -> Any:
             self.entered.append(name)
+            self.notes.append(note(ctx, *args))
             return await code(ctx, *args, **kwargs)
 
         return traced
@@ -227,56 +238,76 @@ class Tracer:
 NAMES = ("a", "b", "c")
 
 
-def stormy(rounds: int, *, s_type: FileSystemType = EXT4) -> Story:
-    """A task that does *rounds* things with files, each chosen by the strategy, in a cgroup of its own."""
+def stormy(rounds: int, *, s_type: FileSystemType = EXT4, limit: int | None = None) -> Story:
+    """A task that does *rounds* things with files, each chosen by the strategy, in a cgroup below one of its own."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         sb = lab.mounted(s_type)
-        cgroup = await mkdir(ctx, lab.machine.root_cgroup, f"storm {ctx.name}")
+        parent = await mkdir(ctx, lab.machine.root_cgroup, f"parent of {ctx.name}")
+        cgroup = await mkdir(ctx, parent, f"storm {ctx.name}")
+        memcg(parent).memory.max = limit
         await enter(ctx, cgroup)
+        await do_mkdirat(ctx, sb.root, "d")
         held: list[File] = []
         for _ in range(rounds):
-            await do_something(ctx, sb, held)
+            await somewhere(ctx, sb, held)
         for file in held:
             await fput(ctx, file)
         await enter(ctx, lab.machine.root_cgroup)
         await rmdir(ctx, cgroup)
+        await rmdir(ctx, parent)
 
     return story
 
 
-async def do_something(ctx: Context, sb: SuperBlock, held: list[File]) -> None:
+async def somewhere(ctx: Context, sb: SuperBlock, held: list[File]) -> None:
+    """Do something in the root directory, or in the one below."""
+    if await ctx.choose(2):
+        await do_something(ctx, sb.root, held)
+    elif (directory := await filename_lookup(ctx, sb.root, "d")) is not None:
+        await do_something(ctx, directory, held)
+        await dput(ctx, directory)
+
+
+async def do_something(ctx: Context, directory: Dentry, held: list[File]) -> None:
     """One thing, with a name that others use as well."""
     name = NAMES[await ctx.choose(len(NAMES))]
     match await ctx.choose(9):
         case 0 | 1:
-            file = await do_filp_open(ctx, sb.root, name, creat=True)
+            file = await do_filp_open(ctx, directory, name, creat=True)
             held += [file] if file is not None else []
         case 2:
-            file = await do_filp_open(ctx, sb.root, name)
+            file = await do_filp_open(ctx, directory, name)
             held += [file] if file is not None else []
         case 3:
-            await do_unlinkat(ctx, sb.root, name)
-        case 4:
-            await stat(ctx, sb, name)
-        case 5 if held:
+            await do_unlinkat(ctx, directory, name)
+        case 4 if held:
             await vfs_write(ctx, held[0], 1)
-        case 6 if held:
+        case 5 if held:
             await vfs_read(ctx, held[0])
-        case 7:
-            await sync_inodes_sb(ctx, sb)
-        case _ if held:
+        case 6:
+            await sync_inodes_sb(ctx, directory.d_sb)
+        case 7 | 8 if held:
             await fput(ctx, held.pop())
         case _:
-            await stat(ctx, sb, name)
+            await dput(ctx, await filename_lookup(ctx, directory, name))
 
 
-def shrinking(rounds: int) -> Story:
-    """A task that drops caches again and again."""
+def shrinking(rounds: int, *, s_type: FileSystemType = EXT4) -> Story:
+    """A task that makes the machine look for memory, in every way there is."""
 
     async def story(ctx: Context, lab: Lab) -> None:
+        kswapds = [Kswapd.run(lab.machine, nid) for nid in range(lab.machine.config.nodes)]
         for _ in range(rounds):
-            await drop_caches_sysctl_handler(ctx, 1 + await ctx.choose(3))
+            match await ctx.choose(6):
+                case 0 | 1 | 2 as value:
+                    await drop_caches_sysctl_handler(ctx, value + 1)
+                case 3:
+                    await do_remount(ctx, lab.mounted(s_type))
+                case 4:
+                    await try_to_free_pages(ctx, GFP_KERNEL)
+                case _:
+                    await ctx.ask(kswapds[await ctx.choose(len(kswapds))].wake_up, 8)
 
     return story
 

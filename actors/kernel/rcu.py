@@ -100,7 +100,7 @@ class Rcu(Shared):
     def has_no_readers(self) -> bool:
         return not self.readers
 
-    @operation(UPDATE, when=has_callbacks, idle=True, latency=GP_START_NS)
+    @operation(UPDATE, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
     def start_gp(self) -> None:
         """Note who reads now; everything that is queued by now waits for them."""
         for rdp in self.per_cpu:

@@ -367,8 +367,7 @@ async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) ->
 
 @kernel_fn("do_try_to_free_pages", "mm/vmscan.c")
 async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
-    """Every node, with more and more force, until enough pages are reclaimed; how many were."""
-    ctx.might_sleep("do_try_to_free_pages")
+    """Sleep; then every node, with more and more force, until enough pages are reclaimed. How many were."""
     await ctx.ask(ctx.machine.buddy.try_to_free_pages)
     while sc.priority >= 0 and sc.nr_reclaimed < sc.nr_to_reclaim:
         for nid in range(ctx.machine.config.nodes):
@@ -380,6 +379,7 @@ async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
 @kernel_fn("try_to_free_mem_cgroup_pages", "mm/vmscan.c")
 async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int, gfp_mask: Gfp) -> int:
     """Reclaim for a memcg at its limit, in its subtree."""
+    ctx.might_sleep("try_to_free_mem_cgroup_pages")
     sc = ScanControl(max(nr_pages, SWAP_CLUSTER_MAX), gfp_mask, memcg)
     return await do_try_to_free_pages(ctx, sc)
 

@@ -57,6 +57,8 @@ class Shared:
 
     def reconsider(self) -> None:
         """Look again at who may go on, after this object's state changed."""
+        if self.actor.world.on_touch is not None:
+            self.actor.world.on_touch(self)
         for flow in self.waiters:
             request = flow.request
             flow.set_ready(request.info.when(self, *request.args))  # type: ignore[misc]  # waiters have one
@@ -127,6 +129,8 @@ class Actor(Lane):
 
     def post(self, message: object) -> None:
         """Send mail: returns at once; the delivery is a step of its own, enabled from now on."""
+        if self.world.on_touch is not None:
+            self.world.on_touch(self)
         if not self.mailbox:
             if not self.bit:
                 self.world.add_lane(self)

@@ -233,6 +233,11 @@ class Flow(Lane):
     # -- contexts -----------------------------------------------------------------------------------------------------
 
     @property
+    def owns_cpu(self) -> bool:
+        """Whether no task can take the CPU from this flow now: it may touch all that is the CPU's own."""
+        return bool(self.irqs_off or self.softirqs_off or self.preempt_off or self.in_handler)
+
+    @property
     def is_atomic(self) -> bool:
         """Whether this flow must not sleep now."""
         return bool(self.irqs_off or self.softirqs_off or self.preempt_off or self.rcu_nesting or self.in_handler)

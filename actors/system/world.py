@@ -18,7 +18,7 @@ import heapq
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
@@ -60,7 +60,8 @@ class World:
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
     choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
     of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults`
-    are the probabilities of what may go wrong, by name.
+    are the probabilities of what may go wrong, by name. `on_touch` is told what a slice does to others without a request:
+    whom it wakes, where it posts.
     """
 
     strategy: Strategy
@@ -78,6 +79,7 @@ class World:
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     on_retire: Callable[[Actor], None] | None = None
+    on_touch: Callable[[Hashable], None] | None = None
     current: Flow | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
@@ -115,6 +117,8 @@ class World:
         """Let *flow* run *coro*; nothing shared may be touched before its first await."""
         self.add_lane(flow)
         self.flows[flow] = None
+        if self.on_touch is not None:
+            self.on_touch(flow)
         flow.set_ready(True)
         flow.start(coro)
 

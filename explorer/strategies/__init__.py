@@ -1,4 +1,4 @@
-"""Who steps next: strategies by name, and searches that make schedule after schedule with them.
+"""Who steps next: strategies by name.
 
 A name may have an argument after a colon: `pct:3`, `surw:memcg_kmem_wq_lock`. Each module is one algorithm; its docstring
 says from which paper, with what guarantee, and where we depart from it.
@@ -11,28 +11,30 @@ from collections.abc import Callable
 import attrs
 
 from actors.system.strategy import Strategy
-from explorer.strategies.pct import DEPTH, Pct
-from explorer.strategies.pos import Pos
-from explorer.strategies.sampling import Sampler, Search
+from explorer.strategies.pct import DEPTH, PriorityWalk
+from explorer.strategies.pos import PartialOrderWalk
+from explorer.strategies.sampling import Knowledge, Profile, seed_of
 from explorer.strategies.simple import Clock, RandomWalk, RoundRobin
-from explorer.strategies.surw import Surw
-from explorer.strategies.urw import Urw
+from explorer.strategies.surw import SelectiveWalk
+from explorer.strategies.urw import UniformWalk
 from protocol.errors import UsageError
 
-__all__ = ["STRATEGIES", "Search", "StrategyEntry", "make_search", "make_strategy"]
+__all__ = ["STRATEGIES", "Knowledge", "Profile", "StrategyEntry", "find_strategy", "make_strategy", "seed_of"]
 
 
 @attrs.frozen
 class StrategyEntry:
-    """One strategy: what it is, and how a search with it is made from a seed and the argument (empty if not given).
+    """One strategy: what it is, and how a schedule by it is made from a seed, the argument and what is known.
 
-    `argument` says what may follow the colon; empty if nothing may.
+    `argument` says what may follow the colon; empty if nothing may. `learns`: it is of little use before one run has
+    been learnt from.
     """
 
     name: str
     summary: str
-    make: Callable[[int, str], Search]
+    make: Callable[[int, str, Knowledge], Strategy]
     argument: str = ""
+    learns: bool = False
 
 
 def _depth(text: str) -> int:
@@ -47,24 +49,43 @@ def _depth(text: str) -> int:
 STRATEGIES: dict[str, StrategyEntry] = {
     entry.name: entry
     for entry in (
+        StrategyEntry("random", "each step is uniform over the enabled lanes", lambda seed, _, __: RandomWalk(seed)),
         StrategyEntry(
-            "random", "each step is uniform over the enabled lanes", lambda seed, _: Sampler(RandomWalk, seed)
+            "roundrobin", "lanes take turns; the seed says whose is first", lambda seed, _, __: RoundRobin(seed)
+        ),
+        StrategyEntry("clock", "by virtual time, with latencies from the seed", lambda seed, _, __: Clock(seed)),
+        StrategyEntry(
+            "urw",
+            "uniform over interleavings; the lengths of the lanes are learnt",
+            lambda seed, _, known: UniformWalk(seed, known),
+            learns=True,
         ),
         StrategyEntry(
-            "roundrobin", "lanes take turns; the seed says whose is first", lambda seed, _: Sampler(RoundRobin, seed)
+            "surw",
+            "uniform over the orders of lifecycle steps, or of those on objects named so; lengths are learnt",
+            SelectiveWalk,
+            argument="OBJECT",
+            learns=True,
         ),
-        StrategyEntry("clock", "by virtual time, with latencies from the seed", lambda seed, _: Sampler(Clock, seed)),
-        StrategyEntry("urw", Urw.__doc__ or "", lambda seed, _: Urw(seed)),
-        StrategyEntry("surw", Surw.__doc__ or "", lambda seed, word: Surw(seed, word), "OBJECT"),
-        StrategyEntry("pos", Pos.__doc__ or "", lambda seed, _: Pos(seed)),
-        StrategyEntry("pct", Pct.__doc__ or "", lambda seed, depth: Pct(seed, _depth(depth)), "D"),
+        StrategyEntry(
+            "pos",
+            "random priorities of steps, drawn anew for those that race with the one that happens",
+            lambda seed, _, __: PartialOrderWalk(seed),
+        ),
+        StrategyEntry(
+            "pct",
+            f"priorities with D-1 random changes (D is {DEPTH} if not given); the length of a run is learnt",
+            lambda seed, depth, known: PriorityWalk(seed, _depth(depth), known),
+            argument="D",
+            learns=True,
+        ),
     )
 }
 """The strategies by name; `replay` is made from a log."""
 
 
-def make_search(text: str, seed: int) -> Search:
-    """The search that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are."""
+def find_strategy(text: str) -> tuple[StrategyEntry, str]:
+    """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are."""
     name, colon, argument = text.partition(":")
     entry = STRATEGIES.get(name)
     if entry is None:
@@ -73,11 +94,11 @@ def make_search(text: str, seed: int) -> Search:
     if colon and not entry.argument:
         msg = f"--strategy {text}: {name} takes no argument"
         raise UsageError(msg)
-    return entry.make(seed, argument)
+    entry.make(0, argument, Knowledge())  # an argument that it does not take is said now, not in the middle
+    return entry, argument
 
 
-def make_strategy(text: str, seed: int) -> Strategy:
-    """The first strategy of that search, for a single run."""
-    strategy = make_search(text, seed).next_schedule()
-    assert strategy is not None, "a search has at least one schedule"
-    return strategy
+def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strategy:
+    """One schedule of the strategy that *text* means."""
+    entry, argument = find_strategy(text)
+    return entry.make(seed, argument, known or Knowledge())

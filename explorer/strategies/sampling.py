@@ -1,86 +1,65 @@
-"""Searches that draw schedule after schedule: what they share, and what they learn from runs."""
+"""What strategies that draw schedules share, and what they know from the runs before."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.system.flow import Flow
 from protocol.operations import READ
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
-    from actors.system.strategy import Strategy
     from actors.system.world import World
 
 SPREAD = 0x9E3779B97F4A7C15
-"""An odd number with random bits: schedules of one search get seeds that are far apart."""
+"""An odd number with random bits: the schedules of one search get seeds that are far apart."""
+
+SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
-class Search(Protocol):
-    """Makes schedule after schedule. `needs_profile`: one run by another strategy has to be learnt from first."""
-
-    needs_profile: bool
-
-    def next_schedule(self) -> Strategy | None:
-        """The strategy of the next schedule; None if there is nothing left to try."""
-
-    def learn(self, run: Profile) -> None:
-        """Take in what a schedule was like, before the next one is asked for."""
+def seed_of(seed: int, schedule: int) -> int:
+    """The seed of one schedule of a search; that of schedule 0 is the search's own, so that `run` repeats it."""
+    return (seed + schedule * SPREAD) & SEED_MASK if schedule else seed
 
 
 @attrs.frozen
 class Profile:
-    """What a search may learn from a run: the steps of the race by lane, and those at which there was a choice."""
+    """What one run was like: the steps of each lane in the race, those of interest among them (see `surw`), and how
+    many steps there were at which more than one lane could go.
+    """
 
-    steps: Counter[str]
+    steps: Mapping[str, int]
+    marked: Mapping[str, int]
     choices: int
 
 
 @attrs.define
-class Profiler:
-    """Wraps a strategy, chooses as it does, and counts."""
+class Knowledge:
+    """What the runs so far were like; strategies that need the lengths of lanes or runs take them from here."""
 
-    strategy: Strategy
-    steps: Counter[str] = attrs.field(factory=Counter)
-    choices: int = 0
+    runs: int = 0
+    longest: int = 0
+    _steps: Counter[str] = attrs.field(factory=Counter)
+    _marked: Counter[str] = attrs.field(factory=Counter)
 
-    @property
-    def name(self) -> str:
-        return self.strategy.name
+    def learn(self, run: Profile) -> None:
+        """Take in one more run."""
+        self.runs += 1
+        self.longest = max(self.longest, run.choices)
+        self._steps.update(run.steps)
+        self._marked.update(run.marked)
 
-    @property
-    def keeps_time(self) -> bool:
-        return self.strategy.keeps_time
+    def expected_steps(self) -> dict[str, float]:
+        """How many steps each lane does, as the mean over the runs, by its name."""
+        return {name: total / self.runs for name, total in self._steps.items()}
 
-    @property
-    def follows_a_log(self) -> bool:
-        return self.strategy.follows_a_log
-
-    def advance(self, world: World) -> None:
-        self.strategy.advance(world)
-
-    def choose(self, lanes: tuple[Lane, ...]) -> int:
-        index = self.strategy.choose(lanes)
-        self.steps[lanes[index].name] += 1
-        self.choices += len(lanes) > 1
-        return index
-
-    def choose_value(self, count: int) -> int:
-        return self.strategy.choose_value(count)
-
-    def choose_fault(self, probability: float) -> bool:
-        return self.strategy.choose_fault(probability)
-
-    def draw_latency(self, low: int, high: int) -> int:
-        return self.strategy.draw_latency(low, high)
-
-    def profile(self) -> Profile:
-        return Profile(self.steps, self.choices)
+    def expected_marked(self) -> dict[str, float]:
+        """The same, of the steps of interest only."""
+        return {name: total / self.runs for name, total in self._marked.items()}
 
 
 class RandomValues:
@@ -90,46 +69,43 @@ class RandomValues:
     follows_a_log = False
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+        self.random = random.Random(seed).random
 
     def advance(self, world: World) -> None:
         """Time passes with the steps."""
 
     def choose_value(self, count: int) -> int:
-        return int(self.random.random() * count)
+        """Draw a number below *count*."""
+        return int(self.random() * count)
 
     def choose_fault(self, probability: float) -> bool:
-        return self.random.random() < probability
+        """Draw whether something goes wrong."""
+        return self.random() < probability
 
     def draw_latency(self, _low: int, _high: int) -> int:
+        """Nothing takes longer than it must."""
         return 0
-
-
-@attrs.define
-class Sampler:
-    """A search that draws schedules independently of each other: *make* gives the strategy for one seed."""
-
-    make: Callable[[int], Strategy]
-    seed: int
-    needs_profile: bool = False
-    drawn: int = 0
-
-    def next_schedule(self) -> Strategy | None:
-        seed = (self.seed + self.drawn * SPREAD) & 0xFFFF_FFFF_FFFF_FFFF if self.drawn else self.seed
-        self.drawn += 1
-        return self.make(seed)
-
-    def learn(self, run: Profile) -> None:
-        """Nothing: each draw is like the first."""
 
 
 def conflicts(one: Lane, other: Lane) -> bool:
     """Whether the pending steps of two lanes race: they want the same object, and one of them changes it (4.0)."""
-    if not (isinstance(one, Flow) and isinstance(other, Flow)):
-        return False
     first, second = one.request, other.request
     return (
-        first.target is not None
+        first is not None
+        and second is not None
+        and first.target is not None
         and first.target is second.target
         and not (first.info.access is READ and second.info.access is READ)
     )
+
+
+def draw(point: float, weights: list[float]) -> int:
+    """The index that *point*, a random number in [0, 1), falls on among *weights*."""
+    point *= sum(weights)
+    last = len(weights) - 1
+    for index, weight in enumerate(weights):
+        if point < weight or index == last:
+            return index
+        point -= weight
+    msg = "there is nothing to draw from"
+    raise ValueError(msg)

@@ -13,11 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
-from actors.system.flow import Flow
-from explorer.strategies.sampling import SPREAD, Profile, RandomValues
-from explorer.strategies.urw import LearntCounts
+from explorer.strategies.sampling import Knowledge, RandomValues, draw
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -61,72 +57,48 @@ LIFECYCLE = frozenset(
 
 def is_of_interest(lane: Lane, word: str) -> bool:
     """Whether the pending step of *lane* counts."""
-    if not isinstance(lane, Flow):
-        return False
     request = lane.request
+    if request is None:
+        return False
     if word:
         return request.target is not None and word in request.target.label
     return request.info.name in LIFECYCLE
 
 
 class SelectiveWalk(RandomValues):
-    """One schedule; *left* are the interesting steps that each lane is expected to do yet."""
+    """One schedule, with the interesting steps of each lane as *known*."""
 
     name = "surw"
 
-    def __init__(self, seed: int, word: str, left: dict[str, float]) -> None:
+    def __init__(self, seed: int, word: str, known: Knowledge) -> None:
         super().__init__(seed)
         self._word = word
-        self._left = left
+        self._left = known.expected_marked()
         self._intended: str | None = None
         self._held: set[str] = set()
-        self.done: dict[str, int] = {}
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Draw a lane; hold it if its step is one of interest and another lane's is due."""
         while True:
             free = [index for index, lane in enumerate(lanes) if lane.name not in self._held]
             if not free:
-                self._held.clear()
-                self._intended = None
+                self._release()
                 continue
-            index = free[int(self.random.random() * len(free))]
+            index = free[int(self.random() * len(free))]
             lane = lanes[index]
             if not is_of_interest(lane, self._word):
                 return index
             if self._intended is None:
-                self._intended = self._draw([lanes[i] for i in free])
+                self._intended = self._draw([lanes[i].name for i in free])
             if lane.name == self._intended:
                 self._left[lane.name] = self._left.get(lane.name, 1.0) - 1.0
-                self.done[lane.name] = self.done.get(lane.name, 0) + 1
-                self._held.clear()
-                self._intended = None
+                self._release()
                 return index
             self._held.add(lane.name)
 
-    def _draw(self, lanes: list[Lane]) -> str:
-        weights = [max(self._left.get(lane.name, 1.0), 1.0) for lane in lanes]
-        return self.random.choices([lane.name for lane in lanes], weights)[0]
+    def _release(self) -> None:
+        self._held.clear()
+        self._intended = None
 
-
-@attrs.define
-class Surw:
-    """uniform over the orders of lifecycle steps, or of those on one object (surw:OBJECT); lengths are learnt"""
-
-    seed: int
-    word: str = ""
-    needs_profile: bool = False
-    counts: LearntCounts = attrs.field(factory=LearntCounts)
-    drawn: int = 0
-    _current: SelectiveWalk | None = None
-
-    def next_schedule(self) -> SelectiveWalk:
-        self.drawn += 1
-        left = self.counts.expected() if self.counts.runs else {}
-        self._current = SelectiveWalk(self.seed + self.drawn * SPREAD, self.word, left)
-        return self._current
-
-    def learn(self, run: Profile) -> None:
-        """Only the steps of interest count, and the schedule itself has counted them."""
-        if self._current is not None:
-            self.counts.totals.update(self._current.done)
-            self.counts.runs += 1
+    def _draw(self, names: list[str]) -> str:
+        return names[draw(self.random(), [max(self._left.get(name, 1.0), 1.0) for name in names])]

@@ -1,0 +1,108 @@
+"""DFS: every schedule, or every one that leaves the base order only so often.
+
+The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A *preemption*
+takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a *delay* skips
+one lane in the base order (Emmi, Qadeer, Rakamaric, "Delay-Bounded Scheduling", POPL 2011). Guarantee: without a bound
+every schedule is run once, with one every schedule within it. Choices of values and faults are enumerated. Time passes
+only when nothing else can happen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+    from actors.system.world import World
+
+
+@attrs.define(eq=False)
+class Choice:
+    """One choice on the path: which of how many possibilities is tried now, in the order in which they are tried."""
+
+    taken: int
+    count: int
+
+
+class Dfs:
+    """The search: run what `next_schedule` gives to its end, `learn`, and ask for the next."""
+
+    def __init__(self, *, preemptions: int | None = None, delays: int | None = None) -> None:
+        self.preemptions = preemptions
+        self.delays = delays
+        self.path: list[Choice] = []
+        self._has_begun = False
+
+    def next_schedule(self) -> Follow | None:
+        """The next schedule; None when there is none left within the bounds."""
+        if not self._has_begun:
+            self._has_begun = True
+            return Follow(self)
+        while self.path:
+            choice = self.path[-1]
+            if choice.taken + 1 < choice.count:
+                choice.taken += 1
+                return Follow(self)
+            self.path.pop()
+        return None
+
+    def learn(self, follow: Follow, world: World) -> None:
+        """Nothing: the path has grown while the schedule was run."""
+
+
+class Follow:
+    """One schedule: along the path, then by the base order."""
+
+    name = "dfs"
+    keeps_time = True
+    follows_a_log = False
+
+    def __init__(self, search: Dfs) -> None:
+        self._search = search
+        self._next = 0
+        self._last = 0
+        self._preemptions_left = search.preemptions
+        self._delays_left = search.delays
+
+    def advance(self, world: World) -> None:
+        """Leave the time as it is."""
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Take the possibility that is due, of those that the bounds allow."""
+        first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last), 0)
+        could_go_on = lanes[first].bit == self._last
+        taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on))
+        if taken and could_go_on and self._preemptions_left is not None:
+            self._preemptions_left -= 1
+        if self._delays_left is not None:
+            self._delays_left -= taken
+        index = (first + taken) % len(lanes)
+        self._last = lanes[index].bit
+        return index
+
+    def _allowed(self, count: int, *, could_go_on: bool) -> int:
+        if could_go_on and self._preemptions_left == 0:
+            return 1
+        return count if self._delays_left is None else min(count, self._delays_left + 1)
+
+    def _take(self, count: int) -> int:
+        path = self._search.path
+        if self._next == len(path):
+            path.append(Choice(0, count))
+        choice = path[self._next]
+        self._next += 1
+        return choice.taken
+
+    def choose_value(self, count: int) -> int:
+        """Values are enumerated like lanes."""
+        return self._take(count)
+
+    def choose_fault(self, _probability: float) -> bool:
+        """A fault is a choice like any other."""
+        return self._take(2) == 1
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        """Nothing takes longer than it must."""
+        return 0

@@ -1,0 +1,519 @@
+"""Shrinkers and reclaim: how much is looked at, what goes, what stays, and what drop_caches does (11.4 to 11.6)."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from actors.kernel.context import Context
+from actors.kernel.drop_caches import drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
+from actors.kernel.locks import down_write, up_write
+from actors.kernel.namei import File, do_filp_open, filename_lookup, fput
+from actors.kernel.read_write import vfs_read, vfs_write
+from actors.kernel.super import super_cache_count, super_cache_scan
+from actors.kernel.vmscan import (
+    DEF_PRIORITY,
+    SHRINK_EMPTY,
+    SHRINK_STOP,
+    Kswapd,
+    ScanTarget,
+    ShrinkControl,
+    Shrinker,
+    balance_pgdat,
+    do_shrink_slab,
+    scan_target,
+    shrink_slab,
+    try_to_free_mem_cgroup_pages,
+    try_to_free_pages,
+)
+from explorer.strategies import RandomWalk
+from scenarios.stage import enter, mkdir
+from tests_vfs.vfs_helpers import (
+    SOUND,
+    Lab,
+    dentry_of,
+    drop,
+    in_cgroup,
+    list_of,
+    memcg,
+    names_in_cache,
+    open_file,
+    removed,
+    rest,
+    run,
+    run_all,
+    stat,
+    touch,
+)
+
+# -- the arithmetic of do_shrink_slab() -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("freeable", "priority", "total_scan"),
+    [
+        (100, DEF_PRIORITY, 0),  # a memcg with few objects: nothing at all
+        (4095, DEF_PRIORITY, 0),
+        (4096, DEF_PRIORITY, 2),
+        (100, 4, 12),
+        (100, 1, 100),
+        (100, 0, 200),  # with full force, twice as many as there are
+        (1, 0, 2),
+    ],
+)
+def test_the_scan_target_by_priority(freeable: int, priority: int, total_scan: int) -> None:
+    assert scan_target(freeable, 0, 2, priority) == ScanTarget(total_scan, total_scan)
+
+
+def test_what_was_deferred_is_added_but_alone_it_never_empties_the_cache() -> None:
+    """Only a large delta of its own lets a shrinker scan everything."""
+    assert scan_target(1000, 5000, 2, DEF_PRIORITY) == ScanTarget(500, 5000)
+    assert scan_target(1000, 5000, 2, 0) == ScanTarget(2000, 7000)
+
+
+def test_objects_that_cost_nothing_are_trimmed_by_half() -> None:
+    assert scan_target(100, 0, 0, DEF_PRIORITY) == ScanTarget(50, 50)
+
+
+def test_a_negative_count_is_never_scanned_but_defers_very_much() -> None:
+    """A count is read without the lock, and may be less than none (11.3); in C it becomes huge."""
+    target = scan_target(-1, 0, 2, DEF_PRIORITY)
+    assert target.total_scan == -2
+    assert target.with_deferred == 2**63 - 2
+
+
+@attrs.define
+class Counted:
+    """A shrinker of *freeable* objects; `calls` are the sizes of the batches that it was asked for."""
+
+    freeable: int
+    ret: int | None = None
+    calls: list[int] = attrs.field(factory=list)
+
+    async def count(self, _ctx: Context, _shrinker: Shrinker, _sc: ShrinkControl) -> int:
+        return self.freeable
+
+    async def scan(self, _ctx: Context, _shrinker: Shrinker, sc: ShrinkControl) -> int:
+        self.calls.append(sc.nr_to_scan)
+        return sc.nr_to_scan if self.ret is None else self.ret
+
+
+def shrink_counted(counted: Counted, priority: int, *, batch: int = 0, deferred: int = 0) -> tuple[int, int]:
+    """What do_shrink_slab() frees, and what it leaves deferred."""
+    results: list[tuple[int, int]] = []
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        shrinker = Shrinker(lab.ext4.actor, lab.ext4, counted.count, counted.scan, [deferred], batch=batch)
+        sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup)
+        freed = await do_shrink_slab(ctx, sc, shrinker, priority)
+        results.append((freed, shrinker.nr_deferred[0]))
+
+    assert not run(story).signatures()
+    return results[0]
+
+
+def test_at_priority_12_few_objects_are_not_touched() -> None:
+    counted = Counted(1000)
+    assert shrink_counted(counted, DEF_PRIORITY, batch=1024) == (0, 0)
+    assert not counted.calls
+
+
+def test_what_is_less_than_a_batch_is_deferred() -> None:
+    counted = Counted(1000)
+    assert shrink_counted(counted, 4, batch=1024) == (0, 124)
+    assert not counted.calls
+
+
+def test_what_was_deferred_makes_a_batch_some_time() -> None:
+    counted = Counted(4000)
+    assert shrink_counted(counted, 4, deferred=800) == (10 * 128, 800 + 500 - 10 * 128)
+    assert counted.calls == [128] * 10
+
+
+def test_full_force_scans_twice_as_many_as_there_are() -> None:
+    counted = Counted(1000)
+    assert shrink_counted(counted, 0, batch=1024) == (1024, 2000 - 1024)
+    assert counted.calls == [1024]
+
+
+def test_a_small_cache_is_scanned_whole_when_the_target_exceeds_it() -> None:
+    counted = Counted(100)
+    assert shrink_counted(counted, 0, batch=1024) == (200, 0)
+    assert counted.calls == [200]
+
+
+def test_a_shrinker_that_can_do_nothing_defers_all() -> None:
+    counted = Counted(100, ret=SHRINK_STOP)
+    assert shrink_counted(counted, 0) == (0, 200)
+    assert counted.calls == [128]
+
+
+def test_nothing_to_shrink_is_said_and_nothing_is_deferred_for_it() -> None:
+    assert shrink_counted(Counted(SHRINK_EMPTY), 0, deferred=7) == (SHRINK_EMPTY, 7)
+    assert shrink_counted(Counted(0), 0, deferred=7) == (0, 7)
+
+
+# -- the shrinker of a superblock -------------------------------------------------------------------------------------
+
+
+def test_a_superblock_scans_in_proportion_and_one_more_of_each() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        sb = lab.ext4
+        await touch(ctx, sb, *"abcdefgh")
+        await sync_inodes_sb(ctx, sb)
+        await drop(ctx, 2)
+        await stat(ctx, sb, "a", "b", "c", "d")
+        sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup)
+        await drop(ctx, 2)
+        sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup, nr_to_scan=0)
+        await touch(ctx, sb, *"wxyz")
+        assert await super_cache_count(ctx, sb.s_shrink, sc) == 4
+        assert await super_cache_scan(ctx, sb.s_shrink, sc) == 1, "the oldest dentry, and there is no inode at rest"
+        assert names_in_cache(sb) == set("xyz")
+
+    assert not run(story).signatures()
+
+
+def test_an_allocation_that_must_not_enter_filesystems_frees_nothing() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        await touch(ctx, lab.ext4, "a", "b")
+        for gfp, freed in ((GFP_NOWAIT, 0), (Gfp.DIRECT_RECLAIM, 0), (GFP_KERNEL, 2)):
+            assert await shrink_slab(ctx, gfp, 0, lab.machine.root_mem_cgroup, 0) == freed
+        assert names_in_cache(lab.ext4) == set()
+
+    assert not run(story).signatures()
+
+
+def test_a_shrinker_does_not_wait_for_a_remount() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        await touch(ctx, lab.ext4, "a")
+        await down_write(ctx, lab.ext4.s_umount)
+        sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup, nr_to_scan=8)
+        assert await super_cache_scan(ctx, lab.ext4.s_shrink, sc) == SHRINK_STOP
+        await up_write(ctx, lab.ext4.s_umount)
+        assert await super_cache_scan(ctx, lab.ext4.s_shrink, sc) == 1
+
+    assert not run(story).signatures()
+
+
+def test_while_shrinkers_are_registered_nobody_shrinks() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await in_cgroup(ctx, lab, cgroup, "a")
+        await down_write(ctx, lab.machine.shrinkers.rwsem)
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, lab.machine.root_mem_cgroup, 0) == 0
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), 0) == 0
+        await up_write(ctx, lab.machine.shrinkers.rwsem)
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), 0) > 0
+
+    assert not run(story).signatures()
+
+
+# -- shrink_slab() by memcg (11.4) ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_a_memcg_is_shrunk_only_if_its_bit_is_set_and_the_bit_goes_with_the_last_object(kernel: str) -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await in_cgroup(ctx, lab, cgroup, "a", "b")
+        owner, bit = memcg(cgroup), lab.ext4.s_shrink.id
+        owner.shrinker_maps[0].discard(bit)
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, owner, 0) == 0
+        owner.shrinker_maps[0].add(bit)
+        for _ in range(4):
+            await shrink_slab(ctx, GFP_KERNEL, 0, owner, 0)
+        assert not list_of(lab.ext4, owner).items
+        assert bit not in owner.shrinker_maps[0]
+
+    assert not run(story, kernel=kernel).signatures()
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_an_offline_memcg_is_not_shrunk_its_objects_are_on_the_parents_list(kernel: str) -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        parent = await mkdir(ctx, lab.machine.root_cgroup, "parent")
+        child = await mkdir(ctx, parent, "child")
+        await in_cgroup(ctx, lab, child, "a", "b")
+        held = await open_file(ctx, lab.ext4, "a")
+        owner = memcg(child)
+        await removed(ctx, child)
+        assert owner.freed is None or kernel != "original"
+        if owner.freed is None:
+            assert await shrink_slab(ctx, GFP_KERNEL, 0, owner, 0) == 0
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(parent), 0) > 0
+        assert "a" in names_in_cache(lab.ext4)
+        await fput(ctx, held)
+
+    assert not run(story, kernel=kernel).signatures()
+
+
+def test_at_priority_12_a_small_memcg_keeps_all_and_at_0_nothing() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await in_cgroup(ctx, lab, cgroup, *"abcdef")
+        names = names_in_cache(lab.ext4)
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), DEF_PRIORITY) == 0
+        assert names_in_cache(lab.ext4) == names
+        assert lab.ext4.s_shrink.nr_deferred == [0], "a delta of nothing is not even deferred"
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), 2) == 0
+        assert lab.ext4.s_shrink.nr_deferred[0] > 0
+        await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), 0)
+        assert not names_in_cache(lab.ext4) & set("abcdef")
+
+    assert not run(story).signatures()
+
+
+# -- drop_caches (11.5) -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_2_frees_what_is_unused_wherever_it_is_charged_and_nothing_that_is_open(kernel: str) -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        sb, opened = lab.ext4, []
+        for number in range(3):
+            cgroup = await mkdir(ctx, lab.machine.root_cgroup, f"job{number}")
+            await in_cgroup(ctx, lab, cgroup, f"{number}.a", f"{number}.b")
+            opened.append(await open_file(ctx, sb, f"{number}.b"))
+            if number:
+                await removed(ctx, cgroup)
+        await drop(ctx, 2)
+        assert names_in_cache(sb) == {"0.b", "1.b", "2.b"}
+        inodes = {file.dentry.d_inode for file in opened}
+        assert set(sb.s_inodes) == inodes | {sb.root.d_inode}
+        for file in opened:
+            await fput(ctx, file)
+        await drop(ctx, 2)
+        assert names_in_cache(sb) == set()
+
+    lab = run(story, kernel=kernel)
+    assert not lab.signatures()
+    assert not [cache for cache in lab.machine.child_caches if cache.memcg is lab.machine.root_mem_cgroup]
+
+
+def test_a_lone_referenced_dentry_survives_the_first_time_and_not_the_second() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        await touch(ctx, lab.ext4, "a")
+        await stat(ctx, lab.ext4, "a")
+        await drop(ctx, 2)
+        assert names_in_cache(lab.ext4) == {"a"}
+        await drop(ctx, 2)
+        assert names_in_cache(lab.ext4) == set()
+
+    assert not run(story).signatures()
+
+
+def test_of_several_referenced_dentries_each_is_looked_at_twice_and_goes() -> None:
+    """The budget of full force is twice the list, so rotated items come up again."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        await touch(ctx, lab.ext4, "a", "b", "c")
+        await stat(ctx, lab.ext4, "a", "b", "c")
+        await drop(ctx, 2)
+        assert len(names_in_cache(lab.ext4)) <= 1
+
+    assert not run(story).signatures()
+
+
+def test_a_dentry_and_its_inode_go_in_one_scan_and_its_directory_with_them() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        from_root = lab.ext4.root
+        file = await do_filp_open(ctx, from_root, "a", creat=True)
+        assert file is not None
+        await fput(ctx, file)
+        await sync_inodes_sb(ctx, lab.ext4)
+        await drop(ctx, 2)
+        assert list(lab.ext4.s_inodes) == [from_root.d_inode]
+
+    assert not run(story).signatures()
+
+
+def test_1_drops_clean_pages_only_and_3_everything() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)
+        assert file is not None
+        inode = file.dentry.d_inode
+        assert inode is not None
+        await vfs_write(ctx, file, 3)
+        await drop(ctx, 1)
+        assert len(inode.i_pages) == 3, "they are dirty"
+        await sync_inodes_sb(ctx, lab.ext4)
+        await drop(ctx, 1)
+        assert not inode.i_pages
+        assert await vfs_read(ctx, file) == 3
+        assert len(inode.i_pages) == 3
+        await fput(ctx, file)
+        await drop(ctx, 3)
+        assert inode not in lab.ext4.s_inodes
+
+    assert not run(story).signatures()
+
+
+def test_2_takes_the_pages_of_an_inode_at_rest_first_and_the_inode_the_next_time() -> None:
+    """Inode_lru_isolate() throws the pages away; its iput() marks the inode, which so gets another round."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)
+        assert file is not None
+        inode = file.dentry.d_inode
+        assert inode is not None
+        await vfs_write(ctx, file, 2)
+        await fput(ctx, file)
+        await sync_inodes_sb(ctx, lab.ext4)
+        for _ in range(3):
+            await drop(ctx, 2)
+        assert not inode.i_pages
+        assert inode not in lab.ext4.s_inodes
+
+    assert not run(story).signatures()
+
+
+def test_pages_of_tmpfs_stay() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        file = await do_filp_open(ctx, lab.tmpfs.root, "a", creat=True)
+        assert file is not None
+        assert await vfs_write(ctx, file, 2) == 2
+        await drop(ctx, 3)
+        await try_to_free_pages(ctx, GFP_KERNEL)
+        assert file.dentry.d_inode is not None
+        assert len(file.dentry.d_inode.i_pages) == 2
+        await fput(ctx, file)
+
+    assert not run(story).signatures()
+
+
+# -- pages, and memcgs that are gone (11.6) ---------------------------------------------------------------------------
+
+
+async def file_of(ctx: Context, lab: Lab, name: str, pages: int) -> File:
+    """A file with that many clean pages, open, all charged to the cgroup of the task."""
+    file = await do_filp_open(ctx, lab.ext4.root, name, creat=True)
+    assert file is not None
+    assert await vfs_write(ctx, file, pages) == pages
+    await sync_inodes_sb(ctx, lab.ext4)
+    return file
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_page_cache_pins_a_removed_cgroup_until_there_is_some_pressure(kernel: str) -> None:
+    """At priority 12 a few pages are nothing, but of an offline memcg they are scanned in any case; slabs are not."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        job, online = [await mkdir(ctx, lab.machine.root_cgroup, name) for name in ("job", "online")]
+        files = []
+        for cgroup in (job, online):
+            await enter(ctx, cgroup)
+            files.append(await file_of(ctx, lab, cgroup.name, 4))
+        await enter(ctx, lab.machine.root_cgroup)
+        await removed(ctx, job)
+        assert memcg(job).freed is None
+        assert (memcg(job).cache_pages, memcg(online).cache_pages) == (4, 4)
+        assert await balance_pgdat(ctx, 0, 1) == 4
+        await rest(ctx)
+        assert memcg(online).cache_pages == 4, "the first round was enough"
+        assert memcg(job).cache_pages == 0
+        for file in files:
+            await fput(ctx, file)
+        await drop(ctx, 3)
+        await drop(ctx, 3)
+
+    lab = run(story, kernel=kernel)
+    assert not lab.signatures()
+    assert [cgroup.name for cgroup in lab.machine.root_cgroup.descendants()] == ["session", "online"]
+
+
+def test_reclaim_for_a_limit_takes_pages_and_slabs_of_the_subtree_only() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        parent, other = [await mkdir(ctx, lab.machine.root_cgroup, name) for name in ("parent", "other")]
+        child = await mkdir(ctx, parent, "child")
+        await in_cgroup(ctx, lab, child, "c1", "c2")
+        await in_cgroup(ctx, lab, other, "o1")
+        await enter(ctx, child)
+        file = await file_of(ctx, lab, "c3", 2)
+        await enter(ctx, lab.machine.root_cgroup)
+        assert await try_to_free_mem_cgroup_pages(ctx, memcg(parent), 1, GFP_KERNEL) == 2
+        assert memcg(child).cache_pages == 0
+        assert not {"c1", "c2"} & names_in_cache(lab.ext4)
+        assert {"c3", "o1"} <= names_in_cache(lab.ext4)
+        await fput(ctx, file)
+
+    assert not run(story).signatures()
+
+
+def test_a_charge_over_the_limit_reclaims_and_goes_on() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await enter(ctx, cgroup)
+        await touch(ctx, lab.ext4, "warm up")
+        await rest(ctx)
+        file = await file_of(ctx, lab, "a", 4)
+        memcg(cgroup).memory.max = memcg(cgroup).memory.usage
+        for number in range(20):
+            await touch(ctx, lab.ext4, f"b{number}")
+        assert memcg(cgroup).memory.failcnt > 0
+        assert memcg(cgroup).memory.usage <= (memcg(cgroup).memory.max or 0)
+        assert memcg(cgroup).cache_pages < 4
+        await fput(ctx, file)
+        await enter(ctx, lab.machine.root_cgroup)
+
+    assert not run(story).signatures()
+
+
+# -- kswapd -----------------------------------------------------------------------------------------------------------
+
+
+def test_kswapd_sees_to_all_memcgs_until_enough_is_free() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        kswapd = Kswapd.run(lab.machine, 0)
+        cgroups = [await mkdir(ctx, lab.machine.root_cgroup, name) for name in ("one", "two")]
+        files = []
+        for cgroup in cgroups:
+            await enter(ctx, cgroup)
+            files.append(await file_of(ctx, lab, cgroup.name, 8))
+        await enter(ctx, lab.machine.root_cgroup)
+        await ctx.ask(kswapd.wake_up, 4)
+        await rest(ctx)
+        taken = [8 - memcg(cgroup).cache_pages for cgroup in cgroups]
+        assert sum(taken) >= 4
+        assert len(set(taken)) == 1, "from both the same"
+        for file in files:
+            await fput(ctx, file)
+
+    assert not run(story).signatures()
+
+
+@pytest.mark.parametrize("kernel", SOUND)
+def test_reclaimers_on_every_cpu_agree_with_each_other(kernel: str) -> None:
+    """Pages that two reclaimers, a reader and a truncation want at once are each freed once, and uncharged once."""
+
+    async def reclaim(ctx: Context, lab: Lab) -> None:
+        for _ in range(3):
+            await try_to_free_pages(ctx, GFP_KERNEL)
+            await drop_caches_sysctl_handler(ctx, 1 + await ctx.choose(3))
+
+    async def use(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await enter(ctx, cgroup)
+        file = await file_of(ctx, lab, "a", 4)
+        for _ in range(3):
+            await vfs_read(ctx, file)
+        await fput(ctx, file)
+        dentry = await filename_lookup(ctx, lab.ext4.root, "a")
+        assert dentry is not None
+        await fput(ctx, await open_file(ctx, lab.ext4, "a"))
+        await enter(ctx, lab.machine.root_cgroup)
+        await stat(ctx, lab.ext4, "a")
+        assert dentry_of(lab.mounted(EXT4), "a") is dentry
+        await put(ctx, lab, "a")
+
+    async def put(ctx: Context, lab: Lab, name: str) -> None:
+        from actors.kernel.dcache import dput  # noqa: PLC0415 -- see above
+
+        await dput(ctx, dentry_of(lab.ext4, name))
+
+    for seed in range(30):
+        lab = run_all(use, reclaim, reclaim, kernel=kernel, strategy=RandomWalk(seed), cpus=3)
+        assert not lab.signatures(), f"seed {seed}"
