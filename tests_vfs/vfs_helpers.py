@@ -46,7 +46,11 @@ SOUND = ("original", "5.3", "5.4-fixed")
 """The kernels that were released: whatever the others do wrong has nothing to do with files."""
 
 
-@attrs.define(eq=False)
+FLUSHED_TWICE = "accounting:slab_reclaimable too high:"
+"""What 5.3 does at each offline: memcg_flush_percpu_vmstats() adds what it does not take away (KERNEL.md 9.4)."""
+
+
+@attrs.define(eq=False, repr=False)
 class Lab:
     """A machine with a session cgroup and both kinds of filesystem, for one test."""
 
@@ -71,7 +75,9 @@ class Lab:
         return self.tmpfs if s_type is TMPFS else self.ext4
 
     def signatures(self) -> list[str]:
-        return sorted(self.world.findings)
+        """What was found, but for the statistics of 5.3, with which files have nothing to do."""
+        known = {FLUSHED_TWICE} if self.machine.config.kernel == "5.3" else set()
+        return sorted(set(self.world.findings) - known)
 
 
 Story = Callable[[Context, Lab], Awaitable[None]]
