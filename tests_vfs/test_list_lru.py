@@ -9,10 +9,10 @@ from actors.kernel.context import Context
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import PROFILES, profile_range
 from actors.kernel.list_lru import (
+    ListLruWalk,
     LruItem,
     LruList,
     LruStatus,
-    ListLruWalk,
     list_lru_add,
     list_lru_count_one,
     list_lru_del,
