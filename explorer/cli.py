@@ -18,8 +18,9 @@ from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import PROFILES, differences
 from actors.kernel.page_alloc import FAULTS
 from explorer.events import make_logger, read_events
+from explorer.experiment import CHECKS, DRIVERS, RunOptions
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
-from explorer.session import CHECKS, DRIVERS, Result, RunOptions, replay, run, to_json
+from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
 from protocol.errors import UsageError
 from protocol.findings import ORACLES
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = make_parser().parse_args(arguments)
         code: int = options.command(options)
     except UsageError as error:
-        print(f"slabrace: {error}", file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -164,7 +165,7 @@ def _details(entry: dict[str, Any]) -> Iterator[str]:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO")
     parser.add_argument("--kernel", default="5.3", help=f"kernel profile: {', '.join(PROFILES)}")
-    parser.add_argument("--seed", type=_natural, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--strategy", default="random", help=f"one of {', '.join(STRATEGIES)}")
     parser.add_argument("--driver", default="trio", help=f"one of {', '.join(DRIVERS)}")
     parser.add_argument("--check", default="step", help=f"how much of the invariants: {', '.join(CHECKS)}")
@@ -188,6 +189,13 @@ def _add_patch(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="lay a fix (slug or commit id) or a file over the kernel",
     )
+
+
+def _seed(text: str) -> int:
+    if (seed := _natural(text)) >= 1 << 64:
+        msg = f"{text} is not below 2**64"
+        raise argparse.ArgumentTypeError(msg)
+    return seed
 
 
 def _natural(text: str) -> int:
@@ -314,6 +322,13 @@ def _add_log(parser: argparse.ArgumentParser) -> None:
 
 def _log(options: argparse.Namespace) -> int:
     log = LogReader(options.log)
+    try:
+        return _print_log(log, options)
+    finally:
+        log.close()
+
+
+def _print_log(log: LogReader, options: argparse.Namespace) -> int:
     logger = make_logger(sys.stdout, json=options.json)
     if not options.json:
         show_header(make_console(), log.header, log.header.driver)

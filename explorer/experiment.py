@@ -1,10 +1,12 @@
-"""One scenario on one kernel, with its knobs and patches: what can be run, any number of times."""
+"""One scenario on one kernel, with its knobs, patches and faults: what can be run, any number of times."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,162 @@ from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from protocol.errors import InternalError, UsageError
+from protocol.log import Header, LogReader, PatchRecord
 from scenarios import find_scenario
 from scenarios.stage import Stage
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
     from scenarios.registry import Scenario
+
+DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
+CHECKS = ("off", "quiescent", "step")
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """What a run is made of; together with the code it determines every byte of the log but the header."""
+
+    scenario: str
+    kernel: str = "5.3"
+    strategy: str = "random"
+    driver: str = "trio"
+    seed: int = 0
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    check: str = "step"
+    patches: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    faults: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Experiment:
+    """A scenario that can be run. `header` describes one run of it, `patches` are those that it names."""
+
+    header: Header
+    scenario: Scenario
+    patches: tuple[Patch, ...]
+
+    @classmethod
+    def of(cls, options: RunOptions) -> Experiment:
+        """What *options* mean; UsageError if they do not fit."""
+        scenario = find_scenario(options.scenario)
+        _check_options(options)
+        parameters = scenario.values(options.settings)
+        patches = _select(options.patches, options.without, options.kernel, parameters)
+        laid_over = patches[len(options.without) :]
+        header = Header(
+            scenario=scenario.name,
+            kernel=options.kernel,
+            strategy=options.strategy,
+            seed=options.seed,
+            driver=options.driver,
+            parameters=parameters,
+            slabrace=_version(),
+            check=options.check,
+            patches=tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in laid_over),
+            without=options.without,
+            faults=dict(options.faults),
+        )
+        return cls(header, scenario, patches)
+
+    @classmethod
+    def of_log(cls, log: LogReader, patches: Sequence[str] = ()) -> Experiment:
+        """What *log* is a run of; with *patches*, if there are any, instead of those that it names."""
+        header = log.header
+        try:
+            scenario = find_scenario(header.scenario)
+            _check_header(scenario, log)
+            wanted = tuple(patches) or _recorded_patches(log)
+            chosen = _select(wanted, header.without, header.kernel, header.parameters)
+        except UsageError as error:
+            msg = str(error)
+            raise UsageError(msg if msg.startswith(f"{log.path}:") else f"{log.path}: {msg}") from None
+        return cls(header, scenario, chosen)
+
+    def set_stage(self, strategy: Strategy) -> Stage:
+        """A world of its own in which the scenario is about to begin."""
+        header = self.header
+        world = World(strategy, faults=header.faults)
+        stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=self.patches)
+        self.scenario.build(stage)
+        return stage
+
+    def drive(self, world: World, driver: str = "stepper") -> None:
+        """Run *world* to its end. What goes wrong in a user's patch is the user's; what it leads to is a finding."""
+        try:
+            DRIVERS[driver](world)
+        except Exception as error:
+            files = {patch.path for patch in self.patches if patch.path}
+            if not files or isinstance(error, UsageError):
+                raise
+            frames = traceback.extract_tb(error.__traceback__)
+            through = [frame for frame in frames if frame.filename in files]
+            if through and (frames[-1].filename in files or isinstance(error, InternalError)):
+                last = through[-1]
+                msg = f"--patch {last.filename}, line {last.lineno}, in {last.name}: {type(error).__name__}: {error}"
+                raise UsageError(msg) from error
+            message = f"general protection fault: {type(error).__name__}: {error}"
+            place = f"at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+            world.report("bug", type(error).__name__, message, place)
+
+
+@functools.cache
+def _version() -> str:
+    return metadata.version("slabrace")
+
+
+def _select(
+    patches: Sequence[str], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
+) -> tuple[Patch, ...]:
+    """The patches that these names mean for that kernel; UsageError if one of them does not apply."""
+    return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
+
+
+def _recorded_patches(log: LogReader) -> tuple[str, ...]:
+    """The patches that a log names; UsageError if a file is not what it was."""
+    for patch in log.header.patches:
+        if patch.path and _hash_of(patch.path) != patch.sha256:
+            msg = f"recorded with patch {patch.path}, which is not the same now; give it with --patch"
+            raise UsageError(msg)
+    return tuple(patch.path or patch.name for patch in log.header.patches)
+
+
+def _hash_of(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _check_options(options: RunOptions) -> None:
+    choices: tuple[tuple[str, str, Iterable[str]], ...] = (
+        ("--kernel", options.kernel, PROFILES),
+        ("--driver", options.driver, DRIVERS),
+        ("--check", options.check, CHECKS),
+        *(("--fault", fault, FAULTS) for fault in options.faults),
+    )
+    for option, value, known in choices:
+        if value not in known:
+            msg = f"{option} {value}: there is no such choice; there are {', '.join(known)}"
+            raise UsageError(msg)
+
+
+def _check_header(scenario: Scenario, log: LogReader) -> None:
+    """Refuse a log whose kernel, check, faults or knobs this slabrace does not have."""
+    header = log.header
+    choices: tuple[tuple[str, str, Iterable[str]], ...] = (
+        ("kernel", header.kernel, PROFILES),
+        ("check", header.check, CHECKS),
+        *(("fault", fault, FAULTS) for fault in header.faults),
+    )
+    for what, value, known in choices:
+        if value not in known:
+            msg = f"recorded with {what} {value}, which this slabrace does not have"
+            raise UsageError(msg)
+    missing = [knob.name for knob in scenario.knobs if knob.name not in header.parameters]
+    if missing:
+        msg = f"the header lacks {', '.join(missing)}, which {header.scenario} needs: another version's log?"
+        raise UsageError(msg)
+    for knob in scenario.knobs:
+        knob.check(header.parameters[knob.name], str(log.path))

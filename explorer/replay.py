@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Record = list[Any]
 
+_END, _MORE = "the end of the run", "the run goes on"
+DEFINITIONS = frozenset({"lane", "set", "fn", "op", "owner"})
+
 
 @attrs.frozen
 class Divergence:
@@ -39,6 +42,7 @@ class Replay:
 
     def __init__(self, log: LogReader, *, until: int | None = None) -> None:
         self.divergence: Divergence | None = None
+        self._log = log
         self._records: Iterator[tuple[bytes, Record]] = log.records()
         self._ahead: deque[tuple[bytes, Record]] = deque()
         self._names = Names()
@@ -62,6 +66,8 @@ class Replay:
             world.stop("until")
         elif not world.is_at_rest():
             world.stop("log ended")
+            if self._is_whole():
+                self._diverge([_END], [_MORE])
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         record = self._next_step()
@@ -97,15 +103,25 @@ class Replay:
         self._names.learn(record)
         self._names_now.learn(record)
 
-    def finish(self) -> None:
-        """The run is over: anything left in the log has not happened again."""
-        if self.divergence is None and (self._ahead or self._read_ahead(lambda _record: True)):
-            self._diverge(self._ahead[0][1], ["end"])
+    def finish(self, digest: str) -> None:
+        """The run is over: anything left in the log has not happened again, and a whole log says what it comes to."""
+        if self.divergence is not None:
+            return
+        footer = self._log.footer
+        if self._ahead or self._read_ahead(lambda _record: True):
+            self._diverge(self._ahead[0][1], [_END])
+        elif footer is not None and footer.digest != digest:
+            self._diverge(["digest", footer.digest], ["digest", digest])
 
     def _check_nothing_new(self, payload: bytes) -> None:
         """A log that was cut off has nothing to say about what comes after it; a whole one has."""
-        if self._world is not None and self._world.stopped is None:
-            self._diverge(["end"], unpack(payload))
+        if self._is_whole():
+            self._diverge([_END], unpack(payload))
+
+    def _is_whole(self) -> bool:
+        """Whether the log goes to the end of its run; only then nothing may come after its last record."""
+        footer = self._log.footer
+        return footer is not None and footer.outcome != "interrupted"
 
     def _next_step(self) -> Record | None:
         """The record of the next step; everything before it stays for `verify`."""
@@ -124,19 +140,34 @@ class Replay:
     def _diverge(self, then: Record, now: Record) -> None:
         step = max(self._steps - 1, 0)
         self._names_now.learn(now)
-        for _, record in self._ahead:
-            self._names.learn(record)
+        if then[0] in DEFINITIONS:
+            then = self._step_of(then)
         now_text = _describe(self._names_now, now)
-        if isinstance(then[0], int) or then[0] == "set":
+        if now[0] != _END and (isinstance(then[0], int) or now[0] in DEFINITIONS):
             assert self._world is not None
             now_text += f"; enabled now: {', '.join(lane.name for lane in self._world.enabled_lanes())}"
         self.divergence = Divergence(step, _describe(self._names, then), now_text)
         if self._world is not None:
             self._world.stop("diverged")
 
+    def _step_of(self, definition: Record) -> Record:
+        """The step that *definition* was made for: definitions come just before it."""
+        self._names.learn(definition)
+        step = self._next_step()
+        for _, record in self._ahead:
+            self._names.learn(record)
+        return definition if step is None else step
+
 
 def _describe(names: Names, record: Record) -> str:
-    """A record in words, for someone who asks why a replay left its log."""
+    """A record in words, for someone who asks why a replay left its log; as it is if its numbers mean nothing here."""
+    try:
+        return _in_words(names, record)
+    except (LookupError, TypeError):
+        return str(record)
+
+
+def _in_words(names: Names, record: Record) -> str:
     match record:
         case [int(), *_]:
             step = Step(*record)
@@ -149,8 +180,6 @@ def _describe(names: Names, record: Record) -> str:
             return f"enabled: {', '.join(names.lanes[number][0] for number in lanes)}"
         case ["finding", finding]:
             return f"finding {finding['kind']}: {finding['message']}"
-        case ["end"]:
-            return "the end of the run"
         case [tag, *fields]:
-            return f"{tag} {' '.join(map(str, fields))}"
+            return " ".join(map(str, [tag, *fields]))
     return str(record)

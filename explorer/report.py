@@ -57,7 +57,7 @@ def show_result(console: Console, result: Result) -> None:
     for finding, before in zip(result.findings, result.before, strict=False):
         show_finding(console, finding, before)
     for name in result.unreached:
-        console.print(f"[yellow]never reached[/]: sometimes {name!r}: this schedule did not try the race")
+        console.print(f"[yellow]never reached[/]: sometimes {escape(repr(name))}: this schedule did not try the race")
     if result.positions and not result.findings:
         console.print(_positions(result.positions))
     console.print(_verdict(result))
@@ -84,7 +84,7 @@ def show_replay_line(console: Console, result: Result) -> None:
     if result.log is not None:
         files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in result.header.patches if patch.path)
         line = f"slabrace replay {shlex.quote(str(result.log))}{files}"
-        console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True)
+        console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True, markup=False)
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:
@@ -95,7 +95,7 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
         f"[bold red]{escape(finding.message)}[/]",
         f"{finding.kind} in {finding.function or 'no function'}(), step {finding.step}, {finding.time / 1e6:.3f} ms"
         + (f", {finding.count} times" if finding.count > 1 else ""),
-        f"flow: {where}",
+        f"flow: {escape(where)}",
         *(escape(detail) for detail in finding.details),
     ]
     if finding.stack:
@@ -103,7 +103,7 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
     console.print("\n".join(lines))
     if before:
         console.print(_steps(before))
-    console.print(f"signature: {finding.signature}\n---[ end trace ]---")
+    console.print(f"signature: {finding.signature}\n---[ end trace ]---", markup=False)
 
 
 def _steps(steps: tuple[TailStep, ...]) -> Table:
@@ -113,7 +113,7 @@ def _steps(steps: tuple[TailStep, ...]) -> Table:
             str(step.number),
             f"{step.time / 1e6:.4f}",
             "-" if step.cpu is None else str(step.cpu),
-            step.flow,
+            escape(step.flow),
             step.function,
             step.operation,
             escape(step.owner),
@@ -126,7 +126,7 @@ def _positions(positions: tuple[Position, ...]) -> Table:
     table = Table("flow", "cpu", "stands before", "of", "in", box=None, pad_edge=False)
     for position in positions:
         table.add_row(
-            position.flow,
+            escape(position.flow),
             "-" if position.cpu is None else str(position.cpu),
             position.operation + ("" if position.ready else " (waits)"),
             escape(position.owner),

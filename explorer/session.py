@@ -2,63 +2,34 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.kernel.fixes import FIXES
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.page_alloc import FAULTS
-from actors.kernel.patching import Patch, find_patches
 from actors.system.recorder import Recorder
-from actors.system.stepper import run_stepper
-from actors.system.trio_driver import run_trio
 from actors.system.world import World, call_stack
+from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence, Replay
-from explorer.strategies import make_strategy
-from protocol.errors import InternalError, UsageError
+from explorer.strategies import Knowledge, find_strategy, make_strategy
+from explorer.watch import Both, Watch
+from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.log import Footer, Header, LogReader, LogWriter, Names, PatchRecord, Step, unpack
-from scenarios import find_scenario
-from scenarios.stage import Sample, Stage
+from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
 
 if TYPE_CHECKING:
-    from actors.system.strategy import Strategy
-    from scenarios.registry import Scenario
+    from scenarios.stage import Sample, Stage
 
-DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
-CHECKS = ("off", "quiescent", "step")
 _UNREAD = 4096
 
 Progress = Callable[[World], None]
 Begun = Callable[[Header], None]
-
-
-@attrs.frozen(kw_only=True)
-class RunOptions:
-    """What a run is made of; together with the code it determines every byte of the log but the header."""
-
-    scenario: str
-    kernel: str = "5.3"
-    strategy: str = "random"
-    driver: str = "trio"
-    seed: int = 0
-    settings: Mapping[str, str] = attrs.field(factory=dict)
-    check: str = "step"
-    patches: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    faults: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +41,7 @@ class Result:
     driver: str
     steps: int
     digest: str
+    trace_class: str
     seconds: float
     findings: tuple[Finding, ...]
     unreached: tuple[str, ...]
@@ -190,22 +162,36 @@ def run(
     begun: Begun | None = None,
 ) -> Result:
     """Run a scenario once; UsageError before anything is written if the options do not fit."""
-    scenario = find_scenario(options.scenario)
-    _check_options(options)
-    parameters = scenario.values(options.settings)
-    patches = select_patches(options.patches, options.without, options.kernel, parameters)
-    header = _header(scenario, options, parameters, patches)
-    strategy = make_strategy(options.strategy, options.seed)
+    experiment = Experiment.of(options)
+    stage = experiment.set_stage(make_strategy(options.strategy, options.seed, learn_first(experiment)))
     writer = LogWriter(log, overwrite=overwrite) if log is not None else None
-    if writer is not None:
-        writer.header(header)
-    if begun is not None:
-        begun(header)
     try:
-        return _execute(header, strategy, options.driver, patches, writer=writer, log=log, progress=progress)
+        if writer is not None:
+            writer.header(experiment.header)
+        if begun is not None:
+            begun(experiment.header)
+        return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
+    except UsageError:
+        if writer is not None:
+            writer.discard()
+        raise
     finally:
         if writer is not None:
             writer.close()
+
+
+def learn_first(experiment: Experiment) -> Knowledge:
+    """What a strategy that needs the lengths of lanes has to know; from one random walk with the same seed."""
+    header, known = experiment.header, Knowledge()
+    entry, argument = find_strategy(header.strategy)
+    if entry.learns:
+        stage = experiment.set_stage(make_strategy("random", header.seed))
+        watch = Watch(stage.world, {}, word=argument)
+        stage.world.observer = watch
+        stage.start()
+        experiment.drive(stage.world)
+        known.learn(watch.profile())
+    return known
 
 
 def replay(
@@ -222,132 +208,58 @@ def replay(
     *patches*, if there are any, are laid over the kernel instead of those that the log names.
     """
     log = LogReader(path)
-    _check_header(log)
-    header = log.header
-    wanted = tuple(patches) or _recorded_patches(log)
-    chosen = select_patches(wanted, header.without, header.kernel, header.parameters)
-    if begun is not None:
-        begun(log.header)
-    strategy = Replay(log, until=until)
     try:
-        return _execute(header, strategy, driver, chosen, replayed=(log, strategy), log=path, progress=progress)
+        experiment = Experiment.of_log(log, patches)
+        strategy = Replay(log, until=until)
+        try:
+            stage = experiment.set_stage(strategy)
+        except UsageError as error:
+            msg = f"{path}: {error}"
+            raise UsageError(msg) from None
+        if begun is not None:
+            begun(experiment.header)
+        return _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
     finally:
         log.close()
 
 
-def select_patches(
-    patches: Sequence[str], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
-) -> tuple[Patch, ...]:
-    """The patches that these names mean for that kernel; UsageError if one of them does not apply."""
-    return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
-
-
-def _recorded_patches(log: LogReader) -> tuple[str, ...]:
-    """The patches that a log names; UsageError if a file is not what it was."""
-    for patch in log.header.patches:
-        if patch.path and _hash_of(patch.path) != patch.sha256:
-            msg = f"{log.path}: recorded with patch {patch.path}, which is not the same now; give it with --patch"
-            raise UsageError(msg)
-    return tuple(patch.path or patch.name for patch in log.header.patches)
-
-
-def _hash_of(path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _check_options(options: RunOptions) -> None:
-    choices = (
-        ("--kernel", options.kernel, PROFILES),
-        ("--driver", options.driver, DRIVERS),
-        ("--check", options.check, CHECKS),
-    )
-    for option, value, known in choices:
-        if value not in known:
-            msg = f"{option} {value}: there is no such choice; there are {', '.join(known)}"
-            raise UsageError(msg)
-    for fault in options.faults:
-        if fault not in FAULTS:
-            msg = f"--fault {fault}: there is no such fault; there are {', '.join(FAULTS)}"
-            raise UsageError(msg)
-
-
-def _check_header(log: LogReader) -> None:
-    """Refuse a log whose scenario, kernel or knobs this slabrace does not have."""
-    header = log.header
-    scenario = find_scenario(header.scenario)
-    if header.kernel not in PROFILES:
-        msg = f"{log.path}: recorded on kernel {header.kernel}, which this slabrace does not have"
-        raise UsageError(msg)
-    missing = [knob.name for knob in scenario.knobs if knob.name not in header.parameters]
-    if missing:
-        msg = (
-            f"{log.path}: the header lacks {', '.join(missing)}, which {header.scenario} needs: another version's log?"
-        )
-        raise UsageError(msg)
-
-
-def _header(scenario: Scenario, options: RunOptions, parameters: dict[str, Any], patches: Sequence[Patch]) -> Header:
-    laid_over = patches[len(options.without) :]
-    return Header(
-        scenario=scenario.name,
-        kernel=options.kernel,
-        strategy=options.strategy,
-        seed=options.seed,
-        driver=options.driver,
-        parameters=parameters,
-        slabrace=_version(),
-        check=options.check,
-        patches=tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in laid_over),
-        without=options.without,
-        faults=dict(options.faults),
-    )
-
-
-@functools.cache
-def _version() -> str:
-    return metadata.version("slabrace")
-
-
 def _execute(
-    header: Header,
-    strategy: Strategy,
+    experiment: Experiment,
+    stage: Stage,
     driver: str,
-    patches: tuple[Patch, ...],
     *,
     writer: LogWriter | None = None,
     replayed: tuple[LogReader, Replay] | None = None,
     log: Path | None,
     progress: Progress | None,
 ) -> Result:
-    world = World(strategy, faults=header.faults)
+    world = stage.world
+    watch = Watch(world, {})
     tail = Tail(world)
-    world.observer = recorder = tail.recorder = Recorder(
+    recorder = tail.recorder = Recorder(
         writer.write if writer else replayed[1].verify if replayed else None,
         learn=tail.learn,
         on_batch=(lambda: progress(world)) if progress else None,
     )
-    stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=patches)
-    find_scenario(header.scenario).build(stage)
+    world.observer = Both(recorder, watch)
     stage.start()
     started = time.perf_counter()
     with _interruptible(world):
-        _drive(world, driver, patches)
+        experiment.drive(world, driver)
     seconds = time.perf_counter() - started
-    if replayed and world.stopped in ("quiescent", "finding"):
-        replayed[1].finish()
-    outcome = _outcome(world, replayed[1] if replayed else None)
     digest = recorder.digest()
+    if replayed and world.stopped in ("quiescent", "finding"):
+        replayed[1].finish(digest)
+    outcome = _outcome(world, replayed[1] if replayed else None)
     if writer is not None:
         writer.footer(Footer(outcome, world.steps, digest))
     return Result(
         outcome=outcome,
-        header=header,
+        header=experiment.header,
         driver=driver,
         steps=world.steps,
         digest=digest,
+        trace_class=watch.trace_class(),
         seconds=seconds,
         findings=tuple(world.findings.values()),
         unreached=tuple(prop.name for prop in stage.unreached) if world.stopped == "quiescent" else (),
@@ -362,24 +274,6 @@ def _execute(
         damage=replayed[0].damage if replayed else None,
         is_damaged=replayed[0].is_damaged if replayed else False,
     )
-
-
-def _drive(world: World, driver: str, patches: Sequence[Patch]) -> None:
-    """Run *world* to its end. What goes wrong in a user's patch is the user's; what it leads to is a finding."""
-    try:
-        DRIVERS[driver](world)
-    except Exception as error:
-        files = {patch.path for patch in patches if patch.path}
-        frames = traceback.extract_tb(error.__traceback__)
-        through = [frame for frame in frames if frame.filename in files]
-        if through and (frames[-1].filename in files or isinstance(error, InternalError)):
-            last = through[-1]
-            msg = f"--patch {last.filename}, line {last.lineno}, in {last.name}: {type(error).__name__}: {error}"
-            raise UsageError(msg) from error
-        if not files or isinstance(error, UsageError):
-            raise
-        place = f"at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
-        world.report("bug", type(error).__name__, f"general protection fault: {type(error).__name__}: {error}", place)
 
 
 def _outcome(world: World, replayed: Replay | None) -> str:
@@ -398,7 +292,7 @@ def _interruptible(world: World) -> Iterator[None]:
         return
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        world.stop("interrupted")
+        world.stop_before_next = "interrupted"  # a step is never cut in half
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     previous = signal.signal(signal.SIGINT, interrupt)
@@ -422,11 +316,13 @@ def to_json(result: Result) -> dict[str, Any]:
         "seed": header.seed,
         "steps": result.steps,
         "digest": result.digest,
+        "trace_class": result.trace_class,
         "log": str(result.log) if result.log else None,
         "final": dict(result.final),
         "samples": [attrs.asdict(sample) for sample in result.samples],
         "findings": [_finding_json(finding, result) for finding in result.findings],
         "schedules": 1,
+        "trace_classes": 1,
         "unreached": list(result.unreached),
         "divergence": attrs.asdict(result.divergence) if result.divergence else None,
         "damage": result.damage,

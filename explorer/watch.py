@@ -1,7 +1,7 @@
 """What a search sees of a run: what each step touched, and what follows from that.
 
-Two steps depend on each other if they are of one lane, or touch the same thing in ways that do not commute (SEARCH 4.0).
-The messages say what is touched: the object that a request names, and how its operation is declared. Beside that:
+Two steps depend on each other if they are of one lane, or touch the same thing in ways that do not commute (SEARCH
+4.0). The messages say what is touched: the object that a request names, and how its operation is declared. Beside that:
 
 - a flow that has IRQs or preemption off, and a handler, may touch anything of its CPU's own data, which belongs to
   nobody else; so does the access that a `this_cpu` step names;
@@ -14,7 +14,6 @@ That a CPU, or a lock, is busy is no dependence of its own: what is done under i
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections import Counter
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     import types
 
     from actors.system.actor import Shared
+    from actors.system.flow import Flow
     from actors.system.lane import Lane
-    from actors.system.world import EnabledSet, World
+    from actors.system.world import EnabledSet, Observer, World
     from protocol.findings import Finding
     from protocol.operations import OperationInfo
 
@@ -73,22 +73,36 @@ def add_access(accesses: Accesses, thing: Hashable, mode: int) -> None:
 
 @attrs.define(eq=False)
 class Chain:
-    """The accesses to one thing, in their order: codes of the steps, and how each accessed it."""
+    """The order in which steps accessed one thing, as a hash; kept on the thing, so that it goes when the thing goes.
 
-    steps: list[int] = attrs.field(factory=list)
-    modes: bytearray = attrs.field(factory=bytearray)
+    `group` is the sum of the steps since the last that did not commute with its neighbours, `mode` how they accessed
+    it. `last` is who accessed it last, how, and where.
+    """
 
-    def digest(self) -> int:
-        """A number that is the same for orders that differ only by commuting neighbours."""
-        digest = hashlib.blake2b(digest_size=8)
-        group, group_mode = 0, -1
-        for step, mode in zip(self.steps, self.modes, strict=True):
-            if mode != group_mode or mode == UPDATES:
-                digest.update(group.to_bytes(8))
-                group, group_mode = 0, mode
-            group = (group + (step ^ mode) * SPREAD) & SEED_MASK
-        digest.update(group.to_bytes(8))
-        return int.from_bytes(digest.digest())
+    closed: int = 0
+    group: int = 0
+    mode: int = -1
+    value: int = 0
+    last: tuple[Lane, int, Site] | None = None
+    by_cpu: dict[Hashable, Chain] = attrs.field(factory=dict)
+
+    def add(self, step: int, mode: int) -> int:
+        """Add a step; return by how much the hash has changed."""
+        if mode != self.mode or mode == UPDATES:
+            self.closed = self.value
+            self.group = 0
+            self.mode = mode
+        self.group += (step ^ mode) * SPREAD
+        before, self.value = self.value, mix(self.closed, self.group)
+        return self.value - before
+
+
+def mix(one: int, other: int) -> int:
+    """A 64-bit hash of two numbers, in their order (the finalizer of splitmix64)."""
+    x = (one * SPREAD + other + 1) & SEED_MASK
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & SEED_MASK
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & SEED_MASK
+    return x ^ x >> 31
 
 
 class Watch:
@@ -108,9 +122,8 @@ class Watch:
         self._word = word
         self._functions: set[types.CodeType] = set()
         self._pairs: set[tuple[Site, Site]] = set()
-        self._chains: dict[Hashable, Chain] = {}
-        self._last: dict[Hashable, tuple[Lane, int, Site]] = {}
-        self._values: list[int] = []
+        self._contexts = Chain()
+        self._total = 0
         self._lane: Lane | None = None
         self._last_lane: Lane | None = None
         self._code = 0
@@ -144,7 +157,7 @@ class Watch:
     def value(self, count: int, value: int) -> None:
         """The environment chose within the step."""
         if self._watches:
-            self._values.append(self._code ^ (value * count + 1))
+            self._total += mix(self._code, value * count)
 
     def moved(self, flow: object) -> None:
         """Where a flow runs follows from what it does."""
@@ -173,12 +186,10 @@ class Watch:
                 add_access(self.accesses, CONTEXTS, TOUCHES)
             if flow.owns_cpu and flow.cpu is not None:
                 self.accesses[flow.cpu] = UPDATES
+        code, total = self._code, self._total
         for thing, mode in self.accesses.items():
-            chain = self._chains.get(thing)
-            if chain is None:
-                chain = self._chains[thing] = Chain()
-            chain.steps.append(self._code)
-            chain.modes.append(mode)
+            total += self._chain_of(thing).add(code, mode)
+        self._total = total & SEED_MASK
         return self.accesses
 
     # -- what comes out -----------------------------------------------------------------------------------------------
@@ -190,13 +201,7 @@ class Watch:
         """
         self.end_step()
         self._watches = False
-        total = sum(chain.digest() for chain in self._chains.values() if len(chain.steps) > 1)
-        digest = hashlib.blake2b(digest_size=8)
-        digest.update((total & SEED_MASK).to_bytes(8))
-        digest.update(array("Q", sorted(self._values)).tobytes())
-        for name in sorted(self.steps):
-            digest.update(f"{name}={self.steps[name]} ".encode())
-        return digest.hexdigest()
+        return f"{self._total:016x}"
 
     def profile(self) -> Profile:
         """What strategies learn from."""
@@ -215,12 +220,23 @@ class Watch:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
+    def _chain_of(self, thing: Hashable) -> Chain:
+        if thing is CONTEXTS:
+            return self._contexts
+        if isinstance(thing, tuple):
+            of, cpu = thing
+            return self._chain_of(of).by_cpu.setdefault(cpu, Chain())
+        chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # everything else is a Shared or a Lane
+        if chain is None:
+            chain = thing.trace = Chain()  # type: ignore[attr-defined]  # as above
+        return chain
+
     def _note_pair(self, lane: Lane, target: Shared, site: Site) -> None:
         mode = READS if site[1].access is READ else UPDATES
-        last = self._last.get(target)
+        chain = self._chain_of(target)
+        last, chain.last = chain.last, (lane, mode, site)
         if last is not None and last[0] is not lane and (mode == UPDATES or last[1] == UPDATES):
             self._pairs.add((last[2], site))
-        self._last[target] = lane, mode, site
 
     def _number(self, name: str) -> int:
         number = self._names.get(name)
@@ -228,3 +244,36 @@ class Watch:
             digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
             number = self._names[name] = int.from_bytes(digest)
         return number
+
+
+@attrs.frozen
+class Both:
+    """Two observers: the second sees everything after the first."""
+
+    first: Observer
+    second: Observer
+
+    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
+        """A step."""
+        self.first.step(world, enabled, index, lane)
+        self.second.step(world, enabled, index, lane)
+
+    def value(self, count: int, value: int) -> None:
+        """A choice of the environment."""
+        self.first.value(count, value)
+        self.second.value(count, value)
+
+    def moved(self, flow: Flow) -> None:
+        """A migration."""
+        self.first.moved(flow)
+        self.second.moved(flow)
+
+    def phase(self, name: str) -> None:
+        """A phase of the scenario."""
+        self.first.phase(name)
+        self.second.phase(name)
+
+    def finding(self, finding: Finding) -> None:
+        """A finding."""
+        self.first.finding(finding)
+        self.second.finding(finding)

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import attrs
 import msgpack
+from attrs.validators import deep_iterable, deep_mapping, instance_of
 
 from protocol.errors import DamagedLogError, UsageError
 
@@ -29,7 +30,9 @@ MAGIC = b"slabrace"
 VERSION = 1
 FLUSH_BYTES = 1 << 16
 
+_TEXT = instance_of(str)
 _LONG = 255
+_WINDOW = 1 << 16  # how far behind a torn record others are looked for
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _HEAD = struct.Struct("<BI")
@@ -40,9 +43,9 @@ _LONG_HEAD = struct.Struct("<BII")
 class PatchRecord:
     """A patch as the log remembers it: a named fix, or a file by its path and the SHA-256 of its text."""
 
-    name: str
-    path: str = ""
-    sha256: str = ""
+    name: str = attrs.field(validator=_TEXT)
+    path: str = attrs.field(default="", validator=_TEXT)
+    sha256: str = attrs.field(default="", validator=_TEXT)
 
 
 @attrs.frozen
@@ -54,17 +57,17 @@ class Header:
     `faults` are probabilities by name.
     """
 
-    scenario: str
-    kernel: str
-    strategy: str
-    seed: int
-    driver: str
-    parameters: dict[str, Any]
-    slabrace: str
-    check: str = "step"
+    scenario: str = attrs.field(validator=_TEXT)
+    kernel: str = attrs.field(validator=_TEXT)
+    strategy: str = attrs.field(validator=_TEXT)
+    seed: int = attrs.field(validator=instance_of(int))
+    driver: str = attrs.field(validator=_TEXT)
+    parameters: dict[str, Any] = attrs.field(validator=instance_of(dict))
+    slabrace: str = attrs.field(validator=_TEXT)
+    check: str = attrs.field(default="step", validator=_TEXT)
     patches: tuple[PatchRecord, ...] = ()
-    without: tuple[str, ...] = ()
-    faults: dict[str, float] = attrs.field(factory=dict)
+    without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
+    faults: dict[str, float] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, float))))
 
 
 @attrs.frozen
@@ -106,13 +109,14 @@ class LogWriter:
         """Create the file; raises UsageError in one line if that cannot be done."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("wb" if overwrite else "xb")
+            self._file: IO[bytes] = path.open("wb" if overwrite else "xb", buffering=0)
         except FileExistsError:
             msg = f"{path}: a file with this name exists; choose another --log, or --force to replace it"
             raise UsageError(msg) from None
         except OSError as error:
             msg = f"{path}: cannot write the log: {error.strerror}"
             raise UsageError(msg) from None
+        self._path = path
         self._buffer = bytearray(MAGIC + _U16.pack(VERSION))
 
     def header(self, header: Header) -> None:
@@ -130,14 +134,26 @@ class LogWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system: a killed run keeps it."""
-        self._file.write(self._buffer)
-        self._file.flush()
+        """Hand everything written so far to the operating system: a killed run keeps it; UsageError if it is full."""
+        data = bytes(self._buffer)
         self._buffer.clear()
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            msg = f"{self._path}: cannot write the log: {error.strerror}"
+            raise UsageError(msg) from None
+
+    def discard(self) -> None:
+        """Remove the file: what was to be logged came to nothing."""
+        self._buffer.clear()
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
 
 
 class LogReader:
@@ -160,8 +176,12 @@ class LogReader:
         except OSError as error:
             msg = f"{path}: cannot read the log: {error.strerror}"
             raise UsageError(msg) from None
-        self._check_start(start)
-        self.header = self._read_header()
+        try:
+            self._check_start(start)
+            self.header = self._read_header()
+        except UsageError:
+            self.close()
+            raise
 
     def _check_start(self, start: bytes) -> None:
         if not start.startswith(MAGIC) or len(start) < len(MAGIC) + _U16.size:
@@ -178,17 +198,15 @@ class LogReader:
             raise DamagedLogError(msg)
 
     def _read_header(self) -> Header:
-        for payload in self.payloads():
-            tag, *fields = unpack(payload)
-            if tag == "header" and isinstance(fields[0], dict):
-                try:
-                    return _header_from(fields[0])
-                except TypeError as error:
-                    msg = f"{self.path}: the header does not fit: {error}"
-                    raise DamagedLogError(msg) from None
-            break
-        msg = f"{self.path}: {self.damage or 'the first record is not a header'}; nothing can be replayed"
-        raise DamagedLogError(msg)
+        payload = next(self.payloads(), None)
+        if payload is None:
+            msg = f"{self.path}: {self.damage or 'there is no header'}; nothing can be replayed"
+            raise DamagedLogError(msg)
+        try:
+            return _make_header(*unpack(payload))
+        except (AttributeError, TypeError, ValueError) as error:
+            msg = f"{self.path}: the first record is not a header that fits: {error.args[0] if error.args else error}"
+            raise DamagedLogError(msg) from None
 
     def payloads(self) -> Iterator[bytes]:
         """Yield the undamaged payloads from here on; stops at the first damage and says so in `damage`."""
@@ -219,8 +237,10 @@ class LogReader:
         head = self._file.read(rest)
         if size == _LONG and len(head) == rest:
             (size,) = _U32.unpack(head[:4])
-        if len(head) < rest or offset + 1 + rest + size > self._size:
-            self.damage = f"{self.path}: byte {offset}: the last record is torn"
+        if not size or len(head) < rest or offset + 1 + rest + size > self._size:
+            self.is_damaged = self._goes_on_behind(offset)
+            what = "this length is damaged" if self.is_damaged else "the last record is torn"
+            self.damage = f"{self.path}: byte {offset}: {what}"
             return None
         payload = self._file.read(size)
         (crc,) = _U32.unpack(head[-4:])
@@ -230,13 +250,32 @@ class LogReader:
             return None
         return payload
 
+    def _goes_on_behind(self, offset: int) -> bool:
+        """Whether a whole record stands somewhere behind *offset*: then nothing was torn off there."""
+        self._file.seek(offset + 1)
+        window = self._file.read(_WINDOW)
+        return any(_is_frame(window, start) for start in range(len(window)))
+
     def close(self) -> None:
         self._file.close()
 
 
-def _header_from(fields: dict[str, Any]) -> Header:
+def _make_header(tag: str, fields: dict[str, Any]) -> Header:
+    """The header in the first record; TypeError, ValueError or AttributeError if that is none."""
+    if tag != "header":
+        msg = f"it is a {tag!r}"
+        raise ValueError(msg)
     patches = tuple(PatchRecord(**patch) for patch in fields.get("patches", ()))
     return Header(**{**fields, "patches": patches, "without": tuple(fields.get("without", ()))})
+
+
+def _is_frame(data: bytes, start: int) -> bool:
+    """Whether a short record with a checksum that fits begins at *start*."""
+    size, begin = data[start], start + 5
+    if not 0 < size < _LONG or begin + size > len(data):
+        return False
+    (crc,) = _U32.unpack_from(data, start + 1)
+    return zlib.crc32(data[begin : begin + size]) == int(crc)
 
 
 def unpack(payload: bytes) -> list[Any]:

@@ -31,12 +31,11 @@ class Access(enum.Enum):
 class OperationInfo:
     """The declared facts of one operation.
 
-    `cost` is virtual nanoseconds. `latency` is the range of nanoseconds that pass between the moment the
-    operation becomes possible and the earliest moment it can happen (only the `clock` strategy honours it).
-    `when` is the condition under which it is enabled: a flow that asks earlier waits, it never spins.
-    `sleeps` marks what the kernel may only do in process context (might_sleep). `idle` marks the wait of a
-    service for its next piece of work: a flow waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which
-    flows are in an atomic context.
+    `cost` is virtual nanoseconds. `latency` is the range of nanoseconds that pass between the moment the operation
+    becomes possible and the earliest moment it can happen (only the `clock` strategy honours it). `when` is the
+    condition under which it is enabled: a flow that asks earlier waits, it never spins. `sleeps` marks what the kernel
+    may only do in process context (might_sleep). `idle` marks the wait of a service for its next piece of work: a flow
+    waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which flows are in an atomic context.
     """
 
     name: str

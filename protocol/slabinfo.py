@@ -14,6 +14,7 @@ import attrs
 from protocol.errors import UsageError
 
 PAGE_SIZE = 4096
+MAX_DIGITS = 20  # of an unsigned long
 VERSION_LINE = "slabinfo - version: 2.1"
 COLUMNS_LINE = (
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
@@ -81,8 +82,8 @@ def _parse_row(line: str, source: str, number: int) -> SlabinfoRow:
 
 def _number(words: Iterator[str], source: str, number: int) -> int:
     word = next(words, "the end of the line")
-    if not (word.isascii() and word.isdigit()):
-        _fail(source, number, f"expected a number, found {word!r}")
+    if not (word.isascii() and word.isdigit() and len(word) <= MAX_DIGITS):
+        _fail(source, number, f"expected a number, found {word[:60]!r}")
     return int(word)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from protocol.errors import UsageError
-from protocol.slabinfo import parse_slabinfo
+from protocol.slabinfo import MAX_DIGITS, parse_slabinfo
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage
@@ -49,8 +49,16 @@ class Knob:
             raise UsageError(msg)
         return text
 
+    def check(self, value: Any, source: str) -> None:
+        """Refuse a recorded value that does not fit: UsageError with *source*."""
+        if self.is_slabinfo:
+            parse_slabinfo(value if isinstance(value, str) else "", source=source)
+        elif value not in self.choices and not (type(value) is int and self.least <= value <= self.most):
+            msg = f"{source}: {self.name} cannot be {value!r}"
+            raise UsageError(msg)
+
     def _parse_number(self, text: str) -> int:
-        if not (text.isascii() and text.isdigit() and self.least <= int(text) <= self.most):
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and self.least <= int(text) <= self.most):
             msg = f"--set {self.name}={text}: give a whole number from {self.least} to {self.most}"
             raise UsageError(msg)
         return int(text)
@@ -83,6 +91,7 @@ class Scenario:
 
 
 def default_value(knob: Knob) -> Any:
+    """The knob's value if it is not set."""
     if knob.is_slabinfo:
         return resources.files("scenarios").joinpath("data", knob.default).read_text(encoding="utf-8")
     return knob.default
@@ -95,8 +104,9 @@ def read_capture(path: Path) -> str:
     except OSError as error:
         msg = f"{path}: cannot read it: {error.strerror}"
         raise UsageError(msg) from None
-    except UnicodeDecodeError:
-        msg = f"{path}: this is not text, let alone /proc/slabinfo"
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        msg = f"{path}, line {line}: this is not text, let alone /proc/slabinfo"
         raise UsageError(msg) from None
     parse_slabinfo(text, source=str(path))
     return text

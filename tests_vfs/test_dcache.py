@@ -132,7 +132,9 @@ def test_on_a_disk_a_closed_file_rests_and_is_referenced_when_it_comes_to_rest_a
 
 
 def test_an_open_file_is_on_the_lru_until_somebody_looks() -> None:
-    """Taking a reference does not take the dentry off: the walk of a shrinker does, and the last dput() puts it back."""
+    """Taking a reference does not take the dentry off: the walk of a shrinker does, and the last dput() puts it
+    back.
+    """
 
     async def story(ctx: Context, lab: Lab) -> None:
         await touch(ctx, lab.ext4, "a")

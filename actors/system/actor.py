@@ -35,15 +35,17 @@ def receive() -> Generator[None, Any, Any]:
 class Shared:
     """State that an actor owns and that flows reach by requests.
 
-    `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is
-    a use-after-free. `waiters` are the flows whose operation on this object is not enabled yet, or was not
-    when they asked; their conditions are looked at again after every request to the object.
+    `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is a
+    use-after-free. `waiters` are the flows whose operation on this object is not enabled yet, or was not when they
+    asked; their conditions are looked at again after every request to the object. `trace` is whatever an observer keeps
+    of the object.
     """
 
     actor: Actor
     freed: str | None = attrs.field(default=None, init=False)
     waiters: list[Flow] = attrs.field(factory=list, init=False)
     number: int = attrs.field(default=-1, init=False)
+    trace: Any = attrs.field(default=None, init=False)
 
     @property
     def label(self) -> str:
@@ -128,7 +130,9 @@ class Actor(Lane):
                 target.reconsider()  # type: ignore[union-attr]  # as above
 
     def post(self, message: object) -> None:
-        """Send mail: returns at once; the delivery is a step of its own, enabled from now on."""
+        """Send mail: returns at once; the delivery is a step of its own, enabled from now on (never, once retired)."""
+        if self.finished:
+            return
         if self.world.on_touch is not None:
             self.world.on_touch(self)
         if not self.mailbox:

@@ -307,7 +307,8 @@ class Flow(Lane):
         if cpu is not None:
             cpu.is_stale = True
             if not self.in_handler:
-                assert cpu.holder in (None, self), f"{self.name} runs, but {cpu.holder} holds the CPU"
+                holder = cpu.holder
+                assert holder is None or holder is self, f"{self.name} runs, but {holder.name} holds the CPU"
                 cpu.holder = self
 
     def release_cpu(self) -> None:

@@ -26,7 +26,7 @@ RESUMERS: set[int] = set()
 
 def resumer(function: F) -> F:
     """Declare a function that sends into coroutines itself."""
-    RESUMERS.add(id(function.__code__))  # type: ignore[attr-defined]  # it is a Python function
+    RESUMERS.add(id(function.__code__))
     return function
 
 
@@ -37,7 +37,8 @@ class Lane:
     `request` is what a flow asks next; an actor that is a lane has none, but mail.
 
     `bit` is its place in enabled-set masks (0: it was never enabled). `ready_at` is the earliest virtual time of its
-    next step (ns); only the `clock` strategy asks. `number` is its id in the log, given by the recorder.
+    next step (ns); only the `clock` strategy asks. `number` is its id in the log, given by the recorder; `trace` is
+    whatever an observer keeps of it.
     """
 
     world: World
@@ -45,6 +46,7 @@ class Lane:
     bit: int = attrs.field(default=0, init=False)
     ready_at: int = attrs.field(default=0, init=False)
     number: int = attrs.field(default=-1, init=False)
+    trace: Any = attrs.field(default=None, init=False)
     request: Request | None = attrs.field(default=None, init=False)
     coro: Coroutine[Any, Any, None] | None = attrs.field(default=None, init=False)
     finished: bool = attrs.field(default=False, init=False)

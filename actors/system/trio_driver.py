@@ -33,12 +33,11 @@ if TYPE_CHECKING:
 BREATH = 1000
 """Steps between two checkpoints: cancellation and deadlines are honoured within some tens of milliseconds."""
 
+NOTHING = object()
+"""No turn: whoever has just stepped does not step next."""
+
 END = object()
 """The turn that ends a task: its actor has retired."""
-
-
-def _abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
 
 
 @attrs.define(eq=False)
@@ -50,16 +49,23 @@ class TrioDriver:
     _nursery: trio.Nursery = attrs.field(init=False)
     _tasks: dict[Lane, trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     _over: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _again: object = attrs.field(default=NOTHING, init=False)
+    _is_cancelled: bool = attrs.field(default=False, init=False)
     _paced_until: int = attrs.field(default=0, init=False)
 
     async def run(self) -> None:
         """Run the world to its end, or until the surrounding scope is cancelled."""
         self.world.on_retire = self._retire
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._choose()
-            await self._over.wait()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._choose()
+                await self._over.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            if not self._over.is_set():
+                for flow in list(self.world.flows):
+                    flow.close()
 
     # -- the baton ----------------------------------------------------------------------------------------------------
 
@@ -86,9 +92,13 @@ class TrioDriver:
         self._choose()
 
     def _give(self, lane: Lane, turn: object) -> None:
+        if self._is_cancelled:
+            return  # nobody is there any more to take the baton
         task = self._tasks.get(lane)
         if task is None:
             self._nursery.start_soon(self._live, lane, turn, name=lane.name)
+        elif task is trio.lowlevel.current_task():
+            self._again = turn
         else:
             trio.lowlevel.reschedule(task, outcome.Value(turn))
 
@@ -103,12 +113,17 @@ class TrioDriver:
                 self._hand_on(lane, turn)
                 if lane.finished:
                     return
-                turn = await trio.lowlevel.wait_task_rescheduled(_abort)
+                turn, self._again = self._again, NOTHING
+                if turn is NOTHING:
+                    turn = await trio.lowlevel.wait_task_rescheduled(self._abort)
                 if turn is END:
                     return
         finally:
             del self._tasks[lane]
-            lane.close()
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._is_cancelled = True
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _retire(self, actor: Actor) -> None:
         task = self._tasks.get(actor)

@@ -60,14 +60,16 @@ class World:
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
     choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
     of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults`
-    are the probabilities of what may go wrong, by name. `on_touch` is told what a slice does to others without a request:
-    whom it wakes, where it posts.
+    are the probabilities of what may go wrong, by name. `on_touch` is told what a slice does to others without a
+    request: whom it wakes, where it posts. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half.
+    `step_time` is when the step that runs began.
     """
 
     strategy: Strategy
     observer: Observer | None = None
     chooser: Strategy = attrs.field(init=False)
     now: int = 0
+    step_time: int = 0
     steps: int = 0
     mask: int = 0
     flows: dict[Flow, None] = attrs.field(factory=dict)
@@ -78,6 +80,7 @@ class World:
     stopped: str | None = None
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
+    stop_before_next: str | None = None
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable], None] | None = None
     current: Flow | None = None
@@ -87,6 +90,7 @@ class World:
     _foreground_timers: int = 0
     _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
     _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
+    _cost: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.chooser = self.strategy
@@ -121,9 +125,11 @@ class World:
             self.on_touch(flow)
         flow.set_ready(True)
         flow.start(coro)
+        if flow.finished:
+            self._bury(flow)
 
     def retire(self, actor: Actor) -> None:
-        """End *actor*: the state it owned is freed."""
+        """End *actor*: the state it owned is freed, and the mail that waits for it is lost."""
         actor.finished = True
         if actor.mailbox:
             actor.mailbox.clear()
@@ -139,11 +145,14 @@ class World:
 
     def next_lane(self) -> Lane | None:
         """Choose and record the next step; None when the run is over."""
-        if self.stopped is not None:
+        if self.stopped is not None or self.stop_before_next is not None:
+            self.stop(self.stop_before_next or "")
             return None
         strategy = self.chooser
         if strategy.keeps_time:
             strategy.advance(self)
+            if self.stopped is not None:
+                return None
         if self._timers and self._timers[0][0] <= self.now:
             self.fire_timers()
         if not self.mask and not self._let_time_pass():
@@ -151,6 +160,9 @@ class World:
         enabled = self._sets.get(self.mask) or self._intern(self.mask)
         index = strategy.choose(enabled.lanes)
         lane = enabled.lanes[index]
+        request = lane.request
+        self._cost = MAIL.cost if request is None else request.info.cost
+        self.step_time = self.now
         if self.observer is not None:
             self.observer.step(self, enabled, index, lane)
         self.steps += 1
@@ -158,13 +170,12 @@ class World:
 
     def finish_step(self, flow: Flow) -> None:
         """Let the step's time pass, refresh who may run on its CPU if need be, and look at what the step touched."""
-        info = flow.request.info
         if flow.finished:
             self._bury(flow)
         elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
         if not self.chooser.keeps_time:
-            self.now += info.cost
+            self.now += self._cost
         for check in self.checks:
             check(flow)
 
@@ -181,7 +192,7 @@ class World:
         if not actor.mailbox:
             self.mask ^= actor.bit
         if not self.chooser.keeps_time:
-            self.now += MAIL.cost
+            self.now += self._cost
         return message
 
     def enabled_lanes(self) -> tuple[Lane, ...]:
@@ -287,7 +298,7 @@ class World:
             name=name,
             message=message,
             step=self.steps,
-            time=self.now,
+            time=self.step_time,
             function=next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",
             cpu=flow.cpu.id if flow and flow.cpu else None,
@@ -343,7 +354,7 @@ def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[ty
 def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
     """What runs between *frame* and the place where the flow was resumed; nothing if it does not run."""
     codes: list[types.CodeType] = []
-    if flow.coro is None or not flow.coro.cr_running:
+    if not getattr(flow.coro, "cr_running", False):
         return codes
     while frame is not None and id(frame.f_code) not in RESUMERS:
         codes.append(frame.f_code)

@@ -1,7 +1,7 @@
 """Who steps next: strategies by name.
 
-A name may have an argument after a colon: `pct:3`, `surw:memcg_kmem_wq_lock`. Each module is one algorithm; its docstring
-says from which paper, with what guarantee, and where we depart from it.
+A name may have an argument after a colon: `pct:3`, `surw:memcg_kmem_wq_lock`. Each module is one algorithm; its
+docstring says from which paper, with what guarantee, and where we depart from it.
 """
 
 from __future__ import annotations

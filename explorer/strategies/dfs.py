@@ -1,10 +1,10 @@
 """DFS: every schedule, or every one that leaves the base order only so often.
 
-The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A *preemption*
-takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a *delay* skips
-one lane in the base order (Emmi, Qadeer, Rakamaric, "Delay-Bounded Scheduling", POPL 2011). Guarantee: without a bound
-every schedule is run once, with one every schedule within it. Choices of values and faults are enumerated. Time passes
-only when nothing else can happen.
+The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A
+*preemption* takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a
+*delay* skips one lane in the base order (Emmi, Qadeer, Rakamaric, "Delay-Bounded Scheduling", POPL 2011). Guarantee:
+without a bound every schedule is run once, with one every schedule within it. Choices of values and faults are
+enumerated. Time passes only when nothing else can happen.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """DPOR: one schedule of each trace class, and then the answer is a proof.
 
 Abdulla, Aronis, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, with source sets and sleep sets
-(their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is
-put down to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in the
-order of independent steps is explored, and none twice to its end; if the search ends, there is no other. Independence is
-what `explorer.watch` says. Time passes only when nothing else can happen, so timers do not race with steps; choices of
-values and faults are enumerated.
+(their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is put
+down to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in the
+order of independent steps is explored, and none twice to its end; if the search ends, there is no other. Independence
+is what `explorer.watch` says. Time passes only when nothing else can happen, so timers do not race with steps; choices
+of values and faults are enumerated.
 
-Departures: races are looked for once a run is over. Steps may wait (for a lock, for their CPU): where the reversal would
-begin with a step that is not enabled, it is put down at the last state before in which it was. A run that ends with a
-fatal finding is tried once more with the step that led to it put off to the end, so that what others would have done is
-seen, too. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts these.
+Departures: races are looked for once a run is over. Steps may wait (for a lock, for their CPU): where the reversal
+would begin with a step that is not enabled, it is put down at the last state before in which it was. A run that ends
+with a fatal finding is tried once more with the step that led to it put off to the end, so that what others would have
+done is seen, too. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts
+these.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import attrs
 from actors.system.actor import Shared
 from actors.system.cpu import Cpu
 from actors.system.lane import Lane
-from explorer.watch import UPDATES, accesses_of, add_access
+from explorer.watch import CONTEXTS, TOUCHES, UPDATES, accesses_of, add_access
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
@@ -215,9 +216,9 @@ class Branch:
         awake = [lane for lane in enabled if lane not in sleeping]
         if not awake:
             self._world.stop(ASLEEP)
-        first = [l.name for l in lanes if l.request is not None and l.request.info.looks_at_contexts and l.name in awake]
-        lane = first[0] if first else last if last in awake else (awake or enabled)[0]
-        node = Node(enabled, sleeping, Event(lane), {lane: []})
+        first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
+        chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
+        node = Node(enabled, sleeping, Event(chosen), {chosen: []})
         self._path.append(node)
         return node
 
@@ -255,6 +256,11 @@ def name_of(thing: Hashable) -> str:
     if isinstance(thing, tuple):
         return " of ".join(map(name_of, thing))
     return str(thing)
+
+
+def begins_grace_period(lane: Lane) -> bool:
+    """Whether the pending step of *lane* looks at the contexts of all flows."""
+    return lane.request is not None and lane.request.info.looks_at_contexts
 
 
 def clash(one: Accesses, other: Accesses) -> bool:
@@ -301,7 +307,7 @@ class Races:
             last_of_lane[event.lane] = step
             if event.after_quiet:
                 before_barrier = (1 << step) - 1
-            self.skipped=set(); groups = self._add(step, event.accesses)
+            groups = self._add(step, event.accesses)
             direct = {other for group in groups for other in group.steps}
             past = before_barrier
             for other in direct:
@@ -333,15 +339,13 @@ class Races:
         groups = []
         for thing, mode in accesses.items():
             last = self._groups.get(thing)
-            skip = thing == "contexts" and mode == 2
             if last is not None and last.mode == mode != UPDATES:
                 last.steps.append(step)
                 last = last.before
             else:
                 self._groups[thing] = Group(mode, [step], last)
-            if last is not None:
+            if last is not None and not (thing is CONTEXTS and mode == TOUCHES):
                 groups.append(last)
-                if skip: self.skipped.update(last.steps)
         return groups
 
     def _reverse_group(self, group: Group | None, second: int, direct: set[int]) -> None:
@@ -356,7 +360,6 @@ class Races:
                     continue
                 if is_direct and any(self._past[other] >> first & 1 for other in direct):
                     continue
-                if first in self.skipped: continue
                 done &= self._reverse(first, second)
             if done:
                 return
@@ -365,7 +368,8 @@ class Races:
     def _reverse(self, first: int, second: int) -> bool:
         """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
 
-        A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait there.
+        A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
+        there.
         """
         initials = self._initials(first, second)
         node = self._path[first]

@@ -28,8 +28,10 @@ def seed_of(seed: int, schedule: int) -> int:
 
 @attrs.frozen
 class Profile:
-    """What one run was like: the steps of each lane in the race, those of interest among them (see `surw`), and how
-    many steps there were at which more than one lane could go.
+    """What one run was like.
+
+    The steps of each lane in the race, those of interest among them (see `surw`), and at how many steps there was a
+    choice.
     """
 
     steps: Mapping[str, int]
