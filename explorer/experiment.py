@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -29,23 +29,37 @@ if TYPE_CHECKING:
     from scenarios.registry import Scenario
 
 DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
+V = TypeVar("V")
+Pairs = tuple[tuple[str, V], ...]
+
 CHECKS = ("off", "quiescent", "step")
+
+
+def _texts(values: Mapping[str, str] | Iterable[tuple[str, str]]) -> Pairs[str]:
+    return tuple(dict(values).items())
+
+
+def _numbers(values: Mapping[str, float] | Iterable[tuple[str, float]]) -> Pairs[float]:
+    return tuple(dict(values).items())
 
 
 @attrs.frozen(kw_only=True)
 class RunOptions:
-    """What a run is made of; together with the code it determines every byte of the log but the header."""
+    """What a run is made of; together with the code it determines every byte of the log but the header.
+
+    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries.
+    """
 
     scenario: str
     kernel: str = "5.3"
     strategy: str = "random"
     driver: str = "trio"
     seed: int = 0
-    settings: Mapping[str, str] = attrs.field(factory=dict)
+    settings: Pairs[str] = attrs.field(default=(), converter=_texts)
     check: str = "step"
     patches: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    faults: Mapping[str, float] = attrs.field(factory=dict)
+    faults: Pairs[float] = attrs.field(default=(), converter=_numbers)
 
 
 @attrs.frozen
@@ -61,7 +75,7 @@ class Experiment:
         """What *options* mean; UsageError if they do not fit."""
         scenario = find_scenario(options.scenario)
         _check_options(options)
-        parameters = scenario.values(options.settings)
+        parameters = scenario.values(dict(options.settings))
         patches = _select(options.patches, options.without, options.kernel, parameters)
         laid_over = patches[len(options.without) :]
         header = Header(
@@ -153,7 +167,7 @@ def _check_options(options: RunOptions) -> None:
         ("--kernel", options.kernel, PROFILES),
         ("--driver", options.driver, DRIVERS),
         ("--check", options.check, CHECKS),
-        *(("--fault", fault, FAULTS) for fault in options.faults),
+        *(("--fault", fault, FAULTS) for fault, _ in options.faults),
     )
     for option, value, known in choices:
         if value not in known:

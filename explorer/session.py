@@ -19,11 +19,12 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence, Replay
 from explorer.strategies import Knowledge, find_strategy, make_strategy
 from explorer.watch import Both, Watch
-from protocol.errors import UsageError
+from protocol.errors import InternalError, UsageError
 from protocol.findings import Finding
 from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
 
 if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
     from scenarios.stage import Sample, Stage
 
 _UNREAD = 4096
@@ -180,13 +181,30 @@ def run(
             writer.close()
 
 
+def record(experiment: Experiment, strategy_name: str, strategy: Strategy, finding: Finding, path: Path) -> Result:
+    """Log the run of a schedule that is known to show *finding*; InternalError if it does not do so again."""
+    header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper")
+    experiment = attrs.evolve(experiment, header=header)
+    stage = experiment.set_stage(strategy)
+    writer = LogWriter(path)
+    try:
+        writer.header(header)
+        result = _execute(experiment, stage, "stepper", writer=writer, log=path, progress=None)
+    finally:
+        writer.close()
+    if finding.signature not in {found.signature for found in result.findings}:
+        msg = f"{path}: the same schedule did not show {finding.signature} again"
+        raise InternalError(msg)
+    return result
+
+
 def learn_first(experiment: Experiment) -> Knowledge:
     """What a strategy that needs the lengths of lanes has to know; from one random walk with the same seed."""
     header, known = experiment.header, Knowledge()
     entry, argument = find_strategy(header.strategy)
     if entry.learns:
         stage = experiment.set_stage(make_strategy("random", header.seed))
-        watch = Watch(stage.world, {}, word=argument)
+        watch = Watch(stage.world, word=argument)
         stage.world.observer = watch
         stage.start()
         experiment.drive(stage.world)
@@ -234,7 +252,7 @@ def _execute(
     progress: Progress | None,
 ) -> Result:
     world = stage.world
-    watch = Watch(world, {})
+    watch = Watch(world)
     tail = Tail(world)
     recorder = tail.recorder = Recorder(
         writer.write if writer else replayed[1].verify if replayed else None,

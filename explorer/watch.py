@@ -13,13 +13,15 @@ That a CPU, or a lock, is busy is no dependence of its own: what is done under i
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections import Counter
+import math
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.flow import Flow
 from explorer.strategies.sampling import SEED_MASK, SPREAD, Profile
 from explorer.strategies.surw import is_of_interest
 from protocol.operations import READ
@@ -27,8 +29,7 @@ from protocol.operations import READ
 if TYPE_CHECKING:
     import types
 
-    from actors.system.actor import Shared
-    from actors.system.flow import Flow
+    from actors.system.actor import Request
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, Observer, World
     from protocol.findings import Finding
@@ -51,18 +52,18 @@ def accesses_of(lane: Lane) -> Accesses:
     if request is None:
         mail = lane.mailbox[0]  # type: ignore[attr-defined]  # a lane without a request is an actor with mail
         return {lane: UPDATES, mail.target: UPDATES}
-    target, info, cpu = request.target, request.info, request.flow.cpu
-    accesses: Accesses = {lane: UPDATES}
+    target, info, flow = request.target, request.info, request.flow
+    accesses: Accesses = {}
     if target is not None:
         mode = READS if info.access is READ else UPDATES
         if request.actor is not None:
             accesses[target] = mode
         else:
-            accesses |= {target: READS, (target, cpu): mode, cpu: TOUCHES}
+            accesses |= {target: READS, (target, flow.cpu): mode, flow.cpu: TOUCHES}
     if info.looks_at_contexts:
         accesses[CONTEXTS] = UPDATES
-    if cpu is not None and request.flow.owns_cpu:
-        accesses[cpu] = UPDATES
+    if flow.owns_cpu and flow.cpu is not None:
+        accesses[flow.cpu] = UPDATES
     return accesses
 
 
@@ -76,50 +77,67 @@ class Chain:
     """The order in which steps accessed one thing, as a hash; kept on the thing, so that it goes when the thing goes.
 
     `group` is the sum of the steps since the last that did not commute with its neighbours, `mode` how they accessed
-    it. `last` is who accessed it last, how, and where.
+    it, `step` the last of them. `last` is who asked for it last, and where.
     """
 
     closed: int = 0
     group: int = 0
     mode: int = -1
+    step: int = -1
     value: int = 0
     last: tuple[Lane, int, Site] | None = None
     by_cpu: dict[Hashable, Chain] = attrs.field(factory=dict)
 
     def add(self, step: int, mode: int) -> int:
         """Add a step; return by how much the hash has changed."""
+        if step == self.step and self.mode in {mode, UPDATES}:
+            return 0
         if mode != self.mode or mode == UPDATES:
             self.closed = self.value
             self.group = 0
             self.mode = mode
-        self.group += (step ^ mode) * SPREAD
-        before, self.value = self.value, mix(self.closed, self.group)
+        self.step = step
+        self.group += step
+        before, self.value = self.value, mix(self.closed + mode, self.group)
         return self.value - before
 
 
 def mix(one: int, other: int) -> int:
-    """A 64-bit hash of two numbers, in their order (the finalizer of splitmix64)."""
-    x = (one * SPREAD + other + 1) & SEED_MASK
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & SEED_MASK
-    x = (x ^ x >> 27) * 0x94D049BB133111EB & SEED_MASK
+    """A 64-bit hash of two numbers, in their order."""
+    x = ((one * SPREAD + other + 1) & SEED_MASK) * 0xBF58476D1CE4E5B9 & SEED_MASK
     return x ^ x >> 31
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def number_of(name: str) -> int:
+    """A 64-bit number for a name, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+
+
+@attrs.define(eq=False)
+class LaneRecord:
+    """What is counted of one lane: a number for its name, its steps, and those of interest."""
+
+    number: int
+    steps: int = 0
+    marked: int = 0
 
 
 class Watch:
     """An observer of the race: its trace class, the lengths of its lanes, what it covered.
 
-    Steps of calm phases are not watched: nothing races there. `names` are the numbers of lane names, shared by the runs
-    of one search because they cost a hash each. `accesses` is what the step that runs has accessed so far.
+    Steps of calm phases are not watched: nothing races there. `accesses` is what the last step accessed, if that is
+    wanted.
     """
 
-    def __init__(self, world: World, names: dict[str, int], *, word: str = "") -> None:
-        self.steps: Counter[str] = Counter()
-        self.marked: Counter[str] = Counter()
+    def __init__(self, world: World, *, word: str = "", wants_accesses: bool = False) -> None:
         self.choices = 0
         self.switches = 0
+        self.alternatives = 0.0
         self.accesses: Accesses = {}
-        self._names = names
+        self._wants_accesses = wants_accesses
         self._word = word
+        self._lanes: dict[str, LaneRecord] = {}
         self._functions: set[types.CodeType] = set()
         self._pairs: set[tuple[Site, Site]] = set()
         self._contexts = Chain()
@@ -137,22 +155,30 @@ class Watch:
         """*lane* steps now."""
         if not self._watches:
             return
-        self.end_step()
-        name = lane.name
-        done = self.steps[name] = self.steps[name] + 1
-        self.choices += len(enabled.lanes) > 1
-        self.switches += lane is not self._last_lane
-        if is_of_interest(lane, self._word):
-            self.marked[name] += 1
-        self._lane = self._last_lane = lane
-        self._code = (self._number(name) + done * SPREAD) & SEED_MASK
-        self.accesses = accesses_of(lane)
+        if self._lane is not None:
+            self.end_step()
+        record = self._lanes.get(lane.name) or self._meet(lane.name)
+        record.steps += 1
+        self._code = (record.number + record.steps * SPREAD) & SEED_MASK
+        if len(enabled.lanes) > 1:
+            self.choices += 1
+            self.alternatives += math.log10(len(enabled.lanes))
+        if lane is not self._last_lane:
+            self.switches += 1
+            self._last_lane = lane
+        self._lane = lane
+        if self._wants_accesses:
+            self.accesses = accesses_of(lane)
         request = lane.request
-        if request is not None:
-            self._was_atomic = request.flow.is_atomic
-            self._functions.add(request.code)
-            if request.target is not None:
-                self._note_pair(lane, request.target, (request.code, request.info))
+        if request is None:
+            for thing, mode in accesses_of(lane).items():
+                self._access(thing, mode)
+            return
+        self._was_atomic = request.flow.is_atomic
+        self._functions.add(request.code)
+        if is_of_interest(lane, self._word):
+            record.marked += 1
+        self._handle(lane, request)
 
     def value(self, count: int, value: int) -> None:
         """The environment chose within the step."""
@@ -172,25 +198,30 @@ class Watch:
 
     def touch(self, thing: Hashable) -> None:
         """The step that runs does something to *thing* that it has not asked for."""
-        if self._lane is not None and thing is not self._lane:
+        if self._lane is None or thing is self._lane:
+            return
+        if self._wants_accesses:
             add_access(self.accesses, thing, TOUCHES)
+        record = self._lanes.get(thing.name) if isinstance(thing, Flow) else None
+        if record is not None:
+            self._total += mix(self._code, record.number + record.steps)
+        elif not isinstance(thing, Flow):
+            self._access(thing, TOUCHES)
 
-    def end_step(self) -> Accesses:
-        """The step, if one runs, is over: see what its slice did to its context; return what the last step accessed."""
+    def end_step(self) -> None:
+        """The step, if one runs, is over: see what its slice did to its context."""
         lane, self._lane = self._lane, None
-        if lane is None:
-            return self.accesses
-        if lane.request is not None:
-            flow = lane.request.flow
-            if flow.is_atomic != self._was_atomic:
+        if lane is None or lane.request is None:
+            return
+        flow = lane.request.flow
+        if flow.is_atomic != self._was_atomic:
+            self._total += self._contexts.add(self._code, TOUCHES)
+            if self._wants_accesses:
                 add_access(self.accesses, CONTEXTS, TOUCHES)
-            if flow.owns_cpu and flow.cpu is not None:
+        if flow.owns_cpu and flow.cpu is not None:
+            self._access(flow.cpu, UPDATES)
+            if self._wants_accesses:
                 self.accesses[flow.cpu] = UPDATES
-        code, total = self._code, self._total
-        for thing, mode in self.accesses.items():
-            total += self._chain_of(thing).add(code, mode)
-        self._total = total & SEED_MASK
-        return self.accesses
 
     # -- what comes out -----------------------------------------------------------------------------------------------
 
@@ -201,11 +232,15 @@ class Watch:
         """
         self.end_step()
         self._watches = False
-        return f"{self._total:016x}"
+        return f"{self._total & SEED_MASK:016x}"
 
     def profile(self) -> Profile:
         """What strategies learn from."""
-        return Profile(dict(self.steps), dict(self.marked), self.choices)
+        return Profile(
+            {name: record.steps for name, record in self._lanes.items()},
+            {name: record.marked for name, record in self._lanes.items() if record.marked},
+            self.choices,
+        )
 
     def covered_functions(self) -> set[str]:
         """The kernel functions that took a step in the race."""
@@ -220,30 +255,38 @@ class Watch:
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def _chain_of(self, thing: Hashable) -> Chain:
-        if thing is CONTEXTS:
-            return self._contexts
-        if isinstance(thing, tuple):
-            of, cpu = thing
-            return self._chain_of(of).by_cpu.setdefault(cpu, Chain())
-        chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # everything else is a Shared or a Lane
+    def _handle(self, lane: Lane, request: Request) -> None:
+        """Take in what the request accesses: the same as `accesses_of`, without the dictionary."""
+        target, info, flow = request.target, request.info, request.flow
+        cpu = flow.cpu
+        if target is not None:
+            mode = READS if info.access is READ else UPDATES
+            chain: Chain | None = target.trace
+            if chain is None:
+                chain = target.trace = Chain()
+            last, chain.last = chain.last, (lane, mode, (request.code, info))
+            if last is not None and last[0] is not lane and (mode == UPDATES or last[1] == UPDATES):
+                self._pairs.add((last[2], chain.last[2]))
+            if request.actor is not None:
+                self._total += chain.add(self._code, mode)
+            else:
+                self._total += chain.add(self._code, READS)
+                self._total += chain.by_cpu.setdefault(cpu, Chain()).add(self._code, mode)
+                self._access(cpu, TOUCHES)
+        if info.looks_at_contexts:
+            self._total += self._contexts.add(self._code, UPDATES)
+        if cpu is not None and flow.owns_cpu:
+            self._access(cpu, UPDATES)
+
+    def _access(self, thing: Hashable, mode: int) -> None:
+        chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:
             chain = thing.trace = Chain()  # type: ignore[attr-defined]  # as above
-        return chain
+        self._total += chain.add(self._code, mode)
 
-    def _note_pair(self, lane: Lane, target: Shared, site: Site) -> None:
-        mode = READS if site[1].access is READ else UPDATES
-        chain = self._chain_of(target)
-        last, chain.last = chain.last, (lane, mode, site)
-        if last is not None and last[0] is not lane and (mode == UPDATES or last[1] == UPDATES):
-            self._pairs.add((last[2], site))
-
-    def _number(self, name: str) -> int:
-        number = self._names.get(name)
-        if number is None:
-            digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-            number = self._names[name] = int.from_bytes(digest)
-        return number
+    def _meet(self, name: str) -> LaneRecord:
+        record = self._lanes[name] = LaneRecord(number_of(name))
+        return record
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from actors.kernel.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.super import FileSystemType, SuperBlock
-from explorer.strategies import RandomWalk
+from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
 from tests_vfs.vfs_helpers import (
     Lab,
@@ -132,9 +132,7 @@ def test_on_a_disk_a_closed_file_rests_and_is_referenced_when_it_comes_to_rest_a
 
 
 def test_an_open_file_is_on_the_lru_until_somebody_looks() -> None:
-    """Taking a reference does not take the dentry off: the walk of a shrinker does, and the last dput() puts it
-    back.
-    """
+    """A reference does not take the dentry off: the walk of a shrinker does, and the last dput() puts it back."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         await touch(ctx, lab.ext4, "a")

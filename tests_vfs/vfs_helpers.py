@@ -18,7 +18,7 @@ from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.invariants import Ledger
 from actors.kernel.kernel_fn import FUNCTIONS
-from actors.kernel.list_lru import ListLruOne
+from actors.kernel.list_lru import ListLruOne, LruList
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
@@ -199,7 +199,7 @@ def names_in_cache(sb: SuperBlock) -> set[str]:
     return {name for _, name in sb.dentry_hash}
 
 
-def lru_names(one: ListLruOne) -> list[str]:
+def lru_names(one: LruList) -> list[str]:
     """The names of the dentries on a list, oldest first."""
     found = [item.container for item in one.items]
     return [dentry.d_name for dentry in found if isinstance(dentry, Dentry)]

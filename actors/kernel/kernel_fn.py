@@ -10,6 +10,7 @@ Two allocators implement the same functions, in mm/slub.c and mm/slab.c; the mac
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -170,6 +171,7 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
         base = function.body(self.profile, self.allocator)
         return found if base is None else [*found, base]
 
+    @functools.cached_property
     def code_ids(self) -> frozenset[int]:
         """The ids of the code objects of all functions that this machine has."""
         return frozenset(id(body.code.__code__) for function in FUNCTIONS.values() for body in self.bodies(function))

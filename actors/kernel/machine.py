@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
@@ -164,6 +165,12 @@ class StaticKey(Shared):
         self.kept += 1
 
 
+@functools.lru_cache(maxsize=32)
+def function_table(kernel: str, allocator: str, patches: tuple[Patch, ...]) -> FunctionTable:
+    """The functions of a kernel, looked up once for all the machines that run it."""
+    return FunctionTable(kernel, allocator, [patch.bodies for patch in patches])
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """What a machine is: `kernel` profile and `allocator` (`slub` or `slab`), CPUs and NUMA nodes, cgroup version.
@@ -243,8 +250,8 @@ class Machine:
         """
         self.world = world
         self.config = config
-        self.functions = FunctionTable(config.kernel, config.allocator, [patch.bodies for patch in patches])
-        world.function_ids = self.functions.code_ids()
+        self.functions = function_table(config.kernel, config.allocator, tuple(patches))
+        world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []

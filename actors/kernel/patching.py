@@ -47,7 +47,7 @@ def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P
     return result
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Patch:
     """Some functions to lay over a profile. `path` and `sha256` are empty for named fixes, which are part of us."""
 

@@ -58,9 +58,13 @@ class Shared:
         return ""
 
     def reconsider(self) -> None:
-        """Look again at who may go on, after this object's state changed."""
+        """Look again at who may go on, after this object's state changed by something else than a request to it."""
         if self.actor.world.on_touch is not None:
             self.actor.world.on_touch(self)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Look again at who may go on, after a request to this object."""
         for flow in self.waiters:
             request = flow.request
             flow.set_ready(request.info.when(self, *request.args))  # type: ignore[misc]  # waiters have one
@@ -127,7 +131,7 @@ class Actor(Lane):
                 target.waiters.remove(request.flow)  # type: ignore[union-attr]  # as above
             request.reply = request.op(*request.args, **request.options)  # type: ignore[misc]  # as above
             if target.waiters:  # type: ignore[union-attr]  # as above
-                target.reconsider()  # type: ignore[union-attr]  # as above
+                target.look_again()  # type: ignore[union-attr]  # as above
 
     def post(self, message: object) -> None:
         """Send mail: returns at once; the delivery is a step of its own, enabled from now on (never, once retired)."""

@@ -59,6 +59,10 @@ class InTurn:
         self._last = lanes[index].bit
         return index
 
+    def went_on(self, lane: Lane) -> None:
+        """Take it that *lane* stepped last, though somebody else chose it."""
+        self._last = lane.bit
+
     def choose_value(self, _count: int) -> int:
         """Choose the first possibility, always."""
         return 0

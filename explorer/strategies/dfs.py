@@ -16,6 +16,7 @@ import attrs
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
+    from explorer.watch import Watch
 
 
 @attrs.define(eq=False)
@@ -35,24 +36,27 @@ class Dfs:
         self.path: list[Choice] = []
         self._has_begun = False
 
-    def next_schedule(self) -> Follow | None:
+    def next_schedule(self) -> Descent | None:
         """The next schedule; None when there is none left within the bounds."""
         if not self._has_begun:
             self._has_begun = True
-            return Follow(self)
+            return Descent(self)
         while self.path:
             choice = self.path[-1]
             if choice.taken + 1 < choice.count:
                 choice.taken += 1
-                return Follow(self)
+                return Descent(self)
             self.path.pop()
         return None
 
-    def learn(self, follow: Follow, world: World) -> None:
+    def watch(self, follow: Descent, watch: Watch) -> None:
+        """What steps access is of no interest."""
+
+    def learn(self, follow: Descent, world: World) -> None:
         """Nothing: the path has grown while the schedule was run."""
 
 
-class Follow:
+class Descent:
     """One schedule: along the path, then by the base order."""
 
     name = "dfs"

@@ -107,6 +107,10 @@ class Dpor:
             self.path.pop()
         return None
 
+    def watch(self, branch: Branch, watch: Watch) -> None:
+        """Learn from *watch* what each step accesses."""
+        branch.watched_by(watch)
+
     def learn(self, branch: Branch, world: World) -> None:
         """Look for the races of a schedule that has been run, and put down their reversals."""
         branch.end_event()
@@ -122,7 +126,7 @@ class Dpor:
         races.put_down()
         for flow in world.flows:
             if not flow.request.info.idle:
-                races.put_down_pending(flow.name, accesses_of(flow))
+                races.put_down_pending(flow.name, {**accesses_of(flow), flow: UPDATES})
 
 
 def put_off(node: Node) -> None:
@@ -186,6 +190,7 @@ class Branch:
         node.event.may_wait = request is not None and request.info.when is not None
         node.event.after_quiet = self._is_quiet
         self._next += 1
+        self._lane = lanes[index]
         return index
 
     def choose_value(self, count: int) -> int:
@@ -226,7 +231,8 @@ class Branch:
         """The step before is over: keep what it accessed."""
         if self._next and self._watch is not None:
             event = self._path[self._next - 1].event
-            event.accesses = self._watch.end_step()
+            self._watch.end_step()
+            event.accesses = {**self._watch.accesses, self._lane: UPDATES}
             event.named = self._name(event.accesses)
 
     def _name(self, accesses: Accesses) -> Accesses:

@@ -55,6 +55,10 @@ class Knowledge:
         self._steps.update(run.steps)
         self._marked.update(run.marked)
 
+    def copy(self) -> Knowledge:
+        """What is known now, for somebody who must not learn more."""
+        return Knowledge(self.runs, self.longest, self._steps.copy(), self._marked.copy())
+
     def expected_steps(self) -> dict[str, float]:
         """How many steps each lane does, as the mean over the runs, by its name."""
         return {name: total / self.runs for name, total in self._steps.items()}

@@ -177,7 +177,7 @@ def locked(count: int) -> Program:
 def start(program: Program, strategy: Strategy) -> tuple[World, Watch]:
     """A world in which *program* is about to race."""
     world = World(strategy)
-    watch = Watch(world, {})
+    watch = Watch(world, wants_accesses=True)
     world.observer = watch
     watch.phase("race")
     for number, body in enumerate(program(world)):

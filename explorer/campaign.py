@@ -1,0 +1,254 @@
+"""Many schedules of one experiment: which flaws they show, what they covered, and what is left.
+
+With samplers a campaign is a line of jobs. They may run in several processes, but they are given out and taken in one
+order, and what a job knows is what became of the jobs up to `AHEAD` before it: a campaign's answer does not depend on
+the number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+
+from explorer.estimate import Sightings
+from explorer.experiment import Experiment, RunOptions
+from explorer.jobs import Job, Outcome, Report, run_job
+from explorer.plans import Plan, Portfolio, Sampling
+from explorer.schedule import Follow, Noting, Schedule
+from explorer.strategies.dpor import ASLEEP
+from explorer.strategies.exact import EXACT, ExactSearch, make_exact_search
+from explorer.watch import Pair, Watch
+from protocol.findings import Finding
+
+if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
+
+AHEAD = 8
+"""How many jobs may be under way; also with one worker, so that it learns no sooner than many."""
+
+DEFAULT_BUDGET = 2_000
+
+
+@attrs.define
+class Found:
+    """One flaw, and the first schedule that showed it."""
+
+    finding: Finding
+    first_schedule: int
+    strategy: str
+    remake: Callable[[], Strategy]
+    schedule: Schedule
+    count: int = 0
+    log: str | None = None
+
+
+@attrs.define
+class Statistics:
+    """What the schedules were like, as least, sum and most."""
+
+    schedules: int = 0
+    with_findings: int = 0
+    steps: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
+    switches: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
+    log10_schedules: list[float] = attrs.field(factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one schedule."""
+        self.schedules += 1
+        self.with_findings += bool(outcome.findings)
+        for figure, value in ((self.steps, outcome.steps), (self.switches, outcome.switches)):
+            figure[:] = min(figure[0], value), figure[1] + value, max(figure[2], value)
+        self.log10_schedules.append(outcome.log10_schedules)
+
+
+@attrs.define
+class Campaign:
+    """The state of a search. `stopped` is why it ended: `exhausted`, `budget`, `time`, `first` or `interrupted`."""
+
+    experiment: Experiment
+    options: RunOptions
+    budget: int = DEFAULT_BUDGET
+    seconds: float | None = None
+    workers: int = 1
+    first_only: bool = False
+    progress: Callable[[Campaign], None] | None = None
+    sightings: Sightings = attrs.field(factory=Sightings)
+    statistics: Statistics = attrs.field(factory=Statistics)
+    found: dict[str, Found] = attrs.field(factory=dict)
+    by_strategy: dict[str, Counter[str]] = attrs.field(factory=dict)
+    functions: set[str] = attrs.field(factory=set)
+    pairs: set[Pair] = attrs.field(factory=set)
+    unreached: set[str] | None = None
+    cut_off: int = 0
+    stopped: str = ""
+    began: float = attrs.field(factory=time.monotonic)
+
+    def run(self) -> None:
+        """Search until nothing is left, or the budget or the time is spent."""
+        strategy = self.options.strategy
+        try:
+            if strategy.partition(":")[0] in EXACT:
+                self._search_exactly(strategy)
+            else:
+                self._sample(self._plan(strategy))
+                if not self.stopped:
+                    self._search_exactly("dpor")
+        except KeyboardInterrupt:
+            self.stopped = "interrupted"
+
+    @property
+    def schedules(self) -> int:
+        """How many schedules were run."""
+        return self.statistics.schedules
+
+    @property
+    def outcome(self) -> str:
+        """DESIGN.md's word for it."""
+        if self.stopped == "interrupted":
+            return "interrupted"
+        if self.found:
+            return "finding"
+        return "exhausted" if self.stopped == "exhausted" else "budget"
+
+    def gaps(self) -> set[Pair]:
+        """Pairs of racing operations that were only ever seen in the other order."""
+        return {(second, first) for first, second in self.pairs} - self.pairs
+
+    # -- sampling -----------------------------------------------------------------------------------------------------
+
+    def _plan(self, strategy: str) -> Plan:
+        seed = self.options.seed
+        return Portfolio(seed, self.sightings) if strategy == "portfolio" else Sampling(strategy, seed)
+
+    def _sample(self, plan: Plan) -> None:
+        with self._executor() as run:
+            under_way: deque[tuple[Job, Future[Report]]] = deque()
+            given_out = 0
+            while not self.stopped:
+                room = self.budget - given_out
+                job = plan.next_job(room) if room > 0 and len(under_way) < AHEAD else None
+                if job is not None:
+                    given_out += job.count
+                    under_way.append((job, run(job)))
+                elif under_way:
+                    self._take(plan, *under_way.popleft())
+                else:
+                    if room <= 0:
+                        self.stopped = "budget"
+                    return
+
+    def _take(self, plan: Plan, job: Job, future: Future[Report]) -> None:
+        report = future.result()
+        new_classes, new_findings = self._count(job.strategy, report, job.remake)
+        plan.take(job, report, new_classes, new_findings)
+        self._check_end()
+
+    def _count(self, strategy: str, report: Report, remake: Callable[[int], Strategy]) -> tuple[int, int]:
+        """Take in a report; return how many classes and findings are new."""
+        classes, found = self.sightings.classes, len(self.found)
+        for outcome in report.outcomes:
+            self._add(outcome, strategy, functools.partial(remake, outcome.number))
+        self._cover(report)
+        new = self.sightings.classes - classes, len(self.found) - found
+        counts = self.by_strategy.setdefault(strategy, Counter())
+        counts.update(schedules=len(report.outcomes), classes=new[0], findings=new[1])
+        return new
+
+    def _add(self, outcome: Outcome, strategy: str, remake: Callable[[], Strategy]) -> None:
+        number = self.statistics.schedules
+        self.statistics.add(outcome)
+        self.sightings.add(outcome.trace_class)
+        for finding in outcome.findings:
+            found = self.found.get(finding.signature)
+            if found is None:
+                found = self.found[finding.signature] = Found(finding, number, strategy, remake, outcome.schedule)
+            found.count += 1
+
+    def _cover(self, report: Report) -> None:
+        self.functions |= report.functions
+        self.pairs |= report.pairs
+        if report.unreached is not None:
+            self.unreached = report.unreached if self.unreached is None else self.unreached & report.unreached
+
+    def _check_end(self) -> None:
+        if self.first_only and self.found:
+            self.stopped = "first"
+        elif self.seconds is not None and time.monotonic() - self.began >= self.seconds:
+            self.stopped = "time"
+        if self.progress is not None:
+            self.progress(self)
+
+    @contextmanager
+    def _executor(self) -> Iterator[Callable[[Job], Future[Report]]]:
+        """How jobs are run: here, or in other processes."""
+        if self.workers == 1:
+            yield lambda job: done(run_job(self.experiment, job))
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, ignore_interrupts) as pool:
+            try:
+                yield lambda job: pool.submit(work, self.options, job)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    # -- exact search -------------------------------------------------------------------------------------------------
+
+    def _search_exactly(self, strategy: str) -> None:
+        search = make_exact_search(strategy)
+        while not self.stopped:
+            schedule = search.next_schedule()
+            if schedule is None:
+                self.stopped = "exhausted"
+            elif self.schedules + self.cut_off >= self.budget:
+                self.stopped = "budget"
+            else:
+                self._try_exactly(strategy, search, schedule)
+                self._check_end()
+
+    def _try_exactly(self, strategy: str, search: ExactSearch, schedule: Strategy) -> None:
+        """Run one schedule of an exact search, and let it learn."""
+        noting = Noting(schedule)
+        stage = self.experiment.set_stage(noting)
+        watch = stage.world.observer = Watch(stage.world, wants_accesses=True)
+        search.watch(schedule, watch)
+        stage.start()
+        self.experiment.drive(stage.world)
+        search.learn(schedule, stage.world)
+        if stage.world.stopped == ASLEEP:
+            self.cut_off += 1
+            return
+        report = Report()
+        report.add(self.schedules, stage, watch, noting.choices)
+        self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
+
+
+def done(report: Report) -> Future[Report]:
+    """A result that is there already."""
+    future: Future[Report] = Future()
+    future.set_result(report)
+    return future
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@functools.lru_cache(maxsize=1)
+def experiment_of(options: RunOptions) -> Experiment:
+    """The experiment of a worker process."""
+    return Experiment.of(options)
+
+
+def work(options: RunOptions, job: Job) -> Report:
+    """Run a job in a worker process."""
+    return run_job(experiment_of(options), job)

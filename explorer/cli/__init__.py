@@ -1,0 +1,48 @@
+"""The command line. Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from explorer.cli.catalogue import add_list
+from explorer.cli.options import Parser
+from explorer.cli.runs import add_log, add_replay, add_run
+from explorer.cli.search import add_explore
+from protocol.errors import UsageError
+
+EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    try:
+        options = make_parser().parse_args(arguments)
+        code: int = options.command(options)
+    except UsageError as error:
+        print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        return 0
+    except Exception:  # noqa: BLE001 -- whatever is left is our error, and is called so
+        traceback.print_exc()
+        print("slabrace: internal error: this is a bug of slabrace, please report it", file=sys.stderr)  # noqa: T201 -- as above
+        return EXIT_INTERNAL
+    return code
+
+
+def make_parser() -> Parser:
+    """The commands and their options."""
+    parser = Parser(prog="slabrace", description="A race laboratory for the Linux slab/memcg lifecycle.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    add_list(commands.add_parser("list", help="what there is to choose from"))
+    add_run(commands.add_parser("run", help="run a scenario once, and log it"))
+    add_replay(commands.add_parser("replay", help="make the choices of a log again"))
+    add_log(commands.add_parser("log", help="print the steps of a log"))
+    add_explore(commands.add_parser("explore", help="search many schedules of a scenario for flaws"))
+    return parser

@@ -1,0 +1,104 @@
+"""The command `list`: what there is to choose from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rich.markup import escape
+
+from actors.kernel.fixes import ALL_FIXES
+from actors.kernel.kernel_fn import PROFILES, differences
+from explorer.cli.options import add_json
+from explorer.plans import PORTFOLIO_SUMMARY
+from explorer.report import make_console
+from explorer.strategies import STRATEGIES, StrategyEntry
+from explorer.strategies.exact import EXACT, ExactEntry
+from protocol.findings import ORACLES
+from scenarios import SCENARIOS
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    """`list`."""
+    parser.add_argument("what", nargs="?", choices=[*_CATALOGUES, "all"], default="all")
+    add_json(parser, "print a JSON list of objects instead")
+    parser.set_defaults(command=_list)
+
+
+def _scenario_entries() -> list[dict[str, object]]:
+    return [
+        {
+            "name": scenario.name,
+            "summary": scenario.summary,
+            "knobs": [{"name": k.name, "default": k.default, "summary": k.summary} for k in scenario.knobs],
+        }
+        for scenario in SCENARIOS
+    ]
+
+
+def _kernel_entries() -> list[dict[str, object]]:
+    return [
+        {"name": name, "summary": summary, "differs": differences(before, name)}
+        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
+    ]
+
+
+def _patch_entries() -> list[dict[str, object]]:
+    return [
+        {
+            "name": entry.slug,
+            "commit": entry.commit,
+            "summary": entry.summary,
+            "built_into": list(entry.built_into),
+            "goes_into": entry.goes_into,
+            "comes_out_of": entry.comes_out_of,
+        }
+        for entry in ALL_FIXES
+    ]
+
+
+def _strategy_entries() -> list[dict[str, object]]:
+    entries: list[StrategyEntry | ExactEntry] = [*STRATEGIES.values(), *EXACT.values()]
+    portfolio: dict[str, object] = {"name": "portfolio", "argument": "", "summary": PORTFOLIO_SUMMARY}
+    return [portfolio, *[{"name": e.name, "argument": e.argument, "summary": e.summary} for e in entries]]
+
+
+def _oracle_entries() -> list[dict[str, object]]:
+    return [{"name": name, "summary": summary} for name, summary in ORACLES.items()]
+
+
+_CATALOGUES = {
+    "scenarios": _scenario_entries,
+    "kernels": _kernel_entries,
+    "patches": _patch_entries,
+    "strategies": _strategy_entries,
+    "oracles": _oracle_entries,
+}
+
+
+def _list(options: argparse.Namespace) -> int:
+    chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
+    if options.json:
+        entries = [{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()]
+        print(json.dumps(entries))  # noqa: T201 -- the command's output
+        return 0
+    console = make_console()
+    for what in chosen:
+        console.print(f"[bold]{what}[/]")
+        for entry in _CATALOGUES[what]():
+            console.print(f"  {entry['name']!s:18} {entry['summary']}")
+            for line in _details(entry):
+                console.print(f"  {'':18}   {escape(line)}")
+    return 0
+
+
+def _details(entry: dict[str, Any]) -> Iterator[str]:
+    """What else there is to say of one entry, a line each."""
+    for knob in entry.get("knobs", ()):
+        yield f"{knob['name']}={knob['default']}: {knob['summary']}"
+    for difference in entry.get("differs", ()):
+        yield f"{difference['function']}(): {difference['summary']}"
+    if "built_into" in entry:
+        yield f"{entry['commit'] or 'no commit'}; built into {', '.join(entry['built_into']) or 'none'}"

@@ -1,0 +1,91 @@
+"""The command `explore`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+
+from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
+from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
+from explorer.cli.options import add_experiment, add_json, new_file, positive, run_options
+from explorer.experiment import Experiment
+from explorer.report import make_console, show_header
+from explorer.session import record
+from explorer.strategies import STRATEGIES, find_strategy
+from explorer.strategies.exact import EXACT, make_exact_search
+from protocol.errors import UsageError
+
+EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130}
+
+
+def add_explore(parser: argparse.ArgumentParser) -> None:
+    """`explore`."""
+    strategies = ["portfolio", *STRATEGIES, *EXACT]
+    add_experiment(parser, driver="stepper", strategy="portfolio", strategies=strategies)
+    parser.add_argument("--budget", type=positive, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="how many at most")
+    parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
+    parser.add_argument("--first", action="store_true", help="stop at the first finding")
+    parser.add_argument("--no-log", action="store_true", help="do not log what is found")
+    add_json(parser)
+    parser.set_defaults(command=_explore)
+
+
+def _explore(options: argparse.Namespace) -> int:
+    wanted = run_options(options)
+    check_strategy(wanted.strategy, options.workers)
+    experiment = Experiment.of(wanted)
+    console = make_console()
+    if not options.json:
+        show_header(console, experiment.header, "stepper")
+    progress = CampaignProgress()
+    campaign = Campaign(
+        experiment,
+        wanted,
+        budget=options.budget,
+        seconds=options.time,
+        workers=options.workers,
+        first_only=options.first,
+        progress=progress,
+    )
+    try:
+        campaign.run()
+    finally:
+        progress.close()
+    if not options.no_log:
+        for found in campaign.found.values():
+            log_found(experiment, found)
+    if options.json:
+        print(json.dumps(campaign_json(campaign)))  # noqa: T201 -- the command's output
+    else:
+        show_campaign(console, campaign)
+    return EXIT_CODES[campaign.outcome]
+
+
+def check_strategy(strategy: str, workers: int) -> None:
+    """UsageError if there is no such strategy, or if it cannot be used so."""
+    name = strategy.partition(":")[0]
+    if name in EXACT:
+        make_exact_search(strategy)
+        if workers > 1:
+            msg = f"--strategy {strategy}: an exact search runs in one process; leave out --workers"
+            raise UsageError(msg)
+    elif strategy != "portfolio":
+        try:
+            find_strategy(strategy)
+        except UsageError:
+            if name in STRATEGIES:
+                raise
+            known = ", ".join(["portfolio", *STRATEGIES, *EXACT])
+            msg = f"--strategy {strategy}: there is no such strategy; there are {known}"
+            raise UsageError(msg) from None
+
+
+def log_found(experiment: Experiment, found: Found) -> None:
+    """Run the first schedule that showed the flaw once more, and log it."""
+    header, finding = experiment.header, found.finding
+    words = f"{header.scenario}-{header.kernel}-{finding.kind}-{finding.name}-{finding.function}"
+    path = new_file(re.sub(r"[^\w.]+", "-", words)[:120].strip("-"))
+    record(experiment, found.strategy, found.remake(), finding, path)
+    found.log = str(path)
