@@ -107,6 +107,10 @@ class Experiment:
             raise UsageError(msg if msg.startswith(f"{log.path}:") else f"{log.path}: {msg}") from None
         return cls(header, scenario, chosen)
 
+    def with_knob(self, name: str, value: int) -> Experiment:
+        """The same with another value of one knob."""
+        return attrs.evolve(self, header=attrs.evolve(self.header, parameters={**self.header.parameters, name: value}))
+
     def set_stage(self, strategy: Strategy) -> Stage:
         """A world of its own in which the scenario is about to begin."""
         header = self.header

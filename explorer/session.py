@@ -18,7 +18,7 @@ from actors.system.world import World, call_stack
 from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence, Replay
 from explorer.strategies import Knowledge, find_strategy, make_strategy
-from explorer.watch import Both, Watch
+from explorer.watch import Both, StopAt, Watch
 from protocol.errors import InternalError, UsageError
 from protocol.findings import Finding
 from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
@@ -182,14 +182,16 @@ def run(
 
 
 def record(experiment: Experiment, strategy_name: str, strategy: Strategy, finding: Finding, path: Path) -> Result:
-    """Log the run of a schedule that is known to show *finding*; InternalError if it does not do so again."""
-    header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper")
+    """Log the run of a schedule that shows *finding*, up to that; InternalError if it does not do so again."""
+    header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature)
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
     writer = LogWriter(path)
     try:
         writer.header(header)
-        result = _execute(experiment, stage, "stepper", writer=writer, log=path, progress=None)
+        result = _execute(
+            experiment, stage, "stepper", writer=writer, log=path, progress=None, stop_at=finding.signature
+        )
     finally:
         writer.close()
     if finding.signature not in {found.signature for found in result.findings}:
@@ -250,6 +252,7 @@ def _execute(
     replayed: tuple[LogReader, Replay] | None = None,
     log: Path | None,
     progress: Progress | None,
+    stop_at: str = "",
 ) -> Result:
     world = stage.world
     watch = Watch(world)
@@ -259,7 +262,7 @@ def _execute(
         learn=tail.learn,
         on_batch=(lambda: progress(world)) if progress else None,
     )
-    world.observer = Both(recorder, watch)
+    world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
     stage.start()
     started = time.perf_counter()
     with _interruptible(world):

@@ -41,6 +41,9 @@ READS, UPDATES, TOUCHES = range(3)
 CONTEXTS = "contexts"
 """The thing that is updated by who looks at the contexts of all flows, and touched by who changes its own."""
 
+FOUND = "found"
+"""Why a world stops that has shown the finding it was run for."""
+
 Accesses = dict[Hashable, int]
 Site = tuple["types.CodeType", "OperationInfo"]
 Pair = tuple[tuple[str, str], tuple[str, str]]
@@ -287,6 +290,31 @@ class Watch:
     def _meet(self, name: str) -> LaneRecord:
         record = self._lanes[name] = LaneRecord(number_of(name))
         return record
+
+
+class StopAt:
+    """An observer that stops the world at a finding with this signature."""
+
+    def __init__(self, world: World, signature: str) -> None:
+        self._world = world
+        self._signature = signature
+
+    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
+        """Nothing to do."""
+
+    def value(self, count: int, value: int) -> None:
+        """Nothing to do."""
+
+    def moved(self, flow: Flow) -> None:
+        """Nothing to do."""
+
+    def phase(self, name: str) -> None:
+        """Nothing to do."""
+
+    def finding(self, finding: Finding) -> None:
+        """Stop, if it is the one."""
+        if finding.signature == self._signature:
+            self._world.stop(FOUND)
 
 
 @attrs.frozen

@@ -54,7 +54,7 @@ class Header:
 
     `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
     fixes and files that were laid over the kernel, `without` the fixes taken out; a file has a path and a hash.
-    `faults` are probabilities by name.
+    `faults` are probabilities by name. `shows` is the signature of the finding that the log was written for, if it was.
     """
 
     scenario: str = attrs.field(validator=_TEXT)
@@ -68,6 +68,7 @@ class Header:
     patches: tuple[PatchRecord, ...] = ()
     without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
     faults: dict[str, float] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, float))))
+    shows: str = attrs.field(default="", validator=_TEXT)
 
 
 @attrs.frozen

@@ -8,14 +8,17 @@ from actors.kernel.context import Context
 from actors.kernel.dcache import dget, dput
 from actors.kernel.dentry import DentryFlags
 from actors.kernel.drop_caches import drop_caches_sysctl_handler
-from actors.kernel.ext4 import EXT4
+from actors.kernel.ext4 import EXT4, __ext4_iget
 from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.gfp import GFP_KERNEL
+from actors.kernel.inode import iput, prune_icache_sb
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.list_lru import ListLruOne
 from actors.kernel.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.super import FileSystemType, SuperBlock
+from actors.kernel.vmscan import ShrinkControl
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
 from tests_vfs.vfs_helpers import (
@@ -327,6 +330,42 @@ def test_two_tasks_that_want_a_name_that_is_going_agree(s_type: FileSystemType, 
     for seed in range(40):
         lab = run_all(again, look, shrink, kernel=kernel, strategy=RandomWalk(seed), cpus=3)
         assert not lab.signatures(), f"seed {seed}"
+
+
+def test_two_tasks_that_want_an_inode_by_its_number_get_the_same_one() -> None:
+    """As for a file handle: it may be in memory, on its way out, or still being read for the other one."""
+    waits: set[str] = set()
+
+    async def get(ctx: Context, lab: Lab) -> None:
+        for _ in range(6):
+            inode = await __ext4_iget(ctx, lab.ext4, 2)
+            assert inode is not None
+            assert inode.i_size == 2
+            assert lab.ext4.inode_hash[2] is inode
+            await iput(ctx, inode)
+
+    async def direct(ctx: Context, lab: Lab) -> None:
+        file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)
+        assert file is not None
+        assert file.dentry.d_inode is not None
+        assert file.dentry.d_inode.i_ino == 2
+        await vfs_write(ctx, file, 2)
+        await fput(ctx, file)
+        await sync_inodes_sb(ctx, lab.ext4)
+        for _ in range(3):
+            await drop(ctx, 3)
+        lab.world.checks.append(lambda flow: waits.add(flow.request.info.name))
+        for cpu in (1, 2):
+            start(lab, f"get{cpu}", get, cpu=cpu)
+        for _ in range(20):
+            sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup, nr_to_scan=2)
+            await prune_icache_sb(ctx, lab.ext4, sc)
+
+    for seed in range(60):
+        lab = run(direct, strategy=RandomWalk(seed), cpus=3)
+        assert not lab.signatures(), f"seed {seed}"
+
+    assert {"wait_until_read", "wait_on_freeing_inode"} <= waits
 
 
 def test_a_dentry_that_a_walk_has_taken_is_freed_by_the_walk() -> None:

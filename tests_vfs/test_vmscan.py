@@ -6,10 +6,11 @@ import attrs
 import pytest
 
 from actors.kernel.context import Context
-from actors.kernel.dcache import dput
+from actors.kernel.dcache import dput, prune_dcache_sb
 from actors.kernel.drop_caches import drop_caches_sysctl_handler
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
+from actors.kernel.inode import InodeState, prune_icache_sb
 from actors.kernel.locks import down_write, up_write
 from actors.kernel.namei import File, do_filp_open, filename_lookup, fput
 from actors.kernel.read_write import vfs_read, vfs_write
@@ -230,6 +231,25 @@ def test_a_memcg_is_shrunk_only_if_its_bit_is_set_and_the_bit_goes_with_the_last
     assert not run(story, kernel=kernel).signatures()
 
 
+def test_what_comes_between_the_count_and_the_clearing_of_the_bit_is_found() -> None:
+    """A shrinker that finds nothing is asked once more when its bit is cleared, and the bit set again if need be."""
+
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
+        await in_cgroup(ctx, lab, cgroup, "a", "b")
+        functions, counts = lab.machine.functions, iter([SHRINK_EMPTY])
+        count = functions[super_cache_count]
+
+        async def too_early(ctx: Context, shrinker: Shrinker, sc: ShrinkControl) -> int:
+            return next(counts, None) or await count(ctx, shrinker, sc)
+
+        functions[super_cache_count] = too_early
+        assert await shrink_slab(ctx, GFP_KERNEL, 0, memcg(cgroup), 0) > 0
+        assert lab.ext4.s_shrink.id in memcg(cgroup).shrinker_maps[0]
+
+    assert not run(story).signatures()
+
+
 @pytest.mark.parametrize("kernel", SOUND)
 def test_an_offline_memcg_is_not_shrunk_its_objects_are_on_the_parents_list(kernel: str) -> None:
     async def story(ctx: Context, lab: Lab) -> None:
@@ -367,6 +387,28 @@ def test_2_takes_the_pages_of_an_inode_at_rest_first_and_the_inode_the_next_time
         for _ in range(3):
             await drop(ctx, 2)
         assert not inode.i_pages
+        assert inode not in lab.ext4.s_inodes
+
+    assert not run(story).signatures()
+
+
+def test_an_inode_that_loses_its_pages_gets_another_round() -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)
+        assert file is not None
+        inode = file.dentry.d_inode
+        assert inode is not None
+        await vfs_write(ctx, file, 2)
+        await fput(ctx, file)
+        await sync_inodes_sb(ctx, lab.ext4)
+        sc = ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup, nr_to_scan=1)
+        assert await prune_dcache_sb(ctx, lab.ext4, sc) == 1
+        assert inode.i_state is InodeState.NONE
+        assert await prune_icache_sb(ctx, lab.ext4, sc) == 0
+        assert (inode.i_state, inode.i_pages) == (InodeState.REFERENCED, {})
+        assert await prune_icache_sb(ctx, lab.ext4, sc) == 0
+        assert inode.i_state is InodeState.NONE
+        assert await prune_icache_sb(ctx, lab.ext4, sc) == 1
         assert inode not in lab.ext4.s_inodes
 
     assert not run(story).signatures()

@@ -358,6 +358,7 @@ async def __d_free(ctx: Context, head: RcuHead) -> None:
     """The grace period is over."""
     dentry = head.container
     assert isinstance(dentry, Dentry)
+    await ctx.ask(dentry.poison)
     ctx.kfree(dentry, dentry.d_lockref)
     await kmem_cache_free(ctx, dentry.d_sb.caches.dentry, dentry.obj)
 

@@ -150,6 +150,10 @@ class Dentry(Shared):
         self.d_flags &= ~flags
         return old
 
+    @operation(UPDATE)
+    def poison(self) -> None:
+        """The memory is about to be somebody else's."""
+
     @operation(READ)
     def read_inode(self) -> Inode | None:
         return self.d_inode

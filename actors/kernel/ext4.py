@@ -16,7 +16,7 @@ from actors.kernel.inode import (
     Inode,
     InodeState,
     clear_inode,
-    free_inode_nonrcu,
+    free_inode_object,
     iget_locked,
     insert_inode_locked,
     new_inode,
@@ -85,7 +85,7 @@ async def ext4_evict_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("ext4_free_in_core_inode", "fs/ext4/super.c")
 async def ext4_free_in_core_inode(ctx: Context, inode: Inode) -> None:
-    await free_inode_nonrcu(ctx, inode)
+    await free_inode_object(ctx, inode)
 
 
 # -- its names --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import attrs
 
 from actors.kernel.cgroup import css_put, css_tryget_online
 from actors.kernel.context import Context
-from actors.kernel.gfp import GFP_KERNEL, Gfp
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.memcontrol import Memcg, cancel_charge, try_charge
 from actors.kernel.page_alloc import __free_pages, alloc_pages
@@ -170,7 +170,7 @@ async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
 
 
 @kernel_fn("shrink_inactive_list", "mm/vmscan.c")
-async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int, gfp: Gfp) -> int:
+async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
     """Isolate the oldest pages of *memcg* and free them if they are clean; then pages of its tasks. How many went."""
     pages = await ctx.ask(memcg.isolate_lru_pages, nid, nr_to_scan)
     nr_reclaimed = await shrink_page_list(ctx, pages)

@@ -29,12 +29,11 @@ from actors.kernel.list_lru import (
 from actors.kernel.locks import RwSem, SpinLock, SpinLockHeld, spin_lock, spin_trylock, spin_unlock
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.actor import Shared
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
-    from actors.kernel.super import SuperBlock
+    from actors.kernel.super import InodeFn, SuperBlock
     from actors.kernel.vmscan import ShrinkControl
 
 
@@ -156,6 +155,15 @@ class Inode(Shared):
         return self.i_lru.on is not None
 
     @operation(READ)
+    def read_free_inode(self) -> InodeFn:
+        """inode->free_inode, which destroy_inode() has set."""
+        return self.i_sb.s_type.free_inode
+
+    @operation(UPDATE)
+    def poison(self) -> None:
+        """The memory is about to be somebody else's."""
+
+    @operation(READ)
     def read_shared_policy(self) -> None:
         """The NUMA policy of a tmpfs file: the model's have none."""
 
@@ -198,9 +206,8 @@ class Inode(Shared):
 
 @kernel_fn("alloc_inode", "fs/inode.c")
 async def alloc_inode(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """By the filesystem, or of inode_cache if it has no cache of its own; None is -ENOMEM."""
-    alloc = sb.s_type.alloc_inode
-    obj = await alloc(ctx, sb) if alloc is not None else await kmem_cache_alloc(ctx, sb.caches.inode)
+    """From the filesystem's own cache; None is -ENOMEM."""
+    obj = await sb.s_type.alloc_inode(ctx, sb)
     return None if obj is None else Inode(sb.actor, sb, obj)
 
 
@@ -418,8 +425,8 @@ async def drop_pages_first(ctx: Context, inode: Inode, walk: ListLruWalk) -> Lru
 
 @kernel_fn("dispose_list", "fs/inode.c")
 async def dispose_list(ctx: Context, head: LruList) -> None:
-    """Evict what the walk has taken off."""
-    for item in tuple(head.items):
+    """Evict what the walk has taken off, the youngest first."""
+    for item in reversed(tuple(head.items)):
         inode = item.container
         assert isinstance(inode, Inode)
         head.delete(item)
@@ -463,13 +470,11 @@ async def clear_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("destroy_inode", "fs/inode.c")
 async def destroy_inode(ctx: Context, inode: Inode) -> None:
-    """Free the memory after a grace period, unless the filesystem sees to that itself."""
+    """Let the filesystem give up what it has, and free the memory after a grace period."""
     BUG_ON(ctx, await ctx.ask(inode.is_on_lru), "destroy_inode: !list_empty(&inode->i_lru)")
-    s_type = inode.i_sb.s_type
-    if s_type.destroy_inode is not None:
-        await s_type.destroy_inode(ctx, inode)
-        if s_type.free_inode is None:
-            return
+    destroy_inode = inode.i_sb.s_type.destroy_inode
+    if destroy_inode is not None:
+        await destroy_inode(ctx, inode)
     await call_rcu(ctx, inode.i_rcu, i_callback)
 
 
@@ -478,11 +483,12 @@ async def i_callback(ctx: Context, head: RcuHead) -> None:
     """The grace period is over."""
     inode = head.container
     assert isinstance(inode, Inode)
-    await (inode.i_sb.s_type.free_inode or free_inode_nonrcu)(ctx, inode)
+    free_inode = await ctx.ask(inode.read_free_inode)
+    await free_inode(ctx, inode)
 
 
-@kernel_fn("free_inode_nonrcu", "fs/inode.c")
-async def free_inode_nonrcu(ctx: Context, inode: Inode) -> None:
-    """Give the object back to the cache it is from."""
+async def free_inode_object(ctx: Context, inode: Inode) -> None:
+    """What every filesystem's free_inode() does: give the object back to its cache."""
+    await ctx.ask(inode.poison)
     ctx.kfree(*inode.parts())
     await kmem_cache_free(ctx, inode.i_sb.caches.inode, inode.obj)

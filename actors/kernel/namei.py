@@ -28,7 +28,7 @@ from protocol.operations import UPDATE, operation
 
 @attrs.define(eq=False)
 class File(Shared):
-    """struct file: an open file. Its path holds the dentry; `f_count` are the descriptors that share it."""
+    """struct file: an open file. Its path holds the dentry; one descriptor has it (`f_count`)."""
 
     sb: SuperBlock
     obj: SlabObject
@@ -50,14 +50,13 @@ class File(Shared):
         return self.f_path
 
     @operation(UPDATE)
-    def get(self) -> None:
-        """get_file(): dup(), fork(), or a descriptor sent over a socket."""
-        self.f_count += 1
-
-    @operation(UPDATE)
     def put_testzero(self) -> bool:
         self.f_count -= 1
         return not self.f_count
+
+    @operation(UPDATE)
+    def poison(self) -> None:
+        """The memory is about to be somebody else's."""
 
 
 def inode_of(directory: Dentry) -> tuple[Inode, RwSem]:
@@ -105,6 +104,7 @@ async def file_free_rcu(ctx: Context, head: RcuHead) -> None:
     """The grace period is over."""
     file = head.container
     assert isinstance(file, File)
+    await ctx.ask(file.poison)
     del file.sb.files[file]
     ctx.kfree(file)
     await kmem_cache_free(ctx, file.sb.caches.filp, file.obj)
@@ -173,11 +173,13 @@ async def do_filp_open(ctx: Context, directory: Dentry, name: str, *, creat: boo
 
 @kernel_fn("do_last", "fs/namei.c")
 async def do_last(ctx: Context, directory: Dentry, name: str, *, creat: bool) -> Dentry | None:
-    """The dentry of the file to open, with a reference, which the file takes over (do_dentry_open)."""
-    dentry = await d_lookup(ctx, directory, name)
-    if dentry is not None and (not creat or await ctx.ask(dentry.read_inode) is not None):
+    """The dentry of the file to open, with a reference, which the file takes over (do_dentry_open).
+
+    With O_CREAT the directory is locked in any case.
+    """
+    dentry = None if creat else await d_lookup(ctx, directory, name)
+    if dentry is not None:
         return await positive(ctx, dentry)
-    await dput(ctx, dentry)
     inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry = await lookup_open(ctx, directory, inode, name, creat=creat)
@@ -215,11 +217,13 @@ async def do_mkdirat(ctx: Context, directory: Dentry, name: str) -> bool:
 
 @kernel_fn("do_unlinkat", "fs/namei.c")
 async def do_unlinkat(ctx: Context, directory: Dentry, name: str) -> bool:
-    """unlinkat(2); False is -ENOENT. The inode is held meanwhile, so its pages go when the directory is unlocked."""
+    """unlinkat(2); False is -ENOENT, or -EISDIR. The inode is held until the directory is unlocked: it goes then."""
     directory_inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry = await __lookup_hash(ctx, directory, directory_inode, name)
     inode = None if dentry is None else await ctx.ask(dentry.read_inode)
+    if inode is not None and inode.i_rwsem is not None:
+        inode = None
     if dentry is not None and inode is not None:
         await ihold(ctx, inode)
         await vfs_unlink(ctx, directory_inode, dentry)

@@ -11,7 +11,7 @@ from actors.kernel.context import Context
 from actors.kernel.dcache import d_add, d_instantiate, dget, dput
 from actors.kernel.dentry import Dentry
 from actors.kernel.filemap import truncate_inode_pages_final
-from actors.kernel.inode import Inode, clear_inode, free_inode_nonrcu, generic_delete_inode, new_inode
+from actors.kernel.inode import Inode, clear_inode, free_inode_object, generic_delete_inode, new_inode
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import SlabObject
 from actors.kernel.locks import RwSem
@@ -55,7 +55,7 @@ async def shmem_destroy_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("shmem_free_in_core_inode", "mm/shmem.c")
 async def shmem_free_in_core_inode(ctx: Context, inode: Inode) -> None:
-    await free_inode_nonrcu(ctx, inode)
+    await free_inode_object(ctx, inode)
 
 
 # -- its names --------------------------------------------------------------------------------------------------------

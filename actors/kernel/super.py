@@ -75,17 +75,17 @@ InodeFn = Callable[[Context, "Inode"], Awaitable[None]]
 class FileSystemType:
     """struct file_system_type with the super_operations, inode_operations and dentry_operations of its files.
 
-    `inode_cache` is the slab cache of its inodes. `alloc_inode`, `destroy_inode` and `free_inode` may be missing, as in
-    C. `always_deletes_dentries` is d_op->d_delete: no dentry ever rests on the LRU. `has_reclaimable_pages`: its page
+    `inode_cache` is the slab cache of its inodes. `destroy_inode` and `write_inode` may be missing, as in C.
+    `always_deletes_dentries` is d_op->d_delete: no dentry ever rests on the LRU. `has_reclaimable_pages`: its page
     cache can be read again from somewhere.
     """
 
     name: str
     inode_cache: str
     get_root: Callable[[Context, SuperBlock], Awaitable[Inode | None]]
-    alloc_inode: Callable[[Context, SuperBlock], Awaitable[SlabObject | None]] | None = None
+    alloc_inode: Callable[[Context, SuperBlock], Awaitable[SlabObject | None]]
     destroy_inode: InodeFn | None = None
-    free_inode: InodeFn | None = None
+    free_inode: InodeFn
     evict_inode: InodeFn
     write_inode: InodeFn | None = None
     drop_inode: Callable[[Context, Inode], Awaitable[bool]] = generic_drop_inode

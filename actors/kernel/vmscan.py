@@ -351,7 +351,7 @@ async def shrink_node_memcg(ctx: Context, nid: int, memcg: Memcg, sc: ScanContro
     while nr > 0 and (is_first_try or nr_reclaimed < sc.nr_to_reclaim):
         nr_to_scan = min(nr, SWAP_CLUSTER_MAX)
         nr -= nr_to_scan
-        nr_reclaimed += await shrink_inactive_list(ctx, nid, memcg, nr_to_scan, sc.gfp_mask)
+        nr_reclaimed += await shrink_inactive_list(ctx, nid, memcg, nr_to_scan)
     sc.nr_reclaimed += nr_reclaimed
 
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from explorer.cli.catalogue import add_list
+from explorer.cli.failing import add_shrink
 from explorer.cli.options import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
@@ -45,4 +46,5 @@ def make_parser() -> Parser:
     add_replay(commands.add_parser("replay", help="make the choices of a log again"))
     add_log(commands.add_parser("log", help="print the steps of a log"))
     add_explore(commands.add_parser("explore", help="search many schedules of a scenario for flaws"))
+    add_shrink(commands.add_parser("shrink", help="make the schedule of a failing run as short as it can be"))
     return parser

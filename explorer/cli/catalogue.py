@@ -62,7 +62,7 @@ def _patch_entries() -> list[dict[str, object]]:
 def _strategy_entries() -> list[dict[str, object]]:
     entries: list[StrategyEntry | ExactEntry] = [*STRATEGIES.values(), *EXACT.values()]
     portfolio: dict[str, object] = {"name": "portfolio", "argument": "", "summary": PORTFOLIO_SUMMARY}
-    return [portfolio, *[{"name": e.name, "argument": e.argument, "summary": e.summary} for e in entries]]
+    return [portfolio, *[dict[str, object](name=e.name, argument=e.argument, summary=e.summary) for e in entries]]
 
 
 def _oracle_entries() -> list[dict[str, object]]:

@@ -24,33 +24,29 @@ import attrs
 from actors.system.actor import Shared
 from actors.system.cpu import Cpu
 from actors.system.lane import Lane
-from explorer.watch import CONTEXTS, TOUCHES, UPDATES, accesses_of, add_access
+from explorer.causality import Event, Group, Order
+from explorer.watch import UPDATES, Accesses, accesses_of, add_access
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
     from actors.system.world import World
-    from explorer.watch import Accesses, Watch
+    from explorer.watch import Watch
 
 ASLEEP = "asleep"
 """Why a world stops whose enabled lanes need not be tried."""
 
 
 @attrs.define(eq=False)
-class Event:
-    """One step of the run at hand: who steps, and what it accesses; `named` is that by names that hold in every run.
+class Tried(Event):
+    """A step of the run at hand.
 
-    `values` are what the environment chose within it, out of `counts`.
-
-    `after_quiet`: nothing was enabled before it, and time had to pass. `may_wait`: it has to be possible first.
+    `values` are what the environment chose within it, out of `counts`; `named` is what it accesses by names that hold
+    in every run.
     """
 
-    lane: str
     values: list[int] = attrs.field(factory=list)
     counts: list[int] = attrs.field(factory=list)
-    accesses: Accesses = attrs.field(factory=dict)
     named: Accesses = attrs.field(factory=dict)
-    after_quiet: bool = False
-    may_wait: bool = False
 
 
 @attrs.define(eq=False)
@@ -63,17 +59,17 @@ class Node:
 
     enabled: tuple[str, ...]
     sleeping: dict[str, Accesses]
-    event: Event
+    event: Tried
     to_try: dict[str, list[list[int]]] = attrs.field(factory=dict)
 
-    def next_branch(self) -> Event | None:
+    def next_branch(self) -> Tried | None:
         """The step to be tried next; None if this state is done with."""
         lane = self.event.lane
         if not self.to_try[lane]:
             self.sleeping[lane] = self.event.named
         for name, branches in self.to_try.items():
             if branches and name not in self.sleeping:
-                return Event(name, branches.pop())
+                return Tried(name, values=branches.pop())
         return None
 
     def want(self, lane: str) -> None:
@@ -122,11 +118,11 @@ class Dpor:
             put_off(self.path[-1])
         for node in self.path[branch.common :]:
             add_values(node)
-        races = Races(self.path, branch.common)
-        races.put_down()
+        races = Races(self.path)
+        races.put_down(branch.common)
         for flow in world.flows:
             if not flow.request.info.idle:
-                races.put_down_pending(flow.name, {**accesses_of(flow), flow: UPDATES})
+                races.put_down_pending(Event(flow.name, {**accesses_of(flow), flow: UPDATES}, may_wait=True))
 
 
 def put_off(node: Node) -> None:
@@ -223,7 +219,7 @@ class Branch:
             self._world.stop(ASLEEP)
         first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
         chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
-        node = Node(enabled, sleeping, Event(chosen), {chosen: []})
+        node = Node(enabled, sleeping, Tried(chosen), {chosen: []})
         self._path.append(node)
         return node
 
@@ -280,106 +276,50 @@ def clash(one: Accesses, other: Accesses) -> bool:
     return False
 
 
-@attrs.define(eq=False)
-class Group:
-    """Steps in a row that accessed one thing in a commuting way, and the group before them."""
-
-    mode: int
-    steps: list[int]
-    before: Group | None
-
-
 class Races:
-    """The races of one run: pairs of steps that depend on each other, with nothing in between that orders them.
+    """Puts down the reversals of the races of one run, at the states before their first steps."""
 
-    Sets of steps are the bits of an integer; `past[j]` are those that happen before step j. `own[j]` is the step of the
-    same lane before step j, or -1.
-    """
-
-    def __init__(self, path: list[Node], common: int) -> None:
+    def __init__(self, path: list[Node]) -> None:
         self._path = path
-        self._common = common
-        self._past: list[int] = []
-        self._own: list[int] = []
-        self._groups: dict[Hashable, Group] = {}
+        self._order = Order()
 
-    def put_down(self) -> None:
+    def put_down(self, common: int) -> None:
         """Have every race tried the other way round, but those among the *common* steps: that was done before."""
-        last_of_lane: dict[str, int] = {}
-        before_barrier = 0
         for step, node in enumerate(self._path):
-            event = node.event
-            self._own.append(last_of_lane.get(event.lane, -1))
-            last_of_lane[event.lane] = step
-            if event.after_quiet:
-                before_barrier = (1 << step) - 1
-            groups = self._add(step, event.accesses)
-            direct = {other for group in groups for other in group.steps}
-            past = before_barrier
-            for other in direct:
-                past |= self._past[other] | 1 << other
-            self._past.append(past)
-            if step >= self._common:
-                for group in groups:
-                    self._reverse_group(group, step, direct)
+            self._order.add(node.event)
+            if step >= common:
+                self._reverse_races(step, node.event)
 
-    def put_down_pending(self, lane: str, accesses: Accesses) -> None:
-        """The same for the step that *lane* still waits to do: what made it wait may come later instead."""
-        step = len(self._path)
-        self._own.append(max((s for s, node in enumerate(self._path) if node.event.lane == lane), default=-1))
-        groups = [group for thing in accesses if (group := self._groups.get(thing)) is not None]
-        direct = {other for group in groups for other in group.steps}
-        past = 0
-        for other in direct:
-            past |= self._past[other] | 1 << other
-        self._past.append(past)
-        self._path.append(Node((), {}, Event(lane, may_wait=True)))
-        for group in groups:
-            self._reverse_group(group, step, direct)
-        self._path.pop()
-        self._past.pop()
-        self._own.pop()
+    def put_down_pending(self, event: Event) -> None:
+        """The same for a step that its lane still waits to do: what made it wait may come later instead."""
+        self._order.add_pending(event)
+        self._reverse_races(len(self._path), event)
+        self._order.drop_pending()
 
-    def _add(self, step: int, accesses: Accesses) -> list[Group]:
-        """Add a step; return the groups of steps that it directly depends on."""
-        groups = []
-        for thing, mode in accesses.items():
-            last = self._groups.get(thing)
-            if last is not None and last.mode == mode != UPDATES:
-                last.steps.append(step)
-                last = last.before
-            else:
-                self._groups[thing] = Group(mode, [step], last)
-            if last is not None and not (thing is CONTEXTS and mode == TOUCHES):
-                groups.append(last)
-        return groups
+    def _reverse_races(self, second: int, event: Event) -> None:
+        past, own = self._order.past, self._order.own[second]
+        known = past[own] | 1 << own if own >= 0 else 0
+        groups = self._order.direct[second]
+        direct = {step for group in groups for step in group.steps}
+        for last in groups:
+            group: Group | None = last
+            while group is not None:
+                done = True
+                for first in group.steps:
+                    is_ordered = group is last and any(past[other] >> first & 1 for other in direct)
+                    if not (known >> first & 1 or is_ordered):
+                        done &= self._reverse(first, second, event)
+                group = None if done else group.before
 
-    def _reverse_group(self, group: Group | None, second: int, direct: set[int]) -> None:
-        """Reverse the races of step *second* with a group; with the one before it where that cannot be."""
-        own = self._own[second]
-        known = self._past[own] | 1 << own if own >= 0 else 0
-        is_direct = True
-        while group is not None:
-            done = True
-            for first in group.steps:
-                if known >> first & 1:
-                    continue
-                if is_direct and any(self._past[other] >> first & 1 for other in direct):
-                    continue
-                done &= self._reverse(first, second)
-            if done:
-                return
-            group, is_direct = group.before, False
-
-    def _reverse(self, first: int, second: int) -> bool:
+    def _reverse(self, first: int, second: int, event: Event) -> bool:
         """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
 
         A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
         there.
         """
-        initials = self._initials(first, second)
+        initials = self._initials(first, second, event.lane)
         node = self._path[first]
-        is_sure = self._own[second] < first or not self._path[second].event.may_wait
+        is_sure = self._order.own[second] < first or not event.may_wait
         if node.covers(set(initials)):
             return is_sure
         for lane in initials:
@@ -387,7 +327,7 @@ class Races:
                 node.want(lane)
                 return is_sure
         for lane, step in initials.items():
-            for earlier in range(first - 1, self._own[step], -1):
+            for earlier in range(first - 1, self._order.own[step], -1):
                 node = self._path[earlier]
                 if lane in node.enabled:
                     if not node.covers({lane}):
@@ -395,18 +335,18 @@ class Races:
                     return True
         return False
 
-    def _initials(self, first: int, second: int) -> dict[str, int]:
-        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
+    def _initials(self, first: int, second: int, lane: str) -> dict[str, int]:
+        """The lanes that the reversal may begin with, and their steps; *lane*, of step *second*, first, if it may.
 
         The reversal is what happens between the two but not because of *first*, and then *second*.
         """
-        path, past = self._path, self._past
+        past = self._order.past
         reversal = [step for step in range(first + 1, second) if not past[step] >> first & 1]
         mask = 1 << second
         for step in reversal:
             mask |= 1 << step
-        initials = {} if past[second] & mask else {path[second].event.lane: second}
+        initials = {} if past[second] & mask else {lane: second}
         for step in reversal:
             if not past[step] & mask:
-                initials.setdefault(path[step].event.lane, step)
+                initials.setdefault(self._path[step].event.lane, step)
         return initials

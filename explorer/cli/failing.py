@@ -1,0 +1,102 @@
+"""The commands about a failing run: `shrink`, `explain`, `keep`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.cli.options import add_json, add_patch, positive
+from explorer.experiment import Experiment
+from explorer.report import make_console
+from explorer.schedule import Follow
+from explorer.session import record
+from explorer.shrink import DEFAULT_RUNS, Shrinker, reproduce
+from explorer.trace import Trace, trace_log
+from protocol.errors import UsageError
+from protocol.log import LogReader
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def open_log(path: Path, patches: list[str]) -> Experiment:
+    """What a log is a run of."""
+    log = LogReader(path)
+    try:
+        return Experiment.of_log(log, patches)
+    finally:
+        log.close()
+
+
+def _add_log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
+    add_patch(parser)
+
+
+def add_shrink(parser: argparse.ArgumentParser) -> None:
+    """`shrink`."""
+    _add_log(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
+    parser.add_argument("--budget", type=positive, default=DEFAULT_RUNS, metavar="RUNS", help="how many runs at most")
+    add_json(parser)
+    parser.set_defaults(command=_shrink)
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    experiment = open_log(options.log, options.patch)
+    out = options.out or options.log.with_suffix(".short.log")
+    if out.exists():
+        msg = f"{out}: a file with this name exists; choose another --out"
+        raise UsageError(msg)
+    logged = trace_log(experiment, options.log, options.signature)
+    start, keeps_time = reproduce(experiment, logged)
+    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget)
+    shrinker.shrink()
+    best = shrinker.best
+    assert best.found is not None, "a shrinker keeps only what shows the flaw"
+    follow = Follow(best.schedule, keeps_time=keeps_time)
+    record(shrinker.experiment, "shrunk", follow, best.found, out)
+    if options.json:
+        print(json.dumps(shrunk_json(options.log, out, shrinker, logged)))  # noqa: T201 -- the command's output
+    else:
+        show_shrunk(make_console(), out, shrinker, logged)
+    return 1
+
+
+def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict[str, object]:
+    """The one JSON object of `shrink --json`."""
+    return {
+        "outcome": "finding",
+        "signature": shrinker.signature,
+        "before": {"log": str(log), **figures(before)},
+        "after": {"log": str(out), **figures(shrinker.best)},
+        "parameters": {
+            name: value
+            for name, value in shrinker.experiment.header.parameters.items()
+            if not isinstance(value, str) or len(value) < 40  # not the text of whole files
+        },
+        "runs": shrinker.runs,
+    }
+
+
+def figures(trace: Trace) -> dict[str, int]:
+    """What is compared before and after."""
+    return {
+        "steps": len(trace.steps),
+        "steps_that_matter": len(trace.steps_that_matter()),
+        "preemptions": trace.preemptions,
+        "switches": trace.switches,
+        "lanes": len({step.lane for step in trace.steps}),
+    }
+
+
+def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace) -> None:
+    """Before and after, and how to go on."""
+    console.print(f"{shrinker.signature}", markup=False)
+    after = figures(shrinker.best)
+    for name, value in figures(before).items():
+        console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
+    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {out}", markup=False, soft_wrap=True)

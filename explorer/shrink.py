@@ -1,0 +1,164 @@
+"""Make the schedule of a failing run as short as it can be and still show the same flaw.
+
+In this order (SEARCH.md 4.9, after the papers and tools named there): what comes after the flaw; whole lanes; what is
+not in the causal past of the flaw; choices, in chunks (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing
+Input", TSE 2002); parameters of the scenario; and then independent neighbours are exchanged until there are as few
+context switches as can be. What is tried is kept only if it shows the same signature and is smaller, so the result
+never grows; nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from explorer.schedule import Choice, Follow, Schedule
+from explorer.trace import Trace, run_traced
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from explorer.experiment import Experiment
+
+DEFAULT_RUNS = 2_000
+
+Size = tuple[int, int, int]
+
+
+def size_of(trace: Trace) -> Size:
+    """What is to become smaller: the steps of the race, then the preemptions, then the switches."""
+    return len(trace.steps), trace.preemptions, trace.switches
+
+
+@attrs.define
+class Shrinker:
+    """Shrinks one finding. `best` is the smallest run so far, of `experiment`; `runs` of at most *budget* were made."""
+
+    experiment: Experiment
+    best: Trace
+    keeps_time: bool = False
+    budget: int = DEFAULT_RUNS
+    progress: Callable[[Shrinker], None] | None = None
+    runs: int = 0
+    signature: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.best.found is not None, "there is something to show"
+        self.signature = self.best.found.signature
+
+    def shrink(self) -> None:
+        """Go through all passes until none of them makes it smaller."""
+        size = None
+        while size != (size := size_of(self.best)) and self.runs < self.budget:
+            self._cut_tail()
+            self._drop_lanes()
+            self._keep_causal_past()
+            self._drop_chunks()
+            self._lower_knobs()
+            self._merge_blocks()
+
+    def _attempt(self, schedule: Schedule, experiment: Experiment | None = None) -> bool:
+        """Keep what *schedule* leads to if it shows the flaw and is smaller."""
+        if self.runs >= self.budget:
+            return False
+        self.runs += 1
+        experiment = experiment or self.experiment
+        trace = run_traced(experiment, Follow(schedule, keeps_time=self.keeps_time), self.signature)
+        if trace.found is None or not self._is_progress(trace, experiment):
+            return False
+        self.best, self.experiment = trace, experiment
+        if self.progress is not None:
+            self.progress(self)
+        return True
+
+    def _is_progress(self, trace: Trace, experiment: Experiment) -> bool:
+        size, best = size_of(trace), size_of(self.best)
+        return size < best or (size == best and experiment is not self.experiment)
+
+    # -- the passes ---------------------------------------------------------------------------------------------------
+
+    def _cut_tail(self) -> None:
+        """Let the plain order take over as early as it can."""
+        schedule = self.best.schedule
+        low, high = 0, len(schedule)
+        while low < high:
+            middle = (low + high) // 2
+            if self._attempt(schedule[:middle]):
+                high = middle
+            else:
+                low = middle + 1
+
+    def _drop_lanes(self) -> None:
+        """Leave out all that a lane does, one lane after the other."""
+        for lane in dict.fromkeys(step.lane for step in self.best.steps):
+            self._attempt(flatten(step for step in units(self.best) if step[0] != lane))
+
+    def _keep_causal_past(self) -> None:
+        """Leave out what the flaw does not depend on."""
+        if self.best.ends_at_rest or not self.best.steps:
+            return
+        past = self.best.order().past[-1]
+        kept = [unit for number, unit in enumerate(units(self.best)) if past >> number & 1]
+        self._attempt(flatten([*kept, units(self.best)[-1]]))
+
+    def _drop_chunks(self) -> None:
+        """Leave out runs of choices, long ones first."""
+        length = max(len(self.best.steps) // 2, 1)
+        while length:
+            start = 0
+            while start < len(self.best.steps):
+                kept = units(self.best)
+                del kept[start : start + length]
+                if not self._attempt(flatten(kept)):
+                    start += length
+            length //= 2
+
+    def _lower_knobs(self) -> None:
+        """Give the scenario less: the least of each number, or half of it."""
+        header = self.experiment.header
+        for knob in self.experiment.scenario.knobs:
+            value = header.parameters[knob.name]
+            if isinstance(value, int) and not knob.choices:
+                for lower in dict.fromkeys((knob.least, (value + knob.least) // 2)):
+                    if lower < value and self._attempt(self.best.schedule, self.experiment.with_knob(knob.name, lower)):
+                        break
+
+    def _merge_blocks(self) -> None:
+        """Exchange independent neighbours so that each lane goes on for as long as it can."""
+        order = self.best.order()
+        todo = dict(enumerate(units(self.best)))
+        merged: list[list[Choice]] = []
+        done, lane = 0, None
+        while todo:
+            ready = [number for number in todo if not order.past[number] & ~done]
+            number = next((n for n in ready if todo[n][0] == lane), ready[0])
+            done |= 1 << number
+            lane = todo[number][0]
+            merged.append(todo.pop(number))
+        self._attempt(flatten(merged))
+
+
+def reproduce(experiment: Experiment, logged: Trace) -> tuple[Trace, bool]:
+    """Make the run again by its schedule alone; also return whether time then has to stand still, as in exact searches.
+
+    UsageError if the flaw needs the timing of the log (the `clock` strategy's), which a schedule does not have.
+    """
+    assert logged.found is not None, "trace_log() only returns what shows the flaw"
+    signature = logged.found.signature
+    for keeps_time in (False, True):
+        trace = run_traced(experiment, Follow(logged.schedule, keeps_time=keeps_time), signature)
+        if trace.found is not None:
+            return trace, keeps_time
+    msg = f"{signature}: the choices of the log alone do not lead there; it needs the log's timing"
+    raise UsageError(msg)
+
+
+def units(trace: Trace) -> list[list[Choice]]:
+    """The choices of each step: the lane, and the values within."""
+    return [step.choices for step in trace.steps]
+
+
+def flatten(chosen: Iterator[list[Choice]] | list[list[Choice]]) -> Schedule:
+    """The schedule of some steps."""
+    return tuple(choice for unit in chosen for choice in unit)
