@@ -20,12 +20,14 @@ from actors.kernel.vmscan import (
     SHRINK_EMPTY,
     SHRINK_STOP,
     Kswapd,
+    ScanControl,
     ScanTarget,
     ShrinkControl,
     Shrinker,
     balance_pgdat,
     do_shrink_slab,
     scan_target,
+    shrink_node,
     shrink_slab,
     try_to_free_mem_cgroup_pages,
     try_to_free_pages,
@@ -511,6 +513,22 @@ def test_a_charge_over_the_limit_reclaims_and_goes_on() -> None:
         assert memcg(cgroup).cache_pages < 4
         await fput(ctx, file)
         await enter(ctx, lab.machine.root_cgroup)
+
+    assert not run(story).signatures()
+
+
+@pytest.mark.parametrize(("is_kswapd", "left"), [(False, [0, 4]), (True, [0, 0])])
+def test_a_reclaimer_stops_when_it_has_enough_but_kswapd_sees_to_all(*, is_kswapd: bool, left: list[int]) -> None:
+    async def story(ctx: Context, lab: Lab) -> None:
+        cgroups = [await mkdir(ctx, lab.machine.root_cgroup, name) for name in ("one", "two")]
+        for cgroup in cgroups:
+            await enter(ctx, cgroup)
+            await fput(ctx, await file_of(ctx, lab, cgroup.name, 4))
+        await enter(ctx, lab.machine.root_cgroup)
+        sc = ScanControl(2, GFP_NOWAIT, None, is_kswapd=is_kswapd, priority=0)
+        await shrink_node(ctx, 0, sc)
+        assert [memcg(cgroup).cache_pages for cgroup in cgroups] == left
+        assert sc.nr_reclaimed == 8 - sum(left)
 
     assert not run(story).signatures()
 

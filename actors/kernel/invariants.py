@@ -83,6 +83,11 @@ class Ledger:
         owned = self._owned_slabs()
         for cache in machine.all_caches:
             self._check_slabs(cache, owned)
+            if cache not in machine.slab_caches.caches and cache.kobj is not None:
+                text = f"{cache.name} is off all lists, yet it is not released"
+                self._leak(
+                    "kmem_cache held by its kobject", text, f"{cache.kobj.label} has {cache.kobj.refs} references"
+                )
         for cache in machine.child_caches:
             self._check_child_at_rest(cache)
         self._check_tree()
@@ -137,7 +142,8 @@ class Ledger:
                 f"{ref.label} is {ref.value}; the ledger explains {s.charged_pages + ref.own_refs}",
                 f"the last get was that of {flow}, step {step}",
             )
-        if ref is not None and not is_published(s) and not s.live_objects:
+        is_listed = s in self.machine.slab_caches.caches
+        if is_listed and ref is not None and not is_published(s) and not s.live_objects:
             holder, details = cache_holder(s)
             self._leak(f"kmem_cache held by {holder}", f"{s.name} has no object, yet it is not released", *details)
 
@@ -328,8 +334,6 @@ def reference_holder(s: KmemCache) -> tuple[str, list[str]]:
     """What keeps a cache without slabs."""
     if s.root.dying:
         return "its root, which is marked as dying", [f"{s.root.name} has {s.root.refcount} users"]
-    if s.kobj is not None and s.memcg is None:
-        return "its kobject", [f"{s.kobj.label} has {s.kobj.refs} references"]
     if isinstance(s.refcnt, AtomicRef):
         return "its reference count", [f"{s.refcnt.label} is {s.refcnt.count}"]
     if s.refcnt is None:

@@ -50,12 +50,14 @@ class RcuData(Shared):
     """struct rcu_data: one CPU's callbacks, oldest first.
 
     `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
+    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs).
     """
 
     softirq: Softirq
     waiting_for_start: deque[RcuHead] = attrs.field(factory=deque, init=False)
     waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
     done: deque[RcuHead] = attrs.field(factory=deque, init=False)
+    in_batch: bool = attrs.field(default=False, init=False)
 
     @property
     def label(self) -> str:
@@ -66,13 +68,14 @@ class RcuData(Shared):
 
     @operation(UPDATE)
     def entrain(self, head: RcuHead) -> bool:
-        """Put *head* behind the callbacks present now (rcu_barrier_func); False if there are none."""
-        for segment in (self.waiting_for_start, self.waiting_for_end, self.done):
-            if segment:
-                segment.append(head)
-                head.queued = True
-                return True
-        return False
+        """Put *head* behind the callbacks present now, also those being called (rcu_barrier_func); False if none are."""
+        segments = (self.waiting_for_start, self.waiting_for_end, self.done)
+        last = next((segment for segment in segments if segment), self.done if self.in_batch else None)
+        if last is None:
+            return False
+        last.append(head)
+        head.queued = True
+        return True
 
 
 @attrs.define(eq=False)
@@ -159,6 +162,7 @@ async def rcu_core(ctx: Context, rdp: RcuData) -> None:
 async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
     """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
     limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
+    rdp.in_batch = True
     for _ in range(min(limit, len(rdp.done))):
         head = rdp.done.popleft()
         head.queued = False
@@ -168,6 +172,7 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
         ctx.machine.lockdep.acquire(ctx, RCU_CALLBACK)
         await head.func(ctx, head)
         ctx.machine.lockdep.release(ctx, RCU_CALLBACK)
+    rdp.in_batch = False
 
 
 @kernel_fn("call_rcu", "kernel/rcu/tree.c")
