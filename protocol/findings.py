@@ -19,7 +19,7 @@ ORACLES: dict[str, str] = {
 }
 """The oracles by their stable names, each with what makes it speak."""
 
-FATAL = frozenset({"use-after-free", "double-free", "refcount", "bug", "null-deref", "deadlock"})
+FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock"})
 """Kinds after which the machine's state means nothing any more: the run ends there."""
 
 

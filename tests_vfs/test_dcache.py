@@ -19,6 +19,12 @@ from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.super import FileSystemType, SuperBlock
 from actors.kernel.vmscan import ShrinkControl
+from actors.system.flow import Flow
+from actors.system.lane import Lane
+from actors.system.recorder import Recorder
+from actors.system.world import EnabledSet, World
+from explorer.experiment import RunOptions
+from explorer.session import run as run_scenario
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
 from tests_vfs.vfs_helpers import (
@@ -245,6 +251,33 @@ def test_a_file_that_is_closed_and_unlinked_goes_as_in_the_captures(kernel: str)
     """ftrace-linux-5.2.1-rmdir-held.txt and -5.3.1-rmdir-held.txt, between release-begin and release-end and after."""
     assert order_of("close unlink", kernel) == [
         "shmem_destroy_inode",
+        "file_free_rcu",
+        "__d_free",
+        "i_callback",
+        "shmem_free_in_core_inode",
+    ]
+
+
+def test_a_log_shows_what_is_freed_in_which_order() -> None:
+    """Each of the callbacks makes a step under its own name."""
+    functions = (*FREED, "shmem_destroy_inode", "shmem_free_in_core_inode")
+    options = RunOptions(
+        scenario="shared-dentry", driver="stepper", strategy="clock", settings={"generations": "1", "files": "1"}
+    )
+    steps: list[str] = []
+    original = Recorder.step
+
+    def step(self: Recorder, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
+        steps.append(lane.request.code.co_name if isinstance(lane, Flow) else "")
+        original(self, world, enabled, index, lane)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "step", step)
+        assert run_scenario(options).outcome == "ok"
+
+    assert [name for name in steps if name in functions] == [
+        "file_free_rcu",  # the job closes its file
+        "shmem_destroy_inode",  # whoever had it open, too, and removes it
         "file_free_rcu",
         "__d_free",
         "i_callback",

@@ -73,9 +73,11 @@ def check_inode(inode: Inode, named: int) -> Iterator[Wrong]:
         yield Wrong("leak", "inode reference", text)
     if inode.i_state & ~(InodeState.DIRTY | InodeState.REFERENCED):
         yield Wrong("invariant", "inode", f"{inode.label} is {inode.i_state}, and nobody is at it")
-    is_listed = InodeState.DIRTY in inode.i_state and inode in inode.i_sb.dirty_inodes
-    if not inode.i_count and not isinstance(inode.i_lru.on, ListLruOne) and not is_listed:
-        yield Wrong("leak", "inode", f"nobody uses {inode.label}, and neither shrinker nor writeback finds it")
+    is_dirty, is_listed = InodeState.DIRTY in inode.i_state, inode in inode.i_sb.dirty_inodes
+    if is_dirty != is_listed:
+        yield Wrong("leak", "dirty inode", f"{inode.label} is {inode.i_state}, on the list to be written: {is_listed}")
+    if not inode.i_count and not isinstance(inode.i_lru.on, ListLruOne) and not is_dirty:
+        yield Wrong("leak", "inode", f"nobody uses {inode.label}, and no shrinker finds it")
 
 
 def check_pages(machine: Machine) -> Iterator[Wrong]:
