@@ -158,11 +158,14 @@ class LiveProgress:
 
     def __call__(self, world: World) -> None:
         """Show how far *world* is, if it is time to."""
+        self.show(f"{world.steps:,} steps, {world.now / 1e9:.3f} s of virtual time")
+
+    def show(self, text: str) -> None:
+        """Show *text*, if it is time to."""
         now = time.monotonic()
         if not self._console.is_terminal or now - self._started < QUIET_SECONDS or now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
-        text = f"{world.steps:,} steps, {world.now / 1e9:.3f} s of virtual time"
         if self._status is None:
             self._status = self._console.status(text)
             self._status.start()

@@ -161,10 +161,15 @@ def run(
     overwrite: bool = False,
     progress: Progress | None = None,
     begun: Begun | None = None,
+    strategy: Strategy | None = None,
 ) -> Result:
-    """Run a scenario once; UsageError before anything is written if the options do not fit."""
+    """Run a scenario once; UsageError before anything is written if the options do not fit.
+
+    *strategy*, if given, makes the choices instead of a new one by the name in *options*.
+    """
     experiment = Experiment.of(options)
-    stage = experiment.set_stage(make_strategy(options.strategy, options.seed, learn_first(experiment)))
+    chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment))
+    stage = experiment.set_stage(chooser)
     writer = LogWriter(log, overwrite=overwrite) if log is not None else None
     try:
         if writer is not None:

@@ -30,6 +30,7 @@ from scenarios.slab_zombies import slab_zombies
 from scenarios.stock_refill import stock_refill
 from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
+from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
 
 SCENARIOS = (
     shared_dentry,
@@ -58,6 +59,9 @@ SCENARIOS = (
     destroy_typesafe,
     alias_marked_dying,
     sysfs_vs_shutdown,
+    traced_create,
+    traced_rmdir_idle,
+    traced_rmdir_held,
     canary,
 )
 

@@ -166,6 +166,11 @@ class Dentry(Shared):
     def add_child(self, child: Dentry) -> None:
         self.d_subdirs[child] = None
 
+    @operation(READ)
+    def list_children(self) -> tuple[Dentry, ...]:
+        """d_subdirs as it is; d_lock keeps it so."""
+        return tuple(self.d_subdirs)
+
     @operation(UPDATE)
     def delete_child(self, child: Dentry) -> None:
         """dentry_unlist()."""

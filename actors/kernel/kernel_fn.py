@@ -184,6 +184,17 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
             self._fail(function)
         return under[0]
 
+    def watched(self, watchers: Mapping[KernelFn[Any, Any], Callable[[Context], None]]) -> FunctionTable:
+        """The same functions for one machine alone, whose watchers are called with the flow at each entry into theirs.
+
+        What is not watched costs nothing.
+        """
+        table = FunctionTable(self.profile, self.allocator, self.overlays)
+        table.update(self)
+        for function, entered in watchers.items():
+            table[function] = _watched(self[function], entered)
+        return table
+
     def __missing__(self, function: KernelFn[Any, Any]) -> Callable[..., Any]:
         bodies = self.bodies(function)
         if not bodies:
@@ -194,3 +205,13 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
     def _fail(self, function: KernelFn[Any, Any]) -> NoReturn:
         msg = f"{function.name}() does not exist in {self.profile} with {self.allocator}"
         raise InternalError(msg)
+
+
+def _watched(code: Callable[..., Any], entered: Callable[[Context], None]) -> Callable[..., Any]:
+    """*code*, of whose calls somebody is told."""
+
+    def call(ctx: Context, *args: Any, **kwargs: Any) -> Any:
+        entered(ctx)
+        return code(ctx, *args, **kwargs)
+
+    return call

@@ -253,6 +253,13 @@ async def down_write(ctx: Context, sem: RwSem) -> None:
     await ctx.ask(sem.down_write, ctx)
 
 
+async def down_write_nested(ctx: Context, sem: RwSem) -> None:
+    """Write-lock *sem* with another of its class held already, in an order that the caller vouches for."""
+    ctx.machine.lockdep.acquire(ctx, sem.name, tries=True)
+    await ctx.ask(sem.announce_writer)
+    await ctx.ask(sem.down_write, ctx)
+
+
 async def up_write(ctx: Context, sem: RwSem) -> None:
     ctx.machine.lockdep.release(ctx, sem.name)
     await ctx.ask(sem.up_write)

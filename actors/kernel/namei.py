@@ -12,12 +12,13 @@ from __future__ import annotations
 import attrs
 
 from actors.kernel.context import Context
-from actors.kernel.dcache import d_alloc, d_delete, d_lookup, dput
+from actors.kernel.dcache import d_alloc, d_delete, d_lookup, dget, dput
+from actors.kernel.dcache_walk import shrink_dcache_parent
 from actors.kernel.dentry import Dentry
 from actors.kernel.inode import Inode, ihold, iput
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.locks import RwSem, down_write, up_write
+from actors.kernel.locks import RwSem, down_write, down_write_nested, up_write
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
@@ -238,3 +239,38 @@ async def vfs_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
     """The name goes from the filesystem, then from the dentry cache; both inodes' locks are one here."""
     await directory.i_sb.s_type.unlink(ctx, directory, dentry)
     await d_delete(ctx, dentry)
+
+
+# -- rmdir ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("do_rmdir", "fs/namei.c")
+async def do_rmdir(ctx: Context, directory: Dentry, name: str) -> bool:
+    """unlinkat(2) with AT_REMOVEDIR; False is -ENOENT, or what the filesystem says (-EBUSY)."""
+    directory_inode, i_rwsem = inode_of(directory)
+    await down_write(ctx, i_rwsem)
+    dentry, removed = await __lookup_hash(ctx, directory, directory_inode, name), False
+    if dentry is not None and await ctx.ask(dentry.read_inode) is not None:
+        removed = await vfs_rmdir(ctx, directory_inode, dentry)
+    await dput(ctx, dentry)
+    await up_write(ctx, i_rwsem)
+    return removed
+
+
+@kernel_fn("vfs_rmdir", "fs/namei.c")
+async def vfs_rmdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
+    """The filesystem first; then what was looked up below goes, and the name is negative."""
+    rmdir = directory.i_sb.s_type.rmdir
+    if rmdir is None:
+        return False
+    _, i_rwsem = inode_of(dentry)
+    await dget(ctx, dentry)
+    await down_write_nested(ctx, i_rwsem)
+    removed = await rmdir(ctx, directory, dentry)
+    if removed:
+        await shrink_dcache_parent(ctx, dentry)
+    await up_write(ctx, i_rwsem)
+    await dput(ctx, dentry)
+    if removed:
+        await d_delete(ctx, dentry)
+    return removed

@@ -95,6 +95,7 @@ class FileSystemType:
     create: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     mkdir: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     unlink: Callable[[Context, Inode, Dentry], Awaitable[None]]
+    rmdir: Callable[[Context, Inode, Dentry], Awaitable[bool]] | None = None
 
 
 @attrs.define(eq=False)
@@ -115,6 +116,7 @@ class SuperBlock(Shared):
     s_dentry_lru: ListLru = attrs.field(init=False)
     s_inode_lru: ListLru = attrs.field(init=False)
     s_root: Dentry | None = attrs.field(default=None, init=False)
+    s_fs_info: Shared | None = attrs.field(default=None, init=False)
     born: bool = attrs.field(default=False, init=False)
     s_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)
     dirty_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)

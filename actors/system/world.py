@@ -351,6 +351,11 @@ def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[ty
     return [code for code in codes if id(code) in known or code is codes[-1]]
 
 
+def running_stack(flow: Flow) -> list[types.CodeType]:
+    """The kernel functions that *flow*, which runs now, is in: for who is called by it and looks at it."""
+    return call_stack(flow, _running_codes(flow, sys._getframe(1)))
+
+
 def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
     """What runs between *frame* and the place where the flow was resumed; nothing if it does not run."""
     codes: list[types.CodeType] = []

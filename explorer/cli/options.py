@@ -63,7 +63,7 @@ def run_options(options: argparse.Namespace) -> RunOptions:
         strategy=options.strategy,
         driver=options.driver,
         seed=options.seed,
-        settings=_settings(options.set),
+        settings=settings(options.set),
         check=options.check,
         patches=tuple(options.patch),
         without=tuple(options.without),
@@ -102,7 +102,8 @@ def new_file(stem: str, suffix: str = ".log") -> Path:
     return next(path for path in map(RUNS.joinpath, names) if not path.exists())
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, str]:
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """What `--set` says, by the names of the knobs."""
     return dict(_split("--set", pair) for pair in pairs)
 
 

@@ -1,0 +1,139 @@
+"""What a match came to, as one object and as text."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from rich.markup import escape
+
+from protocol.ftrace import Trace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from explorer.match.cursor import Event
+    from explorer.match.search import Found
+    from explorer.session import Result
+
+SHOWN = 4
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """A finished search, and the run of it that was recorded. `seconds` is what the search took."""
+
+    path: Path
+    trace: Trace
+    found: Found
+    result: Result
+    seconds: float
+
+    @property
+    def outcome(self) -> str:
+        """`match`, `no-match`, or `interrupted` before there was one."""
+        if self.found.is_match:
+            return "match"
+        return "interrupted" if self.found.is_interrupted else "no-match"
+
+    @property
+    def exit_code(self) -> int:
+        """0 it matches, 1 it does not, 130 interrupted."""
+        return {"match": 0, "no-match": 1, "interrupted": 130}[self.outcome]
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as the one JSON object of `--json`."""
+        best, header = self.found.best, self.result.header
+        return {
+            "outcome": self.outcome,
+            "trace": str(self.path),
+            "scenario": header.scenario,
+            "kernel": header.kernel,
+            "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+            "lines": len(best.subject.events),
+            "matched": best.matched,
+            "skipped": [attrs.asdict(skipped) for skipped in best.subject.scope.skipped],
+            "lost_events": [attrs.asdict(lost) for lost in self.trace.lost],
+            "flows": best.flows,
+            "cpus": {str(theirs): ours for theirs, ours in sorted(best.cpus.items())},
+            "after": list(best.after),
+            "parted": self._parted(),
+            "is_proof": self.found.is_proof,
+            "schedules": self.found.schedules,
+            "steps": self.result.steps,
+            "digest": self.result.digest,
+            "findings": [attrs.asdict(finding) for finding in self.result.findings],
+            "log": str(self.result.log) if self.result.log else None,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _parted(self) -> dict[str, Any] | None:
+        parting = self.found.best.parting
+        if parting is None:
+            return None
+        return {
+            "last": _event_json(parting.last) if parting.last else None,
+            "trace": [_event_json(event) for event in parting.trace],
+            "model": list(parting.model),
+            "obstacle": parting.obstacle,
+        }
+
+    def show(self, console: Console) -> None:
+        """Print it for a person."""
+        best, header = self.found.best, self.result.header
+        runs = f"{self.found.schedules} schedule{'s' if self.found.schedules > 1 else ''}"
+        console.print(
+            f"[bold]{escape(str(self.path))}[/] on {header.kernel}, {header.scenario}: "
+            f"{best.matched} of {len(best.subject.events)} lines matched, {runs}, {self.seconds:.1f} s"
+        )
+        cpus = {f"CPU {theirs}": f"cpu{ours}" for theirs, ours in sorted(best.cpus.items())}
+        pairs = ", ".join(f"{theirs} = {ours}" for theirs, ours in {**cpus, **best.flows}.items())
+        console.print(f"  {escape(pairs)}" if pairs else "  no flow of the trace is in the model")
+        for skipped in best.subject.scope.skipped:
+            console.print(f"  skipped: {skipped.function} ({skipped.count}), {skipped.reason}")
+        for lost in self.trace.lost[:1]:
+            console.print(f"  [yellow]line {lost.line}: events of CPU {lost.cpu} are lost; compared up to there[/]")
+        _show_list(console, "the model reports    ", [f"{f.message}, step {f.step}" for f in self.result.findings])
+        _show_list(console, "after the last line  ", list(best.after))
+        if best.parting is not None:
+            self._show_parting(console)
+        console.print(self._verdict())
+
+    def _show_parting(self, console: Console) -> None:
+        parting = self.found.best.parting
+        assert parting is not None, "shown only if there is one"
+        console.print(f"  the last matched line  {escape(str(parting.last or 'none'))}")
+        _show_list(console, "the trace then       ", [str(event) for event in parting.trace] or ["ends"])
+        _show_list(console, "the model then       ", list(parting.model) or ["is at rest"])
+        console.print(f"  in the way             {escape(parting.obstacle)}")
+
+    def _verdict(self) -> str:
+        log = self.result.log
+        replay = f"\nlog: {log}\nreplay: slabrace replay {shlex.quote(str(log))}" if log is not None else ""
+        if self.found.is_match:
+            return f"[green]match[/]: {self.result.steps} steps of the model do what the trace shows{replay}"
+        if self.found.is_interrupted:
+            return f"[yellow]interrupted[/]: this is the best so far{replay}"
+        if self.found.is_proof:
+            return f"[red]no match[/]: no schedule of this kernel gets further{replay}"
+        return f"[red]no match[/] in {self.found.schedules} schedules; --budget for more{replay}"
+
+
+def _show_list(console: Console, title: str, lines: list[str]) -> None:
+    """Some lines behind a title, and how many more there are."""
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    for line in lines[:SHOWN] + more:
+        console.print(f"  {title}  {escape(line)}")
+        title = " " * len(title)
+
+
+def _event_json(event: Event) -> dict[str, Any]:
+    return {
+        "line": event.line,
+        "flow": event.flow.name,
+        "cpu": event.cpu,
+        "function": event.function,
+        "caller": event.caller or None,
+    }

@@ -1,0 +1,174 @@
+"""The strategy that steers a run along a trace.
+
+At each step it prefers, of the lanes that may step (a flow whose entry is not due yet may not), in this order:
+
+    mail                        a store that reaches another CPU late changes nothing here
+    what the due flow waits for a handler or a section on its CPU, or who has the lock that it wants
+    softirqs that have begun    nothing else on their CPU can go on before they end
+    silent flows                the trace has nothing more of them; whatever they do, they do it as soon as they can
+    flows that have lines       the one first whose last line is the oldest: it has had the most time since then
+    softirqs that have not      they take the CPU until their end, with all callbacks that are ready
+    grace periods               as late as possible, so that a callback gets into the one that it got into
+
+That is right nearly always, for it is what parallel CPUs do. A *lazy* follower lets of the flows that have lines only
+the due one run, and rather ends a grace period than let another one go on: tasks that were preempted for long look so.
+The search deviates from either where that leads nowhere. A deviation is a choice by its number and the place of what
+is taken instead; who was chosen so goes on for as long as he can.
+
+Virtual time is that of the trace: a timer that is due at the time of the next line fires. If nothing else is left to
+do, the next timer fires whatever the trace says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from actors.system.flow import Flow, Kind
+from explorer.match.cursor import Cursor, Entry
+from explorer.match.races import Choice, touched_by
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+    from actors.system.world import World
+
+MAIL, NEEDED, BEGUN, SILENT, RUNNING, SOFTIRQ, BACKGROUND, NOT_DUE = range(8)
+MICROSECOND = 1_000
+DEEPEST_WAIT = 8
+PATIENCE_NS = 60_000_000_000
+"""How long after the last line the model may go on (virtual time): housekeeping timers never end by themselves."""
+
+
+class Follower:
+    """Follows the trace of *cursor*, but for the choices in *plan*: by their number, which preference to take instead.
+
+    `trail` is what was chosen, with the time at which, and `values` what the environment chose: a run that chooses so
+    again is the same run. `choices` says what else there was.
+    """
+
+    name = "match"
+    keeps_time = True
+    follows_a_log = False
+
+    def __init__(self, cursor: Cursor, plan: Mapping[int, int], *, is_lazy: bool = False) -> None:
+        self.cursor = cursor
+        self.is_lazy = is_lazy
+        self.trail: list[tuple[int, int]] = []
+        self.values: list[int] = []
+        self.choices: list[Choice] = []
+        self._plan = plan
+        self._favourite: Lane | None = None
+        self._offset: int | None = None
+        self._end = 0
+
+    def entered(self, entry: Entry, world: World) -> None:
+        """A function that is compared has been entered; only while the tasks race, and until something went wrong."""
+        if world.chooser is self and self.cursor.mismatch is None and not self.cursor.enter(entry):
+            world.stop("mismatch")
+
+    # -- the strategy -------------------------------------------------------------------------------------------------
+
+    def advance(self, world: World) -> None:
+        """Go to the time of the next line, or, if nothing may step then, to that of the next timer; or stop."""
+        if self._offset is None:
+            first = self.cursor.events[0].time if self.cursor.events else 0
+            self._offset = world.now - first * MICROSECOND
+            self._end = self.cursor.events[-1].time * MICROSECOND + self._offset + PATIENCE_NS
+        due = self.cursor.due()
+        if due:
+            world.now = max(world.now, due[0].time * MICROSECOND + self._offset)
+            world.fire_timers()
+        while not self._may_go_on(world) and (timer := world.next_timer()) is not None and timer <= self._end:
+            world.now = max(world.now, timer)
+            world.fire_timers()
+        if not self._may_go_on(world) and (world.mask or not self.cursor.is_done):
+            world.stop("stuck")
+
+    def _may_go_on(self, world: World) -> bool:
+        return bool(world.mask) and any(map(self._may_step, world.enabled_lanes()))
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """The best lane, or what the plan says."""
+        ranked = self._ranked(lanes)
+        place = self._plan.get(len(self.choices))
+        if place is not None:
+            self._favourite = lanes[ranked[place]]
+        index = next((index for index in ranked if lanes[index] is self._favourite), ranked[0])
+        lane = lanes[index]
+        if lane is not self._favourite:
+            self._favourite = None
+        self.choices.append(Choice(tuple(lanes[index] for index in ranked), ranked.index(index), touched_by(lane)))
+        self.trail.append((lane.world.now, index))
+        return index
+
+    def choose_value(self, count: int) -> int:
+        """The first value, or what the plan says."""
+        value = self._plan.get(len(self.choices), 0)
+        self.choices.append(Choice(taken=value, values=count))
+        self.values.append(value)
+        return value
+
+    def choose_fault(self, _probability: float) -> bool:
+        """Nothing fails."""
+        return False
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        """What happens when is the trace's affair."""
+        return 0
+
+    # -- preferences --------------------------------------------------------------------------------------------------
+
+    def _may_step(self, lane: Lane) -> bool:
+        return not (isinstance(lane, Flow) and self.cursor.has_pending(lane))
+
+    def _ranked(self, lanes: tuple[Lane, ...]) -> list[int]:
+        """The indices of the lanes that may step, the best first."""
+        needed = self._needed(lanes)
+        ranked = [(*self._rank(lane, needed), index) for index, lane in enumerate(lanes) if self._may_step(lane)]
+        return [index for *_, index in sorted(ranked)]
+
+    def _rank(self, lane: Lane, needed: set[Flow]) -> tuple[int, int]:
+        """How good it is to let *lane* step now; less is better."""
+        if not isinstance(lane, Flow):
+            return MAIL, 0
+        if lane in needed:
+            return NEEDED, 0
+        if lane.kind is Kind.KTHREAD:
+            return BACKGROUND, 0
+        if lane.kind is Kind.SOFTIRQ:
+            return (BEGUN if lane.in_handler else SOFTIRQ), 0
+        return self._rank_running(lane)
+
+    def _rank_running(self, flow: Flow) -> tuple[int, int]:
+        """The same for a task, a kworker or an interrupt."""
+        following = self.cursor.next_of(flow)
+        if following is None:
+            return SILENT, 0
+        if self.is_lazy and following not in self.cursor.due():
+            return NOT_DUE, following.line
+        return RUNNING, self.cursor.last_of(flow)
+
+    def _needed(self, lanes: tuple[Lane, ...]) -> set[Flow]:
+        """Those whom a due flow that cannot step waits for, and whom these wait for."""
+        enabled = set(lanes)
+        found: set[Flow] = set()
+        for event in self.cursor.due():
+            waiter = self.cursor.binding.flows.get(event.flow)
+            for _ in range(DEEPEST_WAIT):
+                if waiter is None or waiter in enabled:
+                    break
+                waiter = whom_it_waits_for(waiter)
+                if waiter is not None:
+                    found.add(waiter)
+        return found
+
+
+def whom_it_waits_for(flow: Flow) -> Flow | None:
+    """Who keeps *flow* from stepping, if that is one flow: on its CPU, or by a lock."""
+    cpu = flow.cpu
+    if flow.ready and cpu is not None:
+        runs = (cpu.hardirq if cpu.in_hardirq else None, cpu.softirq if cpu.in_softirq else None, cpu.holder)
+        return next((other for other in runs if other is not None and other is not flow), None)
+    target = flow.request.target
+    holder = getattr(target, "holder", None) or getattr(target, "writer", None)
+    return holder if isinstance(holder, Flow) and holder is not flow else None

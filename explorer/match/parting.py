@@ -1,0 +1,129 @@
+"""Where a run left the trace: what the trace does, what the model did or could do, and what stood in the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.flow import Flow, Kind
+from explorer.match.cursor import KINDS, Cursor, Entry, Event
+from explorer.match.follower import whom_it_waits_for
+
+if TYPE_CHECKING:
+    from actors.system.world import World
+    from explorer.match.scope import Scope
+
+
+@attrs.frozen
+class Parting:
+    """Where trace and model part, in words.
+
+    `last` is the last line that was matched, `due` those that might have been next, `trace` what the trace does instead
+    of what the model did, `model`, or could do; `obstacle` why it could not do what the trace does.
+    """
+
+    last: Event | None
+    due: tuple[Event, ...]
+    trace: tuple[Event, ...]
+    model: tuple[str, ...]
+    obstacle: str
+
+
+def describe_parting(cursor: Cursor, world: World, scope: Scope, kernel: str) -> Parting:
+    """Say where the run of *world*, which has just ended, left the trace of *cursor*."""
+    due, mismatch = cursor.due(), cursor.mismatch
+    events = mismatch.expected if mismatch is not None and mismatch.expected else due
+    model = [str(mismatch.entry)] if mismatch is not None else []
+    model += [f"{entry}, before its line is due" for entry in cursor.pending()]
+    if mismatch is None:
+        model += [f"{lane.name} may step: {position(lane)}" for lane in world.enabled_lanes() if isinstance(lane, Flow)]
+    return Parting(
+        last=cursor.matched[-1][0] if cursor.matched else None,
+        due=due,
+        trace=tuple(events),
+        model=tuple(model),
+        obstacle=_obstacle(cursor, world, scope, kernel, events),
+    )
+
+
+def position(flow: Flow) -> str:
+    """Where a flow stands: before which access to what, in which function."""
+    request = flow.request
+    of = f" of {request.target.label}{request.target.held_by}" if request.target is not None else ""
+    return f"{request.info.name}{of}, in {request.code.co_name}()"
+
+
+def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: tuple[Event, ...]) -> str:
+    fatal = next((finding for finding in world.findings.values() if finding.is_fatal), None)
+    if fatal is not None:
+        return f"the model has stopped: {fatal.message}"
+    foreign = next((event for event in events if event.function in scope.foreign), None)
+    if foreign is not None:
+        others = ", ".join(scope.foreign[foreign.function])
+        return f"{kernel} has no {foreign.function}(); there is one in {others}"
+    if cursor.mismatch is not None:
+        return _why_another(cursor.mismatch.entry, events, cursor) + _hint(cursor)
+    flow = cursor.binding.flows.get(events[0].flow)
+    return _why_nobody(cursor, world, events[0]) if flow is None else _why_not_now(flow)
+
+
+def _hint(cursor: Cursor) -> str:
+    """What to do if the trace shows nothing of the function that the model enters."""
+    assert cursor.mismatch is not None, "there is a function that the model enters"
+    function = cursor.mismatch.entry.function
+    if any(event.function == function for event in cursor.events):
+        return ""
+    return f"; the trace has no {function}() at all: if it was inlined, or not traced, --ignore it or give --filter"
+
+
+def _why_another(entry: Entry, events: tuple[Event, ...], cursor: Cursor) -> str:
+    """A flow has entered another function than the trace says, or the same in another way."""
+    if not events:
+        return f"the trace has no further line, and the model enters {entry.function}() yet; --open-end if it was cut"
+    same = next((event for event in events if event.function == entry.function), None)
+    if same is None:
+        wanted = " or ".join(sorted({f"{event.function}()" for event in events}))
+        return f"{entry.flow.name} enters {entry.function}() where the trace has {wanted}"
+    if same.caller and same.caller not in entry.callers:
+        return f"the model calls {entry.function}() from {' < '.join(entry.callers)}, not from within {same.caller}()"
+    known = cursor.binding.cpus.get(same.cpu)
+    if known is not None and known != entry.cpu:
+        return f"CPU {same.cpu} of the trace is cpu{known} of the model, and {entry.flow.name} is on cpu{entry.cpu}"
+    return f"{entry.flow.name} is not {same.flow.name}"
+
+
+def _why_nobody(cursor: Cursor, world: World, event: Event) -> str:
+    """The due line is of a flow of the trace that no flow of the model has become."""
+    alike = [flow for flow in world.flows if flow.kind is event.flow.kind and flow not in cursor.binding.traced]
+    if not alike:
+        return f"the model has no further {KINDS[event.flow.kind]} that could be {event.flow.name}"
+    return f"no flow of the model is {event.flow.name} yet: " + "; ".join(map(_why_not_now, alike))
+
+
+def _why_not_now(flow: Flow) -> str:
+    """What keeps a flow from stepping."""
+    if flow.finished:
+        return f"{flow.name} has ended"
+    other = whom_it_waits_for(flow)
+    if flow.ready and other is not None:
+        return f"{flow.name} cannot run: {other.name} has its CPU"
+    if flow.ready:
+        return f"{flow.name} stands at {position(flow)}"
+    if flow.request.info.idle:
+        return f"{flow.name} has nothing to do: {_what_is_missing(flow)}"
+    return f"{flow.name} waits for {position(flow)}" + (f"; {other.name} has it" if other else "")
+
+
+def _what_is_missing(flow: Flow) -> str:
+    match flow.kind:
+        case Kind.KWORKER:
+            return "no work that may run is queued on its CPU"
+        case Kind.SOFTIRQ:
+            readers = ", ".join(other.name for other in flow.world.flows if other.blocks is not None)
+            waits = f"; one waits for {readers} to leave a read-side section" if readers else ""
+            return f"no grace period has ended that callbacks on its CPU wait for{waits}"
+        case Kind.HARDIRQ:
+            return "nobody has sent its CPU an interrupt"
+        case _:
+            return f"it waits for {position(flow)}"

@@ -1,0 +1,201 @@
+"""Which functions are compared: what the tracer can have shown, and what the model has.
+
+A function of the model is *shown* if the tracer would have shown an entry into it. Then every entry counts: the trace
+must have a line for each, and the model an entry for each line. What is shown is known from
+
+- the list given with `--filter` (set_ftrace_filter when the trace was taken), if there is one;
+- otherwise the trace itself: what it shows once it shows always. And the captures that slabrace was made with had
+  been taken with two filters (`CAPTURED`): a trace that shows a function of one of them is taken to have had all of it.
+
+What the compiler inlines is never shown, whatever the filter says; the parent in the trace is then the function that it
+was inlined into. `OUT_OF_SCOPE` are functions that are not compared though they may be shown, each group with its
+reason. A function that some kernel profile has, but not the one at hand, is compared: it cannot match.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from actors.kernel.kernel_fn import FUNCTIONS, PROFILES, FunctionTable, KernelFn
+from protocol.ftrace import Trace, TraceLine
+
+Function = KernelFn[Any, Any]
+
+MARKS = "tracing_mark_write"
+
+
+def names_in(text: str) -> frozenset[str]:
+    """The words of *text*."""
+    return frozenset(text.split())
+
+
+CAPTURED: Mapping[str, frozenset[str]] = {
+    "creation": names_in(
+        """
+        create_cache mem_cgroup_css_alloc mem_cgroup_css_online memcg_create_kmem_cache memcg_kmem_cache_create_func
+        memcg_link_cache shmem_alloc_inode
+        """
+    ),
+    "removal": names_in(
+        """
+        __d_free __free_slab __kmem_cache_shrink __kmem_cache_shutdown __kmemcg_cache_deactivate
+        __kmemcg_cache_deactivate_after_rcu cgroup_rmdir css_free_rwork_fn css_killed_ref_fn css_killed_work_fn
+        css_release css_release_work_fn discard_slab file_free_rcu i_callback kill_css kmemcg_cache_deactivate_after_rcu
+        kmemcg_cache_shutdown kmemcg_cache_shutdown_fn kmemcg_rcufn kmemcg_workfn mem_cgroup_css_free
+        mem_cgroup_css_offline mem_cgroup_css_released memcg_deactivate_kmem_caches memcg_destroy_kmem_caches
+        memcg_drain_all_list_lrus memcg_flush_percpu_vmstats percpu_ref_exit percpu_ref_kill_and_confirm
+        percpu_ref_switch_to_atomic_rcu shmem_destroy_inode shmem_free_in_core_inode shutdown_cache
+        slab_deactivate_memcg_cache_rcu_sched slab_kmem_cache_release sysfs_slab_release sysfs_slab_remove_workfn
+        """
+    ),
+}
+"""What the six captures of ../shared/data show, by the two filters they were taken with.
+
+That there were two can be seen: the captures of the creation show no __d_free(), although mkdir(2) in kernfs ends with
+one a grace period later, and those of the removal show no allocation.
+"""
+
+INLINED: Mapping[str, frozenset[str]] = {"memcg_link_cache": frozenset({"original"})}
+"""Functions of CAPTURED that only some compilers inlined: by the profiles in whose captures they are missing."""
+
+
+@attrs.frozen
+class Group:
+    """Functions that are not compared, and why."""
+
+    name: str
+    reason: str
+    functions: frozenset[str]
+
+
+OUT_OF_SCOPE = (
+    Group("marks", "what the traced program says about itself; the kernel does nothing", frozenset({MARKS})),
+    Group(
+        "everybody's",
+        "called for every object, page, callback and work of the machine; the model has those of its scenario only",
+        names_in(
+            """
+            ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __queue_work __slab_alloc __slab_free
+            alloc_pages cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree
+            kmem_cache_alloc kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
+            put_cpu_partial queue_delayed_work_on queue_rcu_work queue_work_on slab_alloc_node unfreeze_partials
+            """
+        ),
+    ),
+    Group(
+        "dispatchers",
+        "called whenever a CPU has anything to do: what they call is compared",
+        names_in("process_one_work rcu_core rcu_do_batch run_timer_softirq worker_thread"),
+    ),
+    Group(
+        "path walks",
+        "how a name is looked up and a reference to it dropped: the model's path is shorter than the kernel's",
+        names_in(
+            """
+            __d_alloc __d_lookup __dentry_kill __fput __lookup_hash alloc_empty_file alloc_inode d_add d_alloc
+            d_delete d_instantiate d_lookup dentry_kill destroy_inode dget do_filp_open do_last do_mkdirat do_rmdir
+            do_unlinkat dput evict filename_lookup fput ihold iput lockref_get lockref_put_or_lock lookup_open
+            lookup_slow new_inode retain_dentry vfs_rmdir vfs_unlink
+            """
+        ),
+    ),
+)
+"""Groups of functions that are not compared."""
+
+
+@attrs.frozen
+class Skipped:
+    """A function whose lines are not compared: how many there are, and why."""
+
+    function: str
+    count: int
+    reason: str
+
+
+@attrs.frozen
+class Scope:
+    """What is compared in one trace: the functions of the machine at hand by the names that it has for them.
+
+    `skipped` are those of the trace that are not. `foreign` are functions of the trace that only other profiles have,
+    by name. `names` is all that the machine could be in the middle of, for the callers in the trace.
+    """
+
+    shown: Mapping[str, Function]
+    names: frozenset[str]
+    foreign: Mapping[str, tuple[str, ...]]
+    skipped: tuple[Skipped, ...]
+
+    def compares(self, line: TraceLine) -> bool:
+        """Whether this line must have its counterpart in the model."""
+        return line.function in self.shown or line.function in self.foreign
+
+
+def make_scope(
+    table: FunctionTable, trace: Trace, *, traced: Iterable[str] | None = None, ignored: Iterable[str] = ()
+) -> Scope:
+    """What is compared of *trace* on a machine with *table*.
+
+    *traced* is set_ftrace_filter, if it is known; *ignored* are functions that the user does not want to be compared.
+    """
+    reasons = {name: f"{group.name}: {group.reason}" for group in OUT_OF_SCOPE for name in group.functions}
+    reasons.update(dict.fromkeys(ignored, "--ignore"))
+    in_trace = {line.function for line in trace.lines}
+    here = names_of(table)
+    wanted = _guess_shown(in_trace, table.profile) if traced is None else frozenset(traced) | in_trace
+    shown = {
+        name: function
+        for name, function in here.items()
+        if name not in reasons and (name in wanted or (traced is None and function.name in wanted))
+    }
+    strange = in_trace - here.keys() - reasons.keys()
+    foreign = {name: profiles for name, profiles in _profiles_by_name().items() if name in strange}
+    return Scope(
+        shown=shown,
+        names=frozenset(here),
+        foreign=foreign,
+        skipped=tuple(_skipped(trace, shown.keys() | foreign.keys(), reasons)),
+    )
+
+
+def _guess_shown(in_trace: Iterable[str], profile: str) -> frozenset[str]:
+    """The names of the trace, and all of the captured filters that these are from; the C names of any version."""
+    names = frozenset(in_trace)
+    by_name = {body.name: function.name for function in FUNCTIONS.values() for body in function.bodies}
+    youngest = {name if name in FUNCTIONS else by_name[name] for name in names if name in by_name}
+    filters = [functions for functions in CAPTURED.values() if functions & youngest]
+    inlined = {name for name, profiles in INLINED.items() if profile in profiles}
+    return names.union(*filters) - (inlined - names)
+
+
+def names_of(table: FunctionTable) -> dict[str, Function]:
+    """The functions of a machine by their C names there.
+
+    Where the model has split a function, both parts bear its name; the one that is declared with it is the function.
+    """
+    found: dict[str, Function] = {}
+    for function in FUNCTIONS.values():
+        for body in table.bodies(function)[:1]:
+            if body.name == function.name or body.name not in found:
+                found[body.name] = function
+    return found
+
+
+def _profiles_by_name() -> dict[str, tuple[str, ...]]:
+    """The profiles that have a function of that name, for every name."""
+    found: dict[str, set[str]] = {}
+    for function in FUNCTIONS.values():
+        for body in function.bodies:
+            found.setdefault(body.name, set()).update(body.profiles)
+    return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}
+
+
+def _skipped(trace: Trace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
+    """The functions and events of the trace that are not compared, in the order of their first lines."""
+    counts = Counter(line.function or line.event for line in trace.lines)
+    for name, count in counts.items():
+        if name not in compared:
+            yield Skipped(name, count, reasons.get(name, "the model does not have it"))

@@ -1,0 +1,217 @@
+"""What the program did that the kernel traces were taken of (`slabrace match`): three pieces of it, a scenario each.
+
+A parent makes a cgroup; a child in it, on another CPU, makes files, the first ones with a pause after each, so that the
+child caches are there for the others. All files are removed again but for one, perhaps, which the parent has opened;
+the child exits. Then the parent removes the cgroup, and later the file that it held. The parent tells the tracer what
+it does: for each mark it opens the tracer's file, writes, and closes it, and so it does to switch the tracer on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from actors.kernel.context import Context
+from actors.kernel.dcache import dput
+from actors.kernel.dentry import Dentry
+from actors.kernel.kernfs import CGROUP2, PROCS, cgroup_procs_write
+from actors.kernel.locks import Completion
+from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_rmdir, do_unlinkat, filename_lookup, fput
+from actors.kernel.shmem import TMPFS
+from actors.kernel.super import vfs_get_tree
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage
+
+CACHES = ("filp", "dentry", "inode_cache", "shmem_inode_cache")
+CGROUP = "job"
+MARKER = "trace_marker"
+BETWEEN_FILES_NS = 20_000_000
+REST_NS = 1_200_000_000
+
+KNOBS = (
+    Knob("slow", "files that are made first, with a pause after each", 3),
+    Knob("files", "files that are made afterwards, one after the other", 5, least=1),
+    Knob("parent_cpu", "the CPU of the task that makes and removes the cgroup", 0, most=63),
+    Knob("child_cpu", "the CPU of the task in the cgroup", 1, most=63),
+    *machine(),
+)
+
+
+@attrs.define(eq=False)
+class Program:
+    """The traced program on its machine: where its filesystems are mounted, and the file that the parent holds.
+
+    tracefs keeps its names in memory as tmpfs does, so a tmpfs stands for it.
+    """
+
+    stage: Stage
+    cgroup2: Dentry = attrs.field(init=False)
+    tmpfs: Dentry = attrs.field(init=False)
+    tracefs: Dentry = attrs.field(init=False)
+    held: File | None = attrs.field(default=None, init=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The files that the child makes."""
+        return [f"file{number}" for number in range(self.stage.knobs["slow"] + self.stage.knobs["files"])]
+
+    async def mount(self, ctx: Context) -> None:
+        """Mount cgroup2, a tmpfs for the files, and tracefs."""
+        self.cgroup2 = (await vfs_get_tree(ctx, CGROUP2)).root
+        self.tmpfs = (await vfs_get_tree(ctx, TMPFS)).root
+        self.tracefs = (await vfs_get_tree(ctx, TMPFS)).root
+        await close(ctx, await do_filp_open(ctx, self.tracefs, MARKER, creat=True))
+
+    async def mark(self, ctx: Context) -> None:
+        """Echo ... > trace_marker, or tracing_on."""
+        await close(ctx, await do_filp_open(ctx, self.tracefs, MARKER))
+
+    async def enter_cgroup(self, ctx: Context, task: Context) -> None:
+        """Echo $PID > job/cgroup.procs."""
+        directory = await filename_lookup(ctx, self.cgroup2, CGROUP)
+        assert directory is not None, "the parent has made the cgroup"
+        procs = await do_filp_open(ctx, directory, PROCS)
+        assert procs is not None, "every cgroup has one"
+        await cgroup_procs_write(ctx, procs.dentry, task)
+        await fput(ctx, procs)
+        await dput(ctx, directory)
+
+    async def make_files(self, ctx: Context) -> list[File]:
+        """Make all files, and leave them open."""
+        opened = []
+        for number, name in enumerate(self.names):
+            file = await do_filp_open(ctx, self.tmpfs, name, creat=True)
+            assert file is not None, "there is memory"
+            opened.append(file)
+            if number < self.stage.knobs["slow"]:
+                await ctx.sleep(BETWEEN_FILES_NS)
+        return opened
+
+    async def run_child(self, ctx: Context, body: Callable[[Context], Awaitable[None]]) -> None:
+        """fork(): the child enters the cgroup and runs *body*; wait for its end."""
+        machine = ctx.machine
+        child = machine.new_task(f"child-{machine.next_pid()}", self.stage.knobs["child_cpu"] % len(machine.cpus))
+        done = Completion(machine.cgroup_tree.actor, remaining=1)
+
+        async def live(ctx: Context) -> None:
+            await self.enter_cgroup(ctx, ctx)
+            await body(ctx)
+
+        machine.start(child, live, done)
+        await ctx.ask(done.wait_for_completion)
+
+    async def run_generation(self, ctx: Context, *, hold: bool) -> None:
+        """Everything before the cgroup is removed; with *hold* the parent opens the last file before the others go."""
+        await do_mkdirat(ctx, self.cgroup2, CGROUP)
+        kept = self.names[-1] if hold else None
+
+        async def work(ctx: Context) -> None:
+            for file in await self.make_files(ctx):
+                await fput(ctx, file)
+            await ctx.sleep(BETWEEN_FILES_NS)
+            for name in self.names:
+                if name != kept:
+                    await do_unlinkat(ctx, self.tmpfs, name)
+
+        await self.run_child(ctx, work)
+        if kept is not None:
+            self.held = await do_filp_open(ctx, self.tmpfs, kept)
+        await ctx.settle()
+
+    async def remove_cgroup(self, ctx: Context) -> None:
+        """Switch the tracer on, and rmdir(2) with a mark before and after it; then time to rest."""
+        await self.mark(ctx)
+        await self.mark(ctx)
+        assert await do_rmdir(ctx, self.cgroup2, CGROUP), "nobody is in it"
+        await self.mark(ctx)
+        await ctx.sleep(REST_NS)
+
+    async def release(self, ctx: Context) -> None:
+        """Close and unlink the held file, with a mark before and after it."""
+        await self.mark(ctx)
+        await close(ctx, self.held)
+        await do_unlinkat(ctx, self.tmpfs, self.names[-1])
+        await self.mark(ctx)
+
+
+async def close(ctx: Context, file: File | None) -> None:
+    """Close a file that is there."""
+    assert file is not None, "the file is there"
+    await fput(ctx, file)
+
+
+def program(stage: Stage) -> Program:
+    """Boot the machine with the caches that the program needs."""
+    stage.boot(*CACHES)
+    return Program(stage)
+
+
+@scenario(
+    "traced-create",
+    "a traced program makes a cgroup, and a task in it the first files: their child caches are created",
+    *KNOBS,
+)
+def traced_create(stage: Stage) -> None:
+    traced = program(stage)
+    opened: list[File] = []
+
+    async def make(ctx: Context) -> None:
+        await do_mkdirat(ctx, traced.cgroup2, CGROUP)
+        await traced.run_child(ctx, make_files)
+
+    async def make_files(ctx: Context) -> None:
+        """The tracer is off again when the files are closed."""
+        opened.extend(await traced.make_files(ctx))
+
+    async def clean_up(ctx: Context) -> None:
+        for file in opened:
+            await fput(ctx, file)
+        for name in traced.names:
+            await do_unlinkat(ctx, traced.tmpfs, name)
+        await ctx.settle()
+        await do_rmdir(ctx, traced.cgroup2, CGROUP)
+
+    stage.set_up(traced.mount)
+    stage.task("parent", make, cpu=stage.knobs["parent_cpu"])
+    stage.wind_up(clean_up)
+    stage.sometimes("the cgroup has child caches", lambda: bool(stage.machine.child_caches))
+    stage.eventually("no child cache is left", lambda: not stage.machine.child_caches)
+
+
+def rmdir_scenario(stage: Stage, *, hold: bool) -> None:
+    """The part of the program that removes the cgroup."""
+    traced = program(stage)
+
+    async def prepare(ctx: Context) -> None:
+        await traced.mount(ctx)
+        await traced.run_generation(ctx, hold=hold)
+
+    async def remove(ctx: Context) -> None:
+        await traced.remove_cgroup(ctx)
+        if hold:
+            await traced.release(ctx)
+
+    stage.set_up(prepare)
+    stage.task("parent", remove, cpu=stage.knobs["parent_cpu"])
+    stage.sometimes("the cgroup is dying", lambda: stage.machine.root_cgroup.nr_dying_descendants > 0)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+    stage.eventually("no child cache is left", lambda: not stage.machine.child_caches)
+
+
+@scenario(
+    "traced-rmdir-idle",
+    "a traced program removes a cgroup of whose objects none is left",
+    *KNOBS,
+)
+def traced_rmdir_idle(stage: Stage) -> None:
+    rmdir_scenario(stage, hold=False)
+
+
+@scenario(
+    "traced-rmdir-held",
+    "a traced program removes a cgroup of which it holds a file, and releases that later",
+    *KNOBS,
+)
+def traced_rmdir_held(stage: Stage) -> None:
+    rmdir_scenario(stage, hold=True)

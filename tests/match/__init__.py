@@ -1,0 +1,1 @@
+"""Real kernels' traces: the parser, what is compared, the search, the command."""
