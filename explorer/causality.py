@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.watch import CONTEXTS, TOUCHES, UPDATES
+from explorer.watch import COMMUTES, CONTEXTS, UPDATES
 
 if TYPE_CHECKING:
     from explorer.watch import Accesses
@@ -66,7 +66,7 @@ class Order:
                 last = last.before
             else:
                 self._groups[thing] = Group(mode, [step], last)
-            if last is not None and not (thing is CONTEXTS and mode == TOUCHES):
+            if last is not None and not (thing is CONTEXTS and mode == COMMUTES):
                 groups.append(last)
         self._append(event.lane, groups)
         self._last_of_lane[event.lane] = step

@@ -3,10 +3,9 @@
 Two steps depend on each other if they are of one lane, or touch the same thing in ways that do not commute (SEARCH
 4.0). The messages say what is touched: the object that a request names, and how its operation is declared. Beside that:
 
-- a flow that has IRQs or preemption off, and a handler, may touch anything of its CPU's own data, which belongs to
-  nobody else; so does the access that a `this_cpu` step names;
-- what the code between two steps does to others (wake them, raise a softirq, post mail) is told to `World.on_touch`;
-- a grace period begins by looking at who is in a read-side section; entering or leaving one depends on that.
+- what a step accesses beside that is told to `World.on_touch`: the parts of an object that its operation changes, whom
+  it wakes, where it posts, and what it uses of its own CPU's data, which nobody else can ask for;
+- a grace period begins by looking at who is in a read-side section; entering one depends on that.
 
 That a CPU, or a lock, is busy is no dependence of its own: what is done under it is.
 """
@@ -24,7 +23,7 @@ import attrs
 from actors.system.flow import Flow
 from explorer.strategies.sampling import SEED_MASK, SPREAD, Profile
 from explorer.strategies.surw import is_of_interest
-from protocol.operations import READ
+from protocol.operations import COMMUTE, READ, UPDATE
 
 if TYPE_CHECKING:
     import types
@@ -33,13 +32,15 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, Observer, World
     from protocol.findings import Finding
-    from protocol.operations import OperationInfo
+    from protocol.operations import Access, OperationInfo
 
-READS, UPDATES, TOUCHES = range(3)
+READS, UPDATES, COMMUTES = range(3)
 """How a step accesses something. Two that access it in the same way commute, unless they update it."""
 
+MODES = {READ: READS, UPDATE: UPDATES, COMMUTE: COMMUTES}
+
 CONTEXTS = "contexts"
-"""The thing that is updated by who looks at the contexts of all flows, and touched by who changes its own."""
+"""What who looks at the contexts of all flows updates; those that enter an atomic context commute."""
 
 FOUND = "found"
 """Why a world stops that has shown the finding it was run for."""
@@ -56,17 +57,15 @@ def accesses_of(lane: Lane) -> Accesses:
         mail = lane.mailbox[0]  # type: ignore[attr-defined]  # a lane without a request is an actor with mail
         return {lane: UPDATES, mail.target: UPDATES}
     target, info, flow = request.target, request.info, request.flow
-    accesses: Accesses = {}
+    accesses: Accesses = dict.fromkeys(flow.in_use, UPDATES)
     if target is not None:
-        mode = READS if info.access is READ else UPDATES
-        if request.actor is not None:
-            accesses[target] = mode
+        mode = MODES[info.access]
+        if request.actor is not None or flow.cpu is None or target.actor is flow.cpu.actor:
+            add_access(accesses, target, mode)
         else:
-            accesses |= {target: READS, (target, flow.cpu): mode, flow.cpu: TOUCHES}
+            accesses |= {target: READS, (target, flow.cpu.id): mode}
     if info.looks_at_contexts:
         accesses[CONTEXTS] = UPDATES
-    if flow.owns_cpu and flow.cpu is not None:
-        accesses[flow.cpu] = UPDATES
     return accesses
 
 
@@ -89,7 +88,7 @@ class Chain:
     step: int = -1
     value: int = 0
     last: tuple[Lane, int, Site] | None = None
-    by_cpu: dict[Hashable, Chain] = attrs.field(factory=dict)
+    by_cpu: dict[int, Chain] = attrs.field(factory=dict)
 
     def add(self, step: int, mode: int) -> int:
         """Add a step; return by how much the hash has changed."""
@@ -148,7 +147,7 @@ class Watch:
         self._lane: Lane | None = None
         self._last_lane: Lane | None = None
         self._code = 0
-        self._was_atomic = False
+        self._sections = 0
         self._watches = False
         world.on_touch = self.touch
 
@@ -177,7 +176,7 @@ class Watch:
             for thing, mode in accesses_of(lane).items():
                 self._access(thing, mode)
             return
-        self._was_atomic = request.flow.is_atomic
+        self._sections = request.flow.sections + request.flow.is_atomic
         self._functions.add(request.code)
         if is_of_interest(lane, self._word):
             record.marked += 1
@@ -199,17 +198,17 @@ class Watch:
     def finding(self, finding: Finding) -> None:
         """The world keeps them."""
 
-    def touch(self, thing: Hashable) -> None:
-        """The step that runs does something to *thing* that it has not asked for."""
+    def touch(self, thing: Hashable, access: Access) -> None:
+        """The step that runs accesses *thing*, which its request does not name."""
         if self._lane is None or thing is self._lane:
             return
+        mode = MODES[access]
         if self._wants_accesses:
-            add_access(self.accesses, thing, TOUCHES)
-        record = self._lanes.get(thing.name) if isinstance(thing, Flow) else None
-        if record is not None:
+            add_access(self.accesses, thing, mode)
+        if not isinstance(thing, Flow):
+            self._access(thing, mode)
+        elif (record := self._lanes.get(thing.name)) is not None:
             self._total += mix(self._code, record.number + record.steps)
-        elif not isinstance(thing, Flow):
-            self._access(thing, TOUCHES)
 
     def end_step(self) -> None:
         """The step, if one runs, is over: see what its slice did to its context."""
@@ -217,14 +216,14 @@ class Watch:
         if lane is None or lane.request is None:
             return
         flow = lane.request.flow
-        if flow.is_atomic != self._was_atomic:
-            self._total += self._contexts.add(self._code, TOUCHES)
+        if flow.sections + flow.is_atomic != self._sections:
+            self._total += self._contexts.add(self._code, COMMUTES)
             if self._wants_accesses:
-                add_access(self.accesses, CONTEXTS, TOUCHES)
-        if flow.owns_cpu and flow.cpu is not None:
-            self._access(flow.cpu, UPDATES)
+                add_access(self.accesses, CONTEXTS, COMMUTES)
+        for thing in flow.in_use:
+            self._access(thing, UPDATES)
             if self._wants_accesses:
-                self.accesses[flow.cpu] = UPDATES
+                self.accesses[thing] = UPDATES
 
     # -- what comes out -----------------------------------------------------------------------------------------------
 
@@ -261,27 +260,31 @@ class Watch:
     def _handle(self, lane: Lane, request: Request) -> None:
         """Take in what the request accesses: the same as `accesses_of`, without the dictionary."""
         target, info, flow = request.target, request.info, request.flow
-        cpu = flow.cpu
+        for thing in flow.in_use:
+            self._access(thing, UPDATES)
         if target is not None:
-            mode = READS if info.access is READ else UPDATES
+            mode = MODES[info.access]
             chain: Chain | None = target.trace
             if chain is None:
                 chain = target.trace = Chain()
             last, chain.last = chain.last, (lane, mode, (request.code, info))
-            if last is not None and last[0] is not lane and (mode == UPDATES or last[1] == UPDATES):
+            if last is not None and last[0] is not lane and (mode == UPDATES or last[1] != mode):
                 self._pairs.add((last[2], chain.last[2]))
-            if request.actor is not None:
+            if request.actor is not None or flow.cpu is None or target.actor is flow.cpu.actor:
                 self._total += chain.add(self._code, mode)
             else:
                 self._total += chain.add(self._code, READS)
-                self._total += chain.by_cpu.setdefault(cpu, Chain()).add(self._code, mode)
-                self._access(cpu, TOUCHES)
+                self._access((target, flow.cpu.id), mode)
         if info.looks_at_contexts:
             self._total += self._contexts.add(self._code, UPDATES)
-        if cpu is not None and flow.owns_cpu:
-            self._access(cpu, UPDATES)
 
     def _access(self, thing: Hashable, mode: int) -> None:
+        if isinstance(thing, tuple):
+            of, cpu = thing
+            if of.trace is None:
+                of.trace = Chain()
+            self._total += of.trace.by_cpu.setdefault(cpu, Chain()).add(self._code, mode)
+            return
         chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:
             chain = thing.trace = Chain()  # type: ignore[attr-defined]  # as above

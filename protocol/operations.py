@@ -21,10 +21,15 @@ REMOTE_NS = 100  # a cache line that another CPU wrote last
 
 
 class Access(enum.Enum):
-    """How an operation touches its object; two reads of one object never race."""
+    """How an operation touches its object. Two reads of one object never race, and neither do two that commute.
+
+    What commutes changes the object, but with each other in either order to the same effect: adding to a sum that
+    neither looks at, waking.
+    """
 
     READ = "read"
     UPDATE = "update"
+    COMMUTE = "commute"
 
 
 @attrs.frozen(eq=False)
@@ -80,3 +85,4 @@ def operation(
 
 READ = Access.READ
 UPDATE = Access.UPDATE
+COMMUTE = Access.COMMUTE

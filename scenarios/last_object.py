@@ -1,4 +1,4 @@
-"""The smallest race of the series: the only object of a cgroup is freed on one CPU while the cgroup is removed on another."""
+"""The smallest race of the series: a cgroup is removed while the only object that it allocated is freed elsewhere."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from actors.kernel.vmstat import StatItem
 from actors.kernel.workqueue import Work
 from actors.system.actor import Message, Shared
 from protocol.findings import Oops
-from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.kernel.memcontrol import Memcg
@@ -253,6 +253,7 @@ class LocklessField(Shared):
                 self.unseen.setdefault(cpu.id, self.value)
                 self.actor.post(Message.mail(self.become_visible_on, cpu.id))
         self.value = value
+        ctx.machine.rcu.new_stores.touch(COMMUTE)
         ctx.machine.rcu.stores[self] = None
 
     def become_visible_on(self, cpu: int) -> None:

@@ -402,13 +402,20 @@ class Stock(Shared):
         return was
 
 
+def this_cpu_stock(ctx: Context) -> Stock:
+    """this_cpu_ptr(&memcg_stock)."""
+    stock = ctx.machine.stocks[ctx.smp_processor_id]
+    ctx.use(stock)
+    return stock
+
+
 @kernel_fn("consume_stock", "mm/memcontrol.c")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Take *nr_pages* from this CPU's stock, if it is *memcg*'s and has so many."""
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
     with ctx.irq_section:
-        stock = ctx.machine.stocks[ctx.smp_processor_id]
+        stock = this_cpu_stock(ctx)
         await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg or stock.nr_pages < nr_pages:
             return False
@@ -420,7 +427,7 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
     with ctx.irq_section:
-        stock = ctx.machine.stocks[ctx.smp_processor_id]
+        stock = this_cpu_stock(ctx)
         await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg:
             await drain_stock(ctx, stock)
@@ -447,7 +454,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Give back what this CPU's stock holds."""
     with ctx.irq_section:
-        stock = ctx.machine.stocks[ctx.smp_processor_id]
+        stock = this_cpu_stock(ctx)
         await ctx.this_cpu(stock, STOCK)
         await drain_stock(ctx, stock)
         stock.is_flushing = False

@@ -151,6 +151,8 @@ class PercpuRef(Shared):
                 "freed by percpu_ref_exit()",
             )
             return 0
+        for cpu in range(len(self.percpu)):
+            self.touch_part(cpu, READ)
         return sum(self.percpu)
 
     @operation(UPDATE)

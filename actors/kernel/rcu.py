@@ -20,9 +20,9 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.lockdep import RCU_CALLBACK
 from actors.kernel.locks import Completion, Mutex, MutexHeld
 from actors.kernel.softirq import RCU_SOFTIRQ, Softirq
-from actors.system.actor import Actor, Shared
+from actors.system.actor import Actor, Part, Shared
 from actors.system.flow import Flow
-from protocol.operations import ATOMIC_NS, UPDATE, OperationInfo, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
     from actors.kernel.kmem_cache import LocklessField
@@ -33,7 +33,7 @@ GP_START_NS = (50_000, 3_000_000)
 GP_LENGTH_NS = (5_000_000, 30_000_000)
 GP_DELAY_NS = 500_000_000
 
-CALL_RCU = OperationInfo("call_rcu", cost=ATOMIC_NS)
+CALL_RCU = OperationInfo("call_rcu", READ, cost=ATOMIC_NS)
 
 
 @attrs.define(eq=False)
@@ -50,7 +50,8 @@ class RcuData(Shared):
     """struct rcu_data: one CPU's callbacks, oldest first.
 
     `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
-    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs).
+    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs). What is
+    added at the `begin` does not meet what is taken at the `end`.
     """
 
     softirq: Softirq
@@ -58,6 +59,12 @@ class RcuData(Shared):
     waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
     done: deque[RcuHead] = attrs.field(factory=deque, init=False)
     in_batch: bool = attrs.field(default=False, init=False)
+    begin: Part = attrs.field(init=False)
+    end: Part = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.begin = Part(self.actor, "rcu_cblist (new)")
+        self.end = Part(self.actor, "rcu_cblist (done)")
 
     @property
     def label(self) -> str:
@@ -68,7 +75,9 @@ class RcuData(Shared):
 
     @operation(UPDATE)
     def entrain(self, head: RcuHead) -> bool:
-        """Put *head* behind the callbacks present now, also those being called (rcu_barrier_func); False if none are."""
+        """Put *head* behind the callbacks present now, those being called too (rcu_barrier_func); False if none are."""
+        self.begin.touch(UPDATE)
+        self.end.touch(UPDATE)
         segments = (self.waiting_for_start, self.waiting_for_end, self.done)
         last = next((segment for segment in segments if segment), self.done if self.in_batch else None)
         if last is None:
@@ -92,6 +101,12 @@ class Rcu(Shared):
     completed: int = attrs.field(default=0, init=False)
     stores: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
     stores_before: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
+    new_stores: Part = attrs.field(init=False)
+    last_reader: Part = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.new_stores = Part(self.actor, "stores")
+        self.last_reader = Part(self.actor, "readers")
 
     @property
     def label(self) -> str:
@@ -103,10 +118,12 @@ class Rcu(Shared):
     def has_no_readers(self) -> bool:
         return not self.readers
 
-    @operation(UPDATE, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
+    @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
     def start_gp(self) -> None:
         """Note who reads now; everything that is queued by now waits for them."""
+        self.new_stores.touch(UPDATE)
         for rdp in self.per_cpu:
+            rdp.begin.touch(UPDATE)
             rdp.waiting_for_end.extend(rdp.waiting_for_start)
             rdp.waiting_for_start.clear()
         self.stores_before, self.stores = self.stores, {}
@@ -115,14 +132,17 @@ class Rcu(Shared):
                 self.readers.add(flow)
                 flow.blocks = self.reader_left
 
-    @operation(UPDATE, when=has_no_readers, latency=GP_LENGTH_NS)
+    @operation(READ, when=has_no_readers, latency=GP_LENGTH_NS)
     def end_gp(self) -> None:
         """All readers of the snapshot have left: the callbacks may run."""
         self.completed += 1
+        self.last_reader.touch(UPDATE)
         for store in self.stores_before:
+            store.touch(UPDATE)
             store.become_visible()
         for rdp in self.per_cpu:
             if rdp.waiting_for_end:
+                rdp.end.touch(UPDATE)
                 rdp.done.extend(rdp.waiting_for_end)
                 rdp.waiting_for_end.clear()
                 rdp.softirq.raise_now(RCU_SOFTIRQ)
@@ -131,6 +151,7 @@ class Rcu(Shared):
         """A reader of the snapshot has left its section."""
         flow.blocks = None
         self.readers.discard(flow)
+        self.last_reader.touch(COMMUTE)
         if not self.readers:
             self.reconsider()
 
@@ -163,6 +184,7 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
     """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
     limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
     rdp.in_batch = True
+    ctx.use(rdp.end)
     for _ in range(min(limit, len(rdp.done))):
         head = rdp.done.popleft()
         head.queued = False
@@ -184,7 +206,9 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
         return
     head.func = func
     head.queued = True
-    ctx.machine.rcu.per_cpu[ctx.smp_processor_id].waiting_for_start.append(head)
+    rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
+    ctx.use(rdp.begin)
+    rdp.waiting_for_start.append(head)
     ctx.machine.rcu.reconsider()
 
 

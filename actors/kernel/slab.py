@@ -230,7 +230,9 @@ def cpu_cache_get(ctx: Context, cachep: KmemCache) -> ArrayCache:
     """The array of the CPU that we are on."""
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
-    return cachep.cpu_cache[ctx.smp_processor_id]
+    array = cachep.cpu_cache[ctx.smp_processor_id]
+    ctx.use(array)
+    return array
 
 
 # -- a cache comes and goes -------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ def this_cpu_slab(ctx: Context, s: KmemCache) -> KmemCacheCpu:
     """this_cpu_ptr(s->cpu_slab)."""
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
-    return s.cpu_slab[ctx.smp_processor_id]
+    c = s.cpu_slab[ctx.smp_processor_id]
+    ctx.use(c)
+    return c
 
 
 def next_tid(ctx: Context, tid: int) -> int:

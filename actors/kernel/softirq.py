@@ -14,7 +14,7 @@ import attrs
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.system.actor import Shared
-from protocol.operations import ATOMIC_NS, UPDATE, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.system.cpu import Cpu
@@ -42,6 +42,7 @@ class Softirq(Shared):
 
     def raise_now(self, vector: int) -> None:
         """raise_softirq(), from within the operation that found something to do."""
+        self.touch(COMMUTE)
         self.pending.add(vector)
         self.reconsider()
 

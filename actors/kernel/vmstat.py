@@ -64,10 +64,12 @@ class VmStats(Shared):
     @operation(READ)
     def read_percpu(self, cpu: int) -> Counter[StatItem]:
         """What one CPU has not yet added."""
+        self.touch_part(cpu, READ)
         return Counter(self.percpu[cpu])
 
     def batch(self, ctx: Context, item: StatItem, nr_pages: int, limit: int) -> int:
         """Add to this CPU's delta; return what has to be added to the total, if the delta exceeds *limit*."""
+        ctx.use_part(self)
         delta = self.percpu[ctx.smp_processor_id]
         delta[item] += nr_pages
         if abs(delta[item]) <= limit:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import attrs
 
 from actors.system.lane import Lane
-from protocol.operations import OperationInfo
+from protocol.operations import UPDATE, Access, OperationInfo
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
@@ -47,6 +47,18 @@ class Shared:
     number: int = attrs.field(default=-1, init=False)
     trace: Any = attrs.field(default=None, init=False)
 
+    def touch(self, access: Access) -> None:
+        """Say that the step that runs accesses this object, besides the one that it asked for."""
+        on_touch = self.actor.world.on_touch
+        if on_touch is not None:
+            on_touch(self, access)
+
+    def touch_part(self, cpu: int, access: Access) -> None:
+        """The same of what is one CPU's part of this object."""
+        on_touch = self.actor.world.on_touch
+        if on_touch is not None:
+            on_touch((self, cpu), access)
+
     @property
     def label(self) -> str:
         """What logs and reports call it."""
@@ -58,16 +70,21 @@ class Shared:
         return ""
 
     def reconsider(self) -> None:
-        """Look again at who may go on, after this object's state changed by something else than a request to it."""
-        if self.actor.world.on_touch is not None:
-            self.actor.world.on_touch(self)
-        self.look_again()
-
-    def look_again(self) -> None:
-        """Look again at who may go on, after a request to this object."""
+        """Look again at who may go on, after this object's state changed."""
         for flow in self.waiters:
             request = flow.request
             flow.set_ready(request.info.when(self, *request.args))  # type: ignore[misc]  # waiters have one
+
+
+@attrs.define(eq=False)
+class Part(Shared):
+    """A part of an object that is accessed apart from the rest of it: no request names it, but steps touch it."""
+
+    name: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} of {self.actor.name}"
 
 
 @attrs.define(eq=False)
@@ -131,14 +148,14 @@ class Actor(Lane):
                 target.waiters.remove(request.flow)  # type: ignore[union-attr]  # as above
             request.reply = request.op(*request.args, **request.options)  # type: ignore[misc]  # as above
             if target.waiters:  # type: ignore[union-attr]  # as above
-                target.look_again()  # type: ignore[union-attr]  # as above
+                target.reconsider()  # type: ignore[union-attr]  # as above
 
     def post(self, message: object) -> None:
         """Send mail: returns at once; the delivery is a step of its own, enabled from now on (never, once retired)."""
         if self.finished:
             return
         if self.world.on_touch is not None:
-            self.world.on_touch(self)
+            self.world.on_touch(self, UPDATE)
         if not self.mailbox:
             if not self.bit:
                 self.world.add_lane(self)

@@ -26,7 +26,7 @@ import attrs
 
 from actors.system.actor import Request, Shared
 from actors.system.lane import RESUMERS, Lane
-from protocol.operations import ATOMIC_NS, READ, OperationInfo
+from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo
 
 if TYPE_CHECKING:
     from actors.system.cpu import Cpu
@@ -72,9 +72,10 @@ class Section:
 class Flow(Lane):
     """One execution context, on one CPU at a time.
 
-    `irqs_off` is a flag that a section saves and restores, the counters nest. All of them restrict who else may step
-    on the CPU and, like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is
-    the grace period that waits for this flow to leave its read-side section.
+    `irqs_off` is a flag that a section saves and restores, the counters nest. All of them restrict who else may step on
+    the CPU and, like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is the
+    grace period that waits for this flow to leave its read-side section. `sections` counts the atomic sections that it
+    has left; `in_use` is what it uses of its CPU's own data while nobody else can.
     """
 
     kind: Kind
@@ -87,6 +88,8 @@ class Flow(Lane):
     rcu_nesting: int = attrs.field(default=0, init=False)
     in_handler: bool = attrs.field(default=False, init=False)
     blocks: Callable[[Flow], None] | None = attrs.field(default=None, init=False)
+    sections: int = attrs.field(default=0, init=False)
+    in_use: dict[Shared, None] = attrs.field(factory=dict, init=False)
     rcu_read_section: Section = attrs.field(init=False)
     irq_section: Section = attrs.field(init=False)
     preempt_section: Section = attrs.field(init=False)
@@ -319,6 +322,7 @@ class Flow(Lane):
         if not (self.irqs_off or self.softirqs_off or self.preempt_off):
             if not self.in_handler and cpu is not None:
                 cpu.holder = None
+                self.in_use.clear()
             self.left_atomic()
 
     def begin_handler(self) -> None:
@@ -340,9 +344,27 @@ class Flow(Lane):
             self.cpu.in_softirq = False
         else:
             self.cpu.in_hardirq = False
+        self.in_use.clear()
         self.left_atomic()
 
     def left_atomic(self) -> None:
         """Tell the grace period that waits for this reader, if one does, that it has left."""
-        if self.blocks is not None and not self.is_atomic:
-            self.blocks(self)
+        if not self.is_atomic:
+            self.sections += 1
+            if self.blocks is not None:
+                self.blocks(self)
+
+    # -- this CPU's data ----------------------------------------------------------------------------------------------
+
+    def use(self, thing: Shared) -> None:
+        """Say that this flow accesses *thing*, which belongs to its CPU; until it lets others have the CPU again."""
+        if self.world.on_touch is not None:
+            self.world.on_touch(thing, UPDATE)
+            if self.owns_cpu:
+                self.in_use[thing] = None
+
+    def use_part(self, thing: Shared) -> None:
+        """The same of this CPU's part of *thing*, while others access theirs."""
+        if self.world.on_touch is not None and self.cpu is not None:
+            self.world.on_touch(thing, READ)
+            self.world.on_touch((thing, self.cpu.id), UPDATE)

@@ -28,6 +28,7 @@ from actors.system.flow import Flow
 from actors.system.lane import RESUMERS
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
+from protocol.operations import COMMUTE, Access
 
 if TYPE_CHECKING:
     import types
@@ -60,9 +61,9 @@ class World:
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
     choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
     of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults`
-    are the probabilities of what may go wrong, by name. `on_touch` is told what a slice does to others without a
-    request: whom it wakes, where it posts. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half.
-    `step_time` is when the step that runs began.
+    are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does
+    not name: the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next`
+    is set from outside (Ctrl-C): no step is cut in half. `step_time` is when the step that runs began.
     """
 
     strategy: Strategy
@@ -82,7 +83,7 @@ class World:
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
     on_retire: Callable[[Actor], None] | None = None
-    on_touch: Callable[[Hashable], None] | None = None
+    on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
@@ -122,7 +123,7 @@ class World:
         self.add_lane(flow)
         self.flows[flow] = None
         if self.on_touch is not None:
-            self.on_touch(flow)
+            self.on_touch(flow, COMMUTE)
         flow.set_ready(True)
         flow.start(coro)
         if flow.finished:

@@ -256,7 +256,8 @@ def name_of(thing: Hashable) -> str:
     if isinstance(thing, Lane):
         return f"lane {thing.name}"
     if isinstance(thing, tuple):
-        return " of ".join(map(name_of, thing))
+        of, cpu = thing
+        return f"{name_of(of)} on CPU {cpu}"
     return str(thing)
 
 

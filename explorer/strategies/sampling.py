@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from protocol.operations import READ
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -101,7 +101,7 @@ def conflicts(one: Lane, other: Lane) -> bool:
         and second is not None
         and first.target is not None
         and first.target is second.target
-        and not (first.info.access is READ and second.info.access is READ)
+        and (first.info.access is UPDATE or first.info.access is not second.info.access)
     )
 
 
