@@ -35,7 +35,10 @@ Begun = Callable[[Header], None]
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What a run or a replay came to. `outcome` and the other keys are those of DESIGN.md, "Commands"."""
+    """What a run or a replay came to. `outcome` and the other keys are those of DESIGN.md, "Commands".
+
+    `tail` are the last steps, unless all is well: nobody asks then, and a search makes thousands of such runs.
+    """
 
     outcome: str
     header: Header
@@ -78,14 +81,18 @@ class TailStep:
 
 
 class Tail:
-    """The last steps of a world, also those before each finding, read by the names that its `recorder` defined."""
+    """The last steps of a world, also those before each finding, read by the names that its recorder defined.
 
-    def __init__(self, world: World) -> None:
-        self.recorder: Recorder
+    Most runs are never asked for them: the recorder only lists the definitions, and they are read when need be.
+    """
+
+    def __init__(self, world: World, sink: Callable[[bytes], None] | None, progress: Progress | None) -> None:
         self._world = world
+        self._progress = progress
         self._names = Names()
         self._unread: list[Sequence[Any]] = []
         self.before: list[tuple[TailStep, ...]] = []
+        self.recorder = Recorder(sink, learn=self._unread.append, on_finding=self._keep_steps, on_batch=self._end_batch)
 
     def steps(self) -> tuple[TailStep, ...]:
         """The last steps, oldest first."""
@@ -99,13 +106,14 @@ class Tail:
             now -= step.dt
         return tuple(reversed(found))
 
-    def learn(self, record: Sequence[Any]) -> None:
-        """Take in a record that is no step; names are only read when they are asked for, or too many."""
-        self._unread.append(record)
-        if record[0] == "finding":
-            self.before.append(self.steps())
-        elif len(self._unread) >= _UNREAD:
+    def _keep_steps(self) -> None:
+        self.before.append(self.steps())
+
+    def _end_batch(self) -> None:
+        if len(self._unread) >= _UNREAD:
             self._read()
+        if self._progress is not None:
+            self._progress(self._world)
 
     def _read(self) -> None:
         for record in self._unread:
@@ -261,12 +269,8 @@ def _execute(
 ) -> Result:
     world = stage.world
     watch = Watch(world)
-    tail = Tail(world)
-    recorder = tail.recorder = Recorder(
-        writer.write if writer else replayed[1].verify if replayed else None,
-        learn=tail.learn,
-        on_batch=(lambda: progress(world)) if progress else None,
-    )
+    tail = Tail(world, writer.write if writer else replayed[1].verify if replayed else None, progress)
+    recorder = tail.recorder
     world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
     stage.start()
     started = time.perf_counter()
@@ -292,7 +296,7 @@ def _execute(
         final=stage.ledger.figures(),
         samples=tuple(stage.samples),
         log=log,
-        tail=tail.steps(),
+        tail=tail.steps() if outcome != "ok" else (),
         before=tuple(tail.before),
         positions=positions(world) if world.stopped != "quiescent" else (),
         stopped=world.stopped or "",

@@ -16,7 +16,7 @@ from scenarios.id_reuse import id_reuse
 from scenarios.kmem_limit import kmem_limit
 from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
-from scenarios.last_object import last_object
+from scenarios.last_object import offline_vs_destroy, offline_vs_free
 from scenarios.late_allocation import late_allocation
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
@@ -43,7 +43,8 @@ SCENARIOS = (
     reclaim_in_charge,
     late_allocation,
     free_storm,
-    last_object,
+    offline_vs_free,
+    offline_vs_destroy,
     last_free_in_irq,
     full_slab_free,
     stranded_vmstat,

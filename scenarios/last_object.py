@@ -1,30 +1,59 @@
-"""The smallest race of the series: a cgroup is removed while the only object that it allocated is freed elsewhere."""
+"""The smallest races of the series, for exact search: a cgroup's memcg goes offline while its only child cache is used.
+
+The cgroup has been killed when the race begins: css_killed_work_fn() waits for cgroup_mutex, which is free now. A page
+of user memory keeps the memcg until the end, so that its release is no part of the race.
+"""
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
+from actors.kernel.cgroup import Cgroup, cgroup_destroy_locked
 from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.kmem_cache import KmemCache, SlabObject
+from actors.kernel.locks import MutexHeld
+from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
 from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 
 
-@scenario("last-object", "a cgroup is removed while the last object that it allocated is freed", *MACHINE)
-def last_object(stage: Stage) -> None:
+@scenario("offline-vs-free", "a killed memcg goes offline while the last object of its cache is freed", *MACHINE)
+def offline_vs_free(stage: Stage) -> None:
+    cache, kept = build(stage, objects=1)
+    stage.task("free", lambda ctx: kmem_cache_free(ctx, cache, kept[0]), cpu=1)
+    stage.eventually("no child cache is left", lambda: not stage.machine.child_caches)
+
+
+@scenario("offline-vs-destroy", "a killed memcg goes offline while the root of its empty cache is destroyed", *MACHINE)
+def offline_vs_destroy(stage: Stage) -> None:
+    cache, _ = build(stage, objects=0)
+    stage.task("rmmod", lambda ctx: kmem_cache_destroy(ctx, cache), cpu=1)
+    stage.eventually("no cache is left", lambda: not stage.machine.all_caches)
+
+
+def build(stage: Stage, *, objects: int) -> tuple[KmemCache, list[SlabObject]]:
+    """The cgroup with its cache; the objects that are left in it are put into the list."""
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
     kept: list[SlabObject] = []
 
-    async def keep_one_object(ctx: Context) -> None:
-        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
-        await warm_up(ctx, cgroups[0], cache)
-        kept.extend(await fill(ctx, cgroups[0], cache, 1))
+    async def kill_cgroup(ctx: Context) -> None:
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        cgroups.append(cgroup)
+        await warm_up(ctx, cgroup, cache)
+        kept.extend(await fill(ctx, cgroup, cache, objects))
+        assert cgroup.css.memcg is not None, "mkdir makes one"
+        await mem_cgroup_try_charge(ctx, cgroup.css.memcg)
+        async with MutexHeld(ctx, machine.cgroup_mutex):
+            await cgroup_destroy_locked(ctx, cgroup)
+            await ctx.settle()
 
-    async def free(ctx: Context) -> None:
-        await kmem_cache_free(ctx, cache, kept[0])
+    async def let_go(ctx: Context) -> None:
+        memcg = cgroups[0].css.memcg
+        assert memcg is not None, "the page keeps it"
+        await mem_cgroup_uncharge(ctx, memcg)
 
-    stage.set_up(keep_one_object)
-    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
-    stage.task("free", free, cpu=1)
+    stage.set_up(kill_cgroup, settles=False)
+    stage.wind_up(let_go)
+    return cache, kept

@@ -68,10 +68,9 @@ class Stage:
     session: Cgroup = attrs.field(init=False)
     has_session: bool = True
     samples: list[Sample] = attrs.field(factory=list)
-    always_properties: list[Property] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
-    eventual_properties: list[Property] = attrs.field(factory=list)
     _set_up: Body | None = None
+    _settles: bool = True
     _wind_up: Body | None = None
     _is_racing: bool = False
     _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
@@ -95,18 +94,20 @@ class Stage:
         machine.buddy.is_short = self.knobs.get("memory") == "short"
         self.ledger = Ledger(machine)
         if self.check == "step":
-            self.world.checks.append(self.ledger.check_touched)
+            machine.check_child = self.ledger.check_child
         if self.check != "off":
             self.world.endings.append(self.ledger.check_quiescent)
-        self.world.checks.append(self._watch)
-        self.world.endings.append(self._check_eventually)
         return machine
 
     # -- who does what ------------------------------------------------------------------------------------------------
 
-    def set_up(self, body: Body) -> None:
-        """Run *body* first, before any task: it sets the stage."""
+    def set_up(self, body: Body, *, settles: bool = True) -> None:
+        """Run *body* first, before any task: it sets the stage. The race begins when all that it began is over.
+
+        Unless it *settles*, the race begins with what is under way then.
+        """
         self._set_up = body
+        self._settles = settles
 
     def wind_up(self, body: Body) -> None:
         """Run *body* when all tasks have come to rest: it takes away what would hide the outcome."""
@@ -134,7 +135,8 @@ class Stage:
             self.session = await mkdir(ctx, self.machine.root_cgroup, "session")
         if self._set_up is not None:
             await self._set_up(ctx)
-            await ctx.settle()
+            if self._settles:
+                await ctx.settle()
         self.world.begin_phase("race", calm=False)
         self._is_racing = True
         for task, body in self._racing:
@@ -158,14 +160,34 @@ class Stage:
     # -- what must hold -----------------------------------------------------------------------------------------------
 
     def always(self, name: str, holds: Callable[[], bool]) -> None:
-        self.always_properties.append(Property("always", name, holds))
+        prop = Property("always", name, holds)
+
+        def check(flow: Flow) -> None:
+            if not holds():
+                self._violated(prop, flow)
+
+        self.world.checks.append(check)
 
     def sometimes(self, name: str, holds: Callable[[], bool]) -> None:
         """The race that the scenario is about was really reached; if never, the run says so."""
-        self.unreached.append(Property("sometimes", name, holds))
+        prop = Property("sometimes", name, holds)
+
+        def check(_flow: Flow) -> None:
+            if holds():  # there is no need to look any more
+                self.unreached.remove(prop)
+                self.world.checks = [other for other in self.world.checks if other is not check]
+
+        self.unreached.append(prop)
+        self.world.checks.append(check)
 
     def eventually(self, name: str, holds: Callable[[], bool]) -> None:
-        self.eventual_properties.append(Property("eventually", name, holds))
+        prop = Property("eventually", name, holds)
+
+        def check() -> None:
+            if not holds():
+                self._violated(prop, None)
+
+        self.world.endings.append(check)
 
     def only_session_left(self) -> bool:
         """Every other cgroup is released."""
@@ -173,19 +195,10 @@ class Stage:
 
     def has_late_allocation(self) -> bool:
         """Whether an allocation that chose its child cache in time is at it when nobody can find that any more."""
-        return any(cache.inflight and not is_published(cache) for cache in self.machine.child_caches)
-
-    def _watch(self, flow: Flow) -> None:
-        for prop in self.always_properties:
-            if not prop.holds():
-                self._violated(prop, flow)
-        if self.unreached:
-            self.unreached = [prop for prop in self.unreached if not prop.holds()]
-
-    def _check_eventually(self) -> None:
-        for prop in self.eventual_properties:
-            if not prop.holds():
-                self._violated(prop, None)
+        for cache in self.machine.child_caches:  # noqa: SIM110 -- asked after every step; any() would double the cost
+            if cache.inflight and not is_published(cache):
+                return True
+        return False
 
     def _violated(self, prop: Property, flow: Flow | None) -> None:
         self.world.report(

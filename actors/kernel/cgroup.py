@@ -70,7 +70,7 @@ class Css(Shared):
     def prepare(self, machine: Machine) -> None:
         """Initialise the reference count and the works of a css that is not the root's."""
         self.refcnt = PercpuRef.init(self.actor, self, css_release, len(machine.cpus))
-        self.destroy_work = Work(self.actor, self)
+        self.destroy_work = Work(self.actor, self, name="destroy_work")
         self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
 
     @property

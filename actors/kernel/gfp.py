@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 
+from actors.kernel.flags import Flags
 
-class Gfp(enum.Flag):
+
+class Gfp(Flags):
     """What an allocation may do, and what it must."""
 
     NOWAIT = 0
@@ -23,6 +25,9 @@ GFP_NOWAIT = Gfp.NOWAIT
 GFP_ATOMIC = Gfp.NOWAIT
 
 
+_DIRECT_RECLAIM = Gfp.DIRECT_RECLAIM  # looking a member up in its class takes longer than the rest of an allocation
+
+
 def gfpflags_allow_blocking(gfp: Gfp) -> bool:
     """Whether the caller may sleep."""
-    return Gfp.DIRECT_RECLAIM in gfp
+    return _DIRECT_RECLAIM in gfp

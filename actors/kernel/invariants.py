@@ -23,7 +23,6 @@ from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine
-    from actors.system.flow import Flow
 
 
 @attrs.define(eq=False)
@@ -34,13 +33,9 @@ class Ledger:
 
     # -- each step ----------------------------------------------------------------------------------------------------
 
-    def check_touched(self, flow: Flow) -> None:
-        """Check the child cache that the step asked something of, if it did."""
-        actor = flow.request.actor
-        if actor is None:
-            return
-        s = actor.state
-        if isinstance(s, KmemCache) and s.freed is None and s.root_cache is not None:
+    def check_child(self, s: KmemCache) -> None:
+        """Check a child cache that a step asked something of."""
+        if s.freed is None and s.root_cache is not None:
             self._check_references(s)
             self._check_deferred(s)
             self._check_lists(s, s.root_cache)

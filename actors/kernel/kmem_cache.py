@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 import attrs
 
 from actors.kernel.context import Context, deref, list_del
+from actors.kernel.flags import Flags
 from actors.kernel.locks import SpinLock
 from actors.kernel.rcu import RcuHead
 from actors.kernel.vmstat import StatItem
@@ -36,7 +37,7 @@ WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
 """What a cache has to do next, in a worker or at once."""
 
 
-class SlabFlags(enum.Flag):
+class SlabFlags(Flags):
     """The SLAB_ flags that matter to the lifecycle."""
 
     NONE = 0
@@ -318,6 +319,7 @@ class KmemCache(Shared):
     memcg: Memcg | None = attrs.field(default=None, init=False)
     refcnt: PercpuRef | AtomicRef | None = attrs.field(default=None, init=False)
     memcg_caches: MemcgCacheArray | None = attrs.field(default=None, init=False)
+    is_root_cache: bool = attrs.field(init=False)
     children: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
     dying: bool = attrs.field(default=False, init=False)
     work_fn: WorkFn | None = attrs.field(default=None, init=False)
@@ -334,18 +336,14 @@ class KmemCache(Shared):
     slabs: dict[Slab, None] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.actor.state = self
+        self.is_root_cache = self.root_cache is None
         self.rcu_head = RcuHead(self)
         self.work = Work(self.actor, self)
-        self.kobj_remove_work = Work(self.actor, self)
+        self.kobj_remove_work = Work(self.actor, self, name="kobj_remove_work")
 
     @property
     def label(self) -> str:
         return f"kmem_cache {self.name}"
-
-    @property
-    def is_root_cache(self) -> bool:
-        return self.root_cache is None
 
     @property
     def root(self) -> KmemCache:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -27,7 +27,8 @@ RCU_CALLBACK = "rcu_callback"
 WAITS = (RCU_CALLBACK, "(wq_completion)", "(work_completion)")
 """Classes that stand for waiting; nobody is ever interrupted while holding one, in a way that matters."""
 
-IRQS = ("hardirq", "softirq")
+IRQS = (("hardirq", "in-hardirq", "hardirq-on"), ("softirq", "in-softirq", "softirq-on"))
+"""Each kind of interrupt with the usage bits of what it takes, and of what is taken while it may come."""
 
 
 class HeldLock(NamedTuple):
@@ -112,10 +113,13 @@ class LockGraph:
 
     def inversions(self) -> Iterator[Problem]:
         """Every class that an interrupt takes, and from which a chain leads to one that interrupts may come in."""
-        for irq in IRQS:
-            for safe in [name for name, bits in self.usage.items() if f"in-{irq}" in bits]:
-                unsafe = {name for name, bits in self.usage.items() if f"{irq}-on" in bits}
-                path = [safe] if safe in unsafe else self._path(safe, unsafe)
+        for irq, taken_in, taken_on in IRQS:
+            safe = [name for name, bits in self.usage.items() if taken_in in bits]
+            if not safe:
+                continue
+            unsafe = {name for name, bits in self.usage.items() if taken_on in bits}
+            for name in safe:
+                path = [name] if name in unsafe else self._path(name, unsafe)
                 if path:
                     yield self._inversion(irq, path)
 
@@ -141,6 +145,8 @@ class LockGraph:
 
     def _path(self, start: str, goals: set[str]) -> list[str] | None:
         """A shortest chain of dependencies from *start* to one of *goals*."""
+        if start not in self.after:
+            return [start] if start in goals else None
         paths = [[start]]
         seen = {start}
         for path in paths:
@@ -155,19 +161,31 @@ class LockGraph:
 
 @attrs.define(eq=False)
 class Lockdep:
-    """lockdep of one machine: keeps every flow's stack of held locks, and reports what is new."""
+    """lockdep of one machine: keeps every flow's stack of held locks, and reports what is new.
+
+    `seen` are the situations in which a lock was taken, or interrupts were switched on: what was to be learnt from one is
+    known when it comes again.
+    """
 
     graph: LockGraph = attrs.field(factory=LockGraph)
     reported: set[str] = attrs.field(factory=set)
+    seen: set[tuple[object, ...]] = attrs.field(factory=set)
 
     def acquire(self, ctx: Context, name: str, *, tries: bool = False, reads: bool = False) -> None:
         """*ctx* is about to wait for a lock of class *name* (or has it, if it only *tries*)."""
         where = ctx.function_of(sys._getframe(1)).co_name
+        bits = contexts(ctx)
+        situation = (name, tries, reads, bits, *ctx.held_locks)
+        if situation not in self.seen:
+            self.seen.add(situation)
+            waited = [] if tries else ctx.held_locks
+            before = [held.name for held in waited if held.name != name or not (held.is_read and reads)]
+            self._learn(ctx, name, () if name.startswith(WAITS) else bits, before, where)
+        ctx.held_locks.append(HeldLock(name, reads, where))
+
+    def _learn(self, ctx: Context, name: str, bits: Sequence[str], before: list[str], where: str) -> None:
+        """*name* is taken in the contexts *bits* with the locks *before* held: see what that closes, if it is new."""
         known, after = self.graph.usage.get(name, {}), self.graph.after
-        bits = [] if name.startswith(WAITS) else contexts(ctx)
-        before = (
-            [] if tries else [held.name for held in ctx.held_locks if held.name != name or not (held.is_read and reads)]
-        )
         news = [held for held in before if name not in after.get(held, ())]
         if news or any(bit not in known for bit in bits):
             place = f"{where}() in {ctx.name}, step {ctx.world.steps}"
@@ -175,8 +193,8 @@ class Lockdep:
             for held in news:
                 self.graph.learn_order(held, name, place)
                 self._report_new(ctx, self.graph.problems_of(held, name))
-            self._report_new(ctx, self.graph.inversions())
-        ctx.held_locks.append(HeldLock(name, reads, where))
+            if not news:
+                self._report_new(ctx, self.graph.inversions())
 
     def release(self, ctx: Context, name: str) -> None:
         """*ctx* gives up the lock that it took last of class *name*; unlocking what one does not hold is a finding."""
@@ -188,11 +206,16 @@ class Lockdep:
 
     def irqs_enabled(self, ctx: Context) -> None:
         """Interrupts are on again: every lock that is still held is one that may be interrupted."""
+        bits = contexts(ctx)
+        situation = (bits, *ctx.held_locks)
+        if situation in self.seen:
+            return
+        self.seen.add(situation)
         for held in ctx.held_locks:
             if held.name.startswith(WAITS):
                 continue
             place = f"{held.where}() in {ctx.name}, step {ctx.world.steps}"
-            if self.graph.learn_usage(held.name, contexts(ctx), place):
+            if self.graph.learn_usage(held.name, bits, place):
                 self._report_new(ctx, self.graph.inversions())
 
     def _report_new(self, ctx: Context, problems: Iterable[Problem]) -> None:
@@ -202,16 +225,15 @@ class Lockdep:
                 ctx.world.report("lockdep", problem.name, problem.message, *problem.details, flow=ctx)
 
 
-def contexts(ctx: Context) -> list[str]:
+def contexts(ctx: Context) -> tuple[str, ...]:
     """The usage bits that taking a lock here and now means."""
-    bits = []
+    irqs_off = ctx.irqs_off or ctx.kind is Kind.HARDIRQ
     if ctx.in_handler:
-        bits.append("in-softirq" if ctx.kind is Kind.SOFTIRQ else "in-hardirq")
-    if not ctx.irqs_off and ctx.kind is not Kind.HARDIRQ:
-        bits.append("hardirq-on")
-        if not (ctx.softirqs_off or ctx.in_handler):
-            bits.append("softirq-on")
-    return bits
+        handler = "in-softirq" if ctx.kind is Kind.SOFTIRQ else "in-hardirq"
+        return (handler,) if irqs_off else (handler, "hardirq-on")
+    if irqs_off:
+        return ()
+    return ("hardirq-on",) if ctx.softirqs_off else ("hardirq-on", "softirq-on")
 
 
 def lockdep_assert_held(ctx: Context, name: str) -> None:

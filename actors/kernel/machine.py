@@ -190,7 +190,9 @@ class Config:
 class Machine:
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
-    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life. `reaps` are
+    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life; `child_caches`
+    are those of cgroups, oldest first too. `check_child` is called after every step that asked something of a child
+    cache, if the cache was made after it was set. `reaps` are
     the walks of cache_reap(): when each began and ended (ns), and how many caches it visited.
     """
 
@@ -203,6 +205,8 @@ class Machine:
     slab_root_caches: CacheList
     slab_caches_to_rcu_destroy: CacheList
     all_caches: dict[KmemCache, None]
+    child_caches: tuple[KmemCache, ...]
+    check_child: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     reaps: list[tuple[int, int, int]]
     memory_cgrp_subsys: CgroupSubsys
@@ -254,6 +258,7 @@ class Machine:
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
+        self.check_child, self.child_caches = None, ()
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
@@ -404,6 +409,10 @@ class Machine:
         else:
             self._add_arrays(cache)
         self.all_caches[cache] = None
+        if root is not None:
+            self.child_caches = (*self.child_caches, cache)
+            if self.check_child is not None:
+                actor.check = functools.partial(self.check_child, cache)
         return cache
 
     def _add_arrays(self, cache: KmemCache) -> None:
@@ -433,6 +442,7 @@ class Machine:
     def forget_cache(self, cache: KmemCache) -> None:
         """The struct is being freed."""
         self.all_caches.pop(cache, None)
+        self.child_caches = tuple(child for child in self.child_caches if child is not cache)
 
     def new_slab(self, ctx: Context, cache: KmemCache, order: int, objects: int) -> Slab:
         """Pages that become a slab of *cache*: all its objects are free, and all are the CPU's that made it."""
@@ -465,11 +475,6 @@ class Machine:
                 return cache
         msg = f"slabinfo: there is no row {name!r}, and every machine here needs it; take a capture that has one"
         raise UsageError(msg)
-
-    @property
-    def child_caches(self) -> list[KmemCache]:
-        """Every child cache that exists, oldest first."""
-        return [cache for cache in self.all_caches if not cache.is_root_cache]
 
     def memcgs(self) -> list[Memcg]:
         """Every memcg that is not freed, but for the root's."""

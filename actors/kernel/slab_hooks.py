@@ -8,6 +8,8 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
 from actors.kernel.memcontrol_kmem import memcg_kmem_get_cache, memcg_kmem_put_cache
 
+__GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
+
 
 @kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
 async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache:
@@ -15,7 +17,7 @@ async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache
     if gfpflags_allow_blocking(gfp):
         ctx.might_sleep("slab_pre_alloc_hook")
     enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
-    if enabled and (Gfp.ACCOUNT in gfp or SlabFlags.ACCOUNT in s.flags):
+    if enabled and (__GFP_ACCOUNT in gfp or SLAB_ACCOUNT in s.flags):
         return await memcg_kmem_get_cache(ctx, s)
     return s
 

@@ -41,10 +41,11 @@ class Work(Shared):
     func: WorkFunc | None = None
     pending: bool = False
     last_pool: WorkerPool | None = None
+    name: str = attrs.field(default="work", kw_only=True)
 
     @property
     def label(self) -> str:
-        return f"work of {self.container.label}"
+        return f"{self.name} of {self.container.label}"
 
     def init_work(self, func: WorkFunc) -> None:
         """INIT_WORK: forgets PENDING and where it ran last."""

@@ -122,11 +122,11 @@ class Request(Message):
 class Actor(Lane):
     """A task with a mailbox. `main` is its life; by default it serves requests to the state it owns for ever.
 
-    `state` is the object that the actor stands for (its cache, its cgroup), if there is one.
+    `check` looks at the state after each step that touched it, if somebody wants that.
     """
 
     main: Callable[[Actor], Coroutine[Any, Any, None]] | None = attrs.field(default=None, kw_only=True)
-    state: Shared | None = attrs.field(default=None, init=False)
+    check: Callable[[], None] | None = attrs.field(default=None, init=False)
     mailbox: deque[object] = attrs.field(factory=deque, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -146,7 +146,8 @@ class Actor(Lane):
                 continue
             if request.info.when is not None:
                 target.waiters.remove(request.flow)  # type: ignore[union-attr]  # as above
-            request.reply = request.op(*request.args, **request.options)  # type: ignore[misc]  # as above
+            op, options = request.op, request.options
+            request.reply = op(*request.args, **options) if options else op(*request.args)  # type: ignore[misc]  # as above
             if target.waiters:  # type: ignore[union-attr]  # as above
                 target.reconsider()  # type: ignore[union-attr]  # as above
 

@@ -115,7 +115,9 @@ class Flow(Lane):
         request.info = info
         request.target = target
         request.actor = target.actor
-        request.code = self.function_of(sys._getframe(1))
+        frame = sys._getframe(1)
+        code = frame.f_code
+        request.code = code if id(code) in self.world.function_ids else self.function_of(frame)
         if info.sleeps:
             self.might_sleep(info.name)
         if info.when is not None:

@@ -46,14 +46,16 @@ class Recorder:
         sink: Callable[[bytes], None] | None = None,
         *,
         learn: Callable[[tuple[Any, ...]], None] | None = None,
+        on_finding: Callable[[], None] | None = None,
         on_batch: Callable[[], None] | None = None,
     ) -> None:
-        """*learn* gets all records but steps, not packed. *on_batch* is called every few hundred records.
+        """*learn* gets all records but steps, not packed; *on_finding* is called after the record of each finding.
 
-        Both are places for what may not cost a step anything: keeping names, showing progress.
+        *on_batch* is called every few hundred records: a place for what may not cost a step anything.
         """
         self.sink = sink
         self._learn = learn
+        self._on_finding = on_finding
         self._on_batch = on_batch
         self.last = 0
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
@@ -75,12 +77,10 @@ class Recorder:
             name, info, target = request.code.co_name, request.info, request.target
         else:
             name, info, target = lane.coro.__name__, MAIL, None  # type: ignore[union-attr]  # an actor has it
-        function = self._functions.get(name)
-        if function is None:
-            function = self._define_function(name)
-        operation = self._operations.get(info)
-        if operation is None:
-            operation = self._define_operation(info)
+        try:
+            function, operation = self._functions[name], self._operations[info]
+        except KeyError:
+            function, operation = self._define_function(name), self._define_operation(info)
         owner = 0
         if target is not None:
             owner = target.number
@@ -116,6 +116,8 @@ class Recorder:
     def finding(self, finding: Finding) -> None:
         """Record a finding when its signature is first seen."""
         self._emit(("finding", attrs.asdict(finding)))
+        if self._on_finding is not None:
+            self._on_finding()
 
     def digest(self) -> str:
         """The digest of everything recorded so far, in hexadecimal."""
@@ -161,14 +163,16 @@ class Recorder:
         self._emit(("lane", lane.number, lane.name, kind, cpu))
 
     def _define_function(self, name: str) -> int:
-        number = self._functions[name] = len(self._functions)
-        self._emit(("fn", number, name))
-        return number
+        if name not in self._functions:
+            number = self._functions[name] = len(self._functions)
+            self._emit(("fn", number, name))
+        return self._functions[name]
 
     def _define_operation(self, info: OperationInfo) -> int:
-        number = self._operations[info] = len(self._operations)
-        self._emit(("op", number, info.name, info.access.value))
-        return number
+        if info not in self._operations:
+            number = self._operations[info] = len(self._operations)
+            self._emit(("op", number, info.name, info.access.value))
+        return self._operations[info]
 
     def _define_owner(self, target: Shared) -> int:
         target.number = next(self._owners)

@@ -55,7 +55,12 @@ class InTurn:
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Stay with the lane that stepped last, if it can; or take the next one after it."""
-        index = next((i for i, lane in enumerate(lanes) if lane.bit >= self._last), 0)
+        last, index = self._last, 0
+        while lanes[index].bit < last:
+            index += 1
+            if index == len(lanes):
+                index = 0
+                break
         self._last = lanes[index].bit
         return index
 

@@ -9,9 +9,9 @@ Trio's own order cannot matter, and a message costs one task switch. One step of
     flow's task:         runs on to its next await, and is now the holder of the baton
 
 There is no central loop and no queue in between: whoever holds the baton makes the world's choice (`_hand_on`).
-A task is started when it is first needed, and ends with its actor. Cancelling the nursery (an outer cancel
-scope, a crash) closes every coroutine at its await. Each `BREATH` steps the holder lets Trio look at deadlines
-and signals.
+A task is started when it is first needed, and ends with its actor (if that is asked later, a use after free, it
+gets another one, to report that). Cancelling the nursery (an outer cancel scope, a crash) closes every coroutine at
+its await. Each `BREATH` steps the holder lets Trio look at deadlines and signals.
 """
 
 from __future__ import annotations
@@ -79,7 +79,6 @@ class TrioDriver:
         if request is None:
             self._give(lane, self.world.take_mail(lane))  # type: ignore[arg-type]  # a lane without requests is an actor
         else:
-            self.world.current = request.flow
             self._give(request.actor or lane, request if request.actor else None)
 
     def _hand_on(self, lane: Lane, turn: object) -> None:
@@ -104,7 +103,7 @@ class TrioDriver:
 
     async def _live(self, lane: Lane, turn: object) -> None:
         """The life of one task: take a turn, run a slice, hand the baton on, park."""
-        self._tasks[lane] = trio.lowlevel.current_task()
+        self._tasks[lane] = task = trio.lowlevel.current_task()
         try:
             while True:
                 lane.resume(turn)
@@ -119,14 +118,15 @@ class TrioDriver:
                 if turn is END:
                     return
         finally:
-            del self._tasks[lane]
+            if self._tasks.get(lane) is task:
+                del self._tasks[lane]
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._is_cancelled = True
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _retire(self, actor: Actor) -> None:
-        task = self._tasks.get(actor)
+        task = self._tasks.pop(actor, None)
         if task is not None and task is not trio.lowlevel.current_task():
             trio.lowlevel.reschedule(task, outcome.Value(END))
 

@@ -59,18 +59,20 @@ class World:
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
-    choices in the present phase: the strategy, unless the phase is calm. `function_ids` are the ids of the code objects
-    of all kernel functions: what other functions do is shown as done by the kernel function that called them. `faults`
-    are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does
-    not name: the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next`
-    is set from outside (Ctrl-C): no step is cut in half. `step_time` is when the step that runs began.
+    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the
+    ids of the code objects of all kernel functions: what other functions do is shown as done by the kernel function
+    that called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step
+    accesses that its request does not name: the parts of an object that its operation changes, whom it wakes, its own
+    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `touched`,
+    `step_time` and `cost` are of the step that runs now, or was the last: its flow, the actor that it asked, when it
+    began and how long it takes (ns).
     """
 
     strategy: Strategy
     observer: Observer | None = None
     chooser: Strategy = attrs.field(init=False)
+    keeps_time: bool = attrs.field(init=False)
     now: int = 0
-    step_time: int = 0
     steps: int = 0
     mask: int = 0
     flows: dict[Flow, None] = attrs.field(factory=dict)
@@ -85,22 +87,28 @@ class World:
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
+    touched: Actor | None = None
+    step_time: int = 0
+    cost: int = 0
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
     _foreground_timers: int = 0
     _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
     _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
-    _cost: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.chooser = self.strategy
+        self._let_choose(self.strategy)
 
     def begin_phase(self, name: str, *, calm: bool) -> None:
         """Begin a phase of the scenario; in a calm one nothing races, and the strategy is not asked."""
-        self.chooser = InTurn() if calm and not self.strategy.follows_a_log else self.strategy
+        self._let_choose(InTurn() if calm and not self.strategy.follows_a_log else self.strategy)
         if self.observer is not None:
             self.observer.phase(name)
+
+    def _let_choose(self, chooser: Strategy) -> None:
+        self.chooser = chooser
+        self.keeps_time = chooser.keeps_time
 
     # -- who is there -------------------------------------------------------------------------------------------------
 
@@ -149,24 +157,30 @@ class World:
         if self.stopped is not None or self.stop_before_next is not None:
             self.stop(self.stop_before_next or "")
             return None
-        strategy = self.chooser
-        if strategy.keeps_time:
-            strategy.advance(self)
+        if self.keeps_time:
+            self.chooser.advance(self)
             if self.stopped is not None:
                 return None
         if self._timers and self._timers[0][0] <= self.now:
             self.fire_timers()
         if not self.mask and not self._let_time_pass():
             return None
-        enabled = self._sets.get(self.mask) or self._intern(self.mask)
-        index = strategy.choose(enabled.lanes)
-        lane = enabled.lanes[index]
-        request = lane.request
-        self._cost = MAIL.cost if request is None else request.info.cost
-        self.step_time = self.now
+        try:
+            enabled = self._sets[self.mask]
+        except KeyError:
+            enabled = self._intern(self.mask)
+        lanes = enabled.lanes
+        index = self.chooser.choose(lanes)
+        lane = lanes[index]
         if self.observer is not None:
             self.observer.step(self, enabled, index, lane)
         self.steps += 1
+        self.step_time = self.now
+        request = lane.request  # by the end of the step, the flow asks for something else
+        if request is None:
+            self.touched, self.cost = None, MAIL.cost
+        else:
+            self.current, self.touched, self.cost = request.flow, request.actor, request.info.cost
         return lane
 
     def finish_step(self, flow: Flow) -> None:
@@ -175,8 +189,11 @@ class World:
             self._bury(flow)
         elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
-        if not self.chooser.keeps_time:
-            self.now += self._cost
+        if not self.keeps_time:
+            self.now += self.cost
+        touched = self.touched
+        if touched is not None and touched.check is not None:
+            touched.check()
         for check in self.checks:
             check(flow)
 
@@ -192,8 +209,8 @@ class World:
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
-        if not self.chooser.keeps_time:
-            self.now += self._cost
+        if not self.keeps_time:
+            self.now += self.cost
         return message
 
     def enabled_lanes(self) -> tuple[Lane, ...]:
@@ -216,7 +233,7 @@ class World:
                 self.now = max(self.now, self._timers[0][0])
                 self.fire_timers()
             elif self.settling:
-                self._wake(self.settling.pop(0))
+                self._wake(self.settling.pop())
             else:
                 self._quiesce()
                 return False
@@ -299,7 +316,7 @@ class World:
             name=name,
             message=message,
             step=self.steps,
-            time=self.step_time,
+            time=self.step_time,  # not now: a replay does not know yet when a step ends that is not followed by another
             function=next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",
             cpu=flow.cpu.id if flow and flow.cpu else None,
