@@ -235,10 +235,12 @@ def replay(
     until: int | None = None,
     progress: Progress | None = None,
     begun: Begun | None = None,
+    inspect: Callable[[Stage], None] | None = None,
 ) -> Result:
     """Replay a log under either driver, up to its end, its first damage, or *until* steps.
 
-    *patches*, if there are any, are laid over the kernel instead of those that the log names.
+    *patches*, if there are any, are laid over the kernel instead of those that the log names. *inspect* gets the stage
+    as it stands there, unless the replay left its log or was interrupted.
     """
     log = LogReader(path)
     try:
@@ -251,7 +253,10 @@ def replay(
             raise UsageError(msg) from None
         if begun is not None:
             begun(experiment.header)
-        return _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
+        result = _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
+        if inspect is not None and result.outcome not in ("diverged", "interrupted"):
+            inspect(stage)
+        return result
     finally:
         log.close()
 

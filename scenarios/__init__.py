@@ -20,6 +20,7 @@ from scenarios.last_object import offline_vs_destroy, offline_vs_free
 from scenarios.late_allocation import late_allocation
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
+from scenarios.readers_vs_rmdir import readers_vs_rmdir
 from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
@@ -53,6 +54,7 @@ SCENARIOS = (
     kmem_toggle,
     id_reuse,
     slab_mutex_hog,
+    readers_vs_rmdir,
     slab_zombies,
     free_vs_destroy,
     softirq_free_vs_destroy,

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
-from protocol.slabinfo import MAX_DIGITS, parse_slabinfo
+from protocol.slabinfo import parse_slabinfo
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage

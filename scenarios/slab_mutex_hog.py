@@ -6,7 +6,7 @@ Creation of child caches and the offlining of cgroups (which holds cgroup_mutex 
 from __future__ import annotations
 
 from actors.kernel.context import Context
-from actors.kernel.slab_common import slab_show
+from actors.kernel.kernel_files import read_file
 from actors.kernel.slub import kmem_cache_free
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
@@ -25,7 +25,7 @@ def slab_mutex_hog(stage: Stage) -> None:
 
     async def read(ctx: Context) -> None:
         for _ in range(stage.knobs["reads"]):
-            await slab_show(ctx)
+            await read_file(ctx, "slabinfo")
 
     async def live_and_go(ctx: Context) -> None:
         for number in range(stage.knobs["cgroups"]):

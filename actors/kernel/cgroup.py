@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.context import BUG_ON, Context, deref, list_del
+from actors.kernel.idr import Ida
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.kernfs_node import KernfsNode, kernfs_remove
 from actors.kernel.locks import MutexHeld
 from actors.kernel.percpu_ref import (
     PercpuRef,
@@ -49,7 +51,8 @@ class CssFlags(enum.Flag):
 class Css(Shared):
     """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
 
-    `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4).
+    `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4). `id` is the
+    controller's: 1 for the root, given out again when the css is freed. `files` is the directory with its files.
     """
 
     name: str
@@ -59,9 +62,14 @@ class Css(Shared):
     refcnt: PercpuRef | None = None
     flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
+    id: int = 0
     children: dict[Css, None] = attrs.field(factory=dict, init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
+    files: KernfsNode = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.files = KernfsNode(self.actor, f"with the files of {self.name}", "kn->active#cgroup")
 
     @property
     def label(self) -> str:
@@ -135,6 +143,15 @@ class Cgroup(Shared):
         return not self.tasks and all(child.is_dead for child in self.children)
 
     @operation(READ)
+    def read_nr_descendants(self) -> int:
+        """cgroup_stat_show() does not lock."""
+        return self.nr_descendants
+
+    @operation(READ)
+    def read_nr_dying_descendants(self) -> int:
+        return self.nr_dying_descendants
+
+    @operation(READ)
     def read_populated(self) -> bool:
         return not self.is_empty()
 
@@ -163,9 +180,16 @@ class Cgroup(Shared):
 class CgroupTree(Shared):
     """What css_set_lock protects: the descendant counts and the children lists.
 
-    Each operation is one css_set_lock section of the kernel; nothing reads these counts outside the lock, so a
-    section is one access.
+    Each operation is one css_set_lock section of the kernel, and one access: of those who read outside the lock nobody
+    can tell. `nr_cgrps` counts the cgroups that are not freed, the root too. `css_idr` is the memory controller's; its
+    lock is taken for nothing else, so neither giving a number out nor taking it back is a step of its own.
     """
+
+    nr_cgrps: int = attrs.field(default=1, init=False)
+    css_idr: Ida = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.css_idr = Ida(self.actor, "css_idr", lowest=2)
 
     @property
     def label(self) -> str:
@@ -186,6 +210,12 @@ class CgroupTree(Shared):
             ancestor.nr_descendants += 1
         if cgroup.parent is not None:
             cgroup.parent.children[cgroup] = None
+        self.nr_cgrps += 1
+
+    @operation(READ)
+    def read_nr_cgrps(self) -> int:
+        """atomic_read(&root->nr_cgrps)."""
+        return self.nr_cgrps
 
     @operation(READ)
     def read_memcg(self, task: Context) -> Memcg | None:
@@ -309,6 +339,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     css.prepare(ctx.machine)
     css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
     await init_and_link_css(ctx, css)
+    css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
     await ctx.ask(parent.link_child, css)
     await online_css(ctx, css)
 
@@ -378,6 +409,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
     await kill_css(ctx, cgroup.css)
     await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
+    await kernfs_remove(ctx, cgroup.self_css.files)
     await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
     return True
 
@@ -388,6 +420,7 @@ async def kill_css(ctx: Context, css: Css) -> None:
     if CssFlags.DYING in await ctx.ask(css.read_flags):
         return
     await ctx.ask(css.set_flags, CssFlags.DYING)
+    await kernfs_remove(ctx, css.files)
     await css_get(ctx, css)
     await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
 
@@ -455,9 +488,11 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
         ctx.kfree(*css.parts())
         await css_put(ctx, cgroup.self_css)
     else:
+        ctx.machine.cgroup_tree.nr_cgrps -= 1
         ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()
     await css_put(ctx, parent)

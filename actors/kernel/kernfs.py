@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 PROCS = "cgroup.procs"
 
 
+def cgroup_ino(cgroup: Cgroup) -> int:
+    """The number of a cgroup's directory."""
+    return 2 * cgroup.serial_nr
+
+
 @attrs.define(eq=False)
 class KernfsRoot(Shared):
     """struct kernfs_root of cgroup2: nodes by their numbers. A directory's is even, that of its file the next one."""
@@ -49,10 +54,6 @@ class KernfsRoot(Shared):
     @property
     def label(self) -> str:
         return "kernfs of cgroup2"
-
-    def ino_of(self, cgroup: Cgroup) -> int:
-        """The number of a cgroup's directory."""
-        return 2 * cgroup.serial_nr
 
     def cgroup_of(self, ino: int) -> Cgroup:
         """kn->priv: the cgroup whose directory, or file, that is; a directory that is in use is not forgotten."""
@@ -64,7 +65,7 @@ class KernfsRoot(Shared):
         parent = self.cgroup_of(directory)
         if name == PROCS:
             return None if parent.is_dead else directory + 1
-        return next((self.ino_of(child) for child in parent.children if child.name == name and not child.is_dead), None)
+        return next((cgroup_ino(child) for child in parent.children if child.name == name and not child.is_dead), None)
 
 
 def root_of(sb: SuperBlock) -> KernfsRoot:
@@ -77,8 +78,8 @@ def root_of(sb: SuperBlock) -> KernfsRoot:
 async def kernfs_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
     """The inode of the root cgroup's directory."""
     machine = ctx.machine
-    root = sb.s_fs_info = KernfsRoot(machine.cgroup_tree.actor, machine.root_cgroup)
-    return await kernfs_get_inode(ctx, sb, root.ino_of(machine.root_cgroup))
+    sb.s_fs_info = KernfsRoot(machine.cgroup_tree.actor, machine.root_cgroup)
+    return await kernfs_get_inode(ctx, sb, cgroup_ino(machine.root_cgroup))
 
 
 @kernel_fn("kernfs_get_inode", "fs/kernfs/inode.c")

@@ -72,11 +72,10 @@ class SlabObject(NamedTuple):
 
 @attrs.define(eq=False)
 class Slab(Shared):
-    """struct page as the head of a slab: 2^order pages cut into objects. `memcg` is page.mem_cgroup ([O] only).
+    """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
 
-    `inuse` is SLAB's `active`. On a CPU's partial list, `pobjects` is how many objects are free there up to this slab.
-    The ledger's own: `live`, a mask of the allocated objects, and `made_by`, who allocated the slab at which step; the
-    kernel has no such things.
+    `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
+    to this slab. The ledger's own: `live`, a mask of the allocated objects, and `made_by`, who made it at which step.
     """
 
     serial: int
@@ -88,6 +87,7 @@ class Slab(Shared):
     inuse: int
     frozen: bool
     made_by: tuple[str, int]
+    pfn: int
     live: int = 0
     pobjects: int = 0
     memcg: Memcg | None = None
@@ -151,6 +151,7 @@ class KmemCacheNode(Shared):
     list_lock: SpinLock = attrs.field(init=False)
     partial: list[Slab] = attrs.field(factory=list, init=False)
     nr_slabs: int = attrs.field(default=0, init=False)
+    total_objects: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
@@ -181,12 +182,17 @@ class KmemCacheNode(Shared):
         self.partial[:] = order
 
     @operation(UPDATE)
-    def add_nr_slabs(self, nr: int) -> None:
+    def add_nr_slabs(self, nr: int, objects: int) -> None:
         self.nr_slabs += nr
+        self.total_objects += objects
 
     @operation(READ)
     def read_nr_slabs(self) -> int:
         return self.nr_slabs
+
+    @operation(READ)
+    def read_total_objects(self) -> int:
+        return self.total_objects
 
 
 @attrs.define(eq=False)

@@ -163,8 +163,8 @@ class LockGraph:
 class Lockdep:
     """lockdep of one machine: keeps every flow's stack of held locks, and reports what is new.
 
-    `seen` are the situations in which a lock was taken, or interrupts were switched on: what was to be learnt from one is
-    known when it comes again.
+    `seen` are the situations in which a lock was taken, or interrupts switched on: one known has nothing new to teach
+    when it comes again.
     """
 
     graph: LockGraph = attrs.field(factory=LockGraph)

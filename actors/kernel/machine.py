@@ -12,6 +12,7 @@ import attrs
 from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_exit
 from actors.kernel.context import Context
 from actors.kernel.gfp import Gfp
+from actors.kernel.idr import Ida
 from actors.kernel.kernel_fn import FunctionTable, kernel_fn
 from actors.kernel.kmem_cache import (
     CacheList,
@@ -27,7 +28,7 @@ from actors.kernel.list_lru import ListLru
 from actors.kernel.lockdep import Lockdep
 from actors.kernel.locks import Completion, Mutex, RwSem, SpinLock
 from actors.kernel.memcontrol import Memcg, Stock
-from actors.kernel.memcontrol_kmem import Ida, MemcgKmemCacheCreateWork, memory_cgrp_subsys
+from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork, memory_cgrp_subsys
 from actors.kernel.page_alloc import BuddyAllocator
 from actors.kernel.rcu import Rcu, rcu_core, rcu_gp_kthread
 from actors.kernel.slab import ALIEN_LIMIT, SHARED_FACTOR, AlienCache, ArrayCache, SlabNode, array_limit
@@ -44,7 +45,7 @@ from actors.kernel.softirq import (
     timer_interrupt,
 )
 from actors.kernel.super import Vfs
-from actors.kernel.sysfs import add_kobject
+from actors.kernel.sysfs import SlabKset, add_kobject
 from actors.kernel.vmscan import Shrinkers, try_to_free_mem_cgroup_pages
 from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
@@ -190,10 +191,10 @@ class Config:
 class Machine:
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
-    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life; `child_caches`
-    are those of cgroups, oldest first too. `check_child` is called after every step that asked something of a child
-    cache, if the cache was made after it was set. `reaps` are
-    the walks of cache_reap(): when each began and ended (ns), and how many caches it visited.
+    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
+    was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
+    asked something of a child cache, if the cache was made after it was set. `reaps` are the walks of cache_reap(): when
+    each began and ended (ns), and how many caches it visited.
     """
 
     world: World
@@ -204,7 +205,7 @@ class Machine:
     slab_caches: CacheList
     slab_root_caches: CacheList
     slab_caches_to_rcu_destroy: CacheList
-    all_caches: dict[KmemCache, None]
+    all_caches: dict[KmemCache, int]
     child_caches: tuple[KmemCache, ...]
     check_child: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
@@ -239,6 +240,7 @@ class Machine:
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
     slab_caches_to_rcu_destroy_work: Work
+    slab_kset: SlabKset
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
     _css_serials: itertools.count[int]
@@ -290,7 +292,7 @@ class Machine:
         self.rcu = Rcu.boot(Actor(world, "rcu"), self.softirqs)
         self.buddy = BuddyAllocator.boot(world)
         self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
-        self.memcg_cache_ida = Ida(self.cgroup_tree.actor)
+        self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
         self.memcg_nr_cache_ids = 0
         self.shrinkers, self.vfs = Shrinkers.boot(world), Vfs.boot(world)
@@ -307,6 +309,7 @@ class Machine:
         self.slab_caches_to_rcu_destroy = CacheList(slab_common, "slab_caches_to_rcu_destroy")
         self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
+        self.slab_kset = SlabKset(slab_common, self)
 
     def _boot_per_cpu(self) -> None:
         self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
@@ -335,7 +338,7 @@ class Machine:
         """The root is never removed, and its references are not counted (CSS_NO_REF)."""
         root = self.root_cgroup = Cgroup(Actor(self.world, "cgroup /"), "/", 1, None)
         root.self_css = Css(root.actor, "self css of /", root, None, flags=CssFlags.ONLINE)
-        root.css = Css(root.actor, "css of /", root, None, flags=CssFlags.ONLINE, online_cnt=1)
+        root.css = Css(root.actor, "css of /", root, None, flags=CssFlags.ONLINE, online_cnt=1, id=1)
         root.has_css = True
         root.css.memcg = self.root_mem_cgroup = self.new_memcg(root.css, None)
         self.root_mem_cgroup.is_root = True
@@ -364,7 +367,7 @@ class Machine:
         """A root cache of the booted machine."""
         cache = self.new_root_cache(row, flags_of(row.name))
         if self.slab_supports_sysfs:
-            add_kobject(cache)
+            add_kobject(self, cache)
         self.slab_caches.add(cache)
         self.slab_root_caches.add(cache)
 
@@ -408,7 +411,7 @@ class Machine:
             cache.node = [KmemCacheNode(actor, cache, nid) for nid in range(self.config.nodes)]
         else:
             self._add_arrays(cache)
-        self.all_caches[cache] = None
+        self.all_caches[cache] = self.world.now
         if root is not None:
             self.child_caches = (*self.child_caches, cache)
             if self.check_child is not None:
@@ -457,6 +460,7 @@ class Machine:
             inuse=objects,
             frozen=True,
             made_by=(ctx.name, self.world.steps),
+            pfn=self.buddy.place(order),
         )
         for index in reversed(range(objects)):
             slab.freelist = (index, slab.freelist)

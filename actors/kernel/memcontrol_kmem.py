@@ -27,37 +27,11 @@ from actors.kernel.slab_destroy import memcg_destroy_kmem_caches
 from actors.kernel.vmstat import memcg_flush_percpu_vmstats
 from actors.kernel.workqueue import Work, queue_work
 from actors.system.actor import Shared
-from protocol.operations import UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.kernel.kmem_cache import KmemCache
 
 MEMCG_CACHES_MIN_SIZE = 4
-
-
-@attrs.define(eq=False)
-class Ida(Shared):
-    """memcg_cache_ida: the kmemcg_ids in use; the lowest free one is given out."""
-
-    used: set[int] = attrs.field(factory=set, init=False)
-    lowest: int = attrs.field(default=0, init=False)
-
-    @property
-    def label(self) -> str:
-        return "memcg_cache_ida"
-
-    @operation(UPDATE)
-    def ida_simple_get(self) -> int:
-        number = self.lowest
-        self.used.add(number)
-        while self.lowest in self.used:
-            self.lowest += 1
-        return number
-
-    @operation(UPDATE)
-    def ida_simple_remove(self, number: int) -> None:
-        self.used.discard(number)
-        self.lowest = min(self.lowest, number)
 
 
 # -- css callbacks ----------------------------------------------------------------------------------------------------

@@ -33,10 +33,12 @@ FAULTS: dict[str, str] = {
 class BuddyAllocator(Shared):
     """Counts 4K pages; `allocated` are out now.
 
-    `is_short`: memory is short, so that an allocation that may sleep sometimes has to reclaim first.
+    `is_short`: memory is short, so that an allocation that may sleep sometimes has to reclaim first. Only slabs have a
+    place in memory, below frame `max_pfn`; no frame is given out twice, so an old number betrays whoever kept it.
     """
 
     allocated: int = attrs.field(default=0, init=False)
+    max_pfn: int = attrs.field(default=1, init=False)
     is_short: bool = attrs.field(default=False, init=False)
 
     @classmethod
@@ -54,6 +56,13 @@ class BuddyAllocator(Shared):
     @operation(UPDATE, cost=PAGE_NS)
     def give_back(self, nr_pages: int) -> None:
         self.allocated -= nr_pages
+
+    def place(self, order: int) -> int:
+        """The first page frame for 2^order pages, aligned to their number; frame 0 is nobody's."""
+        pages = 1 << order
+        pfn = -(-self.max_pfn // pages) * pages
+        self.max_pfn = pfn + pages
+        return pfn
 
     @operation(UPDATE, sleeps=True, latency=RECLAIM_NS)
     def try_to_free_pages(self) -> None:

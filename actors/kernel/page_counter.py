@@ -7,7 +7,7 @@ import attrs
 from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.system.actor import Shared
-from protocol.operations import UPDATE, operation
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 
 @attrs.define(eq=False)
@@ -27,6 +27,11 @@ class PageCounter(Shared):
     @operation(UPDATE)
     def add(self, nr_pages: int) -> int:
         self.usage += nr_pages
+        return self.usage
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read(self) -> int:
+        """page_counter_read()."""
         return self.usage
 
     @operation(UPDATE)

@@ -81,6 +81,11 @@ class PercpuRef(Shared):
         return bool(self.flags & DEAD)
 
     @property
+    def is_atomic(self) -> bool:
+        """Whether the switch to one atomic count is over."""
+        return bool(self.flags & ATOMIC) and self.confirm_switch is None
+
+    @property
     def is_zero(self) -> bool:
         """percpu_ref_is_zero()."""
         return bool(self.flags) and self.count == 0

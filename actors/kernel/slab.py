@@ -11,7 +11,7 @@ What one section under list_lock does is one access here: nobody else sees its m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 
@@ -83,6 +83,15 @@ class AlienCache(Shared):
         return self.array.name
 
 
+class SlabNodeCounts(NamedTuple):
+    """Slabs, those that are all free, free objects in slabs, and objects in the shared array of one node."""
+
+    total_slabs: int
+    free_slabs: int
+    free_objects: int
+    shared_avail: int
+
+
 @attrs.define(eq=False)
 class SlabNode(Shared):
     """struct kmem_cache_node of SLAB. The lists are ordered, head first; `alien` is by node.
@@ -128,8 +137,10 @@ class SlabNode(Shared):
             yield from (alien, alien.array, alien.lock)
 
     @operation(READ)
-    def read_total_slabs(self) -> int:
-        return self.total_slabs
+    def read_counts(self) -> SlabNodeCounts:
+        """What get_slabinfo() adds up; list_lock is held."""
+        shared_avail = len(self.shared.entries) if self.shared is not None else 0
+        return SlabNodeCounts(self.total_slabs, len(self.slabs_free), self.free_objects, shared_avail)
 
     @operation(READ)
     def has_free_objects(self) -> bool:

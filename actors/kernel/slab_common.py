@@ -170,23 +170,6 @@ async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
     return remain
 
 
-@kernel_fn("slab_show", "mm/slab_common.c")
-async def slab_show(ctx: Context) -> list[tuple[KmemCache, int]]:
-    """A reader of /proc/slabinfo: every root cache with the pages of itself and its children, under slab_mutex."""
-    rows = []
-    async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        for root in await ctx.ask(ctx.machine.slab_root_caches.list):
-            caches = [root, *await ctx.ask(root.list_children)]
-            rows.append((root, sum([await count_pages(ctx, cache) for cache in caches])))
-    return rows
-
-
-async def count_pages(ctx: Context, s: KmemCache) -> int:
-    """get_slabinfo(): what the nodes of one cache say, each at its time."""
-    slabs = [await ctx.ask(n.read_nr_slabs) for n in s.node] + [await ctx.ask(n.read_total_slabs) for n in s.slab_node]
-    return sum(slabs) << s.order
-
-
 # -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------
 
 

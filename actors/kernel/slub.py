@@ -38,7 +38,7 @@ from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_h import cache_from_obj, uncharge_slab_page
 from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
-from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_remove
+from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_alias, sysfs_slab_remove
 from protocol.operations import ATOMIC_NS, OperationInfo
 from protocol.slabinfo import SlabinfoRow
 
@@ -82,6 +82,7 @@ async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *
     if s is None:
         return None
     await ctx.ask(s.add_refcount, 1)
+    sysfs_slab_alias(ctx, s, row.name)
     s.object_size = max(s.object_size, row.objsize)
     for child in await ctx.ask(s.list_children):
         child.object_size = s.object_size
@@ -94,7 +95,7 @@ async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *
 @kernel_fn("discard_slab", "mm/slub.c")
 async def discard_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Give an empty slab back, after a grace period if its objects are type-safe by RCU."""
-    await ctx.ask(s.node[slab.nid].add_nr_slabs, -1)
+    await ctx.ask(s.node[slab.nid].add_nr_slabs, -1, -slab.objects)
     if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await call_rcu(ctx, slab.rcu_head, rcu_free_slab)
     else:

@@ -172,7 +172,7 @@ async def new_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
     if slab is None:
         return None
     s.slabs[slab] = None
-    await ctx.ask(s.node[slab.nid].add_nr_slabs, 1)
+    await ctx.ask(s.node[slab.nid].add_nr_slabs, 1, slab.objects)
     return slab
 
 

@@ -1,73 +1,96 @@
-"""The sysfs side of SLUB's caches: kobjects, active references, removal. mm/slub.c, fs/kernfs @5.3; KERNEL.md 10.8.
+"""The sysfs side of SLUB's caches: kobjects, directories, removal, readers. mm/slub.c @5.3; KERNEL.md 10.8.
 
 A cache's kobject holds the struct until the last reference goes. Its directory goes with kobject_del(), which waits for
-those who are inside one of its files (they hold an active reference).
+those who are inside one of its files (they hold an active reference). Child caches have theirs below their root's, in
+`cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.kernel.context import Context, deref
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.kmem_cache import KmemCache, cache_of
+from actors.kernel.kernfs_node import KernfsNode
+from actors.kernel.kmem_cache import SLAB_NEVER_MERGE, KmemCache, SlabFlags, cache_of
 from actors.kernel.slab_mutex import get_online_mems, put_online_mems
 from actors.kernel.workqueue import Work, queue_work
 from actors.system.actor import Shared
 from protocol.operations import READ, UPDATE, operation
+from protocol.slab_directory import DirectoryEntry, render_directory, unique_id
+
+if TYPE_CHECKING:
+    from actors.kernel.machine import Machine
 
 KN_ACTIVE = "kn->active"
 """lockdep's class of being inside a sysfs file, and of waiting for those who are."""
 
+NAMED_ALONE = frozenset(
+    [
+        "dentry",
+        "mm_struct",
+        "names_cache",
+        "radix_tree_node",
+        "skbuff_head_cache",
+        "skbuff_fclone_cache",
+        "task_struct",
+        "bdev_cache",
+        "kmem_cache",
+        "kmem_cache_node",
+    ]
+)
+"""Caches with a constructor or a usercopy region, or made before all others, beside inodes and kmalloc's: they never
+merge, so their directories have their names (KERNEL.md 8.1); a capture does not say."""
+
 
 @attrs.define(eq=False)
-class Kobject(Shared):
-    """struct kobject of a cache with its kernfs node: `refs` hold the struct, `active` are readers inside a file."""
+class Kobject(KernfsNode):
+    """struct kobject of a cache, with its directory: `refs` hold the struct, `links` are its names elsewhere."""
 
     cache: KmemCache
     refs: int = 1
-    in_sysfs: bool = True
-    active: dict[Context, None] = attrs.field(factory=dict, init=False)
+    links: list[str] = attrs.field(factory=list, init=False)
 
     @property
     def label(self) -> str:
         return f"kobject of {self.cache.name}"
-
-    @property
-    def held_by(self) -> str:
-        return f", held by {', '.join(ctx.name for ctx in self.active)}" if self.active else ""
 
     @operation(UPDATE)
     def add_ref(self, nr: int) -> int:
         self.refs += nr
         return self.refs
 
-    @operation(UPDATE)
-    def kernfs_get_active(self, ctx: Context) -> bool:
-        """Go inside a file; False (-ENODEV) if it is being removed."""
-        if self.in_sysfs:
-            self.active[ctx] = None
-        return self.in_sysfs
-
-    @operation(UPDATE)
-    def kernfs_put_active(self, ctx: Context) -> None:
-        self.active.pop(ctx, None)
-
-    @operation(UPDATE)
-    def deactivate(self) -> None:
-        """Nobody gets inside any more."""
-        self.in_sysfs = False
-
-    def is_drained(self) -> bool:
-        return not self.active
-
-    @operation(READ, when=is_drained, sleeps=True)
-    def kernfs_drain(self) -> None:
-        """Sleep until nobody is inside."""
-
     @operation(READ)
     def read_in_sysfs(self) -> bool:
-        return self.in_sysfs
+        return not self.is_removed
+
+
+@attrs.define(eq=False)
+class SlabKset(Shared):
+    """slab_kset, the directory /sys/kernel/slab: `roots` are the directories of root caches by name, gone ones too."""
+
+    machine: Machine
+    roots: dict[str, Kobject] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return "slab_kset"
+
+    def is_taken(self, name: str) -> bool:
+        return name in self.roots and not self.roots[name].is_removed
+
+    @operation(READ)
+    def list_roots(self) -> tuple[Kobject, ...]:
+        """The directories of root caches; kernfs_mutex is held."""
+        return tuple(kobj for kobj in self.roots.values() if not kobj.is_removed)
+
+    @operation(READ)
+    def list_children(self, root: KmemCache) -> tuple[str, ...]:
+        """The names in the `cgroup` directory of *root*, which may be gone; kernfs_mutex is held."""
+        kobjs = (cache.kobj for cache in self.machine.all_caches if cache.root_cache is root)
+        return tuple(kobj.name for kobj in kobjs if kobj is not None and not kobj.is_removed)
 
 
 def kobject_of(s: KmemCache) -> Kobject:
@@ -77,13 +100,50 @@ def kobject_of(s: KmemCache) -> Kobject:
 @kernel_fn("sysfs_slab_add", "mm/slub.c")
 def sysfs_slab_add(ctx: Context, s: KmemCache) -> None:
     """Make the directory; the work that removes it is part of the cache."""
-    add_kobject(s)
+    add_kobject(ctx.machine, s)
 
 
-def add_kobject(s: KmemCache) -> None:
-    """At boot, too, once sysfs is there (slab_sysfs_init)."""
-    s.kobj = Kobject(s.actor, s)
+def add_kobject(machine: Machine, s: KmemCache) -> None:
+    """At boot, too, once sysfs is there (slab_sysfs_init). A mergeable cache gets a unique name, and a link to that.
+
+    Of several caches of a capture with the same unique name only one can be mergeable: the others keep their own.
+    """
+    name = s.name
+    if s.is_root_cache and not is_named_alone(s):
+        name = create_unique_id(s)
+        if machine.slab_kset.is_taken(name):
+            name = s.name
+    s.kobj = Kobject(s.actor, name, KN_ACTIVE, s)
     s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
+    if s.is_root_cache:
+        machine.slab_kset.roots[name] = s.kobj
+    if name != s.name:
+        s.kobj.links.append(s.name)
+
+
+def is_named_alone(s: KmemCache) -> bool:
+    """slab_unmergeable(), where the model knows, and by name where it does not."""
+    if s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
+        return True
+    return s.name in NAMED_ALONE or s.name.startswith("kmalloc-") or s.name.endswith(("_inode", "inode_cache"))
+
+
+def create_unique_id(s: KmemCache) -> str:
+    """A name that tells all that is compared when caches are merged."""
+    flags = s.flags
+    return unique_id(
+        s.slot_size,
+        is_reclaimable=SlabFlags.RECLAIM_ACCOUNT in flags,
+        is_accounted=SlabFlags.ACCOUNT in flags,
+    )
+
+
+@kernel_fn("sysfs_slab_alias", "mm/slub.c")
+def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> None:
+    """A link from another name of the cache to its directory; nobody ever removes it."""
+    kobj = kobject_of(s)
+    if name not in (kobj.name, *kobj.links):
+        kobj.links.append(name)
 
 
 @kernel_fn("sysfs_slab_remove", "mm/slub.c")
@@ -157,3 +217,15 @@ async def show_slab_objects_fixed(ctx: Context, s: KmemCache) -> int:
 
 async def count_slabs(ctx: Context, s: KmemCache) -> int:
     return sum([await ctx.ask(n.read_nr_slabs) for n in s.node])
+
+
+async def read_slab_directory(ctx: Context) -> str:
+    """getdents(2) of /sys/kernel/slab and of each `cgroup` directory below it, one after the other."""
+    kset = ctx.machine.slab_kset
+    entries = []
+    for kobj in await ctx.ask(kset.list_roots):
+        entries.append(DirectoryEntry(kobj.name))
+        entries += [DirectoryEntry(link, kobj.name) for link in kobj.links]
+        names = await ctx.ask(kset.list_children, kobj.cache)
+        entries += [DirectoryEntry(f"{kobj.name}/cgroup/{name}") for name in names]
+    return render_directory(entries)

@@ -61,6 +61,11 @@ class VmStats(Shared):
         """atomic_long_add()."""
         self.total[item] += nr_pages
 
+    @operation(READ, cost=ATOMIC_NS)
+    def read_total(self, item: StatItem) -> int:
+        """memcg_page_state(): what is below zero counts as nothing."""
+        return max(self.total[item], 0)
+
     @operation(READ)
     def read_percpu(self, cpu: int) -> Counter[StatItem]:
         """What one CPU has not yet added."""

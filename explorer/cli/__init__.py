@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from explorer.cli.catalogue import add_list
 from explorer.cli.failing import add_shrink
+from explorer.cli.files import add_slabinfo
 from explorer.cli.match import add_match
 from explorer.cli.options import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
@@ -46,6 +47,7 @@ def make_parser() -> Parser:
     add_run(commands.add_parser("run", help="run a scenario once, and log it"))
     add_replay(commands.add_parser("replay", help="make the choices of a log again"))
     add_log(commands.add_parser("log", help="print the steps of a log"))
+    add_slabinfo(commands.add_parser("slabinfo", help="print a file of the simulated kernel at some step of a log"))
     add_explore(commands.add_parser("explore", help="search many schedules of a scenario for flaws"))
     add_shrink(commands.add_parser("shrink", help="make the schedule of a failing run as short as it can be"))
     add_match(commands.add_parser("match", help="search for the schedule that a kernel's function trace shows"))

@@ -1,0 +1,214 @@
+"""`slabrace slabinfo`: what the kernel's files said at some step of a log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
+from actors.kernel.kernfs import cgroup_ino
+from actors.kernel.onlooker import look_at
+from explorer.cli.options import add_json, natural
+from explorer.report import LiveProgress
+from explorer.session import Result, replay
+from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
+from protocol.errors import UsageError
+from protocol.findings import Oops
+from protocol.kpagecgroup import unpack_kpagecgroup
+from protocol.memcg_slabinfo import parse_memcg_slabinfo
+from protocol.slab_directory import parse_directory
+from protocol.slabinfo import parse_kmem_slabinfo
+from protocol.slabinfo_full import parse_slabinfo_full
+
+if TYPE_CHECKING:
+    from actors.kernel.machine import Machine
+    from scenarios.stage import Stage
+
+EXIT_USAGE = 2
+
+
+@attrs.frozen
+class Shown:
+    """What a file said: its bytes, when (virtual ns), and which cgroups there were then, by inode number."""
+
+    file: KernelFile
+    data: bytes
+    time: int
+    cgroups: dict[int, str]
+
+
+def add_slabinfo(parser: argparse.ArgumentParser) -> None:
+    """`slabinfo`."""
+    names = ", ".join(file.name for file in FILES)
+    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("--at", type=natural, metavar="STEP", help="after so many steps (default: at the log's end)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--file",
+        metavar="NAME",
+        help=f"{names} (default: slabinfo); CGROUP/NAME for that of a cgroup, otherwise it is the root's",
+    )
+    which.add_argument("--full", action="store_const", dest="file", const="slabinfo_full", help="--file slabinfo_full")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, byte by byte")
+    parser.add_argument("--force", action="store_true", help="replace the file that --out names, if it exists")
+    add_json(parser)
+    parser.set_defaults(command=_slabinfo)
+
+
+def _slabinfo(options: argparse.Namespace) -> int:
+    """Replay the log up to the step, and print the file, or write it, as it is there; return the exit code."""
+    options.file = "slabinfo" if options.file is None else options.file
+    _check_before(options)
+    shown: list[Shown] = []
+    progress = LiveProgress()
+    try:
+        result = replay(
+            options.log,
+            driver="stepper",
+            until=options.at,
+            progress=progress,
+            inspect=lambda stage: shown.append(_look(stage, options.file)),
+        )
+    finally:
+        progress.close()
+    _check_reached(options, result)
+    if result.outcome in ("diverged", "interrupted"):
+        return _report_no_file(options, result)
+    _give(options, result, shown[0])
+    if result.damage is not None:
+        print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+    return EXIT_USAGE if result.is_damaged else 0
+
+
+# -- what cannot be done ----------------------------------------------------------------------------------------------
+
+
+def _check_before(options: argparse.Namespace) -> None:
+    """Refuse what is known to be in vain before the log is replayed."""
+    base = options.file.rpartition("/")[2]
+    file = next((file for file in FILES if file.css and file.name == base), None) or find_file(options.file)
+    if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
+        msg = f"{file.name} is binary, and standard output is a terminal: give --out FILE or --json, or redirect it"
+        raise UsageError(msg)
+    if options.out is not None and options.out.exists() and not options.force:
+        raise UsageError(_exists(options.out))
+
+
+def _exists(path: Path) -> str:
+    return f"{path}: a file with this name exists; choose another --out, or --force to replace it"
+
+
+def _check_reached(options: argparse.Namespace, result: Result) -> None:
+    if options.at is not None and result.steps < options.at and result.outcome not in ("diverged", "interrupted"):
+        msg = f"{options.log}: there is no step {options.at}: the log ends after step {result.steps}"
+        raise UsageError(msg)
+
+
+def _report_no_file(options: argparse.Namespace, result: Result) -> int:
+    """The replay did not get there: say why, and show nothing."""
+    if options.json:
+        print(json.dumps(_facts(options, result)))  # noqa: T201 -- the command's output
+    elif result.divergence is not None:
+        where = f"the replay diverged at step {result.divergence.step}: {result.divergence.now}"
+        print(f"slabrace: {options.log}: {where}; see slabrace replay", file=sys.stderr)  # noqa: T201 -- one line about the input
+    return result.exit_code
+
+
+# -- what the file says -----------------------------------------------------------------------------------------------
+
+
+def _look(stage: Stage, name: str) -> Shown:
+    """The file as it is now; UsageError if the machine has none, or a reader would die of it."""
+    machine = stage.machine
+    file, cgroup = locate(machine, name)
+    try:
+        data = look_at(machine, file, cgroup)
+    except Oops as oops:
+        msg = f"{file.name}: whoever reads it now dies of it: {oops.message}"
+        raise UsageError(msg) from None
+    return Shown(file, data, machine.world.now, _cgroups_by_inode(machine))
+
+
+def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
+    root = machine.root_cgroup
+    return {cgroup_ino(cgroup): f"/{cgroup_path(cgroup)}" for cgroup in (root, *root.descendants())}
+
+
+def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
+    """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
+    if options.out is not None:
+        _write(options.out, shown.data, overwrite=options.force)
+    if options.json:
+        facts = _facts(options, result) | {
+            "time_ns": shown.time,
+            "file": shown.file.name,
+            "path": shown.file.path,
+            "bytes": len(shown.data),
+            "rows": _rows(shown),
+            "out": str(options.out) if options.out else None,
+        }
+        print(json.dumps(facts))  # noqa: T201 -- the command's output
+    elif options.out is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(shown.data)
+        sys.stdout.buffer.flush()
+
+
+def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
+    try:
+        with path.open("wb" if overwrite else "xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise UsageError(_exists(path)) from None
+    except OSError as error:
+        msg = f"{path}: cannot write it: {error.strerror}"
+        raise UsageError(msg) from None
+
+
+def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:
+    header = result.header
+    return {
+        "outcome": "ok" if result.outcome == "finding" else result.outcome,
+        "log": str(options.log),
+        "scenario": header.scenario,
+        "kernel": header.kernel,
+        "seed": header.seed,
+        "step": result.steps,
+        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "damage": result.damage,
+    }
+
+
+def _rows(shown: Shown) -> list[dict[str, Any]]:
+    """The file's contents as objects, by the parser that reads a real one."""
+    name = shown.file.name
+    if shown.file.is_binary:
+        inodes = enumerate(unpack_kpagecgroup(shown.data, source=name))
+        return [{"pfn": pfn, "inode": ino, "cgroup": shown.cgroups.get(ino)} for pfn, ino in inodes if ino]
+    text = shown.data.decode()
+    if name == "memory.kmem.usage_in_bytes":
+        return [{"name": name, "value": parse_u64(text, source=name)}]
+    if name.endswith(".stat"):
+        return [{"name": key, "value": value} for key, value in parse_flat_keyed(text, source=name).items()]
+    return [attrs.asdict(row, value_serializer=_plain) for row in _PARSERS[name](text, source=name)]
+
+
+def _plain(_instance: object, _attribute: object, value: Any) -> Any:
+    """A value as JSON has it: enumerations by their words."""
+    return getattr(value, "value", value)
+
+
+_PARSERS: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "slabinfo": parse_kmem_slabinfo,
+    "slabinfo_full": parse_slabinfo_full,
+    "memcg_slabinfo": parse_memcg_slabinfo,
+    "memory.kmem.slabinfo": parse_kmem_slabinfo,
+    "cgroups": parse_cgroups,
+    "slab": parse_directory,
+}
