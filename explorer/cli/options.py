@@ -102,6 +102,25 @@ def new_file(stem: str, suffix: str = ".log") -> Path:
     return next(path for path in map(RUNS.joinpath, names) if not path.exists())
 
 
+def write_new(path: Path, text: str) -> None:
+    """Write a file that does not exist yet, whole or not at all; UsageError (one line) if that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        msg = f"{path}: a file with this name exists; choose another"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"{path}: cannot write it: {error.strerror}"
+        raise UsageError(msg) from None
+
+
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """What `--set` says, by the names of the knobs."""
     return dict(_split("--set", pair) for pair in pairs)
