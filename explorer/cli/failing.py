@@ -30,9 +30,9 @@ def open_log(path: Path, patches: list[str]) -> Experiment:
         log.close()
 
 
-def add_log_options(parser: argparse.ArgumentParser) -> None:
+def add_log_options(parser: argparse.ArgumentParser, *, is_needed: bool = True) -> None:
     """Which finding of which log."""
-    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("log", type=Path, nargs=None if is_needed else "?", metavar="LOG")
     parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
     add_patch(parser)
 
