@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.recorder import Recorder
 from explorer.estimate import Sightings
 from explorer.experiment import Experiment, RunOptions
-from explorer.jobs import Job, Outcome, Report, run_job
+from explorer.jobs import Job, Outcome, Report, run_job, run_once_more
 from explorer.plans import Plan, Portfolio, Sampling
+from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting, Schedule
 from explorer.strategies.dpor import ASLEEP
 from explorer.strategies.exact import EXACT, ExactSearch, make_exact_search
-from explorer.watch import Pair, Watch
+from explorer.watch import Both, Pair, Watch
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ DEFAULT_BUDGET = 2_000
 
 @attrs.define
 class Found:
-    """One flaw, and the first schedule that showed it."""
+    """One flaw, and the first schedule that showed it; `experiment` if that was another one than the campaign's."""
 
     finding: Finding
     first_schedule: int
@@ -49,6 +51,7 @@ class Found:
     schedule: Schedule
     count: int = 0
     log: str | None = None
+    experiment: Experiment | None = None
 
 
 @attrs.define
@@ -72,7 +75,11 @@ class Statistics:
 
 @attrs.define
 class Campaign:
-    """The state of a search. `stopped` is why it ended: `exhausted`, `budget`, `time`, `first` or `interrupted`."""
+    """The state of a search. `stopped` is why it ended: `exhausted`, `budget`, `time`, `first` or `interrupted`.
+
+    *before* may run schedules of its own first, and `take_first` them. A search that *runs_twice* runs every schedule
+    so, and stops as `diverged` at the first that is not the same; `divergence` says where.
+    """
 
     experiment: Experiment
     options: RunOptions
@@ -81,6 +88,9 @@ class Campaign:
     workers: int = 1
     first_only: bool = False
     progress: Callable[[Campaign], None] | None = None
+    before: Callable[[Campaign], None] | None = None
+    runs_twice: bool = False
+    divergence: Divergence | None = None
     sightings: Sightings = attrs.field(factory=Sightings)
     statistics: Statistics = attrs.field(factory=Statistics)
     found: dict[str, Found] = attrs.field(factory=dict)
@@ -96,6 +106,8 @@ class Campaign:
         """Search until nothing is left, or the budget or the time is spent."""
         strategy = self.options.strategy
         try:
+            if self.before is not None:
+                self.before(self)
             if strategy.partition(":")[0] in EXACT:
                 self._search_exactly(strategy)
             else:
@@ -113,8 +125,8 @@ class Campaign:
     @property
     def outcome(self) -> str:
         """DESIGN.md's word for it."""
-        if self.stopped == "interrupted":
-            return "interrupted"
+        if self.stopped in {"interrupted", "diverged"}:
+            return self.stopped
         if self.found:
             return "finding"
         return "exhausted" if self.stopped == "exhausted" else "budget"
@@ -122,6 +134,21 @@ class Campaign:
     def gaps(self) -> set[Pair]:
         """Pairs of racing operations that were only ever seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
+
+    def take_first(self, name: str, report: Report, experiment: Experiment, remake: Callable[[], Strategy]) -> None:
+        """Take in schedules that were run before the search, by what is called *name*.
+
+        They may be of another *experiment*; its classes are none of this one's.
+        """
+        known, sightings = set(self.found), self.sightings
+        if experiment.header.parameters != self.experiment.header.parameters:
+            self.sightings = Sightings()
+        self._count("kept", report, lambda _number: remake())
+        self.sightings = sightings
+        for signature in self.found.keys() - known:
+            self.found[signature].experiment = experiment
+            self.found[signature].strategy = name
+        self._check_end()
 
     # -- sampling -----------------------------------------------------------------------------------------------------
 
@@ -132,7 +159,7 @@ class Campaign:
     def _sample(self, plan: Plan) -> None:
         with self._executor() as run:
             under_way: deque[tuple[Job, Future[Report]]] = deque()
-            given_out = 0
+            given_out = self.schedules
             while not self.stopped:
                 room = self.budget - given_out
                 job = plan.next_job(room) if room > 0 and len(under_way) < AHEAD else None
@@ -149,6 +176,7 @@ class Campaign:
     def _take(self, plan: Plan, job: Job, future: Future[Report]) -> None:
         report = future.result()
         new_classes, new_findings = self._count(job.strategy, report, job.remake)
+        self._note(report.divergence)
         plan.take(job, report, new_classes, new_findings)
         self._check_end()
 
@@ -179,7 +207,14 @@ class Campaign:
         if report.unreached is not None:
             self.unreached = report.unreached if self.unreached is None else self.unreached & report.unreached
 
+    def _note(self, divergence: Divergence | None) -> None:
+        if divergence is not None and self.divergence is None:
+            self.divergence = divergence
+            self.stopped = "diverged"
+
     def _check_end(self) -> None:
+        if self.stopped:
+            return
         if self.first_only and self.found:
             self.stopped = "first"
         elif self.seconds is not None and time.monotonic() - self.began >= self.seconds:
@@ -191,12 +226,12 @@ class Campaign:
     def _executor(self) -> Iterator[Callable[[Job], Future[Report]]]:
         """How jobs are run: here, or in other processes."""
         if self.workers == 1:
-            yield lambda job: done(run_job(self.experiment, job))
+            yield lambda job: done(run_job(self.experiment, job, twice=self.runs_twice))
             return
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, context, ignore_interrupts) as pool:
             try:
-                yield lambda job: pool.submit(work, self.options, job)
+                yield lambda job: pool.submit(work, self.options, job, self.runs_twice)
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -218,7 +253,9 @@ class Campaign:
         """Run one schedule of an exact search, and let it learn."""
         noting = Noting(schedule)
         stage = self.experiment.set_stage(noting)
-        watch = stage.world.observer = Watch(stage.world, wants_accesses=True)
+        watch = Watch(stage.world, wants_accesses=True)
+        records: list[bytes] = []
+        stage.world.observer = Both(Recorder(records.append), watch) if self.runs_twice else watch
         search.watch(schedule, watch)
         stage.start()
         self.experiment.drive(stage.world)
@@ -229,6 +266,9 @@ class Campaign:
         report = Report()
         report.add(self.schedules, stage, watch, noting.choices)
         self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
+        if self.runs_twice:
+            follow = Follow(noting.choices, keeps_time=True)
+            self._note(run_once_more(self.experiment, follow, records))
 
 
 def done(report: Report) -> Future[Report]:
@@ -249,6 +289,6 @@ def experiment_of(options: RunOptions) -> Experiment:
     return Experiment.of(options)
 
 
-def work(options: RunOptions, job: Job) -> Report:
+def work(options: RunOptions, job: Job, twice: bool) -> Report:  # noqa: FBT001 -- submit() takes no keywords of ours
     """Run a job in a worker process."""
-    return run_job(experiment_of(options), job)
+    return run_job(experiment_of(options), job, twice=twice)

@@ -13,10 +13,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from explorer.determinism import CAUSES
 from explorer.report import show_finding
 
 if TYPE_CHECKING:
     from explorer.campaign import Campaign, Found
+    from explorer.replay import Divergence
     from explorer.watch import Pair
 
 SHOWN_GAPS = 12
@@ -100,6 +102,7 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
         )
         if found.log is not None:
             line = f"log: {found.log}\nreplay: slabrace replay {found.log}\nshorter: slabrace shrink {found.log}"
+            line += f"\nexplain: slabrace explain {found.log}"
             console.print(line, markup=False, soft_wrap=True)
     console.print(figures_table(campaign))
     if len(campaign.by_strategy) > 1:
@@ -107,7 +110,18 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
     for name in sorted(campaign.unreached or ()):
         console.print(f"[yellow]never reached[/]: sometimes {escape(repr(name))}: the race was never tried")
     show_gaps(console, campaign)
+    if campaign.divergence is not None:
+        show_divergence(console, campaign.divergence)
     console.print(verdict(campaign))
+
+
+def show_divergence(console: Console, divergence: Divergence) -> None:
+    """Where a schedule that was run twice was not the same, and what that may come from."""
+    console.print(
+        f"[red]not deterministic[/]: the last schedule, run twice, parts at step {divergence.step}\n"
+        f"  then: {escape(divergence.then)}\n  now:  {escape(divergence.now)}\n  {CAUSES}",
+        soft_wrap=True,
+    )
 
 
 def figures_table(campaign: Campaign) -> Table:
@@ -188,6 +202,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "pairs": len(campaign.pairs),
         "gaps": [describe(pair) for pair in sorted(campaign.gaps())],
         "unreached": sorted(campaign.unreached or ()),
+        "divergence": attrs.asdict(campaign.divergence) if campaign.divergence else None,
         "seconds": round(time.monotonic() - campaign.began, 3),
     }
 

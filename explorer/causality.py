@@ -21,7 +21,7 @@ class Event:
     """
 
     lane: str
-    accesses: Accesses = attrs.field(factory=dict)
+    accesses: Accesses = attrs.field(factory=dict, repr=False)  # the repr of a thing goes on through the whole world
     after_quiet: bool = False
     may_wait: bool = False
 

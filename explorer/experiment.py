@@ -71,9 +71,9 @@ class Experiment:
     patches: tuple[Patch, ...]
 
     @classmethod
-    def of(cls, options: RunOptions) -> Experiment:
-        """What *options* mean; UsageError if they do not fit."""
-        scenario = find_scenario(options.scenario)
+    def of(cls, options: RunOptions, scenario: Scenario | None = None) -> Experiment:
+        """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name."""
+        scenario = scenario or find_scenario(options.scenario)
         _check_options(options)
         parameters = scenario.values(dict(options.settings))
         patches = _select(options.patches, options.without, options.kernel, parameters)

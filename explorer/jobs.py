@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.recorder import Recorder
+from explorer.determinism import first_divergence
 from explorer.experiment import Experiment
+from explorer.replay import Divergence
 from explorer.schedule import Choice, Noting, Schedule
 from explorer.strategies import Knowledge, Profile, find_strategy, make_strategy, seed_of
-from explorer.watch import Pair, Watch
+from explorer.watch import Both, Pair, Watch
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -52,7 +55,8 @@ class Outcome:
 class Report:
     """What became of a job: its schedules one by one, and what they covered together.
 
-    `unreached` are the `sometimes` properties that no schedule reached; None before the first.
+    `unreached` are the `sometimes` properties that no schedule reached; None before the first. `divergence` is where a
+    schedule that was run twice was not the same; it is the last one then.
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
@@ -60,6 +64,7 @@ class Report:
     functions: set[str] = attrs.field(factory=set)
     pairs: set[Pair] = attrs.field(factory=set)
     unreached: set[str] | None = None
+    divergence: Divergence | None = None
 
     def add(self, number: int, stage: Stage, watch: Watch, choices: list[Choice]) -> None:
         """Take in one schedule that has been run."""
@@ -84,21 +89,36 @@ class Report:
         self.unreached = missed if self.unreached is None else self.unreached & missed
 
 
-def run_watched(experiment: Experiment, strategy: Strategy, *, word: str = "") -> tuple[Stage, Watch]:
-    """Run the scenario once on the stepper, and watch it."""
+def run_watched(
+    experiment: Experiment, strategy: Strategy, *, word: str = "", records: list[bytes] | None = None
+) -> tuple[Stage, Watch]:
+    """Run the scenario once on the stepper, and watch it; its records are added to *records*, if that is given."""
     stage = experiment.set_stage(strategy)
-    watch = stage.world.observer = Watch(stage.world, word=word)
+    watch = Watch(stage.world, word=word)
+    stage.world.observer = watch if records is None else Both(Recorder(records.append), watch)
     stage.start()
     experiment.drive(stage.world)
     return stage, watch
 
 
-def run_job(experiment: Experiment, job: Job) -> Report:
-    """Run all schedules of a job."""
+def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
+    """Run all schedules of a job, each of them *twice* if wanted, up to the first that is not the same then."""
     report = Report()
     _, word = find_strategy(job.strategy)
     for number in range(job.first, job.first + job.count):
         noting = Noting(job.remake(number))
-        stage, watch = run_watched(experiment, noting, word=word)
+        records: list[bytes] | None = [] if twice else None
+        stage, watch = run_watched(experiment, noting, word=word, records=records)
         report.add(number, stage, watch, noting.choices)
+        if records is not None:
+            report.divergence = run_once_more(experiment, job.remake(number), records)
+            if report.divergence is not None:
+                break
     return report
+
+
+def run_once_more(experiment: Experiment, strategy: Strategy, records: list[bytes]) -> Divergence | None:
+    """Run a schedule whose records are known again; say where it is not the same, if it is not."""
+    again: list[bytes] = []
+    run_watched(experiment, Noting(strategy), records=again)
+    return first_divergence(records, again)

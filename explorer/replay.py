@@ -142,11 +142,11 @@ class Replay:
         self._names_now.learn(now)
         if then[0] in DEFINITIONS:
             then = self._step_of(then)
-        now_text = _describe(self._names_now, now)
+        now_text = describe_record(self._names_now, now)
         if now[0] != _END and (isinstance(then[0], int) or now[0] in DEFINITIONS):
             assert self._world is not None
             now_text += f"; enabled now: {', '.join(lane.name for lane in self._world.enabled_lanes())}"
-        self.divergence = Divergence(step, _describe(self._names, then), now_text)
+        self.divergence = Divergence(step, describe_record(self._names, then), now_text)
         if self._world is not None:
             self._world.stop("diverged")
 
@@ -159,7 +159,7 @@ class Replay:
         return definition if step is None else step
 
 
-def _describe(names: Names, record: Record) -> str:
+def describe_record(names: Names, record: Record) -> str:
     """A record in words, for someone who asks why a replay left its log; as it is if its numbers mean nothing here."""
     try:
         return _in_words(names, record)

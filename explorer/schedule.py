@@ -63,8 +63,8 @@ class Follow:
     """A strategy that follows a schedule as far as it fits, and then takes the plain order.
 
     A lane that is not enabled when its turn comes is passed over; `first_misfit` is the number of the first choice that
-    did not fit. Time is kept by nobody: it passes with the steps, or, if *keeps_time*, only when nothing is enabled (as
-    in exact searches, so that their schedules come out the same).
+    did not fit, and `enabled_at_misfit` who could step then. Time is kept by nobody: it passes with the steps, or, if
+    *keeps_time*, only when nothing is enabled (as in exact searches, so that their schedules come out the same).
     """
 
     name = "follow"
@@ -76,6 +76,7 @@ class Follow:
         self._plain = InTurn()
         self.keeps_time = keeps_time
         self.first_misfit: int | None = None
+        self.enabled_at_misfit: tuple[str, ...] = ()
 
     def advance(self, world: World) -> None:
         """Leave the time as it is."""
@@ -92,6 +93,7 @@ class Follow:
                     return index
             if self.first_misfit is None:
                 self.first_misfit = self._next - 1
+                self.enabled_at_misfit = tuple(lane.name for lane in lanes)
         return self._plain.choose(lanes)
 
     def choose_value(self, count: int) -> int:

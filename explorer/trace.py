@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.system.flow import Flow
+from actors.system.flow import SETTLE, Flow
 from actors.system.recorder import Recorder
 from explorer.causality import Event, Order
 from explorer.replay import Replay
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from actors.system.lane import Lane
     from actors.system.strategy import Strategy
-    from actors.system.world import EnabledSet, World
+    from actors.system.world import EnabledSet, Observer, World
     from explorer.experiment import Experiment
     from scenarios.stage import Stage
 
@@ -42,7 +42,7 @@ class TracedStep(Event):
     function: str = ""
     operation: str = ""
     owner: str = ""
-    target: Hashable = None
+    target: Hashable = attrs.field(default=None, repr=False)
     enabled: tuple[str, ...] = ()
     values: list[int] = attrs.field(factory=list)
 
@@ -80,6 +80,7 @@ class Tracing:
             step.kind, step.cpu = flow.kind.value, flow.cpu.id if flow.cpu else None
             step.function, step.operation = request.code.co_name, request.info.name
             step.may_wait = request.info.when is not None
+            step.after_quiet = request.info is SETTLE
             if request.target is not None:
                 step.owner, step.target = request.target.label, request.target
         self.steps.append(step)
@@ -116,7 +117,7 @@ class Tracing:
 class Trace:
     """A run that has been traced; `found` is the finding that was wanted, if it came."""
 
-    stage: Stage
+    stage: Stage = attrs.field(repr=False)
     steps: list[TracedStep]
     found: Finding | None
     trace_class: str
@@ -139,8 +140,9 @@ class Trace:
 
     @property
     def ends_at_rest(self) -> bool:
-        """Whether the finding is about what was left when nothing could happen any more."""
-        return self.found is not None and not self.found.flow
+        """Whether the finding came when the race was over: no step of it is to blame alone."""
+        found = self.found
+        return found is not None and not (found.flow and self.steps and found.step == self.steps[-1].number + 1)
 
     def steps_that_matter(self) -> list[int]:
         """The steps by which lanes meet on the way to the finding: the last one, and those on either side of a race.
@@ -168,16 +170,23 @@ class Trace:
 
 
 def run_traced(
-    experiment: Experiment, strategy: Strategy, wanted: str | None = None, recorder: Recorder | None = None
+    experiment: Experiment,
+    strategy: Strategy,
+    wanted: str | None = None,
+    recorder: Observer | None = None,
+    driver: str = "stepper",
 ) -> Trace:
-    """Run one schedule, up to the finding with the signature *wanted* or to its end."""
+    """Run one schedule, up to the finding with the signature *wanted* or to its end.
+
+    *recorder* sees each step before the trace does.
+    """
     stage = experiment.set_stage(strategy)
     watch = Watch(stage.world, wants_accesses=True)
     tracing = Tracing(stage.world, watch, wanted)
     observer = Both(tracing, watch)
     stage.world.observer = Both(recorder, observer) if recorder is not None else observer
     stage.start()
-    experiment.drive(stage.world)
+    experiment.drive(stage.world, driver)
     tracing.end_step()
     return Trace(stage, tracing.steps, tracing.found, watch.trace_class())
 

@@ -284,6 +284,10 @@ class AtomicRef(Shared):
     def label(self) -> str:
         return f"refcnt of {self.cache.name}"
 
+    @property
+    def tally(self) -> tuple[str, int]:
+        return "references", self.count
+
     @operation(UPDATE)
     def add(self, nr: int) -> int:
         """atomic_long_add_return()."""

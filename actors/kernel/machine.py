@@ -193,8 +193,8 @@ class Machine:
 
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
-    asked something of a child cache, if the cache was made after it was set. `reaps` are the walks of cache_reap(): when
-    each began and ended (ns), and how many caches it visited.
+    asked something of a child cache, if the cache was made after it was set. `reaps` are the walks of cache_reap():
+    when each began and ended (ns), and how many caches it visited.
     """
 
     world: World

@@ -24,6 +24,10 @@ class PageCounter(Shared):
     def label(self) -> str:
         return self.name
 
+    @property
+    def tally(self) -> tuple[str, int]:
+        return "pages", self.usage
+
     @operation(UPDATE)
     def add(self, nr_pages: int) -> int:
         self.usage += nr_pages

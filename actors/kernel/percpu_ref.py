@@ -77,6 +77,10 @@ class PercpuRef(Shared):
         return self.count - BIAS + sum(self.percpu)
 
     @property
+    def tally(self) -> tuple[str, int]:
+        return "references", self.value
+
+    @property
     def is_dying(self) -> bool:
         return bool(self.flags & DEAD)
 

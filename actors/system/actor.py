@@ -69,6 +69,11 @@ class Shared:
         """For reports of who waits for whom: `, held by ...`, or nothing if nobody holds it."""
         return ""
 
+    @property
+    def tally(self) -> tuple[str, int] | None:
+        """If it is a counter: what it counts (`references`, `pages`), and how many there are now. For pictures."""
+        return None
+
     def reconsider(self) -> None:
         """Look again at who may go on, after this object's state changed."""
         for flow in self.waiters:

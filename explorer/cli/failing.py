@@ -1,4 +1,4 @@
-"""The commands about a failing run: `shrink`, `explain`, `keep`."""
+"""The command `shrink`, and what the commands about a failing run have in common."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ def open_log(path: Path, patches: list[str]) -> Experiment:
         log.close()
 
 
-def _add_log(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("log", type=Path, metavar="LOG")
+def add_log_options(parser: argparse.ArgumentParser, *, is_needed: bool = True) -> None:
+    """Which finding of which log."""
+    parser.add_argument("log", type=Path, nargs=None if is_needed else "?", metavar="LOG")
     parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
     add_patch(parser)
 
 
 def add_shrink(parser: argparse.ArgumentParser) -> None:
     """`shrink`."""
-    _add_log(parser)
+    add_log_options(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
     parser.add_argument("--budget", type=positive, default=DEFAULT_RUNS, metavar="RUNS", help="how many runs at most")
     add_json(parser)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,8 +14,12 @@ from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
 from explorer.experiment import CHECKS, RunOptions
 from protocol.errors import UsageError
+from protocol.findings import Finding
+from protocol.log import Header
 
 RUNS = Path("runs")
+LONGEST_STEM = 120
+READABLE = 0o644
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,6 +106,36 @@ def new_file(stem: str, suffix: str = ".log") -> Path:
     """A file in runs/ with a name that is not taken."""
     names = (f"{stem}{number}{suffix}" for number in itertools.chain([""], (f".{n}" for n in itertools.count(1))))
     return next(path for path in map(RUNS.joinpath, names) if not path.exists())
+
+
+def file_stem(header: Header, finding: Finding) -> str:
+    """A name for a file about a finding."""
+    words = f"{header.scenario}-{header.kernel}-{finding.kind}-{finding.name}-{finding.function}"
+    return re.sub(r"[^\w.]+", "-", words)[:LONGEST_STEM].strip("-")
+
+
+def write_new(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a file whole or not at all; UsageError (one line) if it exists already or cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(text)
+                file.close()
+                part.chmod(READABLE)
+                if overwrite:
+                    part.replace(path)
+                else:
+                    path.hardlink_to(part)
+            finally:
+                part.unlink(missing_ok=True)
+    except FileExistsError:
+        msg = f"{path}: a file with this name exists; choose another"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"{path}: cannot write it: {error.strerror}"
+        raise UsageError(msg) from None
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

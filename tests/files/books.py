@@ -73,7 +73,7 @@ DEFERRED = {"kmemcg_deactivate_rcufn", "kmemcg_deactivate_workfn"}
 WALK = {"mem_cgroup_iter", "drop_slab_node", "shrink_node", "slabinfo_full_show"}
 CGROUPS = {
     "cgroup_mkdir",
-    "cgroup_rmdir",
+    "cgroup_destroy_locked",
     "css_killed_work_fn",
     "css_release_work_fn",
     "css_free_rwork_fn",

@@ -1,0 +1,177 @@
+"""The command `keep`, and what `explore` does with what was kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.cli.failing import add_log_options, open_log
+from explorer.cli.options import add_json, file_stem, write_new
+from explorer.experiment import RunOptions
+from explorer.jobs import Report
+from explorer.keep import (
+    DIRECTORY,
+    FINDING,
+    NOTHING,
+    TEST_NAME,
+    TEST_TEXT,
+    Again,
+    kept_files,
+    make_kept,
+    of_experiment,
+    read_kept,
+    run_again,
+    to_text_file,
+)
+from explorer.report import make_console
+from explorer.shrink import reproduce
+from explorer.trace import trace_log
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from explorer.campaign import Campaign
+
+
+def add_keep(parser: argparse.ArgumentParser) -> None:
+    """`keep`."""
+    add_log_options(parser, is_needed=False)
+    parser.add_argument("--dir", type=Path, default=DIRECTORY, metavar="DIR", help=f"where to (default: {DIRECTORY})")
+    parser.add_argument("--name", metavar="NAME", help="of the file (default: made of what was found)")
+    parser.add_argument("--force", action="store_true", help="replace the file, if it exists")
+    parser.add_argument(
+        "--expect",
+        choices=[NOTHING, FINDING],
+        default=NOTHING,
+        help="what the test of the file holds: that nothing is found, or that the flaw is still there",
+    )
+    parser.add_argument("--check", type=Path, metavar="DIR", help="run all that is kept in DIR, instead of a LOG")
+    add_json(parser)
+    parser.set_defaults(command=_keep)
+
+
+def _keep(options: argparse.Namespace) -> int:
+    if (options.log is None) == (options.check is None):
+        msg = "keep: give a LOG, or --check DIR"
+        raise UsageError(msg)
+    return _keep_log(options) if options.check is None else _check(options)
+
+
+def _keep_log(options: argparse.Namespace) -> int:
+    experiment = open_log(options.log, options.patch)
+    trace, keeps_time = reproduce(experiment, trace_log(experiment, options.log, options.signature))
+    assert trace.found is not None, "reproduce() only returns what shows the flaw"
+    path: Path = options.dir / f"{options.name or file_stem(experiment.header, trace.found)}.json"
+    if path.parent != options.dir:
+        msg = f"--name {options.name}: give the name of a file, not a path; --dir says where"
+        raise UsageError(msg)
+    kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)
+    write_new(path, to_text_file(kept), overwrite=options.force)
+    test = options.dir / TEST_NAME
+    if not test.exists():
+        write_new(test, TEST_TEXT)
+    if options.json:
+        answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
+        print(json.dumps(answer))  # noqa: T201 -- the command's output
+    else:
+        text = f"kept: {path}\ntest: python -m pytest {test}"
+        make_console().print(text, markup=False, soft_wrap=True)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    runs = [run_again(path, read_kept(path)) for path in kept_files(options.check)]
+    is_wrong = not all(again.is_as_expected for again in runs)
+    if options.json:
+        kept = [again_json(again) for again in runs]
+        print(json.dumps({"outcome": "finding" if is_wrong else "ok", "kept": kept}))  # noqa: T201 -- the output
+    else:
+        console = make_console()
+        for again in runs:
+            for line in again_lines(again):
+                console.print(line, markup=False, soft_wrap=True)
+        wrong = sum(not again.is_as_expected for again in runs)
+        stale = sum(again.misfit is not None for again in runs)
+        console.print(f"{len(runs)} kept, {wrong} not as expected, {stale} stale")
+    return int(is_wrong)
+
+
+def again_lines(again: Again) -> list[str]:
+    """What one kept schedule came to."""
+    others = [one.signature for one in again.findings if one.signature != again.kept.signature]
+    shown = "is found" if again.shows_it else "is not found"
+    verdict = "as expected" if again.is_as_expected else "NOT as expected"
+    lines = [f"{again.path}: {again.kept.signature} {shown}, {verdict}"]
+    lines += [f"  also found: {signature}" for signature in others]
+    lines += [f"  patch {path} is not what it was" for path in again.changed_patches]
+    return lines + ([f"  stale: {again.misfit}"] if again.misfit is not None else [])
+
+
+def again_json(again: Again) -> dict[str, Any]:
+    """The same for other programs."""
+    misfit = again.misfit
+    return {
+        "file": str(again.path),
+        "scenario": again.kept.scenario,
+        "kernel": again.kept.kernel,
+        "signature": again.kept.signature,
+        "expects": again.kept.expects,
+        "shows_it": again.shows_it,
+        "as_expected": again.is_as_expected,
+        "findings": [finding.signature for finding in again.findings],
+        "changed_patches": again.changed_patches,
+        "stale": None
+        if misfit is None
+        else {"choice": misfit.choice, "at": misfit.at, "of": misfit.of, "enabled": list(misfit.enabled)},
+    }
+
+
+# -- explore ----------------------------------------------------------------------------------------------------------
+
+
+def add_kept_option(parser: argparse.ArgumentParser) -> None:
+    """`--kept`."""
+    parser.add_argument(
+        "--kept",
+        type=Path,
+        metavar="DIR",
+        help=f"run what was kept there for this scenario and kernel first (default: {DIRECTORY}, if it exists)",
+    )
+
+
+def kept_first(
+    directory: Path | None, options: RunOptions, scenario: str, runs: list[Again]
+) -> Callable[[Campaign], None]:
+    """What a search does before it begins: run the kept schedules, and put what they came to into *runs*."""
+    if directory is None:
+        directory = DIRECTORY if DIRECTORY.is_dir() else None
+    chosen = of_experiment(directory, options, scenario) if directory is not None else ()
+    experiments = [kept.experiment_with(path, options) for path, kept in chosen]
+
+    def run_first(campaign: Campaign) -> None:
+        for (path, kept), experiment in zip(chosen, experiments, strict=True):
+            if campaign.stopped or campaign.schedules >= campaign.budget:
+                return
+            again = run_again(path, kept, experiment)
+            runs.append(again)
+            take(campaign, again)
+
+    return run_first
+
+
+def take(campaign: Campaign, again: Again) -> None:
+    """Count a kept schedule as one of the search."""
+    report = Report()
+    report.add(campaign.schedules, again.stage, again.watch, list(again.choices))
+    campaign.take_first(f"kept {again.path.name}", report, again.experiment, again.strategy)
+
+
+def kept_lines(runs: Sequence[Again]) -> list[str]:
+    """What a search says of the kept schedules that it ran."""
+    lines = []
+    for again in runs:
+        lines.append(f"kept {again.path}: {again.kept.signature} is {'' if again.shows_it else 'not '}found")
+        lines += [f"  stale: {again.misfit}"] if again.misfit is not None else []
+    return lines

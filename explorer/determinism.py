@@ -1,0 +1,47 @@
+"""Whether a schedule, run twice, is the same record by record: what everything else here rests on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.replay import DEFINITIONS, Divergence, describe_record
+from protocol.log import Names, unpack
+
+CAUSES = (
+    "a scenario, a patch or slabrace itself depends on something that is not in the schedule: the order of a set, a "
+    "clock, a random number, state that outlives its world"
+)
+
+OVER = ["the end of the run"]
+
+
+def first_divergence(then: list[bytes], now: list[bytes]) -> Divergence | None:
+    """The step of the first difference between the records of two runs, with what happened in each; None if none is."""
+    for at, (one, other) in enumerate(zip(then, now, strict=False)):
+        if one != other:
+            return divergence_at(then, now, at)
+    return None if len(then) == len(now) else divergence_at(then, now, min(len(then), len(now)))
+
+
+def divergence_at(then: list[bytes], now: list[bytes], at: int) -> Divergence:
+    """Two runs whose records are the same up to number *at*."""
+    steps = sum(is_step(unpack(payload)) for payload in then[:at])
+    return Divergence(steps, in_words(then, at), in_words(now, at))
+
+
+def in_words(payloads: list[bytes], at: int) -> str:
+    """What record number *at* says; if it only defines names, the step that needs them."""
+    names = Names()
+    for payload in payloads[:at]:
+        names.learn(unpack(payload))
+    for payload in payloads[at:]:
+        record = unpack(payload)
+        names.learn(record)
+        if record[0] not in DEFINITIONS:
+            return describe_record(names, record)
+    return describe_record(names, OVER)
+
+
+def is_step(record: list[Any]) -> bool:
+    """Whether a record is a step; all others begin with their tag."""
+    return isinstance(record[0], int)

@@ -1,0 +1,37 @@
+"""Why a run fails: what happened, what it hangs on, and pictures of it.
+
+Read in this order: `explanation` (all that is found out), `conflict` (the pair of steps that it hangs on), `rows` (what
+of it is shown), and then the forms: `text`, `as_json`, `mermaid`, `perfetto`, `html`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from explorer.explain.explanation import Explanation, NotReproducedError, explain_log, explain_schedule
+from explorer.explain.html import to_html
+from explorer.explain.mermaid import to_mermaid
+from explorer.explain.perfetto import to_perfetto
+from explorer.explain.text import show_explanation, to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "FORMATS",
+    "Explanation",
+    "NotReproducedError",
+    "explain_log",
+    "explain_schedule",
+    "show_explanation",
+    "to_text",
+]
+
+FORMATS: dict[str, Callable[[Explanation], str]] = {
+    "text": to_text,
+    "mermaid": to_mermaid,
+    "perfetto": lambda explanation: json.dumps(to_perfetto(explanation), ensure_ascii=False) + "\n",
+    "html": to_html,
+}
+"""The forms of an explanation by name; each makes the whole file."""

@@ -1,0 +1,109 @@
+"""An explanation as one JSON object, for other programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from explorer.explain.conflict import Conflict
+from explorer.explain.rows import Row, StepRow, rows_of
+from explorer.explain.text import why_no_conflict
+
+if TYPE_CHECKING:
+    from explorer.explain.explanation import Explanation
+    from explorer.trace import TracedStep
+
+LONG_TEXT = 40
+"""Knobs longer than this are whole files; they stand in the log."""
+
+
+def to_json(explanation: Explanation) -> dict[str, Any]:
+    """The same as the text says. Keys that other commands have, too, are DESIGN.md's."""
+    header, finding, trace = explanation.header, explanation.finding, explanation.trace
+    return {
+        "outcome": "finding",
+        "scenario": header.scenario,
+        "kernel": header.kernel,
+        "parameters": short_parameters(header.parameters),
+        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "faults": dict(header.faults),
+        "log": str(explanation.log) if explanation.log is not None else None,
+        "signature": finding.signature,
+        "finding": {**attrs.asdict(finding), "signature": finding.signature},
+        "steps": len(trace.steps),
+        "steps_that_matter": len(explanation.important),
+        "rows": [row_json(row) for row in rows_of(explanation)],
+        "conflict": conflict_json(explanation),
+        "first_difference": difference_json(explanation),
+        "plain_order_shows_it": explanation.plain_shows_it,
+        "needs_timing": explanation.needs_timing,
+        "reproduced": {
+            "runs": explanation.runs,
+            "shown": sum(explanation.reproduced.values()),
+            "by_driver": dict(explanation.reproduced),
+        },
+    }
+
+
+def short_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The knobs, without the texts of whole files."""
+    return {name: value for name, value in parameters.items() if not isinstance(value, str) or len(value) < LONG_TEXT}
+
+
+def step_json(step: TracedStep) -> dict[str, Any]:
+    """One step."""
+    return {
+        "step": step.number,
+        "time": step.time,
+        "flow": step.lane,
+        "kind": step.kind,
+        "cpu": step.cpu,
+        "function": step.function,
+        "operation": step.operation,
+        "owner": step.owner,
+        "values": list(step.values),
+        "enabled": list(step.enabled),
+    }
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """One line of the table."""
+    if isinstance(row, StepRow):
+        return {"row": "step", **step_json(row.step), "ran_ahead_of": row.ahead_of or None, "notes": list(row.notes)}
+    return {"row": "steps", **attrs.asdict(row)}
+
+
+def conflict_json(explanation: Explanation) -> dict[str, Any]:
+    """The pair, or why there is none."""
+    conflict = explanation.conflict
+    if conflict is None:
+        return {"found": False, "why": why_no_conflict(explanation)}
+    return {
+        "found": True,
+        "thing": conflict.thing,
+        "first": side_json(explanation, conflict, is_first=True),
+        "second": side_json(explanation, conflict, is_first=False),
+        "first_before_second": explanation.finding.signature,
+        "second_before_first": list(conflict.others),
+        "attempts": conflict.attempts,
+    }
+
+
+def side_json(explanation: Explanation, conflict: Conflict, *, is_first: bool) -> dict[str, Any]:
+    """One of the two steps."""
+    place = conflict.first if is_first else conflict.second
+    return {**step_json(explanation.trace.steps[place]), "access": conflict.how[0 if is_first else 1]}
+
+
+def difference_json(explanation: Explanation) -> dict[str, Any] | None:
+    """Where the run and one that passes part."""
+    difference = explanation.difference
+    if difference is None:
+        return None
+    here, there = difference.here, difference.there
+    return {
+        "from": difference.which,
+        "here": step_json(here) if here is not None else None,
+        "there": step_json(there) if there is not None else None,
+    }

@@ -1,0 +1,225 @@
+"""Everything that is to be said about one finding, before it is text, diagram, timeline or page."""
+
+from __future__ import annotations
+
+import functools
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from explorer.experiment import DRIVERS
+from explorer.explain.conflict import DEFAULT_ATTEMPTS, Conflict, find_conflict
+from explorer.explain.details import Detail, Details
+from explorer.explain.difference import Difference, first_difference
+from explorer.replay import Replay
+from explorer.schedule import Follow, Schedule
+from explorer.trace import Trace, run_traced, trace_log
+from protocol.errors import UsageError
+from protocol.findings import Finding
+from protocol.log import Header, LogReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from actors.system.strategy import Strategy
+    from explorer.experiment import Experiment
+
+RUNS = 10
+"""How often the flaw is reproduced."""
+
+_STEP_NUMBER = re.compile(r"\bstep (\d+)")
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """What is known about a finding.
+
+    `trace` is the run up to it, with `details` of each step. `important` are the numbers of the steps that matter,
+    `notes` says why, of some. `conflict` is None if no race was found that it hangs on. `plain_shows_it`: the flaw
+    needs no race, the plain order shows it, too. `reproduced` says by driver how many of `runs` runs showed it.
+    `needs_timing`: it hangs on the log's virtual time, so no other order could be tried.
+    """
+
+    experiment: Experiment
+    finding: Finding
+    trace: Trace
+    details: list[Detail]
+    before: dict[str, tuple[str, int]]
+    important: list[int]
+    notes: dict[int, list[str]]
+    conflict: Conflict | None
+    difference: Difference | None
+    plain_shows_it: bool
+    reproduced: dict[str, int]
+    runs: int = RUNS
+    needs_timing: bool = False
+    log: Path | None = None
+
+    @property
+    def header(self) -> Header:
+        """What the run is a run of."""
+        return self.experiment.header
+
+    @property
+    def deviates(self) -> list[bool]:
+        """Whether each step came before the one that the plain order would have taken."""
+        pairs = zip(self.details, self.trace.steps, strict=True)
+        return [detail.plain != step.lane for detail, step in pairs]
+
+
+def explain_log(
+    experiment: Experiment, path: Path, wanted: str | None = None, *, attempts: int = DEFAULT_ATTEMPTS
+) -> Explanation:
+    """Explain a finding of a log; UsageError if the log does not show it, or not any more."""
+    logged = trace_log(experiment, path, wanted)
+    assert logged.found is not None, "trace_log() only returns what shows the flaw"
+    signature = logged.found.signature
+    try:
+        return explain_schedule(experiment, logged.schedule, signature, log=path, attempts=attempts)
+    except NotReproducedError:
+        return _explain_timed(experiment, path, signature)
+
+
+def explain_schedule(
+    experiment: Experiment,
+    schedule: Schedule,
+    signature: str,
+    *,
+    log: Path | None = None,
+    attempts: int = DEFAULT_ATTEMPTS,
+) -> Explanation:
+    """Explain the finding that *schedule* leads to; NotReproducedError if it leads to none with that signature."""
+    for keeps_time in (False, True):
+        details = Details()
+        trace = run_traced(experiment, Follow(schedule, keeps_time=keeps_time), signature, details)
+        if trace.found is not None:
+            break
+    else:
+        raise NotReproducedError(signature)
+    details.end_step()
+    plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
+    conflict = find_conflict(experiment, trace, keeps_time=keeps_time, attempts=attempts)
+    reproduced = reproduce(experiment, lambda: Follow(trace.schedule, keeps_time=keeps_time), signature)
+    return Explanation(
+        experiment=experiment,
+        finding=trace.found,
+        trace=trace,
+        details=details.steps,
+        before=details.before,
+        important=important_steps(trace, conflict),
+        notes=notes_of(trace, conflict),
+        conflict=conflict,
+        difference=first_difference(trace, conflict, plain),
+        plain_shows_it=signature in plain.stage.world.findings,
+        reproduced=reproduced,
+        log=log,
+    )
+
+
+class NotReproducedError(UsageError):
+    """The choices alone do not lead to the finding."""
+
+    def __init__(self, signature: str) -> None:
+        super().__init__(f"{signature}: the choices alone do not lead there")
+
+
+def _explain_timed(experiment: Experiment, path: Path, signature: str) -> Explanation:
+    """Explain what only the log's own timing shows: nothing can be swapped then."""
+    details = Details()
+    trace = _replay_traced(experiment, path, signature, details)
+    details.end_step()
+    assert trace.found is not None, "it was found by trace_log() with the same choices"
+    reproduced = dict.fromkeys(DRIVERS, 0)
+    for driver in drivers_in_turn():
+        reproduced[driver] += _replay_traced(experiment, path, signature, None, driver).found is not None
+    return Explanation(
+        experiment=experiment,
+        finding=trace.found,
+        trace=trace,
+        details=details.steps,
+        before=details.before,
+        important=important_steps(trace, None),
+        notes=notes_of(trace, None),
+        conflict=None,
+        difference=None,
+        plain_shows_it=False,
+        reproduced=reproduced,
+        needs_timing=True,
+        log=path,
+    )
+
+
+def _replay_traced(
+    experiment: Experiment, path: Path, signature: str, details: Details | None, driver: str = "stepper"
+) -> Trace:
+    log = LogReader(path)
+    try:
+        return outside_trio(lambda: run_traced(experiment, Replay(log), signature, details, driver))
+    finally:
+        log.close()
+
+
+def reproduce(experiment: Experiment, remake: Callable[[], Strategy], signature: str) -> dict[str, int]:
+    """Run the schedule ten times, on both drivers in turn; return how often each of them showed the flaw."""
+    shown = dict.fromkeys(DRIVERS, 0)
+    for driver in drivers_in_turn():
+        trace = outside_trio(functools.partial(run_traced, experiment, remake(), signature, driver=driver))
+        shown[driver] += trace.found is not None
+    return shown
+
+
+def drivers_in_turn() -> list[str]:
+    """Which driver makes which of the runs."""
+    names = list(DRIVERS)
+    return [names[number % len(names)] for number in range(RUNS)]
+
+
+def outside_trio(run: Callable[[], Trace]) -> Trace:
+    """Call *run* where no Trio loop runs yet: in a thread, if the caller is within one."""
+    if not trio.lowlevel.in_trio_run():
+        return run()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+# -- which steps, and why ---------------------------------------------------------------------------------------------
+
+
+def important_steps(trace: Trace, conflict: Conflict | None) -> list[int]:
+    """The steps by which lanes meet, with the conflict, and those that the finding itself names."""
+    pair = {conflict.first, conflict.second} if conflict is not None else set()
+    return sorted({*trace.steps_that_matter(), *pair, *named_steps(trace)})
+
+
+def named_steps(trace: Trace) -> dict[int, str]:
+    """The steps whose numbers stand in the finding, each with the line that has it.
+
+    A finding counts steps from 1, a trace from 0: `step 263` of a finding is step 262 of the log.
+    """
+    assert trace.found is not None, "there is something to explain"
+    places = {step.number + 1: place for place, step in enumerate(trace.steps)}
+    found: dict[int, str] = {}
+    for line in (trace.found.message, *trace.found.details):
+        for number in _STEP_NUMBER.findall(line):
+            place = places.get(int(number))
+            if place is not None:
+                found.setdefault(place, line)
+    return found
+
+
+def notes_of(trace: Trace, conflict: Conflict | None) -> dict[int, list[str]]:
+    """What there is to say about single steps."""
+    notes: dict[int, list[str]] = {}
+    if conflict is not None:
+        notes.setdefault(conflict.first, []).append("conflict: first")
+        notes.setdefault(conflict.second, []).append("conflict: second")
+    for place, line in named_steps(trace).items():
+        notes.setdefault(place, []).append(_STEP_NUMBER.sub("here", line, count=1))
+    if trace.steps and not trace.ends_at_rest:
+        assert trace.found is not None, "there is something to explain"
+        notes.setdefault(len(trace.steps) - 1, []).append(f"finding: {trace.found.kind}")
+    return notes

@@ -1,0 +1,170 @@
+"""An explanation as text: the report as the kernel would print it, the steps that matter, the conflict, the proof."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from explorer.explain.rows import StepRow, rows_of
+from explorer.report import show_finding, show_header
+
+if TYPE_CHECKING:
+    from explorer.explain.conflict import Conflict
+    from explorer.explain.difference import Difference
+    from explorer.explain.explanation import Explanation
+    from explorer.trace import TracedStep
+
+WIDTH = 160
+GAP = "  "
+HEADINGS = ("", "step", "cpu", "flow", "function", "operation", "of", "")
+LONG = 80
+"""More steps that matter than this are too many to read: shrinking is recommended."""
+
+
+def to_text(explanation: Explanation) -> str:
+    """The explanation without colours, for files and test reports."""
+    out = io.StringIO()
+    show_explanation(Console(file=out, width=WIDTH, highlight=False, color_system=None), explanation)
+    return out.getvalue()
+
+
+def show_explanation(console: Console, explanation: Explanation) -> None:
+    """Print all of it."""
+    show_header(console, explanation.header, "stepper and trio")
+    show_finding(console, explanation.finding, ())
+    for title, lines in sections(explanation):
+        console.print(f"\n[bold]{title}[/]")
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
+    """What comes after the finding, each part with its title."""
+    trace = explanation.trace
+    title = (
+        f"{len(explanation.important)} of {len(trace.steps)} steps of the race matter (numbered from 0, as in the log; "
+        "* ran ahead of its turn)"
+    )
+    return [
+        (title, table_lines(explanation)),
+        ("the conflict", conflict_lines(explanation)),
+        ("first difference from a run that passes", difference_lines(explanation)),
+        ("reproduced", [reproduced_line(explanation)]),
+        ("go on", further_lines(explanation)),
+    ]
+
+
+def table_lines(explanation: Explanation) -> list[str]:
+    """The steps that matter; `*` marks those that came before the lane that was due in the plain order."""
+    lines: list[tuple[str, ...] | str] = [HEADINGS]
+    for row in rows_of(explanation):
+        if isinstance(row, StepRow):
+            step = row.step
+            lines.append(("*" if row.ahead_of else "", str(step.number), *cells_of(step), remark(row)))
+        else:
+            lines.append(row.in_words)
+    widths = [max(len(line[column]) for line in lines if not isinstance(line, str)) for column in range(len(HEADINGS))]
+    indent = " " * (widths[0] + widths[1] + 2 * len(GAP))
+    return [
+        f"{indent}… {line}"
+        if isinstance(line, str)
+        else GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def cells_of(step: TracedStep) -> tuple[str, str, str, str, str]:
+    """CPU, flow, function, operation and owner."""
+    cpu = "-" if step.cpu is None else str(step.cpu)
+    operation = step.operation + (f" = {', '.join(map(str, step.values))}" if step.values else "")
+    return cpu, step.lane, step.function, operation, step.owner
+
+
+def remark(row: StepRow) -> str:
+    """What stands behind a step."""
+    ahead = [f"ran ahead of {row.ahead_of}"] if row.ahead_of else []
+    return "; ".join([*(f"<- {note}" for note in row.notes), *ahead])
+
+
+def describe(step: TracedStep) -> str:
+    """One step in a sentence."""
+    where = "" if step.cpu is None else f" on CPU {step.cpu}"
+    return f"{step.lane}{where} in {step.function}(): {step.operation}" + (f" of {step.owner}" if step.owner else "")
+
+
+def conflict_lines(explanation: Explanation) -> list[str]:
+    """The pair of steps that the flaw hangs on, and both of its orders."""
+    conflict = explanation.conflict
+    if conflict is None:
+        return [why_no_conflict(explanation)]
+    one, other = (explanation.trace.steps[place] for place in (conflict.first, conflict.second))
+    here = short_name(one), short_name(other)
+    return [
+        conflict.thing,
+        f"step {one.number}: {describe(one)} ({conflict.how[0]} it)",
+        f"step {other.number}: {describe(other)} ({conflict.how[1]} it)",
+        f"{here[0]} before {here[1]}: {explanation.finding.signature}",
+        f"{here[1]} before {here[0]}: {others_in_words(conflict)}",
+        f"found by running the schedule again with two steps swapped: {conflict.attempts} pairs were tried",
+    ]
+
+
+def others_in_words(conflict: Conflict) -> str:
+    """What the swapped run came to."""
+    return f"not this, but {'; '.join(conflict.others)}" if conflict.others else "nothing found"
+
+
+def why_no_conflict(explanation: Explanation) -> str:
+    """Why there is no pair."""
+    if explanation.needs_timing:
+        return "the flaw hangs on the virtual time of the log: its steps cannot be put in another order"
+    if explanation.plain_shows_it:
+        return "it needs no race: the plain order, in which every lane goes on for as long as it can, shows it, too"
+    return "no pair of racing steps was found whose other order does not show it; `slabrace shrink` may leave one"
+
+
+def short_name(step: TracedStep) -> str:
+    """A step as one side of an order."""
+    return f"{step.lane}'s {step.operation} in {step.function}()"
+
+
+def difference_lines(explanation: Explanation) -> list[str]:
+    """Where the run and one that passes part."""
+    difference = explanation.difference
+    if difference is None:
+        return ["none of the runs that were made passes"]
+    step = difference.here or difference.there
+    assert step is not None, "two runs that part have a step there"
+    return [
+        f"{difference.which} is the same up to step {step.number}; then",
+        f"here:  {end_or_step(difference, is_here=True)}",
+        f"there: {end_or_step(difference, is_here=False)}",
+    ]
+
+
+def end_or_step(difference: Difference, *, is_here: bool) -> str:
+    """What one of the two runs did where they part."""
+    step = difference.here if is_here else difference.there
+    return "nothing more" if step is None else describe(step)
+
+
+def reproduced_line(explanation: Explanation) -> str:
+    """How many of how many runs showed it."""
+    total = sum(explanation.reproduced.values())
+    parts = ", ".join(f"{count} on {driver}" for driver, count in explanation.reproduced.items())
+    return f"{total}/{explanation.runs} ({parts})"
+
+
+def further_lines(explanation: Explanation) -> list[str]:
+    """The lines to paste."""
+    if explanation.log is None:
+        return ["there is no log of this run"]
+    log = shlex.quote(str(explanation.log))
+    files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in explanation.header.patches if patch.path)
+    lines = [f"replay: slabrace replay {log}{files}", f"keep:   slabrace keep {log}{files}"]
+    if len(explanation.important) > LONG:
+        lines.append(f"shorter, and easier to read: slabrace shrink {log}{files}")
+    return lines

@@ -1,0 +1,297 @@
+"""Kept findings: regression files, which every search tries first and a test runs again.
+
+A file says what was run (scenario, kernel, knobs that are not at their default, patches, faults), the schedule by the
+names of lanes, and which finding it showed. Names survive edits elsewhere; where a schedule does not fit any more it
+is said at which choice, and the run goes on: what does not fit is passed over, and after the last choice the plain
+order takes over.
+
+A file expects `nothing`: the flaw has to stay away. One that was kept with `--expect finding` says that the kernel is
+meant to have the flaw, as old versions do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
+
+from explorer.experiment import Experiment, RunOptions
+from explorer.explain import explain_schedule, to_text
+from explorer.jobs import run_watched
+from explorer.schedule import Choice, Follow, Noting
+from protocol.errors import UsageError
+from protocol.findings import Finding
+from scenarios.registry import default_value
+
+if TYPE_CHECKING:
+    from explorer.trace import Trace
+    from explorer.watch import Watch
+    from scenarios.stage import Stage
+
+DIRECTORY = Path("regressions")
+FORMAT = 1
+NOTHING, FINDING = "nothing", "finding"
+
+TEST_NAME = "test_kept.py"
+TEST_TEXT = '''\
+"""Every finding that was kept here is run again; `slabrace keep` wrote this file and those beside it."""
+
+from pathlib import Path
+
+import pytest
+
+from explorer.keep import assert_as_expected, kept_files
+
+
+@pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)
+def test_kept_finding(path: Path) -> None:
+    """The flaw stays away, or stays, as the file expects; if it does not, the report says why."""
+    assert_as_expected(path)
+'''
+
+_TEXT = instance_of(str)
+
+
+@attrs.frozen
+class KeptPatch:
+    """A patch: a named fix, or a file, by its path from the directory of the regression file, and its SHA-256."""
+
+    name: str = attrs.field(validator=_TEXT)
+    path: str = attrs.field(default="", validator=_TEXT)
+    sha256: str = attrs.field(default="", validator=_TEXT)
+
+    def option(self, directory: Path) -> str:
+        """What `--patch` would be."""
+        return os.path.normpath(directory / self.path) if self.path else self.name
+
+    def has_changed(self, directory: Path) -> bool:
+        """Whether it is a file that is not the same any more."""
+        if not self.path:
+            return False
+        try:
+            text = (directory / self.path).read_bytes()
+        except OSError:
+            return True
+        return hashlib.sha256(text).hexdigest() != self.sha256
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """What a regression file says; `knobs` are those that were not at their default."""
+
+    scenario: str = attrs.field(validator=_TEXT)
+    kernel: str = attrs.field(validator=_TEXT)
+    signature: str = attrs.field(validator=_TEXT)
+    expects: str = attrs.field(default=NOTHING, validator=in_((NOTHING, FINDING)))
+    knobs: dict[str, int | str] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, str))))
+    check: str = attrs.field(default="step", validator=_TEXT)
+    patches: tuple[KeptPatch, ...] = ()
+    without: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...], validator=deep_iterable(_TEXT))
+    faults: dict[str, float] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, float))))
+    keeps_time: bool = attrs.field(default=False, validator=instance_of(bool))
+    schedule: tuple[Choice, ...] = attrs.field(
+        converter=tuple[Choice, ...], validator=deep_iterable(instance_of((int, str)))
+    )
+    slabrace: str = attrs.field(validator=_TEXT)
+
+    def experiment(self, source: Path) -> Experiment:
+        """What to run, for the file *source*; UsageError if this slabrace does not have it any more."""
+        patches = tuple(patch.option(source.parent) for patch in self.patches)
+        return self.experiment_with(source, RunOptions(scenario=self.scenario, patches=patches, without=self.without))
+
+    def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
+        """The same with the patches of *options*, and with its own knobs and faults over those of the file."""
+        settings = {**{name: str(value) for name, value in self.knobs.items()}, **dict(options.settings)}
+        texts = {name: settings.pop(name) for name in self.knobs if len(settings[name]) > LONGEST_SETTING}
+        wanted = attrs.evolve(
+            options,
+            scenario=self.scenario,
+            kernel=self.kernel,
+            check=self.check,
+            settings=settings,
+            faults={**self.faults, **dict(options.faults)},
+            strategy="kept",
+            driver="stepper",
+        )
+        try:
+            experiment = Experiment.of(wanted)
+            for knob in experiment.scenario.knobs:
+                if knob.name in texts:
+                    knob.check(texts[knob.name], str(source))
+        except UsageError as error:
+            msg = f"{source}: {error}"
+            raise UsageError(msg) from None
+        header = attrs.evolve(experiment.header, parameters={**experiment.header.parameters, **texts})
+        return attrs.evolve(experiment, header=header)
+
+
+LONGEST_SETTING = 200
+"""A knob's value that is longer than this is the text of a file, not what somebody typed."""
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_time: bool, expects: str) -> Kept:
+    """What a regression file in *directory* says about a finding."""
+    assert trace.found is not None, "there is something to keep"
+    header = experiment.header
+    defaults = {knob.name: default_value(knob) for knob in experiment.scenario.knobs}
+    return Kept(
+        scenario=header.scenario,
+        kernel=header.kernel,
+        signature=trace.found.signature,
+        expects=expects,
+        knobs={name: value for name, value in header.parameters.items() if value != defaults[name]},
+        check=header.check,
+        patches=tuple(
+            KeptPatch(patch.name, path_from(directory, patch.path), patch.sha256) for patch in header.patches
+        ),
+        without=header.without,
+        faults=dict(header.faults),
+        keeps_time=keeps_time,
+        schedule=trace.schedule,
+        slabrace=header.slabrace,
+    )
+
+
+def path_from(directory: Path, path: str) -> str:
+    """*path* as seen from *directory*, with forward slashes; empty stays empty."""
+    return Path(os.path.relpath(path, directory)).as_posix() if path else ""
+
+
+def to_text_file(kept: Kept) -> str:
+    """A regression file: JSON, one choice of the schedule on each line only where that helps a diff, so in one line."""
+    fields = {"format": FORMAT, **attrs.asdict(kept)}
+    schedule = json.dumps(fields.pop("schedule"), ensure_ascii=False)
+    head = json.dumps(fields, indent=1, ensure_ascii=False)
+    return f'{head[:-2]},\n "schedule": {schedule}\n}}\n'
+
+
+def read_kept(path: Path) -> Kept:
+    """What a regression file says; UsageError (one line) if it is none."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields.pop("format")
+        if version != FORMAT:
+            msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads"
+            raise UsageError(msg)
+        return Kept(**{**fields, "patches": tuple(KeptPatch(**patch) for patch in fields.get("patches", ()))})
+    except OSError as error:
+        msg = f"{path}: cannot read it: {error.strerror}"
+        raise UsageError(msg) from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        why = str(error.args[0] if error.args else error).partition("\n")[0]
+        msg = f"{path}: this is not a finding that was kept: {why}"
+        raise UsageError(msg) from None
+
+
+def kept_files(directory: Path) -> list[Path]:
+    """The regression files of a directory, by name; UsageError if there is no such directory."""
+    if not directory.is_dir():
+        msg = f"{directory}: there is no such directory"
+        raise UsageError(msg)
+    return sorted(directory.glob("*.json"))
+
+
+# -- running them again -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Misfit:
+    """Where a schedule stopped matching: its choice number `at` of `of`, and who could step instead."""
+
+    at: int
+    of: int
+    choice: Choice
+    enabled: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"choice {self.at} of {self.of} ({self.choice}) does not fit any more: enabled were "
+            f"{', '.join(self.enabled)}; what fits was followed, then the plain order"
+        )
+
+
+@attrs.frozen
+class Again:
+    """What a kept schedule came to when it was run again. `stage` and `watch` are those of the run."""
+
+    path: Path
+    kept: Kept
+    experiment: Experiment
+    findings: tuple[Finding, ...]
+    misfit: Misfit | None
+    choices: tuple[Choice, ...]
+    stage: Stage = attrs.field(repr=False)
+    watch: Watch = attrs.field(repr=False)
+
+    @property
+    def shows_it(self) -> bool:
+        """Whether it shows the finding that it was kept for."""
+        return any(finding.signature == self.kept.signature for finding in self.findings)
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether the flaw is there if it is meant to be, or nothing is."""
+        return self.shows_it if self.kept.expects == FINDING else not self.findings
+
+    @property
+    def changed_patches(self) -> list[str]:
+        """The patch files that are not what they were."""
+        return [patch.path for patch in self.kept.patches if patch.has_changed(self.path.parent)]
+
+    def strategy(self) -> Follow:
+        """What makes the same choices once more."""
+        return Follow(self.choices, keeps_time=self.kept.keeps_time)
+
+
+def run_again(path: Path, kept: Kept, experiment: Experiment | None = None) -> Again:
+    """Run a kept schedule to its end, on the experiment of its file or on another one."""
+    experiment = experiment or kept.experiment(path)
+    follow = Follow(kept.schedule, keeps_time=kept.keeps_time)
+    noting = Noting(follow)
+    stage, watch = run_watched(experiment, noting)
+    at, misfit = follow.first_misfit, None
+    if at is not None:
+        misfit = Misfit(at, len(kept.schedule), kept.schedule[at], follow.enabled_at_misfit)
+    findings = tuple(stage.world.findings.values())
+    return Again(path, kept, experiment, findings, misfit, tuple(noting.choices), stage, watch)
+
+
+def assert_as_expected(path: Path) -> None:
+    """For tests: AssertionError with the explained report if a kept finding is not what its file expects."""
+    __tracebackhide__ = True  # pytest shows the report, not this function
+    again = run_again(path, read_kept(path))
+    if again.is_as_expected:
+        return
+    stale = f"\n{again.misfit}" if again.misfit is not None else ""
+    if again.kept.expects == FINDING and not again.shows_it:
+        msg = f"{path}: {again.kept.signature} is not shown any more{stale}"
+        raise AssertionError(msg)
+    finding = next((one for one in again.findings if one.signature == again.kept.signature), again.findings[0])
+    report = to_text(explain_schedule(again.experiment, again.choices, finding.signature))
+    msg = f"{path}: {finding.signature} is found{stale}\n{report}"
+    raise AssertionError(msg)
+
+
+def of_experiment(directory: Path, options: RunOptions, scenario: str) -> Sequence[tuple[Path, Kept]]:
+    """The files of the *scenario* and the kernel of *options* whose knobs do not contradict those that it sets."""
+    found = [(path, read_kept(path)) for path in kept_files(directory)]
+    wanted = dict(options.settings)
+    return [
+        (path, kept)
+        for path, kept in found
+        if (kept.scenario, kept.kernel) == (scenario, options.kernel) and is_compatible(kept.knobs, wanted)
+    ]
+
+
+def is_compatible(knobs: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
+    """Whether nothing that is set is set otherwise in the file."""
+    return all(str(knobs[name]) == value for name, value in wanted.items() if name in knobs)

@@ -1,0 +1,1 @@
+"""Tests of `explain`: the conflict, the report, and each of its forms."""

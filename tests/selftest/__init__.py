@@ -1,0 +1,1 @@
+"""Tests of the self-tests: that runs are deterministic, and that independent steps commute."""
