@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
 
 
+_ACTORS = __file__.removesuffix("system/world.py")
+
+
 class Observer(Protocol):
     """What records a run; it may look, and never choose or change."""
 
@@ -345,10 +348,14 @@ class World:
 
 
 def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[types.CodeType]:
-    """The kernel functions that *flow* is in, innermost first, then its own. *codes*: all that it is in, if it runs."""
+    """The functions that *flow* is in, innermost first, as the kernel would name them, and the one that it began with.
+
+    Of ours only kernel functions count, not what helps them; of a scenario or a patch all do. *codes*: all that the
+    flow is in, if it runs.
+    """
     codes = codes or _waiting_codes(flow)
     known = flow.world.function_ids
-    return [code for code in codes if id(code) in known or code is codes[-1]]
+    return [c for c in codes if id(c) in known or not c.co_filename.startswith(_ACTORS) or c is codes[-1]]
 
 
 def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
