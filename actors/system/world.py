@@ -137,6 +137,8 @@ class World:
         if actor.mailbox:
             actor.mailbox.clear()
             self.mask ^= actor.bit
+        if actor.bit:
+            self._free_place_of(actor)
         if self.on_retire is not None:
             self.on_retire(actor)
 
@@ -187,7 +189,12 @@ class World:
         if flow.ready:
             flow.set_ready(False)
         del self.flows[flow]
-        heapq.heappush(self._free_places, flow.bit.bit_length() - 1)
+        self._free_place_of(flow)
+
+    def _free_place_of(self, lane: Lane) -> None:
+        """Let another lane have the place of *lane*, which never steps again."""
+        heapq.heappush(self._free_places, lane.bit.bit_length() - 1)
+        lane.bit = 0
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*, whose delivery is this step."""
