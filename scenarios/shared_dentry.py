@@ -16,7 +16,7 @@ from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
 from actors.kernel.shmem import TMPFS
-from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.super import SuperBlock, caches_of, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, enter, mkdir, rmdir
 
@@ -40,13 +40,15 @@ Kept = list[tuple[str, File]]
 )
 def shared_dentry(stage: Stage) -> None:
     machine = stage.boot()
+    s_type = FILESYSTEMS[stage.knobs["filesystem"]]
+    caches_of(machine, s_type)  # a capture that lacks them is refused before anything runs
     generations, every = stage.knobs["generations"], stage.knobs["every"]
     files, held = stage.knobs["files"], min(stage.knobs["held"], stage.knobs["files"])
     mounted: list[SuperBlock] = []
     kept: list[Kept] = []
 
     async def mount(ctx: Context) -> None:
-        mounted.append(await vfs_get_tree(ctx, FILESYSTEMS[stage.knobs["filesystem"]]))
+        mounted.append(await vfs_get_tree(ctx, s_type))
 
     async def run_job(ctx: Context, number: int, cgroup: Cgroup) -> None:
         """The last files are opened from outside, the others go with the job."""

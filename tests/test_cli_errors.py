@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import attrs
 import pytest
 
-from protocol.log import VERSION, Header
+from actors.kernel.fixes import ALL_FIXES
+from protocol.log import VERSION, Header, PatchRecord
 from scenarios import SCENARIOS, find_scenario
+from scenarios.registry import Scenario
 from tests.conftest import Answer, Command
-from tests.helpers import TINY_CAPTURE, pack, run_small, start_of_log, write_payloads
+from tests.helpers import TINY_CAPTURE, pack, run_small, small_settings, start_of_log, write_payloads
 
 
 def check_usage_error(answer: Answer) -> str:
@@ -57,6 +60,21 @@ def check_usage_error(answer: Answer) -> str:
         (["run", "canary", "--set", "rounds=" + "9" * 5000], "from 1 to"),
         (["run", "canary", "--set", "cpus=65"], "from 1 to 64"),
         (["run", "nested", "--set", "order=upwards"], "racing"),
+        (["run", "nested", "--set", "allocator=slob"], "slub, slab"),
+        (["run", "canary", "--strategy", "random:3"], "random:3"),
+        (["run", "canary", "--strategy", "pct:0"], "from 1 to"),
+        (["run", "canary", "--strategy", "pct:many"], "from 1 to"),
+        (["run", "canary", "--patch", "nothing"], "nothing"),
+        (["run", "canary", "--patch", "missing.py"], "missing.py"),
+        (["run", "canary", "--patch", "."], "."),
+        (["run", "canary", "--without", "nothing"], "nothing"),
+        (["run", "canary", "--kernel", "v7", "--without", "exit-during-atomic-switch"], "does not have that fix"),
+        (["run", "canary", "--kernel", "5.4-fixed", "--patch", "a264df74df38"], "has that fix already"),
+        (["run", "canary", "--fault", "page"], "NAME=VALUE"),
+        (["run", "canary", "--fault", "page=often"], "page=often"),
+        (["run", "canary", "--fault", "page=1.5"], "page=1.5"),
+        (["run", "canary", "--fault", "page=nan"], "page=nan"),
+        (["run", "canary", "--fault", "rain=0.5"], "rain"),
         (["run", "canary", "--log", "x.log", "--no-log"], "--no-log"),
         (["run", "canary", "--log", "."], "."),
         (["run", "canary", "--log", ".", "--force"], "."),
@@ -117,6 +135,34 @@ def test_a_full_disk_is_told_as_such_and_is_no_bug_of_ours(slabrace: Command) ->
 
     assert "/dev/full" in line
     assert "No space left" in line
+    assert Path("/dev/full").is_char_device(), "only a file is removed with the log that came to nothing"
+
+
+PATCH = """
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.memcontrol_kmem import memcg_offline_kmem
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
+async def offline(ctx, memcg):
+    raise LookupError("what I did not think of")
+"""
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_run_that_a_patch_of_the_user_makes_fail_leaves_no_log(
+    slabrace: Command, tmp_path: Path, *, is_link: bool
+) -> None:
+    """What a link points to is not ours to remove."""
+    (tmp_path / "idea.py").write_text(PATCH)
+    log = tmp_path / "x.log"
+    if is_link:
+        (tmp_path / "target").write_text("")
+        log.symlink_to(tmp_path / "target")
+    line = check_usage_error(slabrace("run", "nested", "--patch", "idea.py", "--log", log, "--force", "--json"))
+
+    assert "idea.py, line 7" in line
+    assert "what I did not think of" in line
+    assert log.exists() == is_link
 
 
 # -- --set slabinfo=FILE ----------------------------------------------------------------------------------------------
@@ -159,16 +205,50 @@ def test_a_capture_that_cannot_be_read_is_refused_with_the_reason(slabrace: Comm
     assert f"{name}: cannot read it" in check_usage_error(slabrace("run", "canary", "--set", f"slabinfo={name}"))
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+WIDE_CAPTURE = f"""\
+{TINY_CAPTURE}\
+ext4_inode_cache  0 0 1128 14 4 : tunables 0 0 0 : slabdata 0 0 0
+sighand_cache     0 0 2112 15 8 : tunables 0 0 0 : slabdata 0 0 0
+task_struct       0 0 5888  5 8 : tunables 0 0 0 : slabdata 0 0 0
+"""
+"""All that any scenario takes from a capture."""
+
+NEEDS = {
+    "nested": {"task_struct"},
+    "rmdir-under-load": {"sighand_cache", "task_struct"},
+    "shared-dentry": {"dentry", "filp", "shmem_inode_cache"},
+    "stranded-vmstat": {"dentry"},
+}
+"""What each scenario takes from a capture; those that are not here have caches of their own."""
+
+
+def without_row(capture: str, cache: str) -> str:
+    return re.sub(rf"^{cache} .*\n", "", capture, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("scenario", "cache"), [(name, cache) for name in NEEDS for cache in sorted(NEEDS[name])])
 def test_a_capture_that_lacks_a_cache_is_refused_by_its_name_before_anything_is_written(
-    slabrace: Command, tmp_path: Path, scenario: Any
+    slabrace: Command, tmp_path: Path, scenario: str, cache: str
 ) -> None:
     path = tmp_path / "capture.txt"
-    path.write_text(TINY_CAPTURE.replace("dentry", "entry"))
-    message = check_usage_error(slabrace("run", scenario.name, "--set", f"slabinfo={path}"))
+    path.write_text(without_row(WIDE_CAPTURE, cache))
+    message = check_usage_error(slabrace("run", scenario, "--set", f"slabinfo={path}"))
 
-    assert "dentry" in message
+    assert f"there is no row {cache!r}" in message
     assert sorted(tmp_path.iterdir()) == [path], "nothing is written"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_a_capture_needs_no_more_than_what_the_scenario_uses(
+    slabrace: Command, tmp_path: Path, scenario: Scenario
+) -> None:
+    text = WIDE_CAPTURE
+    for cache in set(re.findall(r"^(\w+) .* : slabdata", text, re.MULTILINE)) - NEEDS.get(scenario.name, {"filp"}):
+        text = without_row(text, cache)
+    (tmp_path / "capture.txt").write_text(text)
+    knobs = [f"--set={name}={value}" for name, value in small_settings(scenario.name).items()]
+
+    assert slabrace("run", scenario.name, "--no-log", "--set=slabinfo=capture.txt", *knobs).code in (0, 1)
 
 
 def test_a_capture_with_all_that_is_needed_is_accepted(slabrace: Command, tmp_path: Path) -> None:
@@ -181,6 +261,7 @@ def test_a_capture_with_all_that_is_needed_is_accepted(slabrace: Command, tmp_pa
 # -- logs -------------------------------------------------------------------------------------------------------------
 
 CANARY = find_scenario("canary")
+FIX = next(fix.slug for fix in ALL_FIXES if "5.3" in fix.built_into)
 
 
 def header(**changes: object) -> Header:
@@ -206,6 +287,10 @@ def with_knob(name: str, value: object) -> dict[str, Any]:
     return {**header().parameters, name: value}
 
 
+def nested_on(capture: str) -> dict[str, Any]:
+    return {**find_scenario("nested").values({}), "slabinfo": capture}
+
+
 def test_the_header_that_the_next_test_changes_fits(slabrace: Command, tmp_path: Path) -> None:
     write_payloads(tmp_path / "x.log", [pack(["header", attrs.asdict(header())])])
 
@@ -227,10 +312,12 @@ def test_the_header_that_the_next_test_changes_fits(slabrace: Command, tmp_path:
         pytest.param({"parameters": with_knob("cpus", 65)}, id="too many CPUs"),
         pytest.param({"parameters": with_knob("slabinfo", "hello")}, id="the machine is no capture"),
         pytest.param({"parameters": with_knob("slabinfo", 5)}, id="the machine is a number"),
-        pytest.param(
-            {"parameters": with_knob("slabinfo", TINY_CAPTURE.replace("dentry", "x"))}, id="a cache is missing"
-        ),
-        pytest.param({"patches": ("my_idea",)}, id="a patch that is not there"),
+        pytest.param({"scenario": "nested", "parameters": nested_on(TINY_CAPTURE)}, id="a cache is missing"),
+        pytest.param({"patches": (PatchRecord("my_idea"),)}, id="a patch that is not there"),
+        pytest.param({"patches": (PatchRecord("a", "gone.py", "0" * 64),)}, id="a patch file that is not there"),
+        pytest.param({"patches": (PatchRecord(FIX),)}, id="a patch that is in the kernel already"),
+        pytest.param({"without": ("my_idea",)}, id="taken out: a fix that is not there"),
+        pytest.param({"faults": {"rain": 0.5}}, id="a fault that is not there"),
     ],
 )
 def test_a_log_whose_header_does_not_fit_is_refused_in_one_line(
