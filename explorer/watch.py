@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.actor import Actor
 from explorer.strategies.sampling import SEED_MASK, SPREAD, Profile
 from explorer.strategies.surw import is_of_interest
 from protocol.operations import READ
@@ -171,9 +172,9 @@ class Watch:
         """The world keeps them."""
 
     def touch(self, thing: Hashable) -> None:
-        """The step that runs does something to *thing* that it has not asked for."""
+        """The step that runs does something to *thing* that it has not asked for; mail keeps its order."""
         if self._lane is not None and thing is not self._lane:
-            add_access(self.accesses, thing, TOUCHES)
+            add_access(self.accesses, thing, UPDATES if isinstance(thing, Actor) else TOUCHES)
 
     def end_step(self) -> Accesses:
         """The step, if one runs, is over: see what its slice did to its context; return what the last step accessed."""
