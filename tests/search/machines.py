@@ -149,8 +149,8 @@ class Machine:
         await flow.begin()
         await self.do(flow, script)
 
-    def add_handler(self, cpu: Cpu, kind: Kind, pending: Pending) -> Flow:
-        """The handler of one kind of interrupts, which touches what others do."""
+    def add_handler(self, cpu: Cpu, kind: Kind, pending: Pending, script: Script) -> Flow:
+        """The handler of one kind of interrupts, which does *script* each time."""
         flow = Flow(self.world, f"{kind.value}/{cpu.id}", kind, cpu)
         self.seen[flow.name] = []
 
@@ -158,9 +158,7 @@ class Machine:
             while True:
                 await flow.ask(pending.enter)
                 flow.begin_handler()
-                await self.act(flow, "poke")
-                if kind is Kind.SOFTIRQ:
-                    await self.act(flow, "write")
+                await self.do(flow, script)
                 flow.end_handler()
 
         self.world.spawn(flow, serve())
@@ -241,13 +239,15 @@ class Plan:
     """Who does what: scripts by the CPU that each one's flow begins on; None is a kthread that is bound to none."""
 
     flows: tuple[tuple[int | None, Script], ...]
+    softirq: Script = attrs.field(factory=lambda: ["poke", "write"])
+    hardirq: Script = attrs.field(factory=lambda: ["poke"])
 
     def build(self, world: World) -> Machine:
         """Set it up."""
         machine = Machine(world)
         for here, hardirq, softirq in zip(machine.cpus, machine.hardirqs, machine.softirqs, strict=True):
-            here.hardirq = machine.add_handler(here, Kind.HARDIRQ, hardirq)
-            here.softirq = machine.add_handler(here, Kind.SOFTIRQ, softirq)
+            here.hardirq = machine.add_handler(here, Kind.HARDIRQ, hardirq, self.hardirq)
+            here.softirq = machine.add_handler(here, Kind.SOFTIRQ, softirq, self.softirq)
         for number, (where, script) in enumerate(self.flows):
             cpu = None if where is None else machine.cpus[where]
             machine.spawn(f"flow {number}", Kind.KTHREAD if cpu is None else Kind.TASK, cpu, script)
