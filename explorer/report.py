@@ -35,12 +35,13 @@ def show_header(console: Console, header: Header, driver: str) -> None:
         for name, value in header.parameters.items()
     )
     console.print(
-        f"[bold]{header.scenario}[/] on {header.kernel}: strategy {header.strategy}, seed {header.seed}, "
+        f"[bold]{header.scenario}[/] on {header.kernel}: strategy {escape(header.strategy)}, seed {header.seed}, "
         f"driver {driver}, check {header.check}, slabrace {header.slabrace}"
     )
     console.print(f"  {escape(knobs)}")
     for patch in header.patches:
-        console.print(f"  patch {patch.name}" + (f" ({patch.path}, sha256 {patch.sha256[:12]})" if patch.path else ""))
+        where = f" ({patch.path}, sha256 {patch.sha256[:12]})" if patch.path else ""
+        console.print(f"  patch {patch.name}{where}", markup=False)
     for name in header.without:
         console.print(f"  without {name}")
     if header.faults:
@@ -82,8 +83,9 @@ def _verdict(result: Result) -> str:
 def show_replay_line(console: Console, result: Result) -> None:
     """Where the log is, and the line to paste."""
     if result.log is not None:
-        files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in result.header.patches if patch.path)
-        line = f"slabrace replay {shlex.quote(str(result.log))}{files}"
+        patches = result.header.patches if any(patch.path for patch in result.header.patches) else ()
+        options = "".join(f" --patch {shlex.quote(patch.path or patch.name)}" for patch in patches)
+        line = f"slabrace replay {shlex.quote(str(result.log))}{options}"
         console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True, markup=False)
 
 

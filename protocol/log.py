@@ -13,7 +13,9 @@ defined before its first use, so any prefix can be read. docs/log-format.md is t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -146,9 +148,12 @@ class LogWriter:
             raise UsageError(msg) from None
 
     def discard(self) -> None:
-        """Remove the file: what was to be logged came to nothing."""
+        """Remove the file: what was to be logged came to nothing. A device, or what a link points to, stays."""
         self._buffer.clear()
-        self._path.unlink(missing_ok=True)
+        mine = os.fstat(self._file.fileno())
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(mine.st_mode) and os.path.samestat(mine, self._path.lstat()):
+                self._path.unlink()
 
     def close(self) -> None:
         try:

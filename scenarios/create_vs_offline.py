@@ -45,4 +45,5 @@ def create_vs_offline(stage: Stage) -> None:
 
 
 def is_late(work: MemcgKmemCacheCreateWork) -> bool:
+    """Whether a creation is still pending when its cgroup is dead."""
     return work.memcg.css.cgroup.is_dead

@@ -51,6 +51,7 @@ def free_storm(stage: Stage) -> None:
 
 
 def is_cgroup_dead_with_objects(stage: Stage) -> bool:
+    """Whether a dead cgroup is left, and objects in child caches."""
     return stage.machine.root_cgroup.nr_dying_descendants > 0 and any(
         s.live_objects for s in stage.machine.child_caches
     )

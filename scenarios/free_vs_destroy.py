@@ -39,10 +39,13 @@ def softirq_free_vs_destroy(stage: Stage) -> None:
 
 
 async def free_now(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
+    """Free in the task itself."""
     await kmem_cache_free(ctx, cache, obj)
 
 
 async def free_by_rcu(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
+    """Have it freed by the softirq, after a grace period."""
+
     async def free_object(ctx: Context, _head: RcuHead) -> None:
         await kmem_cache_free(ctx, cache, obj)
 
@@ -50,6 +53,7 @@ async def free_by_rcu(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
 
 
 def build(stage: Stage, free: Callable[[Context, KmemCache, SlabObject], Awaitable[None]], *, cpu: int) -> None:
+    """Set the stage; the object is freed by *free* on *cpu*."""
     machine = stage.boot(caches=[small_cache("alpha")])
     root = machine.root_cache("alpha")
     kept: list[SlabObject] = []

@@ -47,4 +47,5 @@ def full_slab_free(stage: Stage) -> None:
 
 
 def has_cpu_partial(cache: object) -> bool:
+    """Whether a CPU keeps a partial slab of *cache*."""
     return any(c.partial for c in getattr(cache, "cpu_slab", ()))

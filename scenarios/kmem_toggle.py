@@ -39,4 +39,5 @@ def kmem_toggle(stage: Stage) -> None:
 
 
 def is_off_too_early(stage: Stage) -> bool:
+    """Whether kmem accounting is off while a child cache is left."""
     return not stage.machine.kmem_enabled.usage and bool(stage.machine.child_caches)

@@ -43,4 +43,5 @@ def parent_while_child_offlines(stage: Stage) -> None:
 
 
 def is_child_late(cgroups: list[Cgroup]) -> bool:
+    """Whether both cgroups are dead and the child is not offline yet."""
     return len(cgroups) == 2 and all(cgroup.is_dead for cgroup in cgroups) and cgroups[1].css.is_online

@@ -56,4 +56,5 @@ def slab_zombies(stage: Stage) -> None:
 
 
 def has_parked_objects(cache: KmemCache) -> bool:
+    """Whether a cache that nobody can find any more has free objects in an array."""
     return not is_published(cache) and any(array.entries for array in cache.cpu_cache)

@@ -50,4 +50,5 @@ def stock_refill(stage: Stage) -> None:
 
 
 def keeps_dead_cgroup(stock: Stock) -> bool:
+    """Whether the pages of a stock are charged to a dead cgroup."""
     return stock.cached is not None and stock.nr_pages > 0 and stock.cached.css.cgroup.is_dead

@@ -32,7 +32,7 @@ from protocol.errors import UsageError
 if TYPE_CHECKING:
     from actors.kernel.context import Context
 
-__all__ = ["NamedFix", "Patch", "kernel_fn", "load_patch", "unpatched"]
+__all__ = ("NamedFix", "Patch", "kernel_fn", "load_patch", "unpatched")
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -179,9 +179,9 @@ class Flow(Lane):
 
     @types.coroutine
     def migrate(self, cpu: Cpu) -> Generator[None, None, None]:
-        """Go on on *cpu*, once that CPU lets a task run."""
+        """Go on on *cpu*, once that CPU lets a task run; whoever keeps tasks off its own CPU stays there."""
         self._stand_at(MIGRATE, None, self.function_of(sys._getframe(1)))
-        if cpu is not self.cpu:
+        if cpu is not self.cpu and not self.owns_cpu:
             self._move_to(cpu)
         yield
 

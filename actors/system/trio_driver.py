@@ -110,10 +110,10 @@ class TrioDriver:
                 if self.world.steps % BREATH == 0 or self.seconds_per_virtual_second:
                     await self._breathe()
                 self._hand_on(lane, turn)
-                if lane.finished:
-                    return
                 turn, self._again = self._again, NOTHING
                 if turn is NOTHING:
+                    if lane.finished:
+                        return
                     turn = await trio.lowlevel.wait_task_rescheduled(self._abort)
                 if turn is END:
                     return
@@ -126,8 +126,10 @@ class TrioDriver:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _retire(self, actor: Actor) -> None:
-        task = self._tasks.pop(actor, None)
-        if task is not None and task is not trio.lowlevel.current_task():
+        """End the task of *actor*, once it is its turn; who asks for freed state from now on is served by another."""
+        task = self._tasks.get(actor)
+        if task is not None and task is not trio.lowlevel.current_task() and not self._is_cancelled:
+            del self._tasks[actor]
             trio.lowlevel.reschedule(task, outcome.Value(END))
 
     async def _breathe(self) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
 
 
+_ACTORS = __file__.removesuffix("system/world.py")
+
+
 class Observer(Protocol):
     """What records a run; it may look, and never choose or change."""
 
@@ -143,6 +146,8 @@ class World:
         if actor.mailbox:
             actor.mailbox.clear()
             self.mask ^= actor.bit
+        if actor.bit:
+            self._free_place_of(actor)
         if self.on_retire is not None:
             self.on_retire(actor)
 
@@ -202,7 +207,12 @@ class World:
         if flow.ready:
             flow.set_ready(False)
         del self.flows[flow]
-        heapq.heappush(self._free_places, flow.bit.bit_length() - 1)
+        self._free_place_of(flow)
+
+    def _free_place_of(self, lane: Lane) -> None:
+        """Let another lane have the place of *lane*, which never steps again."""
+        heapq.heappush(self._free_places, lane.bit.bit_length() - 1)
+        lane.bit = 0
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*, whose delivery is this step."""
@@ -363,10 +373,14 @@ class World:
 
 
 def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[types.CodeType]:
-    """The kernel functions that *flow* is in, innermost first, then its own. *codes*: all that it is in, if it runs."""
+    """The functions that *flow* is in, innermost first, as the kernel would name them, and the one that it began with.
+
+    Of ours only kernel functions count, not what helps them; of a scenario or a patch all do. *codes*: all that the
+    flow is in, if it runs.
+    """
     codes = codes or _waiting_codes(flow)
     known = flow.world.function_ids
-    return [code for code in codes if id(code) in known or code is codes[-1]]
+    return [c for c in codes if id(c) in known or not c.co_filename.startswith(_ACTORS) or c is codes[-1]]
 
 
 def running_stack(flow: Flow) -> list[types.CodeType]:

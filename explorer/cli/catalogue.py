@@ -7,8 +7,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rich.markup import escape
-
 from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import PROFILES, differences
 from explorer.cli.options import add_json
@@ -88,9 +86,9 @@ def _list(options: argparse.Namespace) -> int:
     for what in chosen:
         console.print(f"[bold]{what}[/]")
         for entry in _CATALOGUES[what]():
-            console.print(f"  {entry['name']!s:18} {entry['summary']}")
+            console.print(f"  {entry['name']!s:18} {entry['summary']}", markup=False)
             for line in _details(entry):
-                console.print(f"  {'':18}   {escape(line)}")
+                console.print(f"  {'':18}   {line}", markup=False)
     return 0
 
 

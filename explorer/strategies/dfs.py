@@ -66,7 +66,8 @@ class Descent:
     def __init__(self, search: Dfs) -> None:
         self._search = search
         self._next = 0
-        self._last = 0
+        self._last: Lane | None = None
+        self._last_bit = 0
         self._preemptions_left = search.preemptions
         self._delays_left = search.delays
 
@@ -75,15 +76,15 @@ class Descent:
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Take the possibility that is due, of those that the bounds allow."""
-        first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last), 0)
-        could_go_on = lanes[first].bit == self._last
+        first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last_bit), 0)
+        could_go_on = lanes[first] is self._last  # and not another, which was given its place when it had ended
         taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on))
         if taken and could_go_on and self._preemptions_left is not None:
             self._preemptions_left -= 1
         if self._delays_left is not None:
             self._delays_left -= taken
         index = (first + taken) % len(lanes)
-        self._last = lanes[index].bit
+        self._last, self._last_bit = lanes[index], lanes[index].bit
         return index
 
     def _allowed(self, count: int, *, could_go_on: bool) -> int:

@@ -10,7 +10,6 @@ an actor with mail, so that races inside one mailbox are reordered, too.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 from explorer.strategies.sampling import Knowledge, RandomValues
@@ -28,7 +27,7 @@ class PriorityWalk(RandomValues):
 
     def __init__(self, seed: int, depth: int, known: Knowledge) -> None:
         super().__init__(seed)
-        points = random.Random(seed).sample(range(max(known.longest, depth)), depth - 1)
+        points = self._source.sample(range(max(known.longest, depth)), depth - 1)
         self._change_points = {point: -1.0 - rank for rank, point in enumerate(points)}
         self._priorities: dict[str, float] = {}
         self._choices = 0

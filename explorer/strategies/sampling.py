@@ -75,7 +75,8 @@ class RandomValues:
     follows_a_log = False
 
     def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed).random
+        self._source = random.Random(seed)
+        self.random = self._source.random
 
     def advance(self, world: World) -> None:
         """Time passes with the steps."""

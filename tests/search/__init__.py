@@ -1,0 +1,1 @@
+"""The search, on programs whose schedules and trace classes can be counted by hand."""

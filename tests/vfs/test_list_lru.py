@@ -23,7 +23,7 @@ from actors.kernel.locks import spin_lock, spin_unlock
 from actors.kernel.vmscan import ShrinkControl
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
-from tests_vfs.vfs_helpers import (
+from tests.vfs.vfs_helpers import (
     SOUND,
     Lab,
     dentry_of,

@@ -27,7 +27,7 @@ from explorer.experiment import RunOptions
 from explorer.session import run as run_scenario
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
-from tests_vfs.vfs_helpers import (
+from tests.vfs.vfs_helpers import (
     Lab,
     Tracer,
     dentry_of,
@@ -243,7 +243,7 @@ def order_of(story_names: str, kernel: str) -> list[str]:
 
     lab = run(story, kernel=kernel)
     assert not lab.signatures()
-    return tracer.entered
+    return list(tracer.entered)
 
 
 @pytest.mark.parametrize("kernel", ["original", "5.3"])

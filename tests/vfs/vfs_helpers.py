@@ -93,7 +93,7 @@ def make_lab(
     """A lab whose machine is booted, and has done nothing yet."""
     machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows)
     lab = Lab(machine, Ledger(machine))
-    machine.world.checks.append(lab.ledger.check_touched)
+    machine.check_child = lab.ledger.check_child
     machine.world.endings.append(lab.ledger.check_quiescent)
     return lab
 

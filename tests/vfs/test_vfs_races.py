@@ -14,7 +14,7 @@ from actors.kernel.read_write import vfs_write
 from actors.kernel.super import SuperBlock
 from actors.kernel.vmscan import ShrinkControl
 from explorer.strategies.simple import RandomWalk
-from tests_vfs.vfs_helpers import Lab, Story, dentry_of, drop, names_in_cache, rest, run, run_all, start, touch
+from tests.vfs.vfs_helpers import Lab, Story, dentry_of, drop, names_in_cache, rest, run, run_all, start, touch
 
 LONG_ENOUGH = 1_000_000
 

@@ -1,0 +1,137 @@
+"""`python -m benchmarks [NAME ...] [--json]`: run them, and say what they found.
+
+Exit codes: 0 every goal is met, 1 one is not, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.registry import BENCHMARKS, summary
+from benchmarks.report import Machine, Report, to_json
+from protocol.errors import UsageError
+
+EXIT_MISSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments; main() turns it into exit code 2."""
+        raise UsageError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks that *arguments* name; return the exit code."""
+    try:
+        options = make_parser().parse_args(arguments)
+        reports = [_measure(name, is_shown=not options.json) for name in find_benchmarks(options.names)]
+    except UsageError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    if options.json:
+        print(json.dumps(to_json(reports)))
+    return 0 if all(report.is_met for report in reports) else EXIT_MISSED
+
+
+def make_parser() -> Parser:
+    """The arguments, and what the benchmarks are."""
+    summaries = " ".join(f"{name}: {summary(name)}" for name in BENCHMARKS)
+    parser = Parser(
+        prog="python -m benchmarks",
+        description="How fast slabrace is, as ratios.",
+        epilog=summaries,
+        allow_abbrev=False,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    return parser
+
+
+def find_benchmarks(names: Sequence[str]) -> list[str]:
+    """The benchmarks to run, each once; UsageError names those there are."""
+    for name in names:
+        if name not in BENCHMARKS and name != "all":
+            msg = f"{name}: there is no such benchmark; there are {', '.join(BENCHMARKS)}"
+            raise UsageError(msg)
+    return list(BENCHMARKS) if not names or "all" in names else list(dict.fromkeys(names))
+
+
+def _measure(name: str, *, is_shown: bool) -> Report:
+    with _working_on(name):
+        report = BENCHMARKS[name]()
+    if is_shown:
+        show(report, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    return report
+
+
+@contextmanager
+def _working_on(name: str) -> Iterator[None]:
+    """A line on the terminal while nothing else is said; it stands still, to cost the measurement nothing."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    console.print(f"{name}: measuring ...", end="\r")
+    try:
+        yield
+    finally:
+        console.print(" " * console.width, end="\r")
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def show(report: Report, console: Console) -> None:
+    """The rates, the ratios with their goals, and the notes."""
+    console.print(f"[bold]{report.name}[/]: {summary(report.name)}")
+    console.print(_rates(report))
+    console.print(_goals(report))
+    for note in (*report.notes, _machine_line(report.machine)):
+        console.print(f"- {note}", soft_wrap=True)
+    console.print()
+
+
+def _rates(report: Report) -> Table:
+    table = Table("measured")
+    table.add_column("rate", justify="right")
+    table.add_column("unit")
+    for row in report.rows:
+        table.add_row(row.label, _figure(row.value), row.unit)
+    return table
+
+
+def _goals(report: Report) -> Table:
+    table = Table("ratio")
+    for column in ("value", "goal"):
+        table.add_column(column, justify="right")
+    table.add_column("met")
+    for ratio in report.ratios:
+        goal = "" if ratio.goal is None else f"{ratio.sense} {ratio.goal:g}"
+        verdict = "" if ratio.goal is None else "[green]yes[/]" if ratio.is_met else "[red]no[/]"
+        table.add_row(ratio.name, f"{ratio.value:.2f}", goal, verdict)
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _machine_line(machine: Machine) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    return f"{machine.python} on {machine.system}, {machine.cores} cores; {packages}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

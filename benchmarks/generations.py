@@ -1,0 +1,87 @@
+"""One run of `shared-dentry` in a process of its own, metered: `python -m benchmarks.generations KERNEL N HELD`.
+
+Memory that is measured from inside a process that has done other things before says little; so `scale` starts this
+module afresh for every measurement. It prints the readings as one JSON list. The garbage collector is on, as in any
+run: what it would have freed is not what a generation costs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import attrs
+
+from actors.system.recorder import Recorder
+from actors.system.stepper import run_stepper
+from actors.system.world import World
+from explorer.strategies.simple import RandomWalk
+from explorer.watch import Both, Watch
+from scenarios import find_scenario
+from scenarios.stage import Stage
+
+
+@attrs.frozen
+class Reading:
+    """The meters at one sampled point: seconds and steps since the start, and the peak of resident memory (KiB)."""
+
+    point: str
+    seconds: float
+    steps: int
+    peak: int
+
+
+@attrs.define(eq=False)
+class MeteredStage(Stage):
+    """A stage that reads the meters whenever the scenario samples the machine."""
+
+    started: float = attrs.field(factory=time.perf_counter, init=False)
+    readings: list[Reading] = attrs.field(factory=list, init=False)
+
+    def sample(self, point: str) -> None:
+        """Sample the machine, and the process that simulates it."""
+        super().sample(point)
+        self.read_meters(point)
+
+    def read_meters(self, point: str) -> None:
+        """Note what this process has used up to now."""
+        seconds = time.perf_counter() - self.started
+        self.readings.append(Reading(point, seconds, self.world.steps, peak_resident()))
+
+
+def peak_resident() -> int:
+    """The most memory that this process has had resident so far (KiB).
+
+    Of this program only: `ru_maxrss` would also count what the parent had when it forked.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def run_generations(kernel: str, generations: int, held: int) -> list[Reading]:
+    """Run the scenario on the stepper, recorded and checked as `slabrace run` does; return base, half, full and end."""
+    scenario = find_scenario("shared-dentry")
+    knobs = {"generations": str(generations), "held": str(held), "every": str(generations // 2)}
+    world = World(RandomWalk(0))
+    world.observer = Both(Recorder(), Watch(world))
+    stage = MeteredStage(world, kernel, scenario.values(knobs))
+    scenario.build(stage)
+    stage.start()
+    run_stepper(world)
+    assert world.stopped == "quiescent", f"the run ended as {world.stopped}"
+    assert not world.findings, f"the run found {', '.join(world.findings)}"
+    stage.read_meters("end")
+    return stage.readings
+
+
+def main() -> None:
+    """Run as the arguments say, and print the readings."""
+    kernel, generations, held = sys.argv[1:4]
+    readings = run_generations(kernel, int(generations), int(held))
+    json.dump([attrs.asdict(reading) for reading in readings], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a benchmark found, as values: rates, ratios, and what is true of the machine and of the measurement."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any, Literal
+
+import attrs
+
+PEERS = ("trio", "simpy", "attrs", "msgpack")
+
+
+@attrs.frozen
+class Row:
+    """One measured figure; `unit` is what `value` counts."""
+
+    label: str
+    value: float
+    unit: str
+
+
+@attrs.frozen
+class Ratio:
+    """One figure over another of the same run. `goal` is what it should be, None if it is only told."""
+
+    name: str
+    value: float
+    sense: Literal["at least", "at most"] = "at least"
+    goal: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the goal is reached; a ratio without a goal always is."""
+        if self.goal is None:
+            return True
+        return self.value >= self.goal if self.sense == "at least" else self.value <= self.goal
+
+
+@attrs.frozen
+class Machine:
+    """Where the figures were measured: they compare with others of the same machine only."""
+
+    python: str
+    system: str
+    cores: int
+    packages: dict[str, str]
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Describe the machine we are on; `cores` are those that this process may use."""
+        return cls(
+            f"{platform.python_implementation()} {platform.python_version()}",
+            f"{platform.system()} {platform.machine()}",
+            len(os.sched_getaffinity(0)),
+            {name: metadata.version(name) for name in PEERS},
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """One benchmark's outcome. `notes` say how it was measured and what the figures do not mean."""
+
+    name: str
+    rows: tuple[Row, ...]
+    ratios: tuple[Ratio, ...]
+    notes: tuple[str, ...] = ()
+    machine: Machine = attrs.field(factory=Machine.here)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether every goal is reached."""
+        return all(ratio.is_met for ratio in self.ratios)
+
+
+def to_json(reports: list[Report]) -> dict[str, Any]:
+    """The one JSON object of `--json`: each report's fields, and `met` for ratios, reports and the whole."""
+    return {
+        "met": all(report.is_met for report in reports),
+        "benchmarks": [
+            {
+                **attrs.asdict(report),
+                "met": report.is_met,
+                "ratios": [{**attrs.asdict(ratio), "met": ratio.is_met} for ratio in report.ratios],
+            }
+            for report in reports
+        ],
+    }

@@ -1,0 +1,47 @@
+"""Settings for every test: Hypothesis without clock or memory, and the command line in process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import hypothesis
+import pytest
+
+from explorer.cli import main
+
+hypothesis.settings.register_profile(
+    "slabrace",
+    derandomize=True,  # the same examples every time
+    deadline=None,  # no test looks at the wall clock
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("slabrace")
+
+
+@attrs.frozen
+class Answer:
+    """What one command came to: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def slabrace(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return command

@@ -1,0 +1,433 @@
+"""How the tests run scenarios, read and edit logs, and build tiny worlds of their own.
+
+A tiny world has no kernel: cells, locks and mail boxes, and flows that use them. What it shows is the actor system's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import zlib
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgpack
+import pytest
+
+from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.system.actor import Actor, Shared, receive
+from actors.system.cpu import Cpu
+from actors.system.flow import Flow, Kind
+from actors.system.lane import Lane
+from actors.system.recorder import Recorder
+from actors.system.strategy import Strategy
+from actors.system.world import EnabledSet, World
+from explorer.experiment import DRIVERS, RunOptions
+from explorer.session import Result, run
+from explorer.strategies.simple import RandomWalk
+from protocol.errors import InternalError
+from protocol.findings import Finding
+from protocol.log import MAGIC, VERSION, LogReader, frame
+from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
+from scenarios import SCENARIOS, find_scenario
+from scenarios.registry import MACHINE, Scenario, scenario
+from scenarios.stage import Stage
+
+Payload = bytes
+Record = list[Any]
+Drive = Callable[[World], None]
+Body = Callable[[Flow], Coroutine[Any, Any, None]]
+
+each_driver = pytest.mark.parametrize("drive", DRIVERS.values(), ids=list(DRIVERS))
+each_driver_name = pytest.mark.parametrize("driver", DRIVERS)
+each_scenario = pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
+each_scenario_and_kernel = pytest.mark.parametrize(
+    ("name", "kernel"), [(scenario.name, kernel) for scenario in SCENARIOS for kernel in PROFILES]
+)
+
+# -- scenarios --------------------------------------------------------------------------------------------------------
+
+SMALL = {
+    "generations": "2",
+    "files": "2",
+    "every": "1",
+    "cgroups": "1",
+    "objects": "2",
+    "depth": "2",
+    "rounds": "8",
+    "reads": "2",
+    "seconds": "5",
+}
+"""Values that make any scenario short, for those of its knobs that are here."""
+
+TINY_CAPTURE = """\
+slabinfo - version: 2.1
+# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>
+filp              0      0    256   16    1 : tunables    0    0    0 : slabdata      0      0      0
+dentry            0      0    192   21    1 : tunables    0    0    0 : slabdata      0      0      0
+shmem_inode_cache 0      0    688   11    2 : tunables    0    0    0 : slabdata      0      0      0
+"""
+"""The least machine that boots; it keeps headers short."""
+
+
+def small_settings(name: str) -> dict[str, str]:
+    """Settings with which the scenario takes some hundred steps, or a few thousand."""
+    return {knob.name: SMALL[knob.name] for knob in find_scenario(name).knobs if knob.name in SMALL}
+
+
+def some_machine(*case: object) -> tuple[str, str]:
+    """A kernel and an allocator: the same ones for a test case, but others for others, so that all have their turn."""
+    machines = list(itertools.product(PROFILES, ALLOCATORS))
+    return machines[zlib.crc32(repr(case).encode()) % len(machines)]
+
+
+def run_small(
+    name: str,
+    kernel: str = "5.3",
+    *,
+    seed: int = 0,
+    strategy: str = "random",
+    driver: str = "stepper",
+    allocator: str | None = None,
+    log: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Result:
+    """Run a scenario with small knobs, or with *settings*; on its own allocator, if none is given."""
+    chosen = dict(small_settings(name) if settings is None else settings)
+    if allocator is not None:
+        chosen["allocator"] = allocator
+    options = RunOptions(scenario=name, kernel=kernel, seed=seed, strategy=strategy, driver=driver, settings=chosen)
+    return run(options, log=log)
+
+
+def other_driver(driver: str) -> str:
+    """The driver that *driver* is not."""
+    (other,) = set(DRIVERS) - {driver}
+    return other
+
+
+def make_scenario(name: str, body: Callable[[Stage], None]) -> Scenario:
+    """A scenario of our own: no knobs but the machine's, and nobody is logged in, so that its tasks step first."""
+
+    def build(stage: Stage) -> None:
+        stage.has_session = False
+        body(stage)
+
+    return scenario(name, f"a test's scenario: {name}", *MACHINE)(build)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *added: Scenario) -> None:
+    """Let the commands know the scenarios *added*, as well as the real ones."""
+    monkeypatch.setattr("scenarios.SCENARIOS", (*SCENARIOS, *added))
+
+
+def quiet(stage: Stage) -> None:
+    """Nothing is wrong with it."""
+    cell = make_cell(stage.boot().world)
+
+    async def body(ctx: Context) -> None:
+        for _ in range(3):
+            await ctx.ask(cell.add)
+
+    stage.task("a", body)
+    stage.task("b", body, cpu=1)
+    stage.sometimes("it counts", lambda: cell.value > 3)
+    stage.sometimes("it counts for ever", lambda: cell.value > 1_000)
+
+
+def warns(stage: Stage) -> None:
+    """The kernel warns, twice, and goes on."""
+    cell = make_cell(stage.boot().world, "a [bold]cell[/bold]")
+
+    async def kmem_cache_warn(ctx: Context) -> None:
+        for _ in range(2):
+            await ctx.ask(cell.add)
+            WARN_ON(ctx, cell.value, "entries[i] != NULL")
+
+    stage.task("task[0]", kmem_cache_warn)
+
+
+def crashes(stage: Stage) -> None:
+    """The kernel dies."""
+    cell = make_cell(stage.boot().world)
+
+    async def kmem_cache_crash(ctx: Context) -> None:
+        await ctx.ask(cell.add)
+        BUG_ON(ctx, cell.value, "cell->value")
+
+    stage.task("a", kmem_cache_crash)
+
+
+def fails(stage: Stage) -> None:
+    """Slabrace is wrong."""
+    cell = make_cell(stage.boot().world)
+
+    async def body(ctx: Context) -> None:
+        await ctx.ask(cell.add)
+        msg = "the simulator is broken"
+        raise InternalError(msg)
+
+    stage.task("a", body)
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+MODULE = (sys.executable, "-m", "explorer")
+SCRIPT = (str(Path(sys.executable).with_name("slabrace")),)
+
+
+def run_process(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- our own words
+
+
+def start_process(*command: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    """Start a command of ours; a `with` statement waits for its end."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd)  # noqa: S603 -- our own words
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+def read_payloads(path: Path) -> list[Payload]:
+    """Every payload of a log that is whole: header, body and footer."""
+    log = LogReader(path)
+    try:
+        body = [payload for payload, _ in log.records()]
+        assert log.damage is None, log.damage
+        assert log.footer is not None
+        return [pack(["header", attrs.asdict(log.header)]), *body, pack(["footer", attrs.asdict(log.footer)])]
+    finally:
+        log.close()
+
+
+def read_body(path: Path) -> list[Payload]:
+    """The payloads between header and footer: what the digest covers."""
+    return read_payloads(path)[1:-1]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records between header and footer."""
+    return [msgpack.unpackb(payload) for payload in read_body(path)]
+
+
+def pack(record: Sequence[object]) -> Payload:
+    """One record as the log holds it."""
+    payload: bytes = msgpack.packb(record)
+    return payload
+
+
+def start_of_log(version: int = VERSION) -> bytes:
+    """What comes before the first frame."""
+    return MAGIC + version.to_bytes(2, "little")
+
+
+def write_payloads(path: Path, payloads: Iterable[Payload]) -> Path:
+    """Write a log of these payloads, with lengths and checksums that fit."""
+    path.write_bytes(start_of_log() + b"".join(map(frame, payloads)))
+    return path
+
+
+def is_step(record: Record) -> bool:
+    """Whether the record is a step; all others begin with their tag."""
+    return isinstance(record[0], int)
+
+
+# -- tiny worlds ------------------------------------------------------------------------------------------------------
+
+
+PEEK = OperationInfo("peek", READ, cost=ATOMIC_NS)
+"""What a flow does with per-CPU data in a tiny world."""
+
+
+@attrs.define(eq=False)
+class Cell(Shared):
+    """A number, and its owner."""
+
+    name: str
+    value: int = 0
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def is_positive(self) -> bool:
+        return self.value > 0
+
+    @operation(READ)
+    def read(self) -> int:
+        return self.value
+
+    @operation(UPDATE)
+    def write(self, value: int) -> None:
+        self.value = value
+
+    @operation(UPDATE)
+    def add(self, amount: int = 1) -> int:
+        self.value += amount
+        return self.value
+
+    @operation(UPDATE, cost=7_000)
+    def add_slowly(self, amount: int = 1) -> int:
+        return self.add(amount)
+
+    @operation(UPDATE, when=is_positive)
+    def take(self) -> int:
+        """Wait until there is one, and take it."""
+        self.value -= 1
+        return self.value
+
+    @operation(UPDATE, when=is_positive, idle=True)
+    def serve(self) -> int:
+        """As take, for a service whose rest this is."""
+        self.value -= 1
+        return self.value
+
+    @operation(READ, when=is_positive, sleeps=True)
+    def sleep_until_positive(self) -> None:
+        """Wait as only process context may."""
+
+
+@attrs.define(eq=False)
+class Lock(Shared):
+    """A lock that says who holds it."""
+
+    name: str
+    holder: Flow | None = attrs.field(default=None, init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def held_by(self) -> str:
+        return f", held by {self.holder.name}" if self.holder else ""
+
+    def is_free(self, _flow: Flow) -> bool:
+        return self.holder is None
+
+    @operation(UPDATE, when=is_free)
+    def lock(self, flow: Flow) -> None:
+        self.holder = flow
+
+    @operation(UPDATE)
+    def unlock(self) -> None:
+        self.holder = None
+
+
+class Script:
+    """A strategy that steps the named lanes in this order and chooses these values; then the first, and 0."""
+
+    name = "script"
+    keeps_time = False
+    follows_a_log = False
+
+    def __init__(self, *lanes: str, values: Iterable[int] = ()) -> None:
+        self._lanes = deque(lanes)
+        self._values = deque(values)
+
+    def advance(self, world: World) -> None:
+        """Time passes with the steps."""
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """The next lane of the script, which must be enabled."""
+        names = [lane.name for lane in lanes]
+        wanted = self._lanes.popleft() if self._lanes else names[0]
+        assert wanted in names, f"{wanted} is not enabled; enabled are {names}"
+        return names.index(wanted)
+
+    def choose_value(self, count: int) -> int:
+        """The next value of the script."""
+        return self._values.popleft() % count if self._values else 0
+
+    def choose_fault(self, _probability: float) -> bool:
+        """A fault is a value like any other."""
+        return self.choose_value(2) == 1
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        """Nothing takes longer than it must."""
+        return 0
+
+
+@attrs.define(eq=False)
+class Seen:
+    """An observer that remembers who stepped, and who could have."""
+
+    stepped: list[str] = attrs.field(factory=list)
+    enabled: list[tuple[str, ...]] = attrs.field(factory=list)
+    values: list[tuple[int, int]] = attrs.field(factory=list)
+    moves: list[tuple[str, int | None]] = attrs.field(factory=list)
+    phases: list[str] = attrs.field(factory=list)
+    findings: list[Finding] = attrs.field(factory=list)
+
+    def step(self, _world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
+        assert enabled.lanes[index] is lane
+        self.stepped.append(lane.name)
+        self.enabled.append(tuple(lane.name for lane in enabled.lanes))
+
+    def value(self, count: int, value: int) -> None:
+        self.values.append((count, value))
+
+    def moved(self, flow: Flow) -> None:
+        self.moves.append((flow.name, flow.cpu.id if flow.cpu else None))
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+
+    def finding(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+
+def make_world(strategy: Strategy | None = None) -> tuple[World, Seen]:
+    """An empty world, and the observer that watches it."""
+    seen = Seen()
+    return World(strategy or RandomWalk(0), observer=seen), seen
+
+
+def make_cell(world: World, name: str = "cell", value: int = 0) -> Cell:
+    """A cell and the actor that owns it."""
+    return Cell(Actor(world, f"owner of {name}"), name, value)
+
+
+def make_lock(world: World, name: str) -> Lock:
+    """A lock and the actor that owns it."""
+    return Lock(Actor(world, f"owner of {name}"), name)
+
+
+def make_reader(world: World, name: str = "reader") -> tuple[Actor, list[object]]:
+    """An actor that remembers what it receives."""
+    mail: list[object] = []
+
+    async def main(_actor: Actor) -> None:
+        while True:
+            mail.append(await receive())
+
+    return Actor(world, name, main=main), mail
+
+
+def spawn(world: World, name: str, body: Body, *, cpu: Cpu | None = None, kind: Kind = Kind.TASK) -> Flow:
+    """Let a new flow run *body*."""
+    flow = Flow(world, name, kind, cpu)
+    world.spawn(flow, body(flow))
+    return flow
+
+
+def only(findings: list[Finding]) -> Finding:
+    """The one finding there is."""
+    (finding,) = findings
+    return finding
+
+
+def record(world: World) -> tuple[list[Payload], Recorder]:
+    """Have *world* recorded; the list fills with its payloads."""
+    payloads: list[Payload] = []
+    recorder = Recorder(payloads.append)
+    world.observer = recorder
+    return payloads, recorder

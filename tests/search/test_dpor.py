@@ -1,0 +1,309 @@
+"""DPOR explores each trace class once: on programs that can be counted, and against brute force on random ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from actors.system.actor import Actor
+from actors.system.flow import Flow
+from actors.system.world import World
+from explorer.strategies.dfs import Dfs
+from explorer.strategies.dpor import Dpor
+from tests.search.machines import Outcome, Plan, Script, outcomes
+from tests.search.programs import (
+    Body,
+    Lock,
+    Program,
+    cells,
+    independent,
+    last_zero,
+    locked,
+    random_program,
+    read_then_write,
+    readers,
+    run,
+    run_dfs,
+    run_dpor,
+    writers,
+)
+
+COUNTED = [
+    *[pytest.param(readers(n), 2**n, id=f"{n} readers of a write") for n in range(1, 7)],
+    *[pytest.param(last_zero(n), count, id=f"last zero of {n}") for n, count in enumerate((2, 5, 12, 28, 64), 1)],
+    *[pytest.param(read_then_write(n), count, id=f"{n} read, then write") for n, count in ((2, 4), (3, 36), (4, 576))],
+    *[pytest.param(writers(n), math.factorial(n), id=f"{n} writers") for n in range(1, 6)],
+    *[pytest.param(locked(n), math.factorial(n), id=f"{n} under one lock") for n in range(1, 5)],
+    *[pytest.param(independent(lengths), 1, id=f"independent {lengths}") for lengths in ([1], [3, 2], [2, 2, 2, 2])],
+]
+
+
+@pytest.mark.parametrize(("program", "classes"), COUNTED)
+def test_each_class_is_explored_once_and_there_are_as_many_as_can_be_counted(program: Program, classes: int) -> None:
+    search, found = run_dpor(program)
+
+    assert len(found) == len(set(found)) == search.completed == classes
+
+
+@pytest.mark.parametrize(
+    "program",
+    [readers(4), read_then_write(3), writers(5), locked(4), independent([2, 2, 2, 2])],
+    ids=["readers", "read, then write", "writers", "locked", "independent"],
+)
+def test_on_these_no_schedule_is_begun_in_vain(program: Program) -> None:
+    search, _ = run_dpor(program)
+
+    assert search.cut_off == 0
+
+
+def test_known_gap_source_sets_begin_schedules_in_vain() -> None:
+    """Optimal DPOR would not; wakeup trees are what is missing. Concuerror's benchmark shows it."""
+    search, _ = run_dpor(last_zero(5))
+
+    assert search.cut_off > 0
+
+
+@pytest.mark.parametrize("first", range(0, 300, 20))
+def test_on_random_programs_the_classes_are_those_of_brute_force_each_once(first: int) -> None:
+    for seed in range(first, first + 20):
+        program = random_program(seed)
+        _, classes = run_dpor(program)
+
+        assert len(classes) == len(set(classes)), seed
+        assert set(classes) == set(run_dfs(program, Dfs())), seed
+
+
+def test_brute_force_finds_more_schedules_than_classes() -> None:
+    """The comparison above is not vacuous: most schedules are not needed."""
+    schedules = classes = 0
+    for seed in range(20):
+        schedules += len(run_dfs(random_program(seed), Dfs()))
+        classes += len(run_dpor(random_program(seed))[1])
+
+    assert schedules > 10 * classes
+
+
+def test_a_search_ends_at_once_where_nothing_happens() -> None:
+    search, classes = run_dpor(lambda _world: ())
+
+    assert len(classes) == search.completed == 1
+    assert search.next_schedule() is None
+
+
+# -- machines ---------------------------------------------------------------------------------------------------------
+
+MOST = 600
+"""Machines with more schedules than these are left alone: brute force would take too long."""
+
+
+def compare(plan: Plan) -> int:
+    """Hold the search against brute force; return how many schedules that took, 0 if it takes too many."""
+    every = list(outcomes(plan, Dfs(), most=MOST))
+    if len(every) == MOST:
+        return 0
+    found = list(outcomes(plan, Dpor(), most=MOST))
+
+    assert set(found) <= set(every), plan
+    assert without_deadlocks(found) == without_deadlocks(every), plan
+    if not plan.has_grace_periods:
+        assert classes_without_deadlocks(found) == classes_without_deadlocks(every), plan
+    return len(every)
+
+
+def without_deadlocks(runs: Iterable[tuple[str, Outcome]]) -> set[Outcome]:
+    """The outcomes of the runs that come to an end (for the others see the known gaps below)."""
+    return {outcome for _, outcome in runs if "deadlock" not in outcome.flaws}
+
+
+def classes_without_deadlocks(runs: Iterable[tuple[str, Outcome]]) -> set[str]:
+    return {trace_class for trace_class, outcome in runs if "deadlock" not in outcome.flaws}
+
+
+@pytest.mark.parametrize("first", range(0, 120, 10))
+def test_on_random_machines_nothing_can_happen_that_is_not_found(first: int) -> None:
+    """CPUs, interrupts, locks, RCU, mail, timers, values: what the flows see is told by them, not by the search."""
+    compared = [compare(Plan.random(seed)) for seed in range(first, first + 10)]
+
+    assert sum(map(bool, compared)) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(120, 1_200, 40))
+def test_on_many_random_machines_nothing_can_happen_that_is_not_found(first: int) -> None:
+    assert sum(compare(Plan.random(seed)) for seed in range(first, first + 40)) > 1_000
+
+
+PLANS: dict[str, tuple[tuple[int | None, Script], ...]] = {
+    "a handler runs before a task of its CPU or after it": ((0, ["softirq"]), (0, ["read"])),
+    "a handler comes into a block that lets it": (
+        (0, ["softirq", "softirq"]),
+        (0, [("preemption off", ["read", "read"]), ("preemption off", ["read"])]),
+    ),
+    "a handler comes before a block that only begins to let it": (
+        (0, [("preemption off", ["read"]), ("IRQs off", ["choose"])]),
+        (0, ["softirq"]),
+    ),
+    "whoever comes into a block from another CPU": (
+        (0, [("preemption off", ["write", ("spinlock", ["write"])])]),
+        (None, ["write"]),
+        (0, [("preemption off", ["peek"]), "write"]),
+    ),
+    "whoever migrates to a CPU that is kept": (
+        (1, [("RCU", ["write"]), ("IRQs off", ["read"])]),
+        (0, ["migrate", "poke"]),
+    ),
+    "two who post to one": ((0, ["read other", "mail"]), (0, ["mail", "read"])),
+    "values of several flows": ((0, ["choose"]), (None, ["choose", ("lock", ["write"])])),
+    "timers before a block": ((1, ["softirq", "write"]), (0, ["sleep", "write"]), (1, [("preemption off", ["read"])])),
+}
+"""Each was missed once."""
+
+
+@pytest.mark.parametrize("flows", PLANS.values(), ids=list(PLANS))
+def test_what_was_missed_once_is_found(flows: tuple[tuple[int | None, Script], ...]) -> None:
+    assert compare(Plan(flows)) > 1
+
+
+def deadlocks(plan: Plan, search: Dfs | Dpor) -> set[Outcome]:
+    return {outcome for _, outcome in outcomes(plan, search, most=MOST) if "deadlock" in outcome.flaws}
+
+
+def test_a_handler_that_spins_for_what_its_cpu_holds_is_found() -> None:
+    """A softirq interrupts the holder of a lock that is not safe against it, and waits for it for ever."""
+    plan = Plan(((0, [("lock", ["read", "softirq", "read"])]),), softirq=[("lock", ["read"])])
+
+    assert deadlocks(plan, Dpor()) == deadlocks(plan, Dfs()) != set()
+
+
+def test_known_gap_a_deadlock_of_a_kept_cpu_is_not_found_from_every_place_where_the_others_may_stand() -> None:
+    """Flow 0 spins with preemption off for what flow 1 holds, who stands before the choice, or behind it."""
+    plan = Plan(((0, [("spinlock", [("lock", ["read"])])]), (0, [("lock", ["choose", "poke"])])))
+
+    assert set() < deadlocks(plan, Dpor()) < deadlocks(plan, Dfs())
+
+
+def test_known_gap_a_deadlock_of_a_kept_cpu_is_not_found_if_the_others_can_flee() -> None:
+    """As above; but flow 1 goes to another CPU before it unlocks, so that in most schedules it does not matter."""
+    plan = Plan(((0, [("preemption off", [("lock", ["read"])])]), (0, [("lock", ["choose", "migrate"])])))
+
+    assert set() == deadlocks(plan, Dpor()) < deadlocks(plan, Dfs())
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_value_that_the_environment_may_choose_is_tried() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def program(world: World) -> Sequence[Body]:
+        (x,) = cells(world, 1)
+
+        async def choose(flow: Flow) -> None:
+            one = await flow.choose(3)
+            other = await flow.choose(2)
+            await flow.ask(x.write, 2 * one + other)
+            seen.append((one, other))
+
+        return [choose]
+
+    _, classes = run_dpor(program)
+
+    assert sorted(seen) == [(one, other) for one in range(3) for other in range(2)]
+    assert len(classes) == len(set(classes)) == 6
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_values_of_flows_that_share_nothing_are_tried_in_all_combinations(count: int) -> None:
+    def program(_world: World) -> Sequence[Body]:
+        async def choose(flow: Flow) -> None:
+            await flow.choose(2)
+
+        return [choose] * count
+
+    _, classes = run_dpor(program)
+
+    assert len(classes) == len(set(classes)) == 2**count
+
+
+def test_what_follows_from_a_value_is_explored_too() -> None:
+    """Who chooses 1 writes twice: the reader comes before, between or after; else before or after."""
+
+    def program(world: World) -> Sequence[Body]:
+        (x,) = cells(world, 1)
+
+        async def write(flow: Flow) -> None:
+            for _ in range(1 + await flow.choose(2)):
+                await flow.ask(x.write, 1)
+
+        async def read(flow: Flow) -> None:
+            await flow.ask(x.read)
+
+        return [write, read]
+
+    _, classes = run_dpor(program)
+
+    assert len(classes) == len(set(classes)) == 2 + 3
+
+
+# -- findings ---------------------------------------------------------------------------------------------------------
+
+
+def signatures_of(program: Program, search: Any) -> set[str]:
+    """What is found in all the schedules that *search* (a Dfs or a Dpor) gives."""
+    found: set[str] = set()
+    while (schedule := search.next_schedule()) is not None:
+        world, _ = run(program, schedule)
+        search.learn(schedule, world)
+        found |= set(world.findings)
+    return found
+
+
+def test_both_ends_of_a_deadlock_are_found() -> None:
+    """Two flows take two locks crosswise: they may wait for each other, and each may be the first to have both."""
+
+    def program(world: World) -> Sequence[Body]:
+        locks = [Lock(Actor(world, f"owner of lock {i}"), f"lock {i}") for i in range(2)]
+
+        def crosswise(first: Lock, second: Lock) -> Body:
+            async def body(flow: Flow) -> None:
+                await flow.ask(first.lock, flow)
+                await flow.ask(second.lock, flow)
+                await flow.ask(second.unlock)
+                await flow.ask(first.unlock)
+
+            return body
+
+        return [crosswise(*locks), crosswise(*reversed(locks))]
+
+    _, classes = run_dpor(program)
+
+    assert len(classes) == len(set(classes)) == 3
+    assert {signature.partition(":")[0] for signature in signatures_of(program, Dpor())} == {"deadlock"}
+
+
+def test_what_comes_after_a_fatal_finding_in_other_schedules_is_found_too() -> None:
+    """A use after free ends the run; were the user a little slower, another flow would warn first."""
+
+    def program(world: World) -> Sequence[Body]:
+        x, y = cells(world, 2)
+
+        async def free(flow: Flow) -> None:
+            await flow.ask(x.read)
+            x.freed = "free()"
+
+        async def use(flow: Flow) -> None:
+            await flow.ask(x.read)
+
+        async def warn(flow: Flow) -> None:
+            await flow.ask(y.write, 1)
+            world.report("warn", "late", "WARNING: late", flow=flow)
+
+        return [free, use, warn]
+
+    found = signatures_of(program, Dpor())
+
+    assert found == signatures_of(program, Dfs())
+    assert {signature.partition(":")[0] for signature in found} == {"use-after-free", "warn"}

@@ -1,0 +1,413 @@
+"""Who may run on a CPU next (KERNEL.md 0.2), held against a naive model over random programs and random schedules.
+
+The model knows nothing of masks and holders. It keeps, for each flow, the sections that the flow's own program says it
+is in, and says from the rules alone which flows may step; at every step that must be exactly the enabled set.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.system.actor import Actor, Shared
+from actors.system.cpu import Cpu
+from actors.system.flow import Flow, Kind
+from actors.system.lane import Lane
+from actors.system.stepper import run_stepper
+from actors.system.trio_driver import run_trio
+from actors.system.world import EnabledSet, World
+from protocol.operations import UPDATE, operation
+from tests.helpers import (
+    Cell,
+    Drive,
+    Payload,
+    Script,
+    each_driver,
+    make_cell,
+    make_lock,
+    make_world,
+    record,
+    spawn,
+)
+
+CPUS = 2
+STEP, RAISE_HARDIRQ, RAISE_SOFTIRQ, MIGRATE, SLEEP = "step", "raise hardirq", "raise softirq", "migrate", "sleep"
+IRQS, SOFTIRQS, PREEMPTION = "IRQs off", "softirqs off", "preemption off"
+
+Program = list["str | tuple[str, Program]"]
+
+
+def programs(*actions: str, sections: tuple[str, ...], most: int = 4) -> st.SearchStrategy[Program]:
+    """Programs: actions, and sections around programs."""
+    strategy: st.SearchStrategy[Program] = st.recursive(
+        st.lists(st.sampled_from(actions), max_size=most),
+        lambda inner: st.lists(st.sampled_from(actions) | st.tuples(st.sampled_from(sections), inner), max_size=most),
+        max_leaves=6,
+    )
+    return strategy
+
+
+task_programs = programs(STEP, RAISE_HARDIRQ, RAISE_SOFTIRQ, MIGRATE, SLEEP, sections=(IRQS, SOFTIRQS, PREEMPTION))
+softirq_programs = programs(STEP, RAISE_HARDIRQ, sections=(IRQS,), most=3)
+hardirq_programs = programs(STEP, sections=(IRQS,), most=3)
+
+
+@attrs.define(eq=False)
+class Pending(Shared):
+    """How many interrupts of one kind wait for a CPU."""
+
+    count: int = 0
+
+    def is_raised(self) -> bool:
+        return self.count > 0
+
+    @operation(UPDATE)
+    def raise_it(self) -> None:
+        self.count += 1
+
+    @operation(UPDATE, when=is_raised, idle=True)
+    def enter(self) -> None:
+        self.count -= 1
+
+
+@attrs.define(eq=False)
+class Rules:
+    """The naive model: an observer that knows each flow's sections, and says who may step."""
+
+    cpus: list[Cpu]
+    flows: list[Flow] = attrs.field(factory=list)
+    sections: dict[Flow, list[str]] = attrs.field(factory=dict)
+    handling: set[Flow] = attrs.field(factory=set)
+    steps: int = 0
+    refused: int = 0
+
+    def may_step(self, flow: Flow) -> bool:
+        """KERNEL.md 0.2, clause by clause."""
+        here = [other for other in self.flows if other.cpu is flow.cpu and not other.finished]
+        handlers = [other for other in here if other in self.handling]
+        hardirq = next((other for other in handlers if other.kind is Kind.HARDIRQ), None)
+        if hardirq is not None:
+            return flow is hardirq  # a hard IRQ handler runs to its end
+        softirq = next((other for other in handlers if other.kind is Kind.SOFTIRQ), None)
+        if softirq is not None:
+            return flow is softirq or (flow.kind is Kind.HARDIRQ and IRQS not in self.sections[softirq])
+        others = {section for other in here if other is not flow for section in self.sections[other]}
+        if flow.kind is Kind.HARDIRQ:
+            return IRQS not in others
+        if flow.kind is Kind.SOFTIRQ:
+            return not others & {IRQS, SOFTIRQS}
+        return not others & {IRQS, SOFTIRQS, PREEMPTION}
+
+    # -- an observer ----------------------------------------------------------------------------------------------
+
+    def step(self, _world: World, enabled: EnabledSet, _index: int, _lane: Lane) -> None:
+        ready = [flow for flow in self.flows if flow.ready and not flow.finished]
+        allowed = [flow for flow in ready if self.may_step(flow)]
+        self.steps += 1
+        self.refused += len(ready) - len(allowed)
+
+        assert [lane.name for lane in enabled.lanes] == [flow.name for flow in allowed]
+
+    def value(self, count: int, value: int) -> None: ...
+    def moved(self, flow: Flow) -> None: ...
+    def phase(self, name: str) -> None: ...
+    def finding(self, finding: object) -> None: ...
+
+
+class Numbers(Script):
+    """A schedule from Hypothesis: who steps is a number, modulo how many there are; then the first, always."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__()
+        self._numbers = deque(numbers)
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        return self._numbers.popleft() % len(lanes) if self._numbers else 0
+
+
+@attrs.frozen
+class Programs:
+    """What everyone does: two tasks and a kworker on each CPU, and the handlers, which do the same every time."""
+
+    flows: list[Program]
+    softirq: Program
+    hardirq: Program
+
+
+all_programs = st.builds(
+    Programs, st.lists(task_programs, min_size=2, max_size=3 * CPUS), softirq_programs, hardirq_programs
+)
+schedules = st.lists(st.integers(0, 11), min_size=20, max_size=200)
+
+
+@attrs.define(eq=False)
+class Board:
+    """A world with CPUs and handlers, on which programs run."""
+
+    world: World
+    cell: Cell
+    rules: Rules
+    softirqs: list[Pending]
+    hardirqs: list[Pending]
+
+    async def run(self, flow: Flow, program: Program) -> None:
+        """Do what the program says, and let the model know of each section."""
+        for item in program:
+            if isinstance(item, tuple):
+                section, inner = item
+                self.enter(flow, section)
+                await self.run(flow, inner)
+                self.leave(flow, section)
+            else:
+                await self.act(flow, item)
+
+    async def act(self, flow: Flow, action: str) -> None:
+        """One action; what may not be done inside a section becomes a plain step there."""
+        assert flow.cpu is not None
+        if action == RAISE_HARDIRQ:
+            await flow.ask(self.hardirqs[flow.cpu.id].raise_it)
+        elif action == RAISE_SOFTIRQ:
+            await flow.ask(self.softirqs[flow.cpu.id].raise_it)
+        elif action == MIGRATE and not flow.is_atomic:
+            await flow.migrate(self.rules.cpus[1 - flow.cpu.id])
+        elif action == SLEEP and not flow.is_atomic:
+            await flow.sleep(700)
+        else:
+            await flow.ask(self.cell.add)
+
+    def enter(self, flow: Flow, section: str) -> None:
+        self.rules.sections[flow].append(section)
+        if section == IRQS:
+            flow.irq_section.enter()
+        elif section == PREEMPTION:
+            flow.preempt_disable()
+        else:
+            flow.softirqs_off += 1
+            flow.hold_cpu()
+
+    def leave(self, flow: Flow, section: str) -> None:
+        self.rules.sections[flow].remove(section)
+        if section == IRQS:
+            flow.irq_section.leave()
+        elif section == PREEMPTION:
+            flow.preempt_enable()
+        else:
+            flow.softirqs_off -= 1
+            flow.release_cpu()
+
+    def add(self, name: str, kind: Kind, cpu: Cpu, program: Program) -> Flow:
+        """A task or a kworker that runs *program* once."""
+        flow = Flow(self.world, name, kind, cpu)
+
+        async def body() -> None:
+            await flow.ask(self.cell.read)
+            await self.run(flow, program)
+            await flow.ask(self.cell.read)
+
+        return self._spawn(flow, body())
+
+    def add_handler(self, name: str, kind: Kind, cpu: Cpu, pending: Pending, program: Program) -> Flow:
+        """A handler that runs *program* each time that it is raised."""
+        flow = Flow(self.world, name, kind, cpu)
+
+        async def body() -> None:
+            while True:
+                await flow.ask(pending.enter)
+                flow.begin_handler()
+                self.rules.handling.add(flow)
+                await self.run(flow, program)
+                await flow.ask(self.cell.read)
+                self.rules.handling.remove(flow)
+                flow.end_handler()
+
+        return self._spawn(flow, body())
+
+    def _spawn(self, flow: Flow, coro: object) -> Flow:
+        self.rules.flows.append(flow)
+        self.rules.sections[flow] = []
+        self.world.spawn(flow, coro)  # type: ignore[arg-type]  # a coroutine, made just above
+        return flow
+
+
+def set_up(world: World, programs: Programs) -> Board:
+    """CPUs with their handlers; then the flows, in turn on each CPU, every third a kworker."""
+    cpus = [Cpu.boot(world, number) for number in range(CPUS)]
+    softirqs = [Pending(Actor(world, f"softirqs of {cpu.id}")) for cpu in cpus]
+    hardirqs = [Pending(Actor(world, f"hardirqs of {cpu.id}")) for cpu in cpus]
+    board = Board(world, make_cell(world), Rules(cpus), softirqs, hardirqs)
+    for cpu in cpus:
+        cpu.hardirq = board.add_handler(f"hi/{cpu.id}", Kind.HARDIRQ, cpu, hardirqs[cpu.id], programs.hardirq)
+        cpu.softirq = board.add_handler(f"si/{cpu.id}", Kind.SOFTIRQ, cpu, softirqs[cpu.id], programs.softirq)
+    for number, program in enumerate(programs.flows):
+        kind = Kind.KWORKER if number // CPUS == 2 else Kind.TASK
+        board.add(f"{kind.value}{number}", kind, cpus[number % CPUS], program)
+    return board
+
+
+# -- properties -------------------------------------------------------------------------------------------------------
+
+
+@given(programs=all_programs, numbers=schedules)
+def test_at_every_step_exactly_those_may_run_whom_the_rules_let_run(programs: Programs, numbers: list[int]) -> None:
+    world = World(Numbers(numbers))
+    board = set_up(world, programs)
+    world.observer = board.rules
+    run_stepper(world)
+
+    assert world.stopped == "quiescent"
+    assert board.rules.steps == world.steps
+    assert not world.findings
+    assert all(pending.count == 0 for pending in board.softirqs + board.hardirqs), "every interrupt was handled"
+
+
+@given(programs=all_programs, numbers=schedules)
+def test_both_drivers_record_the_same_bytes_for_any_program_and_schedule(
+    programs: Programs, numbers: list[int]
+) -> None:
+    recorded: list[list[Payload]] = []
+    for drive in (run_stepper, run_trio):
+        world = World(Numbers(numbers))
+        payloads, _ = record(world)
+        set_up(world, programs)
+        drive(world)
+        recorded.append(payloads)
+
+    assert recorded[0] == recorded[1]
+
+
+def test_the_rules_do_refuse_somebody() -> None:
+    """The property above is not vacuous: in this world each rule keeps somebody from running."""
+    inner: Program = [RAISE_HARDIRQ, RAISE_SOFTIRQ, STEP]
+    program: Program = [(IRQS, inner), (SOFTIRQS, inner), (PREEMPTION, inner), STEP]
+    world = World(Numbers([7, 3, 5, 2, 11, 4] * 30))
+    board = set_up(world, Programs([program] * 6, [STEP, (IRQS, [RAISE_HARDIRQ, STEP])], [STEP]))
+    world.observer = board.rules
+    run_stepper(world)
+
+    assert world.stopped == "quiescent"
+    assert board.rules.refused > 50
+
+
+# -- each rule by an example ------------------------------------------------------------------------------------------
+
+
+def trace(drive: Drive, program: Program, order: list[str], *, softirq: Program | None = None) -> list[tuple[str, ...]]:
+    """The enabled sets of CPU 0 while T0 runs *program* in *order*, with another task and both handlers there."""
+    world, seen = make_world(Script(*order))
+    board = set_up(world, Programs([program, [], [STEP], []], softirq if softirq is not None else [STEP], [STEP]))
+    drive(world)
+    assert world.stopped == "quiescent"
+    assert board.cell.value > 0
+    return [tuple(name for name in enabled if name in ("T0", "T2", "hi/0", "si/0")) for enabled in seen.enabled]
+
+
+@each_driver
+@pytest.mark.parametrize(
+    ("section", "may"),
+    [
+        (IRQS, ("T0",)),
+        (SOFTIRQS, ("hi/0", "T0")),
+        (PREEMPTION, ("hi/0", "si/0", "T0")),
+    ],
+)
+def test_a_section_keeps_off_what_it_is_there_to_keep_off(drive: Drive, section: str, may: tuple[str, ...]) -> None:
+    program: Program = [(section, [RAISE_HARDIRQ, RAISE_SOFTIRQ, STEP])]
+    sets = trace(drive, program, ["T0", "T0", "T0", "T0"])
+
+    assert sets[3] == may, "both interrupts are raised, another task is ready, and T0 is in the section"
+    assert sets[4] == ("hi/0", "si/0", "T0", "T2"), "T0 has left it"
+
+
+@each_driver
+def test_a_hard_irq_handler_runs_to_its_end_before_anyone_else(drive: Drive) -> None:
+    sets = trace(drive, [RAISE_SOFTIRQ, RAISE_HARDIRQ, STEP], ["T0", "T0", "T0", "hi/0", "hi/0", "hi/0"])
+
+    assert sets[3] == ("hi/0", "si/0", "T0", "T2")
+    assert sets[4] == sets[5] == ("hi/0",)
+    assert sets[6] == ("si/0", "T0", "T2")
+
+
+@each_driver
+def test_a_softirq_handler_is_interrupted_by_a_hard_irq_only(drive: Drive) -> None:
+    order = ["T0", "T0", "si/0", "si/0", "hi/0", "hi/0", "hi/0", "si/0", "si/0"]
+    sets = trace(drive, [RAISE_SOFTIRQ, STEP], order, softirq=[RAISE_HARDIRQ, STEP])
+
+    assert sets[2] == ("si/0", "T0", "T2")
+    assert sets[3] == ("si/0",)
+    assert sets[4] == ("hi/0", "si/0")
+    assert sets[5] == sets[6] == ("hi/0",)
+    assert sets[7] == sets[8] == ("si/0",)
+    assert sets[9] == ("T0", "T2")
+
+
+@each_driver
+def test_a_softirq_handler_with_irqs_off_is_interrupted_by_nobody(drive: Drive) -> None:
+    order = ["T0", "T0", "si/0", "si/0", "si/0"]
+    sets = trace(drive, [RAISE_SOFTIRQ, STEP], order, softirq=[(IRQS, [RAISE_HARDIRQ, STEP]), STEP])
+
+    assert sets[3] == sets[4] == ("si/0",)
+    assert sets[5] == ("hi/0", "si/0"), "IRQs are on again"
+
+
+@each_driver
+def test_a_handler_interrupts_a_task_that_has_preemption_off_and_gives_the_cpu_back_to_it(drive: Drive) -> None:
+    program: Program = [(PREEMPTION, [RAISE_SOFTIRQ, STEP, STEP])]
+    sets = trace(drive, program, ["T0", "T0", "si/0", "si/0", "si/0", "T0"])
+
+    assert sets[2] == ("si/0", "T0")
+    assert sets[3] == sets[4] == ("si/0",)
+    assert sets[5] == ("T0",), "the other task is still kept off"
+
+
+@each_driver
+def test_what_one_cpu_keeps_off_another_cpu_still_runs(drive: Drive) -> None:
+    world, seen = make_world(Script("T0", "T0", "T1", "T1", "T1"))
+    board = set_up(world, Programs([[(IRQS, [STEP, STEP])], [STEP]], [], []))
+    drive(world)
+
+    assert board.cell.value == 3
+    assert seen.stepped[:5] == ["T0", "T0", "T1", "T1", "T1"]
+    assert seen.enabled[2] == ("T0", "T1")
+
+
+@each_driver
+def test_a_task_that_waits_for_a_spinlock_keeps_tasks_of_its_cpu_off_but_not_interrupts(drive: Drive) -> None:
+    world, seen = make_world(Script("spinner", "holder", "spinner", "raiser", "hi/0", "hi/0", "holder", "spinner"))
+    board = set_up(world, Programs([], [], []))
+    lock = make_lock(world, "list_lock")
+    cpus = board.rules.cpus
+
+    async def holder(flow: Flow) -> None:
+        await flow.ask(lock.lock, flow)
+        await flow.ask(lock.unlock)
+
+    async def spinner(flow: Flow) -> None:
+        await flow.ask(board.cell.read)
+        with flow.preempt_section:
+            await flow.ask(board.cell.read)
+            await flow.ask(lock.lock, flow)
+            await flow.ask(lock.unlock)
+
+    async def raiser(flow: Flow) -> None:
+        await flow.ask(board.hardirqs[0].raise_it)
+
+    async def victim(flow: Flow) -> None:
+        await flow.ask(board.cell.read)
+
+    for name, body, cpu in (
+        ("holder", holder, cpus[1]),
+        ("spinner", spinner, cpus[0]),
+        ("raiser", raiser, cpus[1]),
+        ("victim", victim, cpus[0]),
+    ):
+        spawn(world, name, body, cpu=cpu)
+    drive(world)
+
+    assert seen.stepped[-1] == "victim"
+    assert seen.enabled[3] == ("holder", "raiser")
+    assert seen.enabled[4] == ("hi/0", "holder")
+    assert world.stopped == "quiescent"

@@ -1,0 +1,177 @@
+"""Runs with patches, without fixes, and with faults: the log tells of them, and a replay has them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from actors.kernel.fixes import ALL_FIXES
+from actors.kernel.page_alloc import FAULTS
+from actors.kernel.patching import NamedFix
+from protocol.log import LogReader
+from tests.conftest import Answer, Command
+from tests.helpers import each_driver_name
+
+FIX, COMMIT = "memcg-pointer-before-rcu-free", "b749ecfaf6c5"
+BUILT_IN = "work-fn-store-after-free"
+
+IDEA = """
+from actors.kernel.memcontrol_kmem import memcg_offline_kmem
+from actors.kernel.patching import kernel_fn, unpatched
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
+async def offline(ctx, memcg):
+    {}
+    await unpatched(ctx, memcg_offline_kmem, memcg)
+"""
+HARMLESS = IDEA.format("await ctx.ask(memcg.read_kmem_state)")
+OTHER = IDEA.format("await ctx.sleep(1_000)")
+WRONG = IDEA.format("memcg.css = None")
+
+
+@pytest.fixture
+def idea(tmp_path: Path) -> Path:
+    """A user's patch; its name has what terminals and shells take for their own."""
+    path = tmp_path / "my [red]idea.py"
+    path.write_text(HARMLESS)
+    return path
+
+
+def told(answer: Answer) -> tuple[str, str, list[str]]:
+    result = json.loads(answer.out)
+    return result["outcome"], result["digest"], result["patches"]
+
+
+def replay_line(answer: Answer) -> list[str]:
+    """What the last line says to paste, without the command itself."""
+    line = answer.out.splitlines()[-1]
+    return shlex.split(line.removeprefix("replay: slabrace "))
+
+
+# -- named fixes ------------------------------------------------------------------------------------------------------
+
+
+@each_driver_name
+@pytest.mark.parametrize(
+    ("option", "name", "patches"),
+    [("--patch", FIX, [FIX]), ("--patch", COMMIT, [FIX]), ("--without", BUILT_IN, [f"without {BUILT_IN}"])],
+)
+def test_a_replay_has_the_patches_of_its_log(
+    slabrace: Command, driver: str, option: str, name: str, patches: list[str]
+) -> None:
+    live = slabrace("run", "nested", option, name, "--log", "x.log", "--json")
+    replayed = slabrace("replay", "x.log", "--driver", driver, "--json")
+
+    assert told(replayed) == told(live)
+    assert told(live)[2] == patches
+
+
+def test_a_patch_changes_the_run_and_is_told_before_it(slabrace: Command) -> None:
+    plain = slabrace("run", "nested", "--no-log", "--json")
+    patched = slabrace("run", "nested", "--patch", FIX, "--no-log", "--json")
+    answer = slabrace("run", "nested", "--patch", FIX, "--without", BUILT_IN, "--fault", "page=0.1", "--no-log")
+
+    assert told(plain)[1] != told(patched)[1]
+    lines = answer.out.splitlines()
+    assert lines[2:5] == [f"  patch {FIX}", f"  without {BUILT_IN}", "  faults page=0.1"]
+
+
+@pytest.mark.parametrize("fix", ALL_FIXES, ids=lambda fix: fix.slug)
+def test_every_fix_says_where_it_goes_in_and_where_it_comes_out(slabrace: Command, fix: NamedFix) -> None:
+    entries = json.loads(slabrace("list", "patches", "--json").out)
+    (entry,) = (entry for entry in entries if entry["name"] == fix.slug)
+    for option, kernels in (("--patch", entry["goes_into"]), ("--without", entry["comes_out_of"])):
+        for kernel in kernels:
+            answer = slabrace("run", "canary", "--kernel", kernel, option, entry["name"], "--no-log", "--json")
+
+            assert answer.code in (0, 1), answer.err
+            assert told(answer)[2] == [entry["name"] if option == "--patch" else f"without {entry['name']}"]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [[], ["--patch", FIX], ["--patch", FIX, "--without", BUILT_IN]])
+def test_the_line_that_replays_a_patched_run_has_all_its_patches(
+    slabrace: Command, idea: Path, more: list[str]
+) -> None:
+    live = slabrace("run", "nested", *more, "--patch", idea, "--log", "x.log")
+    line = replay_line(live)
+
+    assert f"patch {idea.name} (" in live.out
+    assert line[:2] == ["replay", "x.log"]
+    assert slabrace("replay", "x.log").code == live.code
+    assert slabrace(*line).code == live.code
+
+
+def test_the_header_holds_the_hash_of_a_patch_file(slabrace: Command, idea: Path) -> None:
+    slabrace("run", "nested", "--patch", idea, "--log", "x.log")
+    log = LogReader(Path("x.log"))
+    log.close()
+
+    (patch,) = log.header.patches
+    assert (patch.name, patch.path) == (idea.name, str(idea))
+    assert len(patch.sha256) == 64
+
+
+@pytest.mark.parametrize("change", ["changed", "gone"])
+def test_a_patch_file_that_is_not_what_it_was_is_not_taken_for_it(slabrace: Command, idea: Path, change: str) -> None:
+    slabrace("run", "nested", "--patch", idea, "--log", "x.log")
+    if change == "changed":
+        idea.write_text(OTHER)
+    else:
+        idea.unlink()
+    answer = slabrace("replay", "x.log")
+
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith(f"slabrace: x.log: recorded with patch {idea}, which is not the same now")
+    assert "--patch" in answer.err
+
+
+@each_driver_name
+def test_another_patch_over_a_log_is_replayed_to_where_it_differs(slabrace: Command, idea: Path, driver: str) -> None:
+    """So one sees whether an idea changes what happened."""
+    slabrace("run", "nested", "--log", "x.log")
+    answer = slabrace("replay", "x.log", "--patch", idea, "--driver", driver, "--json")
+    result = json.loads(answer.out)
+
+    assert answer.code == 4
+    assert result["divergence"]["step"] > 0
+    assert "enabled now: " in result["divergence"]["now"]
+
+
+@each_driver_name
+def test_what_a_patch_breaks_elsewhere_is_a_finding(slabrace: Command, idea: Path, driver: str) -> None:
+    """The kernel goes wrong because of it: that is what the user wants to learn, and no error of ours."""
+    idea.write_text(WRONG)
+    answer = slabrace("run", "nested", "--patch", idea, "--driver", driver, "--log", "x.log", "--json")
+    replayed = slabrace("replay", "x.log", "--json")
+
+    assert answer.code == 1
+    assert "general protection fault" in json.loads(answer.out)["findings"][0]["message"]
+    assert told(replayed) == told(answer)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_with_a_fault_is_replayed_with_it(slabrace: Command, fault: str) -> None:
+    live = slabrace("run", "nested", "--fault", f"{fault}=0.5", "--log", "x.log", "--json")
+    replayed = slabrace("replay", "x.log", "--json")
+
+    assert live.code in (0, 1)
+    assert json.loads(live.out)["faults"] == {fault: 0.5}
+    assert json.loads(replayed.out)["faults"] == {fault: 0.5}
+    assert told(replayed) == told(live)
+
+
+def test_faults_of_all_kinds_change_the_run(slabrace: Command) -> None:
+    plain = slabrace("run", "nested", "--no-log", "--json")
+    options = [f"--fault={fault}=0.5" for fault in FAULTS]
+
+    assert told(slabrace("run", "nested", *options, "--no-log", "--json"))[1] != told(plain)[1]

@@ -1,0 +1,53 @@
+"""The repository's own files, as the tidy tests read them."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("protocol", "actors", "scenarios", "explorer")
+
+
+@attrs.frozen
+class Module:
+    """One file of Python, parsed."""
+
+    path: Path
+    text: str
+    tree: ast.Module
+
+    @property
+    def name(self) -> str:
+        """Its path from the root: what messages call it."""
+        return str(self.path.relative_to(ROOT))
+
+    def comments(self) -> Iterator[tuple[int, str]]:
+        """Each comment with its line."""
+        for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+    def imports(self) -> Iterator[tuple[int, str]]:
+        """Each imported module with its line, wherever in the file the import stands."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield node.lineno, alias.name
+            elif isinstance(node, ast.ImportFrom):
+                yield node.lineno, ("." * node.level) + (node.module or "")
+
+
+def modules(*folders: str) -> list[Module]:
+    """Every module below these folders of the repository."""
+    return [
+        Module(path, text, ast.parse(text))
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for text in [path.read_text(encoding="utf-8")]
+    ]
