@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.flow import Kind
 from explorer.watch import COMMUTES, CONTEXTS, UPDATES
 
 if TYPE_CHECKING:
+    from actors.system.flow import Flow
     from explorer.watch import Accesses
+
+
+RANKS = {Kind.KTHREAD: 0, Kind.TASK: 1, Kind.KWORKER: 1, Kind.SOFTIRQ: 2, Kind.HARDIRQ: 3}
+"""Who keeps whom off a CPU: whoever keeps one rank off keeps off all below it."""
+
+
+def keeps_off(flow: Flow) -> int:
+    """The highest rank that *flow* keeps off its CPU now; 0 if it lets everybody on."""
+    if flow.irqs_off or flow.in_handler:
+        return 3 if flow.irqs_off else RANKS[flow.kind]
+    return 2 if flow.softirqs_off else 1 if flow.preempt_off else 0
 
 
 @attrs.define(eq=False)
@@ -18,12 +31,16 @@ class Event:
     """One step of the race: who steps, and what it accesses (the lane itself among it).
 
     `after_quiet`: nothing was enabled before it, and time had to pass. `may_wait`: it has to be possible first.
+    `cpu` is where it was done, if anywhere, `rank` its flow's, `keeps_off` whom its flow keeps off that CPU afterwards.
     """
 
     lane: str
     accesses: Accesses = attrs.field(factory=dict, repr=False)  # the repr of a thing goes on through the whole world
     after_quiet: bool = False
     may_wait: bool = False
+    cpu: str = ""
+    rank: int = 0
+    keeps_off: int = 0
 
 
 @attrs.define(eq=False)
@@ -39,19 +56,26 @@ class Order:
     """The happens-before order of the events added so far; steps are numbered from 0.
 
     Sets of steps are the bits of an integer: `past[j]` are those that happen before step j, `own[j]` is the step of the
-    same lane before it, or -1, and `direct[j]` the groups of steps that it depends on without others in between.
+    same lane before it, or -1, and `direct[j]` the groups of steps that it depends on without others in between (of
+    which steps that came later are no part).
 
     That a flow enters or leaves an atomic context after a grace period has begun is not ordered behind that: had the
     grace period begun later, it would at most wait longer.
+
+    A flow that keeps others off its CPU does a *block* of steps there that none of them can come between. `begin[j]`
+    is, for each rank, the first step of the block that keeps it off and that step j is part of; itself, if of none.
     """
 
     def __init__(self) -> None:
         self.past: list[int] = []
         self.own: list[int] = []
         self.direct: list[list[Group]] = []
+        self.begin: list[tuple[int, ...]] = []
+        self.events: list[Event] = []
         self._last_of_lane: dict[str, int] = {}
         self._groups: dict[Hashable, Group] = {}
         self._before_quiet = 0
+        self._quiet: list[int] = []
 
     def add(self, event: Event) -> None:
         """Add the next event."""
@@ -68,31 +92,39 @@ class Order:
                 self._groups[thing] = Group(mode, [step], last)
             if last is not None and not (thing is CONTEXTS and mode == COMMUTES):
                 groups.append(last)
-        self._append(event.lane, groups)
+        self._append(event, groups)
         self._last_of_lane[event.lane] = step
 
     def add_pending(self, event: Event) -> None:
         """Add a step that has not happened, as if it came next; `drop_pending` takes it out again."""
-        self._append(event.lane, [group for thing in event.accesses if (group := self._groups.get(thing)) is not None])
+        self._append(event, [group for thing in event.accesses if (group := self._groups.get(thing)) is not None])
 
     def drop_pending(self) -> None:
         """Take out what `add_pending` added."""
-        self.past.pop()
-        self.own.pop()
-        self.direct.pop()
+        for column in (self.past, self.own, self.direct, self.begin, self.events, self._quiet):
+            column.pop()
 
-    def _append(self, lane: str, groups: list[Group]) -> None:
+    def _append(self, event: Event, groups: list[Group]) -> None:
+        step, own = len(self.past), self._last_of_lane.get(event.lane, -1)
         past = self._before_quiet
         for group in groups:
             for other in group.steps:
                 past |= self.past[other] | 1 << other
+        kept_off = self.events[own].keeps_off if own >= 0 else 0
         self.past.append(past)
-        self.own.append(self._last_of_lane.get(lane, -1))
+        self.own.append(own)
         self.direct.append(groups)
+        self.begin.append(tuple(self.begin[own][rank] if 0 < rank <= kept_off else step for rank in range(4)))
+        self.events.append(event)
+        self._quiet.append(self._before_quiet)
+
+    def direct_steps(self, second: int) -> set[int]:
+        """The steps that step *second* depends on without others in between."""
+        return {step for group in self.direct[second] for step in group.steps if step < second}
 
     def nearest(self, second: int) -> list[int]:
         """The steps that step *second* depends on, with no other in between; latest first."""
-        direct = {step for group in self.direct[second] for step in group.steps}
+        direct = self.direct_steps(second)
         return sorted(
             (first for first in direct if not any(self.past[other] >> first & 1 for other in direct)), reverse=True
         )
@@ -102,3 +134,68 @@ class Order:
         own = self.own[second]
         known = self.past[own] | 1 << own if own >= 0 else 0
         return [first for first in self.nearest(second) if not known >> first & 1]
+
+    def under_way(self, step: int) -> list[int]:
+        """The steps so far of the blocks that are under way on the CPU of *step*, its own among them; latest first."""
+        steps = set()
+        for latest in self._keepers(step):
+            begin, inner = self.begin[latest][RANKS[Kind.TASK]], latest
+            while inner >= begin:
+                steps.add(inner)
+                inner = self.own[inner]
+        return sorted(steps, reverse=True)
+
+    def is_kept_off(self, rank: int, step: int) -> bool:
+        """Whether a block keeps flows of that rank off the CPU of *step* when it is about to happen."""
+        return any(self.events[latest].keeps_off >= rank for latest in self._keepers(step))
+
+    def _keepers(self, step: int) -> list[int]:
+        """The latest step of each flow that keeps others off the CPU of *step* when it is about to happen."""
+        last = {self.events[earlier].lane: earlier for earlier in range(step)}
+        cpu = self.events[step].cpu
+        return [step for step in last.values() if self.events[step].keeps_off and self.events[step].cpu == cpu]
+
+    def past_of_blocks(self) -> list[int]:
+        """The past of each step if blocks are not taken apart.
+
+        What another flow of that CPU did before some step of a block that keeps it off, because of which that step is
+        as it is, came before all of the block.
+        """
+        inner = [(step, begin, rank) for step, begins in enumerate(self.begin) for rank, begin in enumerate(begins)]
+        inner = [(step, begin, rank) for step, begin, rank in inner if begin != step]
+        kept_off = {(begin, rank): self._kept_off_by(begin, rank) for _, begin, rank in inner}
+        past, more = self.past, {begin: 0 for begin, _ in kept_off}
+        while True:
+            before = dict(more)
+            for step, begin, rank in inner:
+                more[begin] |= past[step] & kept_off[begin, rank]
+            if more == before:
+                return past
+            past = self._close(more)
+
+    def _kept_off_by(self, begin: int, rank: int) -> int:
+        """The steps of other flows of that rank and CPU before the block that begins there."""
+        block = self.events[begin]
+        return sum(
+            1 << step
+            for step, event in enumerate(self.events[:begin])
+            if event.cpu == block.cpu and event.rank == rank and event.lane != block.lane
+        )
+
+    def _close(self, more: Mapping[int, int]) -> list[int]:
+        """The past of each step, if that of some holds *more*."""
+        past: list[int] = []
+        for step in range(len(self.past)):
+            mask = self._quiet[step]
+            for other in (*self.direct_steps(step), *bits(more.get(step, 0))):
+                mask |= past[other] | 1 << other
+            past.append(mask)
+        return past
+
+
+def bits(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low

@@ -3,15 +3,18 @@
 Abdulla, Aronis, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, with source sets and sleep sets
 (their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is put
 down to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in the
-order of independent steps is explored, and none twice to its end; if the search ends, there is no other. Independence
-is what `explorer.watch` says. Time passes only when nothing else can happen, so timers do not race with steps; choices
-of values and faults are enumerated.
+order of independent steps is explored; if the search ends, there is no other. None is run twice to its end, unless
+flows keep each other off a CPU. Independence is what `explorer.watch` says. Time passes only when nothing else can
+happen, so timers do not race with steps; choices of values and faults are enumerated.
 
 Departures: races are looked for once a run is over. Steps may wait (for a lock, for their CPU): where the reversal
-would begin with a step that is not enabled, it is put down at the last state before in which it was. A run that ends
-with a fatal finding is tried once more with the step that led to it put off to the end, so that what others would have
-done is seen, too. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts
-these.
+would begin with a step that is not enabled, it is put down at the last state before in which it was. That a flow keeps
+others off its CPU is no dependence, but its steps meanwhile are a block that they do not come between: a reversal
+begins outside of it, and a step with which a block begins does not sleep while others do something there (`Sleeper`).
+A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
+others would have done is seen, too; if it ends because a CPU is kept for ever, not every place is tried where the
+others might stand then. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off`
+counts these.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import attrs
 
 from actors.system.actor import Shared
 from actors.system.cpu import Cpu
+from actors.system.flow import Flow
 from actors.system.lane import Lane
-from explorer.causality import Event, Group, Order
+from explorer.causality import RANKS, Event, Group, Order, keeps_off
 from explorer.watch import UPDATES, Accesses, accesses_of, add_access
 from protocol.errors import InternalError
 
@@ -41,12 +45,36 @@ class Tried(Event):
     """A step of the run at hand.
 
     `values` are what the environment chose within it, out of `counts`; `named` is what it accesses by names that hold
-    in every run.
+    in every run. `is_seen`: it is not its flow's own affair.
     """
 
     values: list[int] = attrs.field(factory=list)
     counts: list[int] = attrs.field(factory=list)
     named: Accesses = attrs.field(factory=dict)
+    is_seen: bool = False
+
+
+@attrs.frozen
+class Sleeper:
+    """A step that need not be tried: what it accesses, and whom its flow keeps off which CPU afterwards.
+
+    Flows that are kept off could not have come right after it but only after the whole block. One that comes before,
+    and does something that others see, may let them come into the block; so the step has to be tried again then.
+    """
+
+    accesses: Accesses
+    cpu: str
+    keeps_off: int
+
+    @classmethod
+    def of(cls, event: Tried) -> Sleeper:
+        """The step that has been tried."""
+        return cls(event.named, event.cpu, event.keeps_off)
+
+    def is_woken_by(self, event: Tried) -> bool:
+        """Whether another step that happens first may lead to what has not been tried."""
+        is_kept_off = event.cpu == self.cpu and 0 < event.rank <= self.keeps_off
+        return clash(self.accesses, event.named) or (is_kept_off and event.is_seen)
 
 
 @attrs.define(eq=False)
@@ -58,7 +86,7 @@ class Node:
     """
 
     enabled: tuple[str, ...]
-    sleeping: dict[str, Accesses]
+    sleeping: dict[str, Sleeper]
     event: Tried
     to_try: dict[str, list[list[int]]] = attrs.field(factory=dict)
 
@@ -66,7 +94,7 @@ class Node:
         """The step to be tried next; None if this state is done with."""
         lane = self.event.lane
         if not self.to_try[lane]:
-            self.sleeping[lane] = self.event.named
+            self.sleeping[lane] = Sleeper.of(self.event)
         for name, branches in self.to_try.items():
             if branches and name not in self.sleeping:
                 return Tried(name, values=branches.pop())
@@ -122,7 +150,9 @@ class Dpor:
         races.put_down(branch.common)
         for flow in world.flows:
             if not flow.request.info.idle:
-                races.put_down_pending(Event(flow.name, {**accesses_of(flow), flow: UPDATES}, may_wait=True))
+                accesses = {**accesses_of(flow), flow: UPDATES}
+                event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
+                races.put_down_pending(event)
 
 
 def put_off(node: Node) -> None:
@@ -179,6 +209,7 @@ class Branch:
             node = self._path[self._next]
             if node.enabled != enabled:
                 self._complain(node, enabled)
+            node.event.counts.clear()  # of the run before
         else:
             node = self._extend(enabled, lanes)
         index = enabled.index(node.event.lane)
@@ -187,6 +218,7 @@ class Branch:
         node.event.after_quiet = self._is_quiet
         self._next += 1
         self._lane = lanes[index]
+        node.event.cpu, node.event.rank = cpu_of(lanes[index]), rank_of(lanes[index])
         return index
 
     def choose_value(self, count: int) -> int:
@@ -207,13 +239,13 @@ class Branch:
     # -- the path -----------------------------------------------------------------------------------------------------
 
     def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
-        sleeping: dict[str, Accesses] = {}
+        sleeping: dict[str, Sleeper] = {}
         last = ""
         if self._path:
             before = self._path[-1]
             last = before.event.lane
-            named = before.event.named
-            sleeping = {lane: of for lane, of in before.sleeping.items() if not clash(of, named)}
+            event = before.event
+            sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
         awake = [lane for lane in enabled if lane not in sleeping]
         if not awake:
             self._world.stop(ASLEEP)
@@ -230,6 +262,8 @@ class Branch:
             self._watch.end_step()
             event.accesses = {**self._watch.accesses, self._lane: UPDATES}
             event.named = self._name(event.accesses)
+            event.is_seen = len(event.named) > 1 or event.cpu != cpu_of(self._lane)
+            event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
 
     def _name(self, accesses: Accesses) -> Accesses:
         """The same by names: the strongest access where things share one."""
@@ -261,6 +295,16 @@ def name_of(thing: Hashable) -> str:
     return str(thing)
 
 
+def cpu_of(lane: Lane) -> str:
+    """The name of the CPU that a flow is on."""
+    return lane.cpu.label if isinstance(lane, Flow) and lane.cpu is not None else ""
+
+
+def rank_of(lane: Lane) -> int:
+    """Who keeps it off its CPU."""
+    return RANKS[lane.kind] if isinstance(lane, Flow) else 0
+
+
 def begins_grace_period(lane: Lane) -> bool:
     """Whether the pending step of *lane* looks at the contexts of all flows."""
     return lane.request is not None and lane.request.info.looks_at_contexts
@@ -283,44 +327,52 @@ class Races:
     def __init__(self, path: list[Node]) -> None:
         self._path = path
         self._order = Order()
+        self._past_of_blocks: list[int] = []
 
     def put_down(self, common: int) -> None:
         """Have every race tried the other way round, but those among the *common* steps: that was done before."""
-        for step, node in enumerate(self._path):
+        for node in self._path:
             self._order.add(node.event)
-            if step >= common:
-                self._reverse_races(step, node.event)
+        self._past_of_blocks = self._order.past_of_blocks()
+        for step in range(common, len(self._path)):
+            self._reverse_races(step)
 
     def put_down_pending(self, event: Event) -> None:
         """The same for a step that its lane still waits to do: what made it wait may come later instead."""
         self._order.add_pending(event)
-        self._reverse_races(len(self._path), event)
+        self._past_of_blocks.append(self._order.past[-1])
+        self._reverse_races(len(self._path))
+        self._past_of_blocks.pop()
         self._order.drop_pending()
 
-    def _reverse_races(self, second: int, event: Event) -> None:
+    def _reverse_races(self, second: int) -> None:
         past, own = self._order.past, self._order.own[second]
         known = past[own] | 1 << own if own >= 0 else 0
-        groups = self._order.direct[second]
-        direct = {step for group in groups for step in group.steps}
-        for last in groups:
+        direct = self._order.direct_steps(second)
+        for last in self._order.direct[second]:
             group: Group | None = last
             while group is not None:
                 done = True
                 for first in group.steps:
                     is_ordered = group is last and any(past[other] >> first & 1 for other in direct)
-                    if not (known >> first & 1 or is_ordered):
-                        done &= self._reverse(first, second, event)
+                    if first < second and not (known >> first & 1 or is_ordered):
+                        done &= self._reverse(first, second)
                 group = None if done else group.before
 
-    def _reverse(self, first: int, second: int, event: Event) -> bool:
+    def _reverse(self, first: int, second: int) -> bool:
         """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
 
         A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
         there.
         """
-        initials = self._initials(first, second, event.lane)
+        order = self._order
+        begin = order.begin[second][order.events[first].rank]
+        if begin > first and order.events[begin].cpu == order.events[first].cpu:
+            second = begin  # the whole block has to come before
+        first = self._outside(first, second)
+        initials = self._initials(first, second)
         node = self._path[first]
-        is_sure = self._order.own[second] < first or not event.may_wait
+        is_sure = order.own[second] < first or not order.events[second].may_wait
         if node.covers(set(initials)):
             return is_sure
         for lane in initials:
@@ -328,7 +380,7 @@ class Races:
                 node.want(lane)
                 return is_sure
         for lane, step in initials.items():
-            for earlier in range(first - 1, self._order.own[step], -1):
+            for earlier in range(first - 1, order.own[step], -1):
                 node = self._path[earlier]
                 if lane in node.enabled:
                     if not node.covers({lane}):
@@ -336,18 +388,54 @@ class Races:
                     return True
         return False
 
-    def _initials(self, first: int, second: int, lane: str) -> dict[str, int]:
-        """The lanes that the reversal may begin with, and their steps; *lane*, of step *second*, first, if it may.
+    def _outside(self, first: int, second: int) -> int:
+        """The last step of the blocks under way at *first* where they let on what has to come before; or just that."""
+        kept_off = self._kept_off(first, second)
+        for step in self._order.under_way(first) if kept_off else ():
+            if any(self._is_after(self._order.own[needed], step) for needed in kept_off):
+                break
+            kept_off = self._kept_off(step, second)
+            if not kept_off:
+                return step
+        return first
+
+    def _kept_off(self, first: int, second: int) -> list[int]:
+        """What has to be done on the CPU of step *first* for *second* to come before it, and cannot be done there."""
+        return [step for step in self._needed(first, second) if not self._may_come_in(step, first)]
+
+    def _needed(self, first: int, second: int) -> list[int]:
+        """What has to be done on the CPU of step *first* for *second* to come before it."""
+        cpu, past = self._order.events[first].cpu, self._order.past
+        return [
+            step
+            for step in range(first + 1, second + 1)
+            if self._order.events[step].cpu == cpu
+            and (step == second or past[second] >> step & 1 > past[step] >> first & 1)
+        ]
+
+    def _may_come_in(self, step: int, first: int) -> bool:
+        """Whether a step could be done on the CPU of *first* where that is; its flow may come there only then."""
+        order, own = self._order, self._order.own[step]
+        if own < first:
+            return order.events[step].lane in self._path[first].enabled
+        is_there = order.events[own].cpu == order.events[step].cpu
+        return is_there or not order.is_kept_off(order.events[step].rank, first)
+
+    def _is_after(self, step: int, begin: int) -> bool:
+        return step == begin or (step > begin and bool(self._order.past[step] >> begin & 1))
+
+    def _initials(self, first: int, second: int) -> dict[str, int]:
+        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
 
         The reversal is what happens between the two but not because of *first*, and then *second*.
         """
-        past = self._order.past
+        events, past = self._order.events, self._past_of_blocks
         reversal = [step for step in range(first + 1, second) if not past[step] >> first & 1]
         mask = 1 << second
         for step in reversal:
             mask |= 1 << step
-        initials = {} if past[second] & mask else {lane: second}
+        initials = {} if past[second] & mask else {events[second].lane: second}
         for step in reversal:
             if not past[step] & mask:
-                initials.setdefault(self._path[step].event.lane, step)
+                initials.setdefault(events[step].lane, step)
         return initials

@@ -205,6 +205,7 @@ class Machine:
         """Touch the data of this CPU, as its owner."""
         assert flow.cpu is not None
         cell = self.local[flow.cpu.id]
+        flow.use(cell)
         cell.value += is_update
         self.seen[flow.name].append(cell.value)
 
