@@ -38,7 +38,7 @@ class Event:
     accesses: Accesses = attrs.field(factory=dict, repr=False)  # the repr of a thing goes on through the whole world
     after_quiet: bool = False
     may_wait: bool = False
-    cpu: str = ""
+    cpu: int | None = None
     rank: int = 0
     keeps_off: int = 0
 

@@ -38,7 +38,6 @@ class TracedStep(Event):
     number: int = 0
     time: int = 0
     kind: str = ""
-    cpu: int | None = None
     function: str = ""
     operation: str = ""
     owner: str = ""

@@ -19,7 +19,7 @@ from actors.kernel.kernfs import CGROUP2, PROCS, cgroup_procs_write
 from actors.kernel.locks import Completion
 from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_rmdir, do_unlinkat, filename_lookup, fput
 from actors.kernel.shmem import TMPFS
-from actors.kernel.super import vfs_get_tree
+from actors.kernel.super import caches_of, vfs_get_tree
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage
 
@@ -143,7 +143,9 @@ async def close(ctx: Context, file: File | None) -> None:
 
 def program(stage: Stage) -> Program:
     """Boot the machine with the caches that the program needs."""
-    stage.boot(*CACHES)
+    machine = stage.boot(*CACHES)
+    for s_type in (CGROUP2, TMPFS):
+        caches_of(machine, s_type)  # says here and now if the machine lacks one of them
     return Program(stage)
 
 

@@ -16,6 +16,7 @@ from actors.kernel.kernel_fn import PROFILES
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
 from explorer.strategies import STRATEGIES
+from explorer.strategies.exact import EXACT
 from protocol.findings import ORACLES
 from scenarios import SCENARIOS
 from scenarios.registry import Scenario
@@ -50,7 +51,7 @@ CATALOGUES: dict[str, list[str]] = {
     "scenarios": [scenario.name for scenario in SCENARIOS],
     "kernels": list(PROFILES),
     "patches": [fix.slug for fix in ALL_FIXES],
-    "strategies": list(STRATEGIES),
+    "strategies": ["portfolio", *STRATEGIES, *EXACT],
     "oracles": list(ORACLES),
 }
 

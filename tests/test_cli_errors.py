@@ -208,16 +208,22 @@ def test_a_capture_that_cannot_be_read_is_refused_with_the_reason(slabrace: Comm
 WIDE_CAPTURE = f"""\
 {TINY_CAPTURE}\
 ext4_inode_cache  0 0 1128 14 4 : tunables 0 0 0 : slabdata 0 0 0
+inode_cache       0 0  632 12 2 : tunables 0 0 0 : slabdata 0 0 0
 sighand_cache     0 0 2112 15 8 : tunables 0 0 0 : slabdata 0 0 0
 task_struct       0 0 5888  5 8 : tunables 0 0 0 : slabdata 0 0 0
 """
 """All that any scenario takes from a capture."""
+
+TRACED = {"dentry", "filp", "inode_cache", "shmem_inode_cache"}
 
 NEEDS = {
     "nested": {"task_struct"},
     "rmdir-under-load": {"sighand_cache", "task_struct"},
     "shared-dentry": {"dentry", "filp", "shmem_inode_cache"},
     "stranded-vmstat": {"dentry"},
+    "traced-create": TRACED,
+    "traced-rmdir-held": TRACED,
+    "traced-rmdir-idle": TRACED,
 }
 """What each scenario takes from a capture; those that are not here have caches of their own."""
 

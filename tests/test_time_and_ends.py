@@ -138,7 +138,7 @@ def test_settlers_wake_one_after_the_other_each_when_it_is_quiet_again(drive: Dr
     spawn(world, "second", settler)
     drive(world)
 
-    assert seen.stepped == ["first"] * 3 + ["second"] * 3
+    assert seen.stepped == ["second"] * 3 + ["first"] * 3, "who came last goes first"
 
 
 def test_mail_that_is_on_its_way_keeps_a_settler_waiting(drive: Drive) -> None:

@@ -15,18 +15,19 @@ import attrs
 
 from actors.kernel.context import Context, deref, list_del
 from actors.kernel.flags import Flags
+from actors.kernel.lockless import LocklessField
 from actors.kernel.locks import SpinLock
 from actors.kernel.rcu import RcuHead
 from actors.kernel.vmstat import StatItem
 from actors.kernel.workqueue import Work
-from actors.system.actor import Message, Shared
+from actors.system.actor import Shared
 from protocol.findings import Oops
-from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.kernel.memcontrol import Memcg
     from actors.kernel.percpu_ref import PercpuRef
-    from actors.kernel.slab import ArrayCache, SlabNode
+    from actors.kernel.slab_def import ArrayCache, SlabNode
     from actors.kernel.sysfs import Kobject
 
 Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs the old spelling
@@ -229,47 +230,6 @@ class MemcgCacheArray(Shared):
     def list_entries(self) -> tuple[KmemCache | None, ...]:
         """All entries as they are; slab_mutex keeps them so."""
         return tuple(self.entries)
-
-
-@attrs.define(eq=False)
-class LocklessField(Shared):
-    """A number that one CPU stores and others read without any lock or barrier.
-
-    The store reaches every other CPU some time: a delivery of its own for each of them, and at the latest with the
-    grace period that starts after it. Everything else in the model is sequentially consistent (docs/limits.md).
-    """
-
-    name: str
-    value: int
-    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @operation(READ)
-    def read(self, cpu: int) -> int:
-        """What that CPU sees."""
-        return self.unseen.get(cpu, self.value)
-
-    @operation(UPDATE)
-    def store(self, ctx: Context, value: int) -> None:
-        """Store *value*: visible on this CPU now, on the others later."""
-        for cpu in ctx.machine.cpus:
-            if cpu is not ctx.cpu:
-                self.unseen.setdefault(cpu.id, self.value)
-                self.actor.post(Message.mail(self.become_visible_on, cpu.id))
-        self.value = value
-        ctx.machine.rcu.new_stores.touch(COMMUTE)
-        ctx.machine.rcu.stores[self] = None
-
-    def become_visible_on(self, cpu: int) -> None:
-        """A store reaches that CPU."""
-        self.unseen.pop(cpu, None)
-
-    def become_visible(self) -> None:
-        """What a full memory barrier on every CPU does."""
-        self.unseen.clear()
 
 
 @attrs.define(eq=False)

@@ -25,7 +25,7 @@ from actors.system.flow import Flow
 from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
-    from actors.kernel.kmem_cache import LocklessField
+    from actors.kernel.lockless import LocklessField
 
 BLIMIT = 10
 QHIMARK = 10_000

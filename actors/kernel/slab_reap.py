@@ -14,15 +14,13 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import KmemCache, Slab
 from actors.kernel.locks import SpinLockIrqHeld, mutex_trylock, mutex_unlock
 from actors.kernel.slab import (
-    THIS_CPU_ARRAY,
-    ArrayCache,
-    SlabNode,
     __drain_alien_cache,
     cpu_cache_get,
     drain_array_locked,
     drain_freelist,
     slabs_destroy,
 )
+from actors.kernel.slab_def import THIS_CPU_ARRAY, ArrayCache, SlabNode
 from actors.kernel.workqueue import Work, delayed_work_timer, queue_delayed_work_on
 
 if TYPE_CHECKING:

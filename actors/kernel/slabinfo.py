@@ -15,7 +15,7 @@ from actors.kernel.kmem_cache import KmemCache, KmemCacheNode, SlabFlags
 from actors.kernel.locks import MutexHeld, SpinLockIrqHeld, mutex_lock, mutex_unlock
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.seq_file import SeqFile, SeqOperations, Whole
-from actors.kernel.slab import SHARED_FACTOR
+from actors.kernel.slab_def import SHARED_FACTOR
 from protocol import memcg_slabinfo
 from protocol.memcg_slabinfo import MemcgSlabinfoRow
 from protocol.slabinfo import HEADER, SlabinfoRow, render_row

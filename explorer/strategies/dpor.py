@@ -63,7 +63,7 @@ class Sleeper:
     """
 
     accesses: Accesses
-    cpu: str
+    cpu: int | None
     keeps_off: int
 
     @classmethod
@@ -295,9 +295,9 @@ def name_of(thing: Hashable) -> str:
     return str(thing)
 
 
-def cpu_of(lane: Lane) -> str:
-    """The name of the CPU that a flow is on."""
-    return lane.cpu.label if isinstance(lane, Flow) and lane.cpu is not None else ""
+def cpu_of(lane: Lane) -> int | None:
+    """The number of the CPU that a flow is on."""
+    return lane.cpu.id if isinstance(lane, Flow) and lane.cpu is not None else None
 
 
 def rank_of(lane: Lane) -> int:
