@@ -97,9 +97,9 @@ def kernels_part(made: Made) -> list[str]:
     wrong = list(made.wrong())
     return [
         f"Schedules until `portfolio` finds the flaw: the median over the seeds ({seeds} of them), of at most",
-        f"{made.budget} schedules each; (n/m) if only n of m trials found it. ∅: not found, as it should not be, in the",
-        f"whole budget, or until all trace classes were gone through ({cured} seeds). Blank: not tried. Rows without a",
-        "race are found by the first schedule.",
+        f"{made.budget} schedules each; (n/m) if only n of m trials found it. ∅: not found, as it should not be, in",
+        f"the whole budget, or until all trace classes were gone through ({cured} seeds). Blank: not tried.",
+        "Rows without a race are found by the first schedule.",
         "",
         *markdown_table(["flaw", *PROFILES], (plain_cells(made, row) for row in made.rows)),
         "",
@@ -164,8 +164,8 @@ def strategies_part(made: Made) -> list[str]:
     ]
     by_strategy = {name: [t for _, trials in compared.values() for t in trials[name]] for name in made.strategies}
     return [
-        f"Schedules until the flaw is found, on the last kernel that has it: the median over the seeds ({span(counts)} of",
-        f"them), of at most {made.budget} schedules each; (n/m) if only n of m trials found it.",
+        "Schedules until the flaw is found, on the last kernel that has it: the median over the seeds",
+        f"({span(counts)} of them), of at most {made.budget} schedules each; (n/m) if only n of m trials found it.",
         machine_line(),
         "",
         *markdown_table(
