@@ -15,8 +15,9 @@ from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
+from benchmarks.search import search
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale}
+BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "search": search, "scale": scale}
 """Every benchmark by its stable name, in the order in which they run."""
 
 
