@@ -109,6 +109,16 @@ class World:
         if self.observer is not None:
             self.observer.phase(name)
 
+    def go_on_with(self, strategy: Strategy) -> None:
+        """Let *strategy* make the choices from the next step of the race on; the last step takes its time, as ever."""
+        was_kept = self.keeps_time
+        self.strategy = strategy
+        self._let_choose(strategy)
+        if self.keeps_time:
+            strategy.advance(self)
+        elif was_kept:
+            self.now += self.cost
+
     def _let_choose(self, chooser: Strategy) -> None:
         self.chooser = chooser
         self.keeps_time = chooser.keeps_time
