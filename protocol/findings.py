@@ -12,8 +12,10 @@ ORACLES: dict[str, str] = {
     "bug": "a BUG_ON of the kernel fired",
     "null-deref": "a pointer was followed that was NULL at that moment",
     "atomic-sleep": "something that may sleep was called with preemption, IRQs or softirqs off, or under RCU",
+    "lockdep": "locks were taken in an order or a context that may deadlock, or without need or right",
     "deadlock": "some flows wait for each other, and nothing else can run",
     "leak": "at quiescence something is allocated that nothing can free any more",
+    "accounting": "a page counter or a statistic is not what was charged, or went below zero",
     "invariant": "an invariant of the lifecycle does not hold (I at each step, Q at quiescence)",
     "property": "an always or eventually property of the scenario does not hold",
 }
