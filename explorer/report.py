@@ -96,8 +96,7 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
         "------------[ cut here ]------------",
         f"[bold red]{escape(finding.message)}[/]",
         f"{finding.kind}{f' in {finding.function}()' if finding.function else ''}, step {finding.step}, "
-        f"{finding.time / 1e6:.3f} ms"
-        + (f", {finding.count} times" if finding.count > 1 else ""),
+        f"{finding.time / 1e6:.3f} ms" + (f", {finding.count} times" if finding.count > 1 else ""),
         f"flow: {escape(where)}",
         *(escape(detail) for detail in finding.details),
     ]
