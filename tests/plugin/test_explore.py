@@ -48,7 +48,7 @@ def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests)
             "reproduced",
             "  10/10 *",
             "first: 1 finding*",
-            "the same search: slabrace explore canary --kernel 5.3 --seed 1 --strategy portfolio *--set=rounds=1 --first",
+            "the same search: slabrace explore canary --kernel 5.3 --seed 1 *--set=rounds=1 --first",
         ]
     )
     result.stdout.no_fnmatch_line("*explorer/assertions.py*")
