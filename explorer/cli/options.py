@@ -38,14 +38,22 @@ def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object
 
 def add_experiment(parser: argparse.ArgumentParser, *, driver: str, strategy: str, strategies: Sequence[str]) -> None:
     """What is to be run: the scenario, and everything that is not where to put the result."""
-    parser.add_argument("scenario", metavar="SCENARIO")
-    parser.add_argument("--kernel", default="5.3", help=f"kernel profile: {', '.join(PROFILES)}")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("scenario", metavar="SCENARIO", help="see slabrace list scenarios")
+    parser.add_argument("--kernel", default="5.3", help=f"kernel profile: {', '.join(PROFILES)} (default: 5.3)")
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is drawn at random (default: 0)")
     parser.add_argument("--strategy", default=strategy, help=f"one of {', '.join(strategies)} (default: {strategy})")
-    parser.add_argument("--driver", default=driver, help="trio or stepper")
-    parser.add_argument("--check", default="step", help=f"how much of the invariants: {', '.join(CHECKS)}")
+    parser.add_argument("--driver", default=driver, help=f"trio or stepper (default: {driver})")
+    parser.add_argument(
+        "--check", default="step", help=f"how much of the invariants: {', '.join(CHECKS)} (default: step)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME=PROB", help=f"one of {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=PROB",
+        help=f"let it happen with that probability: {', '.join(FAULTS)}",
+    )
     add_patch(parser)
     parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
 
