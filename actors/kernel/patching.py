@@ -127,7 +127,7 @@ class NamedFix:
     def _select(self, where: list[tuple[str, Body]], profile: str, option: str, name: str) -> Patch:
         bodies = {function: body for function, body in where if profile in body.profiles}
         if not bodies:
-            known = sorted({p for _, body in where for p in body.profiles})
+            known = sorted({p for _, body in where for p in body.profiles}, key=profile_range("..").index)
             msg = f"{option}: does not apply to {profile}; it applies to {', '.join(known) or 'no profile'}"
             raise UsageError(msg)
         return Patch(name, bodies)

@@ -42,14 +42,21 @@ def add_experiment(
     parser: argparse.ArgumentParser, *, driver: str, strategy: str, strategies: Sequence[str], is_optional: bool = False
 ) -> None:
     """What is to be run: the scenario (which may be left out if *is_optional*), and all but where to put the result."""
-    parser.add_argument("scenario", metavar="SCENARIO", nargs="?" if is_optional else None)
+    nargs = "?" if is_optional else None
+    parser.add_argument("scenario", metavar="SCENARIO", nargs=nargs, help="see slabrace list scenarios")
     parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {KERNEL})")
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=seed, default=0, help="of all that is drawn at random (default: 0)")
     parser.add_argument("--strategy", default=strategy, help=f"one of {', '.join(strategies)} (default: {strategy})")
-    parser.add_argument("--driver", default=driver, help="trio or stepper")
+    parser.add_argument("--driver", default=driver, help=f"trio or stepper (default: {driver})")
     parser.add_argument("--check", help=f"how much of the invariants: {', '.join(CHECKS)} (default: {CHECK})")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME=PROB", help=f"one of {', '.join(FAULTS)}")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME=PROB",
+        help=f"let it happen with that probability: {', '.join(FAULTS)}",
+    )
     add_patch(parser)
     parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
 

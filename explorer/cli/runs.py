@@ -63,7 +63,7 @@ def _show(options: argparse.Namespace, result: Result) -> None:
 def add_replay(parser: argparse.ArgumentParser) -> None:
     """`replay`."""
     parser.add_argument("log", type=Path, metavar="LOG")
-    parser.add_argument("--driver", choices=list(DRIVERS), default="trio")
+    parser.add_argument("--driver", choices=list(DRIVERS), default="trio", help="(default: trio)")
     parser.add_argument(
         "--until", type=natural, metavar="STEP", help="stop after so many steps, and show who stands where"
     )
