@@ -114,7 +114,6 @@ class Experiment:
                 seed=options.seed,
                 driver=options.driver,
                 slabrace=_version(),
-                patches=records_of(experiment.patches[len(experiment.header.without) :]),
             )
             return attrs.evolve(experiment, header=header, beginning=read_beginning(log, start.at))
 
@@ -130,6 +129,8 @@ class Experiment:
         except UsageError as error:
             msg = str(error)
             raise UsageError(msg if msg.startswith(f"{log.path}:") else f"{log.path}: {msg}") from None
+        if patches:
+            header = attrs.evolve(header, patches=records_of(chosen[len(header.without) :]))
         return cls(header, scenario, chosen)
 
     def with_knob(self, name: str, value: int) -> Experiment:

@@ -386,7 +386,7 @@ class Machine:
             freelist=None,
             inuse=objects,
             frozen=True,
-            made_by=(ctx.name, self.world.steps),
+            made_by=(ctx.name, self.world.step),
             pfn=self.buddy.place(order),
         )
         for index in reversed(range(objects)):

@@ -238,6 +238,11 @@ class World:
             self.now += self.cost
         return message
 
+    @property
+    def step(self) -> int:
+        """The number of the step that runs, or was the last: as in the log, from 0."""
+        return max(self.steps - 1, 0)
+
     def enabled_lanes(self) -> tuple[Lane, ...]:
         """The lanes that may step now, in the order of their creation."""
         return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
@@ -340,7 +345,7 @@ class World:
             kind=kind,
             name=name,
             message=message,
-            step=self.steps,
+            step=self.step,
             time=self.step_time,  # not now: a replay does not know yet when a step ends that is not followed by another
             function=next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",

@@ -61,6 +61,22 @@ def add_experiment(
     parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
 
 
+def add_force(parser: argparse.ArgumentParser, option: str = "--out") -> None:
+    """`--force`."""
+    parser.add_argument("--force", action="store_true", help=f"replace the file that {option} names, if it exists")
+
+
+def check_free(path: Path | None, *, force: bool) -> None:
+    """UsageError if something would be written over a file unasked."""
+    if path is not None and path.exists() and not force:
+        raise UsageError(exists_already(path))
+
+
+def exists_already(path: Path) -> str:
+    """What to do about a file that must not be replaced."""
+    return f"{path}: a file with this name exists; choose another --out, or --force to replace it"
+
+
 def add_patch(parser: argparse.ArgumentParser) -> None:
     """`--patch`."""
     parser.add_argument(
