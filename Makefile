@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: help venv demo test test-slow lint format bench lock clean
+.PHONY: help venv demo test test-slow lint format bench lock map clean
 
-help: ## say what there is
+help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 venv: .venv/ready ## a virtual environment with the pinned packages
@@ -24,13 +24,13 @@ demo: venv ## run shared-dentry on both kernels, compare them, replay one log
 	$(BIN)/python -m explorer.compare $(DEMO)/original.log $(DEMO)/5.3.log
 	$(BIN)/slabrace replay $(DEMO)/5.3.log
 
-test: venv lint ## lint, types and the default suite
+test: venv lint ## lint, types and the default suite of tests
 	$(BIN)/python -m pytest -q -n 2
 
-test-slow: venv ## what takes minutes
+test-slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -q -n 2 -m slow
 
-lint: venv
+lint: venv ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,6 +45,9 @@ bench: venv ## the benchmarks, as ratios
 lock: ## pin the packages anew (needs pip-tools)
 	pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
+
+map: venv ## write the tables of docs/kernel-map.md anew
+	$(BIN)/python -m explorer.kernel_map --write
 
 clean: ## remove what was made
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

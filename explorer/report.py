@@ -69,7 +69,7 @@ def _verdict(result: Result) -> str:
         return (
             f"[red]diverged[/] at step {result.divergence.step}\n  then: {escape(result.divergence.then)}\n"
             f"  now:  {escape(result.divergence.now)}\n"
-            "  the kernel model or the scenario is not the one that was recorded"
+            "  the kernel, its patches or the scenario are not those that were recorded"
         )
     if result.findings:
         return f"[red]{len(result.findings)} finding{'s' if len(result.findings) > 1 else ''}[/]"
@@ -80,10 +80,10 @@ def _verdict(result: Result) -> str:
     return "[green]ok[/]: nothing found"
 
 
-def show_replay_line(console: Console, result: Result) -> None:
-    """Where the log is, and the line to paste."""
+def show_replay_line(console: Console, result: Result, *, relaid: bool = False) -> None:
+    """Where the log is, and the line to paste: with the patches, if there are files, or if the log's were *relaid*."""
     if result.log is not None:
-        patches = result.header.patches if any(patch.path for patch in result.header.patches) else ()
+        patches = result.header.patches if relaid or any(patch.path for patch in result.header.patches) else ()
         options = "".join(f" --patch {shlex.quote(patch.path or patch.name)}" for patch in patches)
         line = f"slabrace replay {shlex.quote(str(result.log))}{options}"
         console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True, markup=False)
@@ -95,8 +95,8 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
     lines = [
         "------------[ cut here ]------------",
         f"[bold red]{escape(finding.message)}[/]",
-        f"{finding.kind} in {finding.function or 'no function'}(), step {finding.step}, {finding.time / 1e6:.3f} ms"
-        + (f", {finding.count} times" if finding.count > 1 else ""),
+        f"{finding.kind}{f' in {finding.function}()' if finding.function else ''}, step {finding.step}, "
+        f"{finding.time / 1e6:.3f} ms" + (f", {finding.count} times" if finding.count > 1 else ""),
         f"flow: {escape(where)}",
         *(escape(detail) for detail in finding.details),
     ]

@@ -194,12 +194,20 @@ def run(
             writer.close()
 
 
-def record(experiment: Experiment, strategy_name: str, strategy: Strategy, finding: Finding, path: Path) -> Result:
+def record(
+    experiment: Experiment,
+    strategy_name: str,
+    strategy: Strategy,
+    finding: Finding,
+    path: Path,
+    *,
+    overwrite: bool = False,
+) -> Result:
     """Log the run of a schedule that shows *finding*, up to that; InternalError if it does not do so again."""
     header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature)
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
-    writer = LogWriter(path)
+    writer = LogWriter(path, overwrite=overwrite)
     try:
         writer.header(header)
         result = _execute(

@@ -141,7 +141,7 @@ class Trace:
     def ends_at_rest(self) -> bool:
         """Whether the finding came when the race was over: no step of it is to blame alone."""
         found = self.found
-        return found is not None and not (found.flow and self.steps and found.step == self.steps[-1].number + 1)
+        return found is not None and not (found.flow and self.steps and found.step == self.steps[-1].number)
 
     def steps_that_matter(self) -> list[int]:
         """The steps by which lanes meet on the way to the finding: the last one, and those on either side of a race.

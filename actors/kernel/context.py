@@ -55,7 +55,7 @@ class Context(Flow):
     def kfree(self, *parts: Shared | None) -> None:
         """Free an object with the parts that are embedded in it: who asks for one later is told so."""
         function = self.function_of(sys._getframe(1)).co_name
-        freed = f"{function}() in {self.name}, step {self.world.steps}"
+        freed = f"{function}() in {self.name}, step {self.world.step}"
         for part in parts:
             if part is not None:
                 part.freed = freed

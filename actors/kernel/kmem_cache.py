@@ -351,7 +351,7 @@ class KmemCache(Shared):
         return sum(slab.pages for slab in self.slabs)
 
     def begin_allocation(self, ctx: Context) -> None:
-        self.inflight[ctx] = ctx.world.steps
+        self.inflight[ctx] = ctx.world.step
 
     def end_allocation(self, ctx: Context) -> None:
         self.inflight.pop(ctx, None)

@@ -188,7 +188,7 @@ class Lockdep:
         known, after = self.graph.usage.get(name, {}), self.graph.after
         news = [held for held in before if name not in after.get(held, ())]
         if news or any(bit not in known for bit in bits):
-            place = f"{where}() in {ctx.name}, step {ctx.world.steps}"
+            place = f"{where}() in {ctx.name}, step {ctx.world.step}"
             self.graph.learn_usage(name, bits, place)
             for held in news:
                 self.graph.learn_order(held, name, place)
@@ -214,7 +214,7 @@ class Lockdep:
         for held in ctx.held_locks:
             if held.name.startswith(WAITS):
                 continue
-            place = f"{held.where}() in {ctx.name}, step {ctx.world.steps}"
+            place = f"{held.where}() in {ctx.name}, step {ctx.world.step}"
             if self.graph.learn_usage(held.name, bits, place):
                 self._report_new(ctx, self.graph.inversions())
 

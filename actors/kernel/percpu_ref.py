@@ -198,7 +198,7 @@ async def percpu_ref_get_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
         else:
             await ctx.this_cpu(ref, THIS_CPU_ADD)
             ref.add_here(ctx, nr)
-        ref.last_get = ctx.name, ctx.world.steps
+        ref.last_get = ctx.name, ctx.world.step
 
 
 @kernel_fn("percpu_ref_get", "include/linux/percpu-refcount.h")
@@ -233,7 +233,7 @@ async def percpu_ref_tryget(ctx: Context, ref: PercpuRef) -> bool:
             ref.add_here(ctx, 1)
             taken = True
         if taken:
-            ref.last_get = ctx.name, ctx.world.steps
+            ref.last_get = ctx.name, ctx.world.step
         return taken
 
 
@@ -249,7 +249,7 @@ async def percpu_ref_tryget_live(ctx: Context, ref: PercpuRef) -> bool:
         else:
             taken = not flags & DEAD and await ctx.ask(ref.inc_not_zero)
         if taken:
-            ref.last_get = ctx.name, ctx.world.steps
+            ref.last_get = ctx.name, ctx.world.step
         return taken
 
 

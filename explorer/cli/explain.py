@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import write_new
+from explorer.cli.options import add_force, check_free, write_new
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
 from explorer.report import make_console
-from protocol.errors import UsageError
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +20,12 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--format", choices=list(FORMATS), default="text", help="what to make (default: text)")
     form.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
+    add_force(parser)
     parser.set_defaults(command=_explain)
 
 
 def _explain(options: argparse.Namespace) -> int:
-    if options.out is not None and options.out.exists():
-        msg = f"{options.out}: a file with this name exists; choose another --out"
-        raise UsageError(msg)
+    check_free(options.out, force=options.force)
     explanation = explain_log(open_log(options.log, options.patch), options.log, options.signature)
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
@@ -36,5 +34,5 @@ def _explain(options: argparse.Namespace) -> int:
     if options.out is None:
         print(text, end="")  # noqa: T201 -- the command's output
     else:
-        write_new(options.out, text)
+        write_new(options.out, text, overwrite=options.force)
     return 1

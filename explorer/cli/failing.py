@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.options import add_json, add_patch, positive
+from explorer.cli.options import add_force, add_json, add_patch, check_free, positive
 from explorer.experiment import Experiment
 from explorer.report import make_console
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, Shrinker, reproduce
 from explorer.trace import Trace, trace_log
-from protocol.errors import UsageError
 from protocol.log import LogReader
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
     """`shrink`."""
     add_log_options(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
+    add_force(parser)
     parser.add_argument("--budget", type=positive, default=DEFAULT_RUNS, metavar="RUNS", help="how many runs at most")
     add_json(parser)
     parser.set_defaults(command=_shrink)
@@ -49,9 +49,7 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
 def _shrink(options: argparse.Namespace) -> int:
     experiment = open_log(options.log, options.patch)
     out = options.out or options.log.with_suffix(".short.log")
-    if out.exists():
-        msg = f"{out}: a file with this name exists; choose another --out"
-        raise UsageError(msg)
+    check_free(out, force=options.force)
     logged = trace_log(experiment, options.log, options.signature)
     start, keeps_time = reproduce(experiment, logged)
     shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget)
@@ -59,7 +57,7 @@ def _shrink(options: argparse.Namespace) -> int:
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only what shows the flaw"
     follow = Follow(best.schedule, keeps_time=keeps_time)
-    record(shrinker.experiment, "shrunk", follow, best.found, out)
+    record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
         print(json.dumps(shrunk_json(options.log, out, shrinker, logged)))  # noqa: T201 -- the command's output
     else:

@@ -14,7 +14,7 @@ import attrs
 from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look_at
-from explorer.cli.options import add_json, natural
+from explorer.cli.options import add_force, add_json, check_free, exists_already, natural
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
@@ -56,7 +56,7 @@ def add_slabinfo(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument("--full", action="store_const", dest="file", const="slabinfo_full", help="--file slabinfo_full")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, byte by byte")
-    parser.add_argument("--force", action="store_true", help="replace the file that --out names, if it exists")
+    add_force(parser)
     add_json(parser)
     parser.set_defaults(command=_slabinfo)
 
@@ -96,12 +96,7 @@ def _check_before(options: argparse.Namespace) -> None:
     if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
         msg = f"{file.name} is binary, and standard output is a terminal: give --out FILE or --json, or redirect it"
         raise UsageError(msg)
-    if options.out is not None and options.out.exists() and not options.force:
-        raise UsageError(_exists(options.out))
-
-
-def _exists(path: Path) -> str:
-    return f"{path}: a file with this name exists; choose another --out, or --force to replace it"
+    check_free(options.out, force=options.force)
 
 
 def _check_reached(options: argparse.Namespace, result: Result) -> None:
@@ -165,7 +160,7 @@ def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
         with path.open("wb" if overwrite else "xb") as file:
             file.write(data)
     except FileExistsError:
-        raise UsageError(_exists(path)) from None
+        raise UsageError(exists_already(path)) from None
     except OSError as error:
         msg = f"{path}: cannot write it: {error.strerror}"
         raise UsageError(msg) from None

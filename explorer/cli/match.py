@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
-from explorer.cli.options import add_json, add_patch, natural, settings
+from explorer.cli.options import add_force, add_json, add_patch, natural, settings
 from explorer.match.command import BUDGET, SCENARIOS, match
 
 
@@ -25,6 +25,6 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open-end", action="store_true", help="the tracer was stopped before the machine was at rest")
     parser.add_argument("--budget", type=natural, default=BUDGET, metavar="N", help=f"schedules to try ({BUDGET})")
     parser.add_argument("--log", type=Path, metavar="FILE", help="log the schedule, or how far it got")
-    parser.add_argument("--force", action="store_true", help="replace the file that --log names, if it exists")
+    add_force(parser, "--log")
     add_json(parser)
     parser.set_defaults(command=lambda options: match(options, settings(options.set)))

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from explorer.cli.options import add_experiment, add_json, add_patch, natural, new_file, run_options
+from explorer.cli.options import add_experiment, add_force, add_json, add_patch, natural, new_file, run_options
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
@@ -25,7 +25,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--log", type=Path, metavar="FILE", help="where to log (default: a new file in runs/)")
     where.add_argument("--no-log", action="store_true", help="do not log")
-    parser.add_argument("--force", action="store_true", help="replace the file that --log names, if it exists")
+    add_force(parser, "--log")
     add_json(parser)
     parser.set_defaults(command=_run)
 
@@ -51,19 +51,19 @@ def _run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
-def _show(options: argparse.Namespace, result: Result) -> None:
+def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
     if options.json:
         print(json.dumps(to_json(result)))  # noqa: T201 -- the command's output
         return
     console = make_console()
     show_result(console, result)
-    show_replay_line(console, result)
+    show_replay_line(console, result, relaid=relaid)
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
     """`replay`."""
     parser.add_argument("log", type=Path, metavar="LOG")
-    parser.add_argument("--driver", choices=list(DRIVERS), default="trio")
+    parser.add_argument("--driver", choices=list(DRIVERS), default="trio", help="(default: trio)")
     parser.add_argument(
         "--until", type=natural, metavar="STEP", help="stop after so many steps, and show who stands where"
     )
@@ -86,7 +86,7 @@ def _replay(options: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    _show(options, result)
+    _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
         print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
     return EXIT_USAGE if result.is_damaged and not result.exit_code else result.exit_code

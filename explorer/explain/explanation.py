@@ -201,7 +201,7 @@ def named_steps(trace: Trace) -> dict[int, str]:
     A finding counts steps from 1, a trace from 0: `step 263` of a finding is step 262 of the log.
     """
     assert trace.found is not None, "there is something to explain"
-    places = {step.number + 1: place for place, step in enumerate(trace.steps)}
+    places = {step.number: place for place, step in enumerate(trace.steps)}
     found: dict[int, str] = {}
     for line in (trace.found.message, *trace.found.details):
         for number in _STEP_NUMBER.findall(line):

@@ -88,7 +88,8 @@ def test_explain_writes_each_form_once(
     assert out.read_text(encoding="utf-8")
     assert not capsys.readouterr().out
     assert main(["explain", str(canary_log), "--format", form, "--out", str(out)]) == 2
-    assert capsys.readouterr().err == f"slabrace: {out}: a file with this name exists; choose another --out\n"
+    told = "a file with this name exists; choose another --out, or --force to replace it"
+    assert capsys.readouterr().err == f"slabrace: {out}: {told}\n"
 
 
 def test_a_finding_that_the_log_does_not_have_is_a_usage_error(
