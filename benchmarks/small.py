@@ -216,9 +216,9 @@ class ProgramStage(Stage):
 class ProgramExperiment(Experiment):
     """A small program that can be run, and searched, as a scenario of the kernel can. It `hunts` for its flaw."""
 
-    program: Callable[..., Program]
-    arguments: tuple[int, ...]
-    hunts: bool
+    program: Callable[..., Program] = lost_update
+    arguments: tuple[int, ...] = (2, 1)
+    hunts: bool = False
 
     @classmethod
     def make(
@@ -227,7 +227,7 @@ class ProgramExperiment(Experiment):
         """The experiment of one program."""
         scenario = Scenario("small", "a small program", (), lambda _stage: None)
         base = Experiment.of(options, scenario)
-        return cls(base.header, scenario, (), program, arguments, hunts)
+        return cls(base.header, scenario, (), program=program, arguments=arguments, hunts=hunts)
 
     def set_stage(self, strategy: Any) -> ProgramStage:
         """A world in which the program is about to race."""

@@ -167,10 +167,12 @@ class KmemCacheNode(Shared):
 
     @operation(UPDATE)
     def add_partial(self, slab: Slab, *, tail: bool) -> None:
+        self.list_lock.assert_held()
         self.partial.insert(len(self.partial) if tail else 0, slab)
 
     @operation(UPDATE)
     def remove_partial(self, slab: Slab) -> None:
+        self.list_lock.assert_held()
         list_del(self.partial, slab)
 
     @operation(READ)
@@ -180,6 +182,7 @@ class KmemCacheNode(Shared):
 
     @operation(UPDATE)
     def sort_partial(self, order: tuple[Slab, ...]) -> None:
+        self.list_lock.assert_held()
         self.partial[:] = order
 
     @operation(UPDATE)
