@@ -226,8 +226,8 @@ def page(study: Study, mutants: Sequence[Path]) -> list[str]:
     ]
     return [
         f"Score: **{found} of {len(judged)}** found, over {KERNEL}; every scenario is explored with {study.budget}",
-        "schedules by `portfolio`, seed 0, one after the other, until something shows that the unpatched kernel does not",
-        f"show anywhere in {BASELINE * study.budget} of each. The last column counts the schedules of all until then.",
+        "schedules by `portfolio`, seed 0, one after the other, until something shows that the unpatched kernel does",
+        f"not show anywhere in {BASELINE * study.budget} of each. The last column counts the schedules until then.",
         "",
         *markdown_table(["mutant", "what is planted", "found as", "in", "schedules"], rows),
     ]

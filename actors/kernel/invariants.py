@@ -225,11 +225,25 @@ class Ledger:
         pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
+        self._check_node_statistics()
         for lru in machine.list_lrus:
             for node in lru.nodes:
                 self._check_lru(node, lru.shrinker_id)
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")
+
+    def _check_node_statistics(self) -> None:
+        """What each node counts, with what its CPUs have still to add, is what it has."""
+        expected: Counter[tuple[int, StatItem]] = Counter()
+        for cache in self.machine.all_caches:
+            for slab in cache.slabs:
+                expected[slab.nid, cache.stat_item] += slab.pages
+        for nid, stats in enumerate(self.machine.node_stats):
+            for item in StatItem:
+                counted = stats.total[item] + stats.pending(item)
+                if counted != expected[nid, item]:
+                    text = f"{item.value} of node {nid} comes to {counted} pages, it has {expected[nid, item]}"
+                    self._wrong_account(f"{item.value} of a node", text)
 
     def _check_lru(self, node: ListLruNode, shrinker_id: int) -> None:
         """Q8: each list counts its items; of the memcgs' only those of online ones have any, and reclaim knows."""

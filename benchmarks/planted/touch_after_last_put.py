@@ -1,4 +1,4 @@
-"""mm/slab.c: kmem_freepages() touches the cache once more after the uncharge that may free it."""
+"""mm/slub.c: __free_slab() looks at the cache once more after the uncharge that may free it."""
 
 from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache, Slab
@@ -7,13 +7,12 @@ from actors.kernel.patching import kernel_fn
 from actors.kernel.slab_h import uncharge_slab_page
 
 
-@kernel_fn("kmem_freepages", "mm/slab.c")
-async def freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
-    """Two reads that come too late."""
-    del cachep.slabs[slab]
+@kernel_fn("__free_slab", "mm/slub.c")
+async def free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
+    """A read that comes too late."""
+    del slab.slab_cache.slabs[slab]
     pages = slab.pages
-    await uncharge_slab_page(ctx, slab, cachep)
+    await uncharge_slab_page(ctx, slab, s)
     ctx.kfree(slab)
-    await ctx.ask(cachep.root.read_dying)
-    await ctx.ask(cachep.read_memcg)
     await __free_pages(ctx, pages)
+    await ctx.ask(s.read_memcg)
