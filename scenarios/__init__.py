@@ -15,6 +15,7 @@ from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
 from scenarios.full_slab_free import full_slab_free
 from scenarios.id_reuse import id_reuse
+from scenarios.inherited_free import inherited_free
 from scenarios.kmem_limit import kmem_limit
 from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
@@ -48,6 +49,7 @@ SCENARIOS = (
     free_storm,
     offline_vs_free,
     offline_vs_destroy,
+    inherited_free,
     last_free_in_irq,
     full_slab_free,
     stranded_vmstat,
