@@ -109,6 +109,8 @@ def kernels_part(made: Made) -> list[str]:
         "",
         *markdown_table(["flaw", "kernel", "is there", "schedules"], patched_cells(made)),
         "",
+        *(f"- {row.slug}: {row.note}." for row in made.rows if row.note),
+        "",
         *(
             [f"**Found where it should not be**: {'; '.join(wrong)}."]
             if wrong

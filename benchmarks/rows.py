@@ -42,7 +42,8 @@ class Row:
     """One flaw.
 
     `signature` is what its findings look like, and no other flaw's on this stage. `having` and `cured` are the kernels
-    that must and that must not show it. A flaw that `needs_no_race` shows in every schedule.
+    that must and that must not show it. A flaw that `needs_no_race` shows in every schedule. `note`: why a kernel is
+    not among those that one would expect.
     """
 
     slug: str
@@ -51,6 +52,7 @@ class Row:
     having: tuple[Kernel, ...]
     cured: tuple[Kernel, ...]
     needs_no_race: bool = False
+    note: str = ""
 
     def is_shown_by(self, finding: Finding) -> bool:
         """Whether a finding is this flaw."""
@@ -65,6 +67,7 @@ def row(
     cured: str = "",
     *,
     needs_no_race: bool = False,
+    note: str = "",
 ) -> Row:
     """A row: kernels are written as `profile_range` and `Kernel.__str__` have it, several with semicolons."""
     return Row(
@@ -74,6 +77,7 @@ def row(
         having=kernels(having),
         cured=kernels(cured),
         needs_no_race=needs_no_race,
+        note=note,
     )
 
 
@@ -104,9 +108,9 @@ ROWS: tuple[Row, ...] = (
         "reclaim-in-charge",
         r"atomic-sleep:try_to_free_",
         "v2..v3",
-        # rcu-lock-for-unlock, which v3 and v4 have, leads to the same sleep.
         "original..v1; v5..5.4-fixed; v4 +rcu-lock-for-unlock; v2 +sleep-in-rcu-charge; "
         "v3 +sleep-in-rcu-charge +rcu-lock-for-unlock",
+        note="v3 and v4 have rcu-lock-for-unlock, which leads to the same sleep; so they are cured of both only",
     ),
     row(
         "dying-test-unlocked",
@@ -149,9 +153,10 @@ ROWS: tuple[Row, ...] = (
         "root-uncharge-underflow",
         "late-allocation",
         r"accounting:page_counter underflow:",
-        # On plain v3 the allocation itself, by its unbalanced rcu_read_lock(), keeps the cgroup from going offline.
         "v3 +rcu-lock-for-unlock; v2; v4..v7",
         "original..v1; 5.3..5.4-fixed; v7 +root-uncharge-underflow",
+        note="on plain v3 the allocation itself, by its unbalanced rcu_read_lock() (rcu-lock-for-unlock), keeps the "
+        "cgroup from going offline meanwhile; with that mended the flaw is there",
     ),
     row(
         "exit-during-atomic-switch",
@@ -172,8 +177,8 @@ ROWS: tuple[Row, ...] = (
         "stranded-vmstat",
         r"accounting:slab_(un)?reclaimable too low",
         "v1..v7",
-        # The fix flushes one of the two items only; what is left is flushed before the memcg is freed.
         "original; 5.3..5.4-fixed; v7 +stranded-vmstat +vmstat-lost-at-release",
+        note="the fix alone flushes one of the two items only; the other is flushed before the memcg is freed",
     ),
     row(
         "alias-marked-dying",
