@@ -209,6 +209,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
     rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
     ctx.use(rdp.begin)
     rdp.waiting_for_start.append(head)
+    head.container.recheck()
     ctx.machine.rcu.reconsider()
 
 

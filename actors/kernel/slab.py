@@ -241,7 +241,7 @@ async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
     BUG_ON(ctx, slab.freed is not None, "kmem_freepages: !PageSlab(page)")
-    del cachep.slabs[slab]
+    del slab.slab_cache.slabs[slab]
     pages = slab.pages
     await uncharge_slab_page(ctx, slab, cachep)
     ctx.kfree(slab)
