@@ -1,5 +1,7 @@
 """`python -m benchmarks [NAME ...] [--json]`: run them, and say what they found.
 
+`bugs` and `mutants` are studies: they take long, have options of their own, and run only when they are named.
+
 Exit codes: 0 every goal is met, 1 one is not, 2 usage, 130 interrupted.
 """
 
@@ -15,7 +17,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.registry import BENCHMARKS, summary
+from benchmarks.registry import BENCHMARKS, STUDIES, summary
 from benchmarks.report import Machine, Report, to_json
 from protocol.errors import UsageError
 
@@ -32,8 +34,11 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that *arguments* name; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = make_parser().parse_args(arguments)
+        if given and given[0] in STUDIES:
+            return run_study(given[0], given[1:])
+        options = make_parser().parse_args(given)
         reports = [_measure(name, is_shown=not options.json) for name in find_benchmarks(options.names)]
     except UsageError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -45,9 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(report.is_met for report in reports) else EXIT_MISSED
 
 
+def run_study(name: str, arguments: Sequence[str]) -> int:
+    """Run a study with its own options; return the exit code."""
+    study = STUDIES[name]
+    parser = Parser(
+        prog=f"python -m benchmarks {name}", description=(study.__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
+    study.add_options(parser)
+    return study.run(parser.parse_args(arguments))
+
+
 def make_parser() -> Parser:
     """The arguments, and what the benchmarks are."""
     summaries = " ".join(f"{name}: {summary(name)}" for name in BENCHMARKS)
+    summaries += f" Beside these, each with options of its own: {', '.join(STUDIES)}."
     parser = Parser(
         prog="python -m benchmarks",
         description="How fast slabrace is, as ratios.",

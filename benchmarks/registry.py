@@ -6,8 +6,11 @@ summary. To add one, write its module and name it here.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from typing import Protocol
 
+from benchmarks import bugs
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
@@ -15,6 +18,20 @@ from benchmarks.scale import scale
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale}
 """Every benchmark by its stable name, in the order in which they run."""
+
+
+class Study(Protocol):
+    """A benchmark that is no race but a long search, with options of its own: a module."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add its options."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Make it; return the exit code."""
+
+
+STUDIES: dict[str, Study] = {"bugs": bugs}
+"""Every study by its stable name."""
 
 
 def summary(name: str) -> str:

@@ -179,12 +179,13 @@ def verdict(campaign: Campaign) -> str:
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
     """The one JSON object of `explore --json`; the keys are DESIGN.md's."""
-    header = campaign.experiment.header
+    header, start = campaign.experiment.header, campaign.options.start
     return {
         "outcome": campaign.outcome,
         "stopped": campaign.stopped,
         "scenario": header.scenario,
         "kernel": header.kernel,
+        "from": {"log": str(start.log), "at": start.at} if start is not None else None,
         "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
         "faults": dict(header.faults),
         "strategy": header.strategy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,8 @@ class Order:
         self._groups: dict[Hashable, Group] = {}
         self._before_quiet = 0
         self._quiet: list[int] = []
+        self._steps_on: defaultdict[tuple[int | None, int], int] = defaultdict(int)
+        self._steps_of: defaultdict[str, int] = defaultdict(int)
 
     def add(self, event: Event) -> None:
         """Add the next event."""
@@ -116,6 +119,8 @@ class Order:
         self.direct.append(groups)
         self.begin.append(tuple(self.begin[own][rank] if 0 < rank <= kept_off else step for rank in range(4)))
         self.events.append(event)
+        self._steps_on[event.cpu, event.rank] |= 1 << step
+        self._steps_of[event.lane] |= 1 << step
         self._quiet.append(self._before_quiet)
 
     def direct_steps(self, second: int) -> set[int]:
@@ -176,11 +181,8 @@ class Order:
     def _kept_off_by(self, begin: int, rank: int) -> int:
         """The steps of other flows of that rank and CPU before the block that begins there."""
         block = self.events[begin]
-        return sum(
-            1 << step
-            for step, event in enumerate(self.events[:begin])
-            if event.cpu == block.cpu and event.rank == rank and event.lane != block.lane
-        )
+        before = (1 << begin) - 1
+        return self._steps_on[block.cpu, rank] & ~self._steps_of[block.lane] & before
 
     def _close(self, more: Mapping[int, int]) -> list[int]:
         """The past of each step, if that of some holds *more*."""

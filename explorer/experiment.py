@@ -6,6 +6,7 @@ import functools
 import hashlib
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ from actors.kernel.patching import Patch, find_patches
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
+from explorer.onward import Beginning, Onward, Start, read_beginning
 from protocol.errors import InternalError, UsageError
 from protocol.log import Header, LogReader, PatchRecord
 from scenarios import find_scenario
@@ -47,7 +49,9 @@ def _numbers(values: Mapping[str, float] | Iterable[tuple[str, float]]) -> Pairs
 class RunOptions:
     """What a run is made of; together with the code it determines every byte of the log but the header.
 
-    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries.
+    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries. With a `start`
+    the scenario, the kernel, the knobs, the faults and what is checked are those of its log, and so are the patches, if
+    none are given.
     """
 
     scenario: str
@@ -60,19 +64,26 @@ class RunOptions:
     patches: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     faults: Pairs[float] = attrs.field(default=(), converter=_numbers)
+    start: Start | None = None
 
 
 @attrs.frozen
 class Experiment:
-    """A scenario that can be run. `header` describes one run of it, `patches` are those that it names."""
+    """A scenario that can be run. `header` describes one run of it, `patches` are those that it names.
+
+    Every run of it begins with the choices of `beginning`, if there is one.
+    """
 
     header: Header
     scenario: Scenario
     patches: tuple[Patch, ...]
+    beginning: Beginning | None = None
 
     @classmethod
     def of(cls, options: RunOptions, scenario: Scenario | None = None) -> Experiment:
         """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name."""
+        if options.start is not None:
+            return cls._of_start(options, options.start)
         scenario = scenario or find_scenario(options.scenario)
         _check_options(options)
         parameters = scenario.values(dict(options.settings))
@@ -87,11 +98,25 @@ class Experiment:
             parameters=parameters,
             slabrace=_version(),
             check=options.check,
-            patches=tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in laid_over),
+            patches=records_of(laid_over),
             without=options.without,
             faults=dict(options.faults),
         )
         return cls(header, scenario, patches)
+
+    @classmethod
+    def _of_start(cls, options: RunOptions, start: Start) -> Experiment:
+        with closing(LogReader(start.log)) as log:
+            experiment = cls.of_log(log, options.patches)
+            header = attrs.evolve(
+                experiment.header,
+                strategy=options.strategy,
+                seed=options.seed,
+                driver=options.driver,
+                slabrace=_version(),
+                patches=records_of(experiment.patches[len(experiment.header.without) :]),
+            )
+            return attrs.evolve(experiment, header=header, beginning=read_beginning(log, start.at))
 
     @classmethod
     def of_log(cls, log: LogReader, patches: Sequence[str] = ()) -> Experiment:
@@ -114,7 +139,8 @@ class Experiment:
     def set_stage(self, strategy: Strategy) -> Stage:
         """A world of its own in which the scenario is about to begin."""
         header = self.header
-        world = World(strategy, faults=header.faults)
+        chooser = strategy if self.beginning is None else Onward(self.beginning, strategy)
+        world = World(chooser, faults=header.faults)
         stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=self.patches)
         self.scenario.build(stage)
         return stage
@@ -136,6 +162,11 @@ class Experiment:
             message = f"general protection fault: {type(error).__name__}: {error}"
             place = f"at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
             world.report("bug", type(error).__name__, message, place)
+
+
+def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:
+    """What a header says of *patches*."""
+    return tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in patches)
 
 
 @functools.cache

@@ -95,8 +95,8 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
     lines = [
         "------------[ cut here ]------------",
         f"[bold red]{escape(finding.message)}[/]",
-        f"{finding.kind} in {finding.function or 'no function'}(), step {finding.step}, {finding.time / 1e6:.3f} ms"
-        + (f", {finding.count} times" if finding.count > 1 else ""),
+        f"{finding.kind}{f' in {finding.function}()' if finding.function else ''}, step {finding.step}, "
+        f"{finding.time / 1e6:.3f} ms" + (f", {finding.count} times" if finding.count > 1 else ""),
         f"flow: {escape(where)}",
         *(escape(detail) for detail in finding.details),
     ]

@@ -12,14 +12,17 @@ ORACLES: dict[str, str] = {
     "bug": "a BUG_ON of the kernel fired",
     "null-deref": "a pointer was followed that was NULL at that moment",
     "atomic-sleep": "something that may sleep was called with preemption, IRQs or softirqs off, or under RCU",
+    "lockdep": "locks were taken in an order or a context that may deadlock, or without need or right",
     "deadlock": "some flows wait for each other, and nothing else can run",
+    "livelock": "a call of a kernel function goes on and on, though nothing keeps it from ending",
     "leak": "at quiescence something is allocated that nothing can free any more",
+    "accounting": "a page counter or a statistic is not what was charged, or went below zero",
     "invariant": "an invariant of the lifecycle does not hold (I at each step, Q at quiescence)",
     "property": "an always or eventually property of the scenario does not hold",
 }
 """The oracles by their stable names, each with what makes it speak."""
 
-FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock"})
+FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
 """Kinds after which the machine's state means nothing any more: the run ends there."""
 
 

@@ -6,6 +6,8 @@ of user memory keeps the memcg until the end, so that its release is no part of 
 
 from __future__ import annotations
 
+import attrs
+
 from actors.kernel.cgroup import Cgroup, cgroup_destroy_locked
 from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache, SlabObject
@@ -13,18 +15,20 @@ from actors.kernel.locks import MutexHeld
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
-from scenarios.registry import MACHINE, scenario
+from scenarios.registry import MACHINE, RCU, scenario
 from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 
+KNOBS = (*MACHINE, attrs.evolve(RCU, default="eager"))
 
-@scenario("offline-vs-free", "a killed memcg goes offline while the last object of its cache is freed", *MACHINE)
+
+@scenario("offline-vs-free", "a killed memcg goes offline while the last object of its cache is freed", *KNOBS)
 def offline_vs_free(stage: Stage) -> None:
     cache, kept = build(stage, objects=1)
     stage.task("free", lambda ctx: kmem_cache_free(ctx, cache, kept[0]), cpu=1)
     stage.eventually("no child cache is left", lambda: not stage.machine.child_caches)
 
 
-@scenario("offline-vs-destroy", "a killed memcg goes offline while the root of its empty cache is destroyed", *MACHINE)
+@scenario("offline-vs-destroy", "a killed memcg goes offline while the root of its empty cache is destroyed", *KNOBS)
 def offline_vs_destroy(stage: Stage) -> None:
     cache, _ = build(stage, objects=0)
     stage.task("rmmod", lambda ctx: kmem_cache_destroy(ctx, cache), cpu=1)

@@ -126,6 +126,7 @@ CGROUP = Knob("cgroup", "which version of cgroups is mounted", "v2", choices=("v
 MEMORY = Knob(
     "memory", "short: an allocation of pages may have to reclaim, and sleep", "plenty", choices=("plenty", "short")
 )
+RCU = Knob("rcu", "how grace periods come; eager: each callback its own", "batched", choices=("batched", "eager"))
 MACHINE = (CPUS, NODES, ALLOCATOR, CGROUP, SLABINFO)
 """What every scenario lets one choose about its machine."""
 

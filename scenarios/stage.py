@@ -89,6 +89,7 @@ class Stage:
             cpus=self.knobs["cpus"],
             nodes=self.knobs["nodes"],
             cgroup=1 if self.knobs["cgroup"] == "v1" else 2,
+            rcu=self.knobs.get("rcu", "batched"),
         )
         machine = self.machine = Machine(self.world, config, rows=wanted, patches=self.patches)
         machine.buddy.is_short = self.knobs.get("memory") == "short"

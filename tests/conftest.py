@@ -30,6 +30,16 @@ class Answer:
     err: str
 
 
+def check_usage_error(answer: Answer) -> str:
+    """Exit code 2, nothing on standard output, one line on standard error; return it."""
+    assert answer.code == 2, answer.err
+    assert answer.out == ""
+    assert answer.err.startswith("slabrace: ")
+    assert answer.err.count("\n") == 1, answer.err
+    assert "internal error" not in answer.err
+    return answer.err.strip()
+
+
 Command = Callable[..., Answer]
 
 

@@ -14,19 +14,8 @@ from actors.kernel.fixes import ALL_FIXES
 from protocol.log import VERSION, Header, PatchRecord
 from scenarios import SCENARIOS, find_scenario
 from scenarios.registry import Scenario
-from tests.conftest import Answer, Command
+from tests.conftest import Command, check_usage_error
 from tests.helpers import TINY_CAPTURE, pack, run_small, small_settings, start_of_log, write_payloads
-
-
-def check_usage_error(answer: Answer) -> str:
-    """Exit code 2, nothing on standard output, one line on standard error; return it."""
-    assert answer.code == 2, answer.err
-    assert answer.out == ""
-    assert answer.err.startswith("slabrace: ")
-    assert answer.err.count("\n") == 1, answer.err
-    assert "internal error" not in answer.err
-    return answer.err.strip()
-
 
 # -- arguments --------------------------------------------------------------------------------------------------------
 

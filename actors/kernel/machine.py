@@ -32,6 +32,7 @@ from actors.kernel.memcontrol import Memcg, Stock
 from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork, memory_cgrp_subsys
 from actors.kernel.page_alloc import BuddyAllocator
 from actors.kernel.rcu import Rcu, rcu_core, rcu_gp_kthread
+from actors.kernel.rcu_eager import EagerRcu
 from actors.kernel.slab_def import ALIEN_LIMIT, SHARED_FACTOR, AlienCache, ArrayCache, SlabNode, array_limit
 from actors.kernel.slab_destroy import slab_caches_to_rcu_destroy_workfn, slab_kmem_cache_release
 from actors.kernel.slab_reap import REAPTIMEOUT_NODE, start_cpu_timer
@@ -98,6 +99,7 @@ def function_table(kernel: str, allocator: str, patches: tuple[Patch, ...]) -> F
 class Config:
     """What a machine is: `kernel` profile and `allocator` (`slub` or `slab`), CPUs and NUMA nodes, cgroup version.
 
+    `rcu` is how grace periods come: `batched`, as the kernel's, or `eager`, each callback its own, for exact searches.
     `use_hierarchy` matters on cgroup v1 only: whether a memcg is charged for its children.
     """
 
@@ -107,6 +109,7 @@ class Config:
     nodes: int = 1
     cgroup: int = 2
     use_hierarchy: bool = True
+    rcu: str = "batched"
 
 
 @attrs.define(eq=False, init=False)
@@ -211,7 +214,8 @@ class Machine:
         world, cpus = self.world, self.cpus
         self.softirqs = [Softirq(cpu.actor, cpu) for cpu in cpus]
         self.timer_bases = [TimerBase(softirq.actor, softirq) for softirq in self.softirqs]
-        self.rcu = Rcu.boot(Actor(world, "rcu"), self.softirqs)
+        rcu = EagerRcu if self.config.rcu == "eager" else Rcu
+        self.rcu = rcu.boot(Actor(world, "rcu"), self.softirqs)
         self.buddy = BuddyAllocator.boot(world)
         self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
@@ -238,8 +242,9 @@ class Machine:
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
         for cpu in self.cpus:
             self._boot_cpu(cpu)
-        gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
-        self.world.spawn(gp, rcu_gp_kthread(gp))
+        if self.config.rcu == "batched":
+            gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
+            self.world.spawn(gp, rcu_gp_kthread(gp))
 
     def _boot_cpu(self, cpu: Cpu) -> None:
         calls, softirq, timers = self.call_queues[cpu.id], self.softirqs[cpu.id], self.timer_bases[cpu.id]

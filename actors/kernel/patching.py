@@ -89,6 +89,16 @@ class NamedFix:
         """The profiles that it can be taken out of."""
         return sorted({p for _, body in self._out for p in body.profiles}, key=profile_range("..").index)
 
+    @property
+    def functions_in(self) -> list[str]:
+        """The functions that it changes where it is put in."""
+        return [name for name, _ in self._in]
+
+    @property
+    def functions_out(self) -> list[str]:
+        """The functions that it changes where it is taken out."""
+        return [name for name, _ in self._out]
+
     @staticmethod
     def _declare(
         where: list[tuple[str, Body]], name: str, file: str, profiles: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -95,6 +95,8 @@ class Rcu(Shared):
     period, at whose end every CPU has passed a memory barrier.
     """
 
+    call_rcu_step: ClassVar[OperationInfo] = CALL_RCU
+
     barrier_mutex: Mutex
     per_cpu: list[RcuData]
     readers: set[Flow] = attrs.field(factory=set, init=False)
@@ -111,6 +113,12 @@ class Rcu(Shared):
     @property
     def label(self) -> str:
         return "rcu"
+
+    def enqueue(self, ctx: Context, rdp: RcuData, head: RcuHead) -> None:
+        """Have *head* wait for the next grace period."""
+        ctx.use(rdp.begin)
+        rdp.waiting_for_start.append(head)
+        self.reconsider()
 
     def has_callbacks(self) -> bool:
         return any(rdp.waiting_for_start for rdp in self.per_cpu)
@@ -201,16 +209,13 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
 async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead], Awaitable[None]]) -> None:
     """Have *func* called with *head* after a grace period that starts from now on."""
     rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
-    await ctx.this_cpu(rdp, CALL_RCU)
+    await ctx.this_cpu(rdp, ctx.machine.rcu.call_rcu_step)
     if WARN_ON(ctx, head.queued, "__call_rcu(): double call of the same rcu_head"):
         return
     head.func = func
     head.queued = True
-    rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
-    ctx.use(rdp.begin)
-    rdp.waiting_for_start.append(head)
+    ctx.machine.rcu.enqueue(ctx, ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
     head.container.recheck()
-    ctx.machine.rcu.reconsider()
 
 
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")

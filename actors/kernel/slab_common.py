@@ -315,7 +315,7 @@ async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
 async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
-    """6.2."""
+    """6.2: a grace period has passed; shrink the cache in a worker."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
@@ -462,7 +462,7 @@ async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
-    """7.2.9."""
+    """7.2.9: the last reference is gone: shut the cache down, which has no slab any more."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
 
 

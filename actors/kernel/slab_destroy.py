@@ -72,6 +72,7 @@ async def shutdown_with_children(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("memcg_set_kmem_cache_dying", "mm/slab_common.c", profiles="5.4-fixed")
 async def memcg_set_kmem_cache_dying(ctx: Context, s: KmemCache, *, dying: bool) -> None:
+    """[54]: the mark is a function of its own, under the irq-safe lock."""
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying)
 
@@ -105,7 +106,7 @@ async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v1..v3")
 async def flush_memcg_workqueue_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v3]."""
+    """[v1] to [v3]: dying is set under slab_mutex alone."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
@@ -234,6 +235,7 @@ async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3")
 async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
+    """7.2.12: a root's array goes; a child's percpu reference count exits."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
     else:

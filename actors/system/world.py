@@ -26,6 +26,7 @@ import attrs
 from actors.system.actor import MAIL, Actor, Shared
 from actors.system.flow import Flow
 from actors.system.lane import RESUMERS
+from actors.system.livelock import Patience
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 from protocol.operations import COMMUTE, Access
@@ -66,9 +67,9 @@ class World:
     ids of the code objects of all kernel functions: what other functions do is shown as done by the kernel function
     that called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step
     accesses that its request does not name: the parts of an object that its operation changes, whom it wakes, its own
-    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`,
-    `step_time` and `cost` are of the step that runs now, or was the last: its flow, when it began and how long it takes
-    (ns).
+    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `step_time` and
+    `cost` are of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience`
+    is how long a call may go on before it is a livelock.
     """
 
     strategy: Strategy
@@ -92,10 +93,12 @@ class World:
     current: Flow | None = None
     step_time: int = 0
     cost: int = 0
+    patience: Patience = attrs.field(factory=Patience)
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
     _foreground_timers: int = 0
+    _next_look: int = 0
     _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
     _tickets: itertools.count[int] = attrs.field(factory=itertools.count)
 
@@ -107,6 +110,16 @@ class World:
         self._let_choose(InTurn() if calm and not self.strategy.follows_a_log else self.strategy)
         if self.observer is not None:
             self.observer.phase(name)
+
+    def go_on_with(self, strategy: Strategy) -> None:
+        """Let *strategy* make the choices from the next step of the race on; the last step takes its time, as ever."""
+        was_kept = self.keeps_time
+        self.strategy = strategy
+        self._let_choose(strategy)
+        if self.keeps_time:
+            strategy.advance(self)
+        elif was_kept:
+            self.now += self.cost
 
     def _let_choose(self, chooser: Strategy) -> None:
         self.chooser = chooser
@@ -158,6 +171,8 @@ class World:
 
     def next_lane(self) -> Lane | None:
         """Choose and record the next step; None when the run is over."""
+        if self.steps >= self._next_look:
+            self._look_for_livelock()
         if self.stopped is not None or self.stop_before_next is not None:
             self.stop(self.stop_before_next or "")
             return None
@@ -366,6 +381,26 @@ class World:
         ]
         name = stuck[0].request.info.name
         self.report("deadlock", name, "INFO: tasks blocked for ever", *waits, flow=stuck[0])
+
+    def _look_for_livelock(self) -> None:
+        self._next_look += self.patience.every
+        flow = self.current
+        if flow is None or flow.finished:
+            return
+        call = self.patience.lost_with(flow, self.steps, self.function_ids)
+        if call is None:
+            return
+        stack = call_stack(flow)
+        began_in = next(place for place, code in enumerate(stack) if code is call)
+        inside = " < ".join(code.co_name for code in stack[: began_in + 1])
+        self.report(
+            "livelock",
+            call.co_name,
+            f"INFO: {call.co_name} does not come to an end",
+            f"the last step was {flow.request.info.name} in {inside}",
+            flow=flow,
+            codes=stack[began_in:],
+        )
 
 
 def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[types.CodeType]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from actors.kernel.fixes import ALL_FIXES
@@ -16,6 +16,7 @@ from explorer.strategies import STRATEGIES, StrategyEntry
 from explorer.strategies.exact import EXACT, ExactEntry
 from protocol.findings import ORACLES
 from scenarios import SCENARIOS
+from scenarios.registry import MACHINE, Knob
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
@@ -84,18 +85,31 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     console = make_console()
     for what in chosen:
+        entries = _CATALOGUES[what]()
+        width = max(len(str(entry["name"])) for entry in entries)
         console.print(f"[bold]{what}[/]")
-        for entry in _CATALOGUES[what]():
-            console.print(f"  {entry['name']!s:18} {entry['summary']}", markup=False)
+        for entry in entries:
+            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}", markup=False, soft_wrap=True)
             for line in _details(entry):
-                console.print(f"  {'':18}   {line}", markup=False)
+                console.print(f"  {'':{width}}    {line}", markup=False, soft_wrap=True)
+        if what == "scenarios":
+            console.print("every scenario, unless it says otherwise above")
+            for line in _knob_lines(MACHINE):
+                console.print(f"  {line}", markup=False, soft_wrap=True)
     return 0
+
+
+def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
+    return [f"{knob.name}={knob.default}: {knob.summary}" for knob in knobs]
 
 
 def _details(entry: dict[str, Any]) -> Iterator[str]:
     """What else there is to say of one entry, a line each."""
+    common = _knob_lines(MACHINE)  # said once, below all scenarios
     for knob in entry.get("knobs", ()):
-        yield f"{knob['name']}={knob['default']}: {knob['summary']}"
+        line = f"{knob['name']}={knob['default']}: {knob['summary']}"
+        if line not in common:
+            yield line
     for difference in entry.get("differs", ()):
         yield f"{difference['function']}(): {difference['summary']}"
     if "built_into" in entry:

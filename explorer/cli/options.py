@@ -19,6 +19,8 @@ from protocol.log import Header
 
 RUNS = Path("runs")
 LONGEST_STEM = 120
+KERNEL = "5.3"
+CHECK = "step"
 READABLE = 0o644
 
 
@@ -36,14 +38,16 @@ def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object
     parser.add_argument("--json", action="store_true", help=text)
 
 
-def add_experiment(parser: argparse.ArgumentParser, *, driver: str, strategy: str, strategies: Sequence[str]) -> None:
-    """What is to be run: the scenario, and everything that is not where to put the result."""
-    parser.add_argument("scenario", metavar="SCENARIO")
-    parser.add_argument("--kernel", default="5.3", help=f"kernel profile: {', '.join(PROFILES)}")
+def add_experiment(
+    parser: argparse.ArgumentParser, *, driver: str, strategy: str, strategies: Sequence[str], is_optional: bool = False
+) -> None:
+    """What is to be run: the scenario (which may be left out if *is_optional*), and all but where to put the result."""
+    parser.add_argument("scenario", metavar="SCENARIO", nargs="?" if is_optional else None)
+    parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {KERNEL})")
     parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--strategy", default=strategy, help=f"one of {', '.join(strategies)} (default: {strategy})")
     parser.add_argument("--driver", default=driver, help="trio or stepper")
-    parser.add_argument("--check", default="step", help=f"how much of the invariants: {', '.join(CHECKS)}")
+    parser.add_argument("--check", help=f"how much of the invariants: {', '.join(CHECKS)} (default: {CHECK})")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=PROB", help=f"one of {', '.join(FAULTS)}")
     add_patch(parser)
@@ -65,12 +69,12 @@ def run_options(options: argparse.Namespace) -> RunOptions:
     """What the options of `add_experiment` say."""
     return RunOptions(
         scenario=options.scenario,
-        kernel=options.kernel,
+        kernel=options.kernel or KERNEL,
         strategy=options.strategy,
         driver=options.driver,
         seed=options.seed,
         settings=settings(options.set),
-        check=options.check,
+        check=options.check or CHECK,
         patches=tuple(options.patch),
         without=tuple(options.without),
         faults=_faults(options.fault),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
 
 from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
-from explorer.cli.options import add_experiment, add_json, file_stem, new_file, positive, run_options
+from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.experiment import Experiment
 from explorer.keep import Again
+from explorer.onward import Start
 from explorer.report import make_console, show_header
-from explorer.session import record
+from explorer.session import record, replay
 from explorer.strategies import STRATEGIES, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
 from protocol.errors import UsageError
@@ -24,7 +29,15 @@ EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "di
 def add_explore(parser: argparse.ArgumentParser) -> None:
     """`explore`."""
     strategies = ["portfolio", *STRATEGIES, *EXACT]
-    add_experiment(parser, driver="stepper", strategy="portfolio", strategies=strategies)
+    add_experiment(parser, driver="stepper", strategy="portfolio", strategies=strategies, is_optional=True)
+    parser.add_argument(
+        "--from",
+        dest="log",
+        type=Path,
+        metavar="LOG",
+        help="begin every schedule as this log does, instead of SCENARIO",
+    )
+    parser.add_argument("--at", type=natural, metavar="STEP", help="the first step of LOG that may go otherwise")
     parser.add_argument("--budget", type=positive, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="how many at most")
     parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
@@ -40,16 +53,21 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
 
 
 def _explore(options: argparse.Namespace) -> int:
-    wanted = run_options(options)
+    start = start_of(options)
+    wanted = attrs.evolve(run_options(options), start=start)
     check_strategy(wanted.strategy, options.workers)
     experiment = Experiment.of(wanted)
+    if start is not None:
+        check_start(start, wanted.patches)
     if options.check_commutation:
         return check_commutation(experiment, options.check_commutation, as_json=options.json)
     console = make_console()
     kept: list[Again] = []
-    before = kept_first(options.kept, wanted, experiment.scenario.name, kept)
+    before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
     if not options.json:
         show_header(console, experiment.header, "stepper")
+        if start is not None:
+            console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
     progress = CampaignProgress()
     campaign = Campaign(
         experiment,
@@ -76,6 +94,48 @@ def _explore(options: argparse.Namespace) -> int:
             console.print(line, markup=False, soft_wrap=True)
         show_campaign(console, campaign)
     return EXIT_CODES[campaign.outcome]
+
+
+def start_of(options: argparse.Namespace) -> Start | None:
+    """Where the schedules begin, if not with the scenario; UsageError if that is not said clearly."""
+    if options.log is None:
+        if options.at is not None:
+            msg = "--at: of which log? give --from LOG"
+            raise UsageError(msg)
+        if options.scenario is None:
+            msg = "give a SCENARIO, or --from LOG --at STEP; see slabrace explore --help"
+            raise UsageError(msg)
+        return None
+    if options.at is None:
+        msg = f"--from {options.log}: from which step on? give --at STEP"
+        raise UsageError(msg)
+    taken = {
+        "SCENARIO": options.scenario,
+        "--kernel": options.kernel,
+        "--set": options.set,
+        "--fault": options.fault,
+        "--without": options.without,
+        "--check": options.check,
+    }
+    for option, value in taken.items():
+        if value:
+            msg = f"--from {options.log}: leave out {option}, the log says that"
+            raise UsageError(msg)
+    return Start(options.log, options.at)
+
+
+def check_start(start: Start, patches: Sequence[str]) -> None:
+    """UsageError if the kernel, with *patches*, does not do any more what the log says, or if the run ends before."""
+    result = replay(start.log, driver="stepper", patches=patches, until=start.at)
+    if result.divergence is not None:
+        msg = (
+            f"{start.log}: a run parts from it at step {result.divergence.step}: then {result.divergence.then}; "
+            f"now {result.divergence.now}"
+        )
+        raise UsageError(msg)
+    if result.stopped == "finding":
+        msg = f"--at {start.at}: the run of {start.log} ends with a finding before that step; choose an earlier one"
+        raise UsageError(msg)
 
 
 def check_strategy(strategy: str, workers: int) -> None:

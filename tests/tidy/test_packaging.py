@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 import tomllib
@@ -37,6 +38,12 @@ def test_the_command_is_the_entry_point() -> None:
 
     assert entry.value == "explorer.cli:main"
     assert entry.load() is main
+
+
+def test_the_pytest_plugin_is_an_entry_point() -> None:
+    (target,) = project()["project"]["entry-points"]["pytest11"].values()
+
+    assert importlib.import_module(target).explore
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -104,6 +111,7 @@ def test_what_is_imported_at_run_time_is_declared() -> None:
     imported = {
         name.partition(".")[0]
         for module in modules(*PACKAGES)
+        if module.name != "explorer/pytest_plugin.py"  # pytest loads it, so pytest is there
         for _, name in module.imports()
         if name.partition(".")[0] not in {*sys.stdlib_module_names, *PACKAGES}
     }

@@ -1,0 +1,218 @@
+"""The tables of `bugs`: profile by row, and strategy by row."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from actors.kernel.kernel_fn import PROFILES
+from benchmarks.pages import markdown_table
+from benchmarks.report import Machine
+from benchmarks.rows import Kernel, Row
+from benchmarks.trials import Results, Task, Trial
+
+NEVER = float("inf")
+MOST_SEEDS = 1_000
+
+
+@attrs.define
+class Made:
+    """What was made of these rows with this budget, by these strategies."""
+
+    results: Results
+    rows: Sequence[Row]
+    budget: int
+    strategies: Sequence[str]
+
+    def trials(self, row: Row, kernel: Kernel, strategy: str = "portfolio") -> dict[int, Trial]:
+        """The trials by seed."""
+        found = {}
+        for seed in range(MOST_SEEDS):
+            trial = self.results.get(Task(row, kernel, strategy, seed, self.budget))
+            if trial is None:
+                break
+            found[seed] = trial
+        return found
+
+    def compared(self, row: Row) -> dict[str, list[Trial]]:
+        """The trials of each strategy on the youngest kernel, for the seeds that all have; none if one has none."""
+        by_strategy = {name: self.trials(row, row.having[-1], name) for name in self.strategies}
+        seeds = set.intersection(*(set(trials) for trials in by_strategy.values()))
+        return {name: [trials[s] for s in sorted(seeds)] for name, trials in by_strategy.items()} if seeds else {}
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Whether all that should be found was, and nothing else."""
+        missed = any(
+            trials and not any(trial.is_found for trial in trials.values())
+            for row in self.rows
+            for kernel in row.having
+            for trials in [self.trials(row, kernel)]
+        )
+        return not missed and not any(self.wrong())
+
+    def wrong(self) -> Iterator[str]:
+        """Where something was found that should not be there."""
+        for row in self.rows:
+            for kernel in row.cured:
+                for seed, trial in self.trials(row, kernel).items():
+                    if trial.is_found:
+                        yield f"{row.slug} on {kernel}, seed {seed}: {trial.signature}"
+
+
+def median(trials: Iterable[Trial]) -> float:
+    """The median of the schedules to find it; trials that did not find it count as never."""
+    return statistics.median_high([NEVER if trial.first is None else trial.first for trial in trials])
+
+
+def figure(trials: Sequence[Trial], budget: int) -> str:
+    """The median, and how many found it unless all did."""
+    found = sum(trial.is_found for trial in trials)
+    middle = median(trials)
+    text = f"> {budget}" if middle == NEVER else f"{middle:.0f}"
+    return text if found == len(trials) else f"{text} ({found}/{len(trials)})"
+
+
+# -- profile by row ---------------------------------------------------------------------------------------------------
+
+
+def findings_page(made: Made) -> list[str]:
+    """The page: which kernel shows which row."""
+    return [
+        "# Which kernel shows which flaw",
+        "",
+        "Made by `python -m benchmarks bugs`; [findings.md](findings.md) judges what is found,",
+        "[strategies.md](strategies.md) compares the strategies.",
+        "",
+        *kernels_part(made),
+    ]
+
+
+def kernels_part(made: Made) -> list[str]:
+    """The table of the plain profiles, that of the patched ones, and what they are worth."""
+    seeds, cured = counted_seeds(made)
+    wrong = list(made.wrong())
+    return [
+        f"Schedules until `portfolio` finds the flaw: the median over the seeds ({seeds} of them), of at most",
+        f"{made.budget} schedules each; (n/m) if only n of m trials found it. ∅: not found, as it should not be, in",
+        f"the whole budget, or until all trace classes were gone through ({cured} seeds). Blank: not tried.",
+        "Rows without a race are found by the first schedule.",
+        "",
+        *markdown_table(["flaw", *PROFILES], (plain_cells(made, row) for row in made.rows)),
+        "",
+        "With patches: +FIX has it laid over the profile, -FIX taken out of it.",
+        "",
+        *markdown_table(["flaw", "kernel", "is there", "schedules"], patched_cells(made)),
+        "",
+        *(
+            [f"**Found where it should not be**: {'; '.join(wrong)}."]
+            if wrong
+            else ["Nothing was found that should not be there."]
+        ),
+    ]
+
+
+def counted_seeds(made: Made) -> tuple[str, str]:
+    """How many seeds the kernels with the flaw, and those without it, were tried with."""
+    having = {len(made.trials(row, kernel)) for row in made.rows for kernel in row.having} - {0}
+    cured = {len(made.trials(row, kernel)) for row in made.rows for kernel in row.cured} - {0}
+    return span(having), span(cured)
+
+
+def span(counts: set[int]) -> str:
+    """A number, or the least and the most of several."""
+    return f"{min(counts, default=0)} to {max(counts)}" if len(counts) > 1 else str(min(counts, default=0))
+
+
+def plain_cells(made: Made, row: Row) -> list[str]:
+    """The row of the first table."""
+    return [row.slug, *(cell(made, row, Kernel(profile)) for profile in PROFILES)]
+
+
+def patched_cells(made: Made) -> Iterator[list[str]]:
+    """The rows of the second table."""
+    for row in made.rows:
+        for kernel in (*row.having, *row.cured):
+            if (kernel.patches or kernel.without) and (text := cell(made, row, kernel)):
+                yield [row.slug, str(kernel), "yes" if kernel in row.having else "no", text]
+
+
+def cell(made: Made, row: Row, kernel: Kernel) -> str:
+    """What one kernel shows of one row."""
+    trials = list(made.trials(row, kernel).values())
+    if not trials or kernel not in (*row.having, *row.cured):
+        return ""
+    if kernel in row.having:
+        return figure(trials, made.budget)
+    found = sum(trial.is_found for trial in trials)
+    return f"**{found}/{len(trials)}**" if found else "∅"
+
+
+# -- strategy by row --------------------------------------------------------------------------------------------------
+
+
+def strategies_part(made: Made) -> list[str]:
+    """The table of the strategies, and how fast each of them was."""
+    compared = {row.slug: (row, trials) for row in made.rows if (trials := made.compared(row))}
+    counts = {len(trials["portfolio"]) for _, trials in compared.values()}
+    table = [
+        [f"{slug}, {row.having[-1]}", *(figure(trials[name], made.budget) for name in made.strategies)]
+        for slug, (row, trials) in compared.items()
+    ]
+    by_strategy = {name: [t for _, trials in compared.values() for t in trials[name]] for name in made.strategies}
+    return [
+        "Schedules until the flaw is found, on the last kernel that has it: the median over the seeds",
+        f"({span(counts)} of them), of at most {made.budget} schedules each; (n/m) if only n of m trials found it.",
+        machine_line(),
+        "",
+        *markdown_table(
+            ["flaw, kernel", *made.strategies],
+            [*table, *([] if not table else totals(by_strategy))],
+        ),
+    ]
+
+
+def totals(by_strategy: dict[str, list[Trial]]) -> list[list[str]]:
+    """The last lines of the table: what was found in all, and how fast the schedules were."""
+    found = [f"{sum(t.is_found for t in trials)}/{len(trials)}" for trials in by_strategy.values()]
+    rates = [
+        f"{sum(t.schedules for t in trials) / max(sum(t.seconds for t in trials), 1e-9):.0f}"
+        for trials in by_strategy.values()
+    ]
+    return [["**found in all**", *found], ["**schedules/s**", *rates]]
+
+
+def machine_line() -> str:
+    """Where the rates were measured."""
+    machine = Machine.here()
+    return f"Rates are per second of one processor, with all oracles on: {machine.python} on {machine.system}."
+
+
+# -- for programs -----------------------------------------------------------------------------------------------------
+
+
+def as_json(made: Made) -> dict[str, Any]:
+    """The same as one object."""
+    return {
+        "budget": made.budget,
+        "code": made.results.code,
+        "as_expected": made.is_as_expected,
+        "wrong": list(made.wrong()),
+        "trials": [
+            {
+                "row": row.slug,
+                "kernel": str(kernel),
+                "strategy": strategy,
+                "seed": seed,
+                "expected": kernel in row.having,
+                **attrs.asdict(trial, filter=attrs.filters.exclude("stage")),
+            }
+            for row in made.rows
+            for kernel in (*row.having, *row.cured)
+            for strategy in made.strategies
+            for seed, trial in made.trials(row, kernel, strategy).items()
+        ],
+    }

@@ -1,0 +1,124 @@
+"""`bugs`: which strategy finds what history found, how soon; in which kernels, and that it is gone in the others.
+
+`python -m benchmarks bugs` makes every trial and writes the tables into docs/; options make a part of it, and a run
+that was stopped goes on where it was. It is not among the benchmarks that run when none is named: it takes hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.bug_tables import Made, as_json, findings_page, strategies_part
+from benchmarks.pages import DOCS, put_between_markers
+from benchmarks.rows import Kernel, Row, check_profiles, find_rows
+from benchmarks.trials import Results, Task, search_all
+from explorer.campaign import DEFAULT_BUDGET
+from explorer.cli.search import check_strategy
+from protocol.errors import UsageError
+
+PARTS = ("kernels", "cured", "strategies")
+SAMPLERS = ("random", "urw", "surw", "pos", "pct:2", "pct:3", "pct:4")
+RESULTS = Path("build/bugs.json")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `bugs`."""
+    parser.add_argument("--parts", nargs="+", default=[*PARTS], metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="SLUG", help="only these rows")
+    parser.add_argument("--kernels", nargs="+", default=[], metavar="K", help="only these profiles")
+    parser.add_argument("--strategies", nargs="+", default=[*SAMPLERS], metavar="S", help="beside portfolio")
+    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="trials of the portfolio on each kernel")
+    parser.add_argument("--sampler-seeds", type=int, default=5, metavar="N", help="trials of each other strategy")
+    parser.add_argument("--cured-seeds", type=int, default=1, metavar="N", help="trials where nothing may be found")
+    parser.add_argument("--budget", type=int, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="of one trial")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many trials at once")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
+    parser.add_argument("--any-code", action="store_true", help="go on with results of other code")
+    parser.add_argument("--no-pages", action="store_true", help="leave docs/ alone")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the trials, and tell; 1 if a row is not found where it should be, or is where it should not."""
+    check(options)
+    rows = find_rows(options.rows)
+    results = Results.load(options.results, any_code=options.any_code)
+    make(list(tasks_of(options, rows)), results, options.processes)
+    made = Made(results, rows, options.budget, [*dict.fromkeys(["portfolio", *options.strategies])])
+    if not options.no_pages:
+        put_between_markers(DOCS / "strategies.md", "bugs", strategies_part(made))
+        (DOCS / "findings-table.md").write_text("\n".join([*findings_page(made), ""]), encoding="utf-8")
+    if options.json:
+        print(json.dumps(as_json(made)))
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+        for line in (*findings_page(made), "", *strategies_part(made)):
+            console.print(line, markup=False, soft_wrap=True)
+    return 0 if made.is_as_expected else 1
+
+
+def check(options: argparse.Namespace) -> None:
+    """UsageError if the options do not fit."""
+    for part in options.parts:
+        if part not in PARTS:
+            msg = f"--parts {part}: there is no such part; there are {', '.join(PARTS)}"
+            raise UsageError(msg)
+    check_profiles(options.kernels)
+    for strategy in options.strategies:
+        check_strategy(strategy, 1)
+
+
+def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]:
+    """The trials of the parts that are wanted."""
+    parts: dict[str, Iterator[tuple[Row, Kernel, str, int]]] = {
+        "kernels": (
+            (row, kernel, "portfolio", seed)
+            for seed in range(options.seeds)
+            for row in rows
+            for kernel in chosen(row.having, options.kernels)
+        ),
+        "cured": (
+            (row, kernel, "portfolio", seed)
+            for seed in range(options.cured_seeds)
+            for row in rows
+            for kernel in chosen(row.cured, options.kernels)
+        ),
+        "strategies": (
+            (row, kernel, strategy, seed)
+            for seed in range(options.sampler_seeds)
+            for row in rows
+            if not row.needs_no_race
+            for kernel in youngest(row, options.kernels)
+            for strategy in ("portfolio", *options.strategies)
+        ),
+    }
+    for part in options.parts:
+        for row, kernel, strategy, seed in parts[part]:
+            yield Task(row, kernel, strategy, seed, options.budget)
+
+
+def chosen(kernels: Sequence[Kernel], profiles: Sequence[str]) -> list[Kernel]:
+    """Those of the profiles that are wanted."""
+    return [kernel for kernel in kernels if not profiles or kernel.profile in profiles]
+
+
+def youngest(row: Row, profiles: Sequence[str]) -> list[Kernel]:
+    """The last kernel that has the flaw: strategies are compared on that."""
+    return chosen(row.having, profiles)[-1:]
+
+
+def make(tasks: Sequence[Task], results: Results, processes: int) -> None:
+    """Make those trials that were not made yet."""
+    console = Console(stderr=True, highlight=False)
+    missing = [task for task in dict.fromkeys(tasks) if results.get(task) is None]
+    for number, (task, trial) in enumerate(search_all(missing, processes), start=1):
+        results.add(task, trial)
+        told = f"found by {trial.first} schedules" if trial.is_found else f"not found in {trial.schedules} schedules"
+        line = f"{number} of {len(missing)}: {task.key}: {told}, {trial.seconds:.1f} s"
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,28 @@
+"""Pages of docs/ that benchmarks write: tables between two markers, the rest of the page is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from protocol.errors import UsageError
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table; the first column is text, the others are figures."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+
+
+def put_between_markers(path: Path, name: str, lines: Iterable[str]) -> None:
+    """Replace what stands on the page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    text = path.read_text(encoding="utf-8")
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        msg = f"{path}: there is no place for {name}: it lacks {begin} and {end}"
+        raise UsageError(msg)
+    path.write_text("\n".join([before + begin, "", *lines, "", end + after]), encoding="utf-8")

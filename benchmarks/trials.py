@@ -1,0 +1,156 @@
+"""Trials of searches, and the file that keeps them, so that a long run can be continued.
+
+A trial is one search of one row's stage, on one kernel, by one strategy, from one seed; it ends when the row's flaw is
+found or the budget is spent. Trials of other code, or of a row that was told in another way then, are not taken for
+what the code does now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import attrs
+
+from benchmarks.rows import Kernel, Row
+from explorer.campaign import Campaign
+from explorer.experiment import Experiment
+from protocol.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("protocol", "actors", "scenarios", "explorer")
+
+
+@attrs.frozen
+class Task:
+    """A trial that is to be made."""
+
+    row: Row
+    kernel: Kernel
+    strategy: str
+    seed: int
+    budget: int
+
+    @property
+    def key(self) -> str:
+        """What it is called in the file."""
+        parts = (self.row.slug, str(self.kernel), self.strategy, f"seed {self.seed}", f"budget {self.budget}")
+        return ", ".join(parts)
+
+
+@attrs.frozen
+class Trial:
+    """What became of it. `first` is how many schedules it took to find the flaw; None if it did not.
+
+    `seconds` are those of the processor: others may use the machine.
+    """
+
+    first: int | None
+    signature: str
+    schedules: int
+    seconds: float
+    stage: str
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the flaw was found."""
+        return self.first is not None
+
+
+def stage_of(row: Row) -> str:
+    """What a trial of the row depends on beside the code."""
+    return f"{row.scenario}: {row.signature.pattern}"
+
+
+def search(task: Task) -> Trial:
+    """Search until the flaw is found, or the budget is spent."""
+    options = task.kernel.options(task.row.scenario, task.strategy, task.seed)
+    hits: list[tuple[int, str]] = []
+
+    def look(campaign: Campaign) -> None:
+        hits[:] = [(f.first_schedule + 1, s) for s, f in campaign.found.items() if task.row.is_shown_by(f.finding)]
+        if hits and not campaign.stopped:
+            campaign.stopped = "first"
+
+    campaign = Campaign(Experiment.of(options), options, budget=task.budget, progress=look)
+    began = time.process_time()
+    campaign.run()
+    seconds = time.process_time() - began
+    if campaign.stopped == "interrupted":
+        raise KeyboardInterrupt
+    look(campaign)
+    first, signature = min(hits, default=(None, ""), key=lambda hit: hit[0] or 0)
+    return Trial(first, signature, campaign.schedules, round(seconds, 3), stage_of(task.row))
+
+
+def search_all(tasks: Iterable[Task], processes: int) -> Iterator[tuple[Task, Trial]]:
+    """Make the trials, in this process or in several; in the order in which they end."""
+    if processes == 1:
+        for task in tasks:
+            yield task, search(task)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        futures = {pool.submit(search, task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+def code_digest() -> str:
+    """A hash over all that a search runs."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@attrs.define
+class Results:
+    """The trials that were made, by their names; kept in a file."""
+
+    path: Path
+    code: str
+    trials: dict[str, Trial] = attrs.field(factory=dict)
+
+    @classmethod
+    def load(cls, path: Path, *, any_code: bool = False) -> Results:
+        """Read the file, if there is one; UsageError if it is of other code, unless *any_code* will do."""
+        now = code_digest()
+        if not path.exists():
+            return cls(path, now)
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            trials = {key: Trial(**fields) for key, fields in kept["trials"].items()}
+            code = kept["code"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            msg = f"--results {path}: it holds no trials: {error}"
+            raise UsageError(msg) from None
+        if code != now and not any_code:
+            msg = f"--results {path}: its trials were made by other code; give another file, or --any-code to go on"
+            raise UsageError(msg)
+        return cls(path, code, trials)
+
+    def get(self, task: Task) -> Trial | None:
+        """The trial, if it was made, with the row as it is told now."""
+        trial = self.trials.get(task.key)
+        return trial if trial is not None and trial.stage == stage_of(task.row) else None
+
+    def add(self, task: Task, trial: Trial) -> None:
+        """Take in a trial, and save all."""
+        self.trials[task.key] = trial
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"code": self.code, "trials": {k: attrs.asdict(t) for k, t in self.trials.items()}}, indent=0)
+        partial = self.path.with_name(self.path.name + ".new")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.path)

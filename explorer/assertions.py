@@ -1,0 +1,191 @@
+"""Searching inside of a test: `explored` runs a search, and raises AssertionError with the explained report.
+
+It knows nothing of pytest; `explorer.pytest_plugin` makes a fixture of it.
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+from rich.console import Console
+from rich.text import Text
+
+from explorer.campaign import Campaign, Found
+from explorer.campaign_report import verdict
+from explorer.cli.options import RUNS, file_stem
+from explorer.experiment import Experiment, RunOptions
+from explorer.explain import NotReproducedError, explain_schedule, to_text
+from explorer.report import show_finding
+from explorer.session import record
+from protocol.errors import UsageError
+from protocol.findings import Finding
+from scenarios.registry import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TEST_BUDGET = 200
+"""Schedules, if a test does not say how many."""
+
+
+@attrs.frozen(kw_only=True)
+class Explored:
+    """What a search in a test came to. `stopped` is why it ended, `verdict` says what that is worth, in one line."""
+
+    schedules: int
+    trace_classes: int
+    stopped: str
+    findings: tuple[Finding, ...]
+    unreached: tuple[str, ...]
+    verdict: str
+
+
+def explored(
+    scenario: str | Scenario,
+    *,
+    kernel: str = "5.3",
+    budget: int = TEST_BUDGET,
+    strategy: str = "portfolio",
+    seed: int = 0,
+    workers: int = 1,
+    settings: Mapping[str, object] | None = None,
+    faults: Mapping[str, float] | None = None,
+    patches: Iterable[str | Path] = (),
+    without: Iterable[str] = (),
+    check: str = "step",
+    expect: str | None = None,
+    must_reach: bool = True,
+    must_exhaust: bool = False,
+    logs: Path | None = None,
+) -> Explored:
+    """Search *budget* schedules of a scenario (by its name, or one of your own); AssertionError if anything is found.
+
+    With *expect*, a kind or the beginning of a signature, it is the other way round: the search ends when such a
+    finding is there, and it is wrong if it never is. *must_reach*: each `sometimes` of the scenario was true in some
+    schedule. *must_exhaust*: the search came to its end. What is found is logged in *logs*, if that is given. The other
+    arguments are the options of `slabrace explore`.
+    """
+    __tracebackhide__ = True  # pytest shows the report, not this function
+    own = scenario if isinstance(scenario, Scenario) else None
+    if own is not None and workers > 1:
+        msg = f"{own.name} is not one of slabrace's scenarios, so other processes do not know it: leave out workers"
+        raise UsageError(msg)
+    options = RunOptions(
+        scenario=own.name if own is not None else str(scenario),
+        kernel=kernel,
+        strategy=strategy,
+        driver="stepper",
+        seed=seed,
+        settings={name: str(value) for name, value in (settings or {}).items()},
+        faults=dict(faults or {}),
+        patches=tuple(str(patch) for patch in patches),
+        without=tuple(without),
+        check=check,
+    )
+    experiment = Experiment.of(options, own)
+    campaign = Campaign(
+        experiment, options, budget=budget, workers=workers, first_only=expect is None, progress=ends_with(expect)
+    )
+    campaign.run()
+    if campaign.stopped == "interrupted":
+        raise KeyboardInterrupt
+    for found in campaign.found.values() if logs is not None else ():
+        log_found(experiment, found, logs or RUNS)
+    wrong = what_is_wrong(campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust)
+    if wrong:
+        again = "" if own is not None else f"\n{command_line(campaign)}"
+        raise AssertionError(f"{wrong}{again}")
+    return Explored(
+        schedules=campaign.schedules,
+        trace_classes=campaign.sightings.classes,
+        stopped=campaign.stopped,
+        findings=tuple(found.finding for found in campaign.found.values()),
+        unreached=tuple(sorted(campaign.unreached or ())),
+        verdict=plain_verdict(campaign),
+    )
+
+
+def ends_with(expect: str | None) -> Callable[[Campaign], None] | None:
+    """What ends a search as soon as it has found what is expected."""
+    if expect is None:
+        return None
+
+    def end_if_found(campaign: Campaign) -> None:
+        if any(is_expected(found.finding, expect) for found in campaign.found.values()):
+            campaign.stopped = campaign.stopped or "first"
+
+    return end_if_found
+
+
+def is_expected(finding: Finding, expect: str) -> bool:
+    """Whether *expect* is the finding's kind, or how its signature begins."""
+    return finding.signature.startswith(expect)
+
+
+def what_is_wrong(campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool) -> str:
+    """The report of a test that fails; empty if it does not."""
+    if expect is None and campaign.found:
+        return findings_report(campaign)
+    if expect is not None:
+        if any(is_expected(found.finding, expect) for found in campaign.found.values()):
+            return ""
+        others = ", ".join(campaign.found) or "nothing"
+        return f"{expect} was not found; found: {others}\n{plain_verdict(campaign)}"
+    if must_reach and campaign.unreached:
+        names = "\n".join(f"  sometimes {name!r}" for name in sorted(campaign.unreached))
+        return f"the race was never tried: no schedule reached\n{names}\n{plain_verdict(campaign)}"
+    if must_exhaust and campaign.stopped != "exhausted":
+        return f"the search did not come to its end\n{plain_verdict(campaign)}"
+    return ""
+
+
+def findings_report(campaign: Campaign) -> str:
+    """The first finding explained, the others by their signatures, and what the search was worth."""
+    first, *others = campaign.found.values()
+    lines = [f"{first.finding.signature} is found", explained(campaign.experiment, first).rstrip("\n")]
+    lines += [f"also found: {other.finding.signature}" for other in others]
+    lines += [f"log: {found.log}" for found in (first, *others) if found.log is not None]
+    return "\n".join([*lines, plain_verdict(campaign)])
+
+
+def explained(experiment: Experiment, found: Found) -> str:
+    """The explained report of a finding; the bare one if its schedule depends on time and cannot be made by itself."""
+    try:
+        log = Path(found.log) if found.log is not None else None
+        return to_text(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
+    except NotReproducedError:
+        out = io.StringIO()
+        show_finding(Console(file=out, width=160, highlight=False, color_system=None), found.finding, ())
+        return out.getvalue()
+
+
+def plain_verdict(campaign: Campaign) -> str:
+    """The verdict of `slabrace explore`, without colours."""
+    return Text.from_markup(verdict(campaign)).plain
+
+
+def log_found(experiment: Experiment, found: Found, directory: Path) -> None:
+    """Log the first schedule that showed the flaw; a log of that name from an earlier run is replaced."""
+    path = directory / f"{file_stem(experiment.header, found.finding)}.log"
+    path.unlink(missing_ok=True)
+    record(experiment, found.strategy, found.remake(), found.finding, path)
+    found.log = str(path)
+
+
+def command_line(campaign: Campaign) -> str:
+    """The line to paste that makes the same search."""
+    options = campaign.options
+    words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel, "--seed", str(options.seed)]
+    words += ["--strategy", options.strategy, "--budget", str(campaign.budget)]
+    words += [f"--set={name}={value}" for name, value in options.settings]
+    words += [f"--fault={name}={probability}" for name, probability in options.faults]
+    words += [word for patch in options.patches for word in ("--patch", patch)]
+    words += [word for name in options.without for word in ("--without", name)]
+    words += ["--check", options.check] if options.check != "step" else []
+    words += ["--first"] if campaign.first_only else []
+    return f"the same search: {shlex.join(words)}"

@@ -1,0 +1,98 @@
+"""Other runs that begin as a logged one did: its choices up to some step, and from there on those of a strategy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from protocol.errors import UsageError
+from protocol.log import LogReader
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+    from actors.system.strategy import Strategy
+    from actors.system.world import World
+
+
+@attrs.frozen
+class Start:
+    """The step of a log before which other schedules begin to choose for themselves."""
+
+    log: Path
+    at: int
+
+
+@attrs.frozen
+class Beginning:
+    """What was chosen before that step: the time since the step before (ns) and the place of each lane; each value."""
+
+    steps: tuple[tuple[int, int], ...]
+    values: tuple[int, ...]
+
+
+def read_beginning(log: LogReader, at: int) -> Beginning:
+    """The choices of *log* before step *at*; UsageError if that is not a step of its race."""
+    steps: list[tuple[int, int]] = []
+    values: list[int] = []
+    phase = ""
+    for _, record in log.records():
+        if isinstance(record[0], int):
+            if len(steps) == at:
+                break
+            steps.append((record[0], record[2]))
+        elif record[0] == "value":
+            values.append(record[2])
+        elif record[0] == "phase":
+            phase = record[1]
+    else:
+        if len(steps) <= at:
+            msg = f"--at {at}: {log.path} has steps 0 to {len(steps) - 1} only"
+            raise UsageError(msg)
+    if phase != "race":
+        msg = f"--at {at}: that step is of the phase {phase!r} of {log.path}, in which nothing races"
+        raise UsageError(msg)
+    return Beginning(tuple(steps), tuple(values))
+
+
+class Onward:
+    """Makes the choices of a beginning, and leaves all that follow to another strategy."""
+
+    keeps_time = True
+    follows_a_log = True
+
+    def __init__(self, beginning: Beginning, strategy: Strategy) -> None:
+        self.name = strategy.name
+        self._strategy = strategy
+        self._steps = iter(beginning.steps)
+        self._values = iter(beginning.values)
+        self._time = 0
+        self._place = 0
+
+    def advance(self, world: World) -> None:
+        """Go to the recorded time of the next step, or hand over."""
+        step = next(self._steps, None)
+        if step is None:
+            world.go_on_with(self._strategy)
+            return
+        since, self._place = step
+        self._time += since
+        world.now = max(world.now, self._time)
+        world.fire_timers()
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """The lane that stepped then."""
+        return min(self._place, len(lanes) - 1)
+
+    def choose_value(self, count: int) -> int:
+        """The value that was chosen then."""
+        return min(next(self._values, 0), count - 1)
+
+    def choose_fault(self, _probability: float) -> bool:
+        """As for values."""
+        return self.choose_value(2) == 1
+
+    def draw_latency(self, _low: int, _high: int) -> int:
+        """The times of the steps say how long things took."""
+        return 0

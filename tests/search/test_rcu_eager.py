@@ -1,0 +1,128 @@
+"""Eager grace periods lead to what batched ones lead to, and need fewer schedules to be gone through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from actors.kernel.context import Context
+from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
+from actors.system.actor import Actor
+from actors.system.stepper import run_stepper
+from actors.system.world import World
+from explorer.strategies.dpor import ASLEEP, Dpor
+from explorer.watch import Watch
+from scenarios.registry import MACHINE, RCU, Scenario
+from scenarios.stage import Stage, small_cache
+from tests.helpers import Cell
+
+Seen = list[tuple[str, object]]
+MOST = 20_000
+
+
+@attrs.define(eq=False)
+class Story:
+    """A cell that is replaced, and freed after a grace period; what everybody sees of it, in their own order."""
+
+    stage: Stage
+    seen: dict[str, Seen] = attrs.field(factory=dict)
+    cell: Cell = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.stage.boot(caches=[small_cache("alpha")])
+        self.cell = Cell(Actor(self.stage.world, "cell"), "cell")
+
+    def note(self, who: str, what: object) -> None:
+        self.seen.setdefault(who, []).append((who, what))
+
+    async def read(self, ctx: Context) -> None:
+        """Look at it twice in a read-side section, and once after it."""
+        with ctx.rcu_read_section:
+            self.note("reader", await ctx.ask(self.cell.read))
+            self.note("reader", await ctx.ask(self.cell.read))
+        self.note("reader", await ctx.ask(self.cell.read))
+
+    async def glance(self, ctx: Context) -> None:
+        """Look at it once in a read-side section."""
+        with ctx.rcu_read_section:
+            self.note("reader", await ctx.ask(self.cell.read))
+
+    async def replace(self, ctx: Context) -> None:
+        """The callback adds one more."""
+        await ctx.ask(self.cell.add)
+        await call_rcu(ctx, RcuHead(self.cell), self.callback)
+
+    async def replace_twice(self, ctx: Context) -> None:
+        await self.replace(ctx)
+        await self.replace(ctx)
+
+    async def callback(self, ctx: Context, _head: RcuHead) -> None:
+        await ctx.ask(self.cell.add)
+
+    async def replace_and_wait(self, ctx: Context) -> None:
+        await self.replace(ctx)
+        await rcu_barrier(ctx)
+        self.note("waiter", await ctx.ask(self.cell.read))
+
+    async def synchronize(self, ctx: Context) -> None:
+        await ctx.ask(self.cell.add)
+        await synchronize_rcu(ctx)
+        self.note("synchronizer", await ctx.ask(self.cell.read))
+
+
+def one_callback(story: Story) -> None:
+    story.stage.task("reader", story.read, cpu=0)
+    story.stage.task("updater", story.replace, cpu=1)
+
+
+def two_callbacks(story: Story) -> None:
+    story.stage.task("reader", story.glance, cpu=0)
+    story.stage.task("updater", story.replace_twice, cpu=1)
+
+
+def a_barrier(story: Story) -> None:
+    story.stage.task("reader", story.glance, cpu=0)
+    story.stage.task("updater", story.replace_and_wait, cpu=1)
+
+
+def a_grace_period_to_wait_for(story: Story) -> None:
+    story.stage.task("reader", story.read, cpu=0)
+    story.stage.task("updater", story.synchronize, cpu=1)
+
+
+def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]:
+    """How many schedules there are of it, and all that can come of it."""
+    stories: list[Story] = []
+
+    def build(stage: Stage) -> None:
+        stories.append(Story(stage))
+        tasks(stories[-1])
+
+    scenario = Scenario("story", "a test's", (*MACHINE, RCU), build)
+    knobs = scenario.values({"rcu": rcu})
+    search, outcomes = Dpor(), set()
+    while (schedule := search.next_schedule()) is not None and search.completed < MOST:
+        world = World(schedule)
+        watch = world.observer = Watch(world, wants_accesses=True)
+        search.watch(schedule, watch)
+        stage = Stage(world, "5.3", knobs, check="step", patches=())
+        scenario.build(stage)
+        stage.start()
+        run_stepper(world)
+        watch.trace_class()
+        search.learn(schedule, world)
+        if world.stopped != ASLEEP:
+            outcomes.add(repr((sorted(stories[-1].seen.items()), stories[-1].cell.value, sorted(world.findings))))
+    assert search.completed < MOST
+    return search.completed, outcomes
+
+
+@pytest.mark.parametrize("tasks", [one_callback, two_callbacks, a_barrier, a_grace_period_to_wait_for])
+def test_what_can_be_seen_is_the_same_in_fewer_schedules(tasks: Callable[[Story], None]) -> None:
+    batched, eager = (go_through(tasks, rcu) for rcu in ("batched", "eager"))
+
+    assert eager[1] == batched[1]
+    assert len(eager[1]) > 1
+    assert eager[0] <= batched[0]
