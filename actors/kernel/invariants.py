@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
 from actors.kernel.list_lru import ListLruNode
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
@@ -32,18 +33,21 @@ class Ledger:
     """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding.
 
     `unsettled` are the caches that were touched while slab_mutex was held, in that order. What is wrong with a cache is
-    `known` as long as it is wrong: only the step that makes it so is to blame, not those that come later.
+    `known` as long as it is wrong: only the step that makes it so is to blame, not those that come later. `owners` are
+    the memcgs that the caches had when they were checked last.
     """
 
     machine: Machine
     unsettled: dict[KmemCache, None] = attrs.field(factory=dict)
     known: set[tuple[str, KmemCache]] = attrs.field(factory=set)
+    owners: dict[KmemCache, Memcg | None] = attrs.field(factory=dict)
 
     # -- each step ----------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
         """From now on check every child cache that is made, and what slab_mutex protects when it is released."""
         self.machine.check_child = self.check_child
+        self.machine.check_forgotten = self.check_forgotten
         self.machine.slab_mutex.actor.check = self.check_settled
 
     def check_child(self, s: KmemCache) -> None:
@@ -52,10 +56,22 @@ class Ledger:
             self._check_references(s)
             self._check_deferred(s)
             self._check_partial(s)
+            if s.memcg is not self.owners.get(s):
+                self._check_move(s, s.root_cache)
             if self.machine.slab_mutex.holder is None:
                 self._check_lists(s, s.root_cache)
             else:
                 self.unsettled[s] = None
+
+    def check_forgotten(self, s: KmemCache) -> None:
+        """I7: nothing of a cache is left, or under way, when its struct is freed."""
+        self.owners.pop(s, None)
+        what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
+        what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
+        if isinstance(s.refcnt, PercpuRef) and s.refcnt.confirm_switch is not None:
+            what.append("the switch of its reference count")
+        if what and not s.is_root_cache:
+            self._violated("I7", f"{s.name} is freed; there is still {' and '.join(what)}")
 
     def check_settled(self) -> None:
         """slab_mutex was taken or released: whoever releases it leaves the lists of what it touched in order."""
@@ -101,6 +117,19 @@ class Ledger:
         is_killed = isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
         is_late = is_published(s) and (is_killed or s.memcg.kmem_state is KmemState.NONE)
         self._judge("I3", s, is_late, f"{s.name} can still be found, but is on its way out")
+
+    def _check_move(self, s: KmemCache, root: KmemCache) -> None:
+        """I5: a cache gets a memcg under slab_mutex, only ever that of its memcg's parent, and none once unlinked."""
+        memcg, last = s.memcg, self.owners.get(s)
+        self.owners[s] = memcg
+        if memcg is None:
+            is_right = s not in root.children
+        else:
+            is_locked = self.machine.slab_mutex.holder is not None
+            is_right = is_locked and (last is None or above(self.machine, last) is memcg)
+        if not is_right:
+            names = [owner.name if owner is not None else "none" for owner in (last, memcg)]
+            self._violated("I5", f"the memcg of {s.name} was {names[0]}, and is {names[1]}")
 
     def _judge(self, number: str, s: KmemCache, is_wrong: bool, text: str) -> None:  # noqa: FBT001 -- the verdict
         """Report what has become wrong just now; what was wrong before is known."""
@@ -268,6 +297,8 @@ class Ledger:
         for lru in machine.list_lrus:
             for node in lru.nodes:
                 self._check_lru(node, lru.shrinker_id)
+        for number, text in lifecycle_wrongs(machine):
+            self._violated(number, text)
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")
 

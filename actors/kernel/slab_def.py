@@ -13,6 +13,7 @@ import attrs
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.locks import SpinLock
 from actors.system.actor import Shared
+from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 BATCHREFILL_LIMIT = 16
@@ -218,6 +219,8 @@ def unlink(slab: Slab) -> Slab:
 
 def alloc_block(array: ArrayCache, slab: Slab, batchcount: int) -> int:
     """Move up to *batchcount* free objects of *slab* into *array*; return how many are still wanted."""
+    if slab.inuse >= slab.objects:
+        raise Oops("bug", "alloc_block: page->active >= cachep->num", f"kernel BUG: {slab.label} is full")
     while batchcount > 0 and slab.freelist is not None:
         at, slab.freelist = slab.freelist
         slab.inuse += 1

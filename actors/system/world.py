@@ -63,13 +63,13 @@ class World:
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
-    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the
-    ids of the code objects of all kernel functions: what other functions do is shown as done by the kernel function
-    that called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step
-    accesses that its request does not name: the parts of an object that its operation changes, whom it wakes, its own
-    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `step_time` and
-    `cost` are of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience`
-    is how long a call may go on before it is a livelock.
+    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the ids
+    of the code objects of all kernel functions: what other functions do is shown as done by the kernel function that
+    called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses
+    that its request does not name: the parts of an object that its operation changes, whom it wakes, its own CPU's
+    data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `step_time` and `cost` are
+    of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
+    long a call may go on before it is a livelock.
     """
 
     strategy: Strategy
