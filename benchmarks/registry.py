@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs
+from benchmarks import bugs, findings
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
@@ -30,7 +30,7 @@ class Study(Protocol):
         """Make it; return the exit code."""
 
 
-STUDIES: dict[str, Study] = {"bugs": bugs}
+STUDIES: dict[str, Study] = {"bugs": bugs, "findings": findings}
 """Every study by its stable name."""
 
 

@@ -118,8 +118,8 @@ class Machine:
 
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
-    asked something of a child cache, if the cache was made after it was set. `reaps` are the walks of cache_reap():
-    when each began and ended (ns), and how many caches it visited.
+    asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
+    `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited.
     """
 
     world: World
@@ -133,6 +133,7 @@ class Machine:
     all_caches: dict[KmemCache, int]
     child_caches: tuple[KmemCache, ...]
     check_child: Callable[[KmemCache], None] | None
+    check_forgotten: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     reaps: list[tuple[int, int, int]]
     memory_cgrp_subsys: CgroupSubsys
@@ -185,7 +186,7 @@ class Machine:
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.check_child, self.child_caches = None, ()
+        self.check_child, self.check_forgotten, self.child_caches = None, None, ()
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
@@ -371,6 +372,8 @@ class Machine:
 
     def forget_cache(self, cache: KmemCache) -> None:
         """The struct is being freed."""
+        if self.check_forgotten is not None:
+            self.check_forgotten(cache)
         self.all_caches.pop(cache, None)
         self.child_caches = tuple(child for child in self.child_caches if child is not cache)
 

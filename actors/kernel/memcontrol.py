@@ -156,16 +156,20 @@ class Memcg(Shared):
     @operation(UPDATE)
     def add_kmem_cache(self, cache: KmemCache) -> None:
         self.kmem_caches[cache] = None
+        cache.recheck()
 
     @operation(UPDATE)
     def del_kmem_cache(self, cache: KmemCache) -> None:
         list_del(self.kmem_caches, cache)
+        cache.recheck()
 
     @operation(UPDATE)
     def take_kmem_caches(self) -> tuple[KmemCache, ...]:
         """Empty the list (the first half of list_splice)."""
         caches = tuple(self.kmem_caches)
         self.kmem_caches.clear()
+        for cache in caches:
+            cache.recheck()
         return caches
 
     @operation(UPDATE)

@@ -215,6 +215,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
     head.func = func
     head.queued = True
     ctx.machine.rcu.enqueue(ctx, ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
+    head.container.recheck()
 
 
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")
