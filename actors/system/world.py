@@ -66,7 +66,8 @@ class World:
     ids of the code objects of all kernel functions: what other functions do is shown as done by the kernel function
     that called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step
     accesses that its request does not name: the parts of an object that its operation changes, whom it wakes, its own
-    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `touched`,
+    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. If the world `lends_places`,
+    actors have one only while mail waits for them: of many actors most get hardly any. `current`, `touched`,
     `step_time` and `cost` are of the step that runs now, or was the last: its flow, the actor that it asked, when it
     began and how long it takes (ns).
     """
@@ -87,6 +88,7 @@ class World:
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
+    lends_places: bool = False
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
@@ -219,6 +221,8 @@ class World:
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
+            if self.lends_places:
+                self._free_place_of(actor)
         if not self.keeps_time:
             self.now += self.cost
         return message
