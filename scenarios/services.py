@@ -36,6 +36,7 @@ from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput, inode_of
 from actors.kernel.page_alloc import alloc_pages
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
+from actors.kernel.slab_reap import REAPTIMEOUT_AC, start_cpu_timer
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.kernel.super import DiskInode, SuperBlock, vfs_get_tree
@@ -50,6 +51,8 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 GOLDEN = (5**0.5 - 1) / 2
 
+YES_NO = ("no", "yes")
+
 SERVICES = 8
 """So many services share the restarts; the most restless is restarted four times as often as the calmest."""
 
@@ -61,6 +64,12 @@ FILES_ON_DISK = 20_000
 
 START_NS = 2 * SECOND
 """From its first allocations, which find no child caches yet, to its files."""
+
+REAP_EVERY, REAP_FOR = 8 * HOUR, 24 * SECOND
+"""SLAB's reaper runs for so long each time, and before the host is counted: on an idle CPU it does not come, and if it
+came every two seconds for days there would hardly be a step that is not its."""
+
+PROBE_NS = 300_000_000
 
 DATABASE_PAGES = 1 << 17
 """The memory of a service that is never restarted; there is so much of it that kswapd's gentlest walk finds some."""
@@ -240,12 +249,51 @@ class Host:
             for thread in self.kswapd:
                 await ctx.ask(thread.wake_up, WANTED_PAGES)
 
+    async def reap(self, ctx: Context) -> None:
+        """Now and then the CPUs are busy, so that SLAB's reaper comes; for ever."""
+        while True:
+            await ctx.sleep(REAP_EVERY)
+            await self.let_reap(ctx)
+
+    async def let_reap(self, ctx: Context) -> None:
+        """Let SLAB's reaper run for a while on every CPU, unless it does."""
+        if self.machine.config.allocator != "slab" or self.machine.is_reaping:
+            return
+        self.machine.is_reaping = True
+        for cpu in self.machine.cpus:
+            start_cpu_timer(self.machine, cpu.id)
+        if self.stage.knobs["probe"] == "yes":
+            self.machine.start(self.machine.new_task("probe", len(self.machine.cpus) - 1), self.probe)
+        await ctx.sleep(REAP_FOR)
+        self.machine.is_reaping = False
+        await ctx.sleep(2 * REAPTIMEOUT_AC)
+
+    async def probe(self, ctx: Context) -> None:
+        """A service that opens no files, and is restarted whenever a walk of the reaper begins, to get into its way."""
+        for number in itertools.count():
+            if not self.machine.is_reaping:
+                return
+            cgroup = await mkdir(ctx, self.machine.root_cgroup, f"probe{self.machine.world.now}.{number}")
+            await ctx.sleep(max(PROBE_NS, self.next_walk() - self.machine.world.now))
+            await run_in(ctx, cgroup, self.live_briefly)
+            await rmdir(ctx, cgroup)
+
+    def next_walk(self) -> int:
+        """When the reaper comes next (ns)."""
+        return min((time for base in self.machine.timer_bases for time, _ in base.timers), default=0)
+
+    async def live_briefly(self, ctx: Context) -> None:
+        """One run of that."""
+        process = await make_process(ctx, self.caches)
+        await ctx.sleep(PROBE_NS)
+        for cache, obj in process:
+            await kmem_cache_free(ctx, cache, obj)
+
     async def count(self, ctx: Context) -> None:
         """Count once a day, and stop after the last one."""
-        await ctx.sleep(self.stage.knobs["uptime"] * MINUTE)
-        self.stage.sample("day 0")
-        for day in range(1, self.stage.knobs["days"] + 1):
-            await ctx.sleep(DAY)
+        for day in range(self.stage.knobs["days"] + 1):
+            await ctx.sleep(DAY if day else self.stage.knobs["uptime"] * MINUTE)
+            await self.let_reap(ctx)
             self.stage.sample(f"day {day}")
         self.stage.world.stop("simulated")
 
@@ -257,6 +305,7 @@ class Host:
     Knob("days", "days that are simulated, from day 0 on", 7, most=1_000),
     Knob("unit", "how many cgroups of a real host one of the model stands for", 5, least=1),
     Knob("host", "the number of the host, from which everything is drawn", 0, most=1 << 64),
+    Knob("probe", "whether one more service is restarted with each walk of SLAB's reaper", "no", choices=YES_NO),
     *machine_knobs(slabinfo=CAPTURE),
 )
 def services(stage: Stage) -> None:
@@ -268,6 +317,9 @@ def services(stage: Stage) -> None:
         stage.task(f"systemd/{service.number}", partial(host.restart, service=service), cpu=service.number)
     stage.task("pressure", host.want_pages)
     stage.task("count", host.count, cpu=1)
+    if knobs["allocator"] == "slab":
+        host.machine.is_reaping = False
+        stage.task("reap", host.reap)
 
 
 def write_disk(sb: SuperBlock) -> None:

@@ -12,6 +12,7 @@ import attrs
 from actors.system.stepper import run_stepper
 from actors.system.world import World
 from explorer.growth.memory import machine_bytes
+from explorer.growth.reaper import ReaperWatch, Walks
 from explorer.strategies.simple import Clock
 from protocol.errors import InternalError
 from protocol.findings import Finding
@@ -23,7 +24,8 @@ from scenarios.stage import Stage
 class Day:
     """What is there on one day, of so many real cgroups as the host stands for; memory in bytes.
 
-    `cgroups` are all that have been made up to then in the model, `steps` and `seconds` what that took.
+    `cgroups` are all that have been made up to then in the model, `steps` and `seconds` (of one CPU) what that took.
+    `walks` are those of SLAB's reaper since the day before, if they were watched.
     """
 
     day: int
@@ -34,6 +36,7 @@ class Day:
     cgroups: int
     steps: int
     seconds: float
+    walks: Walks | None = None
 
 
 @attrs.frozen
@@ -55,6 +58,7 @@ class HostStage(Stage):
     """A stage that tells of each day when it is sampled."""
 
     on_day: Callable[[Day], None] = attrs.field(kw_only=True)
+    watch: ReaperWatch | None = attrs.field(default=None, init=False)
     _days: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
     _began: float = attrs.field(factory=time.process_time, init=False)
 
@@ -71,6 +75,7 @@ class HostStage(Stage):
             cgroups=self.machine.root_cgroup.descendants()[-1].serial_nr - 1,  # the root's is 1
             steps=self.world.steps,
             seconds=time.process_time() - self._began,
+            walks=self.watch.take(unit) if self.watch is not None else None,
         )
         self.on_day(day)
 
@@ -81,6 +86,9 @@ def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
     world.lends_places = True
     stage = HostStage(world, job.kernel, job.knobs, check="off", on_day=on_day)
     services.build(stage)
+    if job.knobs["probe"] == "yes":
+        stage.watch = ReaperWatch(stage.machine)
+        world.checks.append(stage.watch.look)
     return stage
 
 
