@@ -78,12 +78,12 @@ WANTED_PAGES = 32
 """How many pages the host wants when it wants some: what that walk finds."""
 
 WORKLOAD = (
-    Knob("restarts", "restarts of services a day", 360, most=100_000),
-    Knob("popularity", "exponent of the popularity law of shared files (Zipf's), in hundredths", 135, most=1_000),
-    Knob("files", "shared files that a service opens when it starts", 6, most=1_000),
-    Knob("pin", "half of the files that services leave in memory live longer than twice so many minutes", 39, least=1),
-    Knob("pressure", "minutes after which the host wants pages again", 66, least=1),
-    Knob("uptime", "minutes for which the host has been up on day 0", 222, least=1),
+    Knob("restarts", "restarts of services a day", 369, most=100_000),
+    Knob("popularity", "exponent of the popularity law of shared files (Zipf's), in hundredths", 138, most=1_000),
+    Knob("files", "shared files that a service opens when it starts", 7, most=1_000),
+    Knob("pin", "half of the files that services leave in memory live longer than twice so many minutes", 34, least=1),
+    Knob("pressure", "minutes after which the host wants pages again", 49, least=1),
+    Knob("uptime", "minutes for which the host has been up on day 0", 204, least=1),
 )
 """The workload parameters: the same for all kernels and allocators."""
 

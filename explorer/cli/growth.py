@@ -12,7 +12,8 @@ from explorer.cli.options import READABLE, add_json, natural, positive, seed, se
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
 from explorer.growth.host import set_stage
-from explorer.growth.report import Comparison, FleetProgress, show, to_csv, to_json
+from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_of, show, to_csv, to_json
+from explorer.growth.walk import show_walk, walk_fleet, walk_json, walk_rows
 from explorer.report import make_console
 from protocol.errors import UsageError
 
@@ -25,11 +26,12 @@ SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
 def add_growth(parser: argparse.ArgumentParser) -> None:
     """`growth`."""
     parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7)")
-    parser.add_argument("--hosts", type=positive, default=HOSTS, metavar="N", help=f"how many hosts ({HOSTS})")
+    parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({HOSTS})")
     parser.add_argument("--kernel", default="5.3", help=f"what to compare original with: one of {', '.join(PROFILES)}")
     parser.add_argument("--seed", type=seed, default=0, help="other hosts of the same kind")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the services")
     parser.add_argument("--workers", type=positive, default=WORKERS, metavar="N", help=f"processes ({WORKERS})")
+    parser.add_argument("--walk", action="store_true", help="SLAB: how much its reaper walks, and who waits for it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there; the name ends in .svg or .png")
     parser.add_argument("--force", action="store_true", help="replace the files that --csv and --plot name")
@@ -40,13 +42,28 @@ def add_growth(parser: argparse.ArgumentParser) -> None:
 def _growth(options: argparse.Namespace) -> int:
     _check(options)
     fleet = _fleet(options)
+    set_stage(fleet.runs[0].job, lambda _day: None)  # what cannot be booted is refused here and now
     progress = FleetProgress()
     fleet.progress = progress.tell
     try:
         fleet.run()
     finally:
         progress.close()
-    comparison = Comparison.of(fleet, options.kernel)
+    return _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+
+
+def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
+    if options.csv is not None:
+        write_whole(options.csv, csv_text(walk_rows(fleet)).encode(), overwrite=options.force)
+    if options.json:
+        print(json.dumps(walk_json(fleet)))  # noqa: T201 -- the command's output
+    else:
+        show_walk(make_console(), fleet)
+    return EXIT_CODES[outcome_of(fleet)]
+
+
+def _give(options: argparse.Namespace, comparison: Comparison) -> int:
+    """Write and print what was simulated; return the exit code."""
     if options.csv is not None:
         write_whole(options.csv, to_csv(comparison).encode(), overwrite=options.force)
     if options.plot is not None:
@@ -69,6 +86,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.plot is not None and options.plot.suffix.lower() not in FORMATS:
         msg = f"--plot {options.plot}: give a name that ends in {' or '.join(FORMATS)}"
         raise UsageError(msg)
+    if options.walk and (options.plot is not None or options.hosts is not None):
+        msg = "--walk is about one host, and draws nothing: leave out --hosts and --plot"
+        raise UsageError(msg)
     for path in (options.csv, options.plot):
         if path is None:
             continue
@@ -81,7 +101,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _fleet(options: argparse.Namespace) -> Fleet:
-    """The hosts that are wanted; one of them is booted here and now, so that what cannot be is said at once."""
+    """The hosts that are wanted; UsageError if the settings do not fit."""
     wanted = settings(options.set)
     for name, option in (("days", "--days"), ("host", "--seed")):
         if name in wanted:
@@ -89,10 +109,10 @@ def _fleet(options: argparse.Namespace) -> Fleet:
             raise UsageError(msg)
     wanted["days"] = str(options.days)
     first = options.seed % SEEDS * HOSTS_OF_A_SEED
-    hosts = range(first, first + options.hosts)
-    fleet = Fleet.of((ORIGINAL, options.kernel), hosts, wanted, workers=options.workers)
-    set_stage(fleet.runs[0].job, lambda _day: None)
-    return fleet
+    hosts = range(first, first + (options.hosts or HOSTS))
+    if options.walk:
+        return walk_fleet(options.kernel, hosts[0], wanted, options.workers)
+    return Fleet.of((ORIGINAL, options.kernel), hosts, wanted, workers=options.workers)
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool) -> None:

@@ -40,10 +40,15 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """`interrupted`, `finding` if a kernel complained, or `ok`."""
-        if self.fleet.interrupted:
-            return "interrupted"
-        return "finding" if any(run.findings for run in self.fleet.runs) else "ok"
+        """What the fleet has come to."""
+        return outcome_of(self.fleet)
+
+
+def outcome_of(fleet: Fleet) -> str:
+    """`interrupted`, `finding` if a kernel complained, or `ok`."""
+    if fleet.interrupted:
+        return "interrupted"
+    return "finding" if any(run.findings for run in fleet.runs) else "ok"
 
 
 # -- while it runs ----------------------------------------------------------------------------------------------------
@@ -199,18 +204,25 @@ def _run_json(run: HostRun) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison) -> str:
     """The means and the published figures, in the layout of the published ones, then every host."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("series", "day", "original", "patched", "memory_difference_mb"))
-    for row in comparison.rows:
-        writer.writerow(("simulated", row.day, *map(_cell, (row.original, row.patched, row.memory))))
+    rows: list[tuple[object, ...]] = [("series", "day", "original", "patched", "memory_difference_mb")]
+    rows += _series("simulated", comparison.rows)
     for host in sorted({run.job.host for run in comparison.fleet.runs}):
         runs = [run for run in comparison.fleet.runs if run.job.host == host]
-        for row in rows_of(runs, comparison.patched, comparison.fleet.days):
-            writer.writerow((f"host-{host}", row.day, *map(_cell, (row.original, row.patched, row.memory))))
+        rows += _series(f"host-{host}", rows_of(runs, comparison.patched, comparison.fleet.days))
     for table in TABLES:
         for day, figures in enumerate(zip(table.original, table.patched, table.memory, strict=True)):
-            writer.writerow((table.series, day, *figures))
+            rows.append((table.series, day, *figures))
+    return csv_text(rows)
+
+
+def _series(name: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    return [(name, row.day, *map(_cell, (row.original, row.patched, row.memory))) for row in rows]
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """The rows as the lines of a file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
