@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale}
+BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale, "growth": growth}
 """Every benchmark by its stable name, in the order in which they run."""
 
 
