@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from benchmarks import bugs, findings
+from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale}
+BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "scale": scale, "growth": growth}
 """Every benchmark by its stable name, in the order in which they run."""
 
 

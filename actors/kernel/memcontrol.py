@@ -239,8 +239,7 @@ class Memcg(Shared):
             return self
         after = 0
         while True:
-            below = (css for css in pos.css.children if css.cgroup.serial_nr > after)
-            found = next((css.memcg for css in below if css.memcg is not None), None)
+            found = pos.css.children.first_memcg_after(after)
             if found is not None or pos is self:
                 return found
             after = pos.css.cgroup.serial_nr

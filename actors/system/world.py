@@ -67,7 +67,8 @@ class World:
     of the code objects of all kernel functions: what other functions do is shown as done by the kernel function that
     called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses
     that its request does not name: the parts of an object that its operation changes, whom it wakes, its own CPU's
-    data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `step_time` and `cost` are
+    data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors
+    have one only while mail waits for them: of many actors most get hardly any. `current`, `step_time` and `cost` are
     of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
     long a call may go on before it is a livelock.
     """
@@ -88,6 +89,7 @@ class World:
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
+    lends_places: bool = False
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
@@ -230,6 +232,8 @@ class World:
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
+            if self.lends_places:
+                self._free_place_of(actor)
         if not self.keeps_time:
             self.now += self.cost
         return message
