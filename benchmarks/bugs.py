@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler-seeds", type=int, default=5, metavar="N", help="trials of each other strategy")
     parser.add_argument("--cured-seeds", type=int, default=1, metavar="N", help="trials where nothing may be found")
     parser.add_argument("--budget", type=int, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="of one trial")
+    parser.add_argument("--cured-budget", type=int, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="of those")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many trials at once")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
     parser.add_argument("--any-code", action="store_true", help="go on with results of other code")
@@ -50,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
     rows = find_rows(options.rows)
     results = Results.load(options.results, any_code=options.any_code)
     make(list(tasks_of(options, rows)), results, options.processes)
-    made = Made(results, rows, options.budget, [*dict.fromkeys(["portfolio", *options.strategies])])
+    made = Made(
+        results, rows, options.budget, options.cured_budget, [*dict.fromkeys(["portfolio", *options.strategies])]
+    )
     if not options.no_pages:
         put_between_markers(DOCS / "strategies.md", "bugs", strategies_part(made))
         (DOCS / "findings-table.md").write_text("\n".join([*findings_page(made), ""]), encoding="utf-8")
@@ -100,7 +103,8 @@ def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]
     }
     for part in options.parts:
         for row, kernel, strategy, seed in parts[part]:
-            yield Task(row, kernel, strategy, seed, options.budget)
+            budget = options.cured_budget if part == "cured" else options.budget
+            yield Task(row, kernel, strategy, seed, budget)
 
 
 def chosen(kernels: Sequence[Kernel], profiles: Sequence[str]) -> list[Kernel]:

@@ -23,7 +23,7 @@ from actors.system.recorder import Recorder
 from explorer.estimate import Sightings
 from explorer.experiment import Experiment, RunOptions
 from explorer.jobs import Job, Outcome, Report, run_job, run_once_more
-from explorer.plans import Plan, Portfolio, Sampling
+from explorer.plans import News, Plan, Portfolio, Sampling
 from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting, Schedule
 from explorer.strategies.dpor import ASLEEP
@@ -111,9 +111,7 @@ class Campaign:
             if strategy.partition(":")[0] in EXACT:
                 self._search_exactly(strategy)
             else:
-                self._sample(self._plan(strategy))
-                if not self.stopped:
-                    self._search_exactly("dpor")
+                self._follow(self._plan(strategy))
         except KeyboardInterrupt:
             self.stopped = "interrupted"
 
@@ -156,13 +154,22 @@ class Campaign:
         seed = self.options.seed
         return Portfolio(seed, self.sightings) if strategy == "portfolio" else Sampling(strategy, seed)
 
+    def _follow(self, plan: Plan) -> None:
+        while not self.stopped:
+            self._sample(plan)
+            if not self.stopped:
+                self._search_exactly("dpor", most=plan.exact_room)
+
     def _sample(self, plan: Plan) -> None:
         with self._executor() as run:
             under_way: deque[tuple[Job, Future[Report]]] = deque()
-            given_out = self.schedules
+            given_out, leaves = self.schedules, False
             while not self.stopped:
                 room = self.budget - given_out
-                job = plan.next_job(room) if room > 0 and len(under_way) < AHEAD else None
+                job = None
+                if room > 0 and len(under_way) < AHEAD and not leaves:
+                    job = plan.next_job(room)
+                    leaves = job is None
                 if job is not None:
                     given_out += job.count
                     under_way.append((job, run(job)))
@@ -175,21 +182,21 @@ class Campaign:
 
     def _take(self, plan: Plan, job: Job, future: Future[Report]) -> None:
         report = future.result()
-        new_classes, new_findings = self._count(job.strategy, report, job.remake)
+        news = self._count(job.strategy, report, job.remake)
         self._note(report.divergence)
-        plan.take(job, report, new_classes, new_findings)
+        plan.take(job, report, news)
         self._check_end()
 
-    def _count(self, strategy: str, report: Report, remake: Callable[[int], Strategy]) -> tuple[int, int]:
-        """Take in a report; return how many classes and findings are new."""
-        classes, found = self.sightings.classes, len(self.found)
+    def _count(self, strategy: str, report: Report, remake: Callable[[int], Strategy]) -> News:
+        """Take in a report; return what of it is new."""
+        classes, found, pairs = self.sightings.classes, len(self.found), len(self.pairs)
         for outcome in report.outcomes:
             self._add(outcome, strategy, functools.partial(remake, outcome.number))
         self._cover(report)
-        new = self.sightings.classes - classes, len(self.found) - found
+        news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
         counts = self.by_strategy.setdefault(strategy, Counter())
-        counts.update(schedules=len(report.outcomes), classes=new[0], findings=new[1])
-        return new
+        counts.update(schedules=len(report.outcomes), classes=news.classes, findings=news.findings)
+        return news
 
     def _add(self, outcome: Outcome, strategy: str, remake: Callable[[], Strategy]) -> None:
         number = self.statistics.schedules
@@ -237,9 +244,11 @@ class Campaign:
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
-    def _search_exactly(self, strategy: str) -> None:
+    def _search_exactly(self, strategy: str, *, most: int | None = None) -> None:
+        """Search to the end, unless there are more than *most* schedules."""
         search = make_exact_search(strategy)
-        while not self.stopped:
+        began = self.schedules
+        while not self.stopped and (most is None or self.schedules - began < most):
             schedule = search.next_schedule()
             if schedule is None:
                 self.stopped = "exhausted"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.allocate_and_block import allocate_and_block
+from scenarios.arrays_grow import arrays_grow
 from scenarios.canary import canary
 from scenarios.create_vs_offline import create_vs_offline
+from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.free_storm import free_storm
@@ -53,6 +55,8 @@ SCENARIOS = (
     stock_refill,
     kmem_toggle,
     id_reuse,
+    arrays_grow,
+    dentries_vs_rmdir,
     slab_mutex_hog,
     readers_vs_rmdir,
     slab_zombies,

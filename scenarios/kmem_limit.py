@@ -1,6 +1,7 @@
 """cgroup v1: kernel memory hits its limit in the middle of a removal (KERNEL.md 9.2).
 
-A charge that fails has to take back exactly what it had taken, at whatever level, while caches change their memcg.
+A charge that fails has to take back exactly what it had taken, at whatever level, while caches change their memcg. Of
+two cgroups below the limit one is removed; what the other has must be right in the end.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ def kmem_limit(stage: Stage) -> None:
     async def make_cgroups(ctx: Context) -> None:
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
         cgroups.append(await mkdir(ctx, cgroups[0], "job"))
-        await warm_up(ctx, cgroups[1], cache)
+        cgroups.append(await mkdir(ctx, cgroups[0], "stays"))
+        for cgroup in cgroups[1:]:
+            await warm_up(ctx, cgroup, cache)
         kmem = memcg_of(cgroups[0].css).kmem
         if kmem is not None:
             kmem.max = stage.knobs["limit"]
-        for worker in workers:
-            await cgroup_attach_task(ctx, cgroups[1], worker)
+        for number, worker in enumerate(workers):
+            await cgroup_attach_task(ctx, cgroups[1 + number % 2], worker)
 
     def add_worker(cpu: int) -> Context:
         async def allocate(ctx: Context) -> None:

@@ -180,11 +180,13 @@ class KmemCacheNode(Shared):
 
     @operation(UPDATE)
     def add_partial(self, slab: Slab, *, tail: bool) -> None:
+        self.list_lock.assert_held()
         slab.list_add(self.partial, tail=tail)
         self.nr_partial += 1
 
     @operation(UPDATE)
     def remove_partial(self, slab: Slab) -> None:
+        self.list_lock.assert_held()
         slab.list_del()
         self.nr_partial -= 1
 
@@ -195,6 +197,7 @@ class KmemCacheNode(Shared):
 
     @operation(UPDATE)
     def sort_partial(self, order: tuple[Slab, ...]) -> None:
+        self.list_lock.assert_held()
         self.partial[:] = order
 
     @operation(UPDATE)

@@ -152,6 +152,7 @@ class ListLruNode(Shared):
     @operation(UPDATE)
     def add(self, item: LruItem, target: ListLruOne) -> bool:
         """Link *item* at the end; True if it is the first that the list counts."""
+        self.lock.assert_held()
         target.add_tail(item)
         target.nr_items += 1
         self.nr_items += 1
@@ -160,6 +161,7 @@ class ListLruNode(Shared):
     @operation(UPDATE)
     def delete(self, item: LruItem, counted: ListLruOne) -> None:
         """Unlink *item* from wherever it is, and count one less on the list that it should be on."""
+        self.lock.assert_held()
         counted.delete(item)
         counted.nr_items -= 1
         self.nr_items -= 1
@@ -167,12 +169,14 @@ class ListLruNode(Shared):
     @operation(UPDATE)
     def isolate(self, item: LruItem, counted: ListLruOne) -> None:
         """list_lru_isolate(): the walk counts the node's."""
+        self.lock.assert_held()
         counted.delete(item)
         counted.nr_items -= 1
 
     @operation(UPDATE)
     def isolate_move(self, item: LruItem, counted: ListLruOne, target: LruList) -> None:
         """list_lru_isolate_move(): to the private list *target*."""
+        self.lock.assert_held()
         counted.delete(item)
         target.add_tail(item)
         counted.nr_items -= 1
@@ -184,12 +188,14 @@ class ListLruNode(Shared):
     @operation(UPDATE)
     def move_tail(self, item: LruItem, one: ListLruOne) -> None:
         """list_move_tail(): the item has been used, and gets another round."""
+        self.lock.assert_held()
         one.delete(item)
         one.add_tail(item)
 
     @operation(UPDATE)
     def splice(self, src: ListLruOne, dst: ListLruOne) -> None:
         """list_splice_init(): all of one list, to the head of another; the counts are not changed."""
+        self.lock.assert_held()
         moved, src.items = src.items, {}
         for item in moved:
             item.on = dst
@@ -203,6 +209,7 @@ class ListLruNode(Shared):
     @operation(UPDATE)
     def move_count(self, src: ListLruOne, dst: ListLruOne) -> None:
         """The items that *src* counts are *dst*'s."""
+        self.lock.assert_held()
         dst.nr_items += src.nr_items
         src.nr_items = 0
 

@@ -97,6 +97,14 @@ class SpinLock(Lock):
     def unlock(self) -> None:
         self.holder = None
 
+    def assert_held(self) -> None:
+        """lockdep_assert_held(): report when what this very lock protects is touched by who does not hold it."""
+        world = self.actor.world
+        flow = world.current
+        if self.holder is not flow:
+            text = f"WARNING: suspicious access: {self.name} is not held"
+            world.report("lockdep", f"{self.name} is not held", text, flow=flow)
+
 
 @attrs.define(eq=False)
 class RwSem(Shared):

@@ -134,6 +134,7 @@ class SlabNode(Shared):
     @operation(UPDATE)
     def refill(self, array: ArrayCache, batchcount: int) -> None:
         """From the shared array, or from partial and free slabs; list_lock is held."""
+        self.list_lock.assert_held()
         if self.shared is not None and self.shared.entries:
             array.entries += self.shared.entries[-batchcount:]
             del self.shared.entries[-batchcount:]
@@ -158,6 +159,7 @@ class SlabNode(Shared):
     @operation(UPDATE)
     def add_slab(self, slab: Slab) -> None:
         """cache_grow_end(): a new slab, some of whose objects may be out already; list_lock is held."""
+        self.list_lock.assert_held()
         self.total_slabs += 1
         if slab.inuse:
             self._link(slab)
@@ -168,6 +170,7 @@ class SlabNode(Shared):
     @operation(UPDATE)
     def take_shared(self, array: ArrayCache) -> bool:
         """cache_flusharray(): a batch goes to the shared array, as far as there is room; list_lock is held."""
+        self.list_lock.assert_held()
         room = self.shared.limit - len(self.shared.entries) if self.shared is not None else 0
         if not room or self.shared is None:
             return False
@@ -177,6 +180,7 @@ class SlabNode(Shared):
     @operation(UPDATE)
     def free_block(self, objects: list[SlabObject]) -> list[Slab]:
         """Put *objects* back into their slabs; return the free slabs that are too many. list_lock is held."""
+        self.list_lock.assert_held()
         self.free_objects += len(objects)
         for obj in objects:
             self._put_object(obj)
@@ -199,6 +203,7 @@ class SlabNode(Shared):
     @operation(UPDATE)
     def take_free_slab(self) -> Slab | None:
         """drain_freelist(): the last of the free slabs; list_lock is held."""
+        self.list_lock.assert_held()
         if not self.slabs_free:
             return None
         slab = unlink(self.slabs_free[-1])

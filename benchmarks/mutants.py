@@ -1,0 +1,225 @@
+"""`mutants`: kernels with one planted error each; how many the search finds, knowing nothing of them.
+
+Each file of benchmarks/planted is a patch over one profile. The search goes through all scenarios with the same budget,
+the unpatched kernel first: what is found in a mutant and not there is the planted error's. A mutant that no scenario
+shows has escaped: then an oracle is missing, or a stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from rich.console import Console
+
+from benchmarks.pages import DOCS, markdown_table, put_between_markers
+from benchmarks.trials import code_digest
+from explorer.campaign import Campaign
+from explorer.experiment import Experiment, RunOptions
+from protocol.errors import UsageError
+from scenarios import SCENARIOS
+
+PLANTED = Path(__file__).with_name("planted")
+RESULTS = Path("build/mutants.json")
+KERNEL = "5.4-fixed"
+BUDGET = 200
+BASELINE = 3
+"""How many times as many schedules the unpatched kernel gets, so that what is rare is not taken for the mutant's."""
+
+LEFT_OUT = ("canary", "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
+"""Stages without a race in the kernel."""
+
+SMALLER: dict[str, dict[str, str]] = {
+    "shared-dentry": {"generations": "4"},
+    "rmdir-under-load": {"objects": "12"},
+    "slab-zombies": {"objects": "6", "seconds": "6"},
+}
+"""Stages that are long as they come, cut short."""
+
+
+@attrs.frozen
+class Where:
+    """One stage to look at: a scenario with an allocator."""
+
+    scenario: str
+    allocator: str
+
+    def __str__(self) -> str:
+        """As it stands in tables."""
+        return self.scenario if self.allocator == "slub" else f"{self.scenario}, SLAB"
+
+    def explore(self, patches: tuple[str, ...], budget: int, known: frozenset[str]) -> tuple[int, dict[str, int]]:
+        """Search until something is found that is not *known*; the schedules, and the first of each signature."""
+        settings = {**SMALLER.get(self.scenario, {}), "allocator": self.allocator}
+        options = RunOptions(
+            scenario=self.scenario,
+            kernel=KERNEL,
+            strategy="portfolio",
+            driver="stepper",
+            patches=patches,
+            settings=settings,
+        )
+
+        def look(campaign: Campaign) -> None:
+            if known and not campaign.stopped and campaign.found.keys() - known:
+                campaign.stopped = "first"
+
+        campaign = Campaign(Experiment.of(options), options, budget=budget, progress=look)
+        campaign.run()
+        if campaign.stopped == "interrupted":
+            raise KeyboardInterrupt
+        return campaign.schedules, {signature: found.first_schedule + 1 for signature, found in campaign.found.items()}
+
+
+@attrs.frozen
+class Verdict:
+    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took."""
+
+    where: str
+    signature: str
+    schedules: int
+
+
+@attrs.define
+class Study:
+    """The mutants that were looked at, and what the unpatched kernel shows; kept in a file."""
+
+    path: Path
+    budget: int
+    baseline: dict[str, list[str]] = attrs.field(factory=dict)
+    verdicts: dict[str, Verdict] = attrs.field(factory=dict)
+
+    @classmethod
+    def load(cls, path: Path, budget: int) -> Study:
+        """What was done with this code and this budget; nothing if it was another."""
+        study = cls(path, budget)
+        if path.exists():
+            kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if kept["code"] == code_digest() and kept["budget"] == budget:
+                study.baseline = kept["baseline"]
+                study.verdicts = {name: Verdict(**fields) for name, fields in kept["verdicts"].items()}
+        return study
+
+    def save(self) -> None:
+        """Keep all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        verdicts = {name: attrs.asdict(verdict) for name, verdict in self.verdicts.items()}
+        kept = {"code": code_digest(), "budget": self.budget, "baseline": self.baseline, "verdicts": verdicts}
+        self.path.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+
+    def known(self, where: Where) -> frozenset[str]:
+        """What the unpatched kernel shows there, and a word that is no signature."""
+        if str(where) not in self.baseline:
+            _, found = where.explore((), BASELINE * self.budget, frozenset())
+            self.baseline[str(where)] = sorted(found)
+            self.save()
+        return frozenset(["", *self.baseline[str(where)]])
+
+    def look_for(self, mutant: Path) -> Verdict:
+        """Search all stages for what is new."""
+        if mutant.stem not in self.verdicts:
+            self.verdicts[mutant.stem] = self._search(mutant)
+            self.save()
+        return self.verdicts[mutant.stem]
+
+    def _search(self, mutant: Path) -> Verdict:
+        total = 0
+        for where in stages(mutant):
+            known = self.known(where)
+            schedules, found = where.explore((str(mutant),), self.budget, known)
+            new = sorted((first, signature) for signature, first in found.items() if signature not in known)
+            if new:
+                return Verdict(str(where), new[0][1], total + new[0][0])
+            total += schedules
+        return Verdict("", "", total)
+
+
+def stages(mutant: Path) -> Iterator[Where]:
+    """Where to look: everywhere, with the allocator that has the function, or else with SLUB first."""
+    file = summary(mutant).partition(":")[0]
+    allocators = {"mm/slab.c": ["slab"], "mm/slub.c": ["slub"]}.get(file, ["slub", "slab"])
+    for allocator in allocators:
+        for scenario in SCENARIOS:
+            if scenario.name not in LEFT_OUT:
+                yield Where(scenario.name, allocator)
+
+
+def summary(mutant: Path) -> str:
+    """The first line of the file: what is wrong."""
+    return (ast.get_docstring(ast.parse(mutant.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def all_mutants() -> list[Path]:
+    """Every planted error, by name."""
+    return sorted(path for path in PLANTED.glob("*.py") if path.stem != "__init__")
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `mutants`."""
+    parser.add_argument("names", nargs="*", metavar="MUTANT", help="all, or some of benchmarks/planted")
+    parser.add_argument("--budget", type=int, default=BUDGET, metavar="SCHEDULES", help="of each scenario")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
+    parser.add_argument("--no-pages", action="store_true", help="leave docs/ alone")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Look for the mutants; 1 if one escapes."""
+    mutants = find_mutants(options.names)
+    study = Study.load(options.results, options.budget)
+    progress = Console(stderr=True, highlight=False)
+    for mutant in mutants:
+        verdict = study.look_for(mutant)
+        told = f"{verdict.signature} in {verdict.where}" if verdict.where else "escaped"
+        progress.print(f"{mutant.stem}: {told}, {verdict.schedules} schedules", markup=False, soft_wrap=True)
+    if not options.no_pages:
+        put_between_markers(DOCS / "strategies.md", "mutants", page(study, all_mutants()))
+    if options.json:
+        print(json.dumps({name: attrs.asdict(verdict) for name, verdict in study.verdicts.items()}))
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+        for line in page(study, mutants):
+            console.print(line, markup=False, soft_wrap=True)
+    return 0 if all(study.verdicts[mutant.stem].where for mutant in mutants) else 1
+
+
+def find_mutants(names: Sequence[str]) -> list[Path]:
+    """The mutants of these names, or all; UsageError names those there are."""
+    known = {path.stem: path for path in all_mutants()}
+    for name in names:
+        if name not in known:
+            msg = f"{name}: there is no such mutant; there are {', '.join(known)}"
+            raise UsageError(msg)
+    return [path for name, path in known.items() if not names or name in names]
+
+
+def page(study: Study, mutants: Sequence[Path]) -> list[str]:
+    """The score, and the table."""
+    judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
+    found = sum(bool(verdict.where) for verdict in judged.values())
+    rows = [
+        [
+            mutant.stem,
+            summary(mutant).rstrip("."),
+            f"`{v.signature}`" if v.where else "**escaped**",
+            v.where,
+            f"{v.schedules}",
+        ]
+        for mutant, v in judged.items()
+    ]
+    return [
+        f"Score: **{found} of {len(judged)}** found, over {KERNEL}; every scenario is explored with {study.budget}",
+        "schedules by `portfolio`, seed 0, one after the other, until something shows that the unpatched kernel does",
+        f"not show in {BASELINE * study.budget}. The last column counts the schedules of all scenarios until then.",
+        "",
+        *markdown_table(["mutant", "what is planted", "found as", "in", "schedules"], rows),
+    ]

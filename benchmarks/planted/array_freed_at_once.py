@@ -1,0 +1,16 @@
+"""mm/slab_common.c: memcg_update_all_caches() frees the old arrays while readers may still look into them."""
+
+from actors.kernel.context import Context
+from actors.kernel.locks import MutexHeld
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
+async def update(ctx: Context, num_memcgs: int) -> None:
+    """kvfree(), not call_rcu()."""
+    machine = ctx.machine
+    async with MutexHeld(ctx, machine.slab_mutex):
+        for root in await ctx.ask(machine.slab_root_caches.list):
+            old = await ctx.ask(root.read_memcg_caches)
+            await ctx.ask(root.set_memcg_caches, old.grown(num_memcgs))
+            ctx.kfree(old)

@@ -1,0 +1,24 @@
+"""mm/memcontrol.c: memcg_offline_kmem() gives the kmemcg_id up before the LRU lists of that id are moved."""
+
+from actors.kernel.context import Context
+from actors.kernel.list_lru import memcg_drain_all_list_lrus
+from actors.kernel.memcontrol import KmemState, Memcg
+from actors.kernel.memcontrol_kmem import memcg_free_cache_id
+from actors.kernel.patching import kernel_fn
+from actors.kernel.slab_common import memcg_deactivate_kmem_caches
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
+async def offline(ctx: Context, memcg: Memcg) -> None:
+    """Steps 6 and 7 are exchanged."""
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
+        return
+    await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    await memcg_deactivate_kmem_caches(ctx, memcg, parent)
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    with ctx.rcu_read_section:
+        for child in await ctx.ask(memcg.list_subtree):
+            await ctx.ask(child.set_kmemcg_id, await ctx.ask(parent.read_kmemcg_id))
+    await memcg_free_cache_id(ctx, kmemcg_id)
+    await memcg_drain_all_list_lrus(ctx, kmemcg_id, parent)

@@ -1,0 +1,17 @@
+"""kernel/cgroup/cgroup.c: kill_css() does not hold the css until css_killed_work_fn() is through with it."""
+
+from actors.kernel.cgroup import Css, CssFlags, css_killed_ref_fn
+from actors.kernel.context import Context, deref
+from actors.kernel.kernfs_node import kernfs_remove
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import percpu_ref_kill_and_confirm
+
+
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
+async def kill(ctx: Context, css: Css) -> None:
+    """No css_get()."""
+    if CssFlags.DYING in await ctx.ask(css.read_flags):
+        return
+    await ctx.ask(css.set_flags, CssFlags.DYING)
+    await kernfs_remove(ctx, css.files)
+    await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)

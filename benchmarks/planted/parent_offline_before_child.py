@@ -1,0 +1,16 @@
+"""kernel/cgroup/cgroup.c: css_killed_ref_fn() does not wait until the children of the css are offline."""
+
+from actors.kernel.cgroup import css_killed_work_fn, css_of
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import PercpuRef
+from actors.kernel.workqueue import queue_work
+
+
+@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
+async def killed(ctx: Context, ref: PercpuRef) -> None:
+    """Whatever online_cnt is."""
+    css = css_of(ref.container)
+    await ctx.ask(css.add_online_cnt, -1)
+    css.destroy_work.init_work(css_killed_work_fn)
+    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)

@@ -1,0 +1,17 @@
+"""mm/vmstat.c: the per-CPU delta of a node statistic is read, and written back, with interrupts on."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.vmstat import THIS_CPU_STAT, StatItem
+
+
+@kernel_fn("mod_node_page_state", "mm/vmstat.c")
+async def mod_state(ctx: Context, nid: int, item: StatItem, nr_pages: int) -> None:
+    """What an interrupt adds in between is lost."""
+    stats = ctx.machine.node_stats[nid]
+    cpu = ctx.smp_processor_id
+    ctx.use_part(stats)
+    old = stats.percpu[cpu][item]
+    await ctx.this_cpu(stats, THIS_CPU_STAT)
+    ctx.use_part(stats)
+    stats.percpu[cpu][item] = old + nr_pages

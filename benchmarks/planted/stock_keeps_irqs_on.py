@@ -1,0 +1,20 @@
+"""mm/memcontrol.c: consume_stock() takes from the stock with interrupts on."""
+
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import STOCK, Memcg, this_cpu_stock
+from actors.kernel.patching import kernel_fn
+from actors.kernel.vmstat import MEMCG_CHARGE_BATCH
+
+
+@kernel_fn("consume_stock", "mm/memcontrol.c")
+async def consume(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
+    """What was read may be old when it is written."""
+    if nr_pages > MEMCG_CHARGE_BATCH:
+        return False
+    stock = this_cpu_stock(ctx)
+    left = stock.nr_pages
+    if stock.cached is not memcg or left < nr_pages:
+        return False
+    await ctx.this_cpu(stock, STOCK)
+    this_cpu_stock(ctx).nr_pages = left - nr_pages
+    return True

@@ -1,0 +1,18 @@
+"""lib/percpu-refcount.c: the switch to atomic mode holds no reference of its own meanwhile."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import ATOMIC, Confirm, PercpuRef, percpu_ref_noop_confirm_switch
+from actors.kernel.percpu_ref import percpu_ref_switch_to_atomic_rcu as switched
+from actors.kernel.rcu import call_rcu
+
+
+@kernel_fn("__percpu_ref_switch_to_atomic", "lib/percpu-refcount.c")
+async def switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
+    """No percpu_ref_get()."""
+    if await ctx.ask(ref.read_flags) & ATOMIC:
+        if confirm is not None:
+            await confirm(ctx, ref)
+        return
+    await ctx.ask(ref.begin_switch, confirm or percpu_ref_noop_confirm_switch)
+    await call_rcu(ctx, ref.head, switched)

@@ -1,0 +1,22 @@
+"""mm/slub.c: put_cpu_partial() gives slabs back to the node without its list_lock."""
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, KmemCacheCpu
+from actors.kernel.patching import kernel_fn
+from actors.kernel.slub import discard_slab, has_enough_partial, unfreeze
+
+
+@kernel_fn("unfreeze_partials", "mm/slub.c")
+async def unfreeze_all(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
+    """The partial list changes under others' eyes."""
+    discard = []
+    while c.partial:
+        slab = c.partial.pop()
+        n = s.node[slab.nid]
+        new = await unfreeze(ctx, slab)
+        if not new.inuse and await has_enough_partial(ctx, s, n):
+            discard.append(slab)
+        else:
+            await ctx.ask(n.add_partial, slab, tail=True)
+    for slab in reversed(discard):
+        await discard_slab(ctx, s, slab)

@@ -1,0 +1,14 @@
+"""kernel/workqueue.c: queue_work_on() does not look whether the work is pending."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.workqueue import Work, Workqueue, __queue_work
+
+
+@kernel_fn("queue_work_on", "kernel/workqueue.c")
+async def queue(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> bool:
+    """PENDING is set, and not tested."""
+    with ctx.irq_section:
+        await ctx.ask(work.test_and_set_pending)
+        await __queue_work(ctx, cpu, wq, work)
+    return True

@@ -1,0 +1,182 @@
+"""`search`: how fast schedules are tried, and how many it takes to find a flaw, beside other tools for Python.
+
+The peers explore asyncio tasks; they run in an environment of their own (`build/peers`, from benchmarks/peers.lock),
+which is made if it is not there, in processes that take turns with ours. The programs are the same on both sides, and
+so are the points at which others may come between. Beside that: how much faster the stepper is than Trio at the same
+search, and two workers than one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+
+import attrs
+
+from benchmarks.measure import Contestant, Race, how, race
+from benchmarks.peer import Peer, start_peers
+from benchmarks.report import Ratio, Report, Row
+from benchmarks.small import LOADS, PROGRAMS, Load, ProgramExperiment
+from explorer.campaign import Campaign
+from explorer.experiment import Experiment, RunOptions
+from explorer.session import run
+
+SCHEDULES = 200
+ROUNDS = 5
+SEEDS = 20
+BUDGET = 1_000
+OURS = ("portfolio", "random", "urw", "pct:3", "dpor")
+PEERS = {
+    "detangle": ("auto", "random", "pct:3"),
+    "frontrun": ("random", "dpor"),
+}
+EXACT = ("dpor",)
+"""These do the same with every seed."""
+
+KERNEL = RunOptions(scenario="destroy-vs-offline", kernel="5.3", driver="stepper")
+PAIR = 2
+
+
+@attrs.frozen
+class Sides:
+    """Who takes part: the peers that could be started."""
+
+    peers: Mapping[str, Peer]
+
+    def strategies(self) -> Iterator[tuple[str, str]]:
+        """Each peer with each of its strategies."""
+        for name in self.peers:
+            for strategy in PEERS[name]:
+                yield name, strategy
+
+
+def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEEDS) -> Report:
+    """Schedules per second and to the first flaw, beside detangle and frontrun; stepper and Trio; two workers."""
+    with ExitStack() as stack:
+        peers, notes = start_peers(PEERS, stack)
+        sides = Sides(peers)
+        rates = {load: race(rate_contestants(sides, load, schedules), rounds=rounds) for load in LOADS}
+        found = {program: medians(sides, program, seeds) for program in PROGRAMS}
+    drivers = race({name: partial(runs_of, name) for name in ("stepper", "trio")}, rounds=rounds)
+    workers = race({str(count): partial(explore_kernel, count) for count in (1, PAIR)}, rounds=rounds)
+    return Report(
+        name="search",
+        rows=(
+            *rate_rows(rates),
+            *(
+                Row(f"first flaw: {p}: {who}", value, "schedules")
+                for p, by in found.items()
+                for who, value in by.items()
+            ),
+            Row("kernel, stepper", drivers.rate("stepper"), "schedules/s"),
+            Row("kernel, Trio driver", drivers.rate("trio"), "schedules/s"),
+            Row("kernel, explore with 1 worker", workers.rate("1"), "schedules/s"),
+            Row(f"kernel, explore with {PAIR} workers", workers.rate(str(PAIR)), "schedules/s"),
+        ),
+        ratios=(
+            *(Ratio(f"{load}: random / fastest peer", best_ratio(r), goal=3.0) for load, r in rates.items() if peers),
+            *(
+                Ratio(f"{program}: schedules, portfolio / best peer", against_best(by), sense="at most", goal=1.0)
+                for program, by in found.items()
+                if peers
+            ),
+            Ratio("kernel: stepper / Trio driver", drivers.ratio("stepper", "trio"), goal=4.0),
+            Ratio(f"kernel: {PAIR} workers / 1", workers.ratio(str(PAIR), "1"), goal=1.6),
+        ),
+        notes=(
+            *(f"{peer.name} {peer.version}" for peer in peers.values()),
+            *notes,
+            f"rates: {schedules} schedules a round, no flaw looked for; explore does all that it does otherwise",
+            f"first flaw: median over {seeds} seeds, at most {BUDGET} schedules each",
+            f"kernel: {KERNEL.scenario} on {KERNEL.kernel}, strategy random, all oracles on",
+            how(rounds),
+        ),
+    )
+
+
+# -- schedules per second ---------------------------------------------------------------------------------------------
+
+
+def rate_contestants(sides: Sides, load: str, schedules: int) -> dict[str, Contestant]:
+    """All that try so many schedules of a program, by name."""
+    program, arguments = LOADS[load]
+    ours = {f"slabrace {name}": partial(explore_small, LOADS[load], name, schedules) for name in OURS}
+    theirs: dict[str, Contestant] = {
+        f"{name} {strategy}": partial(
+            sides.peers[name].search, program.__name__, arguments, strategy, seed=1, schedules=schedules
+        )
+        for name, strategy in sides.strategies()
+    }
+    return {**ours, **theirs}
+
+
+def explore_small(load: Load, strategy: str, schedules: int) -> int:
+    """Explore a small program without looking for a flaw; return the schedules."""
+    campaign = small_campaign(load, strategy, 1, schedules, hunts=False)
+    campaign.run()
+    return campaign.schedules
+
+
+def small_campaign(load: Load, strategy: str, seed: int, budget: int, *, hunts: bool) -> Campaign:
+    """The search of a small program."""
+    program, arguments = load
+    options = RunOptions(scenario="small", strategy=strategy, seed=seed, driver="stepper")
+    experiment = ProgramExperiment.make(program, arguments, options, hunts=hunts)
+    return Campaign(experiment, options, budget=budget, first_only=hunts)
+
+
+def rate_rows(rates: Mapping[str, Race]) -> Iterator[Row]:
+    """The rates of all loads."""
+    for load, found in rates.items():
+        for name in found.rates:
+            yield Row(f"{load}: {name}", found.rate(name), "schedules/s")
+
+
+def best_ratio(found: Race) -> float:
+    """Ours, with the plainest strategy, against the fastest peer's fastest."""
+    return found.ratio("slabrace random", *(name for name in found.rates if not name.startswith("slabrace")))
+
+
+# -- schedules to the first flaw --------------------------------------------------------------------------------------
+
+
+def medians(sides: Sides, program: str, seeds: int) -> dict[str, float]:
+    """How many schedules it takes each of us to find the flaw of a program: the median."""
+    found: dict[str, list[float]] = {}
+    for strategy in OURS:
+        for seed in range(1 if strategy in EXACT else seeds):
+            campaign = small_campaign(PROGRAMS[program], strategy, seed, BUDGET, hunts=True)
+            campaign.run()
+            first = min((f.first_schedule + 1 for f in campaign.found.values()), default=BUDGET + 1)
+            found.setdefault(f"slabrace {strategy}", []).append(first)
+    body, arguments = PROGRAMS[program]
+    for name, strategy in sides.strategies():
+        for seed in range(1 if strategy in EXACT else seeds):
+            first = sides.peers[name].first_flaw(body.__name__, arguments, strategy, seed=seed, budget=BUDGET)
+            found.setdefault(f"{name} {strategy}", []).append(first)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def against_best(found: Mapping[str, float]) -> float:
+    """The portfolio against the peer strategy that is best at this program."""
+    return found["slabrace portfolio"] / min(v for name, v in found.items() if not name.startswith("slabrace"))
+
+
+# -- drivers and workers ----------------------------------------------------------------------------------------------
+
+
+def runs_of(driver: str, count: int = 30) -> int:
+    """Run a scenario of the kernel *count* times; return *count*."""
+    for seed in range(count):
+        run(attrs.evolve(KERNEL, driver=driver, seed=seed))
+    return count
+
+
+def explore_kernel(workers: int, budget: int = 600) -> int:
+    """Explore a scenario of the kernel; return the schedules."""
+    options = attrs.evolve(KERNEL, strategy="random")
+    campaign = Campaign(Experiment.of(options), options, budget=budget, workers=workers)
+    campaign.run()
+    return campaign.schedules

@@ -1,0 +1,60 @@
+"""The arrays of child caches are replaced by longer ones while a task looks its cache up in them.
+
+So many cgroups are made that their ids no longer fit. Who looks into the old array may go on with it until its grace
+period is over; nothing that is entered meanwhile may be lost.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task
+from actors.kernel.context import Context
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "arrays-grow",
+    "the arrays of child caches grow while a task looks its cache up",
+    Knob("cgroups", "cgroups that are made meanwhile", 3, least=1, most=60),
+    *machine(),
+)
+def arrays_grow(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    sizes: list[int] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await warm_up(ctx, cgroups[0], cache)
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+        sizes.append(machine.memcg_nr_cache_ids)
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(3):
+            obj = await kmem_cache_alloc(ctx, cache)
+            if obj is not None:
+                await kmem_cache_free(ctx, cache, obj)
+
+    async def make_many(ctx: Context) -> None:
+        """The last one gets a child cache, too."""
+        names = [f"job{number}" for number in range(stage.knobs["cgroups"])]
+        cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in names])
+        await cgroup_attach_task(ctx, cgroups[-1], ctx)
+        await allocate(ctx)
+
+    async def remove_all(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        for cgroup in cgroups:
+            await rmdir(ctx, cgroup)
+        await ctx.settle()
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(make_cgroup)
+    worker = stage.task("allocate", allocate)
+    stage.task("mkdir", make_many, cpu=1)
+    stage.wind_up(remove_all)
+    stage.sometimes("the arrays have grown", lambda: sizes != [] and machine.memcg_nr_cache_ids > sizes[0])
+    stage.eventually("every cgroup is gone", stage.only_session_left)

@@ -1,0 +1,95 @@
+"""The portfolio: every sampler keeps its share, small spaces are searched exactly, and workers change nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from explorer.campaign import Campaign
+from explorer.estimate import Sightings
+from explorer.experiment import Experiment, RunOptions
+from explorer.jobs import Report
+from explorer.plans import LEAST_SAMPLED, PORTFOLIO, Arm, News, Portfolio
+
+
+def explored(scenario: str, *, budget: int, workers: int = 1, kernel: str = "5.3", **more: Any) -> Campaign:
+    options = RunOptions(scenario=scenario, kernel=kernel, strategy="portfolio", driver="stepper", **more)
+    campaign = Campaign(Experiment.of(options), options, budget=budget, workers=workers)
+    campaign.run()
+    return campaign
+
+
+def sampled(schedules: int, classes: int) -> Sightings:
+    """What so many schedules show where there are so many classes, equally often."""
+    sightings = Sightings()
+    for number in range(schedules):
+        sightings.add(str(number % classes))
+    return sightings
+
+
+def test_an_arm_without_news_keeps_its_share() -> None:
+    arm = Arm("pos", 2.0, schedules=1_000.0, gain=0.0)
+
+    assert arm.weight == pytest.approx(2.0)
+
+
+def test_an_arm_with_news_gets_more() -> None:
+    assert Arm("pos", 2.0, schedules=8.0, gain=16.0).weight > Arm("pos", 2.0, schedules=8.0, gain=0.0).weight
+
+
+def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
+    """Also those that never bring anything, while one always does."""
+    sightings = Sightings()
+    plan = Portfolio(0, sightings)
+    turns: Counter[str] = Counter()
+    for _ in range(600):
+        job = plan.next_job(1_000_000)
+        assert job is not None
+        turns[job.strategy] += job.count
+        plan.take(job, Report(), News(pairs=4 if job.strategy == "urw" else 0))
+
+    assert set(turns) == {"roundrobin", *PORTFOLIO}
+    assert turns["urw"] > turns["random"]
+    assert min(turns[name] for name in PORTFOLIO) > 100
+
+
+def test_what_is_small_is_searched_exactly() -> None:
+    assert Portfolio(0, sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED)).next_job(10_000) is None
+
+
+@pytest.mark.parametrize(("schedules", "classes", "room"), [(4_000, 4_000, 100_000_000), (100, 20, 30), (8, 2, 1_000)])
+def test_what_cannot_be_judged_or_does_not_fit_is_sampled(schedules: int, classes: int, room: int) -> None:
+    """If every schedule is of a new class, nobody knows how many there are, however large the budget is."""
+    assert Portfolio(0, sampled(schedules, classes)).next_job(room) is not None
+
+
+def test_an_exact_search_is_tried_once() -> None:
+    plan = Portfolio(0, sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED))
+
+    assert plan.next_job(10_000) is None
+    assert plan.next_job(10_000) is not None
+
+
+def test_samplers_go_on_where_there_is_more_than_it_seemed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact search gets 40 schedules here, and does not come to its end."""
+    monkeypatch.setattr("explorer.plans.MOST_NEW", 1.0)
+    monkeypatch.setattr("explorer.plans.LEAST_EXACT", 40)
+    monkeypatch.setattr("explorer.plans.TOO_MANY", 0)
+    campaign = explored("destroy-vs-offline", budget=1_000)
+    by_strategy = {name: counts["schedules"] for name, counts in campaign.by_strategy.items()}
+
+    assert by_strategy["dpor"] == 40
+    assert campaign.stopped == "budget"
+    assert sum(by_strategy.values()) == campaign.schedules == 1_000
+
+
+def test_the_answer_does_not_depend_on_the_number_of_workers() -> None:
+    one, two = (explored("late-allocation", budget=120, workers=workers, kernel="v7") for workers in (1, 2))
+
+    assert one.by_strategy == two.by_strategy
+    assert {s: (f.first_schedule, f.count, f.schedule) for s, f in one.found.items()} == {
+        s: (f.first_schedule, f.count, f.schedule) for s, f in two.found.items()
+    }
+    assert one.sightings == two.sightings
