@@ -1,7 +1,7 @@
 """One host of `slabrace growth` in a process of its own, metered.
 
-`python -m benchmarks.hosts KERNEL DAYS RESTARTS UNIT` prints, for each day, how many cgroups there have been, the seconds of CPU time and the steps that they took, and the
-peak of resident memory (KiB), as one JSON list.
+`python -m benchmarks.hosts KERNEL DAYS RESTARTS UNIT` prints, for each day, how many cgroups there have been, the
+seconds of CPU time and the steps that they took, and the peak of resident memory (KiB), as one JSON list.
 """
 
 from __future__ import annotations
