@@ -92,7 +92,9 @@ class Fleet:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=work, args=(run.job, theirs), daemon=True)
+        was_blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, until `work` ignores it
         process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, was_blocked)
         theirs.close()
         self._running[ours] = (run, process)
 
@@ -122,6 +124,8 @@ def work(job: Job, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         connection.send(simulate(job, connection.send))
+    except BrokenPipeError:
+        pass  # the parent is gone
     except UsageError as error:
         connection.send(str(error))
     except Exception:  # noqa: BLE001 -- the parent reports it
