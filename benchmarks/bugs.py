@@ -23,6 +23,7 @@ from explorer.cli.search import check_strategy
 from protocol.errors import UsageError
 
 PARTS = ("kernels", "cured", "strategies")
+PAGES = ("strategies.md", "findings-table.md")
 SAMPLERS = ("random", "urw", "surw", "pos", "pct:2", "pct:3", "pct:4")
 RESULTS = Path("build/bugs.json")
 
@@ -41,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many trials at once")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
     parser.add_argument("--any-code", action="store_true", help="go on with results of other code")
-    parser.add_argument("--no-pages", action="store_true", help="leave docs/ alone")
+    parser.add_argument("--pages", nargs="*", default=[*PAGES], metavar="PAGE", help=f"of docs/: {', '.join(PAGES)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
@@ -54,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
     made = Made(
         results, rows, options.budget, options.cured_budget, [*dict.fromkeys(["portfolio", *options.strategies])]
     )
-    if not options.no_pages:
+    if "strategies.md" in options.pages:
         put_between_markers(DOCS / "strategies.md", "bugs", strategies_part(made))
+    if "findings-table.md" in options.pages:
         (DOCS / "findings-table.md").write_text("\n".join([*findings_page(made), ""]), encoding="utf-8")
     if options.json:
         print(json.dumps(as_json(made)))
@@ -71,6 +73,10 @@ def check(options: argparse.Namespace) -> None:
     for part in options.parts:
         if part not in PARTS:
             msg = f"--parts {part}: there is no such part; there are {', '.join(PARTS)}"
+            raise UsageError(msg)
+    for page in options.pages:
+        if page not in PAGES:
+            msg = f"--pages {page}: there is no such page; there are {', '.join(PAGES)}"
             raise UsageError(msg)
     check_profiles(options.kernels)
     for strategy in options.strategies:

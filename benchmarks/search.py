@@ -20,8 +20,8 @@ from benchmarks.peer import Peer, start_peers
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.small import LOADS, PROGRAMS, Load, ProgramExperiment
 from explorer.campaign import Campaign
-from explorer.experiment import Experiment, RunOptions
-from explorer.session import run
+from explorer.experiment import DRIVERS, Experiment, RunOptions
+from explorer.strategies import make_strategy, seed_of
 
 SCHEDULES = 200
 ROUNDS = 5
@@ -59,7 +59,7 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
         sides = Sides(peers)
         rates = {load: race(rate_contestants(sides, load, schedules), rounds=rounds) for load in LOADS}
         found = {program: medians(sides, program, seeds) for program in PROGRAMS}
-    drivers = race({name: partial(runs_of, name) for name in ("stepper", "trio")}, rounds=rounds)
+    bare = {load: race(bare_contestants(load, schedules), rounds=rounds) for load in LOADS}
     workers = race({str(count): partial(explore_kernel, count) for count in (1, PAIR)}, rounds=rounds)
     return Report(
         name="search",
@@ -70,27 +70,35 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
                 for p, by in found.items()
                 for who, value in by.items()
             ),
-            Row("kernel, stepper", drivers.rate("stepper"), "schedules/s"),
-            Row("kernel, Trio driver", drivers.rate("trio"), "schedules/s"),
+            *(Row(f"{load}: not watched, {d}", r.rate(d), "schedules/s") for load, r in bare.items() for d in DRIVERS),
             Row("kernel, explore with 1 worker", workers.rate("1"), "schedules/s"),
             Row(f"kernel, explore with {PAIR} workers", workers.rate(str(PAIR)), "schedules/s"),
         ),
         ratios=(
             *(Ratio(f"{load}: random / fastest peer", best_ratio(r), goal=3.0) for load, r in rates.items() if peers),
             *(
+                Ratio(f"{load}: random, not watched / fastest peer", bare[load].rate("stepper") / fastest(r))
+                for load, r in rates.items()
+                if peers
+            ),
+            *(
                 Ratio(f"{program}: schedules, portfolio / best peer", against_best(by), sense="at most", goal=1.0)
                 for program, by in found.items()
                 if peers
             ),
-            Ratio("kernel: stepper / Trio driver", drivers.ratio("stepper", "trio"), goal=4.0),
+            *(
+                Ratio(f"{load}: stepper / Trio driver", r.ratio("stepper", "trio"), goal=4.0)
+                for load, r in bare.items()
+            ),
             Ratio(f"kernel: {PAIR} workers / 1", workers.ratio(str(PAIR), "1"), goal=1.6),
         ),
         notes=(
             *(f"{peer.name} {peer.version}" for peer in peers.values()),
             *notes,
-            f"rates: {schedules} schedules a round, no flaw looked for; explore does all that it does otherwise",
+            f"rates: {schedules} schedules a round, no flaw looked for; ours with all that explore does",
+            "not watched: the same schedules without that, as the peers run theirs; no trace class is known then",
             f"first flaw: median over {seeds} seeds, at most {BUDGET} schedules each",
-            f"kernel: {KERNEL.scenario} on {KERNEL.kernel}, strategy random, all oracles on",
+            f"kernel: explore {KERNEL.scenario} on {KERNEL.kernel}, strategy random, all oracles on",
             how(rounds),
         ),
     )
@@ -134,6 +142,28 @@ def rate_rows(rates: Mapping[str, Race]) -> Iterator[Row]:
             yield Row(f"{load}: {name}", found.rate(name), "schedules/s")
 
 
+def bare_contestants(load: str, schedules: int) -> dict[str, Contestant]:
+    """Both drivers at the same random schedules, without anything that watches them."""
+    program, arguments = LOADS[load]
+    options = RunOptions(scenario="small", strategy="random", driver="stepper")
+    experiment = ProgramExperiment.make(program, arguments, options, hunts=False)
+    return {driver: partial(run_bare, experiment, driver, schedules) for driver in DRIVERS}
+
+
+def run_bare(experiment: ProgramExperiment, driver: str, schedules: int) -> int:
+    """Run so many random schedules; return how many."""
+    for number in range(schedules):
+        stage = experiment.set_stage(make_strategy("random", seed_of(1, number)))
+        stage.start()
+        experiment.drive(stage.world, driver)
+    return schedules
+
+
+def fastest(found: Race) -> float:
+    """The rate of the fastest peer."""
+    return max(found.rate(name) for name in found.rates if not name.startswith("slabrace"))
+
+
 def best_ratio(found: Race) -> float:
     """Ours, with the plainest strategy, against the fastest peer's fastest."""
     return found.ratio("slabrace random", *(name for name in found.rates if not name.startswith("slabrace")))
@@ -164,14 +194,7 @@ def against_best(found: Mapping[str, float]) -> float:
     return found["slabrace portfolio"] / min(v for name, v in found.items() if not name.startswith("slabrace"))
 
 
-# -- drivers and workers ----------------------------------------------------------------------------------------------
-
-
-def runs_of(driver: str, count: int = 30) -> int:
-    """Run a scenario of the kernel *count* times; return *count*."""
-    for seed in range(count):
-        run(attrs.evolve(KERNEL, driver=driver, seed=seed))
-    return count
+# -- workers ----------------------------------------------------------------------------------------------------------
 
 
 def explore_kernel(workers: int, budget: int = 600) -> int:

@@ -12,9 +12,8 @@ import attrs
 
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow, Kind
-from actors.system.stepper import run_stepper
 from actors.system.world import World
-from explorer.experiment import Experiment, RunOptions
+from explorer.experiment import DRIVERS, Experiment, RunOptions
 from protocol.operations import READ, UPDATE, operation
 from scenarios.registry import Scenario
 from scenarios.stage import Stage
@@ -236,6 +235,6 @@ class ProgramExperiment(Experiment):
         stage.hunts = self.hunts
         return stage
 
-    def drive(self, world: World, driver: str = "stepper") -> None:  # noqa: ARG002 -- as in Experiment
+    def drive(self, world: World, driver: str = "stepper") -> None:
         """Run the program to its end."""
-        run_stepper(world)
+        DRIVERS[driver](world)

@@ -14,18 +14,11 @@ Program = tuple[Callable[[], Any], Sequence[Worker], Callable[[Any], bool]]
 """Makes the state, what the tasks do with it, and whether what came out is the flaw."""
 
 
-class Cell:
-    """A number that can be read and written."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-
 class Cells:
-    """Cells, what was seen of them, and locks."""
+    """Numbers, what was seen of them, and locks. The numbers are in a list: frontrun sees who uses which of them."""
 
     def __init__(self, count: int, tasks: int = 0, locks: int = 0) -> None:
-        self.x = [Cell() for _ in range(count)]
+        self.x = [0] * count
         self.seen = [0] * tasks
         self.found = -1
         self.locks = [asyncio.Lock() for _ in range(locks)]
@@ -43,28 +36,28 @@ def lost_update(tasks: int, rounds: int) -> Program:
         for number in range(rounds):
             if number:
                 await point()
-            value = s.x[0].value
+            value = s.x[0]
             await point()
-            s.x[0].value = value + 1
+            s.x[0] = value + 1
 
-    return lambda: Cells(1), [count] * tasks, lambda s: s.x[0].value != tasks * rounds
+    return lambda: Cells(1), [count] * tasks, lambda s: s.x[0] != tasks * rounds
 
 
 def all_lost(tasks: int) -> Program:
     """The same, once each; the flaw is that all updates but one are lost."""
     make, workers, _ = lost_update(tasks, 1)
-    return make, workers, lambda s: s.x[0].value == 1
+    return make, workers, lambda s: s.x[0] == 1
 
 
 def readers(count: int) -> Program:
     """One writes, the others read; the flaw is that every second reader, and no other, sees it."""
 
     async def write(s: Any) -> None:
-        s.x[0].value = 1
+        s.x[0] = 1
 
     def reader(i: int) -> Worker:
         async def read(s: Any) -> None:
-            s.seen[i] = s.x[0].value
+            s.seen[i] = s.x[0]
 
         return read
 
@@ -77,35 +70,35 @@ def last_zero(count: int) -> Program:
 
     async def look(s: Any) -> None:
         i = count
-        while s.x[i].value != 0:
+        while s.x[i] != 0:
             i -= 1
             await point()
         s.found = i
 
     def writer(i: int) -> Worker:
         async def write(s: Any) -> None:
-            before = s.x[i - 1].value
+            before = s.x[i - 1]
             await point()
-            s.x[i].value = before + 1
+            s.x[i] = before + 1
 
         return write
 
     workers = [look, *map(writer, range(1, count + 1))]
-    return lambda: Cells(count + 1), workers, lambda s: s.found == 0 and s.x[count].value == count
+    return lambda: Cells(count + 1), workers, lambda s: s.found == 0 and s.x[count] == count
 
 
 def reorder(setters: int) -> Program:
     """Setters write one cell, then the other; a checker sees the first one set, and the other not yet."""
 
     async def set_both(s: Any) -> None:
-        s.x[0].value = 1
+        s.x[0] = 1
         await point()
-        s.x[1].value = -1
+        s.x[1] = -1
 
     async def check(s: Any) -> None:
-        first = s.x[0].value
+        first = s.x[0]
         await point()
-        s.seen[:] = [first, s.x[1].value]
+        s.seen[:] = [first, s.x[1]]
 
     return lambda: Cells(2, 2), [*[set_both] * setters, check], lambda s: s.seen == [1, 0]
 
