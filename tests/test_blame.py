@@ -50,6 +50,39 @@ async def put_twice(ctx, cachep):
 """
 
 
+NO_MEMCG = """
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.slab_common import kmemcg_cache_deactivate
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c")
+async def forget_the_memcg(ctx, s):
+    await unpatched(ctx, kmemcg_cache_deactivate, s)
+    await ctx.ask(s.set_memcg, None)
+"""
+
+FREED_TOO_EARLY = """
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.rcu import call_rcu
+from actors.kernel.slab_common import kmemcg_rcufn
+from actors.kernel.slab_destroy import slab_kmem_cache_release
+
+@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
+async def leave_a_callback(ctx, s):
+    await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+    await unpatched(ctx, slab_kmem_cache_release, s)
+"""
+
+NOT_ON_THE_LIST_OF_ALL = """
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.slab_common import memcg_link_cache
+
+@kernel_fn("memcg_link_cache", "mm/slab_common.c")
+async def off_again(ctx, s, memcg):
+    await unpatched(ctx, memcg_link_cache, s, memcg)
+    await ctx.ask(ctx.machine.slab_caches.delete, s)
+"""
+
+
 def violations(findings: Iterable[Finding], number: str) -> list[Finding]:
     return [finding for finding in findings if finding.kind == "invariant" and finding.name == number]
 
@@ -60,9 +93,11 @@ def violations(findings: Iterable[Finding], number: str) -> list[Finding]:
     [
         (NOT_ON_ITS_LIST, "I6", ("memcg_create_kmem_cache", "memcg_kmem_cache_create_func")),
         (WORK_AND_CALLBACK, "I8", ("call_rcu", "kmemcg_cache_deactivate")),
+        (NO_MEMCG, "I5", ("kmemcg_cache_deactivate", "memcg_deactivate_kmem_caches")),
+        (FREED_TOO_EARLY, "I7", ("slab_kmem_cache_release", "kobject_put")),
         (ONE_PUT_TOO_MANY, "I1", ("percpu_ref_put_many", "memcg_kmem_put_cache")),
     ],
-    ids=["when slab_mutex is released", "by a callback", "on this CPU"],
+    ids=["when slab_mutex is released", "by a callback", "by a store", "by a free", "on this CPU"],
 )
 def test_the_step_that_breaks_an_invariant_is_blamed(
     tmp_path: Path, driver: str, patch: str, number: str, place: tuple[str, str]
@@ -95,3 +130,19 @@ def test_a_slab_can_be_unlinked_from_another_cache_s_list(allocator: str) -> Non
 
     assert [finding.kind for finding in result.findings if finding.is_fatal] == []
     assert any(finding.kind == "leak" for finding in result.findings)
+
+
+def test_a_cache_is_on_all_lists_at_rest(tmp_path: Path) -> None:
+    path = tmp_path / "patch.py"
+    path.write_text(NOT_ON_THE_LIST_OF_ALL)
+    options = RunOptions(scenario="allocate-and-block", driver="stepper", patches=(str(path),))
+
+    assert violations(run(options, log=None).findings, "Q4")
+
+
+@pytest.mark.parametrize(("kernel", "is_wrong"), [("v1", True), ("v2", False)])
+def test_a_node_counts_the_pages_that_it_has(kernel: str, *, is_wrong: bool) -> None:
+    """v1 does not report that a charge failed: the page is not counted, and is counted out all the same."""
+    found = violations(run_small("kmem-limit", kernel, settings={}).findings, "Q6")
+
+    assert bool(found) == is_wrong
