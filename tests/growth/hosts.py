@@ -30,7 +30,17 @@ def days_of(kernel: str, **settings: str) -> list[Day]:
 
 def stage_of(kernel: str, **settings: str) -> Stage:
     """A small host after its last day."""
-    stage = set_stage(job_of(kernel, **settings), lambda _day: None)
+    return run_host(set_stage(job_of(kernel, **settings), lambda _day: None))
+
+
+def checked_stage_of(kernel: str) -> Stage:
+    """The same, with the invariants of every child cache looked at after every step."""
+    stage = set_stage(job_of(kernel), lambda _day: None)
+    stage.machine.check_child = stage.ledger.check_child
+    return run_host(stage)
+
+
+def run_host(stage: Stage) -> Stage:
     stage.start()
     run_stepper(stage.world)
     return stage

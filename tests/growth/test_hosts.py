@@ -8,7 +8,7 @@ from actors.kernel.invariants import is_published
 from explorer.growth.host import Day
 from explorer.growth.memory import HOST_CPUS, cache_bytes, machine_bytes, memcg_bytes
 from protocol.errors import UsageError
-from tests.growth.hosts import TINY, days_of, figures, job_of, stage_of
+from tests.growth.hosts import TINY, checked_stage_of, days_of, figures, job_of, stage_of
 
 each_kernel = pytest.mark.parametrize("kernel", ["original", "5.3"])
 
@@ -63,10 +63,8 @@ def test_a_host_without_restarts_is_at_peace(kernel: str) -> None:
 
 
 @each_kernel
-def test_what_the_machine_counts_is_right_after_the_last_day(kernel: str) -> None:
-    stage = stage_of(kernel)
-    for cache in stage.machine.child_caches:
-        stage.ledger.check_child(cache)
+def test_what_the_machine_counts_is_right_after_every_step(kernel: str) -> None:
+    stage = checked_stage_of(kernel)
 
     assert not stage.world.findings
     assert stage.world.stopped == "simulated"
