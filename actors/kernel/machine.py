@@ -54,6 +54,7 @@ from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Kind
+from actors.system.naming import Named
 from protocol.errors import UsageError
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
@@ -113,7 +114,7 @@ class Config:
 
 
 @attrs.define(eq=False, init=False)
-class Machine:
+class Machine(Named):
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it

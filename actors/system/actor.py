@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import attrs
 
 from actors.system.lane import Lane
+from actors.system.naming import Named
 from protocol.operations import UPDATE, Access, OperationInfo
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def receive() -> Generator[None, Any, Any]:
 
 
 @attrs.define(eq=False)
-class Shared:
+class Shared(Named):
     """State that an actor owns and that flows reach by requests.
 
     `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is a

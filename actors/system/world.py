@@ -27,6 +27,7 @@ from actors.system.actor import MAIL, Actor, Shared
 from actors.system.flow import Flow
 from actors.system.lane import RESUMERS
 from actors.system.livelock import Patience
+from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 from protocol.operations import COMMUTE, Access
@@ -59,7 +60,7 @@ class EnabledSet:
 
 
 @attrs.define(eq=False)
-class World:
+class World(Named):
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
