@@ -109,7 +109,7 @@ class Campaign:
             if self.before is not None:
                 self.before(self)
             if strategy.partition(":")[0] in EXACT:
-                self._search_exactly(strategy)
+                self._search_exactly(strategy, make_exact_search(strategy))
             else:
                 self._follow(self._plan(strategy))
         except KeyboardInterrupt:
@@ -155,10 +155,12 @@ class Campaign:
         return Portfolio(seed, self.sightings) if strategy == "portfolio" else Sampling(strategy, seed)
 
     def _follow(self, plan: Plan) -> None:
+        """Sample, and search exactly where the plan wants it: each time the same search goes on."""
+        search = make_exact_search("dpor")
         while not self.stopped:
             self._sample(plan)
             if not self.stopped:
-                self._search_exactly("dpor", most=plan.exact_room)
+                self._search_exactly("dpor", search, most=plan.exact_room)
 
     def _sample(self, plan: Plan) -> None:
         with self._executor() as run:
@@ -244,9 +246,8 @@ class Campaign:
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
-    def _search_exactly(self, strategy: str, *, most: int | None = None) -> None:
-        """Search to the end, unless there are more than *most* schedules."""
-        search = make_exact_search(strategy)
+    def _search_exactly(self, strategy: str, search: ExactSearch, *, most: int | None = None) -> None:
+        """Search to the end, or for *most* schedules."""
         began = self.schedules
         while not self.stopped and (most is None or self.schedules - began < most):
             schedule = search.next_schedule()

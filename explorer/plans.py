@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Protocol
@@ -28,8 +29,8 @@ LEAST_SAMPLED = 16
 MOST_NEW = 0.5
 """The chance that the next schedule is of a new class above which nobody can say how many classes there are."""
 
-LEAST_EXACT, TOO_MANY = 1_000, 8
-"""An exact search is given up after so many schedules, but not before so many times the classes seen until then."""
+LEAST_EXACT = 32
+"""For how many schedules an exact search is tried at least."""
 
 NEW_FINDING = 16.0
 """How many new pairs of racing operations a new finding is worth when strategies are weighed."""
@@ -102,8 +103,9 @@ class Arm:
 class Portfolio:
     """The fair schedule first, then the samplers, by what has paid in new racing pairs and new findings.
 
-    New classes do not steer: where there are very many, every schedule is of a new one. An exact search is tried once;
-    if there is much more than it seemed, the samplers go on.
+    New classes do not steer: where there are very many, every schedule is of a new one. An exact search that does not
+    come to its end when it should have takes turns with the samplers from then on, each turn twice as long: what seems
+    small may be large behind some rare choice. `_exact_at` is when its next turn is due.
     """
 
     seed: int
@@ -112,6 +114,7 @@ class Portfolio:
     exact_room: int = 0
     arms: dict[str, Arm] = attrs.field(factory=lambda: {name: Arm(name, share) for name, share in PORTFOLIO.items()})
     _random: random.Random = attrs.field(init=False)
+    _exact_at: int = LEAST_SAMPLED
     _waiting: list[str] = attrs.field(factory=lambda: list(PORTFOLIO))
     _next: int = 0
 
@@ -120,8 +123,8 @@ class Portfolio:
 
     def next_job(self, room: int) -> Job | None:
         """None once an exact search seems to fit into *room*. The first jobs are short: what is small is soon seen."""
-        if not self.exact_room and self.sightings.total >= LEAST_SAMPLED and self._seems_small(room):
-            self.exact_room = max(LEAST_EXACT, TOO_MANY * self.sightings.classes)
+        if self.sightings.total >= self._exact_at and (self.exact_room or self._seems_small(room)):
+            self._give_exact_turn(room)
             return None
         if not self._next:
             return self._job("roundrobin", 1)
@@ -147,7 +150,15 @@ class Portfolio:
         self._next += count
         return job
 
+    def _give_exact_turn(self, room: int) -> None:
+        """An exact search gets as much as it seems to need, then twice as much; the samplers get the same after it."""
+        wanted = 2 * self.exact_room or max(LEAST_EXACT, self._classes_at_least())
+        self.exact_room = max(1, min(wanted, room // 2))
+        self._exact_at = self.sightings.total + 2 * self.exact_room
+
+    def _classes_at_least(self) -> int:
+        return self.sightings.classes + math.ceil(self.sightings.at_least_unseen)
+
     def _seems_small(self, room: int) -> bool:
         """Whether all classes, as far as can be judged, could be gone through twice."""
-        seen = self.sightings
-        return seen.chance_of_new <= MOST_NEW and 2 * (seen.classes + seen.at_least_unseen) < room
+        return self.sightings.chance_of_new <= MOST_NEW and 2 * self._classes_at_least() < room

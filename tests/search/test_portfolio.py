@@ -15,7 +15,7 @@ from explorer.plans import LEAST_SAMPLED, PORTFOLIO, Arm, News, Portfolio
 
 
 def explored(scenario: str, *, budget: int, workers: int = 1, kernel: str = "5.3", **more: Any) -> Campaign:
-    options = RunOptions(scenario=scenario, kernel=kernel, strategy="portfolio", driver="stepper", **more)
+    options = RunOptions(scenario=scenario, kernel=kernel, driver="stepper", **{"strategy": "portfolio", **more})
     campaign = Campaign(Experiment.of(options), options, budget=budget, workers=workers)
     campaign.run()
     return campaign
@@ -65,24 +65,29 @@ def test_what_cannot_be_judged_or_does_not_fit_is_sampled(schedules: int, classe
     assert Portfolio(0, sampled(schedules, classes)).next_job(room) is not None
 
 
-def test_an_exact_search_is_tried_once() -> None:
-    plan = Portfolio(0, sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED))
+def test_an_exact_search_that_does_not_end_takes_turns_with_the_samplers() -> None:
+    """First what it seems to need, then twice as much each time; the samplers get as much in between."""
+    sightings = sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED)
+    plan = Portfolio(0, sightings)
+    turns = []
+    for _ in range(400):
+        if plan.next_job(10_000) is None:
+            turns.append((sightings.total, plan.exact_room))
+        sightings.add("another")
 
-    assert plan.next_job(10_000) is None
-    assert plan.next_job(10_000) is not None
+    assert turns == [(64, 32), (128, 64), (256, 128)]
 
 
-def test_samplers_go_on_where_there_is_more_than_it_seemed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exact search gets 40 schedules here, and does not come to its end."""
+def test_turns_do_not_change_what_an_exact_search_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on where it was: nothing is run twice, and in the end everything was."""
     monkeypatch.setattr("explorer.plans.MOST_NEW", 1.0)
-    monkeypatch.setattr("explorer.plans.LEAST_EXACT", 40)
-    monkeypatch.setattr("explorer.plans.TOO_MANY", 0)
-    campaign = explored("destroy-vs-offline", budget=1_000)
-    by_strategy = {name: counts["schedules"] for name, counts in campaign.by_strategy.items()}
+    monkeypatch.setattr("explorer.plans.LEAST_EXACT", 8)
+    monkeypatch.setattr(Portfolio, "_classes_at_least", lambda _: 4)
+    campaign = explored("reclaim-in-charge", budget=2_000)
+    alone = explored("reclaim-in-charge", budget=2_000, strategy="dpor")
 
-    assert by_strategy["dpor"] == 40
-    assert campaign.stopped == "budget"
-    assert sum(by_strategy.values()) == campaign.schedules == 1_000
+    assert campaign.stopped == alone.stopped == "exhausted"
+    assert campaign.by_strategy["dpor"]["schedules"] == alone.schedules
 
 
 def test_the_answer_does_not_depend_on_the_number_of_workers() -> None:
