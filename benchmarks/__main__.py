@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME ...] [--json]`: run them, and say what they found.
 
-`bugs` and `mutants` are studies: they take long, have options of their own, and run only when they are named.
+`bugs`, `findings` and `mutants` are studies: they take long, have options of their own, and run only when named.
 
 Exit codes: 0 every goal is met, 1 one is not, 2 usage, 130 interrupted.
 """

@@ -10,14 +10,21 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, mutants
+from benchmarks import bugs, findings, mutants
+from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
 from benchmarks.search import search
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"ring": ring, "kernel": kernel, "search": search, "scale": scale}
+BENCHMARKS: dict[str, Callable[[], Report]] = {
+    "ring": ring,
+    "kernel": kernel,
+    "search": search,
+    "scale": scale,
+    "growth": growth,
+}
 """Every benchmark by its stable name, in the order in which they run."""
 
 
@@ -31,7 +38,7 @@ class Study(Protocol):
         """Make it; return the exit code."""
 
 
-STUDIES: dict[str, Study] = {"bugs": bugs, "mutants": mutants}
+STUDIES: dict[str, Study] = {"bugs": bugs, "findings": findings, "mutants": mutants}
 """Every study by its stable name."""
 
 

@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
     row(
         "work-fn-store-after-free",
         "rmdir-empty",
-        r"use-after-free:KmemCache:kmemcg_after_rcu_workfn|null-deref:kmemcg_workfn\(\): s->memcg_params.work_fn:",
+        r"use-after-free:KmemCache:kmemcg_(after_rcu_)?workfn|null-deref:kmemcg_workfn\(\): s->memcg_params.work_fn:",
         "v1..v7",
         "original; 5.3..5.4-fixed; v2..v7 +work-fn-store-after-free",
         needs_no_race=True,

@@ -36,7 +36,7 @@ class Event:
     """
 
     lane: str
-    accesses: Accesses = attrs.field(factory=dict, repr=False)  # the repr of a thing goes on through the whole world
+    accesses: Accesses = attrs.field(factory=dict)
     after_quiet: bool = False
     may_wait: bool = False
     cpu: int | None = None

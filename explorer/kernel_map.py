@@ -87,7 +87,8 @@ LATER = (
     ),
     row(
         "C.memcg access",
-        "rcu_dereference() or READ_ONCE(): one read either way, and the warning without RCU is lockdep's",
+        "rcu_dereference() or READ_ONCE(): one read either way; memcg_from_slab_page() warns without RCU up to v5",
+        "memcg_from_slab_page: v6",
     ),
     row(
         "entries[] read",
@@ -266,6 +267,7 @@ EARLIER = (
         "page_cgroup_ino for slab pages",
         "v1, v2: page.mem_cgroup; v3: the cache's memcg, of every page; v4: of heads of compound pages only",
         "page_cgroup_ino: v3, v4",
+        "memcg_from_slab_page: v3",
     ),
 )
 """What changed from v1 to v4."""

@@ -41,7 +41,7 @@ class TracedStep(Event):
     function: str = ""
     operation: str = ""
     owner: str = ""
-    target: Hashable = attrs.field(default=None, repr=False)
+    target: Hashable = None
     enabled: tuple[str, ...] = ()
     values: list[int] = attrs.field(factory=list)
 

@@ -95,7 +95,7 @@ class Stage:
         machine.buddy.is_short = self.knobs.get("memory") == "short"
         self.ledger = Ledger(machine)
         if self.check == "step":
-            machine.check_child = self.ledger.check_child
+            self.ledger.watch()
         if self.check != "off":
             self.world.endings.append(self.ledger.check_quiescent)
         return machine

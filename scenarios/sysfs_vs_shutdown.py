@@ -35,8 +35,7 @@ def sysfs_vs_shutdown(stage: Stage) -> None:
 
     async def read(ctx: Context) -> None:
         for file in files:
-            if file.freed is None:
-                await kernfs_seq_show(ctx, file)
+            await kernfs_seq_show(ctx, file)
 
     async def hotplug(ctx: Context) -> None:
         await down_write(ctx, machine.mem_hotplug_lock)
@@ -50,5 +49,5 @@ def sysfs_vs_shutdown(stage: Stage) -> None:
     stage.task("cat", read)
     stage.task("rmmod", remove_and_destroy, cpu=1)
     stage.task("hotplug", hotplug, cpu=1)
-    stage.sometimes("a reader is inside a file", lambda: any(file.active for file in files))
+    stage.sometimes("a reader is inside a file", lambda: any(file.sd.active for file in files))
     stage.eventually("no cache is left", lambda: not machine.all_caches)

@@ -183,7 +183,7 @@ def test_a_finding_exits_with_1_and_is_told_in_json(slabrace: Command, driver: s
     assert finding["function"] == function
     assert finding["signature"] == f"{finding['kind']}:{finding['name']}:{function}"
     assert finding["count"] == {"warns": 2, "crashes": 1}[name]
-    assert (finding["step"], finding["log"], finding["first_schedule"]) == (3, "x.log", 0)
+    assert (finding["step"], finding["log"], finding["first_schedule"]) == (2, "x.log", 0)
 
 
 def test_a_finding_is_printed_as_the_kernel_would_with_the_steps_before_it(slabrace: Command) -> None:
@@ -193,7 +193,7 @@ def test_a_finding_is_printed_as_the_kernel_would_with_the_steps_before_it(slabr
     for text in (
         "------------[ cut here ]------------",
         "WARNING: entries[i] != NULL",
-        "warn in kmem_cache_warn(), step 3",
+        "warn in kmem_cache_warn(), step 2",
         "2 times",
         "flow: task[0] on CPU 0",
         "Call Trace:",

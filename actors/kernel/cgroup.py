@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.context import BUG_ON, Context, deref, list_del
+from actors.kernel.css_children import CssChildren
 from actors.kernel.idr import Ida
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs_node import KernfsNode, kernfs_remove
@@ -63,7 +64,7 @@ class Css(Shared):
     flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
     id: int = 0
-    children: dict[Css, None] = attrs.field(factory=dict, init=False)
+    children: CssChildren = attrs.field(factory=CssChildren, init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
     files: KernfsNode = attrs.field(init=False)

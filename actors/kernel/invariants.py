@@ -2,8 +2,10 @@
 
 It looks at the machine from outside, at the counts that the kernel keeps (page counters, statistics, reference counts,
 lists) and at the model's own books (live objects, charged pages, running allocations), and compares. Per step it looks
-only at the cache that the step touched. References are booked after a get and before a put, so in between a count may
-exceed its ledger, never fall below it; at quiescence they are equal.
+only at the cache that the step touched, before the flow goes on, so that a violation is reported where it was
+committed. What slab_mutex protects may be inconsistent while that is held: it is looked at when it is released.
+References are booked after a get and before a put, so in between a count may exceed its ledger, never fall below it; at
+quiescence they are equal.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
 from actors.kernel.list_lru import ListLruNode
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
@@ -27,48 +30,114 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Ledger:
-    """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding."""
+    """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding.
+
+    `unsettled` are the caches that were touched while slab_mutex was held, in that order. What is wrong with a cache is
+    `known` as long as it is wrong: only the step that makes it so is to blame, not those that come later. `owners` are
+    the memcgs that the caches had when they were checked last.
+    """
 
     machine: Machine
+    unsettled: dict[KmemCache, None] = attrs.field(factory=dict)
+    known: set[tuple[str, KmemCache]] = attrs.field(factory=set)
+    owners: dict[KmemCache, Memcg | None] = attrs.field(factory=dict)
 
     # -- each step ----------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """From now on check every child cache that is made, and what slab_mutex protects when it is released."""
+        self.machine.check_child = self.check_child
+        self.machine.check_forgotten = self.check_forgotten
+        self.machine.slab_mutex.actor.check = self.check_settled
 
     def check_child(self, s: KmemCache) -> None:
         """Check a child cache that a step asked something of."""
         if s.freed is None and s.root_cache is not None:
             self._check_references(s)
             self._check_deferred(s)
-            self._check_lists(s, s.root_cache)
+            self._check_partial(s)
+            if s.memcg is not self.owners.get(s):
+                self._check_move(s, s.root_cache)
+            if self.machine.slab_mutex.holder is None:
+                self._check_lists(s, s.root_cache)
+            else:
+                self.unsettled[s] = None
+
+    def check_forgotten(self, s: KmemCache) -> None:
+        """I7: nothing of a cache is left, or under way, when its struct is freed."""
+        self.owners.pop(s, None)
+        what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
+        what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
+        if isinstance(s.refcnt, PercpuRef) and s.refcnt.confirm_switch is not None:
+            what.append("the switch of its reference count")
+        if what and not s.is_root_cache:
+            self._violated("I7", f"{s.name} is freed; there is still {' and '.join(what)}")
+
+    def check_settled(self) -> None:
+        """slab_mutex was taken or released: whoever releases it leaves the lists of what it touched in order."""
+        if self.machine.slab_mutex.holder is None:
+            for s in self.unsettled:
+                if s.freed is None and s.root_cache is not None:
+                    self._check_lists(s, s.root_cache)
+            self.unsettled.clear()
 
     def _check_references(self, s: KmemCache) -> None:
         """I1, I2: the reference count covers all that is held."""
         ref = s.refcnt
         if isinstance(ref, PercpuRef):
             held = s.charged_pages + len(s.inflight) + ref.own_refs
-            if ref.value < held:
-                self._violated("I1", f"{ref.label} is {ref.value}, but {held} references are held")
+            is_wrong = ref.value < held
+            if is_wrong or self.known:
+                self._judge("I1", s, is_wrong, f"{ref.label} is {ref.value}, but {held} references are held")
 
     def _check_deferred(self, s: KmemCache) -> None:
         """I8: at most one of rcu_head and work is in use, and a queued work knows what to do."""
-        if s.work.pending and (s.rcu_head.queued or s.work_fn is None):
-            self._violated("I8", f"a work of {s.name} is queued: rcu_head queued, or no work_fn")
+        is_wrong = s.work.pending and (s.rcu_head.queued or s.work_fn is None)
+        if is_wrong or self.known:
+            self._judge("I8", s, is_wrong, f"a work of {s.name} is queued: rcu_head queued, or no work_fn")
+
+    def _check_partial(self, s: KmemCache) -> None:
+        """I12, unless list_lock is held."""
+        wrong = [
+            slab.label
+            for node in s.node
+            if node.list_lock.holder is None
+            for slab in node.partial
+            if slab.frozen or slab.inuse >= slab.objects
+        ]
+        if wrong or self.known:
+            self._judge("I12", s, bool(wrong), f"{' and '.join(wrong)} on the node's partial list: frozen or full")
 
     def _check_lists(self, s: KmemCache, root: KmemCache) -> None:
-        """I12 unless list_lock is held; I3 and I6 unless slab_mutex is."""
-        for node in s.node:
-            if node.list_lock.holder is None:
-                for slab in node.partial:
-                    if slab.frozen or slab.inuse >= slab.objects:
-                        self._violated("I12", f"{slab.label} is on the node's partial list, frozen or full")
-        if self.machine.slab_mutex.holder is not None or s.memcg is None:
+        """I3 and I6: slab_mutex is not held."""
+        if s.memcg is None or s not in self.machine.slab_caches.caches:
             return
-        if s not in self.machine.slab_caches.caches:
-            return
-        if s not in s.memcg.kmem_caches or s not in root.children:
-            self._violated("I6", f"{s.name} is not on the lists of its memcg and its root")
-        killed = isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
-        if is_published(s) and (killed or s.memcg.kmem_state is KmemState.NONE):
-            self._violated("I3", f"{s.name} can still be found, but is on its way out")
+        is_lost = s not in s.memcg.kmem_caches or s not in root.children
+        self._judge("I6", s, is_lost, f"{s.name} is not on the lists of its memcg and its root")
+        is_killed = isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
+        is_late = is_published(s) and (is_killed or s.memcg.kmem_state is KmemState.NONE)
+        self._judge("I3", s, is_late, f"{s.name} can still be found, but is on its way out")
+
+    def _check_move(self, s: KmemCache, root: KmemCache) -> None:
+        """I5: a cache gets a memcg under slab_mutex, only ever that of its memcg's parent, and none once unlinked."""
+        memcg, last = s.memcg, self.owners.get(s)
+        self.owners[s] = memcg
+        if memcg is None:
+            is_right = s not in root.children
+        else:
+            is_locked = self.machine.slab_mutex.holder is not None
+            is_right = is_locked and (last is None or above(self.machine, last) is memcg)
+        if not is_right:
+            names = [owner.name if owner is not None else "none" for owner in (last, memcg)]
+            self._violated("I5", f"the memcg of {s.name} was {names[0]}, and is {names[1]}")
+
+    def _judge(self, number: str, s: KmemCache, is_wrong: bool, text: str) -> None:  # noqa: FBT001 -- the verdict
+        """Report what has become wrong just now; what was wrong before is known."""
+        if not is_wrong:
+            self.known.discard((number, s))
+        elif (number, s) not in self.known:
+            self.known.add((number, s))
+            self._violated(number, text)
 
     # -- quiescence ---------------------------------------------------------------------------------------------------
 
@@ -229,6 +298,8 @@ class Ledger:
         for lru in machine.list_lrus:
             for node in lru.nodes:
                 self._check_lru(node, lru.shrinker_id)
+        for number, text in lifecycle_wrongs(machine):
+            self._violated(number, text)
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")
 

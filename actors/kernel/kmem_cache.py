@@ -76,7 +76,8 @@ class Slab(Shared):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
-    to this slab. The ledger's own: `live`, a mask of the allocated objects, and `made_by`, who made it at which step.
+    to this slab, `slab_list` the node's list that it is linked into. The ledger's own: `live`, a mask of the allocated
+    objects, and `made_by`, who made it at which step.
     """
 
     serial: int
@@ -92,6 +93,7 @@ class Slab(Shared):
     live: int = 0
     pobjects: int = 0
     memcg: Memcg | None = None
+    slab_list: list[Slab] | None = None
     rcu_head: RcuHead = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -105,6 +107,16 @@ class Slab(Shared):
     def pages(self) -> int:
         """Its size in 4K pages."""
         return 1 << self.order
+
+    def list_add(self, slabs: list[Slab], *, tail: bool = False) -> None:
+        """Link it into a list of some node."""
+        slabs.insert(len(slabs) if tail else 0, self)
+        self.slab_list = slabs
+
+    def list_del(self) -> None:
+        """Unlink it, from whatever list it is on: the links are the slab's own, and do not tell whose list that is."""
+        list_del([] if self.slab_list is None else self.slab_list, self)
+        self.slab_list = None
 
     @operation(READ, cost=ATOMIC_NS)
     def read_counters(self) -> SlabCounters:
@@ -145,12 +157,13 @@ class KmemCacheCpu(Shared):
 
 @attrs.define(eq=False)
 class KmemCacheNode(Shared):
-    """struct kmem_cache_node of SLUB. `partial` is ordered, head first."""
+    """struct kmem_cache_node of SLUB. `partial` is ordered, head first; `nr_partial` should be its length."""
 
     cache: KmemCache
     nid: int
     list_lock: SpinLock = attrs.field(init=False)
     partial: list[Slab] = attrs.field(factory=list, init=False)
+    nr_partial: int = attrs.field(default=0, init=False)
     nr_slabs: int = attrs.field(default=0, init=False)
     total_objects: int = attrs.field(default=0, init=False)
 
@@ -163,17 +176,19 @@ class KmemCacheNode(Shared):
 
     @operation(READ)
     def read_nr_partial(self) -> int:
-        return len(self.partial)
+        return self.nr_partial
 
     @operation(UPDATE)
     def add_partial(self, slab: Slab, *, tail: bool) -> None:
         self.list_lock.assert_held()
-        self.partial.insert(len(self.partial) if tail else 0, slab)
+        slab.list_add(self.partial, tail=tail)
+        self.nr_partial += 1
 
     @operation(UPDATE)
     def remove_partial(self, slab: Slab) -> None:
         self.list_lock.assert_held()
-        list_del(self.partial, slab)
+        slab.list_del()
+        self.nr_partial -= 1
 
     @operation(READ)
     def list_partial(self) -> tuple[Slab, ...]:
@@ -395,10 +410,12 @@ class KmemCache(Shared):
     @operation(UPDATE)
     def add_child(self, child: KmemCache) -> None:
         self.children[child] = None
+        child.recheck()
 
     @operation(UPDATE)
     def del_child(self, child: KmemCache) -> None:
         list_del(self.children, child)
+        child.recheck()
 
     @operation(READ)
     def read_dying(self) -> bool:

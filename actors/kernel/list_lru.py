@@ -199,7 +199,8 @@ class ListLruNode(Shared):
         moved, src.items = src.items, {}
         for item in moved:
             item.on = dst
-        dst.items = {**moved, **dst.items}
+        if moved:
+            dst.items = {**moved, **dst.items}
 
     @operation(READ)
     def read_count(self, one: ListLruOne) -> int:

@@ -54,6 +54,7 @@ from actors.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Kind
+from actors.system.naming import Named
 from protocol.errors import UsageError
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
@@ -113,13 +114,14 @@ class Config:
 
 
 @attrs.define(eq=False, init=False)
-class Machine:
+class Machine(Named):
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
-    asked something of a child cache, if the cache was made after it was set. `reaps` are the walks of cache_reap():
-    when each began and ended (ns), and how many caches it visited.
+    asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
+    `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
+    every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
     """
 
     world: World
@@ -131,10 +133,13 @@ class Machine:
     slab_root_caches: CacheList
     slab_caches_to_rcu_destroy: CacheList
     all_caches: dict[KmemCache, int]
-    child_caches: tuple[KmemCache, ...]
+    _children: dict[KmemCache, None]
+    _child_caches: tuple[KmemCache, ...] | None
     check_child: Callable[[KmemCache], None] | None
+    check_forgotten: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     reaps: list[tuple[int, int, int]]
+    is_reaping: bool
     memory_cgrp_subsys: CgroupSubsys
     slab_ktype_release: Callable[[Context, KmemCache], Awaitable[None]]
     try_to_free_mem_cgroup_pages: Callable[[Context, Memcg, int, Gfp], Awaitable[int]]
@@ -185,8 +190,10 @@ class Machine:
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.check_child, self.child_caches = None, ()
+        self.check_child, self.check_forgotten = None, None
+        self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
+        self.is_reaping = True
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
         self.try_to_free_mem_cgroup_pages = try_to_free_mem_cgroup_pages
@@ -275,6 +282,13 @@ class Machine:
         """SLAB_SUPPORTS_SYSFS: only SLUB does."""
         return self.config.allocator == "slub"
 
+    @property
+    def child_caches(self) -> tuple[KmemCache, ...]:
+        """Those caches of `all_caches` that are of cgroups, oldest first."""
+        if self._child_caches is None:
+            self._child_caches = tuple(self._children)
+        return self._child_caches
+
     # -- structures ---------------------------------------------------------------------------------------------------
 
     def new_memcg(self, css: Css, parent: Memcg | None) -> Memcg:
@@ -340,7 +354,7 @@ class Machine:
             self._add_arrays(cache)
         self.all_caches[cache] = self.world.now
         if root is not None:
-            self.child_caches = (*self.child_caches, cache)
+            self._children[cache], self._child_caches = None, None
             if self.check_child is not None:
                 actor.check = functools.partial(self.check_child, cache)
         return cache
@@ -371,8 +385,11 @@ class Machine:
 
     def forget_cache(self, cache: KmemCache) -> None:
         """The struct is being freed."""
+        if self.check_forgotten is not None:
+            self.check_forgotten(cache)
         self.all_caches.pop(cache, None)
-        self.child_caches = tuple(child for child in self.child_caches if child is not cache)
+        self._children.pop(cache, None)
+        self._child_caches = None
 
     def new_slab(self, ctx: Context, cache: KmemCache, order: int, objects: int) -> Slab:
         """Pages that become a slab of *cache*: all its objects are free, and all are the CPU's that made it."""

@@ -156,16 +156,20 @@ class Memcg(Shared):
     @operation(UPDATE)
     def add_kmem_cache(self, cache: KmemCache) -> None:
         self.kmem_caches[cache] = None
+        cache.recheck()
 
     @operation(UPDATE)
     def del_kmem_cache(self, cache: KmemCache) -> None:
         list_del(self.kmem_caches, cache)
+        cache.recheck()
 
     @operation(UPDATE)
     def take_kmem_caches(self) -> tuple[KmemCache, ...]:
         """Empty the list (the first half of list_splice)."""
         caches = tuple(self.kmem_caches)
         self.kmem_caches.clear()
+        for cache in caches:
+            cache.recheck()
         return caches
 
     @operation(UPDATE)
@@ -235,8 +239,7 @@ class Memcg(Shared):
             return self
         after = 0
         while True:
-            below = (css for css in pos.css.children if css.cgroup.serial_nr > after)
-            found = next((css.memcg for css in below if css.memcg is not None), None)
+            found = pos.css.children.first_memcg_after(after)
             if found is not None or pos is self:
                 return found
             after = pos.css.cgroup.serial_nr

@@ -213,6 +213,7 @@ async def percpu_ref_put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
         if not await ctx.ask(ref.read_flags):
             await ctx.this_cpu(ref, THIS_CPU_ADD)
             ref.add_here(ctx, -nr)
+            ref.recheck()
         elif await ctx.ask(ref.atomic_add, -nr) == 0:
             await ref.release(ctx, ref)
 

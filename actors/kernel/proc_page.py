@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.cgroup import CssFlags
-from actors.kernel.context import Context
+from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.kmem_cache import KmemCache, Slab
@@ -99,10 +99,25 @@ async def page_cgroup_ino_original(ctx: Context, mem_map: MemMap, slab: Slab, in
 
 
 async def memcg_of_slab_or_page(ctx: Context, mem_map: MemMap, slab: Slab) -> Memcg | None:
-    """memcg_from_slab_page(), if it is a slab still; the cache may be gone when it is asked."""
+    """The memcg of the cache, if it is a slab still; the cache may be gone when it is asked."""
     s = await ctx.ask(mem_map.page_slab, slab)  # may be stale from here on
     if s is None:
         return await ctx.ask(mem_map.page_mem_cgroup, slab)
+    return await memcg_from_slab_page(ctx, s)
+
+
+@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v6..")
+async def memcg_from_slab_page(ctx: Context, s: KmemCache) -> Memcg | None:
+    """The memcg that the slab's cache has at this moment; a root cache has none."""
+    if s.freed is not None:
+        ctx.world.raise_use_after_free(s)
+    return None if s.is_root_cache else await ctx.ask(s.read_memcg)
+
+
+@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v3..v5")
+async def memcg_from_slab_page_v3(ctx: Context, s: KmemCache) -> Memcg | None:
+    """[v3] to [v5]: warn if RCU does not keep the memcg."""
+    WARN_ON(ctx, not ctx.rcu_nesting, "memcg_from_slab_page: !rcu_read_lock_held()")
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
     return None if s.is_root_cache else await ctx.ask(s.read_memcg)

@@ -22,6 +22,7 @@ from actors.kernel.locks import Completion, Mutex, MutexHeld
 from actors.kernel.softirq import RCU_SOFTIRQ, Softirq
 from actors.system.actor import Actor, Part, Shared
 from actors.system.flow import Flow
+from actors.system.naming import Named
 from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ CALL_RCU = OperationInfo("call_rcu", READ, cost=ATOMIC_NS)
 
 
 @attrs.define(eq=False)
-class RcuHead:
+class RcuHead(Named):
     """struct rcu_head: what is called back with what. `queued` until the callback starts."""
 
     container: Shared
@@ -215,6 +216,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
     head.func = func
     head.queued = True
     ctx.machine.rcu.enqueue(ctx, ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
+    head.container.recheck()
 
 
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")

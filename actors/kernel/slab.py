@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.kernel.context import BUG_ON, Context
+from actors.kernel.context import BUG_ON, WARN_ON, Context
 from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabFlags, SlabObject
@@ -108,7 +108,6 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
         ac = cpu_cache_get(ctx, cachep)
         if slab is not None:
             if not ac.entries:
-                BUG_ON(ctx, slab.inuse >= slab.objects, "alloc_block: page->active >= cachep->num")
                 alloc_block(ac, slab, batchcount)
             await cache_grow_end(ctx, cachep, slab)
         if not ac.entries:
@@ -120,6 +119,7 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
 @kernel_fn("cache_grow_begin", "mm/slab.c")
 async def cache_grow_begin(ctx: Context, cachep: KmemCache, gfp: Gfp) -> Slab | None:
     """A new slab, on no list yet. If the caller may sleep, IRQs are on meanwhile, and it may wake up elsewhere."""
+    WARN_ON(ctx, cachep.has_ctor and Gfp.ZERO in gfp, "cache_grow_begin: cachep->ctor && (flags & __GFP_ZERO)")
     may_sleep = gfpflags_allow_blocking(gfp)
     if may_sleep:
         ctx.local_irq_enable()
@@ -241,7 +241,7 @@ async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
     BUG_ON(ctx, slab.freed is not None, "kmem_freepages: !PageSlab(page)")
-    del cachep.slabs[slab]
+    del slab.slab_cache.slabs[slab]
     pages = slab.pages
     await uncharge_slab_page(ctx, slab, cachep)
     ctx.kfree(slab)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import attrs
 
-from actors.kernel.context import list_del
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.locks import SpinLock
 from actors.system.actor import Shared
+from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 BATCHREFILL_LIMIT = 16
@@ -146,14 +146,15 @@ class SlabNode(Shared):
         self.free_objects -= len(array.entries)
 
     def _first_slab(self) -> Slab | None:
-        if self.slabs_partial:
-            return self.slabs_partial.pop(0)
-        self.free_touched = True
-        return self.slabs_free.pop(0) if self.slabs_free else None
+        slabs = self.slabs_partial
+        if not slabs:
+            self.free_touched = True
+            slabs = self.slabs_free
+        return unlink(slabs[0]) if slabs else None
 
     def _link(self, slab: Slab) -> None:
         """fixup_slab_list()."""
-        (self.slabs_full if slab.inuse == slab.objects else self.slabs_partial).insert(0, slab)
+        slab.list_add(self.slabs_full if slab.inuse == slab.objects else self.slabs_partial)
 
     @operation(UPDATE)
     def add_slab(self, slab: Slab) -> None:
@@ -163,7 +164,7 @@ class SlabNode(Shared):
         if slab.inuse:
             self._link(slab)
         else:
-            self.slabs_free.append(slab)
+            slab.list_add(self.slabs_free, tail=True)
         self.free_objects += slab.objects - slab.inuse
 
     @operation(UPDATE)
@@ -185,20 +186,19 @@ class SlabNode(Shared):
             self._put_object(obj)
         surplus = []
         while self.free_objects > self.free_limit and self.slabs_free:
-            surplus.append(self.slabs_free.pop())
+            surplus.append(unlink(self.slabs_free[-1]))
             self.free_objects -= surplus[-1].objects
             self.total_slabs -= 1
         return surplus
 
     def _put_object(self, obj: SlabObject) -> None:
-        slab = obj.slab
-        list_del(self.slabs_full if slab.inuse == slab.objects else self.slabs_partial, slab)
+        slab = unlink(obj.slab)
         slab.freelist = (obj.at, slab.freelist)
         slab.inuse -= 1
         if slab.inuse:
-            self.slabs_partial.append(slab)
+            slab.list_add(self.slabs_partial, tail=True)
         else:
-            self.slabs_free.insert(0, slab)
+            slab.list_add(self.slabs_free)
 
     @operation(UPDATE)
     def take_free_slab(self) -> Slab | None:
@@ -206,7 +206,7 @@ class SlabNode(Shared):
         self.list_lock.assert_held()
         if not self.slabs_free:
             return None
-        slab = self.slabs_free.pop()
+        slab = unlink(self.slabs_free[-1])
         self.free_objects -= slab.objects
         self.total_slabs -= 1
         return slab
@@ -216,8 +216,16 @@ class SlabNode(Shared):
         return bool(self.slabs_full or self.slabs_partial)
 
 
+def unlink(slab: Slab) -> Slab:
+    """list_del(&page->slab_list)."""
+    slab.list_del()
+    return slab
+
+
 def alloc_block(array: ArrayCache, slab: Slab, batchcount: int) -> int:
     """Move up to *batchcount* free objects of *slab* into *array*; return how many are still wanted."""
+    if slab.inuse >= slab.objects:
+        raise Oops("bug", "alloc_block: page->active >= cachep->num", f"kernel BUG: {slab.label} is full")
     while batchcount > 0 and slab.freelist is not None:
         at, slab.freelist = slab.freelist
         slab.inuse += 1

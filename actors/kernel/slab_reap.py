@@ -33,17 +33,19 @@ REAPTIMEOUT_NODE = 4 * SECOND
 
 
 def start_cpu_timer(machine: Machine, cpu: int) -> None:
-    """Have cache_reap() run on *cpu*, for the first time a second after boot; CPUs are spread a little."""
+    """Have cache_reap() run on *cpu*, for the first time a second from now (at boot); CPUs are spread a little."""
     work = Work(machine.cpus[cpu].actor, machine.timer_bases[cpu])
     work.init_work(cache_reap)
     work.pending = True
     timer = delayed_work_timer(cpu, machine.system_wq, work)
-    machine.timer_bases[cpu].add_timer(SECOND + SPREAD * cpu, timer)
+    base = machine.timer_bases[cpu]
+    base.add_timer(machine.world.now + SECOND + SPREAD * cpu, timer)
+    base.reconsider()
 
 
 @kernel_fn("cache_reap", "mm/slab.c")
 async def cache_reap(ctx: Context, work: Work) -> None:
-    """Walk all caches, unless somebody else has slab_mutex; and come again."""
+    """Walk all caches, unless somebody else has slab_mutex; and come again, unless the CPU is idle (`is_reaping`)."""
     machine = ctx.machine
     if await mutex_trylock(ctx, machine.slab_mutex):
         started, walked = ctx.world.now, 0
@@ -52,7 +54,8 @@ async def cache_reap(ctx: Context, work: Work) -> None:
             walked += 1
         machine.reaps.append((started, ctx.world.now, walked))
         await mutex_unlock(ctx, machine.slab_mutex)
-    await queue_delayed_work_on(ctx, ctx.smp_processor_id, machine.system_wq, work, REAPTIMEOUT_AC)
+    if machine.is_reaping:
+        await queue_delayed_work_on(ctx, ctx.smp_processor_id, machine.system_wq, work, REAPTIMEOUT_AC)
 
 
 async def reap_one(ctx: Context, cachep: KmemCache) -> None:

@@ -94,6 +94,7 @@ async def get_freelist(ctx: Context, slab: Slab) -> Chain:
 @kernel_fn("new_slab_objects", "mm/slub.c")
 async def new_slab_objects(ctx: Context, s: KmemCache, gfp: Gfp) -> tuple[KmemCacheCpu, Chain]:
     """S6 to S8: a slab of a node, or a new one, becomes the cpu slab of whatever CPU the task is on afterwards."""
+    WARN_ON(ctx, s.has_ctor and Gfp.ZERO in gfp, "new_slab_objects: s->ctor && (flags & __GFP_ZERO)")
     c = this_cpu_slab(ctx, s)
     freelist = await get_partial(ctx, s, c)
     if freelist is not None:

@@ -46,16 +46,28 @@ merge, so their directories have their names (KERNEL.md 8.1); a capture does not
 
 
 @attrs.define(eq=False)
-class Kobject(KernfsNode):
-    """struct kobject of a cache, with its directory: `refs` hold the struct, `links` are its names elsewhere."""
+class Kobject(Shared):
+    """struct kobject of a cache: `refs` hold the struct, `links` are its names elsewhere.
+
+    `sd` is its directory. That outlives the cache: who has one of its files open keeps it, and not the kobject.
+    """
 
     cache: KmemCache
+    sd: KernfsNode
     refs: int = 1
     links: list[str] = attrs.field(factory=list, init=False)
 
     @property
     def label(self) -> str:
         return f"kobject of {self.cache.name}"
+
+    @property
+    def name(self) -> str:
+        return self.sd.name
+
+    @property
+    def is_removed(self) -> bool:
+        return self.sd.is_removed
 
     @operation(UPDATE)
     def add_ref(self, nr: int) -> int:
@@ -113,7 +125,7 @@ def add_kobject(machine: Machine, s: KmemCache) -> None:
         name = create_unique_id(s)
         if machine.slab_kset.is_taken(name):
             name = s.name
-    s.kobj = Kobject(s.actor, name, KN_ACTIVE, s)
+    s.kobj = Kobject(s.actor, s, KernfsNode(machine.slab_kset.actor, name, KN_ACTIVE))
     s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
     if s.is_root_cache:
         machine.slab_kset.roots[name] = s.kobj
@@ -164,12 +176,12 @@ async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
 @kernel_fn("sysfs_slab_unlink", "mm/slub.c")
 async def sysfs_slab_unlink(ctx: Context, s: KmemCache) -> None:
     """kobject_del(): the directory goes, so that its name is free; waits for those who are inside."""
-    kobj = kobject_of(s)
+    kn = kobject_of(s).sd
     ctx.might_sleep("kernfs_drain")
     lockdep = ctx.machine.lockdep
     lockdep.acquire(ctx, KN_ACTIVE)
-    await ctx.ask(kobj.deactivate)
-    await ctx.ask(kobj.kernfs_drain)
+    await ctx.ask(kn.deactivate)
+    await ctx.ask(kn.kernfs_drain)
     lockdep.release(ctx, KN_ACTIVE)
 
 
@@ -191,12 +203,13 @@ async def kobject_put(ctx: Context, kobj: Kobject) -> None:
 @kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")
 async def kernfs_seq_show(ctx: Context, kobj: Kobject) -> int | None:
     """Read /sys/kernel/slab/NAME/objects through an open file; None (-ENODEV) if the directory is gone."""
-    if not await ctx.ask(kobj.kernfs_get_active, ctx):
+    kn = kobj.sd
+    if not await ctx.ask(kn.kernfs_get_active, ctx):
         return None
     ctx.machine.lockdep.acquire(ctx, KN_ACTIVE, reads=True)
     shown = await show_slab_objects(ctx, kobj.cache)
     ctx.machine.lockdep.release(ctx, KN_ACTIVE)
-    await ctx.ask(kobj.kernfs_put_active, ctx)
+    await ctx.ask(kn.kernfs_put_active, ctx)
     return shown
 
 

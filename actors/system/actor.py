@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import attrs
 
 from actors.system.lane import Lane
+from actors.system.naming import Named
 from protocol.operations import UPDATE, Access, OperationInfo
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def receive() -> Generator[None, Any, Any]:
 
 
 @attrs.define(eq=False)
-class Shared:
+class Shared(Named):
     """State that an actor owns and that flows reach by requests.
 
     `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is a
@@ -73,6 +74,12 @@ class Shared:
     def tally(self) -> tuple[str, int] | None:
         """If it is a counter: what it counts (`references`, `pages`), and how many there are now. For pictures."""
         return None
+
+    def recheck(self) -> None:
+        """Let the owner's `check` look now: something that its state is compared with has changed elsewhere."""
+        check = self.actor.check
+        if check is not None:
+            check()
 
     def reconsider(self) -> None:
         """Look again at who may go on, after this object's state changed."""
@@ -127,7 +134,8 @@ class Request(Message):
 class Actor(Lane):
     """A task with a mailbox. `main` is its life; by default it serves requests to the state it owns for ever.
 
-    `check` looks at the state after each step that touched it, if somebody wants that.
+    `check` looks at the state after each request, if somebody wants that, before the flow that asked goes on: what it
+    finds is reported where that flow stands.
     """
 
     main: Callable[[Actor], Coroutine[Any, Any, None]] | None = attrs.field(default=None, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from actors.system.naming import Named
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def resumer(function: F) -> F:
 
 
 @attrs.define(eq=False)
-class Lane:
+class Lane(Named):
     """Something that may step; `coro` is its coroutine, parked at the seam between steps.
 
     `request` is what a flow asks next; an actor that is a lane has none, but mail.

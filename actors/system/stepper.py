@@ -35,6 +35,8 @@ def run_stepper(world: World) -> None:
                 actor.end(end)
             if world.stopped is not None:
                 continue
+            if actor.check is not None:
+                actor.check()
         try:
             flow.coro.send(None)  # type: ignore[union-attr]  # as in Lane.resume
         except (StopIteration, Oops) as end:

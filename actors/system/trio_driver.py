@@ -84,6 +84,8 @@ class TrioDriver:
     def _hand_on(self, lane: Lane, turn: object) -> None:
         """The slice of *lane* is over: finish the step, or give the flow that asked its reply."""
         if isinstance(turn, Request) and turn.flow is not lane and self.world.stopped is None:
+            if turn.actor is not None and turn.actor.check is not None:
+                turn.actor.check()
             self._give(turn.flow, None)
             return
         if isinstance(lane, Flow):

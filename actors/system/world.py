@@ -27,6 +27,7 @@ from actors.system.actor import MAIL, Actor, Shared
 from actors.system.flow import Flow
 from actors.system.lane import RESUMERS
 from actors.system.livelock import Patience
+from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import Finding, Oops
 from protocol.operations import COMMUTE, Access
@@ -59,17 +60,18 @@ class EnabledSet:
 
 
 @attrs.define(eq=False)
-class World:
+class World(Named):
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
     `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
-    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the
-    ids of the code objects of all kernel functions: what other functions do is shown as done by the kernel function
-    that called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step
-    accesses that its request does not name: the parts of an object that its operation changes, whom it wakes, its own
-    CPU's data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. `current`, `touched`,
-    `step_time` and `cost` are of the step that runs now, or was the last: its flow, the actor that it asked, when it
-    began and how long it takes (ns). `patience` is how long a call may go on before it is a livelock.
+    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the ids
+    of the code objects of all kernel functions: what other functions do is shown as done by the kernel function that
+    called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses
+    that its request does not name: the parts of an object that its operation changes, whom it wakes, its own CPU's
+    data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors
+    have one only while mail waits for them: of many actors most get hardly any. `current`, `step_time` and `cost` are
+    of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
+    long a call may go on before it is a livelock.
     """
 
     strategy: Strategy
@@ -88,10 +90,10 @@ class World:
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
+    lends_places: bool = False
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
-    touched: Actor | None = None
     step_time: int = 0
     cost: int = 0
     patience: Patience = attrs.field(factory=Patience)
@@ -198,22 +200,19 @@ class World:
         self.step_time = self.now
         request = lane.request  # by the end of the step, the flow asks for something else
         if request is None:
-            self.touched, self.cost = None, MAIL.cost
+            self.cost = MAIL.cost
         else:
-            self.current, self.touched, self.cost = request.flow, request.actor, request.info.cost
+            self.current, self.cost = request.flow, request.info.cost
         return lane
 
     def finish_step(self, flow: Flow) -> None:
-        """Let the step's time pass, refresh who may run on its CPU if need be, and look at what the step touched."""
+        """Let the step's time pass, refresh who may run on its CPU if need be, and check the properties."""
         if flow.finished:
             self._bury(flow)
         elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
         if not self.keeps_time:
             self.now += self.cost
-        touched = self.touched
-        if touched is not None and touched.check is not None:
-            touched.check()
         for check in self.checks:
             check(flow)
 
@@ -234,6 +233,8 @@ class World:
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
+            if self.lends_places:
+                self._free_place_of(actor)
         if not self.keeps_time:
             self.now += self.cost
         return message

@@ -11,6 +11,7 @@ from explorer.cli.catalogue import add_list
 from explorer.cli.explain import add_explain
 from explorer.cli.failing import add_shrink
 from explorer.cli.files import add_slabinfo
+from explorer.cli.growth import add_growth
 from explorer.cli.keep import add_keep
 from explorer.cli.match import add_match
 from explorer.cli.options import Parser
@@ -53,6 +54,7 @@ def make_parser() -> Parser:
     add_explore(commands.add_parser("explore", help="search many schedules of a scenario for flaws"))
     add_shrink(commands.add_parser("shrink", help="make the schedule of a failing run as short as it can be"))
     add_match(commands.add_parser("match", help="search for the schedule that a kernel's function trace shows"))
+    add_growth(commands.add_parser("growth", help="simulate hosts for days, beside what production hosts showed"))
     add_explain(commands.add_parser("explain", help="say why a run fails, and draw it"))
     add_keep(commands.add_parser("keep", help="keep a finding as a regression file and a test, or check those kept"))
     return parser

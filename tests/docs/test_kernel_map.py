@@ -59,7 +59,6 @@ V1_TO_V4 = (
 """The same of v2, v3 and v4."""
 
 NO_STEP = {
-    "C.memcg access",
     "entries[] read",
     "slab stats without MEMCG_KMEM",
     "kmemcg_cache_deactivate: dying read",

@@ -22,9 +22,6 @@ INLINE = re.compile(r"`(slabrace [^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
-LATER = {ROOT / "docs" / name for name in ("findings.md", "strategies.md", "growth.md")}
-"""Pages that are made from long searches and simulations; a tree that does not have them yet is no error."""
-
 ANY_SCENARIO = {"SCENARIO", "NAME"}
 """What stands for a scenario in a description of a command."""
 
@@ -116,7 +113,7 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
         name, _, place = target.partition("#")
         file = page.parent / name if name else page
 
-        assert file.is_file() or file in LATER, target
+        assert file.is_file(), target
         if place:
             assert place in {anchor(heading) for heading in HEADING.findall(file.read_text(encoding="utf-8"))}, target
 
@@ -127,9 +124,9 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         page = new.pop()
         reached.add(page)
         names = [target.partition("#")[0] for target in links(page)]
-        new |= {(page.parent / name).resolve() for name in names if name.endswith(".md")} - reached - LATER
+        new |= {(page.parent / name).resolve() for name in names if name.endswith(".md")} - reached
 
-    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - LATER <= reached
+    assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} <= reached
 
 
 # -- files and places -------------------------------------------------------------------------------------------------

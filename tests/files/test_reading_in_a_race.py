@@ -232,7 +232,7 @@ def test_nothing_keeps_a_cache_for_the_reader_of_kpagecgroup(kernel: str) -> Non
     (finding,) = (found for found in stand.world.findings.values() if found.kind == "use-after-free")
 
     assert finding.name == "KmemCache"
-    assert finding.function == "page_cgroup_ino"
+    assert finding.function == "memcg_from_slab_page"
     assert finding.flow == "page-types"
 
 

@@ -1,0 +1,80 @@
+"""More books at quiescence: which lists each cache is on, whose ids are whose, and the pages that the nodes count.
+
+Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 13 has the numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from actors.kernel.memcontrol import KmemState
+from actors.kernel.vmstat import StatItem
+
+if TYPE_CHECKING:
+    from actors.kernel.kmem_cache import KmemCache
+    from actors.kernel.machine import Machine
+    from actors.kernel.memcontrol import Memcg
+
+
+def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """All that is wrong with the lists, ids and node statistics of *machine*, at rest: the number, and the details."""
+    yield from check_ids(machine)
+    yield from check_list_of_all(machine)
+    for s in machine.child_caches:
+        if s in machine.slab_caches.caches:
+            yield from check_owner(machine, s)
+    if machine.config.kernel == "original":
+        yield from check_page_owners(machine)
+    yield from check_node_statistics(machine)
+
+
+def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I13: an offline memcg has its parent's id; without a parent that is the root's, -1."""
+    for memcg in machine.memcgs():
+        wanted = above(machine, memcg).kmemcg_id
+        if memcg.kmem_state is KmemState.ALLOCATED and memcg.kmemcg_id != wanted:
+            yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
+
+
+def above(machine: Machine, memcg: Memcg) -> Memcg:
+    """Where what *memcg* has goes when it goes offline."""
+    return memcg.parent or machine.root_mem_cgroup
+
+
+def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Q4: slab_caches has all roots and all their children, and no other."""
+    roots = machine.slab_root_caches.caches
+    expected = {*roots, *(child for root in roots for child in root.children)}
+    for s in machine.slab_caches.caches.keys() ^ expected:
+        yield "Q4", f"{s.name} is on slab_caches, or on the lists of roots and children, but not on both"
+
+
+def check_owner(machine: Machine, s: KmemCache) -> Iterator[tuple[str, str]]:
+    """Q5: a cache is on the list of its memcg, and on that alone."""
+    owners = [memcg for memcg in (*machine.memcgs(), machine.root_mem_cgroup) if s in memcg.kmem_caches]
+    if owners != [s.memcg]:
+        names = " and ".join(memcg.name for memcg in owners) or "nobody"
+        yield "Q5", f"{s.name} is on the list of {names}; its memcg is {s.memcg.name if s.memcg else None}"
+
+
+def check_page_owners(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I16: [O] a page of a child cache knows the memcg that it pins."""
+    for s in machine.child_caches:
+        for slab in s.slabs:
+            if slab.memcg is None:
+                yield "I16", f"page.mem_cgroup of {slab.label} is NULL"
+
+
+def check_node_statistics(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Q6: what a node counts, with what its CPUs have still to add, are all slab pages of it, whosever they are."""
+    pages: Counter[tuple[int, StatItem]] = Counter()
+    for s in machine.all_caches:
+        for slab in s.slabs:
+            pages[slab.nid, s.stat_item] += slab.pages
+    for nid, stats in enumerate(machine.node_stats):
+        for item in StatItem:
+            counted, there = stats.total[item] + stats.pending(item), pages[nid, item]
+            if counted != there:
+                yield "Q6", f"node {nid} counts {counted} pages as {item.value}, it has {there}"

@@ -1,0 +1,131 @@
+"""`python -m benchmarks findings`: what every scenario reports on every kernel, for docs/findings.md.
+
+It is a measurement of the kernels, not of slabrace, so it has no goal: each campaign of `PLAN` is run once, and what it
+reported goes to a JSON file, one line a campaign. A campaign that is there already is not run again, so that the work
+can be interrupted, continued, and repeated for the kernels whose model has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from actors.kernel.kernel_fn import PROFILES
+from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_page, write_results
+from explorer.campaign import Campaign
+from explorer.experiment import Experiment, RunOptions
+from protocol.errors import UsageError
+from scenarios import SCENARIOS, find_scenario
+
+SHORT: dict[str, tuple[tuple[str, str], ...]] = {
+    "shared-dentry": (("generations", "2"), ("files", "2"), ("every", "1")),
+}
+"""Smaller knobs for scenarios whose schedules take more than 0.3 s with their defaults."""
+
+SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
+"""What comes last, so that a campaign that is cut short has tried the races."""
+
+FIXED, MERGED = "5.4-fixed", "5.3"
+RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET = 1_000, 2_000, 200
+LONG = ("rmdir-under-load", "nested")
+
+
+def plan() -> list[Cell]:
+    """The campaigns to run, those that must find nothing new first."""
+    names = [scenario.name for scenario in SCENARIOS]
+    both = ("slub", "slab")
+    cells = [cell(name, FIXED, allocator, "random", RANDOM_BUDGET) for name in names for allocator in both]
+    cells += [cell(name, MERGED, allocator, "random", LONG_BUDGET) for name in LONG for allocator in both]
+    for kernel in (kernel for kernel in PROFILES if kernel != FIXED):
+        cells += [
+            cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", PORTFOLIO_BUDGET)
+            for scenario in SCENARIOS
+        ]
+    cells.sort(key=lambda wanted: wanted.scenario in SLOW)
+    return cells
+
+
+def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int) -> Cell:
+    """One campaign that has not been run."""
+    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ()))}
+    return Cell(scenario=scenario, kernel=kernel, settings=settings, strategy=strategy, budget=budget)
+
+
+def measure(wanted: Cell) -> Cell:
+    """Run the campaign; return it with what it reported."""
+    options = RunOptions(
+        scenario=wanted.scenario,
+        kernel=wanted.kernel,
+        strategy=wanted.strategy,
+        driver="stepper",
+        settings=wanted.settings,
+    )
+    campaign = Campaign(Experiment.of(options), options, budget=wanted.budget)
+    campaign.run()
+    if campaign.stopped == "interrupted":
+        raise KeyboardInterrupt
+    findings: dict[str, Any] = {
+        signature: {"count": found.count, "first": found.first_schedule, "message": found.finding.message}
+        for signature, found in sorted(campaign.found.items())
+    }
+    return attrs.evolve(
+        wanted,
+        schedules=campaign.schedules,
+        steps=campaign.statistics.steps[1],
+        findings=findings,
+        unreached=sorted(campaign.unreached or ()),
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run what is missing of the plan, save after every campaign, then bring the page up to date."""
+    path = Path(options.results)
+    results = read_results(path)
+    for wanted in chosen(plan(), options):
+        if options.table or (wanted.key in results and not options.again):
+            continue
+        began = time.monotonic()
+        done = results[wanted.key] = measure(wanted)
+        write_results(path, results)
+        if not options.json:
+            print(f"{time.monotonic() - began:6.1f} s  {done.line}", flush=True)
+    if options.json:
+        print(json.dumps([attrs.asdict(result) for result in results.values()]))
+    if not options.no_page:
+        update_page(Path(options.page), results)
+    return 0
+
+
+def chosen(cells: Iterable[Cell], options: argparse.Namespace) -> list[Cell]:
+    """Those of *cells* that the options ask for."""
+    for kernel in options.kernel:
+        if kernel not in PROFILES:
+            msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(PROFILES)}"
+            raise UsageError(msg)
+    names = {find_scenario(name).name for name in options.scenario}
+    return [
+        wanted
+        for wanted in cells
+        if (not options.kernel or wanted.kernel in options.kernel)
+        and (not names or wanted.scenario in names)
+        and options.allocator in {None, wanted.settings["allocator"]}
+    ]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m benchmarks findings`."""
+    parser.add_argument("--kernel", action="append", default=[], metavar="K", help="only these kernels")
+    parser.add_argument("--scenario", action="append", default=[], metavar="S", help="only these scenarios")
+    parser.add_argument("--allocator", choices=("slub", "slab"), help="only this allocator")
+    parser.add_argument("--again", action="store_true", help="run campaigns again whose results are there")
+    parser.add_argument("--table", action="store_true", help="run nothing; only bring the page up to date")
+    parser.add_argument("--results", default=RESULTS, metavar="FILE", help="where the results are kept")
+    parser.add_argument("--page", default=PAGE, metavar="FILE", help="the page with the table")
+    parser.add_argument("--no-page", action="store_true", help="leave the page alone")
+    parser.add_argument("--json", action="store_true", help="print all results as one JSON list")

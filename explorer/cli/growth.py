@@ -1,0 +1,138 @@
+"""The command `growth`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from actors.kernel.kernel_fn import PROFILES
+from explorer.cli.options import READABLE, add_json, natural, positive, seed, settings
+from explorer.growth.comparison import ORIGINAL
+from explorer.growth.fleet import Fleet
+from explorer.growth.host import set_stage
+from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_of, show, to_csv, to_json
+from explorer.growth.walk import show_walk, walk_fleet, walk_json, walk_rows
+from explorer.report import make_console
+from protocol.errors import UsageError
+
+HOSTS, WORKERS = 4, 2
+FORMATS = (".svg", ".png")
+EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": 130}
+SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
+
+
+def add_growth(parser: argparse.ArgumentParser) -> None:
+    """`growth`."""
+    parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7)")
+    parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({HOSTS})")
+    parser.add_argument("--kernel", default="5.3", help=f"what to compare original with: one of {', '.join(PROFILES)}")
+    parser.add_argument("--seed", type=seed, default=0, help="other hosts of the same kind")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the services")
+    parser.add_argument("--workers", type=positive, default=WORKERS, metavar="N", help=f"processes ({WORKERS})")
+    parser.add_argument("--walk", action="store_true", help="SLAB: how much its reaper walks, and who waits for it")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there; the name ends in .svg or .png")
+    parser.add_argument("--force", action="store_true", help="replace the files that --csv and --plot name")
+    add_json(parser)
+    parser.set_defaults(command=_growth)
+
+
+def _growth(options: argparse.Namespace) -> int:
+    _check(options)
+    fleet = _fleet(options)
+    set_stage(fleet.runs[0].job, lambda _day: None)  # what cannot be booted is refused here and now
+    progress = FleetProgress()
+    fleet.progress = progress.tell
+    try:
+        fleet.run()
+    finally:
+        progress.close()
+    return _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+
+
+def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
+    if options.csv is not None:
+        write_whole(options.csv, csv_text(walk_rows(fleet)).encode(), overwrite=options.force)
+    if options.json:
+        print(json.dumps(walk_json(fleet)))  # noqa: T201 -- the command's output
+    else:
+        show_walk(make_console(), fleet)
+    return EXIT_CODES[outcome_of(fleet)]
+
+
+def _give(options: argparse.Namespace, comparison: Comparison) -> int:
+    """Write and print what was simulated; return the exit code."""
+    if options.csv is not None:
+        write_whole(options.csv, to_csv(comparison).encode(), overwrite=options.force)
+    if options.plot is not None:
+        from explorer.growth.plot import draw  # noqa: PLC0415 -- matplotlib takes longer to import than other commands to run
+
+        write_whole(options.plot, draw(comparison, options.plot.suffix), overwrite=options.force)
+    if options.json:
+        print(json.dumps(to_json(comparison)))  # noqa: T201 -- the command's output
+    else:
+        show(make_console(), comparison)
+    return EXIT_CODES[comparison.outcome]
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what is known to be in vain before anything is simulated."""
+    if options.kernel not in PROFILES or options.kernel == ORIGINAL:
+        others = ", ".join(kernel for kernel in PROFILES if kernel != ORIGINAL)
+        msg = f"--kernel {options.kernel}: {ORIGINAL} is compared with one of {others}"
+        raise UsageError(msg)
+    if options.plot is not None and options.plot.suffix.lower() not in FORMATS:
+        msg = f"--plot {options.plot}: give a name that ends in {' or '.join(FORMATS)}"
+        raise UsageError(msg)
+    if options.walk and (options.plot is not None or options.hosts is not None):
+        msg = "--walk is about one host, and draws nothing: leave out --hosts and --plot"
+        raise UsageError(msg)
+    for path in (options.csv, options.plot):
+        if path is None:
+            continue
+        if path.exists() and not options.force:
+            msg = f"{path}: a file with this name exists; choose another, or --force to replace it"
+            raise UsageError(msg)
+        if not path.parent.is_dir():
+            msg = f"{path}: there is no directory {path.parent}"
+            raise UsageError(msg)
+
+
+def _fleet(options: argparse.Namespace) -> Fleet:
+    """The hosts that are wanted; UsageError if the settings do not fit."""
+    wanted = settings(options.set)
+    for name, option in (("days", "--days"), ("host", "--seed")):
+        if name in wanted:
+            msg = f"--set {name}: give {option} instead"
+            raise UsageError(msg)
+    wanted["days"] = str(options.days)
+    first = options.seed % SEEDS * HOSTS_OF_A_SEED
+    hosts = range(first, first + (options.hosts or HOSTS))
+    if options.walk:
+        return walk_fleet(options.kernel, hosts[0], wanted, options.workers)
+    return Fleet.of((ORIGINAL, options.kernel), hosts, wanted, workers=options.workers)
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool) -> None:
+    """Write a file whole or not at all; UsageError (one line) if it exists already or cannot be written."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+            part = Path(file.name)
+            try:
+                file.write(data)
+                file.close()
+                part.chmod(READABLE)
+                if overwrite:
+                    part.replace(path)
+                else:
+                    path.hardlink_to(part)
+            finally:
+                part.unlink(missing_ok=True)
+    except FileExistsError:
+        msg = f"{path}: a file with this name exists; choose another, or --force to replace it"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"{path}: cannot write it: {error.strerror}"
+        raise UsageError(msg) from None

@@ -1,0 +1,95 @@
+"""The means over the simulated hosts, and how far they are from the published figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from explorer.growth.fleet import HostRun
+from explorer.growth.host import Day
+from explorer.growth.published import TABLES, V4_TO_V7, Table
+
+MB = 1_000_000
+ORIGINAL = "original"
+
+
+@attrs.frozen
+class Row:
+    """One day, as the mean over the hosts; memory in MB. None: no host has got there, on that kernel or on both."""
+
+    day: int
+    original: float | None
+    patched: float | None
+    memory: float | None
+    original_caches: float | None
+    patched_caches: float | None
+
+
+@attrs.frozen
+class Error:
+    """How far one row of a published table is missed, relative to it, day by day."""
+
+    series: str
+    row: str
+    is_fitted: bool
+    by_day: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the days."""
+        return statistics.fmean(self.by_day)
+
+    @property
+    def worst(self) -> float:
+        """On the day that is missed most."""
+        return max(self.by_day)
+
+
+def rows_of(runs: Sequence[HostRun], patched: str, days: int) -> list[Row]:
+    """The means, day by day. The memory difference is taken of hosts that got there on both kernels."""
+    return [_row(runs, patched, day) for day in range(days + 1)]
+
+
+def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
+    def on(kernel: str) -> dict[int, Day]:
+        return {run.job.host: run.days[day] for run in runs if run.job.kernel == kernel and len(run.days) > day}
+
+    def mean(found: dict[int, Day], figure: Callable[[Day], int]) -> float | None:
+        return statistics.fmean(map(figure, found.values())) if found else None
+
+    old, new = on(ORIGINAL), on(patched)
+    saved = [old[host].memory - new[host].memory for host in old.keys() & new.keys()]
+    return Row(
+        day=day,
+        original=mean(old, lambda found: found.dying),
+        patched=mean(new, lambda found: found.dying),
+        memory=statistics.fmean(saved) / MB if saved else None,
+        original_caches=mean(old, lambda found: found.child_caches),
+        patched_caches=mean(new, lambda found: found.child_caches),
+    )
+
+
+def errors_of(rows: Sequence[Row]) -> list[Error]:
+    """For each row of each published table, if any day of it was simulated."""
+    found = []
+    for table in TABLES:
+        for name in ("original", "patched", "memory"):
+            by_day = _by_day(rows, table, name)
+            if by_day:
+                is_fitted = table is V4_TO_V7 and name != "memory"
+                found.append(Error(table.series, name, is_fitted, tuple(by_day)))
+    return found
+
+
+def _by_day(rows: Sequence[Row], table: Table, name: str) -> list[float]:
+    published: tuple[int, ...] = getattr(table, name)
+    pairs = [(getattr(row, name), figure) for row, figure in zip(rows, published, strict=False)]
+    return [abs(ours - figure) / figure for ours, figure in pairs if ours is not None]
+
+
+def mean_error(errors: Sequence[Error], *, is_fitted: bool) -> float | None:
+    """Over all days of all rows that were fitted, or of all that were not."""
+    by_day = [error for row in errors if row.is_fitted is is_fitted for error in row.by_day]
+    return statistics.fmean(by_day) if by_day else None

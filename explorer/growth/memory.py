@@ -1,0 +1,68 @@
+"""What a simulated machine would take in memory if it had the CPUs of a production host.
+
+The model counts its pages, but not the structures that its actors stand for; those are counted here, with the sizes of
+KERNEL.md 12.3 (x86-64). The machine is simulated with few CPUs, which makes no difference to who is dying; most of a
+memcg, however, is per-CPU memory. What 12.3 gives no size for is left out: struct cgroup, rstat and psi, sysfs
+directories, and the fragments that allocators are left with.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.kernel.percpu_ref import PercpuRef
+from actors.kernel.slab_def import array_limit
+from protocol.slabinfo import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from actors.kernel.kmem_cache import KmemCache
+    from actors.kernel.machine import Machine
+
+HOST_CPUS = 32
+"""As the machine of KERNEL.md 12.2, on one node; the cover letters do not say what the production hosts have."""
+
+COUNTER = 8
+MEMCG_STATS, VM_EVENTS, MEMCG_EVENTS, NODE_STATS = 36, 95, 4, 30
+MEMCG_PERCPU = 2 * (MEMCG_STATS + VM_EVENTS + MEMCG_EVENTS) * COUNTER
+"""struct memcg_vmstats_percpu, twice: hierarchical, and local."""
+
+MEMCG_NODE_PERCPU = 2 * NODE_STATS * COUNTER
+"""struct lruvec_stat, twice, for each node."""
+
+PERCPU_REF = 8
+MEMCG_STRUCT, MEMCG_NODE_STRUCT = 4096, 1024
+"""struct mem_cgroup and mem_cgroup_per_node, with the kmalloc sizes that they are served from."""
+
+CACHE_STRUCT, CACHE_NAME, CACHE_NODE_STRUCT, KMEM_CACHE_CPU = 448, 32, 64, 32
+ARRAY_CACHE = 16
+
+
+def machine_bytes(machine: Machine, cpus: int = HOST_CPUS) -> int:
+    """Memcgs and child caches, dead or alive, on *cpus* CPUs, and all pages that are out."""
+    memcgs = sum(1 for _ in _memcgs(machine))
+    caches = sum(cache_bytes(cache, machine, cpus) for cache in machine.child_caches)
+    return memcgs * memcg_bytes(machine.config.nodes, cpus) + caches + machine.buddy.allocated * PAGE_SIZE
+
+
+def _memcgs(machine: Machine) -> Iterator[object]:
+    return (cgroup for cgroup in machine.root_cgroup.descendants() if cgroup.has_css)
+
+
+def memcg_bytes(nodes: int, cpus: int) -> int:
+    """A memcg with its statistics and the reference counts of its css and its cgroup."""
+    percpu = MEMCG_PERCPU + nodes * MEMCG_NODE_PERCPU + 2 * PERCPU_REF
+    return MEMCG_STRUCT + nodes * MEMCG_NODE_STRUCT + cpus * percpu
+
+
+def cache_bytes(cache: KmemCache, machine: Machine, cpus: int) -> int:
+    """A child cache without its slabs: the struct, its name, and its parts for each node and CPU."""
+    fixed = CACHE_STRUCT + CACHE_NAME + machine.config.nodes * CACHE_NODE_STRUCT
+    if machine.config.allocator == "slub":
+        percpu = KMEM_CACHE_CPU
+    else:
+        percpu = ARRAY_CACHE + array_limit(cache.object_size) * COUNTER
+    if isinstance(cache.refcnt, PercpuRef) and cache.refcnt.percpu is not None:
+        percpu += PERCPU_REF
+    return fixed + cpus * percpu

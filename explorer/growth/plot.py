@@ -1,0 +1,47 @@
+"""The picture: dying cgroups and the memory difference per day, simulated and published."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from explorer.growth.comparison import ORIGINAL, Row
+from explorer.growth.published import TABLES
+from explorer.growth.report import Comparison, describe
+
+INCHES = (9.0, 10.0)
+MARKS = {"v4-v7": "o", "v1-v3": "x"}
+
+
+def draw(comparison: Comparison, suffix: str) -> bytes:
+    """The picture as a file of that kind; the same figures make the same bytes."""
+    figure = Figure(figsize=INCHES, layout="constrained")
+    old, new, memory = figure.subplots(3, 1, sharex=True)
+    rows = comparison.rows
+    _panel(old, rows, "original", f"dying cgroups on {ORIGINAL}", "tab:red")
+    _panel(new, rows, "patched", f"dying cgroups on {comparison.patched}", "tab:blue")
+    _panel(memory, rows, "memory", "memory difference, MB", "tab:green")
+    memory.set_xlabel("day")
+    figure.suptitle(describe(comparison.fleet), fontsize="small", wrap=True)
+    data = io.BytesIO()
+    kind = suffix.lower().lstrip(".")
+    with mpl.rc_context({"svg.hashsalt": "slabrace", "svg.fonttype": "none"}):
+        figure.savefig(data, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return data.getvalue()
+
+
+def _panel(axes: Axes, rows: Sequence[Row], name: str, title: str, colour: str) -> None:
+    """One row of the tables: ours as a line, the published figures as marks."""
+    found = [(row.day, value) for row in rows if (value := getattr(row, name)) is not None]
+    axes.plot([day for day, _ in found], [value for _, value in found], color=colour, label="simulated")
+    for table in TABLES:
+        figures = getattr(table, name)
+        axes.plot(range(len(figures)), figures, MARKS[table.series], color="black", label=f"published {table.series}")
+    axes.set_title(title, fontsize="medium")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,230 @@
+"""What a person, a program or a spreadsheet reads of a fleet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from explorer.growth.comparison import ORIGINAL, Error, Row, errors_of, mean_error, rows_of
+from explorer.growth.fleet import Fleet, HostRun
+from explorer.growth.memory import HOST_CPUS
+from explorer.growth.published import TABLES
+from explorer.report import LiveProgress
+from scenarios.services import WORKLOAD
+
+LINE_SECONDS = 10.0
+
+
+@attrs.frozen
+class Comparison:
+    """A fleet that has been simulated, with its means and errors."""
+
+    fleet: Fleet
+    patched: str
+    rows: list[Row]
+    errors: list[Error]
+
+    @classmethod
+    def of(cls, fleet: Fleet, patched: str) -> Comparison:
+        """The comparison of *fleet* as it is now."""
+        rows = rows_of(fleet.runs, patched, fleet.days)
+        return cls(fleet, patched, rows, errors_of(rows))
+
+    @property
+    def outcome(self) -> str:
+        """What the fleet has come to."""
+        return outcome_of(self.fleet)
+
+
+def outcome_of(fleet: Fleet) -> str:
+    """`interrupted`, `finding` if a kernel complained, or `ok`."""
+    if fleet.interrupted:
+        return "interrupted"
+    return "finding" if any(run.findings for run in fleet.runs) else "ok"
+
+
+# -- while it runs ----------------------------------------------------------------------------------------------------
+
+
+class FleetProgress(LiveProgress):
+    """A line that changes on a terminal, and one every ten seconds elsewhere; on standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_line = time.monotonic() + LINE_SECONDS
+
+    def tell(self, fleet: Fleet) -> None:
+        """Say how far *fleet* is, if it is time to."""
+        text = progress_line(fleet)
+        self.show(text)
+        if not sys.stderr.isatty() and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + LINE_SECONDS
+            print(text, file=sys.stderr)  # noqa: T201 -- progress
+
+
+def progress_line(fleet: Fleet) -> str:
+    """How much is simulated, and how long the rest will take."""
+    done, elapsed = fleet.share_done, fleet.seconds
+    left = f"{elapsed * (1 - done) / done:.0f} s left" if done else "time left is not known yet"
+    over = sum(run.is_over for run in fleet.runs)
+    return f"{done:.0%} of {fleet.days} days, {over} of {len(fleet.runs)} runs over, {elapsed:.0f} s, {left}"
+
+
+# -- for a person -----------------------------------------------------------------------------------------------------
+
+
+def show(console: Console, comparison: Comparison) -> None:
+    """The tables, beside the published figures, and how far they are from them."""
+    fleet = comparison.fleet
+    console.print(describe(fleet))
+    for index, table in enumerate(TABLES):
+        console.print(_table(comparison, index))
+        for error in comparison.errors:
+            if error.series == table.series:
+                console.print(_error_line(error, comparison.patched), markup=False)
+    console.print(_caches(comparison))
+    for kind, is_fitted in (("fitted", True), ("predicted", False)):
+        mean = mean_error(comparison.errors, is_fitted=is_fitted)
+        if mean is not None:
+            console.print(f"mean error of all {kind} figures: {mean:.1%}", markup=False)
+    for run in fleet.runs:
+        for finding in run.findings:
+            console.print(f"host {run.job.host} on {run.job.kernel}: {finding.message}", markup=False, style="red")
+    steps, cgroups = total(fleet.runs, "steps"), total(fleet.runs, "cgroups")
+    console.print(f"{cgroups} cgroups, {steps:,} steps, {fleet.seconds:.1f} s; {comparison.outcome}", markup=False)
+
+
+def describe(fleet: Fleet) -> str:
+    """The hosts and the workload."""
+    knobs = fleet.runs[0].job.knobs
+    hosts = len({run.job.host for run in fleet.runs})
+    workload = " ".join(f"{knob.name}={knobs[knob.name]}" for knob in WORKLOAD)
+    return (
+        f"{hosts} hosts, {fleet.days} days, {knobs['allocator']}, one cgroup for {knobs['unit']}; {workload}; "
+        f"memory as with {HOST_CPUS} CPUs"
+    )
+
+
+def total(runs: Sequence[HostRun], figure: str) -> int:
+    """The sum over all runs of what each has come to."""
+    return sum(getattr(run.days[-1], figure) for run in runs if run.days)
+
+
+def _table(comparison: Comparison, index: int) -> Table:
+    """One published table, with ours beside it."""
+    published = TABLES[index]
+    table = Table(title=f"simulated (published {published.series})", box=None, pad_edge=False, title_justify="left")
+    for name in ("day", ORIGINAL, comparison.patched, "memory difference, MB"):
+        table.add_column(name, justify="right")
+    for row in comparison.rows:
+        cells = []
+        for ours, figures in (
+            (row.original, published.original),
+            (row.patched, published.patched),
+            (row.memory, published.memory),
+        ):
+            theirs = f"({figures[row.day]})" if row.day < len(figures) else ""
+            cells.append(f"{'-' if ours is None else round(ours)} {theirs:>6}")
+        table.add_row(str(row.day), *cells)
+    return table
+
+
+def _error_line(error: Error, patched: str) -> str:
+    name = {"original": ORIGINAL, "patched": patched, "memory": "memory difference"}[error.row]
+    kind = "fitted" if error.is_fitted else "predicted"
+    return f"  {name}, {kind}: error {error.mean:.1%} in the mean, {error.worst:.1%} on the worst day"
+
+
+def _caches(comparison: Comparison) -> str:
+    last = next((row for row in reversed(comparison.rows) if row.original_caches and row.patched_caches), None)
+    if last is None:
+        return ""
+    return (
+        f"child caches on day {last.day}: {last.original_caches:.0f} on {ORIGINAL}, "
+        f"{last.patched_caches:.0f} on {comparison.patched}"
+    )
+
+
+# -- for programs -----------------------------------------------------------------------------------------------------
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """The one JSON object of `--json`."""
+    fleet = comparison.fleet
+    knobs = fleet.runs[0].job.knobs
+    return {
+        "outcome": comparison.outcome,
+        "kernels": [ORIGINAL, comparison.patched],
+        "hosts": sorted({run.job.host for run in fleet.runs}),
+        "days": fleet.days,
+        "unit": knobs["unit"],
+        "allocator": knobs["allocator"],
+        "workload": {knob.name: knobs[knob.name] for knob in WORKLOAD},
+        "mean": [attrs.asdict(row) for row in comparison.rows],
+        "published": [attrs.asdict(table) for table in TABLES],
+        "errors": [
+            {
+                "series": error.series,
+                "row": error.row,
+                "fitted": error.is_fitted,
+                "mean": round(error.mean, 4),
+                "worst": round(error.worst, 4),
+                "by_day": [round(day, 4) for day in error.by_day],
+            }
+            for error in comparison.errors
+        ],
+        "mean_error": {
+            "fitted": mean_error(comparison.errors, is_fitted=True),
+            "predicted": mean_error(comparison.errors, is_fitted=False),
+        },
+        "runs": [_run_json(run) for run in fleet.runs],
+        "cgroups": total(fleet.runs, "cgroups"),
+        "steps": total(fleet.runs, "steps"),
+        "seconds": round(fleet.seconds, 3),
+    }
+
+
+def _run_json(run: HostRun) -> dict[str, Any]:
+    return {
+        "kernel": run.job.kernel,
+        "host": run.job.host,
+        "is_over": run.is_over,
+        "days": [attrs.asdict(day) for day in run.days],
+        "findings": [finding.signature for finding in run.findings],
+    }
+
+
+def to_csv(comparison: Comparison) -> str:
+    """The means and the published figures, in the layout of the published ones, then every host."""
+    rows: list[tuple[object, ...]] = [("series", "day", "original", "patched", "memory_difference_mb")]
+    rows += _series("simulated", comparison.rows)
+    for host in sorted({run.job.host for run in comparison.fleet.runs}):
+        runs = [run for run in comparison.fleet.runs if run.job.host == host]
+        rows += _series(f"host-{host}", rows_of(runs, comparison.patched, comparison.fleet.days))
+    for table in TABLES:
+        for day, figures in enumerate(zip(table.original, table.patched, table.memory, strict=True)):
+            rows.append((table.series, day, *figures))
+    return csv_text(rows)
+
+
+def _series(name: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    return [(name, row.day, *map(_cell, (row.original, row.patched, row.memory))) for row in rows]
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """The rows as the lines of a file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

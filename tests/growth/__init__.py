@@ -1,0 +1,1 @@
+"""`slabrace growth`: hosts simulated for days, on both kernels."""
