@@ -33,6 +33,10 @@ SEEDS = range(1, 31)
 CASES = [(scenario.name, kernel) for scenario in SCENARIOS for kernel in ("original", "5.3")]
 
 
+NOTHING_RACES = set(itertools.product(("traced-rmdir-idle", "traced-rmdir-held"), ("v3", "v4")))
+"""The traced program stays in its RCU section there (rcu-lock-for-unlock): no grace period ends, nobody else runs."""
+
+
 def what_happened(result: Result) -> dict[str, object]:
     """All of a result but the driver, the file and the time it took."""
     fields = attrs.asdict(result, recurse=False)
@@ -80,8 +84,9 @@ def test_the_same_seed_is_the_same_run_over_hundreds_of_seeds(name: str, kernel:
         for parity, allocator in enumerate(ALLOCATORS)
     }
 
-    for found in digests.values():
-        assert len(set(found)) > len(found) / 2, "different seeds are different runs"
+    if (name, kernel) not in NOTHING_RACES:
+        for found in digests.values():
+            assert len(set(found)) > len(found) / 2, "different seeds are different runs"
 
 
 @each_scenario

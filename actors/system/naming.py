@@ -14,7 +14,7 @@ class Named:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls.__repr__ = Named.__repr__  # type: ignore[method-assign]
+        cls.__repr__ = Named.__repr__  # type: ignore[method-assign]  # attrs has put its own there
 
     def __repr__(self) -> str:
         name = getattr(self, "label", None) or getattr(self, "name", "")
