@@ -100,7 +100,7 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
             f"rates: {schedules} schedules a round, no flaw looked for; ours with all that explore does",
             "not watched: the same schedules without that, as the peers run theirs; no trace class is known then",
             f"first flaw: median over {seeds} seeds, at most {BUDGET} schedules each",
-            f"kernel: explore {KERNEL.scenario} on {KERNEL.kernel}, {long} schedules by random, all oracles on, 2 rounds",
+            f"kernel: explore {KERNEL.scenario} on {KERNEL.kernel}, {long} schedules, random, all oracles on, 2 rounds",
             how(rounds),
         ),
     )
