@@ -28,7 +28,7 @@ from protocol.operations import COMMUTE, READ, UPDATE
 if TYPE_CHECKING:
     import types
 
-    from actors.system.actor import Request
+    from actors.system.actor import Message, Request
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, Observer, World
     from protocol.findings import Finding
@@ -54,19 +54,34 @@ def accesses_of(lane: Lane) -> Accesses:
     """What the pending step of *lane* is known to access before it happens, and how."""
     request = lane.request
     if request is None:
-        mail = lane.mailbox[0]  # type: ignore[attr-defined]  # a lane without a request is an actor with mail
-        return {lane: UPDATES, mail.target: UPDATES}
+        return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # it is an actor with mail
     target, info, flow = request.target, request.info, request.flow
     accesses: Accesses = dict.fromkeys(flow.in_use, UPDATES)
     if target is not None:
-        mode = MODES[info.access]
-        if request.actor is not None or flow.cpu is None or target.actor is flow.cpu.actor:
+        mode, part = MODES[info.access], part_of(request)
+        if part is None:
             add_access(accesses, target, mode)
         else:
-            accesses |= {target: READS, (target, flow.cpu.id): mode}
+            add_access(accesses, target, READS)
+            accesses[target, part] = mode
     if info.looks_at_contexts:
         accesses[CONTEXTS] = UPDATES
     return accesses
+
+
+def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
+    """What the delivery of *mail* to the actor *lane* accesses."""
+    return {lane: UPDATES, mail.target: MODES[mail.info.access]}
+
+
+def part_of(request: Request) -> int | str | None:
+    """Which part of its target the request accesses: what is its CPU's, or a field; None if the whole."""
+    info, target, flow = request.info, request.target, request.flow
+    if info.part:
+        return info.part
+    if request.actor is not None or flow.cpu is None or target is None or target.actor is flow.cpu.actor:
+        return None
+    return flow.cpu.id
 
 
 def add_access(accesses: Accesses, thing: Hashable, mode: int) -> None:
@@ -88,7 +103,7 @@ class Chain:
     step: int = -1
     value: int = 0
     last: tuple[Lane, int, Site] | None = None
-    by_cpu: dict[int, Chain] = attrs.field(factory=dict)
+    parts: dict[int | str, Chain] = attrs.field(factory=dict)
 
     def add(self, step: int, mode: int) -> int:
         """Add a step; return by how much the hash has changed."""
@@ -263,27 +278,26 @@ class Watch:
         for thing in flow.in_use:
             self._access(thing, UPDATES)
         if target is not None:
-            mode = MODES[info.access]
+            mode, part = MODES[info.access], part_of(request)
             chain: Chain | None = target.trace
             if chain is None:
                 chain = target.trace = Chain()
+            if part is not None:
+                self._total += chain.add(self._code, READS)
+                chain = chain.parts.get(part) or chain.parts.setdefault(part, Chain())
             last, chain.last = chain.last, (lane, mode, (request.code, info))
             if last is not None and last[0] is not lane and (mode == UPDATES or last[1] != mode):
                 self._pairs.add((last[2], chain.last[2]))
-            if request.actor is not None or flow.cpu is None or target.actor is flow.cpu.actor:
-                self._total += chain.add(self._code, mode)
-            else:
-                self._total += chain.add(self._code, READS)
-                self._access((target, flow.cpu.id), mode)
+            self._total += chain.add(self._code, mode)
         if info.looks_at_contexts:
             self._total += self._contexts.add(self._code, UPDATES)
 
     def _access(self, thing: Hashable, mode: int) -> None:
         if isinstance(thing, tuple):
-            of, cpu = thing
+            of, part = thing
             if of.trace is None:
                 of.trace = Chain()
-            self._total += of.trace.by_cpu.setdefault(cpu, Chain()).add(self._code, mode)
+            self._total += of.trace.parts.setdefault(part, Chain()).add(self._code, mode)
             return
         chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:

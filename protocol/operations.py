@@ -40,7 +40,8 @@ class OperationInfo:
     becomes possible and the earliest moment it can happen (only the `clock` strategy honours it). `when` is the
     condition under which it is enabled: a flow that asks earlier waits, it never spins. `sleeps` marks what the kernel
     may only do in process context (might_sleep). `idle` marks the wait of a service for its next piece of work: a flow
-    waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which flows are in an atomic context.
+    waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which flows are in an atomic context. `part`
+    is what of the object it accesses (a field of the C struct), if not the whole.
     """
 
     name: str
@@ -51,6 +52,7 @@ class OperationInfo:
     sleeps: bool = False
     idle: bool = False
     looks_at_contexts: bool = False
+    part: str = ""
 
 
 def operation(
@@ -63,6 +65,7 @@ def operation(
     sleeps: bool = False,
     idle: bool = False,
     looks_at_contexts: bool = False,
+    part: str = "",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a method as an operation that flows may ask of its owner (see `OperationInfo`)."""
 
@@ -77,6 +80,7 @@ def operation(
             sleeps=sleeps,
             idle=idle,
             looks_at_contexts=looks_at_contexts,
+            part=part,
         )
         return method
 

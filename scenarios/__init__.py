@@ -19,7 +19,7 @@ from scenarios.inherited_free import inherited_free
 from scenarios.kmem_limit import kmem_limit
 from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
-from scenarios.last_object import offline_vs_destroy, offline_vs_free
+from scenarios.last_object import offline_vs_destroy, offline_vs_exit, offline_vs_free
 from scenarios.late_allocation import late_allocation
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
@@ -49,6 +49,7 @@ SCENARIOS = (
     free_storm,
     offline_vs_free,
     offline_vs_destroy,
+    offline_vs_exit,
     inherited_free,
     last_free_in_irq,
     full_slab_free,

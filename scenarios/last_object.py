@@ -35,6 +35,22 @@ def offline_vs_destroy(stage: Stage) -> None:
     stage.eventually("no cache is left", lambda: not stage.machine.all_caches)
 
 
+@scenario(
+    "offline-vs-exit",
+    "a killed memcg goes offline while a module frees the last object of its cache and destroys the root",
+    *KNOBS,
+)
+def offline_vs_exit(stage: Stage) -> None:
+    cache, kept = build(stage, objects=1)
+
+    async def exit_module(ctx: Context) -> None:
+        await kmem_cache_free(ctx, cache, kept[0])
+        await kmem_cache_destroy(ctx, cache)
+
+    stage.task("rmmod", exit_module, cpu=1)
+    stage.eventually("no cache is left", lambda: not stage.machine.all_caches)
+
+
 def build(stage: Stage, *, objects: int) -> tuple[KmemCache, list[SlabObject]]:
     """The cgroup with its cache; the objects that are left in it are put into the list."""
     machine = stage.boot(caches=[small_cache("alpha")])

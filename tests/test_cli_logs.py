@@ -144,7 +144,7 @@ def test_log_prints_every_step_as_a_line_of_json(slabrace: Command) -> None:
         }
         assert event["enabled"][event["choice"]] == event["flow"]
         assert event["kind"] in ("T", "KW", "SI", "HI", "KT", "A")
-        assert event["access"] in ("read", "update")
+        assert event["access"] in ("read", "update", "commute")
 
 
 def test_log_tells_of_phases_moves_choices_and_findings(slabrace: Command) -> None:

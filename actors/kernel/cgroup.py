@@ -86,29 +86,29 @@ class Css(Shared):
     def is_online(self) -> bool:
         return CssFlags.ONLINE in self.flags
 
-    @operation(READ)
+    @operation(READ, part="flags")
     def read_flags(self) -> CssFlags:
         return self.flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def set_flags(self, flags: CssFlags) -> None:
         self.flags |= flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def clear_flags(self, flags: CssFlags) -> None:
         self.flags &= ~flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="children")
     def link_child(self, child: Css) -> None:
         """init_and_link_css() and online_css(): descendant walks find *child* from now on; cgroup_mutex is held."""
         self.children[child] = None
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="children")
     def unlink_child(self, child: Css) -> None:
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
         list_del(self.children, child)
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="online_cnt")
     def add_online_cnt(self, nr: int) -> int:
         self.online_cnt += nr
         return self.online_cnt

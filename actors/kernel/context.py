@@ -10,6 +10,7 @@ import attrs
 from actors.system.actor import Shared
 from actors.system.flow import Flow
 from protocol.findings import Oops
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from actors.kernel.lockdep import HeldLock
@@ -58,6 +59,7 @@ class Context(Flow):
         freed = f"{function}() in {self.name}, step {self.world.step}"
         for part in parts:
             if part is not None:
+                part.touch(UPDATE)
                 part.freed = freed
 
 

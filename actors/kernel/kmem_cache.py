@@ -174,42 +174,42 @@ class KmemCacheNode(Shared):
     def label(self) -> str:
         return f"kmem_cache_node {self.nid} of {self.cache.name}"
 
-    @operation(READ)
+    @operation(READ, part="partial")
     def read_nr_partial(self) -> int:
         return self.nr_partial
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="partial")
     def add_partial(self, slab: Slab, *, tail: bool) -> None:
         self.list_lock.assert_held()
         slab.list_add(self.partial, tail=tail)
         self.nr_partial += 1
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="partial")
     def remove_partial(self, slab: Slab) -> None:
         self.list_lock.assert_held()
         slab.list_del()
         self.nr_partial -= 1
 
-    @operation(READ)
+    @operation(READ, part="partial")
     def list_partial(self) -> tuple[Slab, ...]:
         """The list as it is; list_lock keeps it so."""
         return tuple(self.partial)
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="partial")
     def sort_partial(self, order: tuple[Slab, ...]) -> None:
         self.list_lock.assert_held()
         self.partial[:] = order
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="nr_slabs")
     def add_nr_slabs(self, nr: int, objects: int) -> None:
         self.nr_slabs += nr
         self.total_objects += objects
 
-    @operation(READ)
+    @operation(READ, part="nr_slabs")
     def read_nr_slabs(self) -> int:
         return self.nr_slabs
 
-    @operation(READ)
+    @operation(READ, part="nr_slabs")
     def read_total_objects(self) -> int:
         return self.total_objects
 
@@ -386,58 +386,58 @@ class KmemCache(Shared):
 
     # -- memcg_params -------------------------------------------------------------------------------------------------
 
-    @operation(READ)
+    @operation(READ, part="memcg")
     def read_memcg(self) -> Memcg | None:
         return self.memcg
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="memcg")
     def set_memcg(self, memcg: Memcg | None) -> None:
         self.memcg = memcg
 
-    @operation(READ)
+    @operation(READ, part="memcg_caches")
     def read_memcg_caches(self) -> MemcgCacheArray:
         return deref(self.memcg_caches, "s->memcg_params.memcg_caches")
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="memcg_caches")
     def set_memcg_caches(self, array: MemcgCacheArray) -> None:
         self.memcg_caches = array
 
-    @operation(READ)
+    @operation(READ, part="children")
     def list_children(self) -> tuple[KmemCache, ...]:
         """The list as it is; slab_mutex keeps it so."""
         return tuple(self.children)
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="children")
     def add_child(self, child: KmemCache) -> None:
         self.children[child] = None
         child.recheck()
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="children")
     def del_child(self, child: KmemCache) -> None:
         list_del(self.children, child)
         child.recheck()
 
-    @operation(READ)
+    @operation(READ, part="dying")
     def read_dying(self) -> bool:
         return self.dying
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="dying")
     def set_dying(self, dying: bool) -> None:  # noqa: FBT001 -- the flag's value
         self.dying = dying
 
-    @operation(READ)
+    @operation(READ, part="work_fn")
     def read_work_fn(self) -> WorkFn | None:
         return self.work_fn
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="work_fn")
     def set_work_fn(self, work_fn: WorkFn | None) -> None:
         self.work_fn = work_fn
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def set_flag(self, flag: SlabFlags) -> None:
         self.flags |= flag
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="refcount")
     def add_refcount(self, nr: int) -> int:
         """An alias more or less; slab_mutex is held."""
         self.refcount += nr

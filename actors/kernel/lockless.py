@@ -19,7 +19,10 @@ class LocklessField(Shared):
 
     name: str
     value: int
-    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
+    view: View = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.view = View(self.actor, f"view of {self.name}")
 
     @property
     def label(self) -> str:
@@ -28,23 +31,39 @@ class LocklessField(Shared):
     @operation(READ)
     def read(self, cpu: int) -> int:
         """What that CPU sees."""
-        return self.unseen.get(cpu, self.value)
+        self.view.touch(READ)
+        return self.view.unseen.get(cpu, self.value)
 
     @operation(UPDATE)
     def store(self, ctx: Context, value: int) -> None:
         """Store *value*: visible on this CPU now, on the others later."""
+        self.view.touch(UPDATE)
         for cpu in ctx.machine.cpus:
             if cpu is not ctx.cpu:
-                self.unseen.setdefault(cpu.id, self.value)
-                self.actor.post(Message.mail(self.become_visible_on, cpu.id))
+                self.view.unseen.setdefault(cpu.id, self.value)
+                self.actor.post(Message.mail(self.view.become_visible_on, cpu.id))
         self.value = value
-        ctx.machine.rcu.new_stores.touch(COMMUTE)
+        ctx.machine.rcu.touch_part("stores", COMMUTE)
         ctx.machine.rcu.stores[self] = None
 
+
+@attrs.define(eq=False)
+class View(Shared):
+    """What CPUs have not seen yet of the stores to a field, and see instead. It is no part of the memory of that."""
+
+    name: str
+    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(COMMUTE)
     def become_visible_on(self, cpu: int) -> None:
         """A store reaches that CPU."""
         self.unseen.pop(cpu, None)
 
     def become_visible(self) -> None:
-        """What a full memory barrier on every CPU does."""
+        """What a full memory barrier on every CPU does, within the step that runs."""
+        self.touch(COMMUTE)
         self.unseen.clear()

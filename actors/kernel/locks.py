@@ -18,7 +18,7 @@ import attrs
 
 from actors.kernel.context import Context
 from actors.system.actor import Actor, Shared
-from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -136,11 +136,11 @@ class RwSem(Shared):
     def may_write(self, _ctx: Context) -> bool:
         return self.writer is None and not self.readers
 
-    @operation(UPDATE, name="down_read", when=may_read, sleeps=True, latency=MUTEX_WAKE)
+    @operation(COMMUTE, name="down_read", when=may_read, sleeps=True, latency=MUTEX_WAKE)
     def down_read(self, ctx: Context) -> None:
         self.readers.append(ctx)
 
-    @operation(UPDATE, name="down_read_trylock")
+    @operation(COMMUTE, name="down_read_trylock")
     def down_read_trylock(self, ctx: Context) -> bool:
         if not self.may_read(ctx):
             return False
@@ -151,7 +151,7 @@ class RwSem(Shared):
     def is_contended(self) -> bool:
         return self.writers_waiting > 0
 
-    @operation(UPDATE, name="up_read")
+    @operation(COMMUTE, name="up_read")
     def up_read(self, ctx: Context) -> None:
         if ctx in self.readers:
             self.readers.remove(ctx)
@@ -331,11 +331,11 @@ class Completion(Shared):
     def is_done(self) -> bool:
         return self.remaining == 0
 
-    @operation(UPDATE, cost=ATOMIC_NS)
+    @operation(COMMUTE, cost=ATOMIC_NS)
     def expect_one_more(self) -> None:
         self.remaining += 1
 
-    @operation(UPDATE, cost=ATOMIC_NS)
+    @operation(COMMUTE, cost=ATOMIC_NS)
     def complete(self) -> None:
         self.remaining -= 1
 

@@ -130,40 +130,43 @@ class Memcg(Shared):
     @operation(READ)
     def list_subtree(self) -> tuple[Memcg, ...]:
         """The subtree as it is now; cgroup_mutex or RCU keeps its members from going away."""
-        return tuple(self.subtree())
+        subtree = tuple(self.subtree())
+        for memcg in subtree:
+            memcg.css.touch_part("children", READ)
+        return subtree
 
-    @operation(READ)
+    @operation(READ, part="kmemcg_id")
     def read_kmemcg_id(self) -> int:
         return self.kmemcg_id
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmemcg_id")
     def set_kmemcg_id(self, kmemcg_id: int) -> None:
         self.kmemcg_id = kmemcg_id
 
-    @operation(READ)
+    @operation(READ, part="kmem_state")
     def read_kmem_state(self) -> KmemState:
         return self.kmem_state
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmem_state")
     def set_kmem_state(self, state: KmemState) -> None:
         self.kmem_state = state
 
-    @operation(READ)
+    @operation(READ, part="kmem_caches")
     def list_kmem_caches(self) -> tuple[KmemCache, ...]:
         """The list as it is; slab_mutex keeps it so."""
         return tuple(self.kmem_caches)
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmem_caches")
     def add_kmem_cache(self, cache: KmemCache) -> None:
         self.kmem_caches[cache] = None
         cache.recheck()
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmem_caches")
     def del_kmem_cache(self, cache: KmemCache) -> None:
         list_del(self.kmem_caches, cache)
         cache.recheck()
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmem_caches")
     def take_kmem_caches(self) -> tuple[KmemCache, ...]:
         """Empty the list (the first half of list_splice)."""
         caches = tuple(self.kmem_caches)
@@ -172,11 +175,11 @@ class Memcg(Shared):
             cache.recheck()
         return caches
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="kmem_caches")
     def splice_kmem_caches(self, caches: tuple[KmemCache, ...]) -> None:
         self.kmem_caches.update(dict.fromkeys(caches))
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="id")
     def add_id_ref(self, nr: int) -> int:
         self.id_ref += nr
         return self.id_ref
@@ -239,6 +242,7 @@ class Memcg(Shared):
             return self
         after = 0
         while True:
+            pos.css.touch_part("children", READ)
             found = pos.css.children.first_memcg_after(after)
             if found is not None or pos is self:
                 return found

@@ -19,7 +19,7 @@ from actors.kernel.lockdep import lockdep_assert_held
 from actors.kernel.locks import SpinLockIrqHeld, spin_lock_irqsave, spin_unlock_irqrestore
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.system.actor import Shared
-from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
     from actors.system.actor import Actor
@@ -94,15 +94,20 @@ class PercpuRef(Shared):
         """percpu_ref_is_zero()."""
         return bool(self.flags) and self.count == 0
 
-    @operation(READ, cost=ATOMIC_NS)
+    @operation(READ, cost=ATOMIC_NS, part="flags")
     def read_flags(self) -> int:
         return self.flags
 
-    @operation(UPDATE)
+    @operation(COMMUTE, part="count")
     def atomic_add(self, nr: int) -> int:
-        """Add to the atomic count and return it. Rising from zero, or falling below it, is a refcount finding."""
+        """Add to the atomic count and return it. Rising from zero, or falling below it, is a refcount finding.
+
+        As long as it is biased, nobody can tell in which order others add to it: callers only ask whether it is zero.
+        """
         old = self.count
         self.count += nr
+        if min(old, self.count) < BIAS // 2:
+            self.touch_part("count", UPDATE)
         if self.count < 0 or (old == 0 and nr > 0):
             self.actor.world.report(
                 "refcount",
@@ -111,34 +116,35 @@ class PercpuRef(Shared):
             )
         return self.count
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="count")
     def inc_not_zero(self) -> bool:
         if self.count == 0:
             return False
         self.count += 1
         return True
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def set_flags(self, flags: int) -> int:
         """Set *flags*; return what was set before."""
         old = self.flags
         self.flags |= flags
         return old
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def clear_flags(self, flags: int) -> None:
         self.flags &= ~flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="flags")
     def begin_switch(self, confirm: Confirm) -> None:
+        self.touch_part("confirm_switch", UPDATE)
         self.flags |= ATOMIC
         self.confirm_switch = confirm
 
-    @operation(READ)
+    @operation(READ, part="confirm_switch")
     def read_confirm_switch(self) -> Confirm | None:
         return self.confirm_switch
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="confirm_switch")
     def end_switch(self) -> None:
         """Clear confirm_switch, and wake who waits for that."""
         self.confirm_switch = None
@@ -146,11 +152,11 @@ class PercpuRef(Shared):
     def is_not_switching(self) -> bool:
         return self.confirm_switch is None
 
-    @operation(READ, when=is_not_switching, sleeps=True)
+    @operation(READ, when=is_not_switching, sleeps=True, part="confirm_switch")
     def wait_for_switch(self) -> None:
         """Sleep until no switch to atomic mode is in progress."""
 
-    @operation(READ)
+    @operation(READ, part="percpu")
     def percpu_sum(self) -> int:
         if self.percpu is None:
             self.actor.world.report(
@@ -174,12 +180,17 @@ class PercpuRef(Shared):
         self.flags &= ~ATOMIC
         return True
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="percpu")
     def free_percpu(self) -> bool:
         """Free the per-CPU memory; return whether a switch was in progress."""
+        self.touch_part("confirm_switch", READ)
         switching = self.percpu is not None and self.confirm_switch is not None
+        for cpu in range(len(self.percpu or ())):
+            self.touch_part(cpu, UPDATE)
         self.percpu = None
-        self.flags |= ATOMIC | DEAD
+        dead = ATOMIC | DEAD
+        self.touch_part("flags", READ if self.flags & dead == dead else UPDATE)
+        self.flags |= dead
         return switching
 
     def add_here(self, ctx: Context, nr: int) -> None:

@@ -20,7 +20,7 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.lockdep import RCU_CALLBACK
 from actors.kernel.locks import Completion, Mutex, MutexHeld
 from actors.kernel.softirq import RCU_SOFTIRQ, Softirq
-from actors.system.actor import Actor, Part, Shared
+from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from actors.system.naming import Named
 from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
@@ -51,8 +51,9 @@ class RcuData(Shared):
     """struct rcu_data: one CPU's callbacks, oldest first.
 
     `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
-    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs). What is
-    added at the `begin` does not meet what is taken at the `end`.
+    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs). Its parts
+    for who accesses it are `new` and `done`: what is added at one end of the lists does not meet what is taken at the
+    other.
     """
 
     softirq: Softirq
@@ -60,12 +61,6 @@ class RcuData(Shared):
     waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
     done: deque[RcuHead] = attrs.field(factory=deque, init=False)
     in_batch: bool = attrs.field(default=False, init=False)
-    begin: Part = attrs.field(init=False)
-    end: Part = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.begin = Part(self.actor, "rcu_cblist (new)")
-        self.end = Part(self.actor, "rcu_cblist (done)")
 
     @property
     def label(self) -> str:
@@ -74,11 +69,10 @@ class RcuData(Shared):
     def __len__(self) -> int:
         return len(self.waiting_for_start) + len(self.waiting_for_end) + len(self.done)
 
-    @operation(UPDATE)
+    @operation(UPDATE, part="new")
     def entrain(self, head: RcuHead) -> bool:
         """Put *head* behind the callbacks present now, those being called too (rcu_barrier_func); False if none are."""
-        self.begin.touch(UPDATE)
-        self.end.touch(UPDATE)
+        self.touch_part("done", UPDATE)
         segments = (self.waiting_for_start, self.waiting_for_end, self.done)
         last = next((segment for segment in segments if segment), self.done if self.in_batch else None)
         if last is None:
@@ -104,20 +98,14 @@ class Rcu(Shared):
     completed: int = attrs.field(default=0, init=False)
     stores: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
     stores_before: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
-    new_stores: Part = attrs.field(init=False)
-    last_reader: Part = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.new_stores = Part(self.actor, "stores")
-        self.last_reader = Part(self.actor, "readers")
 
     @property
     def label(self) -> str:
         return "rcu"
 
-    def enqueue(self, ctx: Context, rdp: RcuData, head: RcuHead) -> None:
+    def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
         """Have *head* wait for the next grace period."""
-        ctx.use(rdp.begin)
+        rdp.touch_part("new", UPDATE)
         rdp.waiting_for_start.append(head)
         self.reconsider()
 
@@ -130,9 +118,9 @@ class Rcu(Shared):
     @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
     def start_gp(self) -> None:
         """Note who reads now; everything that is queued by now waits for them."""
-        self.new_stores.touch(UPDATE)
+        self.touch_part("stores", UPDATE)
         for rdp in self.per_cpu:
-            rdp.begin.touch(UPDATE)
+            rdp.touch_part("new", UPDATE)
             rdp.waiting_for_end.extend(rdp.waiting_for_start)
             rdp.waiting_for_start.clear()
         self.stores_before, self.stores = self.stores, {}
@@ -145,13 +133,12 @@ class Rcu(Shared):
     def end_gp(self) -> None:
         """All readers of the snapshot have left: the callbacks may run."""
         self.completed += 1
-        self.last_reader.touch(UPDATE)
+        self.touch_part("readers", UPDATE)
         for store in self.stores_before:
-            store.touch(UPDATE)
-            store.become_visible()
+            store.view.become_visible()
         for rdp in self.per_cpu:
             if rdp.waiting_for_end:
-                rdp.end.touch(UPDATE)
+                rdp.touch_part("done", UPDATE)
                 rdp.done.extend(rdp.waiting_for_end)
                 rdp.waiting_for_end.clear()
                 rdp.softirq.raise_now(RCU_SOFTIRQ)
@@ -160,7 +147,7 @@ class Rcu(Shared):
         """A reader of the snapshot has left its section."""
         flow.blocks = None
         self.readers.discard(flow)
-        self.last_reader.touch(COMMUTE)
+        self.touch_part("readers", COMMUTE)
         if not self.readers:
             self.reconsider()
 
@@ -193,8 +180,8 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
     """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
     limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
     rdp.in_batch = True
-    ctx.use(rdp.end)
     for _ in range(min(limit, len(rdp.done))):
+        rdp.touch_part("done", UPDATE)
         head = rdp.done.popleft()
         head.queued = False
         if head.container.freed is not None:
@@ -203,6 +190,7 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
         ctx.machine.lockdep.acquire(ctx, RCU_CALLBACK)
         await head.func(ctx, head)
         ctx.machine.lockdep.release(ctx, RCU_CALLBACK)
+    rdp.touch_part("done", UPDATE)
     rdp.in_batch = False
 
 
@@ -215,7 +203,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
         return
     head.func = func
     head.queued = True
-    ctx.machine.rcu.enqueue(ctx, ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
+    ctx.machine.rcu.enqueue(ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
     head.container.recheck()
 
 

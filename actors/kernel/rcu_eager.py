@@ -19,7 +19,6 @@ from actors.kernel.softirq import RCU_SOFTIRQ
 from protocol.operations import COMMUTE, UPDATE, OperationInfo
 
 if TYPE_CHECKING:
-    from actors.kernel.context import Context
     from actors.kernel.lockless import LocklessField
     from actors.system.flow import Flow
 
@@ -32,6 +31,13 @@ class GracePeriod:
     readers: set[Flow]
     stores: dict[LocklessField, None]
 
+    def touch(self) -> None:
+        """Say that the step that runs has a share in its end: whoever of the readers leaves last, it is the same."""
+        self.rdp.touch_part("done", COMMUTE)
+        self.rdp.softirq.touch(COMMUTE)
+        for store in self.stores:
+            store.view.touch(COMMUTE)
+
 
 @attrs.define(eq=False)
 class EagerRcu(Rcu):
@@ -41,10 +47,10 @@ class EagerRcu(Rcu):
 
     under_way: dict[RcuHead, GracePeriod] = attrs.field(factory=dict, init=False)
 
-    def enqueue(self, ctx: Context, rdp: RcuData, head: RcuHead) -> None:
+    def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
         """Note who reads now: *head* waits for them."""
-        ctx.use(rdp.begin)
-        self.new_stores.touch(UPDATE)
+        rdp.touch_part("new", UPDATE)
+        self.touch_part("stores", UPDATE)
         rdp.waiting_for_end.append(head)
         readers = {flow for flow in self.actor.world.flows if flow.is_atomic}
         for flow in readers:
@@ -59,7 +65,7 @@ class EagerRcu(Rcu):
         for period in self.under_way.values():
             if flow in period.readers:
                 period.readers.remove(flow)
-                period.rdp.end.touch(COMMUTE)
+                period.touch()
         self._end_those_without_readers()
 
     def _end_those_without_readers(self) -> None:
@@ -71,11 +77,10 @@ class EagerRcu(Rcu):
 
     def _end(self, period: GracePeriod) -> None:
         self.completed += 1
+        period.touch()
         for store in period.stores:
-            store.touch(UPDATE)
-            store.become_visible()
+            store.view.become_visible()
         rdp = period.rdp
-        rdp.end.touch(COMMUTE)
         rdp.done.append(rdp.waiting_for_end.popleft())
         while rdp.waiting_for_end and rdp.waiting_for_end[0] not in self.under_way:
             rdp.done.append(rdp.waiting_for_end.popleft())  # what rcu_barrier() put behind it

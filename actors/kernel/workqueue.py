@@ -10,7 +10,7 @@ the item afterwards (KERNEL.md 2.2).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,7 +18,7 @@ import attrs
 from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.rcu import RcuHead, call_rcu
-from actors.system.actor import Part, Shared
+from actors.system.actor import Shared
 from actors.system.flow import Kind
 from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 
@@ -97,9 +97,16 @@ class Worker(Context):
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- as in Flow
         """Falling asleep or waking up, it lets the pool see whether another worker is needed."""
+        was_ready = self.ready
         super().set_ready(ready)
-        if self.current is not None and self.request.info.sleeps:
-            self.pool.nr_running.touch(COMMUTE)
+        info, target = self.request.info, self.request.target
+        if self.current is None or not info.sleeps:
+            return
+        if self.world.current is self and target is not None:
+            # Whether it falls asleep is what others can see.
+            target.touch_part(info.part, COMMUTE if info.access is COMMUTE else READ)
+        if ready != was_ready:
+            self.pool.touch_part("nr_running", COMMUTE)
             self.pool.reconsider()
 
 
@@ -113,37 +120,27 @@ class PoolWorkqueue(Shared):
     inactive: deque[Item] = attrs.field(factory=deque, init=False)
     unfinished: dict[int, None] = attrs.field(factory=dict, init=False)
     tickets: int = attrs.field(default=0, init=False)
-    queued: Part = attrs.field(init=False)
-    in_flight: Part = attrs.field(init=False)
-    limit: Part = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.queued = Part(self.actor, f"tickets of {self.wq.name}")
-        self.in_flight = Part(self.actor, f"in flight of {self.wq.name}")
-        self.limit = Part(self.actor, f"max_active of {self.wq.name}")
 
     @property
     def label(self) -> str:
         return f"{self.wq.name} on {self.pool.cpu.label}"
 
-    @operation(READ)
+    @operation(READ, part="tickets")
     def last_ticket(self) -> int:
         """The number of the item queued last."""
-        self.queued.touch(READ)
         return self.tickets
 
-    def limits(self) -> Iterator[Part]:
-        """What queueing and finishing have in common: how many may be active, where that is few enough to matter."""
+    def touch_nr_active(self) -> None:
+        """What queueing and finishing have in common: how many are active, where few enough may be for it to matter."""
         if self.wq.max_active < MANY_ACTIVE:
-            yield self.limit
+            self.touch_part("nr_active", UPDATE)
 
     def is_flushed(self, upto: int) -> bool:
         return not self.unfinished or next(iter(self.unfinished)) > upto
 
-    @operation(READ, when=is_flushed, sleeps=True)
+    @operation(READ, when=is_flushed, sleeps=True, part="unfinished")
     def wait_flushed(self, upto: int) -> None:
         """Sleep until every item up to that number has finished."""
-        self.in_flight.touch(READ)
 
 
 @attrs.define(eq=False)
@@ -158,14 +155,6 @@ class WorkerPool(Shared):
     worklist: deque[Item] = attrs.field(factory=deque, init=False)
     busy: list[Worker] = attrs.field(factory=list, init=False)
     idle: list[Worker] = attrs.field(factory=list, init=False)
-    items: Part = attrs.field(init=False)
-    executing: Part = attrs.field(init=False)
-    nr_running: Part = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.items = Part(self.actor, "worklist")
-        self.executing = Part(self.actor, "busy_hash")
-        self.nr_running = Part(self.actor, "nr_running")
 
     @property
     def label(self) -> str:
@@ -175,11 +164,12 @@ class WorkerPool(Shared):
         """need_more_worker(): there is an item, and nobody runs; of the idle, the last one is woken."""
         return bool(self.worklist) and self.idle[-1] is worker and not any(busy.is_running for busy in self.busy)
 
-    @operation(READ)
+    @operation(UPDATE, part="worklist")
     def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
         """__queue_work(): append *work*, to the pool if the queue may have one more active; False if it is queued."""
-        for part in (self.items, pwq.queued, *pwq.limits()):
-            part.touch(UPDATE)
+        self.touch_part("worklist", UPDATE)  # also where it is called by insert_if_executing()
+        pwq.touch_part("tickets", UPDATE)
+        pwq.touch_nr_active()
         if any(item.work is work for item in (*self.worklist, *pwq.inactive)):
             return False
         pwq.tickets += 1
@@ -192,17 +182,16 @@ class WorkerPool(Shared):
             pwq.inactive.append(item)
         return True
 
-    @operation(READ)
+    @operation(READ, part="busy_hash")
     def insert_if_executing(self, pwq: PoolWorkqueue, work: Work) -> bool:
         """Append *work* here if a worker of this pool executes it now."""
-        self.executing.touch(READ)
         return any(worker.executes(work) for worker in self.busy) and self.insert(pwq, work)
 
-    @operation(READ, when=is_needed, idle=True, latency=WORKER_NS)
+    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist")
     def take(self, worker: Worker) -> None:
         """Begin the oldest item that no other worker executes already; those are left to their workers."""
-        for part in (self.items, self.executing, self.nr_running):
-            part.touch(UPDATE)
+        self.touch_part("busy_hash", UPDATE)
+        self.touch_part("nr_running", UPDATE)
         while self.worklist and worker.current is None:
             item = self.worklist.popleft()
             other = next((busy for busy in self.busy if busy.executes(item.work)), None)
@@ -215,11 +204,10 @@ class WorkerPool(Shared):
         if not self.idle:
             self.spawn_worker()
 
-    @operation(READ)
+    @operation(UPDATE, part="busy_hash")
     def finish(self, worker: Worker) -> None:
         """The item is done; go on with what had to wait for that, or become idle."""
-        self.executing.touch(UPDATE)
-        self.nr_running.touch(COMMUTE)
+        self.touch_part("nr_running", COMMUTE)
         assert worker.current is not None
         self.retire(worker.current)
         worker.current = None
@@ -232,11 +220,11 @@ class WorkerPool(Shared):
     def retire(self, item: Item) -> None:
         """pwq_dec_nr_in_flight(): the next inactive item of the queue becomes active."""
         pwq = item.pwq
-        for part in (pwq.in_flight, *pwq.limits()):
-            part.touch(UPDATE)
+        pwq.touch_part("unfinished", UPDATE)
+        pwq.touch_nr_active()
         del pwq.unfinished[item.ticket]
         if pwq.inactive:
-            self.items.touch(UPDATE)
+            self.touch_part("worklist", UPDATE)
             self.worklist.append(pwq.inactive.popleft())
         else:
             pwq.nr_active -= 1

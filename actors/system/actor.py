@@ -16,7 +16,7 @@ import attrs
 
 from actors.system.lane import Lane
 from actors.system.naming import Named
-from protocol.operations import UPDATE, Access, OperationInfo
+from protocol.operations import READ, UPDATE, Access, OperationInfo
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
@@ -54,11 +54,15 @@ class Shared(Named):
         if on_touch is not None:
             on_touch(self, access)
 
-    def touch_part(self, cpu: int, access: Access) -> None:
-        """The same of what is one CPU's part of this object."""
+    def touch_part(self, part: int | str, access: Access) -> None:
+        """The same of a part of this object: what is one CPU's, or a field; of the whole if the name is empty."""
+        if part == "":
+            self.touch(access)
+            return
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
-            on_touch((self, cpu), access)
+            on_touch(self, READ)
+            on_touch((self, part), access)
 
     @property
     def label(self) -> str:
@@ -89,17 +93,6 @@ class Shared(Named):
 
 
 @attrs.define(eq=False)
-class Part(Shared):
-    """A part of an object that is accessed apart from the rest of it: no request names it, but steps touch it."""
-
-    name: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} of {self.actor.name}"
-
-
-@attrs.define(eq=False)
 class Message:
     """What an actor that serves is sent: a bound operation, its arguments and, afterwards, the reply."""
 
@@ -113,7 +106,8 @@ class Message:
     @classmethod
     def mail(cls, op: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Message:
         """An operation to be posted; the method need not be declared as one."""
-        return cls(op, args, kwargs, target=op.__self__)  # type: ignore[attr-defined]  # a bound method of Shared state
+        target, info = op.__self__, getattr(op, "operation", MAIL)  # type: ignore[attr-defined]  # a bound method of Shared state
+        return cls(op, args, kwargs, info, target)
 
 
 @attrs.define(eq=False)

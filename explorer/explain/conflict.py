@@ -144,6 +144,11 @@ def make_conflict(trace: Trace, swapped: Trace, first: int, second: int, attempt
     return Conflict(first, second, label, how, swapped, tuple(swapped.stage.world.findings), attempts)
 
 
+def whole(thing: Hashable) -> Hashable:
+    """The object that *thing* is a part of, if it is one."""
+    return thing[0] if isinstance(thing, tuple) else thing
+
+
 def shared_thing(one: TracedStep, other: TracedStep) -> Hashable:
     """What two steps depend on each other by: an object rather than a CPU, and that rather than a lane."""
     shared = [
@@ -153,6 +158,6 @@ def shared_thing(one: TracedStep, other: TracedStep) -> Hashable:
     ]
     return min(
         shared,
-        key=lambda thing: (isinstance(thing, Lane), isinstance(thing, Cpu), thing is not other.target),
+        key=lambda thing: (isinstance(thing, Lane), isinstance(thing, Cpu), whole(thing) is not other.target),
         default=None,
     )

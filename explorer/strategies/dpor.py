@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.actor import Shared
-from actors.system.cpu import Cpu
 from actors.system.flow import Flow
 from actors.system.lane import Lane
 from explorer.causality import RANKS, Event, Group, Order, keeps_off
-from explorer.watch import UPDATES, Accesses, accesses_of, add_access
+from explorer.watch import UPDATES, Accesses, accesses_of, accesses_of_mail, add_access
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
@@ -153,6 +152,8 @@ class Dpor:
                 accesses = {**accesses_of(flow), flow: UPDATES}
                 event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 races.put_down_pending(event)
+        for actor, mail in world.lost_mail:
+            races.put_down_pending(Event(actor.name, accesses_of_mail(actor, mail)))
 
 
 def put_off(node: Node) -> None:
@@ -271,7 +272,7 @@ class Branch:
         for thing, mode in accesses.items():
             name = self._names.get(thing)
             if name is None:
-                name = self._names[thing] = name_of(thing)
+                name = self._names[thing] = name_of(thing, in_full=True)
             add_access(named, name, mode)
         return named
 
@@ -283,15 +284,19 @@ class Branch:
         raise InternalError(msg)
 
 
-def name_of(thing: Hashable) -> str:
-    """What *thing* is called in every run; things that share a name are taken for one, which is safe."""
-    if isinstance(thing, Cpu | Shared):
-        return thing.label
+def name_of(thing: Hashable, *, in_full: bool = False) -> str:
+    """What *thing* is called in every run; *in_full* also whose it is.
+
+    Things that share a name are taken for one, which is safe, but not for nothing: more steps seem to depend on others.
+    """
+    if isinstance(thing, Shared):
+        return f"{thing.label} of {thing.actor.name}" if in_full else thing.label
     if isinstance(thing, Lane):
         return f"lane {thing.name}"
     if isinstance(thing, tuple):
-        of, cpu = thing
-        return f"{name_of(of)} on CPU {cpu}"
+        of, part = thing
+        name = name_of(of, in_full=in_full)
+        return f"{part} of {name}" if isinstance(part, str) else f"{name} on CPU {part}"
     return str(thing)
 
 
