@@ -34,6 +34,11 @@ SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 FIXED, MERGED = "5.4-fixed", "5.3"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET = 1_000, 2_000, 200
 LONG = ("rmdir-under-load", "nested")
+EXACT = ("offline-vs-free", "offline-vs-destroy")
+"""The stages that dpor goes through to the end, within `EXACT_BUDGET` schedules."""
+EXACT_TOGETHER = "offline-vs-exit"
+"""What those are together: as far as the budget goes, which takes hours."""
+EXACT_BUDGET = 1_000_000
 
 
 def plan() -> list[Cell]:
@@ -48,6 +53,8 @@ def plan() -> list[Cell]:
             for scenario in SCENARIOS
         ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
+    cells += [cell(name, kernel, "slub", "dpor", EXACT_BUDGET) for name in EXACT for kernel in (FIXED, MERGED)]
+    cells.append(cell(EXACT_TOGETHER, FIXED, "slub", "dpor", EXACT_BUDGET))
     return cells
 
 
@@ -67,6 +74,7 @@ def measure(wanted: Cell) -> Cell:
         settings=wanted.settings,
     )
     campaign = Campaign(Experiment.of(options), options, budget=wanted.budget)
+    began = time.process_time()
     campaign.run()
     if campaign.stopped == "interrupted":
         raise KeyboardInterrupt
@@ -80,6 +88,10 @@ def measure(wanted: Cell) -> Cell:
         steps=campaign.statistics.steps[1],
         findings=findings,
         unreached=sorted(campaign.unreached or ()),
+        stopped=campaign.stopped,
+        classes=campaign.sightings.classes,
+        cut_off=campaign.cut_off,
+        seconds=round(time.process_time() - began, 1),
     )
 
 

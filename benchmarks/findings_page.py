@@ -26,7 +26,11 @@ ROW = re.compile(r"^\| `(?P<pattern>[^`]+)` \| (?P<kernels>[^|]+) \| (?P<verdict
 
 @attrs.frozen(kw_only=True)
 class Cell:
-    """One campaign: a scenario on a kernel; `findings` is by signature, with the count and the first schedule."""
+    """One campaign: a scenario on a kernel; `findings` is by signature, with the count and the first schedule.
+
+    `stopped` is why it ended (`exhausted`, `budget`), `cut_off` how many schedules an exact search began in vain, and
+    `seconds` what it took of a processor.
+    """
 
     scenario: str
     kernel: str
@@ -37,6 +41,10 @@ class Cell:
     steps: int = 0
     findings: dict[str, Any] = attrs.field(factory=dict, eq=False)
     unreached: list[str] = attrs.field(factory=list, eq=False)
+    stopped: str = ""
+    classes: int = 0
+    cut_off: int = 0
+    seconds: float = 0.0
 
     @property
     def key(self) -> str:
@@ -110,8 +118,21 @@ def unjudged(judgements: Iterable[Judgement], kernel: str, signatures: Iterable[
 
 
 def update_page(path: Path, results: Mapping[str, Cell]) -> None:
-    """Put the table between the markers."""
+    """Put the tables between the markers."""
     put_between_markers(path, "findings", table(results.values()))
+    put_between_markers(path, "exhausted", table_of_exact_searches(results.values()))
+
+
+def table_of_exact_searches(cells: Iterable[Cell]) -> list[str]:
+    """One row a stage and kernel that dpor has searched: how much there was, and what it found."""
+    header = ["stage", "kernel", "ended", "classes", "schedules", "begun in vain", "minutes", "findings"]
+    rows = []
+    for cell in cells:
+        if cell.strategy == "dpor":
+            figures = (f"{count:,}" for count in (cell.classes, cell.schedules, cell.cut_off))
+            found = ", ".join(f"`{signature}`" for signature in cell.findings) or "none"
+            rows.append([cell.scenario, cell.kernel, cell.stopped, *figures, f"{cell.seconds / 60:.1f}", found])
+    return markdown_table(header, rows)
 
 
 def table(cells: Iterable[Cell]) -> list[str]:

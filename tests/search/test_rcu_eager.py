@@ -10,16 +10,11 @@ import pytest
 from actors.kernel.context import Context
 from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
 from actors.system.actor import Actor
-from actors.system.stepper import run_stepper
-from actors.system.world import World
-from explorer.strategies.dpor import ASLEEP, Dpor
-from explorer.watch import Watch
-from scenarios.registry import MACHINE, RCU, Scenario
 from scenarios.stage import Stage, small_cache
 from tests.helpers import Cell
+from tests.search.stages import GoingThrough, toy
 
 Seen = list[tuple[str, object]]
-MOST = 20_000
 
 
 @attrs.define(eq=False)
@@ -100,23 +95,11 @@ def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]
         stories.append(Story(stage))
         tasks(stories[-1])
 
-    scenario = Scenario("story", "a test's", (*MACHINE, RCU), build)
-    knobs = scenario.values({"rcu": rcu})
-    search, outcomes = Dpor(), set()
-    while (schedule := search.next_schedule()) is not None and search.completed < MOST:
-        world = World(schedule)
-        watch = world.observer = Watch(world, wants_accesses=True)
-        search.watch(schedule, watch)
-        stage = Stage(world, "5.3", knobs, check="step", patches=())
-        scenario.build(stage)
-        stage.start()
-        run_stepper(world)
-        watch.trace_class()
-        search.learn(schedule, world)
-        if world.stopped != ASLEEP:
-            outcomes.add(repr((sorted(stories[-1].seen.items()), stories[-1].cell.value, sorted(world.findings))))
-    assert search.completed < MOST
-    return search.completed, outcomes
+    search, outcomes = GoingThrough(toy(build), settings={"rcu": rcu}), set()
+    for stage in search.runs():
+        outcomes.add(repr((sorted(stories[-1].seen.items()), stories[-1].cell.value, sorted(stage.world.findings))))
+    assert search.ended
+    return search.search.completed, outcomes
 
 
 @pytest.mark.parametrize("tasks", [one_callback, two_callbacks, a_barrier, a_grace_period_to_wait_for])
