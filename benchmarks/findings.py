@@ -36,8 +36,6 @@ RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET = 1_000, 2_000, 200
 LONG = ("rmdir-under-load", "nested")
 EXACT = ("offline-vs-free", "offline-vs-destroy")
 """The stages that dpor goes through to the end, within `EXACT_BUDGET` schedules."""
-EXACT_TOGETHER = "offline-vs-exit"
-"""What those are together: as far as the budget goes, which takes hours."""
 EXACT_BUDGET = 1_000_000
 
 
@@ -54,7 +52,6 @@ def plan() -> list[Cell]:
         ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [cell(name, kernel, "slub", "dpor", EXACT_BUDGET) for name in EXACT for kernel in (FIXED, MERGED)]
-    cells.append(cell(EXACT_TOGETHER, FIXED, "slub", "dpor", EXACT_BUDGET))
     return cells
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.rows import Kernel, Row
-from explorer.campaign import Campaign
+from explorer.campaign import Campaign, Found
 from explorer.experiment import Experiment
 from protocol.errors import UsageError
 
@@ -69,23 +69,29 @@ def stage_of(row: Row) -> str:
 
 def search(task: Task) -> Trial:
     """Search until the flaw is found, or the budget is spent."""
-    options = task.kernel.options(task.row.scenario, task.strategy, task.seed)
-    hits: list[tuple[int, str]] = []
+    began = time.process_time()
+    campaign, found = search_first(task)
+    seconds = time.process_time() - began
+    first, signature = (found.first_schedule + 1, found.finding.signature) if found else (None, "")
+    return Trial(first, signature, campaign.schedules, round(seconds, 3), stage_of(task.row))
+
+
+def search_first(task: Task) -> tuple[Campaign, Found | None]:
+    """The search of a trial, and the first of what it found that is the flaw."""
+
+    def shown(campaign: Campaign) -> list[Found]:
+        return [found for found in campaign.found.values() if task.row.is_shown_by(found.finding)]
 
     def look(campaign: Campaign) -> None:
-        hits[:] = [(f.first_schedule + 1, s) for s, f in campaign.found.items() if task.row.is_shown_by(f.finding)]
-        if hits and not campaign.stopped:
+        if shown(campaign) and not campaign.stopped:
             campaign.stopped = "first"
 
+    options = task.kernel.options(task.row.scenario, task.strategy, task.seed)
     campaign = Campaign(Experiment.of(options), options, budget=task.budget, progress=look)
-    began = time.process_time()
     campaign.run()
-    seconds = time.process_time() - began
     if campaign.stopped == "interrupted":
         raise KeyboardInterrupt
-    look(campaign)
-    first, signature = min(hits, default=(None, ""), key=lambda hit: hit[0] or 0)
-    return Trial(first, signature, campaign.schedules, round(seconds, 3), stage_of(task.row))
+    return campaign, min(shown(campaign), default=None, key=lambda found: found.first_schedule)
 
 
 def search_all(tasks: Iterable[Task], processes: int) -> Iterator[tuple[Task, Trial]]:

@@ -1,7 +1,8 @@
 """What a search sees of a run: what each step touched, and what follows from that.
 
 Two steps depend on each other if they are of one lane, or touch the same thing in ways that do not commute (SEARCH
-4.0). The messages say what is touched: the object that a request names, and how its operation is declared. Beside that:
+4.0). The messages say what is touched: the object that a request names, or the part of it that the operation is about,
+and how it is declared. Who touches a part reads the whole. Beside that:
 
 - what a step accesses beside that is told to `World.on_touch`: the parts of an object that its operation changes, whom
   it wakes, where it posts, and what it uses of its own CPU's data, which nobody else can ask for;

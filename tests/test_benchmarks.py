@@ -8,9 +8,11 @@ from pathlib import Path
 import attrs
 import pytest
 
-from benchmarks import mutants
+from benchmarks import mutants, shrunk
 from benchmarks.__main__ import main
 from benchmarks.bug_tables import Made, figure, median
+from benchmarks.findings import cell
+from benchmarks.findings_page import table_of_exact_searches
 from benchmarks.pages import markdown_table, put_between_markers
 from benchmarks.peer import LOCK
 from benchmarks.rows import ROWS, Kernel, Row, find_rows, kernels
@@ -140,10 +142,50 @@ def test_a_page_is_changed_between_its_markers_only(tmp_path: Path) -> None:
         put_between_markers(page, "y", [])
 
 
-@pytest.mark.parametrize("arguments", [["bugs", "--rows", "no"], ["bugs", "--parts", "no"], ["mutants", "no"], ["no"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["bugs", "--rows", "no"], ["bugs", "--parts", "no"], ["mutants", "no"], ["shrunk", "--rows", "no"], ["no"]],
+)
 def test_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+# -- shrunk, and gone through ------------------------------------------------------------------------------------------
+
+
+def test_what_shows_a_flaw_gets_shorter() -> None:
+    (row,) = find_rows(["flush-only"])
+
+    shortened = shrunk.shrink(row, row.having[0])
+
+    assert shortened is not None
+    assert shortened.matter < shortened.shrunk < shortened.found
+
+
+def test_the_table_of_what_was_shrunk_has_a_row_a_flaw() -> None:
+    runs = [shrunk.Shrunk("a", kernel, 80, steps, 30, 4) for kernel, steps in (("v6", 70), ("v7", 60))]
+
+    lines = shrunk.part([*runs, shrunk.Shrunk("b", "5.3", 9, 9, 5, 2)], ["c on 5.3"])
+
+    assert lines[2:] == ["| a | 2 | 80 | 60 to 70 | 4 | 30 |", "| b | 1 | 9 | 9 | 2 | 5 |", "", "Not found: c on 5.3."]
+
+
+def test_the_table_of_exact_searches_has_them_only() -> None:
+    sampled = cell("nested", "5.3", "slub", "random", 10)
+    exact = attrs.evolve(
+        cell("offline-vs-free", "5.3", "slub", "dpor", 10),
+        stopped="exhausted",
+        classes=1_200,
+        schedules=1_234,
+        cut_off=7,
+        seconds=90.0,
+        findings={"leak:x:": {"count": 1}},
+    )
+
+    *_, line = table_of_exact_searches([sampled, exact])
+
+    assert line == "| offline-vs-free | 5.3 | exhausted | 1,200 | 1,234 | 7 | 1.5 | `leak:x:` |"
 
 
 # -- mutants ----------------------------------------------------------------------------------------------------------

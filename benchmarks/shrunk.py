@@ -1,0 +1,117 @@
+"""`shrunk`: how short the schedules become that show what history found.
+
+Of each row with a race, on each kernel that has it, the first schedule with which `portfolio` shows the flaw is shrunk
+and explained, as `slabrace shrink` and `slabrace explain` do. The table goes into docs/strategies.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import attrs
+from rich.console import Console
+
+from benchmarks.pages import DOCS, markdown_table, put_between_markers
+from benchmarks.rows import Kernel, Row, find_rows
+from benchmarks.trials import Task, search_first
+from explorer.campaign import DEFAULT_BUDGET
+from explorer.explain.explanation import explain_schedule
+from explorer.schedule import Follow
+from explorer.shrink import Shrinker
+from explorer.trace import run_traced
+
+GOAL = 60
+"""Steps that matter, at most."""
+MOST_SEEDS = 5
+
+
+@attrs.frozen
+class Shrunk:
+    """What became of one schedule: steps of its race before and after, and those that matter by `explain`."""
+
+    row: str
+    kernel: str
+    found: int
+    shrunk: int
+    matter: int
+    switches: int
+
+
+def shrink(row: Row, kernel: Kernel) -> Shrunk | None:
+    """Find the flaw, shrink what shows it, and count; None if no search finds it."""
+    for seed in range(MOST_SEEDS):
+        campaign, found = search_first(Task(row, kernel, "portfolio", seed, DEFAULT_BUDGET))
+        if found is None:
+            continue
+        experiment, signature = campaign.experiment, found.finding.signature
+        for keeps_time in (False, True):  # as in exact searches
+            trace = run_traced(experiment, Follow(found.schedule, keeps_time=keeps_time), signature)
+            if trace.found is not None:
+                shrinker = Shrinker(experiment, trace, keeps_time=keeps_time)
+                shrinker.shrink()
+                best = shrinker.best
+                explained = explain_schedule(shrinker.experiment, best.schedule, signature)
+                counts = (len(trace.steps), len(best.steps), len(explained.important), best.switches)
+                return Shrunk(row.slug, str(kernel), *counts)
+    return None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `shrunk`."""
+    parser.add_argument("--rows", nargs="+", default=[], metavar="SLUG", help="only these rows")
+    parser.add_argument("--no-pages", action="store_true", help="leave docs/ alone")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Shrink them all, and tell; 1 if one stays longer than the goal, or is not found."""
+    rows = [row for row in find_rows(options.rows) if not row.needs_no_race]
+    progress = Console(stderr=True, highlight=False)
+    done: list[Shrunk] = []
+    missed: list[str] = []
+    for row, kernel in ((entry, kernel) for entry in rows for kernel in entry.having):
+        shrunk = shrink(row, kernel)
+        progress.print(f"{row.slug}, {kernel}: {shrunk or 'not found'}", markup=False, soft_wrap=True)
+        if shrunk is None:
+            missed.append(f"{row.slug} on {kernel}")
+        else:
+            done.append(shrunk)
+    lines = part(done, missed)
+    if not options.no_pages:
+        put_between_markers(DOCS / "strategies.md", "shrunk", lines)
+    if options.json:
+        print(json.dumps([attrs.asdict(shrunk) for shrunk in done]))
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+        for line in lines:
+            console.print(line, markup=False, soft_wrap=True)
+    return int(bool(missed) or any(shrunk.matter > GOAL for shrunk in done))
+
+
+def part(done: Iterable[Shrunk], missed: Sequence[str]) -> list[str]:
+    """The table, one line a row: over its kernels, from the least to the most."""
+    by_row: dict[str, list[Shrunk]] = {}
+    for shrunk in done:
+        by_row.setdefault(shrunk.row, []).append(shrunk)
+    lines = [
+        [
+            slug,
+            f"{len(of_row)}",
+            span(one.found for one in of_row),
+            span(one.shrunk for one in of_row),
+            span(one.switches for one in of_row),
+            span(one.matter for one in of_row),
+        ]
+        for slug, of_row in by_row.items()
+    ]
+    header = ["flaw", "kernels", "steps of the race", "shrunk", "switches", "steps that matter"]
+    return [*markdown_table(header, lines), *(["", f"Not found: {', '.join(missed)}."] if missed else [])]
+
+
+def span(counts: Iterable[int]) -> str:
+    """A number, or the least and the most of several."""
+    found = sorted(counts)
+    return str(found[0]) if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
