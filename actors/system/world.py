@@ -71,7 +71,8 @@ class World(Named):
     data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors
     have one only while mail waits for them: of many actors most get hardly any. `current`, `step_time` and `cost` are
     of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
-    long a call may go on before it is a livelock. `lost_mail` is what was due next at actors that ended before.
+    long a call may go on before it is a livelock. `lost_mail` is what was due next at actors that ended before, if
+    somebody has put a list there.
     """
 
     strategy: Strategy
@@ -97,7 +98,7 @@ class World(Named):
     step_time: int = 0
     cost: int = 0
     patience: Patience = attrs.field(factory=Patience)
-    lost_mail: list[tuple[Actor, Any]] = attrs.field(factory=list)
+    lost_mail: list[tuple[Actor, Any]] | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
@@ -160,7 +161,8 @@ class World(Named):
         """End *actor*: the state it owned is freed, and the mail that waits for it is lost."""
         actor.finished = True
         if actor.mailbox:
-            self.lost_mail.append((actor, actor.mailbox[0]))
+            if self.lost_mail is not None:
+                self.lost_mail.append((actor, actor.mailbox[0]))
             actor.mailbox.clear()
             self.mask ^= actor.bit
         if actor.bit:
