@@ -10,6 +10,10 @@ somebody has seen state of another flow without a request, a `touch` or a name t
 The second of the two may take the CPU from the first, for a while: that a CPU is busy is no dependence. The first then
 comes as soon as it can; if what comes before that depends on it, there is nothing to try.
 
+A flow that leaves a read-side section has a share in the end of a grace period that began before, and none if it begins
+after: nobody can tell the difference, but it is noted. Where one of the two steps begins one, only what happens is
+compared.
+
 Time passes only when nothing else can happen, as in the exact searches: with time that passes in steps every step
 would depend on every other one through the timers.
 """
@@ -27,7 +31,7 @@ from explorer.strategies import seed_of
 from explorer.strategies.dpor import clash, name_of
 from explorer.strategies.simple import RandomWalk
 from explorer.trace import Trace, TracedStep, run_traced
-from explorer.watch import COMMUTES, READS, UPDATES
+from explorer.watch import COMMUTES, CONTEXTS, READS, UPDATES
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -157,6 +161,8 @@ def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int)
         return None
     kind, text = difference
     first, second = trace.steps[position : position + 2]
+    if kind != STATE and UPDATES in (first.accesses.get(CONTEXTS), second.accesses.get(CONTEXTS)):
+        return None
     return Violation(kind, schedule, position, describe(first), describe(second), text, site_of(first), site_of(second))
 
 
