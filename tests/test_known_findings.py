@@ -132,7 +132,12 @@ INNOCENT = (
         ("original", "5.3", "5.4-fixed"),
         ("*:memcg_kmem_get_cache", "*:percpu_ref_tryget", "bug:slab-out-of-bounds:*"),
     ),
-    Innocent(2, ("destroy-vs-offline",), ("5.4-fixed",), ("*:memcg_create_kmem_cache", "*:create_cache", "*")),
+    Innocent(
+        2,
+        ("destroy-vs-offline",),
+        ("5.4-fixed",),
+        ("*:memcg_create_kmem_cache", "*:create_cache", "use-after-free:*", "refcount:*", "warn:*", "invariant:*"),
+    ),
     Innocent(
         3, ("late-allocation", "id-reuse"), ("5.3", "5.4-fixed"), ("use-after-free:*", "null-deref:*", "invariant:I3:*")
     ),
