@@ -7,6 +7,7 @@ from actors.kernel.context import Context
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.operations import UPDATE
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, mkdir, run_in, small_cache, warm_up
 
@@ -31,6 +32,7 @@ def reclaim_in_charge(stage: Stage) -> None:
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
         memcg = memcg_of(cgroup.css)
         await warm_up(ctx, cgroup, cache)
+        memcg.memory.touch(UPDATE)
         memcg.memory.max = stage.knobs["limit"]
         while memcg.user_pages < stage.knobs["limit"] and await mem_cgroup_try_charge(ctx, memcg):
             pass

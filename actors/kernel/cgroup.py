@@ -143,20 +143,20 @@ class Cgroup(Shared):
         """No live task, no online child: otherwise rmdir says EBUSY."""
         return not self.tasks and all(child.is_dead for child in self.children)
 
-    @operation(READ)
+    @operation(READ, part="descendants")
     def read_nr_descendants(self) -> int:
         """cgroup_stat_show() does not lock."""
         return self.nr_descendants
 
-    @operation(READ)
+    @operation(READ, part="descendants")
     def read_nr_dying_descendants(self) -> int:
         return self.nr_dying_descendants
 
-    @operation(READ)
+    @operation(READ, part="population")
     def read_populated(self) -> bool:
         return not self.is_empty()
 
-    @operation(READ, when=is_empty, sleeps=True)
+    @operation(READ, when=is_empty, sleeps=True, part="population")
     def wait_until_empty(self) -> None:
         """poll(cgroup.events): sleep until nothing is in it."""
 
@@ -200,6 +200,8 @@ class CgroupTree(Shared):
     def is_at_limit(self, parent: Cgroup) -> bool:
         """cgroup_check_hierarchy_limits(): dying descendants do not count."""
         levels = [parent, *parent.ancestors()]
+        for level in levels:
+            level.touch_part("descendants", READ)
         return any(
             level.max_descendants is not None and level.nr_descendants >= level.max_descendants for level in levels
         )
@@ -208,12 +210,14 @@ class CgroupTree(Shared):
     def link(self, cgroup: Cgroup) -> None:
         """3.1.2: a new cgroup is counted by every ancestor."""
         for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_descendants += 1
         if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
             cgroup.parent.children[cgroup] = None
         self.nr_cgrps += 1
 
-    @operation(READ)
+    @operation(READ, part="nr_cgrps")
     def read_nr_cgrps(self) -> int:
         """atomic_read(&root->nr_cgrps)."""
         return self.nr_cgrps
@@ -228,29 +232,36 @@ class CgroupTree(Shared):
         """css_set_move_task()."""
         if task.memcg is not None:
             old = task.memcg.css.cgroup
+            old.touch_part("population", UPDATE)
             old.tasks -= 1
             old.reconsider()
         task.memcg = None
         if cgroup.parent is not None:
             task.memcg = cgroup.css.memcg
+            cgroup.touch_part("population", UPDATE)
             cgroup.tasks += 1
 
     @operation(UPDATE)
     def mark_dying(self, cgroup: Cgroup) -> None:
         """3.2.3: it is now a dying descendant of every ancestor."""
+        cgroup.touch(UPDATE)
         cgroup.is_dead = True
         for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_descendants -= 1
             ancestor.nr_dying_descendants += 1
         if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
             cgroup.parent.reconsider()
 
     @operation(UPDATE)
     def forget(self, cgroup: Cgroup) -> None:
         """3.4.4: nothing keeps it any more."""
         for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_dying_descendants -= 1
         if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
             list_del(cgroup.parent.children, cgroup)
 
 
@@ -340,6 +351,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> None:
     css.prepare(ctx.machine)
     css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
     await init_and_link_css(ctx, css)
+    ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
     css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
     await ctx.ask(parent.link_child, css)
     await online_css(ctx, css)
@@ -489,10 +501,12 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
         ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
         ctx.kfree(*css.parts())
         await css_put(ctx, cgroup.self_css)
     else:
+        ctx.machine.cgroup_tree.touch_part("nr_cgrps", UPDATE)
         ctx.machine.cgroup_tree.nr_cgrps -= 1
         ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()

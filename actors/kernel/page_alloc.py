@@ -59,6 +59,7 @@ class BuddyAllocator(Shared):
 
     def place(self, order: int) -> int:
         """The first page frame for 2^order pages, aligned to their number; frame 0 is nobody's."""
+        self.touch(UPDATE)
         pages = 1 << order
         pfn = -(-self.max_pfn // pages) * pages
         self.max_pfn = pfn + pages

@@ -22,6 +22,7 @@ from actors.kernel.slab import (
 )
 from actors.kernel.slab_def import THIS_CPU_ARRAY, ArrayCache, SlabNode
 from actors.kernel.workqueue import Work, delayed_work_timer, queue_delayed_work_on
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine
@@ -67,6 +68,7 @@ async def reap_one(ctx: Context, cachep: KmemCache) -> None:
         return
     n.next_reap = ctx.world.now + REAPTIMEOUT_NODE
     await drain_array(ctx, cachep, n, lambda: n.shared)
+    n.touch_part("free_touched", UPDATE)
     if n.free_touched:
         n.free_touched = False
     else:

@@ -49,6 +49,7 @@ class Work(Shared):
 
     def init_work(self, func: WorkFunc) -> None:
         """INIT_WORK: forgets PENDING and where it ran last."""
+        self.touch(UPDATE)
         self.func = func
         self.pending = False
         self.last_pool = None
@@ -167,7 +168,6 @@ class WorkerPool(Shared):
     @operation(UPDATE, part="worklist")
     def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
         """__queue_work(): append *work*, to the pool if the queue may have one more active; False if it is queued."""
-        self.touch_part("worklist", UPDATE)  # also where it is called by insert_if_executing()
         pwq.touch_part("tickets", UPDATE)
         pwq.touch_nr_active()
         if any(item.work is work for item in (*self.worklist, *pwq.inactive)):
@@ -185,7 +185,10 @@ class WorkerPool(Shared):
     @operation(READ, part="busy_hash")
     def insert_if_executing(self, pwq: PoolWorkqueue, work: Work) -> bool:
         """Append *work* here if a worker of this pool executes it now."""
-        return any(worker.executes(work) for worker in self.busy) and self.insert(pwq, work)
+        if not any(worker.executes(work) for worker in self.busy):
+            return False
+        self.touch_part("worklist", UPDATE)
+        return self.insert(pwq, work)
 
     @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist")
     def take(self, worker: Worker) -> None:
