@@ -19,9 +19,7 @@ from benchmarks.rows import Kernel, Row, find_rows
 from benchmarks.trials import Task, search_first
 from explorer.campaign import DEFAULT_BUDGET
 from explorer.explain.explanation import explain_schedule
-from explorer.schedule import Follow
-from explorer.shrink import Shrinker
-from explorer.trace import run_traced
+from explorer.shrink import Shrinker, reproduce
 
 GOAL = 60
 """Steps that matter, at most."""
@@ -46,16 +44,13 @@ def shrink(row: Row, kernel: Kernel) -> Shrunk | None:
         campaign, found = search_first(Task(row, kernel, "portfolio", seed, DEFAULT_BUDGET))
         if found is None:
             continue
-        experiment, signature = campaign.experiment, found.finding.signature
-        for keeps_time in (False, True):  # as in exact searches
-            trace = run_traced(experiment, Follow(found.schedule, keeps_time=keeps_time), signature)
-            if trace.found is not None:
-                shrinker = Shrinker(experiment, trace, keeps_time=keeps_time)
-                shrinker.shrink()
-                best = shrinker.best
-                explained = explain_schedule(shrinker.experiment, best.schedule, signature)
-                counts = (len(trace.steps), len(best.steps), len(explained.important), best.switches)
-                return Shrunk(row.slug, str(kernel), *counts)
+        signature = found.finding.signature
+        trace, keeps_time = reproduce(campaign.experiment, found.schedule, signature)
+        shrinker = Shrinker(campaign.experiment, trace, keeps_time=keeps_time)
+        shrinker.shrink()
+        best = shrinker.best
+        matter = len(explain_schedule(shrinker.experiment, best.schedule, signature).important)
+        return Shrunk(row.slug, str(kernel), len(trace.steps), len(best.steps), matter, best.switches)
     return None
 
 

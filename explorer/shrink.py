@@ -44,8 +44,7 @@ class Shrinker:
     signature: str = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        assert self.best.found is not None, "there is something to show"
-        self.signature = self.best.found.signature
+        self.signature = self.best.signature
 
     def shrink(self) -> None:
         """Go through all passes until none of them makes it smaller."""
@@ -139,15 +138,13 @@ class Shrinker:
         self._attempt(flatten(merged))
 
 
-def reproduce(experiment: Experiment, logged: Trace) -> tuple[Trace, bool]:
-    """Make the run again by its schedule alone; also return whether time then has to stand still, as in exact searches.
+def reproduce(experiment: Experiment, schedule: Schedule, signature: str) -> tuple[Trace, bool]:
+    """Make a failing run by its schedule alone; also return whether time then has to stand still, as in exact searches.
 
     UsageError if the flaw needs the timing of the log (the `clock` strategy's), which a schedule does not have.
     """
-    assert logged.found is not None, "trace_log() only returns what shows the flaw"
-    signature = logged.found.signature
     for keeps_time in (False, True):
-        trace = run_traced(experiment, Follow(logged.schedule, keeps_time=keeps_time), signature)
+        trace = run_traced(experiment, Follow(schedule, keeps_time=keeps_time), signature)
         if trace.found is not None:
             return trace, keeps_time
     msg = f"{signature}: the choices of the log alone do not lead there; it needs the log's timing"

@@ -127,6 +127,12 @@ class Trace:
         return tuple(choice for step in self.steps for choice in step.choices)
 
     @property
+    def signature(self) -> str:
+        """That of the finding, which is there."""
+        assert self.found is not None, "the run shows what it was made for"
+        return self.found.signature
+
+    @property
     def switches(self) -> int:
         """How often another lane stepped than before."""
         return sum(one.lane != other.lane for one, other in zip(self.steps, self.steps[1:], strict=False))

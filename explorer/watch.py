@@ -106,6 +106,13 @@ class Chain:
     last: tuple[Lane, int, Site] | None = None
     parts: dict[int | str, Chain] = attrs.field(factory=dict)
 
+    def part(self, name: int | str) -> Chain:
+        """The chain of one part."""
+        chain = self.parts.get(name)
+        if chain is None:
+            chain = self.parts[name] = Chain()
+        return chain
+
     def add(self, step: int, mode: int) -> int:
         """Add a step; return by how much the hash has changed."""
         if step == self.step and self.mode in {mode, UPDATES}:
@@ -166,6 +173,8 @@ class Watch:
         self._sections = 0
         self._watches = False
         world.on_touch = self.touch
+        if wants_accesses:
+            world.lost_mail = []  # what would have been accessed
 
     # -- the observer -------------------------------------------------------------------------------------------------
 
@@ -285,7 +294,7 @@ class Watch:
                 chain = target.trace = Chain()
             if part is not None:
                 self._total += chain.add(self._code, READS)
-                chain = chain.parts.get(part) or chain.parts.setdefault(part, Chain())
+                chain = chain.part(part)
             last, chain.last = chain.last, (lane, mode, (request.code, info))
             if last is not None and last[0] is not lane and (mode == UPDATES or last[1] != mode):
                 self._pairs.add((last[2], chain.last[2]))
@@ -298,7 +307,7 @@ class Watch:
             of, part = thing
             if of.trace is None:
                 of.trace = Chain()
-            self._total += of.trace.parts.setdefault(part, Chain()).add(self._code, mode)
+            self._total += of.trace.part(part).add(self._code, mode)
             return
         chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:

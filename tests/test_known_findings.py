@@ -117,12 +117,16 @@ def test_every_kernel_is_tried_for_each_flaw_that_needs_no_race() -> None:
 
 @attrs.frozen
 class Innocent:
-    """An entry of BUGS.md's "Looks wrong, is not": where it is staged, and how it would be reported by mistake."""
+    """An entry of BUGS.md's "Looks wrong, is not": where it is staged, and how it would be reported by mistake.
+
+    `but`: the sections of docs/findings.md with what is truly to be found on that stage.
+    """
 
     number: int
     scenarios: tuple[str, ...]
     kernels: tuple[str, ...]
     mistakes: tuple[str, ...]
+    but: tuple[str, ...] = ()
 
 
 INNOCENT = (
@@ -132,12 +136,7 @@ INNOCENT = (
         ("original", "5.3", "5.4-fixed"),
         ("*:memcg_kmem_get_cache", "*:percpu_ref_tryget", "bug:slab-out-of-bounds:*"),
     ),
-    Innocent(
-        2,
-        ("destroy-vs-offline",),
-        ("5.4-fixed",),
-        ("*:memcg_create_kmem_cache", "*:create_cache", "use-after-free:*", "refcount:*", "warn:*", "invariant:*"),
-    ),
+    Innocent(2, ("destroy-vs-offline",), ("5.4-fixed",), ("*",), but=("F5",)),
     Innocent(
         3, ("late-allocation", "id-reuse"), ("5.3", "5.4-fixed"), ("use-after-free:*", "null-deref:*", "invariant:I3:*")
     ),
@@ -160,5 +159,11 @@ INNOCENT = (
 )
 def test_what_only_looks_wrong_is_not_reported(entry: Innocent, scenario: str, kernel: str) -> None:
     found = measure(cell(scenario, kernel, "slub", "portfolio", 60)).findings
+    true = [row for row in JUDGEMENTS if row.section in entry.but]
 
-    assert not [name for name in found for mistake in entry.mistakes if fnmatch.fnmatchcase(name, mistake)]
+    assert not [
+        name
+        for name in unjudged(true, kernel, found)
+        for mistake in entry.mistakes
+        if fnmatch.fnmatchcase(name, mistake)
+    ]

@@ -51,7 +51,7 @@ def _shrink(options: argparse.Namespace) -> int:
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, force=options.force)
     logged = trace_log(experiment, options.log, options.signature)
-    start, keeps_time = reproduce(experiment, logged)
+    start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget)
     shrinker.shrink()
     best = shrinker.best

@@ -61,7 +61,8 @@ def _keep(options: argparse.Namespace) -> int:
 
 def _keep_log(options: argparse.Namespace) -> int:
     experiment = open_log(options.log, options.patch)
-    trace, keeps_time = reproduce(experiment, trace_log(experiment, options.log, options.signature))
+    logged = trace_log(experiment, options.log, options.signature)
+    trace, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     assert trace.found is not None, "reproduce() only returns what shows the flaw"
     path: Path = options.dir / f"{options.name or file_stem(experiment.header, trace.found)}.json"
     if path.parent != options.dir:

@@ -32,7 +32,6 @@ from explorer.watch import UPDATES, Accesses, accesses_of, accesses_of_mail, add
 from protocol.errors import InternalError
 
 if TYPE_CHECKING:
-    from actors.system.actor import Actor, Message
     from actors.system.world import World
     from explorer.watch import Watch
 
@@ -153,7 +152,7 @@ class Dpor:
                 accesses = {**accesses_of(flow), flow: UPDATES}
                 event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 races.put_down_pending(event)
-        for actor, mail in branch.lost_mail:
+        for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, accesses_of_mail(actor, mail)))
 
 
@@ -185,7 +184,6 @@ class Branch:
 
     def __init__(self, path: list[Node]) -> None:
         self.common = max(len(path) - 1, 0)
-        self.lost_mail: list[tuple[Actor, Message]] = []
         self._path = path
         self._given = len(path)
         self._next = 0
@@ -202,7 +200,6 @@ class Branch:
     def advance(self, world: World) -> None:
         """Leave the time as it is, and see whether it is going to pass by itself."""
         self._world = world
-        world.lost_mail = self.lost_mail
         self._is_quiet = not world.mask
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import attrs
 
-from actors.system.stepper import run_stepper
-from actors.system.world import World
+from explorer.experiment import Experiment, RunOptions
 from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
 from explorer.watch import COMMUTES, CONTEXTS, UPDATES, Watch
 from scenarios.registry import MACHINE, RCU, Scenario
@@ -18,31 +17,28 @@ Body = Callable[[Stage], None]
 Order = frozenset[tuple[Hashable, tuple[frozenset[tuple[str, int]], ...]]]
 
 
-def toy(body: Body) -> Scenario:
-    """A scenario with the knobs of a machine."""
-    return Scenario("toy", "a test's", (*MACHINE, RCU), body)
+def toy(body: Body, rcu: str = "eager") -> Experiment:
+    """A scenario of a test's own, with the knobs of a machine."""
+    options = RunOptions(scenario="toy", settings={"rcu": rcu})
+    return Experiment.of(options, Scenario("toy", "a test's", (*MACHINE, RCU), body))
 
 
-def play(scenario: Scenario, schedule: Branch, kernel: str, settings: Mapping[str, str]) -> Stage:
-    """Run the scenario once, by a branch of the search."""
-    world = World(schedule)
-    watch = world.observer = Watch(world, wants_accesses=True)
+def play(experiment: Experiment, schedule: Branch) -> Stage:
+    """Run the experiment once, by a branch of the search."""
+    stage = experiment.set_stage(schedule)
+    watch = stage.world.observer = Watch(stage.world, wants_accesses=True)
     schedule.watched_by(watch)
-    stage = Stage(world, kernel, scenario.values(settings))
-    scenario.build(stage)
     stage.start()
-    run_stepper(world)
+    experiment.drive(stage.world)
     schedule.end_event()
     return stage
 
 
 @attrs.define
 class GoingThrough:
-    """An exact search through a scenario: `ended` once nothing is left, `search` counts what it took."""
+    """An exact search: `ended` once nothing is left, `search` counts what it took."""
 
-    scenario: Scenario
-    kernel: str = "5.3"
-    settings: Mapping[str, str] = attrs.field(factory=dict)
+    experiment: Experiment
     most: int = 20_000
     search: Dpor = attrs.field(factory=Dpor)
     ended: bool = False
@@ -54,7 +50,7 @@ class GoingThrough:
             if schedule is None:
                 self.ended = True
                 return
-            stage = play(self.scenario, schedule, self.kernel, self.settings)
+            stage = play(self.experiment, schedule)
             self.search.learn(schedule, stage.world)
             if stage.world.stopped != ASLEEP:
                 yield stage

@@ -95,7 +95,7 @@ def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]
         stories.append(Story(stage))
         tasks(stories[-1])
 
-    search, outcomes = GoingThrough(toy(build), settings={"rcu": rcu}), set()
+    search, outcomes = GoingThrough(toy(build, rcu)), set()
     for stage in search.runs():
         outcomes.add(repr((sorted(stories[-1].seen.items()), stories[-1].cell.value, sorted(stage.world.findings))))
     assert search.ended
