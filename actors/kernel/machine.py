@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.boot_caches import flags_of, slub_cpu_partial, slub_min_partial
-from actors.kernel.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_exit
+from actors.kernel.cgroup import Cgroup, CgroupSubsys, Css, CssFlags, cgroup_exit
+from actors.kernel.cgroup_tree import CgroupTree
 from actors.kernel.context import Context
 from actors.kernel.gfp import Gfp
 from actors.kernel.idr import Ida
