@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import Kind
-from explorer.watch import COMMUTES, CONTEXTS, UPDATES
+from explorer.watch import CONTEXTS
+from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
@@ -88,12 +89,12 @@ class Order:
         groups = []
         for thing, mode in event.accesses.items():
             last = self._groups.get(thing)
-            if last is not None and last.mode == mode != UPDATES:
+            if last is not None and last.mode == mode != UPDATE:
                 last.steps.append(step)
                 last = last.before
             else:
                 self._groups[thing] = Group(mode, [step], last)
-            if last is not None and not (thing is CONTEXTS and mode == COMMUTES):
+            if last is not None and not (thing is CONTEXTS and mode == COMMUTE):
                 groups.append(last)
         self._append(event, groups)
         self._last_of_lane[event.lane] = step

@@ -31,7 +31,8 @@ from explorer.strategies import seed_of
 from explorer.strategies.dpor import clash, name_of
 from explorer.strategies.simple import RandomWalk
 from explorer.trace import Trace, TracedStep, run_traced
-from explorer.watch import COMMUTES, CONTEXTS, READS, UPDATES
+from explorer.watch import CONTEXTS
+from protocol.operations import COMMUTE, READ, UPDATE
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 PAIRS_PER_SCHEDULE = 8
 """How many pairs of one random schedule are tried: the schedule itself has to be run, too."""
 
-MODES = {READS: "reads", UPDATES: "updates", COMMUTES: "commutes"}
+MODES = {READ: "reads", UPDATE: "updates", COMMUTE: "commutes"}
 
 STATE, ACCESSES, CLASS = "state", "accesses", "class"
 
@@ -161,7 +162,7 @@ def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int)
         return None
     kind, text = difference
     first, second = trace.steps[position : position + 2]
-    if kind != STATE and UPDATES in (first.accesses.get(CONTEXTS), second.accesses.get(CONTEXTS)):
+    if kind != STATE and UPDATE in (first.accesses.get(CONTEXTS), second.accesses.get(CONTEXTS)):
         return None
     return Violation(kind, schedule, position, describe(first), describe(second), text, site_of(first), site_of(second))
 

@@ -12,10 +12,11 @@ from actors.system.recorder import Recorder
 from explorer.causality import Event, Order
 from explorer.replay import Replay
 from explorer.schedule import Choice, Schedule
-from explorer.watch import FOUND, UPDATES, Both, Watch
+from explorer.watch import FOUND, Both, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -71,7 +72,7 @@ class Tracing:
         step = TracedStep(
             lane.name, number=world.steps, time=world.now, enabled=tuple(other.name for other in enabled.lanes)
         )
-        step.accesses = {lane: UPDATES}
+        step.accesses = {lane: UPDATE}
         if request is None:
             step.kind, step.operation, step.function = "A", "mail", lane.name
         else:

@@ -24,7 +24,7 @@ import attrs
 from actors.system.flow import Flow
 from explorer.strategies.sampling import SEED_MASK, SPREAD, Profile
 from explorer.strategies.surw import is_of_interest
-from protocol.operations import COMMUTE, READ, UPDATE
+from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
     import types
@@ -33,12 +33,7 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, Observer, World
     from protocol.findings import Finding
-    from protocol.operations import Access, OperationInfo
-
-READS, UPDATES, COMMUTES = range(3)
-"""How a step accesses something. Two that access it in the same way commute, unless they update it."""
-
-MODES = {READ: READS, UPDATE: UPDATES, COMMUTE: COMMUTES}
+    from protocol.operations import OperationInfo
 
 CONTEXTS = "contexts"
 """What who looks at the contexts of all flows updates; those that enter an atomic context commute."""
@@ -46,8 +41,15 @@ CONTEXTS = "contexts"
 FOUND = "found"
 """Why a world stops that has shown the finding it was run for."""
 
-Accesses = dict[Hashable, int]
-Site = tuple["types.CodeType", "OperationInfo"]
+Accesses = dict[Hashable, Access]
+"""How a step accesses which things. Two steps that access one in the same way commute there, unless they update it."""
+
+Site = tuple[int, int]
+"""Where a step was asked for: the ids of the code of the kernel function, and of what is declared of the operation.
+
+A code object itself is hashed all over, each time.
+"""
+
 Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
@@ -57,22 +59,22 @@ def accesses_of(lane: Lane) -> Accesses:
     if request is None:
         return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # it is an actor with mail
     target, info, flow = request.target, request.info, request.flow
-    accesses: Accesses = dict.fromkeys(flow.in_use, UPDATES)
+    accesses: Accesses = dict.fromkeys(flow.in_use, UPDATE)
     if target is not None:
-        mode, part = MODES[info.access], part_of(request)
+        mode, part = info.access, part_of(request)
         if part is None:
             add_access(accesses, target, mode)
         else:
-            add_access(accesses, target, READS)
+            add_access(accesses, target, READ)
             accesses[target, part] = mode
     if info.looks_at_contexts:
-        accesses[CONTEXTS] = UPDATES
+        accesses[CONTEXTS] = UPDATE
     return accesses
 
 
 def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
     """What the delivery of *mail* to the actor *lane* accesses."""
-    return {lane: UPDATES, mail.target: MODES[mail.info.access]}
+    return {lane: UPDATE, mail.target: mail.info.access}
 
 
 def part_of(request: Request) -> int | str | None:
@@ -85,9 +87,9 @@ def part_of(request: Request) -> int | str | None:
     return flow.cpu.id
 
 
-def add_access(accesses: Accesses, thing: Hashable, mode: int) -> None:
+def add_access(accesses: Accesses, thing: Hashable, mode: Access) -> None:
     """Add one more access; two different ones to the same thing are taken for an update."""
-    accesses[thing] = mode if accesses.get(thing, mode) == mode else UPDATES
+    accesses[thing] = mode if accesses.get(thing, mode) is mode else UPDATE
 
 
 @attrs.define(eq=False)
@@ -100,10 +102,10 @@ class Chain:
 
     closed: int = 0
     group: int = 0
-    mode: int = -1
+    mode: Access | None = None
     step: int = -1
     value: int = 0
-    last: tuple[Lane, int, Site] | None = None
+    last: tuple[Lane, Access, Site] | None = None
     parts: dict[int | str, Chain] = attrs.field(factory=dict)
 
     def part(self, name: int | str) -> Chain:
@@ -113,11 +115,11 @@ class Chain:
             chain = self.parts[name] = Chain()
         return chain
 
-    def add(self, step: int, mode: int) -> int:
+    def add(self, step: int, mode: Access) -> int:
         """Add a step; return by how much the hash has changed."""
-        if step == self.step and self.mode in {mode, UPDATES}:
+        if step == self.step and (self.mode is mode or self.mode is UPDATE):
             return 0
-        if mode != self.mode or mode == UPDATES:
+        if mode is not self.mode or mode is UPDATE:
             self.closed = self.value
             self.group = 0
             self.mode = mode
@@ -163,7 +165,7 @@ class Watch:
         self._wants_accesses = wants_accesses
         self._word = word
         self._lanes: dict[str, LaneRecord] = {}
-        self._functions: set[types.CodeType] = set()
+        self._sites: dict[Site, tuple[types.CodeType, OperationInfo]] = {}
         self._pairs: set[tuple[Site, Site]] = set()
         self._contexts = Chain()
         self._total = 0
@@ -202,7 +204,6 @@ class Watch:
                 self._access(thing, mode)
             return
         self._sections = request.flow.sections + request.flow.is_atomic
-        self._functions.add(request.code)
         if is_of_interest(lane, self._word):
             record.marked += 1
         self._handle(lane, request)
@@ -227,11 +228,10 @@ class Watch:
         """The step that runs accesses *thing*, which its request does not name."""
         if self._lane is None or thing is self._lane:
             return
-        mode = MODES[access]
         if self._wants_accesses:
-            add_access(self.accesses, thing, mode)
+            add_access(self.accesses, thing, access)
         if not isinstance(thing, Flow):
-            self._access(thing, mode)
+            self._access(thing, access)
         elif (record := self._lanes.get(thing.name)) is not None:
             self._total += mix(self._code, record.number + record.steps)
 
@@ -242,13 +242,13 @@ class Watch:
             return
         flow = lane.request.flow
         if flow.sections + flow.is_atomic != self._sections:
-            self._total += self._contexts.add(self._code, COMMUTES)
+            self._total += self._contexts.add(self._code, COMMUTE)
             if self._wants_accesses:
-                add_access(self.accesses, CONTEXTS, COMMUTES)
+                add_access(self.accesses, CONTEXTS, COMMUTE)
         for thing in flow.in_use:
-            self._access(thing, UPDATES)
+            self._access(thing, UPDATE)
             if self._wants_accesses:
-                self.accesses[thing] = UPDATES
+                self.accesses[thing] = UPDATE
 
     # -- what comes out -----------------------------------------------------------------------------------------------
 
@@ -271,38 +271,38 @@ class Watch:
 
     def covered_functions(self) -> set[str]:
         """The kernel functions that took a step in the race."""
-        return {code.co_name for code in self._functions}
+        return {code.co_name for code, _ in self._sites.values()}
 
     def racing_pairs(self) -> set[Pair]:
         """Which (function, operation) came right before which on the same thing, of different lanes."""
-        return {
-            ((first.co_name, first_op.name), (second.co_name, second_op.name))
-            for (first, first_op), (second, second_op) in self._pairs
-        }
+        names = {site: (code.co_name, info.name) for site, (code, info) in self._sites.items()}
+        return {(names[first], names[second]) for first, second in self._pairs}
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def _handle(self, lane: Lane, request: Request) -> None:
         """Take in what the request accesses: the same as `accesses_of`, without the dictionary."""
-        target, info, flow = request.target, request.info, request.flow
+        target, info, code, flow = request.target, request.info, request.code, request.flow
+        site = id(code), id(info)
+        self._sites[site] = code, info
         for thing in flow.in_use:
-            self._access(thing, UPDATES)
+            self._access(thing, UPDATE)
         if target is not None:
-            mode, part = MODES[info.access], part_of(request)
+            mode, part = info.access, part_of(request)
             chain: Chain | None = target.trace
             if chain is None:
                 chain = target.trace = Chain()
             if part is not None:
-                self._total += chain.add(self._code, READS)
+                self._total += chain.add(self._code, READ)
                 chain = chain.part(part)
-            last, chain.last = chain.last, (lane, mode, (request.code, info))
-            if last is not None and last[0] is not lane and (mode == UPDATES or last[1] != mode):
-                self._pairs.add((last[2], chain.last[2]))
+            last, chain.last = chain.last, (lane, mode, site)
+            if last is not None and last[0] is not lane and (mode is UPDATE or last[1] is not mode):
+                self._pairs.add((last[2], site))
             self._total += chain.add(self._code, mode)
         if info.looks_at_contexts:
-            self._total += self._contexts.add(self._code, UPDATES)
+            self._total += self._contexts.add(self._code, UPDATE)
 
-    def _access(self, thing: Hashable, mode: int) -> None:
+    def _access(self, thing: Hashable, mode: Access) -> None:
         if isinstance(thing, tuple):
             of, part = thing
             if of.trace is None:

@@ -20,16 +20,16 @@ ATOMIC_NS = 20  # an uncontended atomic instruction on a warm line
 REMOTE_NS = 100  # a cache line that another CPU wrote last
 
 
-class Access(enum.Enum):
+class Access(enum.IntEnum):
     """How an operation touches its object. Two reads of one object never race, and neither do two that commute.
 
     What commutes changes the object, but with each other in either order to the same effect: adding to a sum that
     neither looks at, waking.
     """
 
-    READ = "read"
-    UPDATE = "update"
-    COMMUTE = "commute"
+    READ = 0
+    UPDATE = 1
+    COMMUTE = 2
 
 
 @attrs.frozen(eq=False)

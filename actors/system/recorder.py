@@ -171,7 +171,7 @@ class Recorder:
     def _define_operation(self, info: OperationInfo) -> int:
         if info not in self._operations:
             number = self._operations[info] = len(self._operations)
-            self._emit(("op", number, info.name, info.access.value))
+            self._emit(("op", number, info.name, info.access.name.lower()))
         return self._operations[info]
 
     def _define_owner(self, target: Shared) -> int:

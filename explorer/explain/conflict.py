@@ -18,7 +18,7 @@ from actors.system.lane import Lane
 from explorer.schedule import Choice, Follow, Schedule
 from explorer.strategies.dpor import clash, name_of
 from explorer.trace import Trace, TracedStep, run_traced
-from explorer.watch import COMMUTES, READS, UPDATES
+from protocol.operations import COMMUTE, READ, UPDATE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_ATTEMPTS = 200
 """How many pairs are tried at most."""
 
-IN_WORDS = {READS: "reads", UPDATES: "changes", COMMUTES: "adds to"}
+IN_WORDS = {READ: "reads", UPDATE: "changes", COMMUTE: "adds to"}
 
 
 @attrs.frozen
@@ -139,7 +139,7 @@ def make_conflict(trace: Trace, swapped: Trace, first: int, second: int, attempt
     """Put a pair that has been tried into words."""
     one, other = trace.steps[first], trace.steps[second]
     thing = shared_thing(one, other)
-    how = (IN_WORDS[one.accesses.get(thing, UPDATES)], IN_WORDS[other.accesses.get(thing, UPDATES)])
+    how = (IN_WORDS[one.accesses.get(thing, UPDATE)], IN_WORDS[other.accesses.get(thing, UPDATE)])
     label = other.owner if thing is None else name_of(thing)
     return Conflict(first, second, label, how, swapped, tuple(swapped.stage.world.findings), attempts)
 

@@ -28,8 +28,9 @@ from actors.system.actor import Shared
 from actors.system.flow import Flow
 from actors.system.lane import Lane
 from explorer.causality import RANKS, Event, Group, Order, keeps_off
-from explorer.watch import UPDATES, Accesses, accesses_of, accesses_of_mail, add_access
+from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access
 from protocol.errors import InternalError
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -149,7 +150,7 @@ class Dpor:
         races.put_down(branch.common)
         for flow in world.flows:
             if not flow.request.info.idle:
-                accesses = {**accesses_of(flow), flow: UPDATES}
+                accesses = {**accesses_of(flow), flow: UPDATE}
                 event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
@@ -261,7 +262,7 @@ class Branch:
         if self._next and self._watch is not None:
             event = self._path[self._next - 1].event
             self._watch.end_step()
-            event.accesses = {**self._watch.accesses, self._lane: UPDATES}
+            event.accesses = {**self._watch.accesses, self._lane: UPDATE}
             event.named = self._name(event.accesses)
             event.is_seen = len(event.named) > 1 or event.cpu != cpu_of(self._lane)
             event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
@@ -321,7 +322,7 @@ def clash(one: Accesses, other: Accesses) -> bool:
         one, other = other, one
     for name, mode in one.items():
         other_mode = other.get(name)
-        if other_mode is not None and (mode != other_mode or mode == UPDATES):
+        if other_mode is not None and (mode != other_mode or mode == UPDATE):
             return True
     return False
 

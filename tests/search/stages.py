@@ -9,7 +9,8 @@ import attrs
 
 from explorer.experiment import Experiment, RunOptions
 from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
-from explorer.watch import COMMUTES, CONTEXTS, UPDATES, Watch
+from explorer.watch import CONTEXTS, Watch
+from protocol.operations import COMMUTE, UPDATE
 from scenarios.registry import MACHINE, RCU, Scenario
 from scenarios.stage import Stage
 
@@ -82,14 +83,14 @@ def order_of(path: Sequence[Node]) -> Order:
         lane = node.event.lane
         numbers[lane] += 1
         for thing, mode in node.event.named.items():
-            if thing in (CONTEXTS, f"lane {lane}") or (mode != UPDATES and is_of_grace_periods(str(thing))):
+            if thing in (CONTEXTS, f"lane {lane}") or (mode != UPDATE and is_of_grace_periods(str(thing))):
                 continue
             before = groups[thing]
-            if not before or before[-1][0] != mode or mode == UPDATES:
+            if not before or before[-1][0] != mode or mode == UPDATE:
                 before.append((mode, set()))
             before[-1][1].add((lane, numbers[lane]))
     for thing, steps in groups.items():
-        if str(thing).startswith("view of ") and steps[-1][0] == COMMUTES:
+        if str(thing).startswith("view of ") and steps[-1][0] == COMMUTE:
             steps.pop()
     return frozenset(
         (thing, tuple(frozenset(group) for _, group in steps))

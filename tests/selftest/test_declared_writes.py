@@ -14,7 +14,8 @@ from actors.system.lane import Lane
 from actors.system.world import World
 from explorer.experiment import Experiment, RunOptions
 from explorer.selftest import StandingWalk
-from explorer.watch import READS, Watch
+from explorer.watch import Watch
+from protocol.operations import READ
 from tests.helpers import each_scenario, small_settings
 
 KEPT_BY_THE_SEAM = {"trace", "waiters", "number", "freed"}
@@ -60,7 +61,7 @@ class Writes:
         """The step is over: hold what it wrote against what it said."""
         accessed = {thing[0] if isinstance(thing, tuple) else thing for thing in watch.accesses}
         changed = {
-            thing[0] if isinstance(thing, tuple) else thing for thing, mode in watch.accesses.items() if mode != READS
+            thing[0] if isinstance(thing, tuple) else thing for thing, mode in watch.accesses.items() if mode != READ
         }
         for thing in accessed:
             if isinstance(thing, Shared) and self.maker.get(thing) is not self.lane:
