@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.recorder import Recorder
-from explorer.estimate import Sightings
+from explorer.estimate import Probes, Sightings
 from explorer.experiment import Experiment, RunOptions
 from explorer.jobs import Job, Outcome, Report, run_job, run_once_more
 from explorer.plans import News, Plan, Portfolio, Sampling
@@ -28,6 +28,7 @@ from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting, Schedule
 from explorer.strategies.dpor import ASLEEP
 from explorer.strategies.exact import EXACT, ExactSearch, make_exact_search
+from explorer.strategies.simple import RandomWalk
 from explorer.watch import Both, Pair, Watch
 from protocol.findings import Finding
 
@@ -62,7 +63,6 @@ class Statistics:
     with_findings: int = 0
     steps: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
     switches: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
-    log10_schedules: list[float] = attrs.field(factory=list)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one schedule."""
@@ -70,7 +70,6 @@ class Statistics:
         self.with_findings += bool(outcome.findings)
         for figure, value in ((self.steps, outcome.steps), (self.switches, outcome.switches)):
             figure[:] = min(figure[0], value), figure[1] + value, max(figure[2], value)
-        self.log10_schedules.append(outcome.log10_schedules)
 
 
 @attrs.define
@@ -92,6 +91,7 @@ class Campaign:
     runs_twice: bool = False
     divergence: Divergence | None = None
     sightings: Sightings = attrs.field(factory=Sightings)
+    probes: Probes = attrs.field(factory=Probes)
     statistics: Statistics = attrs.field(factory=Statistics)
     found: dict[str, Found] = attrs.field(factory=dict)
     by_strategy: dict[str, Counter[str]] = attrs.field(factory=dict)
@@ -204,6 +204,8 @@ class Campaign:
         number = self.statistics.schedules
         self.statistics.add(outcome)
         self.sightings.add(outcome.trace_class)
+        if strategy == RandomWalk.name:
+            self.probes.add(outcome.log10_alternatives)
         for finding in outcome.findings:
             found = self.found.get(finding.signature)
             if found is None:

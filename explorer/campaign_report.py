@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SHOWN_GAPS = 12
 REFRESH_SECONDS = 0.5
 
+SMALL = 4
+"""Up to how many digits a number of schedules is written in full."""
+
 
 class CampaignProgress:
     """A live table on a terminal; elsewhere a line at 1, 2, 5, 10, 20, 50 ... schedules. On standard error."""
@@ -167,14 +170,22 @@ def verdict(campaign: Campaign) -> str:
     elapsed = time.monotonic() - campaign.began
     number = len(campaign.found)
     what = f"{number} finding{'s' if number != 1 else ''}" if number else "nothing found"
-    rate = f"{campaign.schedules} schedules in {elapsed:.1f} s"
     if campaign.stopped == "exhausted":
         cut = f", {campaign.cut_off} cut off" if campaign.cut_off else ""
+        rate = f"{campaign.schedules} schedules in {elapsed:.1f} s"
         return f"[bold]exhausted[/]: all {seen.classes} trace classes, {what}; {rate}{cut}"
     unseen = f"the next schedule is of a new class with {seen.chance_of_new:.0%}"
     if seen.chance_of_new < 1:
         unseen += f", at least {seen.at_least_unseen:.0f} classes are unseen"
+    rate = f"{campaign.schedules} schedules{of_how_many(campaign.probes.log10_schedules)} in {elapsed:.1f} s"
     return f"[bold]{campaign.stopped}[/]: {what}; {rate}, {seen.classes} trace classes; {unseen}"
+
+
+def of_how_many(log10_schedules: float | None) -> str:
+    """How many schedules there seem to be, if that is known: ` of some 1e53`."""
+    if log10_schedules is None:
+        return ""
+    return f" of some {10**log10_schedules:.0f}" if log10_schedules < SMALL else f" of some 1e{log10_schedules:.0f}"
 
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
@@ -196,6 +207,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "trace_classes": campaign.sightings.classes,
         "chance_of_new_class": round(campaign.sightings.chance_of_new, 6),
         "unseen_classes_at_least": round(campaign.sightings.at_least_unseen, 1),
+        "log10_schedules": campaign.probes.log10_schedules,
         "steps": campaign.statistics.steps[1],
         "findings": [found_json(found) for found in campaign.found.values()],
         "by_strategy": {name: dict(counts) for name, counts in campaign.by_strategy.items()},

@@ -39,14 +39,18 @@ class Job:
 
 @attrs.frozen
 class Outcome:
-    """What became of one schedule. `schedule` is only kept if something was found."""
+    """What became of one schedule.
+
+    `log10_alternatives` is the decimal logarithm of the product of the numbers of alternatives at all its choices.
+    `schedule` is only kept if something was found.
+    """
 
     number: int
     trace_class: str
     steps: int
     choices: int
     switches: int
-    log10_schedules: float
+    log10_alternatives: float
     findings: tuple[Finding, ...]
     schedule: Schedule = ()
 
@@ -77,7 +81,7 @@ class Report:
                 world.steps,
                 watch.choices,
                 watch.switches,
-                watch.alternatives,
+                watch.log10_alternatives,
                 findings,
                 tuple(choices) if findings else (),
             )

@@ -160,7 +160,7 @@ class Watch:
     def __init__(self, world: World, *, word: str = "", wants_accesses: bool = False) -> None:
         self.choices = 0
         self.switches = 0
-        self.alternatives = 0.0
+        self.log10_alternatives = 0.0
         self.accesses: Accesses = {}
         self._wants_accesses = wants_accesses
         self._word = word
@@ -191,7 +191,7 @@ class Watch:
         self._code = (record.number + record.steps * SPREAD) & SEED_MASK
         if len(enabled.lanes) > 1:
             self.choices += 1
-            self.alternatives += math.log10(len(enabled.lanes))
+            self.log10_alternatives += math.log10(len(enabled.lanes))
         if lane is not self._last_lane:
             self.switches += 1
             self._last_lane = lane
@@ -212,6 +212,7 @@ class Watch:
         """The environment chose within the step."""
         if self._watches:
             self._total += mix(self._code, value * count)
+            self.log10_alternatives += math.log10(count)
 
     def moved(self, flow: object) -> None:
         """Where a flow runs follows from what it does."""
