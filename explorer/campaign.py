@@ -1,8 +1,8 @@
 """Many schedules of one experiment: which flaws they show, what they covered, and what is left.
 
 With samplers a campaign is a line of jobs. They may run in several processes, but they are given out and taken in one
-order, and what a job knows is what became of the jobs up to `AHEAD` before it: a campaign's answer does not depend on
-the number of workers.
+order, and what a job knows is what became of the first, and of the jobs up to `AHEAD` before it: a campaign's answer
+does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -165,11 +165,11 @@ class Campaign:
     def _sample(self, plan: Plan) -> None:
         with self._executor() as run:
             under_way: deque[tuple[Job, Future[Report]]] = deque()
-            given_out, leaves = self.schedules, False
+            given_out, leaves, ahead = self.schedules, False, 1
             while not self.stopped:
                 room = self.budget - given_out
                 job = None
-                if room > 0 and len(under_way) < AHEAD and not leaves:
+                if room > 0 and len(under_way) < ahead and not leaves:
                     job = plan.next_job(room)
                     leaves = job is None
                 if job is not None:
@@ -177,6 +177,7 @@ class Campaign:
                     under_way.append((job, run(job)))
                 elif under_way:
                     self._take(plan, *under_way.popleft())
+                    ahead = AHEAD
                 else:
                     if room <= 0:
                         self.stopped = "budget"

@@ -103,9 +103,11 @@ class Arm:
 class Portfolio:
     """The fair schedule first, then the samplers, by what has paid in new racing pairs and new findings.
 
-    New classes do not steer: where there are very many, every schedule is of a new one. An exact search that does not
-    come to its end when it should have takes turns with the samplers from then on, each turn twice as long: what seems
-    small may be large behind some rare choice. `_exact_at` is when its next turn is due.
+    New classes do not steer: where there are very many, every schedule is of a new one. An exact search begins when so
+    few schedules seem to be possible that one may run them all, or so few classes, once some have been sampled. If it
+    does not come to its end when it should have, it takes turns with the samplers from then on, each turn twice as
+    long: what seems small may be large behind some rare choice. `_exact_at` is when its next turn is due,
+    `_log10_alternatives` the largest product of the numbers of alternatives that a schedule has had.
     """
 
     seed: int
@@ -114,7 +116,8 @@ class Portfolio:
     exact_room: int = 0
     arms: dict[str, Arm] = attrs.field(factory=lambda: {name: Arm(name, share) for name, share in PORTFOLIO.items()})
     _random: random.Random = attrs.field(init=False)
-    _exact_at: int = LEAST_SAMPLED
+    _exact_at: int = 1
+    _log10_alternatives: float | None = None
     _waiting: list[str] = attrs.field(factory=lambda: list(PORTFOLIO))
     _next: int = 0
 
@@ -123,9 +126,11 @@ class Portfolio:
 
     def next_job(self, room: int) -> Job | None:
         """None once an exact search seems to fit into *room*. The first jobs are short: what is small is soon seen."""
-        if self.sightings.total >= self._exact_at and (self.exact_room or self._seems_small(room)):
-            self._give_exact_turn(room)
-            return None
+        if self.sightings.total >= self._exact_at:
+            alternatives = self._alternatives_within(room)
+            if self.exact_room or alternatives or self._seems_small(room):
+                self._give_exact_turn(room, alternatives)
+                return None
         if not self._next:
             return self._job("roundrobin", 1)
         if self._waiting:
@@ -136,6 +141,8 @@ class Portfolio:
         """Weigh the strategy anew."""
         for profile in report.profiles:
             self.known.learn(profile)
+        for outcome in report.outcomes:
+            self._log10_alternatives = max(self._log10_alternatives or 0.0, outcome.log10_alternatives)
         arm = self.arms.get(job.strategy)
         if arm is not None:
             arm.schedules = arm.schedules * FORGETTING + job.count
@@ -150,15 +157,21 @@ class Portfolio:
         self._next += count
         return job
 
-    def _give_exact_turn(self, room: int) -> None:
+    def _give_exact_turn(self, room: int, alternatives: int) -> None:
         """An exact search gets as much as it seems to need, then twice as much; the samplers get the same after it."""
-        wanted = 2 * self.exact_room or max(LEAST_EXACT, self._classes_at_least())
-        self.exact_room = max(1, min(wanted, room // 2))
+        wanted = 2 * self.exact_room or max(LEAST_EXACT, self._classes_at_least(), alternatives)
+        self.exact_room = max(1, alternatives or min(wanted, room // 2))
         self._exact_at = self.sightings.total + 2 * self.exact_room
+
+    def _alternatives_within(self, room: int) -> int:
+        """How many schedules seem to be possible, if *room* is enough for all of them; otherwise 0."""
+        log10 = self._log10_alternatives
+        return round(10**log10) if log10 is not None and log10 <= math.log10(room) else 0
 
     def _classes_at_least(self) -> int:
         return self.sightings.classes + math.ceil(self.sightings.at_least_unseen)
 
     def _seems_small(self, room: int) -> bool:
         """Whether all classes, as far as can be judged, could be gone through twice."""
-        return self.sightings.chance_of_new <= MOST_NEW and 2 * self._classes_at_least() < room
+        can_be_judged = self.sightings.total >= LEAST_SAMPLED and self.sightings.chance_of_new <= MOST_NEW
+        return can_be_judged and 2 * self._classes_at_least() < room

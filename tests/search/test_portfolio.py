@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from explorer.campaign import Campaign
 from explorer.estimate import Sightings
 from explorer.experiment import Experiment, RunOptions
-from explorer.jobs import Report
+from explorer.jobs import Outcome, Report
 from explorer.plans import LEAST_SAMPLED, PORTFOLIO, Arm, News, Portfolio
 
 
@@ -57,6 +58,35 @@ def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
 
 def test_what_is_small_is_searched_exactly() -> None:
     assert Portfolio(0, sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED)).next_job(10_000) is None
+
+
+def after_a_schedule(log10_alternatives: float) -> Portfolio:
+    """The portfolio, once it has seen one schedule with so many alternatives at its choices."""
+    plan = Portfolio(0, sampled(1, 1))
+    job = plan.next_job(1_000)
+    assert job is not None
+    outcome = Outcome(0, "class", 12, 6, 5, log10_alternatives, ())
+    plan.take(job, Report([outcome]), News(classes=1))
+    return plan
+
+
+def test_a_handful_of_schedules_is_searched_exactly_at_once() -> None:
+    """One schedule tells that six steps of six flows cannot come in more than 720 orders; dpor gets as many."""
+    plan = after_a_schedule(math.log10(720))
+
+    assert plan.next_job(1_000) is None
+    assert plan.exact_room == 720
+
+
+def test_more_schedules_than_there_is_room_for_are_sampled_first() -> None:
+    assert after_a_schedule(math.log10(720)).next_job(500) is not None
+
+
+def test_a_small_scenario_is_gone_through_after_its_first_schedule() -> None:
+    campaign = explored("canary", budget=30_000, settings={"rounds": "1"})
+
+    assert campaign.stopped == "exhausted"
+    assert campaign.by_strategy.keys() == {"roundrobin", "dpor"}
 
 
 @pytest.mark.parametrize(("schedules", "classes", "room"), [(4_000, 4_000, 100_000_000), (100, 20, 30), (8, 2, 1_000)])
