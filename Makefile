@@ -25,10 +25,10 @@ demo: venv ## run shared-dentry on both kernels, compare them, replay one log
 	$(BIN)/slabrace replay $(DEMO)/5.3.log
 
 test: venv lint ## lint, types and the default suite of tests
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 test-slow: venv ## the tests that take minutes
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 lint: venv ## ruff and mypy
 	$(BIN)/ruff check .
