@@ -64,7 +64,7 @@ class Replay:
             world.fire_timers()
         elif self._steps == self._until:
             world.stop("until")
-        elif not world.is_at_rest():
+        elif world.mask or world.let_time_pass():
             world.stop("log ended")
             if self._is_whole():
                 self._diverge([_END], [_MORE])

@@ -171,6 +171,36 @@ def test_a_finding_is_replayed_with_the_same_time_and_step(
     assert replayed.digest == live.digest
 
 
+def cpu_that_is_kept_for_ever(stage: Stage) -> None:
+    """Who waits with preemption off keeps those off the CPU who wake from their sleep."""
+    cell = make_cell(stage.boot().world)
+
+    async def keep(ctx: Context) -> None:
+        with ctx.preempt_section:
+            await ctx.ask(cell.take)
+
+    async def sleep(ctx: Context) -> None:
+        await ctx.sleep(10_000)
+
+    stage.task("sleeper", sleep)
+    stage.task("keeper", keep)
+
+
+@each_driver_name
+def test_a_run_that_ends_with_woken_flows_that_cannot_step_is_replayed_to_its_end(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, make_scenario("kept", cpu_that_is_kept_for_ever))
+    options = RunOptions(scenario="kept", driver="stepper", strategy="roundrobin", settings={"cpus": "1"})
+    live = run(options, log=tmp_path / "x.log")
+    replayed = replay(tmp_path / "x.log", driver=driver)
+
+    assert [finding.kind for finding in live.findings] == ["deadlock"]
+    assert "sleeper waits in sleep for sleep" in live.findings[0].details
+    assert replayed.divergence is None
+    assert replayed.digest == live.digest
+
+
 # -- cut and damaged logs ---------------------------------------------------------------------------------------------
 
 

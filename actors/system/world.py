@@ -189,7 +189,7 @@ class World(Named):
                 return None
         if self._timers and self._timers[0][0] <= self.now:
             self.fire_timers()
-        if not self.mask and not self._let_time_pass():
+        if not self.mask and not self.let_time_pass():
             return None
         try:
             enabled = self._sets[self.mask]
@@ -252,17 +252,16 @@ class World(Named):
         """The lanes that may step now, in the order of their creation."""
         return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
 
-    def is_at_rest(self) -> bool:
-        """Whether nothing can happen any more, not even after a timer."""
-        return not (self.mask or self._foreground_timers or self.settling)
-
     def _intern(self, mask: int) -> EnabledSet:
         lanes = tuple(lane for lane in self._lanes if lane.bit & mask)
         enabled = self._sets[mask] = EnabledSet(lanes)
         return enabled
 
-    def _let_time_pass(self) -> bool:
-        """Nothing is enabled: go to the next timer, or wake those who waited for quiet. False: the end."""
+    def let_time_pass(self) -> bool:
+        """Nothing is enabled: go to the next timer, or wake those who waited for quiet. False: the end.
+
+        Who is woken may still not step, if somebody keeps its CPU for ever.
+        """
         while not self.mask:
             if self._foreground_timers:
                 self.now = max(self.now, self._timers[0][0])
