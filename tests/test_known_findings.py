@@ -18,8 +18,8 @@ from scenarios import SCENARIOS
 
 TEXT = Path(PAGE).read_text(encoding="utf-8")
 JUDGEMENTS = read_judgements(TEXT)
-RARE = ("F12", "F13", "use-after-free:KmemCache:rcu_do_batch")
-"""Sections, and a signature, that no campaign of the plan has reached: tests show the first two, `bugs` the last."""
+RARE = ("F10", "F12", "F13")
+"""Sections with what no campaign of the plan has reached: the page says what does; for the last two it is a test."""
 
 # -- the page ---------------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ def test_every_judgement_is_of_something_that_was_reported(row: Judgement) -> No
         for signature in done.findings
     )
 
-    assert seen != (row.section in RARE or row.pattern in RARE)
+    assert seen != (row.section in RARE)
 
 
 # -- a small budget of every scenario ---------------------------------------------------------------------------------
