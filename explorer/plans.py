@@ -160,7 +160,7 @@ class Portfolio:
     def _give_exact_turn(self, room: int, alternatives: int) -> None:
         """An exact search gets as much as it seems to need, then twice as much; the samplers get the same after it."""
         wanted = 2 * self.exact_room or max(LEAST_EXACT, self._classes_at_least(), alternatives)
-        self.exact_room = max(1, alternatives or min(wanted, room // 2))
+        self.exact_room = max(1, min(wanted, room if alternatives else room // 2))
         self._exact_at = self.sightings.total + 2 * self.exact_room
 
     def _alternatives_within(self, room: int) -> int:

@@ -78,6 +78,17 @@ def test_a_handful_of_schedules_is_searched_exactly_at_once() -> None:
     assert plan.exact_room == 720
 
 
+def test_a_handful_that_was_more_than_it_seemed_gets_twice_as_much_the_next_time() -> None:
+    plan = after_a_schedule(math.log10(6))
+    turns = []
+    for _ in range(400):
+        if plan.next_job(1_000) is None:
+            turns.append(plan.exact_room)
+        plan.sightings.add("another")
+
+    assert turns == [32, 64, 128]
+
+
 def test_more_schedules_than_there_is_room_for_are_sampled_first() -> None:
     assert after_a_schedule(math.log10(720)).next_job(500) is not None
 
