@@ -88,7 +88,7 @@ def test_the_same_seed_is_the_same_run_over_hundreds_of_seeds(name: str, kernel:
 
     if (name, kernel) not in NOTHING_RACES:
         for found in digests.values():
-            assert len(set(found)) > 1, "different seeds are different runs"
+            assert len(set(found)) > len(found) / 2, "different seeds are different runs"
 
 
 @each_scenario

@@ -59,13 +59,13 @@ class Writes:
 
     def end_step(self, watch: Watch) -> None:
         """The step is over: hold what it wrote against what it said."""
-        accessed = {thing[0] if isinstance(thing, tuple) else thing for thing in watch.accesses}
-        changed = {
-            thing[0] if isinstance(thing, tuple) else thing for thing, mode in watch.accesses.items() if mode != READ
-        }
-        for thing in accessed:
+        changed = set()
+        for accessed, mode in watch.accesses.items():
+            thing = accessed[0] if isinstance(accessed, tuple) else accessed  # of a part, the object
             if isinstance(thing, Shared) and self.maker.get(thing) is not self.lane:
                 self.maker.pop(thing, None)
+            if mode != READ:
+                changed.add(thing)
         for thing, name in self.written:
             if not (thing in changed or thing in self.maker or isinstance(thing, Cpu)):
                 self.undeclared.add((type(thing).__name__, name))
