@@ -1,0 +1,157 @@
+"""Small programs as plain data: what a few flows do to shared cells, in which sections, and whom they call.
+
+A program is a handful of tasks, each with its CPU, and the bodies of work items. A body is a sequence of statements.
+Every read has a register of its own; what the registers and the memory hold at the end is the program's outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+SECTIONS = ("rcu", "preempt", "bh", "irq")
+"""What a flow may be inside of: an RCU read section; preemption, softirqs or interrupts off."""
+
+LOCKED = ("spin", "spin_irqsave", "mutex")
+ASYNCHRONOUS = ("call_rcu", "ipi", "ipi_wait")
+SLEEPING = ("mutex", "synchronize_rcu", "rcu_barrier", "flush", "migrate")
+"""What may only be done where one may sleep; a migration is the scheduler's, of a task that was preempted there."""
+
+Body = tuple["Statement", ...]
+
+
+@attrs.frozen
+class Statement:
+    """One thing that a flow does.
+
+    `at` says to what: the number of a cell, a per-CPU variable, a lock, a CPU or a work item. `value` is what is
+    written, or the register that is read into. `body` is what is done in the section, under the lock, or by who is
+    called.
+
+        read, write          a shared cell           percpu_read, percpu_write   this CPU's part of a variable
+        rcu, preempt, bh, irq     a section          spin, spin_irqsave, mutex   the same under a lock
+        synchronize_rcu, call_rcu, rcu_barrier       ipi, ipi_wait               a handler on another CPU
+        queue, flush         system_wq               migrate                     go on on another CPU
+    """
+
+    op: str
+    at: int = 0
+    value: int = 0
+    body: Body = ()
+
+
+@attrs.frozen
+class Program:
+    """`flows` are the tasks, each with the CPU that it begins on; `works` the functions of the work items."""
+
+    flows: tuple[tuple[int, Body], ...]
+    works: tuple[Body, ...] = ()
+    cpus: int = 2
+
+    @classmethod
+    def of(cls, *flows: tuple[int, list[Statement]], works: list[list[Statement]] | None = None) -> Program:
+        """The program of these tasks, with as many CPUs as they name; its registers are numbered."""
+        named = [cpu for cpu, _ in flows]
+        for _, body in flows:
+            named += [inner.at for inner in walk(tuple(body)) if inner.op in {"ipi", "ipi_wait", "migrate"}]
+        return cls(tuple((cpu, tuple(body)) for cpu, body in flows), tuple(map(tuple, works or ())), max(named) + 1)
+
+    def __attrs_post_init__(self) -> None:
+        """Number the registers in the order of the text."""
+        numbers = iter(range(1 << 30))
+        object.__setattr__(self, "flows", tuple((cpu, _numbered(body, numbers)) for cpu, body in self.flows))
+        object.__setattr__(self, "works", tuple(_numbered(body, numbers) for body in self.works))
+
+    @property
+    def bodies(self) -> tuple[Body, ...]:
+        """What tasks and work items do."""
+        return (*(body for _, body in self.flows), *self.works)
+
+    def statements(self) -> Iterator[Statement]:
+        """Every statement, in the order of the text."""
+        for body in self.bodies:
+            yield from walk(body)
+
+    def count(self, *ops: str) -> int:
+        """How many there are of these (`Statement.op`)."""
+        return sum(statement.op in ops for statement in self.statements())
+
+    def most(self, *ops: str) -> int:
+        """One more than the highest number that these name: how many cells, locks, ... there have to be."""
+        return max((statement.at for statement in self.statements() if statement.op in ops), default=-1) + 1
+
+    def __str__(self) -> str:
+        lines = [f"{self.cpus} CPUs"]
+        for number, (cpu, body) in enumerate(self.flows):
+            lines += [f"P{number} on CPU {cpu}:", *_lines(body, 1)]
+        for number, body in enumerate(self.works):
+            lines += [f"work {number}:", *_lines(body, 1)]
+        return "\n".join(lines)
+
+
+def walk(body: Body) -> Iterator[Statement]:
+    """Every statement of *body*, inner ones after those that they are in."""
+    for statement in body:
+        yield statement
+        yield from walk(statement.body)
+
+
+def _numbered(body: Body, numbers: Iterator[int]) -> Body:
+    result = []
+    for statement in body:
+        if statement.op in {"read", "percpu_read"}:
+            result.append(attrs.evolve(statement, value=next(numbers)))
+        else:
+            result.append(attrs.evolve(statement, body=_numbered(statement.body, numbers)))
+    return tuple(result)
+
+
+def _lines(body: Body, depth: int) -> Iterator[str]:
+    """The text of *body*."""
+    indent = "    " * depth
+    for statement in body:
+        yield indent + _text(statement) + (" {" if statement.body else "")
+        if statement.body:
+            yield from _lines(statement.body, depth + 1)
+            yield indent + "}"
+
+
+def _text(statement: Statement) -> str:
+    op, at, value = statement.op, statement.at, statement.value
+    texts = {
+        "read": f"r{value} = x{at}",
+        "write": f"x{at} = {value}",
+        "percpu_read": f"r{value} = this_cpu(v{at})",
+        "percpu_write": f"this_cpu(v{at}) = {value}",
+        "spin": f"spin_lock(l{at})",
+        "spin_irqsave": f"spin_lock_irqsave(l{at})",
+        "mutex": f"mutex_lock(m{at})",
+        "ipi": f"IPI to CPU {at}",
+        "ipi_wait": f"IPI to CPU {at}, and wait",
+        "queue": f"queue_work(work {at})",
+        "migrate": f"migrate to CPU {at}",
+        **{name: f"{name}()" for name in ("call_rcu", "synchronize_rcu", "rcu_barrier")},
+        "flush": "flush_workqueue()",
+    }
+    return texts.get(op, f"{op} section")
+
+
+# -- short ways to write them -----------------------------------------------------------------------------------------
+
+
+def read(cell: int) -> Statement:
+    return Statement("read", cell)
+
+
+def write(cell: int, value: int = 1) -> Statement:
+    return Statement("write", cell, value)
+
+
+def inside(section: str, *body: Statement, at: int = 0) -> Statement:
+    """*body* in a section, under a lock, or by who is called: `inside("rcu", read(0))`."""
+    return Statement(section, at, 0, body)
+
+
+def sync() -> Statement:
+    return Statement("synchronize_rcu")

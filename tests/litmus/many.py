@@ -1,0 +1,71 @@
+"""Many programs, compared in pieces: what one process does, and the smallest program that shows a difference."""
+
+from __future__ import annotations
+
+import attrs
+
+from tests.litmus.language import Program
+from tests.litmus.programs import Comparison, Difference, compare, random_program
+from tests.litmus.shrink import shrink
+
+
+@attrs.frozen
+class Chunk:
+    """Programs that one process compares."""
+
+    first: int
+    count: int
+    samples: int
+    budget: int
+
+
+@attrs.define
+class Tally:
+    """What became of some programs; `wrong` are the seeds of those that differ, with their sizes."""
+
+    programs: int = 0
+    too_large: int = 0
+    outcomes: int = 0
+    schedules: int = 0
+    cut_off: int = 0
+    samples: int = 0
+    wrong: list[tuple[int, int, list[Difference]]] = attrs.field(factory=list)
+
+    def add(self, seed: int, program: Program, comparison: Comparison) -> None:
+        """Take in one program."""
+        self.programs += 1
+        self.too_large += comparison.is_too_large
+        self.outcomes += comparison.outcomes
+        self.schedules += comparison.schedules
+        self.cut_off += comparison.cut_off
+        self.samples += comparison.samples
+        if comparison.differences:
+            self.wrong.append((sum(1 for _ in program.statements()), seed, comparison.differences))
+
+    def merge(self, other: Tally) -> None:
+        """Take in what another process did."""
+        for name in ("programs", "too_large", "outcomes", "schedules", "cut_off", "samples"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.wrong += other.wrong
+
+
+def run_chunk(chunk: Chunk) -> Tally:
+    """Compare the programs of a chunk."""
+    tally = Tally()
+    for seed in range(chunk.first, chunk.first + chunk.count):
+        program = random_program(seed)
+        tally.add(seed, program, compare(program, budget=chunk.budget, samples=chunk.samples, seed=seed))
+    return tally
+
+
+def smallest(program: Program, difference: Difference, budget: int) -> tuple[Program, Difference]:
+    """A program as small as may be with such a difference."""
+
+    def such(program: Program) -> Difference | None:
+        samples = 0 if difference.strategy == "dpor" else 200
+        found = compare(program, budget=budget, samples=samples, modes=(difference.rcu,)).differences
+        same = (d for d in found if bool(d.missing) == bool(difference.missing) and d.strategy == difference.strategy)
+        return next(same, None)
+
+    program = shrink(program, lambda smaller: such(smaller) is not None)
+    return program, such(program) or difference

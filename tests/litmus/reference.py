@@ -1,0 +1,515 @@
+"""Every outcome of a small program, by trying all orders of its steps on plain immutable state.
+
+Nothing of the product is used: no actors, no strategies, no dependence relation. The rules are those of the kernel
+(KERNEL.md 0.2, 2.1, 2.2):
+
+- An access is a step, and so is entering and leaving a section: between two sections a flow is an ordinary one.
+- On one CPU tasks and workers preempt each other between any two steps, unless the one that runs keeps them off; a
+  softirq comes between any two steps unless softirqs or interrupts are off, a hard interrupt unless interrupts are off,
+  also into a softirq. What came in runs to its end first.
+- spin_lock() switches preemption off, and then spins on its CPU. Who waits for a mutex, a completion or a grace period
+  sleeps, and does not hold the CPU.
+- A grace period can end when every section that had begun before its beginning has ended, and every handler and every
+  part with preemption, softirqs or interrupts off is a section, too. A callback runs in the softirq of the CPU that
+  called call_rcu(), after a grace period that began afterwards, in the order of the calls. synchronize_rcu() is such
+  a callback and a wait for it.
+- `eager`: each callback has a grace period of its own, that begins with the call; it may take any time, so nothing is
+  said of who is called in one go. `batched`: one grace period at a time; it begins at any time after a call,
+  and covers all that was queued by then; what is ready when the softirq comes is called in one go.
+- The items of one CPU's pool are begun in their order, and the next only if no worker runs; PENDING goes when an item
+  is begun; an item that is executed is not begun by a second worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from tests.litmus.compiled import BARRIER_MUTEX, SLEEPS, Compiler, Instruction, Place
+from tests.litmus.language import Program
+
+Outcome = tuple[int | None, ...]
+"""The registers (None: never read), the cells, and each variable's parts by CPU."""
+
+DEADLOCK: Outcome = ()
+"""Somebody waits for ever; what had been read by then is not told apart."""
+
+MOST_STATES = 200_000
+
+
+class TooLargeError(Exception):
+    """The program has more states than one wants to wait for."""
+
+
+class State:
+    """One state, made of tuples; `key` is all of it.
+
+    `places` are where the flows are: tasks, then each CPU's hard interrupt, softirq and workers; None if idle or ended.
+    `callbacks` are, by CPU, those that are queued, oldest first: with eager grace periods each with whom it waits for;
+    with batched ones three queues, of those that wait for a start, for an end, and for nothing. `readers` are whom the
+    grace period waits for, if one runs. `jobs` are what workers execute: (work, ticket, what was left to them).
+    """
+
+    __slots__ = (
+        "batches",
+        "callbacks",
+        "done",
+        "ipis",
+        "jobs",
+        "last_pool",
+        "locks",
+        "memory",
+        "noted",
+        "pending",
+        "places",
+        "pools",
+        "readers",
+        "unfinished",
+    )
+
+    batches: tuple[tuple[int, ...], ...]
+    callbacks: tuple[Any, ...]
+    done: int
+    ipis: tuple[tuple[int, ...], ...]
+    jobs: tuple[tuple[int, int, tuple[tuple[int, int], ...]] | None, ...]
+    last_pool: tuple[int | None, ...]
+    locks: tuple[int | None, ...]
+    memory: tuple[int | None, ...]
+    noted: tuple[tuple[int, int, int], ...]
+    pending: int
+    places: tuple[tuple[int, int] | None, ...]
+    pools: tuple[tuple[int, tuple[tuple[int, int], ...]], ...]
+    readers: frozenset[int] | None
+    unfinished: tuple[tuple[int, ...], ...]
+
+    def copy(self) -> State:
+        """Another one that is the same."""
+        new = State()
+        for name in State.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def key(self) -> tuple[Any, ...]:
+        """What makes it this state."""
+        return (
+            self.places,
+            self.memory,
+            self.locks,
+            self.done,
+            self.callbacks,
+            self.readers,
+            self.batches,
+            self.ipis,
+            self.jobs,
+            self.pools,
+            self.pending,
+            self.last_pool,
+            self.unfinished,
+            self.noted,
+        )
+
+
+def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
+    """The tuple with another item at *index*."""
+    return (*items[:index], item, *items[index + 1 :])
+
+
+@attrs.define
+class Reference:
+    """The enumerator of one program, with one kind of grace periods."""
+
+    program: Program
+    is_eager: bool
+    most_states: int = MOST_STATES
+    states: int = 0
+    compiled: Compiler = attrs.field(init=False)
+    registers: int = attrs.field(init=False)
+    cells: int = attrs.field(init=False)
+    workers: int = attrs.field(init=False)
+    first_hardirq: int = attrs.field(init=False)
+    first_softirq: int = attrs.field(init=False)
+    first_worker: int = attrs.field(init=False)
+    mutexes: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        program, cpus = self.program, self.program.cpus
+        self.compiled = Compiler(program)
+        self.registers = program.count("read", "percpu_read")
+        self.cells = program.most("read", "write")
+        self.workers = len(program.works)
+        self.first_hardirq = len(program.flows)
+        self.first_softirq = self.first_hardirq + cpus
+        self.first_worker = self.first_softirq + cpus
+        self.mutexes = program.most("spin", "spin_irqsave") + 1
+
+    def initial(self) -> State:
+        """Before the first step."""
+        program, cpus = self.program, self.program.cpus
+        state = State()
+        state.places = (
+            *((code, 0) for code in self.compiled.tasks),
+            *[None] * (2 * cpus + cpus * self.workers),
+        )
+        percpu = program.most("percpu_read", "percpu_write") * cpus
+        state.memory = (*[None] * self.registers, *[0] * (self.cells + percpu))
+        state.locks = (None,) * (self.mutexes + program.most("mutex"))
+        state.done = state.pending = 0
+        state.ipis = state.batches = state.unfinished = ((),) * cpus
+        state.callbacks = ((),) * cpus if self.is_eager else (((), (), ()),) * cpus
+        state.readers = None
+        state.jobs = (None,) * (cpus * self.workers)
+        state.pools = ((0, ()),) * cpus
+        state.last_pool = (None,) * len(program.works)
+        state.noted = ()
+        return state
+
+    def outcomes(self) -> set[Outcome]:
+        """Every outcome that there is."""
+        first = self.initial()
+        seen, to_do, outcomes = {first.key()}, [first], set()
+        while to_do:
+            state = to_do.pop()
+            is_last = True
+            for after in self.steps(state):
+                is_last = False
+                key = after.key()
+                if key not in seen:
+                    seen.add(key)
+                    to_do.append(after)
+            if is_last:
+                outcomes.add(self.outcome(state))
+            if len(seen) > self.most_states:
+                raise TooLargeError
+        self.states = len(seen)
+        return outcomes
+
+    def outcome(self, state: State) -> Outcome:
+        """What has come of it, if nothing can happen any more."""
+        is_stuck = any(
+            place is not None and place[1] < len(self.compiled.codes[place[0]].instructions) for place in state.places
+        )
+        return DEADLOCK if is_stuck else state.memory
+
+    # -- who may step -------------------------------------------------------------------------------------------------
+
+    def place(self, state: State, flow: int) -> Place | None:
+        """What is so where the flow is; None if it is nowhere."""
+        where = state.places[flow]
+        return self.compiled.codes[where[0]].places[where[1]] if where is not None else None
+
+    def steps(self, state: State) -> Iterator[State]:
+        """Every state that can come next."""
+        for cpu in range(self.program.cpus):
+            yield from self.steps_on(state, cpu)
+        if not self.is_eager:
+            if state.readers is None and any(waiting for waiting, _, _ in state.callbacks):
+                yield self.start_grace_period(state)
+            if state.readers is not None and not state.readers:
+                yield self.end_grace_period(state)
+
+    def steps_on(self, state: State, cpu: int) -> Iterator[State]:
+        """What can happen on one CPU."""
+        hardirq, softirq = self.first_hardirq + cpu, self.first_softirq + cpu
+        if state.places[hardirq] is not None:
+            yield from self.step(state, hardirq, cpu)
+            return
+        running = self.running(state, cpu)
+        for flow in running:
+            yield from self.step(state, flow, cpu)
+        places = [self.place(state, flow) for flow in running]
+        if state.ipis[cpu] and not any(place.keeps_irqs_off for place in places if place):
+            yield self.interrupt(state, cpu)
+        if state.places[softirq] is None and not any(place.keeps_softirqs_off for place in places if place):
+            yield from self.begin_softirq(state, cpu)
+        if self.may_take(state, cpu) and not any(self.keeps_off(state, flow) for flow in running):
+            yield self.take_work(state, cpu)
+
+    def keeps_off(self, state: State, flow: int) -> bool:
+        """Whether it lets no task on its CPU."""
+        place = self.place(state, flow)
+        is_softirq = self.first_softirq <= flow < self.first_worker
+        return place is not None and (is_softirq or place.keeps_tasks_off)
+
+    def running(self, state: State, cpu: int) -> list[int]:
+        """Who may go on there, if no hard interrupt is there: the softirq, or who holds the CPU, or everybody."""
+        softirq = self.first_softirq + cpu
+        if state.places[softirq] is not None:
+            return [softirq]
+        flows = []
+        for flow in range(self.first_hardirq):
+            place = self.place(state, flow)
+            if place is not None and place.cpu == cpu:
+                flows.append(flow)
+        first = self.first_worker + cpu * self.workers
+        flows += [flow for flow in range(first, first + self.workers) if state.places[flow] is not None]
+        holders = [flow for flow in flows if self.keeps_off(state, flow)]
+        return holders or flows
+
+    def is_possible(self, state: State, flow: int, instruction: Instruction) -> bool:
+        """Whether the instruction need not wait."""
+        name, at, _ = instruction
+        if name == "lock":
+            return state.locks[at] is None
+        if name == "mutex_lock":
+            return state.locks[self.mutex(at)] is None
+        if name in {"wait", "spin_wait"}:
+            return state.done & at == at
+        if name == "wait_flushed":
+            upto = next(ticket for who, cpu, ticket in state.noted if who == flow and cpu == at)
+            return all(ticket > upto for ticket in state.unfinished[at])
+        return True
+
+    def mutex(self, number: int) -> int:
+        """The place of a mutex among the locks."""
+        return self.mutexes - 1 if number == BARRIER_MUTEX else self.mutexes + number
+
+    # -- what a step does ---------------------------------------------------------------------------------------------
+
+    def step(self, state: State, flow: int, cpu: int) -> Iterator[State]:
+        """The next step of a flow, if it need not wait."""
+        code, position = state.places[flow]  # type: ignore[misc]  # it is somewhere
+        instructions = self.compiled.codes[code].instructions
+        if position == len(instructions):
+            return  # a task that has ended
+        instruction = instructions[position]
+        if not self.is_possible(state, flow, instruction):
+            return
+        after = state.copy()
+        skipped = self.do(after, flow, cpu, instruction)
+        self.go_on(after, flow, code, position + 1 + skipped)
+        yield after
+
+    def go_on(self, state: State, flow: int, code: int, position: int) -> None:
+        """The flow is at its next instruction, or at its end; who reads no more holds no grace period."""
+        where: tuple[int, int] | None = (code, position)
+        if position == len(self.compiled.codes[code].instructions):
+            where = None
+            if self.first_softirq <= flow < self.first_worker:
+                where = self.next_callback(state, flow - self.first_softirq)
+            elif flow >= self.first_worker:
+                where = self.next_job(state, flow)
+        state.places = put(state.places, flow, where)
+        if where is None or not self.compiled.codes[where[0]].places[where[1]].reads:
+            self.left(state, flow)
+
+    def left(self, state: State, flow: int) -> None:
+        """No grace period waits for the flow any longer."""
+        if state.readers is not None and flow in state.readers:
+            state.readers -= {flow}
+        if self.is_eager and any(flow in readers for queue in state.callbacks for _, readers in queue):
+            state.callbacks = tuple(
+                tuple((code, readers - {flow}) for code, readers in queue) for queue in state.callbacks
+            )
+
+    def do(self, state: State, flow: int, cpu: int, instruction: Instruction) -> int:
+        """Do what the instruction says; return how many of those behind it are left out."""
+        name, at, value = instruction
+        if name == "read":
+            state.memory = put(state.memory, value, state.memory[self.registers + at])
+        elif name == "write":
+            state.memory = put(state.memory, self.registers + at, value)
+        elif name == "percpu_read":
+            state.memory = put(state.memory, value, state.memory[self.percpu(at, cpu)])
+        elif name == "percpu_write":
+            state.memory = put(state.memory, self.percpu(at, cpu), value)
+        elif name in {"lock", "unlock"}:
+            state.locks = put(state.locks, at, flow if name == "lock" else None)
+        elif name in {"mutex_lock", "mutex_unlock"}:
+            state.locks = put(state.locks, self.mutex(at), flow if name == "mutex_lock" else None)
+        elif name == "complete":
+            state.done |= 1 << at
+        elif name == "call_rcu":
+            state.done &= ~value
+            self.call_rcu(state, cpu, at)
+        else:
+            return self.do_more(state, flow, cpu, instruction)
+        return 0
+
+    def do_more(self, state: State, flow: int, cpu: int, instruction: Instruction) -> int:
+        """The rarer instructions."""
+        name, at, value = instruction
+        if name.startswith("send "):
+            state.done &= ~value
+            target = int(name[5:])
+            state.ipis = put(state.ipis, target, (*state.ipis[target], at))
+        elif name.startswith("entrain "):
+            self.entrain(state, int(name[8:]), at, value)
+        elif name == "note_queued":
+            others = [note for note in state.noted if note[:2] != (flow, at)]
+            state.noted = tuple(sorted([*others, (flow, at, state.pools[at][0])]))
+        elif name == "wait_flushed":
+            state.noted = tuple(note for note in state.noted if note[:2] != (flow, at))
+        elif name == "set_pending":
+            return self.set_pending(state, cpu, at)
+        elif name == "insert_if_executing":
+            pool = state.last_pool[at]
+            assert pool is not None
+            if any(job is not None and job[0] == at for job in self.jobs_of(state, pool)):
+                self.insert(state, pool, at)
+                return 1
+        elif name == "insert":
+            self.insert(state, cpu, at)
+        return 0
+
+    def percpu(self, variable: int, cpu: int) -> int:
+        """Where one CPU's part of a variable is."""
+        return self.registers + self.cells + variable * self.program.cpus + cpu
+
+    # -- interrupts ---------------------------------------------------------------------------------------------------
+
+    def interrupt(self, state: State, cpu: int) -> State:
+        """The oldest IPI comes in."""
+        after = state.copy()
+        first, *others = state.ipis[cpu]
+        after.ipis = put(state.ipis, cpu, tuple(others))
+        after.places = put(state.places, self.first_hardirq + cpu, (first, 0))
+        return after
+
+    def begin_softirq(self, state: State, cpu: int) -> Iterator[State]:
+        """Callbacks are called, if some are ready."""
+        after = state.copy()
+        if self.is_eager:
+            queue = state.callbacks[cpu]
+            if not queue or queue[0][1]:
+                return
+            after.callbacks = put(state.callbacks, cpu, queue[1:])
+            batch: tuple[int, ...] = (queue[0][0],)
+        else:
+            waiting, waited, batch = state.callbacks[cpu]
+            if not batch:
+                return
+            after.callbacks = put(state.callbacks, cpu, (waiting, waited, ()))
+        after.batches = put(after.batches, cpu, batch[1:])
+        after.places = put(state.places, self.first_softirq + cpu, (batch[0], 0))
+        yield after
+
+    def next_callback(self, state: State, cpu: int) -> tuple[int, int] | None:
+        """Where the softirq goes on when a callback is over."""
+        batch = state.batches[cpu]
+        if not batch:
+            return None
+        state.batches = put(state.batches, cpu, batch[1:])
+        return batch[0], 0
+
+    # -- RCU ----------------------------------------------------------------------------------------------------------
+
+    def read_now(self, state: State) -> frozenset[int]:
+        """Whom a grace period that begins now has to wait for."""
+        found = set()
+        for flow in range(len(state.places)):
+            place = self.place(state, flow)
+            if place is not None and place.reads:
+                found.add(flow)
+        return frozenset(found)
+
+    def call_rcu(self, state: State, cpu: int, code: int) -> None:
+        if self.is_eager:
+            queue = (*state.callbacks[cpu], (code, self.read_now(state)))
+        else:
+            waiting, waited, ready = state.callbacks[cpu]
+            queue = ((*waiting, code), waited, ready)
+        state.callbacks = put(state.callbacks, cpu, queue)
+
+    def entrain(self, state: State, cpu: int, code: int, done: int) -> None:
+        """Put a marker behind the callbacks of a CPU, those being called too; there is no need if there are none."""
+        queue = state.callbacks[cpu]
+        is_calling = state.places[self.first_softirq + cpu] is not None
+        if not (is_calling or (queue if self.is_eager else any(queue))):
+            state.done |= done
+            return
+        state.done &= ~done
+        if self.is_eager:
+            queue = (*queue, (code, frozenset()))
+        else:
+            segment = next((number for number, part in enumerate(queue) if part), 2)
+            queue = put(queue, segment, (*queue[segment], code))
+        state.callbacks = put(state.callbacks, cpu, queue)
+
+    def start_grace_period(self, state: State) -> State:
+        after = state.copy()
+        after.readers = self.read_now(state)
+        after.callbacks = tuple(((), (*waited, *waiting), ready) for waiting, waited, ready in state.callbacks)
+        return after
+
+    def end_grace_period(self, state: State) -> State:
+        after = state.copy()
+        after.readers = None
+        after.callbacks = tuple((waiting, (), (*ready, *waited)) for waiting, waited, ready in state.callbacks)
+        return after
+
+    # -- work items ---------------------------------------------------------------------------------------------------
+
+    def jobs_of(self, state: State, cpu: int) -> tuple[Any, ...]:
+        """What the workers of a pool execute."""
+        return state.jobs[cpu * self.workers : (cpu + 1) * self.workers]
+
+    def set_pending(self, state: State, cpu: int, work: int) -> int:
+        """Nothing more is to be done if the work is pending; where it ran last matters if that was elsewhere."""
+        if state.pending >> work & 1:
+            return 2
+        state.pending |= 1 << work
+        return 0 if state.last_pool[work] not in {None, cpu} else 1
+
+    def insert(self, state: State, cpu: int, work: int) -> None:
+        tickets, queue = state.pools[cpu]
+        state.pools = put(state.pools, cpu, (tickets + 1, (*queue, (work, tickets + 1))))
+        state.unfinished = put(state.unfinished, cpu, (*state.unfinished[cpu], tickets + 1))
+
+    def may_take(self, state: State, cpu: int) -> bool:
+        """Whether the pool has an item, and no worker that runs; one that waits in its sleep does not."""
+        if not state.pools[cpu][1]:
+            return False
+        first = self.first_worker + cpu * self.workers
+        return all(
+            state.places[flow] is None or self.sleeps(state, flow) for flow in range(first, first + self.workers)
+        )
+
+    def sleeps(self, state: State, flow: int) -> bool:
+        code, position = state.places[flow]  # type: ignore[misc]  # it is somewhere
+        instruction = self.compiled.codes[code].instructions[position]
+        return instruction[0] in SLEEPS and not self.is_possible(state, flow, instruction)
+
+    def take_work(self, state: State, cpu: int) -> State:
+        """An idle worker begins the oldest item that nobody there executes; the others are left to who does."""
+        after = state.copy()
+        tickets, queue = state.pools[cpu]
+        first = self.first_worker + cpu * self.workers
+        while queue:
+            (work, ticket), queue = queue[0], queue[1:]
+            busy = [number for number, job in enumerate(self.jobs_of(after, cpu)) if job is not None and job[0] == work]
+            if not busy:
+                number = next(number for number, job in enumerate(self.jobs_of(after, cpu)) if job is None)
+                self.begin_work(after, first + number, (work, ticket, ()))
+                after.places = put(after.places, first + number, (self.compiled.works[work], 0))
+                break
+            index = cpu * self.workers + busy[0]
+            _, own, scheduled = after.jobs[index]  # type: ignore[misc]  # it is busy
+            after.jobs = put(after.jobs, index, (work, own, (*scheduled, (work, ticket))))
+        after.pools = put(after.pools, cpu, (tickets, queue))
+        return after
+
+    def begin_work(self, state: State, flow: int, job: tuple[int, int, tuple[tuple[int, int], ...]]) -> None:
+        index = flow - self.first_worker
+        state.jobs = put(state.jobs, index, job)
+        state.pending &= ~(1 << job[0])
+        state.last_pool = put(state.last_pool, job[0], index // self.workers)
+
+    def next_job(self, state: State, flow: int) -> tuple[int, int] | None:
+        """The item is over; go on with what had to wait for that."""
+        index = flow - self.first_worker
+        cpu = index // self.workers
+        _, ticket, scheduled = state.jobs[index]  # type: ignore[misc]  # it executes one
+        state.unfinished = put(state.unfinished, cpu, tuple(t for t in state.unfinished[cpu] if t != ticket))
+        if not scheduled:
+            state.jobs = put(state.jobs, index, None)
+            return None
+        (work, ticket), *others = scheduled
+        self.begin_work(state, flow, (work, ticket, tuple(others)))
+        return self.compiled.works[work], 0
+
+
+def reference(program: Program, rcu: str, *, most_states: int = MOST_STATES) -> set[Outcome]:
+    """The outcomes of *program* with grace periods that are `eager` or `batched`."""
+    return Reference(program, rcu == "eager", most_states).outcomes()
