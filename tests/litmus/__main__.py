@@ -44,9 +44,9 @@ def say(text: str) -> None:
 def show(tally: Tally, options: argparse.Namespace, seconds: float) -> None:
     """What came of it, and the smallest programs that differ."""
     say(
-        f"{tally.programs} programs, {' and '.join(RCU_MODES)}: {tally.outcomes} outcomes; {tally.schedules} schedules by "
-        f"dpor ({tally.cut_off} more cut off), {tally.samples} sampled; {tally.too_large} programs too large to end; "
-        f"{seconds:.0f} s, {tally.programs / seconds:.0f} programs/s"
+        f"{tally.programs} programs, {' and '.join(RCU_MODES)}: {tally.outcomes} outcomes; dpor ran {tally.schedules} "
+        f"schedules to their end and cut off {tally.cut_off}, {tally.samples} were sampled; {tally.too_large} programs "
+        f"were too large; {seconds:.0f} s, {tally.programs / seconds:.0f} programs/s"
     )
     say(f"{len(tally.wrong)} programs differ")
     for size, seed, differences in sorted(tally.wrong, key=lambda wrong: wrong[:2])[: options.show]:
