@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import Kind
-from explorer.watch import CONTEXTS
-from protocol.operations import COMMUTE, UPDATE
+from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
@@ -23,9 +22,7 @@ RANKS = {Kind.KTHREAD: 0, Kind.TASK: 1, Kind.KWORKER: 1, Kind.SOFTIRQ: 2, Kind.H
 
 def keeps_off(flow: Flow) -> int:
     """The highest rank that *flow* keeps off its CPU now; 0 if it lets everybody on."""
-    if flow.irqs_off or flow.in_handler:
-        return 3 if flow.irqs_off else RANKS[flow.kind]
-    return 2 if flow.softirqs_off else 1 if flow.preempt_off else 0
+    return max(flow.held - 1, 0)
 
 
 @attrs.define(eq=False)
@@ -61,9 +58,6 @@ class Order:
     same lane before it, or -1, and `direct[j]` the groups of steps that it depends on without others in between (of
     which steps that came later are no part).
 
-    That a flow enters or leaves an atomic context after a grace period has begun is not ordered behind that: had the
-    grace period begun later, it would at most wait longer.
-
     A flow that keeps others off its CPU does a *block* of steps there that none of them can come between. `begin[j]`
     is, for each rank, the first step of the block that keeps it off and that step j is part of; itself, if of none.
     """
@@ -94,7 +88,7 @@ class Order:
                 last = last.before
             else:
                 self._groups[thing] = Group(mode, [step], last)
-            if last is not None and not (thing is CONTEXTS and mode == COMMUTE):
+            if last is not None:
                 groups.append(last)
         self._append(event, groups)
         self._last_of_lane[event.lane] = step

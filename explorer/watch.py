@@ -69,7 +69,14 @@ def accesses_of(lane: Lane) -> Accesses:
             accesses[target, part] = mode
     if info.looks_at_contexts:
         accesses[CONTEXTS] = UPDATE
+    elif becomes_reader(flow):
+        accesses[CONTEXTS] = COMMUTE
     return accesses
+
+
+def becomes_reader(flow: Flow) -> bool:
+    """Whether grace periods that begin after the flow's pending step wait for it, but not those that begin before."""
+    return flow.is_entering and not flow.held
 
 
 def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
@@ -203,7 +210,7 @@ class Watch:
             for thing, mode in accesses_of(lane).items():
                 self._access(thing, mode)
             return
-        self._sections = request.flow.sections + request.flow.is_atomic
+        self._sections = request.flow.sections
         if is_of_interest(lane, self._word):
             record.marked += 1
         self._handle(lane, request)
@@ -242,7 +249,7 @@ class Watch:
         if lane is None or lane.request is None:
             return
         flow = lane.request.flow
-        if flow.sections + flow.is_atomic != self._sections:
+        if flow.sections != self._sections:
             self._total += self._contexts.add(self._code, COMMUTE)
             if self._wants_accesses:
                 add_access(self.accesses, CONTEXTS, COMMUTE)
@@ -302,6 +309,8 @@ class Watch:
             self._total += chain.add(self._code, mode)
         if info.looks_at_contexts:
             self._total += self._contexts.add(self._code, UPDATE)
+        elif becomes_reader(flow):
+            self._total += self._contexts.add(self._code, COMMUTE)
 
     def _access(self, thing: Hashable, mode: Access) -> None:
         if isinstance(thing, tuple):

@@ -1,7 +1,8 @@
 """Who may run on a CPU next (KERNEL.md 0.2), held against a naive model over random programs and random schedules.
 
 The model knows nothing of masks and holders. It keeps, for each flow, the sections that the flow's own program says it
-is in, and says from the rules alone which flows may step; at every step that must be exactly the enabled set.
+was in, moment by moment since its last step, and says from the rules alone which flows may step: those that nobody
+keeps off at one of these moments. At every step that must be exactly the enabled set.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Rules:
     cpus: list[Cpu]
     flows: list[Flow] = attrs.field(factory=list)
     sections: dict[Flow, list[str]] = attrs.field(factory=dict)
+    moments: dict[Flow, list[set[str]]] = attrs.field(factory=dict)
     handling: set[Flow] = attrs.field(factory=set)
     steps: int = 0
     refused: int = 0
@@ -94,23 +96,34 @@ class Rules:
             return flow is hardirq  # a hard IRQ handler runs to its end
         softirq = next((other for other in handlers if other.kind is Kind.SOFTIRQ), None)
         if softirq is not None:
-            return flow is softirq or (flow.kind is Kind.HARDIRQ and IRQS not in self.sections[softirq])
-        others = {section for other in here if other is not flow for section in self.sections[other]}
+            return flow is softirq or (flow.kind is Kind.HARDIRQ and not self.keeps(softirq, {IRQS}))
+        others = [other for other in here if other is not flow]
         if flow.kind is Kind.HARDIRQ:
-            return IRQS not in others
+            return not any(self.keeps(other, {IRQS}) for other in others)
         if flow.kind is Kind.SOFTIRQ:
-            return not others & {IRQS, SOFTIRQS}
-        return not others & {IRQS, SOFTIRQS, PREEMPTION}
+            return not any(self.keeps(other, {IRQS, SOFTIRQS}) for other in others)
+        return not any(self.keeps(other, {IRQS, SOFTIRQS, PREEMPTION}) for other in others)
+
+    def keeps(self, flow: Flow, sections: set[str]) -> bool:
+        """Whether the flow was in one of these sections at each moment since its last step."""
+        return all(moment & sections for moment in self.moments[flow])
+
+    def is_in(self, flow: Flow, sections: list[str]) -> None:
+        """The flow's code has entered or left a section."""
+        self.sections[flow] = sections
+        self.moments[flow].append(set(sections))
 
     # -- an observer ----------------------------------------------------------------------------------------------
 
-    def step(self, _world: World, enabled: EnabledSet, _index: int, _lane: Lane) -> None:
+    def step(self, _world: World, enabled: EnabledSet, _index: int, lane: Lane) -> None:
         ready = [flow for flow in self.flows if flow.ready and not flow.finished]
         allowed = [flow for flow in ready if self.may_step(flow)]
         self.steps += 1
         self.refused += len(ready) - len(allowed)
 
         assert [lane.name for lane in enabled.lanes] == [flow.name for flow in allowed]
+        assert isinstance(lane, Flow)
+        self.moments[lane] = [set(self.sections[lane])]
 
     def value(self, count: int, value: int) -> None: ...
     def moved(self, flow: Flow) -> None: ...
@@ -180,24 +193,22 @@ class Board:
             await flow.ask(self.cell.add)
 
     def enter(self, flow: Flow, section: str) -> None:
-        self.rules.sections[flow].append(section)
+        self.rules.is_in(flow, [*self.rules.sections[flow], section])
         if section == IRQS:
             flow.irq_section.enter()
         elif section == PREEMPTION:
             flow.preempt_disable()
         else:
-            flow.softirqs_off += 1
-            flow.hold_cpu()
+            flow.local_bh_disable()
 
     def leave(self, flow: Flow, section: str) -> None:
-        self.rules.sections[flow].remove(section)
+        self.rules.is_in(flow, self.rules.sections[flow][:-1])
         if section == IRQS:
             flow.irq_section.leave()
         elif section == PREEMPTION:
             flow.preempt_enable()
         else:
-            flow.softirqs_off -= 1
-            flow.release_cpu()
+            flow.local_bh_enable()
 
     def add(self, name: str, kind: Kind, cpu: Cpu, program: Program) -> Flow:
         """A task or a kworker that runs *program* once."""
@@ -228,7 +239,7 @@ class Board:
 
     def _spawn(self, flow: Flow, coro: object) -> Flow:
         self.rules.flows.append(flow)
-        self.rules.sections[flow] = []
+        self.rules.sections[flow], self.rules.moments[flow] = [], [set()]
         self.world.spawn(flow, coro)  # type: ignore[arg-type]  # a coroutine, made just above
         return flow
 
@@ -320,6 +331,16 @@ def test_a_section_keeps_off_what_it_is_there_to_keep_off(drive: Drive, section:
 
     assert sets[3] == may, "both interrupts are raised, another task is ready, and T0 is in the section"
     assert sets[4] == ("hi/0", "si/0", "T0", "T2"), "T0 has left it"
+
+
+@each_driver
+@pytest.mark.parametrize("section", [IRQS, SOFTIRQS, PREEMPTION])
+def test_between_two_sections_there_is_a_moment_without(drive: Drive, section: str) -> None:
+    program: Program = [(section, [RAISE_HARDIRQ, RAISE_SOFTIRQ]), (section, [STEP, STEP])]
+    sets = trace(drive, program, ["T0", "T0", "T0", "T0"])
+
+    assert sets[3] == ("hi/0", "si/0", "T0", "T2"), "T0 has left the first and not entered the second"
+    assert "T2" not in sets[4], "T0 is in the second"
 
 
 @each_driver

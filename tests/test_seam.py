@@ -305,7 +305,7 @@ def test_a_flow_that_migrates_is_kept_off_by_what_holds_its_new_cpu(drive: Drive
     drive(world)
 
     assert seen.stepped == ["holder", "mover", "holder", "holder", "mover"]
-    assert seen.enabled == [("mover", "holder"), ("mover", "holder"), ("holder",), ("holder",), ("mover",)]
+    assert seen.enabled == [("mover", "holder"), ("mover", "holder"), ("mover", "holder"), ("holder",), ("mover",)]
 
 
 # -- when -------------------------------------------------------------------------------------------------------------

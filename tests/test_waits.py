@@ -16,6 +16,7 @@ from tests.helpers import (
     Cell,
     Drive,
     Script,
+    Seen,
     each_driver,
     make_cell,
     make_lock,
@@ -249,9 +250,9 @@ def test_a_wait_for_something_that_nobody_holds_is_a_deadlock_too(drive: Drive) 
     assert only(seen.findings).details == ("a waits in body for take of an event",)
 
 
-def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(drive: Drive) -> None:
-    """The holder of the lock is on the same CPU, and cannot run to release it: as with a spinlock."""
-    world, seen = make_world(Script("holder", "spinner"))
+def contend(drive: Drive, *order: str) -> tuple[Seen, Cell]:
+    """Two tasks of one CPU want a spinlock; only the one called spinner switches preemption off for it."""
+    world, seen = make_world(Script(*order))
     cpu = Cpu.boot(world, 0)
     lock = make_lock(world, "list_lock")
     cell = make_cell(world)
@@ -265,15 +266,31 @@ def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(d
         await flow.ask(cell.add)
         with flow.preempt_section:
             await flow.ask(lock.lock, flow)
+            await flow.ask(lock.unlock)
 
     spawn(world, "holder", holder, cpu=cpu)
     spawn(world, "spinner", spinner, cpu=cpu)
     drive(world)
+    return seen, cell
+
+
+def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(drive: Drive) -> None:
+    """The holder of the lock is on the same CPU, and cannot run to release it: as with a spinlock."""
+    seen, cell = contend(drive, "holder", "spinner", "spinner")
 
     finding = only(seen.findings)
     assert finding.kind == "deadlock"
     assert any("spinner waits" in detail and "held by holder" in detail for detail in finding.details)
+    assert seen.stepped == ["holder", "spinner", "spinner"], "the last step switches preemption off, and spins"
     assert cell.value == 1
+
+
+def test_whoever_is_about_to_switch_preemption_off_lets_the_holder_of_the_lock_run(drive: Drive) -> None:
+    seen, cell = contend(drive, "holder", "spinner", "holder", "holder")
+
+    assert not seen.findings
+    assert seen.stepped == ["holder", "spinner", "holder", "holder", "spinner", "spinner"]
+    assert cell.value == 2
 
 
 # -- both drivers -----------------------------------------------------------------------------------------------------

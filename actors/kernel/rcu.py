@@ -125,7 +125,7 @@ class Rcu(Shared):
             rdp.waiting_for_start.clear()
         self.stores_before, self.stores = self.stores, {}
         for flow in self.actor.world.flows:
-            if flow.is_atomic:
+            if flow.held:
                 self.readers.add(flow)
                 flow.blocks = self.reader_left
 

@@ -52,7 +52,7 @@ class EagerRcu(Rcu):
         rdp.touch_part("new", UPDATE)
         self.touch_part("stores", UPDATE)
         rdp.waiting_for_end.append(head)
-        readers = {flow for flow in self.actor.world.flows if flow.is_atomic}
+        readers = {flow for flow in self.actor.world.flows if flow.held}
         for flow in readers:
             flow.blocks = self.reader_left
         self.under_way[head] = GracePeriod(rdp, readers, self.stores)

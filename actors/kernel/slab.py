@@ -105,6 +105,7 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
             await ctx.ask(n.refill, ac, batchcount)
     if not ac.entries:
         slab = await cache_grow_begin(ctx, cachep, gfp)
+        await ctx.this_cpu(cachep, THIS_CPU_ARRAY)  # perhaps another CPU's, and this one's may have changed
         ac = cpu_cache_get(ctx, cachep)
         if slab is not None:
             if not ac.entries:

@@ -43,6 +43,7 @@ from protocol.operations import ATOMIC_NS, OperationInfo
 from protocol.slabinfo import SlabinfoRow
 
 CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
+THIS_CPU_SLAB = OperationInfo("this_cpu_slab", cost=ATOMIC_NS)
 CMPXCHG_PARTIAL = OperationInfo("this_cpu_cmpxchg_partial", cost=ATOMIC_NS)
 SHRINK_PROMOTE_MAX = 32
 
@@ -212,17 +213,24 @@ async def unfreeze(ctx: Context, slab: Slab) -> SlabCounters:
             return new
 
 
+async def unfreeze_this_cpu(ctx: Context, s: KmemCache) -> None:
+    """unfreeze_partials() in a section with IRQs off of its own."""
+    with ctx.irq_section:
+        await ctx.this_cpu(s, THIS_CPU_SLAB)
+        await unfreeze_partials(ctx, s, this_cpu_slab(ctx, s))
+
+
 @kernel_fn("put_cpu_partial", "mm/slub.c")
 async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool) -> None:
     """Put a frozen slab onto this CPU's partial list; a cache with cpu_partial 0 keeps none there."""
     with ctx.preempt_section:
         while True:
+            await ctx.this_cpu(s, THIS_CPU_SLAB)
             c = this_cpu_slab(ctx, s)
             oldpage = c.partial[-1] if c.partial else None
             pobjects = oldpage.pobjects if oldpage is not None else 0
             if oldpage is not None and drain and pobjects > await ctx.ask(s.cpu_partial.read, c.cpu):
-                with ctx.irq_section:
-                    await unfreeze_partials(ctx, s, c)
+                await unfreeze_this_cpu(ctx, s)
                 oldpage, pobjects = None, 0
             counters = await ctx.ask(slab.read_counters)
             await ctx.this_cpu(c, CMPXCHG_PARTIAL)
@@ -231,8 +239,7 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
         slab.pobjects = pobjects + slab.objects - counters.inuse
         c.partial.append(slab)
         if not await ctx.ask(s.cpu_partial.read, c.cpu):
-            with ctx.irq_section:
-                await unfreeze_partials(ctx, s, c)
+            await unfreeze_this_cpu(ctx, s)
 
 
 # -- free -------------------------------------------------------------------------------------------------------------

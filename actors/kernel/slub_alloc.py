@@ -12,6 +12,7 @@ from actors.kernel.slab_h import charge_slab_page, mark_allocated
 from actors.kernel.slab_hooks import slab_post_alloc_hook, slab_pre_alloc_hook
 from actors.kernel.slub import (
     CMPXCHG_FREELIST,
+    THIS_CPU_SLAB,
     flush_slab,
     next_tid,
     put_cpu_partial,
@@ -54,6 +55,7 @@ async def __slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | Non
 @kernel_fn("___slab_alloc", "mm/slub.c")
 async def ___slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
     """S3 to S6: find a slab with free objects for this CPU, from near to far. Only load_freelist steps the tid."""
+    await ctx.this_cpu(s, THIS_CPU_SLAB)
     c = this_cpu_slab(ctx, s)
     while True:
         if c.page is not None:

@@ -15,12 +15,13 @@ from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.locks import Completion
 from actors.system.actor import Shared
-from protocol.operations import UPDATE, operation
+from protocol.operations import READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
     from actors.system.cpu import Cpu
 
 IPI_NS = (1_000, 5_000)
+CALL_HERE = OperationInfo("call_here", READ)
 
 Handler = Callable[[Context], Awaitable[None]]
 
@@ -74,5 +75,6 @@ async def on_each_cpu_mask(ctx: Context, cpus: Sequence[int], handler: Handler) 
             await ctx.ask(ctx.machine.call_queues[cpu].send, handler, completion)
     if here in cpus:
         with ctx.irq_section:
+            await ctx.this_cpu(ctx.machine.call_queues[here], CALL_HERE)
             await handler(ctx)
     await ctx.ask(completion.spin_until_done)

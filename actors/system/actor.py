@@ -89,7 +89,7 @@ class Shared(Named):
         """Look again at who may go on, after this object's state changed."""
         for flow in self.waiters:
             request = flow.request
-            flow.set_ready(request.info.when(self, *request.args))  # type: ignore[misc]  # waiters have one
+            flow.look_again(request.awaited.when(self, *request.args))  # type: ignore[misc]  # waiters have one
 
 
 @attrs.define(eq=False)
@@ -116,11 +116,13 @@ class Request(Message):
 
     A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access
     to per-CPU data of the flow's own CPU: there the flow is the owner, and touches it when it steps.
-    `code` is the kernel function that asks (its code object).
+    `code` is the kernel function that asks (its code object). `awaited` is the operation of a request that has to wait:
+    `info` differs from it while the flow can only begin to spin.
     """
 
     flow: Flow = attrs.field(kw_only=True)
     actor: Actor | None = None
+    awaited: OperationInfo = MAIL
     code: types.CodeType = attrs.field(factory=lambda: sys._getframe().f_code)
 
 

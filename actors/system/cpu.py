@@ -4,7 +4,7 @@ One flow at a time runs on a CPU, but which one is a choice at every step. A har
 unless IRQs are off; a softirq (SI) preempts tasks and kworkers unless softirqs or IRQs are off; tasks (T) and
 kworkers (KW) preempt each other unless the one that runs has preemption off. A handler, once it has begun, runs
 to its end. Locks and waits never spin: a flow that waits is not enabled, but one that waits for a spinlock
-still holds its CPU.
+holds its CPU once it has stepped to switch preemption off.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.actor import Actor, Shared
+from actors.system.flow import Level
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 class Cpu(Shared):
     """One CPU. `ready` is the mask of its flows that could step, `mask` that of those that may.
 
-    `holder` is the task or kworker that has preemption (or more) off; at most one has. Once `in_softirq` or
+    `holder` is the task or kworker that holds preemption (or more) off; at most one does. Once `in_softirq` or
     `in_hardirq`, only that handler (or what may interrupt it) runs until it ends. `is_stale` says that one of these,
-    or what its flow has off, changed in the slice that runs now; `mask` follows at the end of the step.
+    or what its flow holds, changed in the slice that runs now; `mask` follows at the end of the step.
     """
 
     id: int
@@ -59,9 +60,9 @@ class Cpu(Shared):
         if running is None:
             return self.ready
         allowed = running.bit
-        if not running.irqs_off:
+        if running.held < Level.NO_IRQS:
             allowed |= hardirq_bit
-            if not running.softirqs_off:
+            if running.held < Level.NO_SOFTIRQS:
                 allowed |= softirq_bit
         return self.ready & allowed
 

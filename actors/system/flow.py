@@ -39,8 +39,22 @@ SLEEP = OperationInfo("sleep", READ, sleeps=True, cost=ATOMIC_NS)
 BACKGROUND = OperationInfo("sleep", READ, sleeps=True, idle=True, cost=ATOMIC_NS)
 STALL = OperationInfo("stall", READ, cost=ATOMIC_NS)
 SETTLE = OperationInfo("settle", READ, sleeps=True, cost=ATOMIC_NS)
+SPIN = OperationInfo("spin", READ, cost=ATOMIC_NS)
 MIGRATE = OperationInfo("migrate", READ, cost=ATOMIC_NS)
 CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
+
+
+class Level(enum.IntEnum):
+    """What a flow keeps from happening; each level includes those below it.
+
+    RCU flavours are consolidated since 5.0: at every level but the lowest a flow is a reader.
+    """
+
+    NONE = 0
+    READER = 1
+    NO_PREEMPTION = 2
+    NO_SOFTIRQS = 3
+    NO_IRQS = 4
 
 
 class Kind(enum.Enum):
@@ -72,10 +86,14 @@ class Section:
 class Flow(Lane):
     """One execution context, on one CPU at a time.
 
-    `irqs_off` is a flag that a section saves and restores, the counters nest. All of them restrict who else may step on
-    the CPU and, like `rcu_nesting`, make the flow an RCU reader (flavours are consolidated since 5.0). `blocks` is the
-    grace period that waits for this flow to leave its read-side section. `sections` counts the atomic sections that it
-    has left; `in_use` is what it uses of its CPU's own data while nobody else can.
+    `irqs_off` is a flag that a section saves and restores, the counters nest. Together they say at which `level` the
+    code of the flow is. `held` is the level that others meet while the flow waits for its next step: the lowest since
+    its last one. For a section begins where it stands: between the flow's last step (or the end of the section before)
+    and the section there is a moment without, in which others may have the CPU and grace periods may begin. From the
+    flow's next step on it holds (`enter_section`); until then the flow `is_entering` (ADR 11).
+
+    `blocks` is the grace period that waits for this flow to leave its read-side section. `sections` counts how often
+    it has left all of them; `in_use` is what it uses of its CPU's own data while nobody else can.
     """
 
     kind: Kind
@@ -87,6 +105,8 @@ class Flow(Lane):
     preempt_off: int = attrs.field(default=0, init=False)
     rcu_nesting: int = attrs.field(default=0, init=False)
     in_handler: bool = attrs.field(default=False, init=False)
+    held: Level = attrs.field(default=Level.NONE, init=False)
+    is_entering: bool = attrs.field(default=False, init=False)
     blocks: Callable[[Flow], None] | None = attrs.field(default=None, init=False)
     sections: int = attrs.field(default=0, init=False)
     in_use: dict[Shared, None] = attrs.field(factory=dict, init=False)
@@ -121,8 +141,9 @@ class Flow(Lane):
         if info.sleeps:
             self.might_sleep(info.name)
         if info.when is not None:
+            request.awaited = info
             target.waiters.append(self)
-            self.set_ready(info.when(target, *args))
+            self.look_again(info.when(target, *args))
         yield
         return request.reply  # type: ignore[return-value]  # the reply of op
 
@@ -225,6 +246,22 @@ class Flow(Lane):
             self.cpu.ready ^= self.bit
             self.cpu.refresh()
 
+    def look_again(self, possible: bool) -> None:  # noqa: FBT001 -- a state, not an option
+        """The request waits for something, which has come true or not.
+
+        A flow that is about to enter a section can do that in any case, and then spins there: it keeps others off.
+        """
+        if self.is_entering:
+            self.request.info = self.request.awaited if possible else SPIN
+            self.set_ready(True)
+        else:
+            self.set_ready(possible)
+
+    def spin(self) -> None:
+        """The step was only to enter the section: go on once what the request waits for has come true."""
+        self.request.info = self.request.awaited
+        self.set_ready(False)
+
     def _move_to(self, cpu: Cpu) -> None:
         assert self.cpu is not None, f"{self.name} is bound to no CPU"
         if self.ready:
@@ -267,20 +304,20 @@ class Flow(Lane):
 
     def rcu_read_lock(self) -> None:
         self.rcu_nesting += 1
+        self._begin_section()
 
     def rcu_read_unlock(self) -> None:
         self.rcu_nesting -= 1
-        if not self.rcu_nesting:
-            self.left_atomic()
+        self._end_section()
 
     def local_irq_disable(self) -> None:
         self.irqs_off = True
-        self.hold_cpu()
+        self._begin_section()
 
     def local_irq_enable(self) -> None:
         """Switch IRQs on, whatever they were before: the irqsave forms restore instead."""
         self.irqs_off = False
-        self.release_cpu()
+        self._end_section()
 
     def local_irq_save(self) -> bool:
         """Switch IRQs off; return the flags for local_irq_restore()."""
@@ -300,42 +337,29 @@ class Flow(Lane):
 
     def preempt_disable(self) -> None:
         self.preempt_off += 1
-        self.hold_cpu()
+        self._begin_section()
 
     def preempt_enable(self) -> None:
         self.preempt_off -= 1
-        self.release_cpu()
+        self._end_section()
 
-    def hold_cpu(self) -> None:
-        """Keep other tasks and kworkers off the CPU; handlers have it to themselves anyway."""
-        cpu = self.cpu
-        if cpu is not None:
-            cpu.is_stale = True
-            if not self.in_handler:
-                holder = cpu.holder
-                assert holder is None or holder is self, f"{self.name} runs, but {holder.name} holds the CPU"
-                cpu.holder = self
+    def local_bh_disable(self) -> None:
+        self.softirqs_off += 1
+        self._begin_section()
 
-    def release_cpu(self) -> None:
-        """Give the CPU free again once the last section that held it is left."""
-        cpu = self.cpu
-        if cpu is not None:
-            cpu.is_stale = True
-        if not (self.irqs_off or self.softirqs_off or self.preempt_off):
-            if not self.in_handler and cpu is not None:
-                cpu.holder = None
-                self.in_use.clear()
-            self.left_atomic()
+    def local_bh_enable(self) -> None:
+        self.softirqs_off -= 1
+        self._end_section()
 
     def begin_handler(self) -> None:
-        """Enter the softirq or hard IRQ handler of the CPU."""
+        """Enter the softirq or hard IRQ handler of the CPU, within the step that is its arrival."""
         self.in_handler = True
         assert self.cpu is not None
-        self.cpu.is_stale = True
         if self.kind is Kind.SOFTIRQ:
             self.cpu.in_softirq = True
         else:
             self.cpu.in_hardirq = True
+        self.enter_section()
 
     def end_handler(self) -> None:
         """Return from the handler."""
@@ -347,21 +371,71 @@ class Flow(Lane):
         else:
             self.cpu.in_hardirq = False
         self.in_use.clear()
-        self.left_atomic()
+        self._end_section()
 
-    def left_atomic(self) -> None:
+    def _level(self) -> Level:
+        """At which level the code of the flow is."""
+        if self.irqs_off or (self.in_handler and self.kind is Kind.HARDIRQ):
+            return Level.NO_IRQS
+        if self.softirqs_off or self.in_handler:
+            return Level.NO_SOFTIRQS
+        if self.preempt_off:
+            return Level.NO_PREEMPTION
+        return Level.READER if self.rcu_nesting else Level.NONE
+
+    def _begin_section(self) -> None:
+        """A section begins in the code: it holds from the next step on."""
+        self.is_entering = self._level() > self.held
+
+    def enter_section(self) -> None:
+        """Hold the level of the code, from the step that begins now on."""
+        self.is_entering = False
+        self.held = self._level()
+        cpu = self.cpu
+        if cpu is not None and self.held >= Level.NO_PREEMPTION:
+            cpu.is_stale = True
+            if not self.in_handler:
+                holder = cpu.holder
+                assert holder is None or holder is self, f"{self.name} runs, but {holder.name} holds the CPU"
+                cpu.holder = self
+
+    def _end_section(self) -> None:
+        """A section ends: others may come in, though the next may begin before the flow's next step."""
+        level = self._level()
+        self.is_entering = level > self.held
+        if level < self.held:
+            was, self.held = self.held, level
+            if was >= Level.NO_PREEMPTION:
+                self._release_cpu()
+            if level == Level.NONE:
+                self._left_all()
+
+    def _release_cpu(self) -> None:
+        """Let others have the CPU, as far as the level that is held now allows."""
+        cpu = self.cpu
+        if cpu is None:
+            return
+        cpu.is_stale = True
+        if self.held < Level.NO_PREEMPTION and cpu.holder is self:
+            cpu.holder = None
+            self.in_use.clear()
+
+    def _left_all(self) -> None:
         """Tell the grace period that waits for this reader, if one does, that it has left."""
-        if not self.is_atomic:
-            self.sections += 1
-            if self.blocks is not None:
-                self.blocks(self)
+        self.sections += 1
+        if self.blocks is not None:
+            self.blocks(self)
 
     # -- this CPU's data ----------------------------------------------------------------------------------------------
 
     def use(self, thing: Shared) -> None:
-        """Say that this flow accesses *thing*, which belongs to its CPU; until it lets others have the CPU again."""
+        """Say that this flow accesses *thing*, which belongs to its CPU; until it lets others have the CPU again.
+
+        Before the first step of a section this is only where *thing* is: the access comes with that step.
+        """
         if self.world.on_touch is not None:
-            self.world.on_touch(thing, UPDATE)
+            if not self.is_entering:
+                self.world.on_touch(thing, UPDATE)
             if self.owns_cpu:
                 self.in_use[thing] = None
 

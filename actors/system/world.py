@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import attrs
 
 from actors.system.actor import MAIL, Actor, Shared
-from actors.system.flow import Flow
+from actors.system.flow import SPIN, Flow
 from actors.system.lane import RESUMERS
 from actors.system.livelock import Patience
 from actors.system.naming import Named
@@ -177,7 +177,27 @@ class World(Named):
     # -- the loop -----------------------------------------------------------------------------------------------------
 
     def next_lane(self) -> Lane | None:
-        """Choose and record the next step; None when the run is over."""
+        """Choose and record the next step; None when the run is over.
+
+        A step with which a flow only enters a section, for what it wants there is not to be had, needs no driver.
+        """
+        while (lane := self._choose_lane()) is not None:
+            request = lane.request  # by the end of the step, the flow asks for something else
+            if request is None:
+                self.cost = MAIL.cost
+                return lane
+            flow = self.current = request.flow
+            self.cost = request.info.cost
+            if not flow.is_entering:
+                return lane
+            flow.enter_section()
+            if request.info is not SPIN:
+                return lane
+            flow.spin()
+            self.finish_step(flow)
+        return None
+
+    def _choose_lane(self) -> Lane | None:
         if self.steps >= self._next_look:
             self._look_for_livelock()
         if self.stopped is not None or self.stop_before_next is not None:
@@ -202,11 +222,6 @@ class World(Named):
             self.observer.step(self, enabled, index, lane)
         self.steps += 1
         self.step_time = self.now
-        request = lane.request  # by the end of the step, the flow asks for something else
-        if request is None:
-            self.cost = MAIL.cost
-        else:
-            self.current, self.cost = request.flow, request.info.cost
         return lane
 
     def finish_step(self, flow: Flow) -> None:
