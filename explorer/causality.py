@@ -145,9 +145,10 @@ class Order:
                 inner = self.own[inner]
         return sorted(steps, reverse=True)
 
-    def is_kept_off(self, rank: int, step: int) -> bool:
-        """Whether a block keeps flows of that rank off the CPU of *step* when it is about to happen."""
-        return any(self.events[latest].keeps_off >= rank for latest in self._keepers(step))
+    def is_kept_off(self, lane: str, rank: int, step: int) -> bool:
+        """Whether others keep a flow of that rank off the CPU of *step* when that is about to happen."""
+        keepers = (self.events[latest] for latest in self._keepers(step))
+        return any(keeper.lane != lane and keeper.keeps_off >= rank for keeper in keepers)
 
     def _keepers(self, step: int) -> list[int]:
         """The latest step of each flow that keeps others off the CPU of *step* when it is about to happen."""

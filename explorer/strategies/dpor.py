@@ -420,12 +420,9 @@ class Races:
         ]
 
     def _may_come_in(self, step: int, first: int) -> bool:
-        """Whether a step could be done on the CPU of *first* where that is; its flow may come there only then."""
-        order, own = self._order, self._order.own[step]
-        if own < first:
-            return order.events[step].lane in self._path[first].enabled
-        is_there = order.events[own].cpu == order.events[step].cpu
-        return is_there or not order.is_kept_off(order.events[step].rank, first)
+        """Whether a step could be done on the CPU of *first* where that is, once all that it waits for is so."""
+        event = self._order.events[step]
+        return not self._order.is_kept_off(event.lane, event.rank, first)
 
     def _is_after(self, step: int, begin: int) -> bool:
         return step == begin or (step > begin and bool(self._order.past[step] >> begin & 1))
