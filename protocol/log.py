@@ -206,8 +206,8 @@ class LogReader:
             raise DamagedLogError(msg)
         if version in READ_BY:
             msg = (
-                f"{self.path}: log format {version} is older than {VERSION}, and its steps would do something else here; "
-                f"slabrace {READ_BY[version]} reads it"
+                f"{self.path}: log format {version} is older than {VERSION}, and its steps would do something else "
+                f"here; slabrace {READ_BY[version]} reads it"
             )
             raise DamagedLogError(msg)
         if version < 1:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from protocol.errors import DamagedLogError, UsageError
 from protocol.log import (
-    READ_BY,
     FLUSH_BYTES,
     MAGIC,
+    READ_BY,
     VERSION,
     Footer,
     Header,

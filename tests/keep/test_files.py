@@ -104,7 +104,7 @@ def test_what_makes_no_sense_is_a_usage_error(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"format": 2},
+        {"format": FORMAT + 1},
         {"scenario": 3},
         {"expects": "rain"},
         {"schedule": [None]},
