@@ -422,8 +422,8 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg or stock.nr_pages < nr_pages:
             return False
         stock.nr_pages -= nr_pages
@@ -434,8 +434,8 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg:
             await drain_stock(ctx, stock)
             stock.cached = memcg
@@ -461,8 +461,8 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Give back what this CPU's stock holds."""
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         await drain_stock(ctx, stock)
         stock.is_flushing = False
 
