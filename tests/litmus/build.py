@@ -139,7 +139,7 @@ class Stage:
             "rcu": ctx.rcu_read_section,
             "preempt": ctx.preempt_section,
             "irq": ctx.irq_section,
-            "bh": bh_section(ctx),
+            "bh": Section(ctx.local_bh_disable, ctx.local_bh_enable),
         }
         with sections[statement.op]:
             await self._do(ctx, statement.body)
@@ -216,20 +216,6 @@ ACTIONS: dict[str, Callable[[Stage, Context, Statement], Awaitable[None]]] = {
     "migrate": Stage._migrate,
 }
 """What does each statement (`Statement.op`)."""
-
-
-def bh_section(ctx: Context) -> Section:
-    """local_bh_disable() ... local_bh_enable(): the kernel functions of the series have none."""
-
-    def enter() -> None:
-        ctx.softirqs_off += 1
-        ctx.hold_cpu()
-
-    def leave() -> None:
-        ctx.softirqs_off -= 1
-        ctx.release_cpu()
-
-    return Section(enter, leave)
 
 
 # -- searches ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import attrs
 
 from tests.litmus.build import Reached, run_exactly, run_sampler
 from tests.litmus.language import Body, Program, Statement
-from tests.litmus.reference import DEADLOCK, Outcome, TooLargeError, reference
+from tests.litmus.reference import DEADLOCK, Outcome, Reference, TooLargeError, reference
 
 SAMPLERS = ("pos", "pct:3", "surw", "urw", "random")
 RCU_MODES = ("eager", "batched")
@@ -146,9 +146,22 @@ class Writer:
         return Statement("queue", number)
 
 
+FEWEST_STATES, MOST_STATES = 60, 2_000
+
+
 def random_program(seed: int) -> Program:
-    """The program of that seed."""
-    return Writer(seed).program()
+    """The program of that seed: the first of its line that is worth a search, and does not take long."""
+    for number in range(1_000):
+        program = Writer(seed * 1_000 + number).program()
+        enumerator = Reference(program, is_eager=True, most_states=MOST_STATES)
+        try:
+            outcomes = enumerator.outcomes()
+        except TooLargeError:
+            continue
+        if enumerator.states >= FEWEST_STATES and len(outcomes) > 2:
+            return program
+    msg = f"no program of seed {seed} is of the right size"
+    raise AssertionError(msg)
 
 
 # -- what is wrong with a search --------------------------------------------------------------------------------------
