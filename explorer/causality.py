@@ -60,6 +60,7 @@ class Order:
 
     A flow that keeps others off its CPU does a *block* of steps there that none of them can come between. `begin[j]`
     is, for each rank, the first step of the block that keeps it off and that step j is part of; itself, if of none.
+    `keepers[j]` are the latest steps of the flows that keep others off some CPU when step j is about to happen.
     """
 
     def __init__(self) -> None:
@@ -67,8 +68,11 @@ class Order:
         self.own: list[int] = []
         self.direct: list[list[Group]] = []
         self.begin: list[tuple[int, ...]] = []
+        self.keepers: list[tuple[int, ...]] = []
         self.events: list[Event] = []
         self._last_of_lane: dict[str, int] = {}
+        self._next: dict[int, int] = {}
+        self._keeping: dict[str, int] = {}
         self._groups: dict[Hashable, Group] = {}
         self._before_quiet = 0
         self._quiet: list[int] = []
@@ -91,7 +95,13 @@ class Order:
             if last is not None:
                 groups.append(last)
         self._append(event, groups)
+        if self.own[step] >= 0:
+            self._next[self.own[step]] = step
         self._last_of_lane[event.lane] = step
+        if event.keeps_off:
+            self._keeping[event.lane] = step
+        else:
+            self._keeping.pop(event.lane, None)
 
     def add_pending(self, event: Event) -> None:
         """Add a step that has not happened, as if it came next; `drop_pending` takes it out again."""
@@ -99,7 +109,7 @@ class Order:
 
     def drop_pending(self) -> None:
         """Take out what `add_pending` added."""
-        for column in (self.past, self.own, self.direct, self.begin, self.events, self._quiet):
+        for column in (self.past, self.own, self.direct, self.begin, self.keepers, self.events, self._quiet):
             column.pop()
 
     def _append(self, event: Event, groups: list[Group]) -> None:
@@ -113,6 +123,7 @@ class Order:
         self.own.append(own)
         self.direct.append(groups)
         self.begin.append(tuple(self.begin[own][rank] if 0 < rank <= kept_off else step for rank in range(4)))
+        self.keepers.append(tuple(self._keeping.values()))
         self.events.append(event)
         self._steps_on[event.cpu, event.rank] |= 1 << step
         self._steps_of[event.lane] |= 1 << step
@@ -135,25 +146,19 @@ class Order:
         known = self.past[own] | 1 << own if own >= 0 else 0
         return [first for first in self.nearest(second) if not known >> first & 1]
 
-    def under_way(self, step: int) -> list[int]:
-        """The steps so far of the blocks that are under way on the CPU of *step*, its own among them; latest first."""
-        steps = set()
-        for latest in self._keepers(step):
-            begin, inner = self.begin[latest][RANKS[Kind.TASK]], latest
-            while inner >= begin:
-                steps.add(inner)
-                inner = self.own[inner]
-        return sorted(steps, reverse=True)
+    def is_after(self, step: int, first: int) -> bool:
+        """Whether *step* is *first*, or happens after it."""
+        return step == first or bool(self.past[step] >> first & 1)
 
-    def is_kept_off(self, rank: int, step: int) -> bool:
-        """Whether a block keeps flows of that rank off the CPU of *step* when it is about to happen."""
-        return any(self.events[latest].keeps_off >= rank for latest in self._keepers(step))
-
-    def _keepers(self, step: int) -> list[int]:
-        """The latest step of each flow that keeps others off the CPU of *step* when it is about to happen."""
-        last = {self.events[earlier].lane: earlier for earlier in range(step)}
-        cpu = self.events[step].cpu
-        return [step for step in last.values() if self.events[step].keeps_off and self.events[step].cpu == cpu]
+    def ends_without(self, first: int, latest: int, rank: int) -> bool:
+        """Whether the block that keeps that rank off, and of which *latest* is a step, can end without step *first*."""
+        while (following := self._next.get(latest)) is not None:
+            if self.is_after(following, first):
+                return False
+            if self.events[following].keeps_off < rank:
+                return True
+            latest = following
+        return False
 
     def past_of_blocks(self) -> list[int]:
         """The past of each step if blocks are not taken apart.

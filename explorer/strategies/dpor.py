@@ -372,10 +372,12 @@ class Races:
         there.
         """
         order = self._order
-        begin = order.begin[second][order.events[first].rank]
-        if begin > first and order.events[begin].cpu == order.events[first].cpu:
-            second = begin  # the whole block has to come before
-        first = self._outside(first, second)
+        second = self._whole_block(first, second)
+        while (begin := self._held_up(first, second)) is not None:
+            if order.own[second] >= 0 and order.is_after(order.own[second], begin):
+                return False
+            first = begin
+            second = self._whole_block(first, second)
         initials = self._initials(first, second)
         node = self._path[first]
         is_sure = order.own[second] < first or not order.events[second].may_wait
@@ -394,41 +396,36 @@ class Races:
                     return True
         return False
 
-    def _outside(self, first: int, second: int) -> int:
-        """The last step of the blocks under way at *first* where they let on what has to come before; or just that."""
-        kept_off = self._kept_off(first, second)
-        for step in self._order.under_way(first) if kept_off else ():
-            if any(self._is_after(self._order.own[needed], step) for needed in kept_off):
-                break
-            kept_off = self._kept_off(step, second)
-            if not kept_off:
-                return step
-        return first
+    def _whole_block(self, first: int, second: int) -> int:
+        """The begin of the block of step *second*, if that keeps off the flow of step *first*; or just that step."""
+        events = self._order.events
+        begin = self._order.begin[second][events[first].rank]
+        return begin if begin > first and events[begin].cpu == events[first].cpu else second
 
-    def _kept_off(self, first: int, second: int) -> list[int]:
-        """What has to be done on the CPU of step *first* for *second* to come before it, and cannot be done there."""
-        return [step for step in self._needed(first, second) if not self._may_come_in(step, first)]
+    def _held_up(self, first: int, second: int) -> int | None:
+        """The begin of a block, under way at step *first*, because of which *second* cannot come before that.
+
+        It keeps off what has to be done for that, and does not end unless *first* has happened.
+        """
+        order = self._order
+        keepers = order.keepers[first]
+        for step in self._needed(first, second) if keepers else ():
+            event = order.events[step]
+            for latest in keepers:
+                keeper = order.events[latest]
+                is_kept_off = keeper.cpu == event.cpu and 0 < event.rank <= keeper.keeps_off
+                if is_kept_off and keeper.lane != event.lane and not order.ends_without(first, latest, event.rank):
+                    return order.begin[latest][event.rank]
+        return None
 
     def _needed(self, first: int, second: int) -> list[int]:
-        """What has to be done on the CPU of step *first* for *second* to come before it."""
-        cpu, past = self._order.events[first].cpu, self._order.past
+        """What has to be done for step *second* to come before step *first*."""
+        past = self._order.past
         return [
             step
             for step in range(first + 1, second + 1)
-            if self._order.events[step].cpu == cpu
-            and (step == second or past[second] >> step & 1 > past[step] >> first & 1)
+            if step == second or past[second] >> step & 1 > past[step] >> first & 1
         ]
-
-    def _may_come_in(self, step: int, first: int) -> bool:
-        """Whether a step could be done on the CPU of *first* where that is; its flow may come there only then."""
-        order, own = self._order, self._order.own[step]
-        if own < first:
-            return order.events[step].lane in self._path[first].enabled
-        is_there = order.events[own].cpu == order.events[step].cpu
-        return is_there or not order.is_kept_off(order.events[step].rank, first)
-
-    def _is_after(self, step: int, begin: int) -> bool:
-        return step == begin or (step > begin and bool(self._order.past[step] >> begin & 1))
 
     def _initials(self, first: int, second: int) -> dict[str, int]:
         """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
