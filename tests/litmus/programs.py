@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 
@@ -149,6 +150,7 @@ class Writer:
 FEWEST_STATES, MOST_STATES = 60, 2_000
 
 
+@functools.lru_cache(maxsize=256)
 def random_program(seed: int) -> Program:
     """The program of that seed: the first of its line that is worth a search, and does not take long."""
     for number in range(1_000):
