@@ -62,9 +62,9 @@ class Where:
 
 
 class Writer:
-    """Makes one program up."""
+    """Makes one program up; what is in *theme* is among what it chooses from."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, theme: tuple[str, ...] = ()) -> None:
         self.draw = draw = random.Random(seed)
         self.cpus = draw.choice((1, 1, 2, 2, 2, 3))
         self.flows = draw.choice((2, 2, 2, 3, 3, 4))
@@ -78,6 +78,7 @@ class Writer:
             self.actions.append("queue")
         if "rcu_barrier" in calls:
             self.actions.append("call_rcu")
+        self.actions += theme
         self.works: list[Body] = []
 
     def _weighted(self, names: tuple[str, ...]) -> list[str]:
@@ -151,10 +152,13 @@ FEWEST_STATES, MOST_STATES = 60, 2_000
 
 
 @functools.lru_cache(maxsize=256)
-def random_program(seed: int) -> Program:
-    """The program of that seed: the first of its line that is worth a search, and does not take long."""
+def random_program(seed: int, theme: tuple[str, ...] = ()) -> Program:
+    """The program of that seed: the first of its line that is worth a search, and does not take long.
+
+    What is in *theme* can be in it, whatever else there is.
+    """
     for number in range(1_000):
-        program = Writer(seed * 1_000 + number).program()
+        program = Writer(seed * 1_000 + number, theme).program()
         enumerator = Reference(program, is_eager=True, most_states=MOST_STATES)
         try:
             outcomes = enumerator.outcomes()
