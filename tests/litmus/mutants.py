@@ -211,8 +211,9 @@ class Verdict:
     difference: str = ""
 
 
-def try_mutant(mutant: Mutant, *, first: int, most: int, budget: int = 400) -> Verdict:
+def try_mutant(name: str, *, first: int, most: int, budget: int = 400) -> Verdict:
     """Look for a program on which the search without the clause is wrong, where that with it is right."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     fixed = [shape.program for shape in guarantees()]
     for number in range(len(fixed) + most):
         is_fixed = number < len(fixed)
