@@ -98,10 +98,39 @@ class Order:
         if self.own[step] >= 0:
             self._next[self.own[step]] = step
         self._last_of_lane[event.lane] = step
-        if event.keeps_off:
-            self._keeping[event.lane] = step
+        self._keep_in_mind(event.lane, step)
+
+    def keep(self, count: int) -> None:
+        """Take out all events but the first *count*."""
+        while len(self.past) > count:
+            event, own = self.events[-1], self.own[-1]
+            for thing in event.accesses:
+                self._take_out(thing)
+            if own >= 0:
+                del self._next[own]
+                self._last_of_lane[event.lane] = own
+            else:
+                del self._last_of_lane[event.lane]
+            self._keep_in_mind(event.lane, own)
+            self.drop_pending()
+        self._before_quiet = self._quiet[-1] if self._quiet else 0
+
+    def _take_out(self, thing: Hashable) -> None:
+        """Take the latest step that accessed *thing* out of its group."""
+        group = self._groups[thing]
+        group.steps.pop()
+        if not group.steps:
+            if group.before is None:
+                del self._groups[thing]
+            else:
+                self._groups[thing] = group.before
+
+    def _keep_in_mind(self, lane: str, latest: int) -> None:
+        """Whether *lane* keeps others off a CPU after its step *latest* (-1: none)."""
+        if latest >= 0 and self.events[latest].keeps_off:
+            self._keeping[lane] = latest
         else:
-            self._keeping.pop(event.lane, None)
+            self._keeping.pop(lane, None)
 
     def add_pending(self, event: Event) -> None:
         """Add a step that has not happened, as if it came next; `drop_pending` takes it out again."""
@@ -109,6 +138,9 @@ class Order:
 
     def drop_pending(self) -> None:
         """Take out what `add_pending` added."""
+        event, bit = self.events[-1], 1 << len(self.events) - 1
+        self._steps_on[event.cpu, event.rank] &= ~bit
+        self._steps_of[event.lane] &= ~bit
         for column in (self.past, self.own, self.direct, self.begin, self.keepers, self.events, self._quiet):
             column.pop()
 

@@ -27,6 +27,7 @@ from explorer.jobs import run_watched
 from explorer.schedule import Choice, Follow, Noting
 from protocol.errors import UsageError
 from protocol.findings import Finding
+from protocol.log import READ_BY, VERSION
 from scenarios.registry import default_value
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from scenarios.stage import Stage
 
 DIRECTORY = Path("regressions")
-FORMAT = 1
+FORMAT = VERSION
+"""A kept schedule means what it means in a log of that format."""
 NOTHING, FINDING = "nothing", "finding"
 
 TEST_NAME = "test_kept.py"
@@ -180,7 +182,8 @@ def read_kept(path: Path) -> Kept:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields.pop("format")
         if version != FORMAT:
-            msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads"
+            hint = f"; slabrace {READ_BY[version]} reads it" if version in READ_BY else ""
+            msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads{hint}"
             raise UsageError(msg)
         return Kept(**{**fields, "patches": tuple(KeptPatch(**patch) for patch in fields.get("patches", ()))})
     except OSError as error:

@@ -29,7 +29,12 @@ from attrs.validators import deep_iterable, deep_mapping, instance_of
 from protocol.errors import DamagedLogError, UsageError
 
 MAGIC = b"slabrace"
-VERSION = 1
+VERSION = 2
+"""Format 2: a section holds from its flow's next step on (ADR 11), so the choices of format 1 lead elsewhere."""
+
+READ_BY = {1: "0.1"}
+"""Which version of slabrace reads the formats that this one refuses."""
+
 FLUSH_BYTES = 1 << 16
 
 _TEXT = instance_of(str)
@@ -197,6 +202,12 @@ class LogReader:
         if version > VERSION:
             msg = (
                 f"{self.path}: log format {version} is newer than {VERSION}, which this slabrace reads; update slabrace"
+            )
+            raise DamagedLogError(msg)
+        if version in READ_BY:
+            msg = (
+                f"{self.path}: log format {version} is older than {VERSION}, and its steps would do something else "
+                f"here; slabrace {READ_BY[version]} reads it"
             )
             raise DamagedLogError(msg)
         if version < 1:

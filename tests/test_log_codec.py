@@ -16,6 +16,7 @@ from protocol.errors import DamagedLogError, UsageError
 from protocol.log import (
     FLUSH_BYTES,
     MAGIC,
+    READ_BY,
     VERSION,
     Footer,
     Header,
@@ -363,6 +364,15 @@ def test_a_log_of_a_later_version_is_refused_by_its_number(small_log: Path, vers
     small_log.write_bytes(start_of_log(version) + whole[len(start_of_log()) :])
 
     with pytest.raises(DamagedLogError, match=f"{version} is newer than {VERSION}"):
+        LogReader(small_log)
+
+
+@pytest.mark.parametrize("version", READ_BY)
+def test_a_log_of_an_earlier_version_is_refused_with_the_slabrace_that_reads_it(small_log: Path, version: int) -> None:
+    whole = small_log.read_bytes()
+    small_log.write_bytes(start_of_log(version) + whole[len(start_of_log()) :])
+
+    with pytest.raises(DamagedLogError, match=f"format {version} is older.*; slabrace {READ_BY[version]} reads it$"):
         LogReader(small_log)
 
 

@@ -116,6 +116,7 @@ class Dpor:
         self.completed = 0
         self.cut_off = 0
         self.path: list[Node] = []
+        self._order = Order()
         self._has_begun = False
 
     def next_schedule(self) -> Branch | None:
@@ -146,15 +147,15 @@ class Dpor:
             put_off(self.path[-1])
         for node in self.path[branch.common :]:
             add_values(node)
-        races = Races(self.path)
+        races = Races(self.path, self._order)
         races.put_down(branch.common)
         for flow in world.flows:
             if not flow.request.info.idle:
-                accesses = {**accesses_of(flow), flow: UPDATE}
+                accesses = branch.number({**accesses_of(flow), flow: UPDATE})
                 event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
-            races.put_down_pending(Event(actor.name, accesses_of_mail(actor, mail)))
+            races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
 
 
 def put_off(node: Node) -> None:
@@ -191,6 +192,7 @@ class Branch:
         self._is_quiet = False
         self._watch: Watch | None = None
         self._names: dict[Hashable, str] = {}
+        self._numbers: dict[Hashable, int] = {}
 
     def watched_by(self, watch: Watch) -> None:
         """Learn from *watch* what each step accesses; before the run."""
@@ -262,10 +264,17 @@ class Branch:
         if self._next and self._watch is not None:
             event = self._path[self._next - 1].event
             self._watch.end_step()
-            event.accesses = {**self._watch.accesses, self._lane: UPDATE}
-            event.named = self._name(event.accesses)
-            event.is_seen = len(event.named) > 1 or event.cpu != cpu_of(self._lane)
-            event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+            accesses = {**self._watch.accesses, self._lane: UPDATE}
+            event.accesses = self.number(accesses)
+            if self._next > self.common:
+                event.named = self._name(accesses)
+                event.is_seen = len(event.named) > 1 or event.cpu != cpu_of(self._lane)
+                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+
+    def number(self, accesses: Accesses) -> Accesses:
+        """The same by numbers, in the order of the first access: the same in all runs that begin alike."""
+        numbers = self._numbers
+        return {numbers.setdefault(thing, len(numbers)): mode for thing, mode in accesses.items()}
 
     def _name(self, accesses: Accesses) -> Accesses:
         """The same by names: the strongest access where things share one."""
@@ -330,14 +339,15 @@ def clash(one: Accesses, other: Accesses) -> bool:
 class Races:
     """Puts down the reversals of the races of one run, at the states before their first steps."""
 
-    def __init__(self, path: list[Node]) -> None:
+    def __init__(self, path: list[Node], order: Order) -> None:
         self._path = path
-        self._order = Order()
+        self._order = order
         self._past_of_blocks: list[int] = []
 
     def put_down(self, common: int) -> None:
         """Have every race tried the other way round, but those among the *common* steps: that was done before."""
-        for node in self._path:
+        self._order.keep(common)
+        for node in self._path[common:]:
             self._order.add(node.event)
         self._past_of_blocks = self._order.past_of_blocks()
         for step in range(common, len(self._path)):

@@ -11,7 +11,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.experiment import Experiment, RunOptions
-from explorer.keep import make_kept, read_kept, run_again, to_text_file
+from explorer.keep import FORMAT, make_kept, read_kept, run_again, to_text_file
 from explorer.schedule import Follow
 from explorer.trace import run_traced
 from protocol.errors import UsageError
@@ -29,7 +29,7 @@ def edit(path: Path, **fields: Any) -> None:
 def test_a_file_says_what_was_run_and_only_that(kept: Path) -> None:
     fields = json.loads(kept.read_text())
 
-    assert fields["format"] == 1
+    assert fields["format"] == FORMAT
     assert fields["scenario"] == "canary"
     assert fields["kernel"] == "5.3"
     assert fields["knobs"] == {"rounds": 1}
@@ -104,7 +104,7 @@ def test_what_makes_no_sense_is_a_usage_error(
 @pytest.mark.parametrize(
     "fields",
     [
-        {"format": 2},
+        {"format": FORMAT + 1},
         {"scenario": 3},
         {"expects": "rain"},
         {"schedule": [None]},

@@ -127,7 +127,7 @@ def test_on_random_machines_nothing_can_happen_that_is_not_found(first: int) -> 
     """CPUs, interrupts, locks, RCU, mail, timers, values: what the flows see is told by them, not by the search."""
     compared = [compare(Plan.random(seed)) for seed in range(first, first + 10)]
 
-    assert sum(map(bool, compared)) >= 4
+    assert sum(map(bool, compared)) >= 3
 
 
 @pytest.mark.slow
