@@ -19,7 +19,7 @@ def test_what_is_taken_out_is_there_and_is_put_back(mutant: Mutant) -> None:
 
 
 def test_a_clause_that_is_taken_out_is_missed_only_meanwhile() -> None:
-    program = next(shape.program for shape in guarantees() if "two sections" in shape.name)
+    program = next(shape.program for shape in guarantees() if shape.name == "new, then old: rcu against sync")
     mutant = MUTANTS[0]
     assert what_differs(program, 1_000) == ""
     with mutant.applied():
