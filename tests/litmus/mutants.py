@@ -17,8 +17,9 @@ import attrs
 from explorer.watch import CONTEXTS, Accesses
 from protocol.errors import InternalError
 from protocol.operations import COMMUTE, READ, UPDATE, Access
+from tests.litmus.found import FOUND
 from tests.litmus.language import Program
-from tests.litmus.programs import compare, random_program
+from tests.litmus.programs import FEW_STATES, compare, random_program
 from tests.litmus.shapes import guarantees
 
 Around = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -214,10 +215,11 @@ class Verdict:
 def try_mutant(name: str, *, first: int, most: int, budget: int = 400) -> Verdict:
     """Look for a program on which the search without the clause is wrong, where that with it is right."""
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    fixed = [shape.program for shape in guarantees()]
+    fixed = [*(shape.program for shape in guarantees()), *FOUND.values()]
     for number in range(len(fixed) + most):
         is_fixed = number < len(fixed)
-        program = fixed[number] if is_fixed else random_program(first + number - len(fixed), mutant.theme)
+        seed = first + number - len(fixed)
+        program = fixed[number] if is_fixed else random_program(seed, mutant.theme, FEW_STATES)
         with mutant.applied():
             difference = what_differs(program, budget)
         if difference and not what_differs(program, 3 * budget):

@@ -149,17 +149,18 @@ class Writer:
 
 
 FEWEST_STATES, MOST_STATES = 60, 2_000
+FEW_STATES = 400
 
 
 @functools.lru_cache(maxsize=256)
-def random_program(seed: int, theme: tuple[str, ...] = ()) -> Program:
+def random_program(seed: int, theme: tuple[str, ...] = (), most_states: int = MOST_STATES) -> Program:
     """The program of that seed: the first of its line that is worth a search, and does not take long.
 
     What is in *theme* can be in it, whatever else there is.
     """
     for number in range(1_000):
         program = Writer(seed * 1_000 + number, theme).program()
-        enumerator = Reference(program, is_eager=True, most_states=MOST_STATES)
+        enumerator = Reference(program, is_eager=True, most_states=most_states)
         try:
             outcomes = enumerator.outcomes()
         except TooLargeError:
