@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.litmus.many import Chunk, Tally, run_chunk, smallest
+from tests.litmus.mutants import MUTANTS, try_mutant
 from tests.litmus.programs import RCU_MODES, compare, random_program
 
 CHUNK = 25
@@ -32,6 +34,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=int, default=3_000, help="the most schedules of an exact search")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--show", type=int, default=SHOWN, help="how many programs that differ to shrink and show")
+    parser.add_argument("--mutants", action="store_true", help="take out each clause of the relation instead")
     parser.add_argument("--only", type=int, help="the seed of one program: show it, and compare it")
     return parser.parse_args(arguments)
 
@@ -54,9 +57,24 @@ def show(tally: Tally, options: argparse.Namespace, seconds: float) -> None:
         say(f"\nprogram {seed} ({size} statements), shrunk:\n{program}\n{difference}")
 
 
+def show_mutants(options: argparse.Namespace) -> int:
+    """The table of the clauses, each with how many programs it took to show it; 1 if one was not shown."""
+    try_one = functools.partial(try_mutant, first=options.seed * 1_000_000, most=options.programs)
+    shown = 0
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+        for verdict in pool.map(try_one, [mutant.name for mutant in MUTANTS]):
+            shown += verdict.program is not None
+            answer = verdict.difference if verdict.program is not None else "NOT SHOWN"
+            say(f"{verdict.mutant:50} {verdict.programs:6} programs: {answer}")
+    say(f"{shown} of {len(MUTANTS)} clauses are shown to be needed")
+    return int(shown < len(MUTANTS))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, and return 1 if there is a difference."""
     options = parse(arguments)
+    if options.mutants:
+        return show_mutants(options)
     began = time.monotonic()
     tally = Tally()
     if options.only is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator
 
@@ -61,9 +62,9 @@ class Where:
 
 
 class Writer:
-    """Makes one program up."""
+    """Makes one program up; what is in *theme* is among what it chooses from."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, theme: tuple[str, ...] = ()) -> None:
         self.draw = draw = random.Random(seed)
         self.cpus = draw.choice((1, 1, 2, 2, 2, 3))
         self.flows = draw.choice((2, 2, 2, 3, 3, 4))
@@ -77,6 +78,7 @@ class Writer:
             self.actions.append("queue")
         if "rcu_barrier" in calls:
             self.actions.append("call_rcu")
+        self.actions += theme
         self.works: list[Body] = []
 
     def _weighted(self, names: tuple[str, ...]) -> list[str]:
@@ -147,13 +149,18 @@ class Writer:
 
 
 FEWEST_STATES, MOST_STATES = 60, 2_000
+FEW_STATES = 400
 
 
-def random_program(seed: int) -> Program:
-    """The program of that seed: the first of its line that is worth a search, and does not take long."""
+@functools.lru_cache(maxsize=256)
+def random_program(seed: int, theme: tuple[str, ...] = (), most_states: int = MOST_STATES) -> Program:
+    """The program of that seed: the first of its line that is worth a search, and does not take long.
+
+    What is in *theme* can be in it, whatever else there is.
+    """
     for number in range(1_000):
-        program = Writer(seed * 1_000 + number).program()
-        enumerator = Reference(program, is_eager=True, most_states=MOST_STATES)
+        program = Writer(seed * 1_000 + number, theme).program()
+        enumerator = Reference(program, is_eager=True, most_states=most_states)
         try:
             outcomes = enumerator.outcomes()
         except TooLargeError:

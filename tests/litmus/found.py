@@ -1,0 +1,55 @@
+"""Programs that a search was wrong of once, as small as they can be; each is a kind of order that is easily missed."""
+
+from __future__ import annotations
+
+from tests.litmus.language import Program, Statement, inside, read, write
+
+QUEUE, FLUSH, BARRIER = Statement("queue"), Statement("flush"), Statement("rcu_barrier")
+
+FOUND: dict[str, Program] = {
+    "a grace period in the moment before a section": Program.of(
+        (0, [write(0), inside("rcu", read(1))]), (1, [read(0), Statement("synchronize_rcu"), write(1)])
+    ),
+    "an interrupt between a step and a section without": Program.of(
+        (0, [write(0), write(2), inside("irq", read(1))]), (1, [inside("ipi", read(0), write(1))])
+    ),
+    "a task between a step and a section without softirqs": Program.of(
+        (0, [Statement("percpu_read"), inside("bh", Statement("percpu_write", 0, 1))]),
+        (0, [Statement("percpu_write", 0, 2)]),
+    ),
+    "a task before the part of an IPI's sender that keeps it off": Program.of(
+        (1, [write(0, 2)]), (1, [inside("ipi_wait", write(0))])
+    ),
+    "a work before a section that keeps it off": Program.of(
+        (0, [inside("irq", read(0), Statement("percpu_read"))]),
+        (1, []),
+        (0, [QUEUE]),
+        works=[[Statement("percpu_write", 0, 2)]],
+    ),
+    "a work that is queued where an interrupt comes in": Program.of(
+        (1, [inside("ipi_wait", read(1))]), (1, []), (0, [QUEUE]), works=[[write(1, 2)]]
+    ),
+    "a work from elsewhere into a section": Program.of(
+        (0, [inside("irq", write(1), read(1))]), (1, [inside("ipi_wait", read(0)), QUEUE]), works=[[write(1, 2)]]
+    ),
+    "a spinner and a task of its CPU": Program.of(
+        (0, [inside("spin", write(0, 2))]), (1, [inside("spin", read(0))]), (1, [read(0)])
+    ),
+    "two calls of call_rcu, one from an interrupt": Program.of(
+        (1, [inside("spin_irqsave", inside("call_rcu", write(1, 2)))]),
+        (0, [inside("ipi", inside("call_rcu", read(1)), at=1)]),
+    ),
+    "callbacks of one CPU with a step between them": Program.of(
+        (0, [inside("call_rcu", read(0)), inside("call_rcu", write(1)), write(0), read(1)])
+    ),
+    "a holder that waits for a spinner with interrupts off": Program.of(
+        (0, [inside("spin", inside("ipi_wait", write(0), at=1))]), (1, [inside("spin_irqsave", write(0, 2))])
+    ),
+    "a barrier while a callback runs": Program.of(
+        (0, [inside("call_rcu", read(0), write(0))]), (1, [BARRIER, read(0)])
+    ),
+    "a flush while a work that is pending is not in its queue yet": Program.of(
+        (0, [QUEUE, FLUSH, read(0)]), (1, [QUEUE, FLUSH, read(0)]), works=[[write(0)]]
+    ),
+}
+"""Programs of which some search was wrong, as small as they can be, and some that it could have been wrong of."""

@@ -1,0 +1,236 @@
+"""The search with one clause of its dependence relation taken out, each of which some program has to show.
+
+`python -m tests.litmus --mutants` makes the table. A clause is a function of the search, by its name, and what is put
+in its place; a name that is not there any more is an error, so the table follows the code.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from explorer.watch import CONTEXTS, Accesses
+from protocol.errors import InternalError
+from protocol.operations import COMMUTE, READ, UPDATE, Access
+from tests.litmus.found import FOUND
+from tests.litmus.language import Program
+from tests.litmus.programs import FEW_STATES, compare, random_program
+from tests.litmus.shapes import guarantees
+
+Around = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What makes, of a function of the search, the one that is put in its place."""
+
+
+@attrs.frozen
+class Mutant:
+    """What is taken out; `places` are `module:function` or `module:Class.function`, each with what is made of it.
+
+    `theme` is what programs have to do for it to matter (`random_program`).
+    """
+
+    name: str
+    places: tuple[tuple[str, Around], ...]
+    theme: tuple[str, ...] = ()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The search is so meanwhile."""
+        undo: list[tuple[Any, str, Any]] = []
+        try:
+            for place, around in self.places:
+                owner, name = found(place)
+                original = owner.__dict__[name]
+                undo.append((owner, name, original))
+                setattr(owner, name, around(original))
+            yield
+        finally:
+            for owner, name, original in reversed(undo):
+                setattr(owner, name, original)
+
+
+def found(place: str) -> tuple[Any, str]:
+    """Whose attribute a place names; AttributeError if there is no such thing any more."""
+    module, _, path = place.partition(":")
+    owner: Any = importlib.import_module(module)
+    *classes, name = path.split(".")
+    for each in classes:
+        owner = getattr(owner, each)
+    getattr(owner, name)
+    return owner, name
+
+
+# -- what is put in place ---------------------------------------------------------------------------------------------
+
+
+def returns(make: Callable[..., object]) -> Around:
+    """Another function instead."""
+    return lambda _original: make
+
+
+def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str, Around], ...]:
+    """The search without some accesses, be they requested or told of."""
+
+    def requested(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def accesses(*args: Any) -> Accesses:
+            return {thing: mode for thing, mode in original(*args).items() if not is_left_out(thing, mode)}
+
+        return accesses
+
+    def told(original: Callable[..., Any]) -> Callable[..., Any]:
+        def touch(self: Any, thing: Hashable, access: Access) -> None:
+            if not is_left_out(thing, access):
+                original(self, thing, access)
+
+        return touch
+
+    def ended(original: Callable[..., Any]) -> Callable[..., Any]:
+        def end_step(self: Any) -> None:
+            original(self)
+            self.accesses = {thing: mode for thing, mode in self.accesses.items() if not is_left_out(thing, mode)}
+
+        return end_step
+
+    return (
+        ("explorer.watch:accesses_of", requested),
+        ("explorer.strategies.dpor:accesses_of", requested),
+        ("explorer.watch:Watch.touch", told),
+        ("explorer.watch:Watch.end_step", ended),
+    )
+
+
+def without_part(name: str, *theme: str) -> Mutant:
+    """The search without one part of what is shared."""
+    left_out = without(lambda thing, _mode: isinstance(thing, tuple) and thing[1] == name)
+    return Mutant(f"accesses to the part {name!r}", left_out, theme)
+
+
+def without_kind(name: str, what: str, *theme: str) -> Mutant:
+    """The search without the accesses to things of one class."""
+
+    def is_left_out(thing: Hashable, _mode: Access) -> bool:
+        return type(thing).__name__ == name
+
+    return Mutant(what, without(is_left_out), theme)
+
+
+def modes_as(change: Callable[[Access], Access]) -> tuple[tuple[str, Around], ...]:
+    """The search with other modes of access."""
+
+    def ended(original: Callable[..., Any]) -> Callable[..., Any]:
+        def end_step(self: Any) -> None:
+            original(self)
+            self.accesses = {thing: change(mode) for thing, mode in self.accesses.items()}
+
+        return end_step
+
+    return (("explorer.watch:Watch.end_step", ended),)
+
+
+WORKS = ("queue", "queue", "queue", "flush", "mutex")
+CALLBACKS = ("call_rcu", "call_rcu", "call_rcu", "rcu_barrier", "synchronize_rcu", "rcu")
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("entering a read section", (("explorer.watch:becomes_reader", returns(lambda _flow: False)),)),
+    Mutant("leaving and entering read sections", without(lambda thing, mode: thing is CONTEXTS and mode is COMMUTE)),
+    Mutant(
+        "that a grace period looks at the readers", without(lambda thing, mode: thing is CONTEXTS and mode is UPDATE)
+    ),
+    Mutant("a read before or after a write", modes_as(lambda mode: COMMUTE if mode is READ else mode)),
+    Mutant("two writes", modes_as(lambda mode: COMMUTE if mode is UPDATE else mode)),
+    Mutant("a wait for what commutes", modes_as(lambda mode: READ if mode is COMMUTE else mode)),
+    without_kind("Cell", "accesses to memory"),
+    without_kind("Mutex", "accesses to mutexes", "mutex", "mutex", "read", "write"),
+    without_kind("SpinLock", "accesses to spin locks"),
+    without_kind("CallQueue", "accesses to a CPU's queue of IPIs"),
+    without_kind("Softirq", "accesses to what softirqs are pending", "call_rcu", "call_rcu"),
+    without_kind("Completion", "accesses to completions"),
+    without_kind("Work", "accesses to work items", *WORKS),
+    without_part("new", *CALLBACKS),
+    without_part("done", *CALLBACKS),
+    without_part("readers", *CALLBACKS),
+    without_part("worklist", *WORKS),
+    without_part("busy_hash", *WORKS),
+    without_part("nr_running", *WORKS),
+    without_part("tickets", *WORKS),
+    without_part("unfinished", *WORKS),
+    Mutant("whom flows keep off their CPUs", (("explorer.strategies.dpor:keeps_off", returns(lambda _flow: 0)),)),
+    Mutant(
+        "that a block comes first as a whole",
+        (("explorer.strategies.dpor:Races._whole_block", returns(lambda _self, _first, second: second)),),
+    ),
+    Mutant(
+        "that a block under way holds a reversal up",
+        (("explorer.strategies.dpor:Races._held_up", returns(lambda _self, _first, _second: None)),),
+    ),
+    Mutant(
+        "what came before a block because of its steps",
+        (("explorer.causality:Order.past_of_blocks", returns(lambda self: list(self.past))),),
+    ),
+    Mutant(
+        "that sleeping steps wake",
+        (("explorer.strategies.dpor:Sleeper.is_woken_by", returns(lambda _self, _event: False)),),
+    ),
+    Mutant(
+        "that steps kept off wake who keeps them off",
+        (
+            (
+                "explorer.strategies.dpor:Sleeper.of",
+                lambda original: staticmethod(
+                    lambda event: attrs.evolve(original.__get__(None, _sleeper())(event), keeps_off=0)
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "the races of those who still wait",
+        (("explorer.strategies.dpor:Races.put_down_pending", returns(lambda _self, _event: None)),),
+    ),
+)
+"""Each clause that is there so that nothing is missed."""
+
+
+def _sleeper() -> Any:
+    return importlib.import_module("explorer.strategies.dpor").Sleeper
+
+
+# -- which program shows it -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Verdict:
+    """How many programs it took, and the one that showed it; None if none did."""
+
+    mutant: str
+    programs: int
+    program: Program | None
+    difference: str = ""
+
+
+def try_mutant(name: str, *, first: int, most: int, budget: int = 400) -> Verdict:
+    """Look for a program on which the search without the clause is wrong, where that with it is right."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    fixed = [*(shape.program for shape in guarantees()), *FOUND.values()]
+    for number in range(len(fixed) + most):
+        is_fixed = number < len(fixed)
+        seed = first + number - len(fixed)
+        program = fixed[number] if is_fixed else random_program(seed, mutant.theme, FEW_STATES)
+        with mutant.applied():
+            difference = what_differs(program, budget)
+        if difference and not what_differs(program, 3 * budget):
+            return Verdict(mutant.name, number + 1, program, difference)
+    return Verdict(mutant.name, len(fixed) + most, None)
+
+
+def what_differs(program: Program, budget: int) -> str:
+    """What is wrong with dpor on *program*; a search that breaks is wrong, too."""
+    try:
+        differences = compare(program, budget=budget).differences
+    except (InternalError, AssertionError, LookupError) as error:
+        return f"{type(error).__name__}: {error}"
+    return str(differences[0]) if differences else ""
