@@ -259,7 +259,7 @@ def test_the_name_of_a_cache_that_is_being_destroyed_is_taken(kernel: str) -> No
 
 def test_a_new_root_has_room_for_the_memcg_that_is_made_meanwhile() -> None:
     """memcg_cache_ids_sem is held by both: a root is made before the arrays grow or after the new size is known."""
-    for seed in range(60):
+    for seed in range(400):
         sizes: list[tuple[int, int]] = []
 
         def build(stage: Stage, sizes: list[tuple[int, int]] = sizes) -> None:
