@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from actors.kernel import boot_caches
-from actors.kernel.cgroup import cgroup_attach_task
+from actors.kernel.cgroup import cgroup_attach_task, cgroup_mkdir
 from actors.kernel.context import Context
 from actors.kernel.fixes import FIXES
 from actors.kernel.kernel_fn import PROFILES
@@ -72,6 +72,7 @@ def test_a_root_cache_that_cannot_be_made_leaves_nothing(kernel: str, allocator:
             stage.world.faults = {fault: 1.0}
             made.append(await kmem_cache_create(ctx, small_cache("gamma"), ACCOUNT, has_ctor=True))
             stage.world.faults = {}
+            await kmem_cache_destroy(ctx, None)
             left.append(set(machine.all_caches) == before == set(machine.slab_caches.caches))
             again = await kmem_cache_create(ctx, small_cache("gamma"), ACCOUNT, has_ctor=True)
             assert again is not None
@@ -338,3 +339,44 @@ def test_caches_with_a_constructor_or_a_usercopy_region_and_the_first_ones_are_n
     play_seed(build, "5.3", 0)
 
     assert shared == [False]
+
+
+# -- cgroups whose creation fails -------------------------------------------------------------------------------------
+
+
+@each_kernel
+def test_a_cgroup_that_cannot_be_made_is_gone_again_with_its_memcg(kernel: str) -> None:
+    """Its memcg has an id and is online for kmem by then; it goes offline when it is freed, without cgroup_mutex."""
+    made: list[bool] = []
+
+    def build(stage: Stage) -> None:
+        machine = stage.boot(caches=[small_cache("alpha")])
+
+        async def try_often(ctx: Context) -> None:
+            stage.world.faults = {"percpu": 0.5}
+            for number in range(20):
+                cgroup = await cgroup_mkdir(ctx, machine.root_cgroup, f"job{number}")
+                made.append(cgroup is not None)
+                if cgroup is not None:
+                    await rmdir(ctx, cgroup)
+
+        async def remove_parents(ctx: Context) -> None:
+            """What fails below a parent holds it until it is freed."""
+            for number in range(3):
+                parent = await mkdir(ctx, machine.root_cgroup, f"parent{number}")
+                await cgroup_mkdir(ctx, parent, "child")
+                for child in list(parent.children):
+                    if not child.is_dead:
+                        await rmdir(ctx, child)
+                await rmdir(ctx, parent)
+
+        stage.task("mkdir", try_often)
+        stage.task("parents", remove_parents, cpu=1)
+        stage.eventually("no cgroup is left", stage.only_session_left)
+
+    stage = play_seed(build, kernel, 0)
+
+    assert {True, False} == set(made)
+    assert not stage.world.findings
+    assert stage.machine.kmem_enabled.usage == 1
+    assert len(stage.machine.memcg_cache_ida.used) == 1

@@ -180,8 +180,10 @@ alias_marked_dying = fix(
 
 
 @alias_marked_dying.puts_in("kmem_cache_destroy", COMMON, profiles="..5.3")
-async def destroy_last_alias(ctx: Context, s: KmemCache) -> None:
+async def destroy_last_alias(ctx: Context, s: KmemCache | None) -> None:
     """Count first; only at zero mark and flush."""
+    if s is None:
+        return
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
@@ -195,8 +197,10 @@ async def destroy_last_alias(ctx: Context, s: KmemCache) -> None:
 
 
 @alias_marked_dying.takes_out("kmem_cache_destroy", COMMON, profiles="5.4-fixed")
-async def destroy_any_alias(ctx: Context, s: KmemCache) -> None:
+async def destroy_any_alias(ctx: Context, s: KmemCache | None) -> None:
     """Mark and flush, whoever else uses the cache."""
+    if s is None:
+        return
     await memcg_set_kmem_cache_dying(ctx, s, dying=True)
     await flush_memcg_workqueue(ctx, s)
     async with SlabMutexHeld(ctx):

@@ -25,8 +25,10 @@ from actors.kernel.workqueue import Work, flush_workqueue, queue_work
 
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
-async def kmem_cache_destroy(ctx: Context, s: KmemCache) -> None:
-    """8.2: wait for what is under way, then drop one alias, and with the last one everything."""
+async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
+    """8.2: wait for what is under way, then drop one alias, and with the last one everything. NULL is nothing."""
+    if s is None:
+        return
     await flush_memcg_workqueue(ctx, s)
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) == 0:
@@ -34,8 +36,10 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache) -> None:
 
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="5.4-fixed")
-async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache) -> None:
+async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
     """[54]: only the last alias marks the cache as dying; somebody may take it up again meanwhile."""
+    if s is None:
+        return
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
