@@ -77,11 +77,12 @@ def test_as_many_objects_as_wanted_come_from_the_memcg_s_cache_and_go_back(
 
 
 @each_allocator
-@pytest.mark.parametrize("kernel", PROFILES)
+@pytest.mark.parametrize("kernel", [name for name in PROFILES if name not in ("v3", "v4")])
 def test_the_cache_is_held_once_for_all_objects_of_a_call(kernel: str, allocator: str) -> None:
-    """One get and one put, of the cache or of the memcg; in between it counts as one allocation."""
-    if kernel in ("v3", "v4"):
-        pytest.skip("every accounted allocation leaves an RCU section open there")
+    """One get and one put, of the cache or of the memcg; in between it counts as one allocation.
+
+    In v3 and v4 every accounted allocation leaves an RCU section open: such a task cannot go on to remove a cgroup.
+    """
     seen: list[int] = []
 
     async def body(ctx: Context, stage: Stage, root: KmemCache) -> None:
