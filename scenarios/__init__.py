@@ -6,6 +6,7 @@ from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.allocate_and_block import allocate_and_block
 from scenarios.arrays_grow import arrays_grow
+from scenarios.bulk_allocation import bulk_allocation
 from scenarios.canary import canary
 from scenarios.create_vs_offline import create_vs_offline
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
@@ -46,6 +47,7 @@ SCENARIOS = (
     allocate_and_block,
     reclaim_in_charge,
     late_allocation,
+    bulk_allocation,
     free_storm,
     offline_vs_free,
     offline_vs_destroy,
