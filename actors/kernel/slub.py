@@ -26,6 +26,7 @@ from actors.kernel.kmem_cache import (
     SlabFlags,
     SlabObject,
 )
+from actors.kernel.list_head import use
 from actors.kernel.locks import (
     SpinLockIrqHeld,
     spin_lock,
@@ -219,6 +220,8 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
         while True:
             c = this_cpu_slab(ctx, s)
             oldpage = c.partial[-1] if c.partial else None
+            if oldpage is not None:
+                use(oldpage)
             pobjects = oldpage.pobjects if oldpage is not None else 0
             if oldpage is not None and drain and pobjects > await ctx.ask(s.cpu_partial.read, c.cpu):
                 with ctx.irq_section:
