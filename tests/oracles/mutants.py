@@ -8,13 +8,14 @@ from pathlib import Path
 from explorer.experiment import Experiment, RunOptions
 from explorer.strategies import seed_of
 from explorer.strategies.simple import RandomWalk
+from scenarios.registry import Scenario
 from tests.helpers import small_settings
 
 SCHEDULES = 30
 
 
 def signatures(
-    scenario: str,
+    scenario: str | Scenario,
     patch: Path | None,
     *,
     kernel: str = "5.4-fixed",
@@ -24,15 +25,17 @@ def signatures(
     without: str = "",
 ) -> set[str]:
     """All that some random schedules report."""
+    name = scenario if isinstance(scenario, str) else scenario.name
+    small = small_settings(scenario) if isinstance(scenario, str) else {}
     options = RunOptions(
-        scenario=scenario,
+        scenario=name,
         kernel=kernel,
         driver="stepper",
-        settings={**small_settings(scenario), "allocator": allocator, **(settings or {})},
+        settings={**small, "allocator": allocator, **(settings or {})},
         patches=() if patch is None else (str(patch),),
         without=(without,) if without else (),
     )
-    experiment = Experiment.of(options)
+    experiment = Experiment.of(options, None if isinstance(scenario, str) else scenario)
     found: set[str] = set()
     for number in range(schedules):
         stage = experiment.set_stage(RandomWalk(seed_of(0, number)))
