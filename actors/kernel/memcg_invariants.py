@@ -3,7 +3,8 @@
 Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 9 and 13 have the rules. A page counts for
 the memcg of its cache and for all above; what a CPU has not yet added counts as added, so there is no tolerance for
 batches. A memcg that was killed may keep what it was charged (7.5). The root has a rule of its own: from 5.3 on the
-pages of caches that have been moved to it are not uncharged, so it may count those, too, even when they are gone.
+pages of caches that have been moved to it are not uncharged, so it may count those, too, even when they are gone; in
+its statistics 5.3 itself counts them once more. That is accepted: no file shows the root's.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from actors.kernel.memcontrol import KmemState, Memcg
+from actors.kernel.memcontrol_kmem import memcg_offline_kmem
 from actors.kernel.slab_h import memcg_uncharge_slab
 from actors.kernel.vmstat import StatItem, VmStats
 
 if TYPE_CHECKING:
+    from actors.kernel.kernel_fn import KernelFn
     from actors.kernel.machine import Machine
 
 SPARE_ROOT = ("5.3", "5.4-fixed")
@@ -113,16 +116,24 @@ class MemcgBooks:
     def _moved(self, item: StatItem | None) -> float:
         if self.moved is None:
             return math.inf
-        return self.moved.total() if item is None else self.moved[item]
+        if item is None:
+            return self.moved.total()
+        return self.moved[item] * (2 if self.flushes_twice else 1)
 
     @property
     def spares_root(self) -> bool:
         """Whether a page of a cache that was moved to the root is left out when it goes; a fix can say so, too."""
-        if self.machine.config.kernel in SPARE_ROOT:
-            return True
+        return self.machine.config.kernel in SPARE_ROOT or self._has_body_of_5_3(memcg_uncharge_slab)
+
+    @property
+    def flushes_twice(self) -> bool:
+        """Whether statistics that are flushed at offline stay pending, and are flushed again with the memcg (9.4)."""
+        return self._has_body_of_5_3(memcg_offline_kmem)
+
+    def _has_body_of_5_3(self, function: KernelFn[..., Any]) -> bool:
         functions = self.machine.functions
-        sparing = memcg_uncharge_slab.body("5.3", functions.allocator)
-        return any(sparing is not None and body.code is sparing.code for body in functions.bodies(memcg_uncharge_slab))
+        wanted = function.body("5.3", functions.allocator)
+        return any(wanted is not None and body.code is wanted.code for body in functions.bodies(function))
 
     # -- statistics (Q6) ----------------------------------------------------------------------------------------------
 
