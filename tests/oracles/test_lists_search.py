@@ -48,7 +48,7 @@ class Owner(Shared):
         self.head.walk()
 
 
-def race(other: str, *, unlinks_first: bool) -> Program:
+def race(other: str, *, unlinks_first: bool, frees_last: bool) -> Program:
     """One flow frees the first of three things on a list, perhaps taken off by then; *other* is what another does."""
 
     def program(world: World) -> list[Body]:
@@ -79,7 +79,7 @@ def race(other: str, *, unlinks_first: bool) -> Program:
             else:
                 await flow.ask(owner.append, new)
 
-        return [free, use]
+        return [use, free] if frees_last else [free, use]
 
     return program
 
@@ -100,10 +100,17 @@ FOUND = {"unlink it": 2, "unlink beside it": 2, "unlink far from it": 1, "walk":
 """How many different ends there are if the thing is freed while it is on the list: only who comes beside it sees it."""
 
 
+@pytest.mark.parametrize("frees_last", [False, True])
 @pytest.mark.parametrize("unlinks_first", [False, True])
 @pytest.mark.parametrize("other", FOUND)
-def test_the_exact_search_finds_all_that_brute_force_does(other: str, unlinks_first: bool) -> None:  # noqa: FBT001 -- a case
-    program = race(other, unlinks_first=unlinks_first)
+def test_the_exact_search_finds_all_that_brute_force_does(
+    other: str,
+    *,
+    unlinks_first: bool,
+    frees_last: bool,
+) -> None:
+    """Whichever of the two the first schedule lets go first."""
+    program = race(other, unlinks_first=unlinks_first, frees_last=frees_last)
     found = outcomes(program, Dpor())
 
     assert found == outcomes(program, Dfs())
