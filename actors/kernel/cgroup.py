@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import BUG_ON, Context, deref, list_del
+from actors.kernel.context import BUG_ON, Context, deref
 from actors.kernel.css_children import CssChildren
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs_node import KernfsNode, kernfs_remove
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.locks import MutexHeld
 from actors.kernel.page_alloc import kmalloc
 from actors.kernel.percpu_ref import (
@@ -50,7 +51,7 @@ class CssFlags(enum.Flag):
 
 
 @attrs.define(eq=False)
-class Css(Shared):
+class Css(ListEntry):
     """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
 
     `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4). `id` is the
@@ -65,12 +66,13 @@ class Css(Shared):
     flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
     id: int = 0
-    children: CssChildren = attrs.field(factory=CssChildren, init=False)
+    children: CssChildren = attrs.field(init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
     files: KernfsNode = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.children = CssChildren(self, "children")
         self.files = KernfsNode(self.actor, f"with the files of {self.name}", "kn->active#cgroup")
 
     @property
@@ -102,12 +104,12 @@ class Css(Shared):
     @operation(UPDATE, part="children")
     def link_child(self, child: Css) -> None:
         """init_and_link_css() and online_css(): descendant walks find *child* from now on; cgroup_mutex is held."""
-        self.children[child] = None
+        self.children.list_add_tail(child)
 
     @operation(UPDATE, part="children")
     def unlink_child(self, child: Css) -> None:
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
-        list_del(self.children, child)
+        self.children.list_del(child)
 
     @operation(UPDATE, part="online_cnt")
     def add_online_cnt(self, nr: int) -> int:
@@ -120,7 +122,7 @@ class Css(Shared):
 
 
 @attrs.define(eq=False)
-class Cgroup(Shared):
+class Cgroup(ListEntry):
     """struct cgroup. `tasks` is the number of live tasks in it; the root's are not counted."""
 
     name: str
@@ -128,7 +130,7 @@ class Cgroup(Shared):
     parent: Cgroup | None
     self_css: Css = attrs.field(init=False)
     css: Css = attrs.field(init=False)
-    children: dict[Cgroup, None] = attrs.field(factory=dict, init=False)
+    children: ListHead[Cgroup] = attrs.field(init=False)
     tasks: int = attrs.field(default=0, init=False)
     nr_descendants: int = attrs.field(default=0, init=False)
     nr_dying_descendants: int = attrs.field(default=0, init=False)
@@ -136,13 +138,16 @@ class Cgroup(Shared):
     is_dead: bool = attrs.field(default=False, init=False)
     has_css: bool = attrs.field(default=False, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.children = ListHead(self, "population")
+
     @property
     def label(self) -> str:
         return f"cgroup {self.name}"
 
     def is_empty(self) -> bool:
         """No live task, no online child: otherwise rmdir says EBUSY."""
-        return not self.tasks and all(child.is_dead for child in self.children)
+        return not self.tasks and all(child.is_dead for child in self.children.walk())
 
     @operation(READ, part="descendants")
     def read_nr_descendants(self) -> int:

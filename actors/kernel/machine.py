@@ -61,6 +61,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
+    from actors.kernel.list_head import ListEntry
     from actors.kernel.patching import Patch
     from actors.system.world import World
     from protocol.slabinfo import SlabinfoRow
@@ -121,6 +122,7 @@ class Machine(Named):
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
     asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
+    `freed_on_lists` is what was freed while it was on a list.
     `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
     every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
     """
@@ -139,6 +141,7 @@ class Machine(Named):
     check_child: Callable[[KmemCache], None] | None
     check_forgotten: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
+    freed_on_lists: list[ListEntry]
     reaps: list[tuple[int, int, int]]
     is_reaping: bool
     memory_cgrp_subsys: CgroupSubsys
@@ -194,6 +197,7 @@ class Machine(Named):
         self.check_child, self.check_forgotten = None, None
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
+        self.freed_on_lists = []
         self.is_reaping = True
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release

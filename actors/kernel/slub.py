@@ -28,6 +28,7 @@ from actors.kernel.kmem_cache import (
     SlabFlags,
     SlabObject,
 )
+from actors.kernel.list_head import use
 from actors.kernel.locks import (
     SpinLockIrqHeld,
     spin_lock,
@@ -244,6 +245,8 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
             await ctx.this_cpu(s, THIS_CPU_SLAB)
             c = this_cpu_slab(ctx, s)
             oldpage = c.partial[-1] if c.partial else None
+            if oldpage is not None:
+                use(oldpage)
             pobjects = oldpage.pobjects if oldpage is not None else 0
             if oldpage is not None and drain and pobjects > await ctx.ask(s.cpu_partial.read, c.cpu):
                 await unfreeze_this_cpu(ctx, s)
