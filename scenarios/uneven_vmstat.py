@@ -18,7 +18,7 @@ from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_c
 @scenario(
     "uneven-vmstat",
     "slabs of a cgroup that is removed are charged on one CPU, and given back on another",
-    Knob("objects", "objects of a page each, above a batch of the statistics", 4, least=1, most=1000),
+    Knob("objects", "objects of a page each, above a batch of the statistics; those are freed", 12, least=1, most=1000),
     *MACHINE,
 )
 def uneven_vmstat(stage: Stage) -> None:
@@ -48,7 +48,7 @@ def uneven_vmstat(stage: Stage) -> None:
 
     stage.set_up(charge_on_one_cpu)
     stage.task("free", free_elsewhere, cpu=len(machine.cpus) - 1)
-    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]))
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]), cpu=len(machine.cpus) - 1)
     stage.wind_up(free_the_others)
     if len(machine.cpus) > 1:
         stage.sometimes("the shares of a dead cgroup's CPUs run apart", lambda: runs_apart(cgroups))
