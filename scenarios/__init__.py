@@ -25,8 +25,10 @@ from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
 from scenarios.last_object import offline_vs_destroy, offline_vs_exit, offline_vs_free
 from scenarios.late_allocation import late_allocation
+from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
+from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
@@ -35,6 +37,7 @@ from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
 from scenarios.stock_refill import stock_refill
@@ -42,6 +45,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
 from scenarios.uneven_vmstat import uneven_vmstat
+from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
 
 SCENARIOS = (
     shared_dentry,
@@ -73,6 +77,10 @@ SCENARIOS = (
     dentries_vs_rmdir,
     lru_add_vs_rmdir,
     lrus_grow,
+    lookups_race,
+    writeback_vs_rmdir,
+    mount_vs_reclaim,
+    shrink_vs_rmdir,
     slab_mutex_hog,
     readers_vs_rmdir,
     slab_zombies,
