@@ -14,7 +14,7 @@ from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
 from actors.kernel.slab_destroy import kmem_cache_create, kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
-from scenarios.registry import MACHINE, scenario
+from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 
 OBJECTS = 2
@@ -33,10 +33,19 @@ def destroy_typesafe(stage: Stage) -> None:
 @scenario(
     "destroy-two-typesafe",
     "two type-safe root caches with empty slabs in child caches are destroyed at the same time",
+    Knob("reads", "steps of a lookup under RCU that goes on meanwhile", 16, least=1),
     *MACHINE,
 )
 def destroy_two_typesafe(stage: Stage) -> None:
     build(stage, ["typesafe", "typesafe2"])
+
+    async def look_up(ctx: Context) -> None:
+        """A lookup of type-safe objects, somewhere, which keeps grace periods waiting."""
+        with ctx.rcu_read_section:
+            for _ in range(stage.knobs["reads"]):
+                await ctx.ask(stage.machine.kmem_enabled.is_enabled)
+
+    stage.task("lookup", look_up, cpu=1)
     to_destroy = stage.machine.slab_caches_to_rcu_destroy
     stage.sometimes("both wait for one grace period", lambda: sum(s.is_root_cache for s in to_destroy.caches) == 2)
 
