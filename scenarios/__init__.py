@@ -6,6 +6,7 @@ from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.allocate_and_block import allocate_and_block
 from scenarios.arrays_grow import arrays_grow
+from scenarios.bulk_allocation import bulk_allocation
 from scenarios.canary import canary
 from scenarios.charge_after_drain import charge_after_drain
 from scenarios.create_vs_destroy import create_vs_destroy, create_vs_destroy_again, create_vs_destroy_merged
@@ -57,6 +58,7 @@ SCENARIOS = (
     allocate_and_block,
     reclaim_in_charge,
     late_allocation,
+    bulk_allocation,
     free_storm,
     free_migrates,
     offline_vs_free,

@@ -44,11 +44,13 @@ class SlabFlags(Flags):
     NONE = 0
     ACCOUNT = enum.auto()
     RECLAIM_ACCOUNT = enum.auto()
+    CACHE_DMA = enum.auto()
+    PANIC = enum.auto()
     TYPESAFE_BY_RCU = enum.auto()
     DEACTIVATED = enum.auto()
 
 
-SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.ACCOUNT
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
 SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
 
 
@@ -285,7 +287,8 @@ class KmemCache(Shared):
     `object_size` is in bytes, `objects` per slab of 2^`order` pages, `min_objects` and `min_order` for when memory is
     short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt` that counts pages, running
     allocations (from v2 on) and itself. `refcount` counts the aliases of a root cache. `rcu_head` and `work` share
-    their storage in C: at most one of them is in use.
+    their storage in C: at most one of them is in use. `has_usercopy`: part of each object may be copied to user space
+    (usersize). What was made before all others is not `is_mergeable` (a refcount below zero in C).
 
     The ledger's own: `inflight` (allocations between get and put: who, since which step), `charged_pages` (pages
     charged and not yet uncharged), `slabs` (every slab that exists).
@@ -302,6 +305,7 @@ class KmemCache(Shared):
     min_objects: int = 1
     min_order: int = 0
     has_ctor: bool = False
+    has_usercopy: bool = False
     refcount: int = 1
     is_mergeable: bool = True
     memcg: Memcg | None = attrs.field(default=None, init=False)

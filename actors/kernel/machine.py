@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.boot_caches import flags_of, slub_cpu_partial, slub_min_partial
+from actors.kernel.boot_caches import flags_of, has_ctor, has_usercopy, is_exempt, slub_cpu_partial, slub_min_partial
 from actors.kernel.cgroup import Cgroup, CgroupSubsys, Css, CssFlags, cgroup_exit
 from actors.kernel.cgroup_tree import CgroupTree
 from actors.kernel.context import Context
@@ -48,7 +48,7 @@ from actors.kernel.softirq import (
     timer_interrupt,
 )
 from actors.kernel.super import Vfs
-from actors.kernel.sysfs import SlabKset, add_kobject
+from actors.kernel.sysfs import SlabKset, boot_kobject
 from actors.kernel.vmscan import Shrinkers, try_to_free_mem_cgroup_pages
 from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
@@ -307,9 +307,10 @@ class Machine(Named):
 
     def _boot_cache(self, row: SlabinfoRow) -> None:
         """A root cache of the booted machine."""
-        cache = self.new_root_cache(row, flags_of(row.name))
+        cache = self.new_root_cache(row, flags_of(row.name), has_ctor=has_ctor(row.name))
+        cache.has_usercopy, cache.is_mergeable = has_usercopy(row.name), not is_exempt(row.name)
         if self.slab_supports_sysfs:
-            add_kobject(self, cache)
+            boot_kobject(self, cache)
         self.slab_caches.add(cache)
         self.slab_root_caches.add(cache)
 
@@ -328,7 +329,8 @@ class Machine(Named):
     def new_child_cache(self, root: KmemCache, name: str) -> KmemCache:
         """A child of *root*, with the same geometry; it is on no list yet."""
         cache = self._new_cache(name, (root.object_size, root.objects, root.order), root.flags, root)
-        cache.min_order, cache.min_objects, cache.has_ctor = root.min_order, root.min_objects, root.has_ctor
+        cache.min_order, cache.min_objects = root.min_order, root.min_objects
+        cache.has_ctor, cache.has_usercopy = root.has_ctor, root.has_usercopy
         return cache
 
     def _new_cache(
