@@ -11,7 +11,8 @@ from __future__ import annotations
 from actors.kernel.cgroup import cgroup_attach_task
 from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.slab_destroy import kmem_cache_create, kmem_cache_destroy
+from actors.kernel.slab_create import kmem_cache_create
+from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from scenarios.registry import MACHINE, Knob, scenario
@@ -45,7 +46,7 @@ def create_vs_destroy_merged(stage: Stage) -> None:
 )
 def create_vs_destroy_again(stage: Stage) -> None:
     first, others = build(stage, other="alpha")
-    stage.sometimes("the name is used again", lambda: others != [] and first[0].freed is not None)
+    stage.sometimes("the name is used again", lambda: others != [] and all(s.freed for s in first))
 
 
 def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemCache]]:
@@ -78,6 +79,10 @@ def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemC
             await kmem_cache_free(ctx, cache, obj)
         await kmem_cache_destroy(ctx, cache)
 
+    async def unload(ctx: Context) -> None:
+        for cache in first:
+            await use_then_destroy(ctx, cache)
+
     async def come_and_go(ctx: Context) -> None:
         for _ in range(stage.knobs["loads"]):
             cache = await create(ctx, other, others)
@@ -85,7 +90,7 @@ def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemC
                 await use_then_destroy(ctx, cache)
 
     stage.set_up(load)
-    tasks = [stage.task("rmmod", lambda ctx: use_then_destroy(ctx, first[0]))]
+    tasks = [stage.task("rmmod", unload)]
     if other:
         tasks.append(stage.task("modprobe", come_and_go, cpu=1))
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
