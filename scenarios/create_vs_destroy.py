@@ -18,6 +18,7 @@ from actors.kernel.slub_alloc import kmem_cache_alloc
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
 
+TRY_AGAIN_NS = 20_000
 LOADS = Knob("loads", "how often the other module is loaded and unloaded", 2, least=1)
 
 
@@ -88,6 +89,8 @@ def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemC
             cache = await create(ctx, other, others)
             if cache is not None:
                 await use_then_destroy(ctx, cache)
+            else:
+                await ctx.sleep(TRY_AGAIN_NS)
 
     stage.set_up(load)
     tasks = [stage.task("rmmod", unload)]
