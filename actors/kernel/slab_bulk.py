@@ -54,7 +54,7 @@ async def kmem_cache_alloc_bulk(ctx: Context, s: KmemCache, size: int, gfp: Gfp 
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
     with ctx.irq_section:
-        await ctx.this_cpu(this_cpu_slab(ctx, s), THIS_CPU_FREELIST)
+        await ctx.this_cpu(s, THIS_CPU_FREELIST)
         while len(objects) < size:
             obj = pop_freelist(ctx, s)
             if obj is None:
@@ -78,7 +78,7 @@ async def kmem_cache_alloc_bulk_until_5_3(
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
     with ctx.irq_section:
-        await ctx.this_cpu(this_cpu_slab(ctx, s), THIS_CPU_FREELIST)
+        await ctx.this_cpu(s, THIS_CPU_FREELIST)
         while len(objects) < size:
             obj = pop_freelist(ctx, s) or await ___slab_alloc(ctx, s, gfp)
             if obj is None:

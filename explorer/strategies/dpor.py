@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.actor import Shared
-from actors.system.flow import Flow
+from actors.system.flow import SPIN, Flow
 from actors.system.lane import Lane
 from explorer.causality import RANKS, Event, Group, Order, keeps_off
 from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access
 from protocol.errors import InternalError
-from protocol.operations import UPDATE
+from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -45,13 +45,14 @@ class Tried(Event):
     """A step of the run at hand.
 
     `values` are what the environment chose within it, out of `counts`; `named` is what it accesses by names that hold
-    in every run. `is_seen`: it is not its flow's own affair.
+    in every run. `is_seen`: it is not its flow's own affair. `spins`: it only enters a section, to wait there.
     """
 
     values: list[int] = attrs.field(factory=list)
     counts: list[int] = attrs.field(factory=list)
     named: Accesses = attrs.field(factory=dict)
     is_seen: bool = False
+    spins: bool = False
 
 
 @attrs.frozen
@@ -219,6 +220,7 @@ class Branch:
         index = enabled.index(node.event.lane)
         request = lanes[index].request
         node.event.may_wait = request is not None and request.info.when is not None
+        node.event.spins = request is not None and request.info is SPIN
         node.event.after_quiet = self._is_quiet
         self._next += 1
         self._lane = lanes[index]
@@ -265,11 +267,13 @@ class Branch:
             event = self._path[self._next - 1].event
             self._watch.end_step()
             accesses = {**self._watch.accesses, self._lane: UPDATE}
+            if self._next > self.common:
+                event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
+                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+            accesses.update(turns_of(event))
             event.accesses = self.number(accesses)
             if self._next > self.common:
                 event.named = self._name(accesses)
-                event.is_seen = len(event.named) > 1 or event.cpu != cpu_of(self._lane)
-                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
 
     def number(self, accesses: Accesses) -> Accesses:
         """The same by numbers, in the order of the first access: the same in all runs that begin alike."""
@@ -292,6 +296,13 @@ class Branch:
             f"now {', '.join(enabled)}"
         )
         raise InternalError(msg)
+
+
+def turns_of(event: Tried) -> Accesses:
+    """What a step and a spinner of its CPU have in common: whom it keeps off gets no turn until it has what it wants."""
+    if event.spins:
+        return {f"turns of rank {rank} on CPU {event.cpu}": UPDATE for rank in range(1, event.keeps_off + 1)}
+    return {f"turns of rank {event.rank} on CPU {event.cpu}": COMMUTE} if event.cpu is not None else {}
 
 
 def name_of(thing: Hashable, *, in_full: bool = False) -> str:
