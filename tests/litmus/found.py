@@ -45,6 +45,9 @@ FOUND: dict[str, Program] = {
     "a holder that waits for a spinner with interrupts off": Program.of(
         (0, [inside("spin", inside("ipi_wait", write(0), at=1))]), (1, [inside("spin_irqsave", write(0, 2))])
     ),
+    "two mutexes in two orders": Program.of(
+        (0, [inside("mutex", inside("mutex", write(0), at=1))]), (0, [inside("mutex", inside("mutex", read(0)), at=1)])
+    ),
     "a barrier while a callback runs": Program.of(
         (0, [inside("call_rcu", read(0), write(0))]), (1, [BARRIER, read(0)])
     ),
