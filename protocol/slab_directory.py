@@ -25,9 +25,9 @@ class DirectoryEntry:
     target: str | None = None
 
 
-def unique_id(size: int, *, is_reclaimable: bool, is_accounted: bool) -> str:
+def unique_id(size: int, *, is_dma: bool = False, is_reclaimable: bool, is_accounted: bool) -> str:
     """The name of a mergeable cache's directory; *size* is what one object takes up, in bytes."""
-    flags = "a" * is_reclaimable + "A" * is_accounted
+    flags = "d" * is_dma + "a" * is_reclaimable + "A" * is_accounted
     return f":{flags}{'-' if flags else ''}{size:07}"
 
 

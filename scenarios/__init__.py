@@ -6,13 +6,18 @@ from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.allocate_and_block import allocate_and_block
 from scenarios.arrays_grow import arrays_grow
+from scenarios.bulk_allocation import bulk_allocation
 from scenarios.canary import canary
+from scenarios.charge_after_drain import charge_after_drain
+from scenarios.create_vs_destroy import create_vs_destroy, create_vs_destroy_again, create_vs_destroy_merged
 from scenarios.create_vs_offline import create_vs_offline
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
-from scenarios.destroy_typesafe import destroy_typesafe
+from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
+from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
+from scenarios.full_arrays import full_arrays
 from scenarios.full_slab_free import full_slab_free
 from scenarios.id_reuse import id_reuse
 from scenarios.inherited_free import inherited_free
@@ -21,6 +26,10 @@ from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
 from scenarios.last_object import offline_vs_destroy, offline_vs_exit, offline_vs_free
 from scenarios.late_allocation import late_allocation
+from scenarios.lookups_race import lookups_race
+from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
+from scenarios.lrus_grow import lrus_grow
+from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
@@ -29,12 +38,15 @@ from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
 from scenarios.stock_refill import stock_refill
 from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
+from scenarios.uneven_vmstat import uneven_vmstat
+from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
 
 SCENARIOS = (
     shared_dentry,
@@ -46,20 +58,31 @@ SCENARIOS = (
     allocate_and_block,
     reclaim_in_charge,
     late_allocation,
+    bulk_allocation,
     free_storm,
+    free_migrates,
     offline_vs_free,
     offline_vs_destroy,
     offline_vs_exit,
     inherited_free,
     last_free_in_irq,
     full_slab_free,
+    full_arrays,
     stranded_vmstat,
+    uneven_vmstat,
     kmem_limit,
     stock_refill,
+    charge_after_drain,
     kmem_toggle,
     id_reuse,
     arrays_grow,
     dentries_vs_rmdir,
+    lru_add_vs_rmdir,
+    lrus_grow,
+    lookups_race,
+    writeback_vs_rmdir,
+    mount_vs_reclaim,
+    shrink_vs_rmdir,
     slab_mutex_hog,
     readers_vs_rmdir,
     slab_zombies,
@@ -67,6 +90,10 @@ SCENARIOS = (
     softirq_free_vs_destroy,
     destroy_vs_offline,
     destroy_typesafe,
+    destroy_two_typesafe,
+    create_vs_destroy,
+    create_vs_destroy_merged,
+    create_vs_destroy_again,
     alias_marked_dying,
     sysfs_vs_shutdown,
     traced_create,

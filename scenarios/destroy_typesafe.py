@@ -1,14 +1,21 @@
-"""kmem_cache_destroy() of a SLAB_TYPESAFE_BY_RCU root whose child still has an empty slab on its partial list.
+"""kmem_cache_destroy() of SLAB_TYPESAFE_BY_RCU roots whose children still have an empty slab on a partial list.
 
-The slab is given back only after a grace period; until then it has to find the memcg that it is charged to.
+The slab is given back only after a grace period; until then it has to find the memcg that it is charged to. In the
+second stage two of them are destroyed together: what waits for the grace period is on one list, and whichever run of
+the work comes first takes all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from actors.kernel.cgroup import Cgroup
 from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, SlabFlags
+from actors.kernel.slab_create import kmem_cache_create
 from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
-from scenarios.registry import MACHINE, scenario
+from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 
 OBJECTS = 2
@@ -21,23 +28,63 @@ OBJECTS = 2
     also=("memcg-pointer-before-rcu-free", "b749ecfaf6c5"),
 )
 def destroy_typesafe(stage: Stage) -> None:
-    machine = stage.boot(caches=[small_cache("typesafe", objects=OBJECTS)])
-    root = machine.root_cache("typesafe")
+    build(stage, ["typesafe"])
 
-    async def leave_empty_slabs(ctx: Context) -> None:
-        """Fill two slabs and free them from the other CPU: at least one stays on the node's list, empty."""
+
+@scenario(
+    "destroy-two-typesafe",
+    "two type-safe root caches with empty slabs in child caches are destroyed at the same time",
+    Knob("reads", "steps of a lookup under RCU that goes on meanwhile", 16, least=1),
+    *MACHINE,
+)
+def destroy_two_typesafe(stage: Stage) -> None:
+    build(stage, ["typesafe", "typesafe2"])
+
+    async def look_up(ctx: Context) -> None:
+        """A lookup of type-safe objects, somewhere, which keeps grace periods waiting."""
+        with ctx.rcu_read_section:
+            for _ in range(stage.knobs["reads"]):
+                await ctx.ask(stage.machine.kmem_enabled.is_enabled)
+
+    stage.task("lookup", look_up, cpu=1)
+    to_destroy = stage.machine.slab_caches_to_rcu_destroy
+    stage.sometimes("both wait for one grace period", lambda: sum(s.is_root_cache for s in to_destroy.caches) == 2)
+
+
+def build(stage: Stage, names: Sequence[str]) -> None:
+    """Set the stage; each of the caches of these *names* is destroyed by a task of its own."""
+    machine = stage.boot(caches=[small_cache(names[0], objects=OBJECTS)])
+    roots = [machine.root_cache(names[0])]
+
+    async def make_cgroup(ctx: Context) -> None:
+        for name in names[1:]:
+            flags = SlabFlags.ACCOUNT | SlabFlags.TYPESAFE_BY_RCU
+            root = await kmem_cache_create(ctx, small_cache(name, objects=OBJECTS), flags)
+            if root is not None:
+                roots.append(root)
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        for root in roots:
+            await leave_empty_slabs(ctx, cgroup, root)
+
+    async def leave_empty_slabs(ctx: Context, cgroup: Cgroup, root: KmemCache) -> None:
+        """Fill two slabs and free them from the other CPU: at least one stays on the node's list, empty."""
+        await ctx.migrate(machine.cpus[0])
         await warm_up(ctx, cgroup, root)
         made = await fill(ctx, cgroup, root, 2 * OBJECTS)
         await ctx.migrate(machine.cpus[-1])
         for obj in made:
             await kmem_cache_free(ctx, root, obj)
 
-    async def destroy(ctx: Context) -> None:
-        await kmem_cache_destroy(ctx, root)
+    def add_destroyer(number: int) -> None:
+        async def destroy(ctx: Context) -> None:
+            for root in roots[number : number + 1]:
+                await kmem_cache_destroy(ctx, root)
 
-    stage.set_up(leave_empty_slabs)
-    stage.task("rmmod", destroy)
+        stage.task(f"rmmod{number or ''}", destroy, cpu=number)
+
+    stage.set_up(make_cgroup)
+    for number in range(len(names)):
+        add_destroyer(number)
     stage.sometimes(
         "a freed slab waits for a grace period",
         lambda: any(slab.rcu_head.queued for child in machine.child_caches for slab in child.slabs),

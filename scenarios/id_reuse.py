@@ -45,7 +45,8 @@ def id_reuse(stage: Stage) -> None:
 
     async def remove_new(ctx: Context) -> None:
         await charge_elsewhere(ctx, stage.session)
-        await rmdir(ctx, cgroups[1])
+        for cgroup in cgroups[1:]:
+            await rmdir(ctx, cgroup)
         await ctx.settle()
         await charge_elsewhere(ctx, stage.session)
 

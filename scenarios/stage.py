@@ -20,10 +20,13 @@ from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
 from actors.system.world import World
+from protocol.errors import UsageError
 from protocol.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 
 REAP_ROUNDS = 30
 """As many visits of cache_reap() as a full array and its slabs take to be given back (KERNEL.md 4.8)."""
+
+MKDIR_TRIES, MKDIR_AGAIN_NS = 100, 1_000_000
 
 Body = Callable[[Context], Awaitable[None]]
 
@@ -231,10 +234,14 @@ def enter(ctx: Context, cgroup: Cgroup) -> Awaitable[None]:
 
 
 async def mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
-    """Make a cgroup below *parent*; a stage cannot do without."""
-    cgroup = await cgroup_mkdir(ctx, parent, name)
-    assert cgroup is not None, f"mkdir {name} failed"
-    return cgroup
+    """Make a cgroup below *parent*; a stage cannot do without, so it tries again for a while."""
+    for _ in range(MKDIR_TRIES):
+        cgroup = await cgroup_mkdir(ctx, parent, name)
+        if cgroup is not None:
+            return cgroup
+        await ctx.sleep(MKDIR_AGAIN_NS)
+    msg = f"mkdir {name} failed {MKDIR_TRIES} times; no scenario goes on without: let the fault happen less often"
+    raise UsageError(msg)
 
 
 async def rmdir(ctx: Context, cgroup: Cgroup) -> None:

@@ -74,7 +74,7 @@ async def leave_a_callback(ctx, s):
 
 NOT_ON_THE_LIST_OF_ALL = """
 from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slab_common import memcg_link_cache
+from actors.kernel.slab_create import memcg_link_cache
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c")
 async def off_again(ctx, s, memcg):

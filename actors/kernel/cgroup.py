@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import BUG_ON, Context, deref, list_del
+from actors.kernel.context import BUG_ON, Context, deref
 from actors.kernel.css_children import CssChildren
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs_node import KernfsNode, kernfs_remove
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.locks import MutexHeld
+from actors.kernel.page_alloc import kmalloc
 from actors.kernel.percpu_ref import (
     PercpuRef,
     percpu_ref_exit,
@@ -48,7 +51,7 @@ class CssFlags(enum.Flag):
 
 
 @attrs.define(eq=False)
-class Css(Shared):
+class Css(ListEntry):
     """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
 
     `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4). `id` is the
@@ -63,12 +66,13 @@ class Css(Shared):
     flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
     id: int = 0
-    children: CssChildren = attrs.field(factory=CssChildren, init=False)
+    children: CssChildren = attrs.field(init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
     files: KernfsNode = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.children = CssChildren(self, "children")
         self.files = KernfsNode(self.actor, f"with the files of {self.name}", "kn->active#cgroup")
 
     @property
@@ -100,12 +104,12 @@ class Css(Shared):
     @operation(UPDATE, part="children")
     def link_child(self, child: Css) -> None:
         """init_and_link_css() and online_css(): descendant walks find *child* from now on; cgroup_mutex is held."""
-        self.children[child] = None
+        self.children.list_add_tail(child)
 
     @operation(UPDATE, part="children")
     def unlink_child(self, child: Css) -> None:
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
-        list_del(self.children, child)
+        self.children.list_del(child)
 
     @operation(UPDATE, part="online_cnt")
     def add_online_cnt(self, nr: int) -> int:
@@ -118,7 +122,7 @@ class Css(Shared):
 
 
 @attrs.define(eq=False)
-class Cgroup(Shared):
+class Cgroup(ListEntry):
     """struct cgroup. `tasks` is the number of live tasks in it; the root's are not counted."""
 
     name: str
@@ -126,7 +130,7 @@ class Cgroup(Shared):
     parent: Cgroup | None
     self_css: Css = attrs.field(init=False)
     css: Css = attrs.field(init=False)
-    children: dict[Cgroup, None] = attrs.field(factory=dict, init=False)
+    children: ListHead[Cgroup] = attrs.field(init=False)
     tasks: int = attrs.field(default=0, init=False)
     nr_descendants: int = attrs.field(default=0, init=False)
     nr_dying_descendants: int = attrs.field(default=0, init=False)
@@ -134,13 +138,16 @@ class Cgroup(Shared):
     is_dead: bool = attrs.field(default=False, init=False)
     has_css: bool = attrs.field(default=False, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.children = ListHead(self, "population")
+
     @property
     def label(self) -> str:
         return f"cgroup {self.name}"
 
     def is_empty(self) -> bool:
         """No live task, no online child: otherwise rmdir says EBUSY."""
-        return not self.tasks and all(child.is_dead for child in self.children)
+        return not self.tasks and all(child.is_dead for child in self.children.walk())
 
     @operation(READ, part="descendants")
     def read_nr_descendants(self) -> int:
@@ -230,19 +237,26 @@ async def css_tryget_online(ctx: Context, css: Css) -> bool:
 
 @kernel_fn("cgroup_mkdir", "kernel/cgroup/cgroup.c")
 async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
-    """Create a cgroup below *parent* with its memory css (3.1); None (-EAGAIN) if an ancestor has too many."""
+    """Create a cgroup below *parent* with its memory css (3.1).
+
+    None: an ancestor has too many (-EAGAIN), or there was no memory; what there is by then goes as at rmdir.
+    """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         if await ctx.ask(ctx.machine.cgroup_tree.is_at_limit, parent):
             return None
         cgroup = await cgroup_create(ctx, parent, name)
-        await css_create(ctx, cgroup)
+        if cgroup is not None and not await css_create(ctx, cgroup):
+            await cgroup_destroy_locked(ctx, cgroup)
+            return None
         return cgroup
 
 
 @kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
-async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
-    """3.1.2: the cgroup itself, counted by its ancestors, holding its parent."""
+async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """3.1.2: the cgroup itself, counted by its ancestors, holding its parent; None is -ENOMEM."""
     machine = ctx.machine
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return None
     serial_nr = machine.next_css_serial()
     actor = Actor(ctx.world, f"cgroup {name}")
     cgroup = Cgroup(actor, name, serial_nr, parent)
@@ -255,17 +269,25 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
 
 
 @kernel_fn("css_create", "kernel/cgroup/cgroup.c")
-async def css_create(ctx: Context, cgroup: Cgroup) -> None:
-    """3.1.3 to 3.1.5: allocate, link and online the memory css."""
+async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
+    """3.1.3 to 3.1.5: allocate, link and online the memory css.
+
+    False is -ENOMEM: without a reference count it is freed after a grace period, and never was online.
+    """
     parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
     css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
     css.prepare(ctx.machine)
     css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
     await init_and_link_css(ctx, css)
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        css.destroy_rwork.work.init_work(css_free_rwork_fn)
+        await queue_rcu_work(ctx, css.destroy_rwork)
+        return False
     ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
     css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
     await ctx.ask(parent.link_child, css)
     await online_css(ctx, css)
+    return True
 
 
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
@@ -331,7 +353,8 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     if await ctx.ask(cgroup.read_populated):
         return False
     await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
-    await kill_css(ctx, cgroup.css)
+    if cgroup.has_css:
+        await kill_css(ctx, cgroup.css)
     await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
     await kernfs_remove(ctx, cgroup.self_css.files)
     await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
@@ -412,8 +435,9 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
-        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-        ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        if css.id:
+            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
         ctx.kfree(*css.parts())
         await css_put(ctx, cgroup.self_css)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context, list_del
+from actors.kernel.context import Context
 from actors.kernel.idr import Ida
 from actors.system.actor import Shared
 from protocol.operations import READ, UPDATE, operation
@@ -53,7 +53,7 @@ class CgroupTree(Shared):
             ancestor.nr_descendants += 1
         if cgroup.parent is not None:
             cgroup.parent.touch_part("population", UPDATE)
-            cgroup.parent.children[cgroup] = None
+            cgroup.parent.children.list_add_tail(cgroup)
         self.nr_cgrps += 1
 
     @operation(READ, part="nr_cgrps")
@@ -101,4 +101,4 @@ class CgroupTree(Shared):
             ancestor.nr_dying_descendants -= 1
         if cgroup.parent is not None:
             cgroup.parent.touch_part("population", UPDATE)
-            list_del(cgroup.parent.children, cgroup)
+            cgroup.parent.children.list_del(cgroup)

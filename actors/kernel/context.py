@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import attrs
 
+from actors.kernel.list_head import ListEntry
 from actors.system.actor import Shared
 from actors.system.flow import Flow
 from protocol.findings import Oops
@@ -61,16 +62,8 @@ class Context(Flow):
             if part is not None:
                 part.touch(UPDATE)
                 part.freed = freed
-
-
-def list_del(items: dict[T, None] | list[T], item: T) -> None:
-    """Take *item* off a list; what is not on it corrupts the list (CONFIG_DEBUG_LIST)."""
-    if item not in items:
-        raise Oops("bug", "list_del corruption", f"kernel BUG: list_del corruption: {getattr(item, 'label', item)}")
-    if isinstance(items, dict):
-        del items[item]
-    else:
-        items.remove(item)
+                if isinstance(part, ListEntry) and part.free_links():
+                    self.machine.freed_on_lists.append(part)
 
 
 def WARN_ON(ctx: Context, condition: object, text: str) -> bool:

@@ -10,12 +10,14 @@ import itertools
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from actors.kernel.list_head import ListHead, use
+
 if TYPE_CHECKING:
     from actors.kernel.cgroup import Css
     from actors.kernel.memcontrol import Memcg
 
 
-class CssChildren(dict["Css", None]):
+class CssChildren(ListHead["Css"]):
     """A list of css, oldest first: they are linked in the order in which their cgroups are made (cgroup_mutex)."""
 
     _in_order: tuple[Css, ...] | None = None
@@ -33,4 +35,9 @@ class CssChildren(dict["Css", None]):
         if self._in_order is None:
             self._in_order = tuple(self)
         first = bisect_right(self._in_order, serial_nr, key=lambda css: css.cgroup.serial_nr)
-        return next((css.memcg for css in itertools.islice(self._in_order, first, None) if css.memcg is not None), None)
+        for css in itertools.islice(self._in_order, first, None):
+            if self.freed:
+                use(css)
+            if css.memcg is not None:
+                return css.memcg
+        return None

@@ -14,10 +14,10 @@ import attrs
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.list_lru import LruItem, LruList
 from actors.kernel.locks import SpinLock, spin_lock, spin_unlock
 from actors.kernel.rcu import RcuHead
-from actors.system.actor import Shared
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class DentryFlags(enum.Flag):
 
 
 @attrs.define(eq=False)
-class Dentry(Shared):
+class Dentry(ListEntry):
     """struct dentry: a name in its parent, and the inode that it names (None: there is no such file).
 
     It holds a reference to its parent and one to its inode. `d_subdirs` are its children, whoever can find them.
@@ -120,12 +120,13 @@ class Dentry(Shared):
     d_flags: DentryFlags = attrs.field(default=DentryFlags.NONE, init=False)
     d_lru: LruItem = attrs.field(init=False)
     d_rcu: RcuHead = attrs.field(init=False)
-    d_subdirs: dict[Dentry, None] = attrs.field(factory=dict, init=False)
+    d_subdirs: ListHead[Dentry] = attrs.field(init=False)
     is_hashed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.d_lockref = Lockref(self.actor, "&dentry->d_lockref.lock")
         self.d_lru = LruItem(self, self.obj)
+        self.d_subdirs = ListHead(self)
         self.d_rcu = RcuHead(self)
 
     @property
@@ -164,17 +165,17 @@ class Dentry(Shared):
 
     @operation(UPDATE)
     def add_child(self, child: Dentry) -> None:
-        self.d_subdirs[child] = None
+        self.d_subdirs.list_add_tail(child)
 
     @operation(READ)
     def list_children(self) -> tuple[Dentry, ...]:
         """d_subdirs as it is; d_lock keeps it so."""
-        return tuple(self.d_subdirs)
+        return self.d_subdirs.walk()
 
     @operation(UPDATE)
     def delete_child(self, child: Dentry) -> None:
         """dentry_unlist()."""
-        del self.d_subdirs[child]
+        self.d_subdirs.list_del(child)
 
     @operation(UPDATE)
     def add_to_shrink_list(self, target: LruList) -> DentryFlags:

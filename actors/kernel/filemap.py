@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.cgroup import css_put, css_tryget_online
-from actors.kernel.context import Context
+from actors.kernel.context import WARN_ON, Context
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_head import ListEntry
 from actors.kernel.memcontrol import Memcg, cancel_charge, try_charge
 from actors.kernel.page_alloc import __free_pages, alloc_pages
-from actors.system.actor import Shared
 from protocol.operations import UPDATE, operation
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ MAPPING_AND_CALLER = 2
 
 
 @attrs.define(eq=False)
-class Page(Shared):
+class Page(ListEntry):
     """struct page of the page cache. `mapping` is None once it is truncated; `memcg` is what it is charged to."""
 
     index: int
@@ -141,6 +141,7 @@ async def __put_page(ctx: Context, page: Page) -> None:
 
 @kernel_fn("uncharge_page", "mm/memcontrol.c")
 async def uncharge_page(ctx: Context, page: Page) -> None:
+    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
     await ctx.ask(page.memcg.add_cache_pages, -1)
     await cancel_charge(ctx, page.memcg, 1)
     await __free_pages(ctx, 1)

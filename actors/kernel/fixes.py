@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from actors.kernel.cgroup import css_get, css_put
+from actors.kernel.cgroup import css_get
 from actors.kernel.context import Context, deref
-from actors.kernel.gfp import Gfp
 from actors.kernel.kernel_fn import KernelFn, profile_range
-from actors.kernel.kmem_cache import KmemCache, SlabFlags, SlabObject, cache_of
+from actors.kernel.kmem_cache import KmemCache, SlabFlags, cache_of
 from actors.kernel.locks import MutexHeld, SpinLockIrqHeld
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.memcontrol_kmem import (
@@ -26,6 +25,7 @@ from actors.kernel.memcontrol_kmem import (
 from actors.kernel.patching import NamedFix, unpatched
 from actors.kernel.percpu_ref import PercpuRef, percpu_ref_exit
 from actors.kernel.rcu import call_rcu, rcu_barrier, synchronize_rcu
+from actors.kernel.slab_bulk import kmem_cache_alloc_bulk
 from actors.kernel.slab_common import (
     call_work_fn,
     kmemcg_cache_deactivate_after_rcu,
@@ -38,6 +38,7 @@ from actors.kernel.slab_common import (
 from actors.kernel.slab_destroy import (
     flush_memcg_workqueue,
     free_root_array,
+    let_memcg_go,
     memcg_set_kmem_cache_dying,
     memcg_unlink_cache,
     shutdown_with_children,
@@ -45,8 +46,8 @@ from actors.kernel.slab_destroy import (
 from actors.kernel.slab_h import kmemcg_cache_put_many, memcg_charge_slab, memcg_uncharge_slab
 from actors.kernel.slab_merge import slab_unmergeable
 from actors.kernel.slab_mutex import SlabMutexHeld
-from actors.kernel.slub import __kmemcg_cache_deactivate, next_tid, this_cpu_slab
-from actors.kernel.slub_alloc import get_freelist, load_freelist, new_slab_objects
+from actors.kernel.slub import __kmemcg_cache_deactivate
+from actors.kernel.slub_alloc import ___slab_alloc
 from actors.kernel.sysfs import show_slab_objects
 from actors.kernel.vmstat import memcg_flush_percpu_vmstats
 from actors.kernel.workqueue import Work, flush_workqueue
@@ -157,9 +158,7 @@ async def let_memcg_go_with_struct(ctx: Context, s: KmemCache) -> None:
     if s.is_root_cache:
         await free_root_array(ctx, s)
         return
-    memcg = deref(await ctx.ask(s.read_memcg), "destroy_memcg_params(): s->memcg_params.memcg")
-    await css_put(ctx, memcg.css)
-    await ctx.ask(s.set_memcg, None)
+    await let_memcg_go(ctx, s)
     await percpu_ref_exit(ctx, s.percpu_refcnt)
 
 
@@ -178,13 +177,13 @@ alias_marked_dying = fix(
     "only the last user of a merged cache marks it as dying",
     built_into="5.4-fixed",
 )
-alias_marked_dying.puts_in("slab_unmergeable", COMMON, profiles="..5.3")(of(slab_unmergeable, "5.4-fixed"))
-alias_marked_dying.takes_out("slab_unmergeable", COMMON, profiles="5.4-fixed")(of(slab_unmergeable, "5.3"))
 
 
 @alias_marked_dying.puts_in("kmem_cache_destroy", COMMON, profiles="..5.3")
-async def destroy_last_alias(ctx: Context, s: KmemCache) -> None:
+async def destroy_last_alias(ctx: Context, s: KmemCache | None) -> None:
     """Count first; only at zero mark and flush."""
+    if s is None:
+        return
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
@@ -198,13 +197,28 @@ async def destroy_last_alias(ctx: Context, s: KmemCache) -> None:
 
 
 @alias_marked_dying.takes_out("kmem_cache_destroy", COMMON, profiles="5.4-fixed")
-async def destroy_any_alias(ctx: Context, s: KmemCache) -> None:
+async def destroy_any_alias(ctx: Context, s: KmemCache | None) -> None:
     """Mark and flush, whoever else uses the cache."""
+    if s is None:
+        return
     await memcg_set_kmem_cache_dying(ctx, s, dying=True)
     await flush_memcg_workqueue(ctx, s)
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) == 0:
             await shutdown_with_children(ctx, s)
+
+
+dying_not_merged = fix(
+    "dying-not-merged",
+    "",
+    "a variation: d38a2b7a9c93 as it was first, without sharing a cache that is being destroyed (5.4 went back)",
+)
+
+
+@dying_not_merged.puts_in("slab_unmergeable", COMMON, profiles="5.4-fixed")
+async def nor_what_is_dying(ctx: Context, s: KmemCache) -> bool:
+    """A new cache of its kind needs a directory of its own in sysfs, whose name is still taken."""
+    return await unpatched(ctx, slab_unmergeable, s) or await ctx.ask(s.read_dying)
 
 
 # -- deactivation and shutdown ----------------------------------------------------------------------------------------
@@ -383,27 +397,22 @@ sysfs_vs_shutdown.puts_in("show_slab_objects", SLUB, profiles="..5.3")(of(show_s
 sysfs_vs_shutdown.takes_out("show_slab_objects", SLUB, profiles="5.4-fixed")(of(show_slab_objects, "5.3"))
 
 missing_tid_step = fix(
-    "missing-tid-step", "eeaa345e1285", "___slab_alloc() steps the tid when a full slab leaves the CPU (5.19)"
+    "missing-tid-step",
+    "eeaa345e1285",
+    "___slab_alloc() steps the tid when a full slab leaves the CPU (5.19, and 5.4.205)",
+    built_into="5.4-fixed",
 )
+missing_tid_step.puts_in("___slab_alloc", SLUB, profiles="..5.3")(of(___slab_alloc, "5.4-fixed"))
+missing_tid_step.takes_out("___slab_alloc", SLUB, profiles="5.4-fixed")(of(___slab_alloc, "5.3"))
 
-
-@missing_tid_step.puts_in("___slab_alloc", SLUB, profiles="..")
-async def slab_alloc_steps_tid(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """As it is, but for the step after the slab has left."""
-    c = this_cpu_slab(ctx, s)
-    while True:
-        if c.page is not None:
-            freelist = c.freelist or await get_freelist(ctx, c.page)
-            if freelist is not None:
-                return load_freelist(ctx, c, freelist)
-            c.page = None
-            c.tid = next_tid(ctx, c.tid)
-        if c.partial:
-            c.page = c.partial.pop()
-            continue
-        c, freelist = await new_slab_objects(ctx, s, gfp)
-        return None if freelist is None else load_freelist(ctx, c, freelist)
-
+missing_bulk_tid_step = fix(
+    "missing-bulk-tid-step",
+    "fd4d9c7d0c71",
+    "kmem_cache_alloc_bulk() steps the tid before it lets others have the CPU (5.6, and 5.4.27)",
+    built_into="5.4-fixed",
+)
+missing_bulk_tid_step.puts_in("kmem_cache_alloc_bulk", SLUB, profiles="..5.3")(of(kmem_cache_alloc_bulk, "5.4-fixed"))
+missing_bulk_tid_step.takes_out("kmem_cache_alloc_bulk", SLUB, profiles="5.4-fixed")(of(kmem_cache_alloc_bulk, "5.3"))
 
 ALL_FIXES = tuple(value for value in list(globals().values()) if isinstance(value, NamedFix))
 FIXES: dict[str, NamedFix] = {key: entry for entry in ALL_FIXES for key in (entry.slug, entry.commit) if key}

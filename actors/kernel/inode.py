@@ -17,6 +17,7 @@ from actors.kernel.context import BUG_ON, WARN_ON, Context
 from actors.kernel.filemap import Page, invalidate_mapping_pages
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.list_head import ListEntry
 from actors.kernel.list_lru import (
     ListLruWalk,
     LruItem,
@@ -50,7 +51,7 @@ class InodeState(enum.Flag):
 
 
 @attrs.define(eq=False)
-class Inode(Shared):
+class Inode(ListEntry):
     """struct inode with its address_space: `i_pages` are its pages by index, `i_size` its length in pages.
 
     `i_rwsem` is there for directories only: the model locks no others.
@@ -426,7 +427,7 @@ async def drop_pages_first(ctx: Context, inode: Inode, walk: ListLruWalk) -> Lru
 @kernel_fn("dispose_list", "fs/inode.c")
 async def dispose_list(ctx: Context, head: LruList) -> None:
     """Evict what the walk has taken off, the youngest first."""
-    for item in reversed(tuple(head.items)):
+    while (item := head.items.list_last_entry()) is not None:
         inode = item.container
         assert isinstance(inode, Inode)
         head.delete(item)

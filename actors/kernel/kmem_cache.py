@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import attrs
 
-from actors.kernel.context import Context, deref, list_del
+from actors.kernel.context import Context, deref
 from actors.kernel.flags import Flags
+from actors.kernel.list_head import ListEntry, ListHead, corruption
 from actors.kernel.lockless import LocklessField
 from actors.kernel.locks import SpinLock
 from actors.kernel.rcu import RcuHead
@@ -44,11 +45,13 @@ class SlabFlags(Flags):
     NONE = 0
     ACCOUNT = enum.auto()
     RECLAIM_ACCOUNT = enum.auto()
+    CACHE_DMA = enum.auto()
+    PANIC = enum.auto()
     TYPESAFE_BY_RCU = enum.auto()
     DEACTIVATED = enum.auto()
 
 
-SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.ACCOUNT
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
 SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
 
 
@@ -72,7 +75,7 @@ class SlabObject(NamedTuple):
 
 
 @attrs.define(eq=False)
-class Slab(Shared):
+class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
@@ -93,7 +96,7 @@ class Slab(Shared):
     live: int = 0
     pobjects: int = 0
     memcg: Memcg | None = None
-    slab_list: list[Slab] | None = None
+    slab_list: ListHead[Slab] | None = None
     rcu_head: RcuHead = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -108,14 +111,19 @@ class Slab(Shared):
         """Its size in 4K pages."""
         return 1 << self.order
 
-    def list_add(self, slabs: list[Slab], *, tail: bool = False) -> None:
+    def list_add(self, slabs: ListHead[Slab], *, tail: bool = False) -> None:
         """Link it into a list of some node."""
-        slabs.insert(len(slabs) if tail else 0, self)
+        if tail:
+            slabs.list_add_tail(self)
+        else:
+            slabs.list_add(self)
         self.slab_list = slabs
 
     def list_del(self) -> None:
         """Unlink it, from whatever list it is on: the links are the slab's own, and do not tell whose list that is."""
-        list_del([] if self.slab_list is None else self.slab_list, self)
+        if self.slab_list is None:
+            raise corruption("list_del", self)
+        self.slab_list.list_del(self)
         self.slab_list = None
 
     @operation(READ, cost=ATOMIC_NS)
@@ -162,13 +170,14 @@ class KmemCacheNode(Shared):
     cache: KmemCache
     nid: int
     list_lock: SpinLock = attrs.field(init=False)
-    partial: list[Slab] = attrs.field(factory=list, init=False)
+    partial: ListHead[Slab] = attrs.field(init=False)
     nr_partial: int = attrs.field(default=0, init=False)
     nr_slabs: int = attrs.field(default=0, init=False)
     total_objects: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
+        self.partial = ListHead(self, "partial")
 
     @property
     def label(self) -> str:
@@ -193,12 +202,12 @@ class KmemCacheNode(Shared):
     @operation(READ, part="partial")
     def list_partial(self) -> tuple[Slab, ...]:
         """The list as it is; list_lock keeps it so."""
-        return tuple(self.partial)
+        return self.partial.walk()
 
     @operation(UPDATE, part="partial")
     def sort_partial(self, order: tuple[Slab, ...]) -> None:
         self.list_lock.assert_held()
-        self.partial[:] = order
+        self.partial.reorder(order)
 
     @operation(UPDATE, part="nr_slabs")
     def add_nr_slabs(self, nr: int, objects: int) -> None:
@@ -279,13 +288,14 @@ class AtomicRef(Shared):
 
 
 @attrs.define(eq=False)
-class KmemCache(Shared):
+class KmemCache(ListEntry):
     """struct kmem_cache with its memcg_params: an actor of its own.
 
     `object_size` is in bytes, `objects` per slab of 2^`order` pages, `min_objects` and `min_order` for when memory is
     short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt` that counts pages, running
     allocations (from v2 on) and itself. `refcount` counts the aliases of a root cache. `rcu_head` and `work` share
-    their storage in C: at most one of them is in use.
+    their storage in C: at most one of them is in use. `has_usercopy`: part of each object may be copied to user space
+    (usersize). What was made before all others is not `is_mergeable` (a refcount below zero in C).
 
     The ledger's own: `inflight` (allocations between get and put: who, since which step), `charged_pages` (pages
     charged and not yet uncharged), `slabs` (every slab that exists).
@@ -302,13 +312,14 @@ class KmemCache(Shared):
     min_objects: int = 1
     min_order: int = 0
     has_ctor: bool = False
+    has_usercopy: bool = False
     refcount: int = 1
     is_mergeable: bool = True
     memcg: Memcg | None = attrs.field(default=None, init=False)
     refcnt: PercpuRef | AtomicRef | None = attrs.field(default=None, init=False)
     memcg_caches: MemcgCacheArray | None = attrs.field(default=None, init=False)
     is_root_cache: bool = attrs.field(init=False)
-    children: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
+    children: ListHead[KmemCache] = attrs.field(init=False)
     dying: bool = attrs.field(default=False, init=False)
     work_fn: WorkFn | None = attrs.field(default=None, init=False)
     rcu_head: RcuHead = attrs.field(init=False)
@@ -325,6 +336,7 @@ class KmemCache(Shared):
 
     def __attrs_post_init__(self) -> None:
         self.is_root_cache = self.root_cache is None
+        self.children = ListHead(self, "children")
         self.rcu_head = RcuHead(self)
         self.work = Work(self.actor, self)
         self.kobj_remove_work = Work(self.actor, self, name="kobj_remove_work")
@@ -405,16 +417,16 @@ class KmemCache(Shared):
     @operation(READ, part="children")
     def list_children(self) -> tuple[KmemCache, ...]:
         """The list as it is; slab_mutex keeps it so."""
-        return tuple(self.children)
+        return self.children.walk()
 
     @operation(UPDATE, part="children")
     def add_child(self, child: KmemCache) -> None:
-        self.children[child] = None
+        self.children.list_add_tail(child)
         child.recheck()
 
     @operation(UPDATE, part="children")
     def del_child(self, child: KmemCache) -> None:
-        list_del(self.children, child)
+        self.children.list_del(child)
         child.recheck()
 
     @operation(READ, part="dying")
@@ -449,7 +461,10 @@ class CacheList(Shared):
     """slab_caches, slab_root_caches, slab_caches_to_rcu_destroy: under slab_mutex, oldest first."""
 
     name: str
-    caches: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
+    caches: ListHead[KmemCache] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.caches = ListHead(self)
 
     @property
     def label(self) -> str:
@@ -458,22 +473,20 @@ class CacheList(Shared):
     @operation(READ)
     def list(self) -> tuple[KmemCache, ...]:
         """The list as it is."""
-        return tuple(self.caches)
+        return self.caches.walk()
 
     @operation(UPDATE)
     def add(self, cache: KmemCache) -> None:
-        self.caches[cache] = None
+        self.caches.list_add_tail(cache)
 
     @operation(UPDATE)
     def delete(self, cache: KmemCache) -> None:
-        list_del(self.caches, cache)
+        self.caches.list_del(cache)
 
     @operation(UPDATE)
     def take_all(self) -> tuple[KmemCache, ...]:
         """list_splice_init(): take all that there is."""
-        caches = tuple(self.caches)
-        self.caches.clear()
-        return caches
+        return self.caches.take_all()
 
 
 def cache_of(container: Shared) -> KmemCache:

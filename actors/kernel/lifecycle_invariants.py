@@ -28,6 +28,15 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     if machine.config.kernel == "original":
         yield from check_page_owners(machine)
     yield from check_node_statistics(machine)
+    yield from check_freed_on_lists(machine)
+
+
+def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Whoever comes beside a freed element of a list uses freed memory, and somebody will, unless the list is gone."""
+    for entry in machine.freed_on_lists:
+        for head in entry.on_lists:
+            if head.owner is not None and head.owner.freed is None:
+                yield "list", f"{entry.label} is still on {head.label}; it was freed by {entry.freed}"
 
 
 def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:

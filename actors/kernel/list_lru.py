@@ -18,6 +18,7 @@ import attrs
 from actors.kernel.context import BUG_ON, Context, bug
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.locks import (
     MutexHeld,
     SpinLock,
@@ -54,25 +55,34 @@ class LruStatus(enum.Enum):
 class LruItem:
     """struct list_head inside an object: what is linked, the slab object around it, and the list that it is on."""
 
-    container: Shared
+    container: ListEntry
     obj: SlabObject
     on: LruList | None = None
+
+    @property
+    def memory(self) -> ListEntry:
+        """What it is embedded in."""
+        return self.container
 
 
 @attrs.define(eq=False)
 class LruList:
-    """struct list_head as the head of a list, of one flow if it is a private one: items, oldest first."""
+    """struct list_head as the head of a list, inside `owner` or, a private one, of one flow: items, oldest first."""
 
-    items: dict[LruItem, None] = attrs.field(factory=dict)
+    owner: Shared | None = None
+    items: ListHead[LruItem] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.items = ListHead(self.owner)
 
     def add_tail(self, item: LruItem) -> None:
-        self.items[item] = None
+        self.items.list_add_tail(item)
         item.on = self
 
     def delete(self, item: LruItem) -> None:
         """list_del_init(): off whatever list it is on."""
         if item.on is not None:
-            del item.on.items[item]
+            item.on.items.list_del(item)
             item.on = None
 
 
@@ -116,12 +126,13 @@ class ListLruNode(Shared):
     name: str
     nid: int
     lock: SpinLock = attrs.field(init=False)
-    lru: ListLruOne = attrs.field(factory=ListLruOne, init=False)
+    lru: ListLruOne = attrs.field(init=False)
     memcg_lrus: ListLruMemcg = attrs.field(init=False)
     nr_items: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lock = SpinLock(self.actor, "&nlru->lock")
+        self.lru = ListLruOne(self)
         self.memcg_lrus = ListLruMemcg(self.actor, self.label, [])
 
     @property
@@ -196,11 +207,9 @@ class ListLruNode(Shared):
     def splice(self, src: ListLruOne, dst: ListLruOne) -> None:
         """list_splice_init(): all of one list, to the head of another; the counts are not changed."""
         self.lock.assert_held()
-        moved, src.items = src.items, {}
-        for item in moved:
+        for item in src.items:
             item.on = dst
-        if moved:
-            dst.items = {**moved, **dst.items}
+        dst.items.list_splice_init(src.items)
 
     @operation(READ)
     def read_count(self, one: ListLruOne) -> int:
@@ -216,7 +225,7 @@ class ListLruNode(Shared):
     @operation(READ)
     def list_items(self, one: ListLruOne) -> tuple[LruItem, ...]:
         """The list as it is; the lock keeps it so."""
-        return tuple(one.items)
+        return one.items.walk()
 
 
 @attrs.define(eq=False)
@@ -270,7 +279,7 @@ async def list_lru_register(ctx: Context, lru: ListLru) -> None:
 
 def grown(node: ListLruNode, old: ListLruMemcg, size: int) -> ListLruMemcg:
     """A copy of the array with room for *size* memcgs; the lists themselves stay."""
-    return ListLruMemcg(node.actor, node.label, old.lru + [ListLruOne() for _ in range(size - len(old.lru))])
+    return ListLruMemcg(node.actor, node.label, old.lru + [ListLruOne(node) for _ in range(size - len(old.lru))])
 
 
 # -- which list -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.boot_caches import flags_of, slub_cpu_partial, slub_min_partial
+from actors.kernel.boot_caches import flags_of, has_ctor, has_usercopy, is_exempt, slub_cpu_partial, slub_min_partial
 from actors.kernel.cgroup import Cgroup, CgroupSubsys, Css, CssFlags, cgroup_exit
 from actors.kernel.cgroup_tree import CgroupTree
 from actors.kernel.context import Context
@@ -48,7 +48,7 @@ from actors.kernel.softirq import (
     timer_interrupt,
 )
 from actors.kernel.super import Vfs
-from actors.kernel.sysfs import SlabKset, add_kobject
+from actors.kernel.sysfs import SlabKset, boot_kobject
 from actors.kernel.vmscan import Shrinkers, try_to_free_mem_cgroup_pages
 from actors.kernel.vmstat import VmStats
 from actors.kernel.workqueue import Work, WorkerPool, Workqueue
@@ -61,6 +61,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
+    from actors.kernel.list_head import ListEntry
     from actors.kernel.patching import Patch
     from actors.system.world import World
     from protocol.slabinfo import SlabinfoRow
@@ -121,6 +122,7 @@ class Machine(Named):
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
     asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
+    `freed_on_lists` is what was freed while it was on a list.
     `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
     every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
     """
@@ -139,6 +141,7 @@ class Machine(Named):
     check_child: Callable[[KmemCache], None] | None
     check_forgotten: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
+    freed_on_lists: list[ListEntry]
     reaps: list[tuple[int, int, int]]
     is_reaping: bool
     memory_cgrp_subsys: CgroupSubsys
@@ -194,6 +197,7 @@ class Machine(Named):
         self.check_child, self.check_forgotten = None, None
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
+        self.freed_on_lists = []
         self.is_reaping = True
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release
@@ -307,9 +311,10 @@ class Machine(Named):
 
     def _boot_cache(self, row: SlabinfoRow) -> None:
         """A root cache of the booted machine."""
-        cache = self.new_root_cache(row, flags_of(row.name))
+        cache = self.new_root_cache(row, flags_of(row.name), has_ctor=has_ctor(row.name))
+        cache.has_usercopy, cache.is_mergeable = has_usercopy(row.name), not is_exempt(row.name)
         if self.slab_supports_sysfs:
-            add_kobject(self, cache)
+            boot_kobject(self, cache)
         self.slab_caches.add(cache)
         self.slab_root_caches.add(cache)
 
@@ -328,7 +333,8 @@ class Machine(Named):
     def new_child_cache(self, root: KmemCache, name: str) -> KmemCache:
         """A child of *root*, with the same geometry; it is on no list yet."""
         cache = self._new_cache(name, (root.object_size, root.objects, root.order), root.flags, root)
-        cache.min_order, cache.min_objects, cache.has_ctor = root.min_order, root.min_objects, root.has_ctor
+        cache.min_order, cache.min_objects = root.min_order, root.min_objects
+        cache.has_ctor, cache.has_usercopy = root.has_ctor, root.has_usercopy
         return cache
 
     def _new_cache(

@@ -7,15 +7,17 @@ to the memcg's css. Charging is by batches: a CPU keeps what it charged too much
 from __future__ import annotations
 
 import enum
+import functools
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.kernel.cgroup import Css, css_get_many, css_put, css_put_many, css_tryget, memcg_of
-from actors.kernel.context import Context, deref, list_del
+from actors.kernel.context import Context, deref
 from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_head import ListHead, use
 from actors.kernel.locks import mutex_trylock, mutex_unlock
 from actors.kernel.page_alloc import __free_pages, alloc_pages
 from actors.kernel.page_counter import PageCounter, page_counter_try_charge, page_counter_uncharge
@@ -68,12 +70,16 @@ class Memcg(Shared):
     is_root: bool = False
     kmemcg_id: int = -1
     kmem_state: KmemState = KmemState.NONE
-    kmem_caches: dict[KmemCache, None] = attrs.field(factory=dict, init=False)
+    kmem_caches: ListHead[KmemCache] = attrs.field(init=False)
     id_ref: int = attrs.field(default=0, init=False)
     user_pages: int = attrs.field(default=0, init=False)
     cache_pages: int = attrs.field(default=0, init=False)
-    lru: dict[int, dict[Page, None]] = attrs.field(factory=lambda: defaultdict(dict), init=False)
+    lru: dict[int, ListHead[Page]] = attrs.field(init=False)
     shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.kmem_caches = ListHead(self, "kmem_caches")
+        self.lru = defaultdict(functools.partial(ListHead, self))
 
     @classmethod
     def alloc(
@@ -133,6 +139,7 @@ class Memcg(Shared):
         subtree = tuple(self.subtree())
         for memcg in subtree:
             memcg.css.touch_part("children", READ)
+            memcg.css.children.walk()
         return subtree
 
     @operation(READ, part="kmemcg_id")
@@ -154,30 +161,30 @@ class Memcg(Shared):
     @operation(READ, part="kmem_caches")
     def list_kmem_caches(self) -> tuple[KmemCache, ...]:
         """The list as it is; slab_mutex keeps it so."""
-        return tuple(self.kmem_caches)
+        return self.kmem_caches.walk()
 
     @operation(UPDATE, part="kmem_caches")
     def add_kmem_cache(self, cache: KmemCache) -> None:
-        self.kmem_caches[cache] = None
+        self.kmem_caches.list_add_tail(cache)
         cache.recheck()
 
     @operation(UPDATE, part="kmem_caches")
     def del_kmem_cache(self, cache: KmemCache) -> None:
-        list_del(self.kmem_caches, cache)
+        self.kmem_caches.list_del(cache)
         cache.recheck()
 
     @operation(UPDATE, part="kmem_caches")
     def take_kmem_caches(self) -> tuple[KmemCache, ...]:
         """Empty the list (the first half of list_splice)."""
-        caches = tuple(self.kmem_caches)
-        self.kmem_caches.clear()
+        caches = self.kmem_caches.take_all()
         for cache in caches:
             cache.recheck()
         return caches
 
     @operation(UPDATE, part="kmem_caches")
     def splice_kmem_caches(self, caches: tuple[KmemCache, ...]) -> None:
-        self.kmem_caches.update(dict.fromkeys(caches))
+        for cache in caches:
+            self.kmem_caches.list_add_tail(cache)
 
     @operation(UPDATE, part="id")
     def add_id_ref(self, nr: int) -> int:
@@ -207,11 +214,12 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def add_to_lru(self, page: Page) -> None:
-        self.lru[page.nid][page] = None
+        self.lru[page.nid].list_add_tail(page)
 
     @operation(UPDATE)
     def delete_from_lru(self, page: Page) -> None:
-        self.lru[page.nid].pop(page, None)
+        if page in self.lru[page.nid]:
+            self.lru[page.nid].list_del(page)
 
     @operation(UPDATE)
     def isolate_lru_pages(self, nid: int, nr: int) -> tuple[Page, ...]:
@@ -219,7 +227,7 @@ class Memcg(Shared):
         pages = tuple(page for page in self.lru[nid] if page.refs)[:nr]
         for page in pages:
             page.refs += 1
-            del self.lru[nid][page]
+            self.lru[nid].list_del(page)
         return pages
 
     @operation(UPDATE)
@@ -242,6 +250,7 @@ class Memcg(Shared):
             return self
         after = 0
         while True:
+            use(pos.css)
             pos.css.touch_part("children", READ)
             found = pos.css.children.first_memcg_after(after)
             if found is not None or pos is self:
@@ -422,8 +431,8 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg or stock.nr_pages < nr_pages:
             return False
         stock.nr_pages -= nr_pages
@@ -434,8 +443,8 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         if stock.cached is not memcg:
             await drain_stock(ctx, stock)
             stock.cached = memcg
@@ -461,8 +470,8 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Give back what this CPU's stock holds."""
     with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
-        await ctx.this_cpu(stock, STOCK)
         await drain_stock(ctx, stock)
         stock.is_flushing = False
 

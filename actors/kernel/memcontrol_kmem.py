@@ -18,11 +18,8 @@ from actors.kernel.locks import down_write, up_write
 from actors.kernel.memcontrol import KmemState, Memcg, drain_all_stock
 from actors.kernel.page_alloc import kmalloc
 from actors.kernel.percpu_ref import percpu_ref_get, percpu_ref_put, percpu_ref_tryget
-from actors.kernel.slab_common import (
-    memcg_create_kmem_cache,
-    memcg_deactivate_kmem_caches,
-    memcg_update_all_caches,
-)
+from actors.kernel.slab_common import memcg_deactivate_kmem_caches, memcg_update_all_caches
+from actors.kernel.slab_create import memcg_create_kmem_cache
 from actors.kernel.slab_destroy import memcg_destroy_kmem_caches
 from actors.kernel.vmstat import memcg_flush_percpu_vmstats
 from actors.kernel.workqueue import Work, queue_work

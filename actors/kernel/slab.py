@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.kernel.errno import ENOMEM
 from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabFlags, SlabObject
 from actors.kernel.locks import SpinLockHeld, SpinLockIrqHeld
-from actors.kernel.page_alloc import __free_pages, alloc_pages
+from actors.kernel.page_alloc import __free_pages, alloc_pages, kmalloc
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_def import (
     ALIEN_LIMIT,
@@ -50,8 +51,12 @@ def cpu_cache_get(ctx: Context, cachep: KmemCache) -> ArrayCache:
 
 
 @kernel_fn("__kmem_cache_create", "mm/slab.c")
-async def __kmem_cache_create(ctx: Context, s: KmemCache) -> None:
-    """Its arrays and nodes are there (setup_cpu_cache); SLAB has no sysfs directory."""
+async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
+    """setup_cpu_cache(): its arrays and nodes, or -ENOMEM and none of them; SLAB has no sysfs directory."""
+    if not kmalloc(ctx, GFP_KERNEL, "cache_parts"):
+        __kmem_cache_release(ctx, s)
+        return -ENOMEM
+    return 0
 
 
 @kernel_fn("__kmem_cache_release", "mm/slab.c")

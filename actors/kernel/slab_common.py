@@ -1,7 +1,7 @@
 """The life of kmem_caches. mm/slab_common.c, version by version; KERNEL.md 5 to 8, KERNEL-v1-v3.md.
 
-A child cache is created by a worker, published in its root's array, and deactivated when its memcg goes offline. From
-there the profiles part:
+A child cache is created by a worker and published in its root's array (`slab_create`), and deactivated when its memcg
+goes offline. From there the profiles part:
 
     original  deactivated -> (grace period) -> shrunk -> waits, with all its pages, for the memcg to be freed
     v1        deactivated -> (grace period) -> shrunk and moved to the parent -> (count 0, grace period) -> gone
@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from actors.kernel.cgroup import css_get, css_get_many, css_put
 from actors.kernel.context import WARN_ON, Context, deref
-from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.kmem_cache import AtomicRef, KmemCache, MemcgCacheArray, SlabFlags, cache_of
+from actors.kernel.kmem_cache import KmemCache, MemcgCacheArray, SlabFlags, cache_of
 from actors.kernel.lockdep import lockdep_assert_held
 from actors.kernel.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld
-from actors.kernel.memcontrol import KmemState, Memcg
-from actors.kernel.page_alloc import kmalloc
+from actors.kernel.memcontrol import Memcg
 from actors.kernel.percpu_ref import PercpuRef, percpu_ref_kill
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_destroy import shutdown_cache
@@ -35,7 +33,6 @@ from actors.kernel.slab_mutex import (
     put_online_mems,
 )
 from actors.kernel.slub import (
-    __kmem_cache_create,
     __kmem_cache_shrink,
     __kmemcg_cache_deactivate,
     __kmemcg_cache_deactivate_after_rcu,
@@ -43,102 +40,7 @@ from actors.kernel.slub import (
 from actors.kernel.sysfs import sysfs_slab_remove
 from actors.kernel.workqueue import Work, queue_work
 
-# -- creation (5.3) ---------------------------------------------------------------------------------------------------
-
-
-@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..")
-async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
-    async with SlabMutexHeld(ctx):
-        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
-            await create_child(ctx, memcg, root_cache)
-
-
-@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v6")
-async def memcg_create_kmem_cache_v6(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """[v6]: not for a root that is being destroyed, which is tested under the lock."""
-    async with SlabMutexHeld(ctx):
-        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
-            async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
-                dying = await ctx.ask(root_cache.read_dying)
-            if not dying:
-                await create_child(ctx, memcg, root_cache)
-
-
-@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="..v5")
-async def memcg_create_kmem_cache_until_v5(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """[O] to [v5]: not for a root that is being destroyed; slab_mutex is lock enough."""
-    async with SlabMutexHeld(ctx):
-        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE and not await ctx.ask(root_cache.read_dying):
-            await create_child(ctx, memcg, root_cache)
-
-
-async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """5.3b to e: unless there is one already, create it; whoever looks from now on finds it."""
-    idx = await ctx.ask(memcg.read_kmemcg_id)
-    array = await ctx.ask(root_cache.read_memcg_caches)
-    if await ctx.ask(array.read_entry, idx) is not None:
-        return
-    s = await create_cache(ctx, memcg, root_cache)
-    if s is not None:
-        await ctx.ask(array.set_entry, idx, s)
-
-
-@kernel_fn("create_cache", "mm/slab_common.c")
-async def create_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> KmemCache | None:
-    """Allocate a child cache and link it; None (-ENOMEM) without memory, and nobody is told."""
-    if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
-        return None
-    cgroup = memcg.css.cgroup
-    s = ctx.machine.new_child_cache(root_cache, f"{root_cache.name}({cgroup.serial_nr}:{cgroup.name})")
-    if not init_memcg_params(ctx, s):
-        ctx.machine.forget_cache(s)
-        ctx.kfree(*s.parts())
-        s.actor.retire()
-        return None
-    await __kmem_cache_create(ctx, s)
-    await ctx.ask(ctx.machine.slab_caches.add, s)
-    await memcg_link_cache(ctx, s, memcg)
-    return s
-
-
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..")
-def init_memcg_params(ctx: Context, s: KmemCache) -> bool:
-    """Its reference count starts with one, its own, dropped by deactivation; False if that cannot be allocated."""
-    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
-        return False
-    s.refcnt = PercpuRef.init(s.actor, s, kmemcg_cache_shutdown, len(ctx.machine.cpus))
-    return True
-
-
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v1")
-def init_memcg_params_v1(ctx: Context, s: KmemCache) -> bool:
-    """[v1]: a plain atomic counter."""
-    s.refcnt = AtomicRef(s.actor, s, kmemcg_queue_cache_shutdown_v1)
-    return True
-
-
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original")
-def init_memcg_params_original(ctx: Context, s: KmemCache) -> bool:
-    """[O]: caches have no reference count."""
-    return True
-
-
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..")
-async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
-    """Put a child cache on its lists; it pins the memcg it belongs to."""
-    await css_get(ctx, memcg.css)
-    await ctx.ask(s.set_memcg, memcg)
-    await ctx.ask(s.root.add_child, s)
-    await ctx.ask(memcg.add_kmem_cache, s)
-
-
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
-async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg) -> None:
-    """[O]: the memcg owns the cache, and not the other way round."""
-    await ctx.ask(s.set_memcg, memcg)
-    await ctx.ask(s.root.add_child, s)
-    await ctx.ask(memcg.add_kmem_cache, s)
+# -- the arrays of root caches ----------------------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_update_all_caches", "mm/slab_common.c")

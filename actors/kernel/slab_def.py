@@ -11,6 +11,7 @@ from typing import NamedTuple
 import attrs
 
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
+from actors.kernel.list_head import ListHead
 from actors.kernel.locks import SpinLock
 from actors.system.actor import Shared
 from protocol.findings import Oops
@@ -90,15 +91,16 @@ class SlabNode(Shared):
     shared: ArrayCache | None
     alien: dict[int, AlienCache] = attrs.field(factory=dict)
     list_lock: SpinLock = attrs.field(init=False)
-    slabs_partial: list[Slab] = attrs.field(factory=list, init=False)
-    slabs_full: list[Slab] = attrs.field(factory=list, init=False)
-    slabs_free: list[Slab] = attrs.field(factory=list, init=False)
+    slabs_partial: ListHead[Slab] = attrs.field(init=False)
+    slabs_full: ListHead[Slab] = attrs.field(init=False)
+    slabs_free: ListHead[Slab] = attrs.field(init=False)
     free_objects: int = attrs.field(default=0, init=False)
     total_slabs: int = attrs.field(default=0, init=False)
     free_touched: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
+        self.slabs_partial, self.slabs_full, self.slabs_free = ListHead(self), ListHead(self), ListHead(self)
 
     @property
     def label(self) -> str:
@@ -146,11 +148,11 @@ class SlabNode(Shared):
         self.free_objects -= len(array.entries)
 
     def _first_slab(self) -> Slab | None:
-        slabs = self.slabs_partial
-        if not slabs:
+        slab = self.slabs_partial.list_first_entry()
+        if slab is None:
             self.free_touched = True
-            slabs = self.slabs_free
-        return unlink(slabs[0]) if slabs else None
+            slab = self.slabs_free.list_first_entry()
+        return unlink(slab) if slab is not None else None
 
     def _link(self, slab: Slab) -> None:
         """fixup_slab_list()."""
@@ -185,8 +187,8 @@ class SlabNode(Shared):
         for obj in objects:
             self._put_object(obj)
         surplus = []
-        while self.free_objects > self.free_limit and self.slabs_free:
-            surplus.append(unlink(self.slabs_free[-1]))
+        while self.free_objects > self.free_limit and (slab := self.slabs_free.list_last_entry()) is not None:
+            surplus.append(unlink(slab))
             self.free_objects -= surplus[-1].objects
             self.total_slabs -= 1
         return surplus
@@ -204,9 +206,10 @@ class SlabNode(Shared):
     def take_free_slab(self) -> Slab | None:
         """drain_freelist(): the last of the free slabs; list_lock is held."""
         self.list_lock.assert_held()
-        if not self.slabs_free:
+        slab = self.slabs_free.list_last_entry()
+        if slab is None:
             return None
-        slab = unlink(self.slabs_free[-1])
+        unlink(slab)
         self.free_objects -= slab.objects
         self.total_slabs -= 1
         return slab

@@ -1,4 +1,4 @@
-"""How root caches are made, and how caches end. mm/slab_common.c, version by version; KERNEL.md 6.4 to 8.
+"""How caches end. mm/slab_common.c, version by version; KERNEL.md 6.4 to 8.
 
 A child cache ends when its last page has gone (v1 and later), when its memcg is freed (original), or with its root.
 The end of a root first marks it as dying, then waits until nothing is under way for its children any more, and then
@@ -17,32 +17,18 @@ from actors.kernel.memcontrol import Memcg
 from actors.kernel.percpu_ref import percpu_ref_exit
 from actors.kernel.rcu import rcu_barrier
 from actors.kernel.slab_mutex import SlabMutexHeld
-from actors.kernel.slub import __kmem_cache_alias, __kmem_cache_create, __kmem_cache_release, __kmem_cache_shutdown
+from actors.kernel.slub import __kmem_cache_release, __kmem_cache_shutdown
 from actors.kernel.sysfs import sysfs_slab_release, sysfs_slab_unlink
 from actors.kernel.workqueue import Work, flush_workqueue, queue_work
-from protocol.slabinfo import SlabinfoRow
 
 # -- root caches ------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("kmem_cache_create", "mm/slab_common.c")
-async def kmem_cache_create(
-    ctx: Context, row: SlabinfoRow, flags: SlabFlags = SlabFlags.NONE, *, has_ctor: bool = False
-) -> KmemCache:
-    """Create a root cache, or share one that fits; *row* gives name, object size and geometry."""
-    async with SlabMutexHeld(ctx):
-        s = await __kmem_cache_alias(ctx, row, flags, has_ctor=has_ctor)
-        if s is None:
-            s = ctx.machine.new_root_cache(row, flags, has_ctor=has_ctor)
-            await __kmem_cache_create(ctx, s)
-            await ctx.ask(ctx.machine.slab_caches.add, s)
-            await ctx.ask(ctx.machine.slab_root_caches.add, s)
-    return s
-
-
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
-async def kmem_cache_destroy(ctx: Context, s: KmemCache) -> None:
-    """8.2: wait for what is under way, then drop one alias, and with the last one everything."""
+async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
+    """8.2: wait for what is under way, then drop one alias, and with the last one everything. NULL is nothing."""
+    if s is None:
+        return
     await flush_memcg_workqueue(ctx, s)
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) == 0:
@@ -50,8 +36,10 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache) -> None:
 
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="5.4-fixed")
-async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache) -> None:
+async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
     """[54]: only the last alias marks the cache as dying; somebody may take it up again meanwhile."""
+    if s is None:
+        return
     async with SlabMutexHeld(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
@@ -228,6 +216,11 @@ async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
     """7.2.12: free the struct with everything inside it."""
     __kmem_cache_release(ctx, s)
     await destroy_memcg_params(ctx, s)
+    free_cache_struct(ctx, s)
+
+
+def free_cache_struct(ctx: Context, s: KmemCache) -> None:
+    """kmem_cache_free(kmem_cache, s): the struct with what is in it; its name goes, too."""
     ctx.machine.forget_cache(s)
     ctx.kfree(*s.parts())
     s.actor.retire()
@@ -244,14 +237,20 @@ async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="5.4-fixed")
 async def destroy_memcg_params_fixed(ctx: Context, s: KmemCache) -> None:
-    """[54]: only now the memcg is let go, for no slab can want to be uncharged any more."""
+    """[54]: only now the memcg is let go: no slab can want to be uncharged any more."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
         return
-    memcg = deref(await ctx.ask(s.read_memcg), "destroy_memcg_params(): s->memcg_params.memcg")
-    await css_put(ctx, memcg.css)
-    await ctx.ask(s.set_memcg, None)
+    await let_memcg_go(ctx, s)
     await percpu_ref_exit(ctx, s.percpu_refcnt)
+
+
+async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
+    """mem_cgroup_put(), which takes NULL: a cache that could not be created never had a memcg."""
+    memcg = await ctx.ask(s.read_memcg)
+    if memcg is not None:
+        await css_put(ctx, memcg.css)
+    await ctx.ask(s.set_memcg, None)
 
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="original..v1")

@@ -16,7 +16,7 @@ WORD = 8
 
 @kernel_fn("find_mergeable", "mm/slab_common.c")
 async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
-    """One with the same flags, no constructor, and hardly any waste."""
+    """Find a root cache to share: same merge flags, no constructor, less than a word wasted for each object."""
     if has_ctor or flags & SLAB_NEVER_MERGE:
         return None
     for s in await ctx.ask(ctx.machine.slab_root_caches.list):
@@ -27,15 +27,14 @@ async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, ha
     return None
 
 
-@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="..5.3")
-async def slab_unmergeable(ctx: Context, s: KmemCache) -> bool:
-    """Children, caches with constructors or a usercopy region, and those that say so."""
-    return not s.is_root_cache or s.has_ctor or not s.is_mergeable or bool(s.flags & SLAB_NEVER_MERGE)
+@kernel_fn("slab_unmergeable", "mm/slab_common.c")
+async def slab_unmergeable(_ctx: Context, s: KmemCache) -> bool:
+    """Children, caches with a constructor or a usercopy region, and those that say so. No profile looks at dying."""
+    return is_unmergeable(s)
 
 
-@kernel_fn("slab_unmergeable", "mm/slab_common.c", profiles="5.4-fixed")
-async def slab_unmergeable_fixed(ctx: Context, s: KmemCache) -> bool:
-    """[54]: nor does anybody want a cache that is being destroyed."""
-    if not s.is_root_cache or s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
+def is_unmergeable(s: KmemCache) -> bool:
+    """The same at boot, when nothing runs yet."""
+    if not s.is_root_cache or s.has_ctor or s.has_usercopy or not s.is_mergeable:
         return True
-    return await ctx.ask(s.read_dying)
+    return bool(s.flags & SLAB_NEVER_MERGE)

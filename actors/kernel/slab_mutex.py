@@ -28,6 +28,15 @@ async def put_online_mems(ctx: Context) -> None:
     await up_read(ctx, ctx.machine.mem_hotplug_lock)
 
 
+async def memcg_get_cache_ids(ctx: Context) -> None:
+    """mm/memcontrol.c: no array of memcgs grows meanwhile."""
+    await down_read(ctx, ctx.machine.memcg_cache_ids_sem)
+
+
+async def memcg_put_cache_ids(ctx: Context) -> None:
+    await up_read(ctx, ctx.machine.memcg_cache_ids_sem)
+
+
 @attrs.define
 class SlabMutexHeld:
     """`async with SlabMutexHeld(ctx):` -- get_online_cpus(), get_online_mems() and slab_mutex, released in reverse."""

@@ -15,6 +15,8 @@ can tell the intermediate states apart from fewer frees in a row.
 from __future__ import annotations
 
 from actors.kernel.context import BUG_ON, Context
+from actors.kernel.errno import ENOMEM
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import (
     Chain,
@@ -26,6 +28,7 @@ from actors.kernel.kmem_cache import (
     SlabFlags,
     SlabObject,
 )
+from actors.kernel.list_head import use
 from actors.kernel.locks import (
     SpinLockIrqHeld,
     spin_lock,
@@ -33,7 +36,7 @@ from actors.kernel.locks import (
     spin_unlock,
     spin_unlock_irqrestore,
 )
-from actors.kernel.page_alloc import __free_pages
+from actors.kernel.page_alloc import __free_pages, kmalloc
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.kernel.slab_h import cache_from_obj, uncharge_slab_page
 from actors.kernel.slab_merge import find_mergeable
@@ -66,9 +69,18 @@ def next_tid(ctx: Context, tid: int) -> int:
 
 
 @kernel_fn("__kmem_cache_create", "mm/slub.c")
-async def __kmem_cache_create(ctx: Context, s: KmemCache) -> None:
-    """Make the cache known in sysfs; its per-CPU and per-node parts are there (kmem_cache_open)."""
-    sysfs_slab_add(ctx, s)
+async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
+    """Give the cache its parts, and make it known in sysfs; 0 or -errno, and then its parts are gone again."""
+    err = kmem_cache_open(ctx, s) or await sysfs_slab_add(ctx, s)
+    if err:
+        __kmem_cache_release(ctx, s)
+    return err
+
+
+@kernel_fn("kmem_cache_open", "mm/slub.c")
+def kmem_cache_open(ctx: Context, s: KmemCache) -> int:
+    """init_kmem_cache_nodes(), alloc_kmem_cache_cpus(): they come with the struct, if there is memory for them."""
+    return 0 if kmalloc(ctx, GFP_KERNEL, "cache_parts") else -ENOMEM
 
 
 @kernel_fn("__kmem_cache_release", "mm/slub.c")
@@ -78,15 +90,20 @@ def __kmem_cache_release(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("__kmem_cache_alias", "mm/slub.c")
 async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
-    """An existing root cache that may serve instead of a new one, with one more user; None if there is none."""
+    """An existing root cache that may serve instead of a new one, with one more user; None if there is none.
+
+    Without the link that says so in sysfs it serves nobody.
+    """
     s = await find_mergeable(ctx, row, flags, has_ctor=has_ctor)
     if s is None:
         return None
     await ctx.ask(s.add_refcount, 1)
-    sysfs_slab_alias(ctx, s, row.name)
     s.object_size = max(s.object_size, row.objsize)
     for child in await ctx.ask(s.list_children):
         child.object_size = s.object_size
+    if not await sysfs_slab_alias(ctx, s, row.name):
+        await ctx.ask(s.add_refcount, -1)
+        return None
     return s
 
 
@@ -228,6 +245,8 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
             await ctx.this_cpu(s, THIS_CPU_SLAB)
             c = this_cpu_slab(ctx, s)
             oldpage = c.partial[-1] if c.partial else None
+            if oldpage is not None:
+                use(oldpage)
             pobjects = oldpage.pobjects if oldpage is not None else 0
             if oldpage is not None and drain and pobjects > await ctx.ask(s.cpu_partial.read, c.cpu):
                 await unfreeze_this_cpu(ctx, s)
@@ -249,28 +268,41 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
 async def kmem_cache_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Free *obj*, in any context, on any CPU (4.5): to this CPU's slab if it is from there."""
     s = await cache_from_obj(ctx, s, obj)
+    await free_detached(ctx, s, obj, ())
+
+
+async def free_detached(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[int, ...]) -> None:
+    """slab_free(): a detached freelist of one slab, *obj* first, then *rest*, goes back at once."""
     while True:
         c = this_cpu_slab(ctx, s)
         tid, freelist = c.tid, c.freelist  # may be stale from here on
         if c.page is not obj.slab:
-            await __slab_free(ctx, s, obj)
+            await __slab_free(ctx, s, obj, rest)
             return
         await ctx.this_cpu(c, CMPXCHG_FREELIST)
         c = this_cpu_slab(ctx, s)
         if c.tid == tid and c.freelist is freelist:
-            c.freelist = (obj.at, freelist)
+            c.freelist = joined(obj.at, rest, freelist)
             c.tid = next_tid(ctx, tid)
             return
 
 
+def joined(head: int, rest: tuple[int, ...], freelist: Chain) -> tuple[int, Chain]:
+    """The list *head*, *rest*, *freelist*."""
+    for at in reversed(rest):
+        freelist = (at, freelist)
+    return head, freelist
+
+
 @kernel_fn("__slab_free", "mm/slub.c")
-async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
-    """Push *obj* onto its slab's freelist; a full slab becomes this CPU's partial, an empty one may go."""
+async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[int, ...] = ()) -> None:
+    """Push *obj* and *rest* onto their slab's freelist; a full slab becomes this CPU's partial, an empty one may go."""
     slab = obj.slab
     n = s.node[slab.nid]
     while True:
         old = await ctx.ask(slab.read_counters)
-        new = SlabCounters((obj.at, old.freelist), old.inuse - 1, old.frozen or old.freelist is None)
+        inuse = old.inuse - 1 - len(rest)
+        new = SlabCounters(joined(obj.at, rest, old.freelist), inuse, old.frozen or old.freelist is None)
         takes_lock = not new.frozen and not new.inuse
         if takes_lock:
             flags = await spin_lock_irqsave(ctx, n.list_lock)

@@ -49,13 +49,33 @@ async def slab_alloc_node(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | 
 async def __slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
     """S1: the slow path, with IRQs off."""
     with ctx.irq_section:
+        await ctx.this_cpu(s, THIS_CPU_SLAB)
         return await ___slab_alloc(ctx, s, gfp)
 
 
-@kernel_fn("___slab_alloc", "mm/slub.c")
+@kernel_fn("___slab_alloc", "mm/slub.c", profiles="5.4-fixed")
 async def ___slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """S3 to S6: find a slab with free objects for this CPU, from near to far. Only load_freelist steps the tid."""
-    await ctx.this_cpu(s, THIS_CPU_SLAB)
+    """S3 to S6: find a slab with free objects for this CPU, from near to far. The tid steps when a full slab leaves."""
+    c = this_cpu_slab(ctx, s)
+    while True:
+        if c.page is not None:
+            freelist = c.freelist or await get_freelist(ctx, c.page)
+            if freelist is not None:
+                return load_freelist(ctx, c, freelist)
+            c.page = None
+            c.tid = next_tid(ctx, c.tid)
+        if c.partial:
+            c.page = c.partial.pop()
+            continue
+        c, freelist = await new_slab_objects(ctx, s, gfp)
+        if freelist is None:
+            return None
+        return load_freelist(ctx, c, freelist)
+
+
+@kernel_fn("___slab_alloc", "mm/slub.c", profiles="..5.3")
+async def ___slab_alloc_until_5_3(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
+    """[O] to [M]: only load_freelist steps the tid."""
     c = this_cpu_slab(ctx, s)
     while True:
         if c.page is not None:

@@ -16,6 +16,7 @@ from actors.kernel.dcache import d_make_root, prune_dcache_sb, shrink_dcache_sb
 from actors.kernel.gfp import Gfp
 from actors.kernel.inode import generic_drop_inode, prune_icache_sb
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.list_lru import ListLru, __list_lru_init, list_lru_count_one
 from actors.kernel.locks import (
     RwSem,
@@ -99,7 +100,7 @@ class FileSystemType:
 
 
 @attrs.define(eq=False)
-class SuperBlock(Shared):
+class SuperBlock(ListEntry):
     """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
 
     `dentry_hash` and `inode_hash` are its part of the global hash tables. `disk` is what stands on it, by inode number.
@@ -118,8 +119,8 @@ class SuperBlock(Shared):
     s_root: Dentry | None = attrs.field(default=None, init=False)
     s_fs_info: Shared | None = attrs.field(default=None, init=False)
     born: bool = attrs.field(default=False, init=False)
-    s_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)
-    dirty_inodes: dict[Inode, None] = attrs.field(factory=dict, init=False)
+    s_inodes: ListHead[Inode] = attrs.field(init=False)
+    dirty_inodes: ListHead[Inode] = attrs.field(init=False)
     dentry_hash: dict[tuple[Dentry, str], Dentry] = attrs.field(factory=dict, init=False)
     inode_hash: dict[int, Inode] = attrs.field(factory=dict, init=False)
     disk: dict[int, DiskInode] = attrs.field(factory=dict, init=False)
@@ -129,6 +130,7 @@ class SuperBlock(Shared):
     def __attrs_post_init__(self) -> None:
         self.s_inode_list_lock = SpinLock(self.actor, "&s->s_inode_list_lock")
         self.wb_list_lock = SpinLock(self.actor, "&(&wb->list_lock)->rlock")
+        self.s_inodes, self.dirty_inodes = ListHead(self), ListHead(self)
 
     @property
     def label(self) -> str:
@@ -217,32 +219,28 @@ class SuperBlock(Shared):
 
     @operation(UPDATE)
     def add_inode(self, inode: Inode) -> None:
-        self.s_inodes[inode] = None
+        self.s_inodes.list_add_tail(inode)
 
     @operation(UPDATE)
     def delete_inode(self, inode: Inode) -> None:
-        del self.s_inodes[inode]
+        self.s_inodes.list_del(inode)
 
     @operation(READ)
     def next_inode(self, after: Inode | None) -> Inode | None:
         """The inode behind *after*, which is on the list, or the first."""
-        inodes = iter(self.s_inodes)
-        if after is not None:
-            for inode in inodes:
-                if inode is after:
-                    break
-        return next(inodes, None)
+        return self.s_inodes.list_first_entry() if after is None else self.s_inodes.list_next_entry(after)
 
     @operation(UPDATE)
     def add_dirty_inode(self, inode: Inode) -> None:
         """inode_io_list_move_locked(): to the end."""
-        self.dirty_inodes.pop(inode, None)
-        self.dirty_inodes[inode] = None
+        self.delete_dirty_inode(inode)
+        self.dirty_inodes.list_add_tail(inode)
 
     @operation(UPDATE)
     def delete_dirty_inode(self, inode: Inode) -> None:
         """inode_io_list_del(), if it is there."""
-        self.dirty_inodes.pop(inode, None)
+        if inode in self.dirty_inodes:
+            self.dirty_inodes.list_del(inode)
 
     @operation(READ)
     def is_dirty_inode(self, inode: Inode) -> bool:
@@ -251,7 +249,7 @@ class SuperBlock(Shared):
 
     @operation(READ)
     def first_dirty_inode(self) -> Inode | None:
-        return next(iter(self.dirty_inodes), None)
+        return self.dirty_inodes.list_first_entry()
 
     # -- the disk -----------------------------------------------------------------------------------------------------
 
@@ -297,7 +295,10 @@ class Vfs(Shared):
 
     sb_lock: SpinLock
     inode_hash_lock: SpinLock
-    super_blocks: dict[SuperBlock, None] = attrs.field(factory=dict, init=False)
+    super_blocks: ListHead[SuperBlock] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.super_blocks = ListHead(self)
 
     @classmethod
     def boot(cls, world: World) -> Vfs:
@@ -310,12 +311,12 @@ class Vfs(Shared):
 
     @operation(UPDATE)
     def add(self, sb: SuperBlock) -> None:
-        self.super_blocks[sb] = None
+        self.super_blocks.list_add_tail(sb)
 
     @operation(READ)
     def list(self) -> tuple[SuperBlock, ...]:
         """The list as it is; sb_lock keeps it so."""
-        return tuple(self.super_blocks)
+        return self.super_blocks.walk()
 
 
 # -- mount ------------------------------------------------------------------------------------------------------------

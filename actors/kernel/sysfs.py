@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.context import Context, deref
+from actors.kernel.errno import EEXIST, ENOMEM
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs_node import KernfsNode
-from actors.kernel.kmem_cache import SLAB_NEVER_MERGE, KmemCache, SlabFlags, cache_of
+from actors.kernel.kmem_cache import KmemCache, SlabFlags, cache_of
+from actors.kernel.page_alloc import kmalloc
+from actors.kernel.slab_merge import is_unmergeable, slab_unmergeable
 from actors.kernel.slab_mutex import get_online_mems, put_online_mems
 from actors.kernel.workqueue import Work, queue_work
 from actors.system.actor import Shared
@@ -27,27 +31,10 @@ if TYPE_CHECKING:
 KN_ACTIVE = "kn->active"
 """lockdep's class of being inside a sysfs file, and of waiting for those who are."""
 
-NAMED_ALONE = frozenset(
-    [
-        "dentry",
-        "mm_struct",
-        "names_cache",
-        "radix_tree_node",
-        "skbuff_head_cache",
-        "skbuff_fclone_cache",
-        "task_struct",
-        "bdev_cache",
-        "kmem_cache",
-        "kmem_cache_node",
-    ]
-)
-"""Caches with a constructor or a usercopy region, or made before all others, beside inodes and kmalloc's: they never
-merge, so their directories have their names (KERNEL.md 8.1); a capture does not say."""
-
 
 @attrs.define(eq=False)
 class Kobject(Shared):
-    """struct kobject of a cache: `refs` hold the struct, `links` are its names elsewhere.
+    """struct kobject of a cache: `refs` hold the struct.
 
     `sd` is its directory. That outlives the cache: who has one of its files open keeps it, and not the kobject.
     """
@@ -55,7 +42,6 @@ class Kobject(Shared):
     cache: KmemCache
     sd: KernfsNode
     refs: int = 1
-    links: list[str] = attrs.field(factory=list, init=False)
 
     @property
     def label(self) -> str:
@@ -81,22 +67,54 @@ class Kobject(Shared):
 
 @attrs.define(eq=False)
 class SlabKset(Shared):
-    """slab_kset, the directory /sys/kernel/slab: `roots` are the directories of root caches by name, gone ones too."""
+    """slab_kset, the directory /sys/kernel/slab: `roots` are the directories of root caches by name, gone ones too.
+
+    `links` are the links in it by name. Nobody removes a link with what it means: it is there until its name is used
+    again.
+    """
 
     machine: Machine
     roots: dict[str, Kobject] = attrs.field(factory=dict, init=False)
+    links: dict[str, Kobject] = attrs.field(factory=dict, init=False)
 
     @property
     def label(self) -> str:
         return "slab_kset"
 
     def is_taken(self, name: str) -> bool:
-        return name in self.roots and not self.roots[name].is_removed
+        """Whether a directory of that name is there: one that is on its way out is until its kobject_del()."""
+        kobj = self.roots.get(name)
+        if kobj is None:
+            return False
+        kobj.sd.touch(READ)
+        return not kobj.is_removed
+
+    @operation(UPDATE)
+    def add_directory(self, kobj: Kobject) -> bool:
+        """kobject_add(): False is -EEXIST. A link of that name has been removed before."""
+        if self.is_taken(kobj.name):
+            return False
+        self.links.pop(kobj.name, None)
+        self.roots[kobj.name] = kobj
+        return True
+
+    @operation(UPDATE)
+    def add_link(self, name: str, kobj: Kobject) -> bool:
+        """sysfs_create_link(), after a link that was left has been removed; False is -EEXIST."""
+        if self.is_taken(name):
+            return False
+        self.links[name] = kobj
+        return True
 
     @operation(READ)
     def list_roots(self) -> tuple[Kobject, ...]:
         """The directories of root caches; kernfs_mutex is held."""
         return tuple(kobj for kobj in self.roots.values() if not kobj.is_removed)
+
+    @operation(READ)
+    def list_links(self) -> tuple[tuple[str, Kobject], ...]:
+        """The links that lead somewhere, by name; kernfs_mutex is held."""
+        return tuple((name, kobj) for name, kobj in self.links.items() if not kobj.is_removed)
 
     @operation(READ)
     def list_children(self, root: KmemCache) -> tuple[str, ...]:
@@ -110,34 +128,39 @@ def kobject_of(s: KmemCache) -> Kobject:
 
 
 @kernel_fn("sysfs_slab_add", "mm/slub.c")
-def sysfs_slab_add(ctx: Context, s: KmemCache) -> None:
-    """Make the directory; the work that removes it is part of the cache."""
-    add_kobject(ctx.machine, s)
+async def sysfs_slab_add(ctx: Context, s: KmemCache) -> int:
+    """Make the directory; a mergeable cache gets one with a unique name, and a link to that. Returns 0 or -errno.
+
+    A child's name has the serial number of its css in it, and no memcg has two caches of one root: it is never taken.
+    """
+    kset = ctx.machine.slab_kset
+    s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
+    name = s.name if await slab_unmergeable(ctx, s) else create_unique_id(s)
+    if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
+        return -ENOMEM
+    kobj = Kobject(s.actor, s, KernfsNode(kset.actor, name, KN_ACTIVE))
+    if s.is_root_cache and not await ctx.ask(kset.add_directory, kobj):
+        return -EEXIST
+    s.kobj = kobj
+    if name != s.name:
+        await sysfs_slab_alias(ctx, s, s.name)
+    return 0
 
 
-def add_kobject(machine: Machine, s: KmemCache) -> None:
-    """At boot, too, once sysfs is there (slab_sysfs_init). A mergeable cache gets a unique name, and a link to that.
+def boot_kobject(machine: Machine, s: KmemCache) -> None:
+    """The same for all caches of a machine that boots, once sysfs is there (slab_sysfs_init).
 
     Of several caches of a capture with the same unique name only one can be mergeable: the others keep their own.
     """
-    name = s.name
-    if s.is_root_cache and not is_named_alone(s):
-        name = create_unique_id(s)
-        if machine.slab_kset.is_taken(name):
-            name = s.name
-    s.kobj = Kobject(s.actor, s, KernfsNode(machine.slab_kset.actor, name, KN_ACTIVE))
+    kset = machine.slab_kset
+    if not is_unmergeable(s) and kset.is_taken(create_unique_id(s)):
+        s.is_mergeable = False
+    name = s.name if is_unmergeable(s) else create_unique_id(s)
+    s.kobj = Kobject(s.actor, s, KernfsNode(kset.actor, name, KN_ACTIVE))
     s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
-    if s.is_root_cache:
-        machine.slab_kset.roots[name] = s.kobj
+    kset.add_directory(s.kobj)
     if name != s.name:
-        s.kobj.links.append(s.name)
-
-
-def is_named_alone(s: KmemCache) -> bool:
-    """slab_unmergeable(), where the model knows, and by name where it does not."""
-    if s.has_ctor or not s.is_mergeable or s.flags & SLAB_NEVER_MERGE:
-        return True
-    return s.name in NAMED_ALONE or s.name.startswith("kmalloc-") or s.name.endswith(("_inode", "inode_cache"))
+        kset.add_link(s.name, s.kobj)
 
 
 def create_unique_id(s: KmemCache) -> str:
@@ -145,17 +168,18 @@ def create_unique_id(s: KmemCache) -> str:
     flags = s.flags
     return unique_id(
         s.slot_size,
+        is_dma=SlabFlags.CACHE_DMA in flags,
         is_reclaimable=SlabFlags.RECLAIM_ACCOUNT in flags,
         is_accounted=SlabFlags.ACCOUNT in flags,
     )
 
 
 @kernel_fn("sysfs_slab_alias", "mm/slub.c")
-def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> None:
-    """A link from another name of the cache to its directory; nobody ever removes it."""
-    kobj = kobject_of(s)
-    if name not in (kobj.name, *kobj.links):
-        kobj.links.append(name)
+async def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> bool:
+    """A link from another name of the cache to its directory; False if that cannot be made."""
+    if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
+        return False
+    return await ctx.ask(ctx.machine.slab_kset.add_link, name, kobject_of(s))
 
 
 @kernel_fn("sysfs_slab_remove", "mm/slub.c")
@@ -238,7 +262,7 @@ async def read_slab_directory(ctx: Context) -> str:
     entries = []
     for kobj in await ctx.ask(kset.list_roots):
         entries.append(DirectoryEntry(kobj.name))
-        entries += [DirectoryEntry(link, kobj.name) for link in kobj.links]
         names = await ctx.ask(kset.list_children, kobj.cache)
         entries += [DirectoryEntry(f"{kobj.name}/cgroup/{name}") for name in names]
+    entries += [DirectoryEntry(name, kobj.name) for name, kobj in await ctx.ask(kset.list_links)]
     return render_directory(entries)

@@ -19,6 +19,7 @@ from actors.kernel.context import Context
 from actors.kernel.filemap import shrink_inactive_list
 from actors.kernel.gfp import GFP_KERNEL, Gfp
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.locks import RwSem, down_read_trylock, down_write, up_read, up_write
 from actors.kernel.memcontrol import memcg_set_shrinker_bit
 from actors.system.actor import Actor, Shared
@@ -56,7 +57,7 @@ ShrinkFn = Callable[[Context, "Shrinker", ShrinkControl], Awaitable[int]]
 
 
 @attrs.define(eq=False)
-class Shrinker(Shared):
+class Shrinker(ListEntry):
     """struct shrinker inside of `container`: counts and scans objects of one kind, by memcg and node.
 
     `nr_deferred` is, for each node, what should have been scanned and was not, for whatever memcg.
@@ -90,8 +91,11 @@ class Shrinkers(Shared):
     """shrinker_list and shrinker_idr, under `rwsem`. A shrinker in the idr that is None is being registered."""
 
     rwsem: RwSem
-    by_order: dict[Shrinker, None] = attrs.field(factory=dict, init=False)
+    by_order: ListHead[Shrinker] = attrs.field(init=False)
     by_id: dict[int, Shrinker | None] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.by_order = ListHead(self)
 
     @classmethod
     def boot(cls, world: World) -> Shrinkers:
@@ -110,13 +114,13 @@ class Shrinkers(Shared):
 
     @operation(UPDATE)
     def add(self, shrinker: Shrinker) -> None:
-        self.by_order[shrinker] = None
+        self.by_order.list_add_tail(shrinker)
         self.by_id[shrinker.id] = shrinker
 
     @operation(READ)
     def list(self) -> tuple[Shrinker, ...]:
         """The list as it is; `rwsem` keeps it so."""
-        return tuple(self.by_order)
+        return self.by_order.walk()
 
     @operation(READ)
     def find(self, shrinker_id: int) -> Shrinker | None:

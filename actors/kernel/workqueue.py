@@ -9,7 +9,6 @@ the item afterwards (KERNEL.md 2.2).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import attrs
 
 from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
+from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.rcu import RcuHead, call_rcu
 from actors.system.actor import Shared
 from actors.system.flow import Kind
@@ -34,7 +34,7 @@ WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
 
 
 @attrs.define(eq=False)
-class Work(Shared):
+class Work(ListEntry):
     """struct work_struct. `last_pool` is where it ran last: it is never run by two workers at once."""
 
     container: Shared
@@ -69,6 +69,11 @@ class Item:
     ticket: int
     work: Work
 
+    @property
+    def memory(self) -> ListEntry:
+        """Its list_head is work->entry."""
+        return self.work
+
 
 @attrs.define(eq=False)
 class Worker(Context):
@@ -77,7 +82,7 @@ class Worker(Context):
     pool: WorkerPool = attrs.field(kw_only=True)
     current: Item | None = attrs.field(default=None, init=False)
     current_func: WorkFunc | None = attrs.field(default=None, init=False)
-    scheduled: deque[Item] = attrs.field(factory=deque, init=False)
+    scheduled: ListHead[Item] = attrs.field(factory=ListHead, init=False)
 
     @property
     def is_running(self) -> bool:
@@ -118,9 +123,12 @@ class PoolWorkqueue(Shared):
     wq: Workqueue
     pool: WorkerPool
     nr_active: int = attrs.field(default=0, init=False)
-    inactive: deque[Item] = attrs.field(factory=deque, init=False)
+    inactive: ListHead[Item] = attrs.field(init=False)
     unfinished: dict[int, None] = attrs.field(factory=dict, init=False)
     tickets: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.inactive = ListHead(self.pool, "worklist")
 
     @property
     def label(self) -> str:
@@ -153,9 +161,12 @@ class WorkerPool(Shared):
 
     machine: Machine
     cpu: Cpu
-    worklist: deque[Item] = attrs.field(factory=deque, init=False)
+    worklist: ListHead[Item] = attrs.field(init=False)
     busy: list[Worker] = attrs.field(factory=list, init=False)
     idle: list[Worker] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.worklist = ListHead(self, "worklist")
 
     @property
     def label(self) -> str:
@@ -177,9 +188,9 @@ class WorkerPool(Shared):
         pwq.unfinished[item.ticket] = None
         if pwq.nr_active < pwq.wq.max_active:
             pwq.nr_active += 1
-            self.worklist.append(item)
+            self.worklist.list_add_tail(item)
         else:
-            pwq.inactive.append(item)
+            pwq.inactive.list_add_tail(item)
         return True
 
     @operation(READ, part="busy_hash")
@@ -195,15 +206,15 @@ class WorkerPool(Shared):
         """Begin the oldest item that no other worker executes already; those are left to their workers."""
         self.touch_part("busy_hash", UPDATE)
         self.touch_part("nr_running", UPDATE)
-        while self.worklist and worker.current is None:
-            item = self.worklist.popleft()
+        while worker.current is None and (item := self.worklist.list_first_entry()) is not None:
+            self.worklist.list_del(item)
             other = next((busy for busy in self.busy if busy.executes(item.work)), None)
             if other is None:
                 self.idle.remove(worker)
                 self.busy.append(worker)
                 worker.take_up(item)
             else:
-                other.scheduled.append(item)
+                other.scheduled.list_add_tail(item)
         if not self.idle:
             self.spawn_worker()
 
@@ -214,8 +225,10 @@ class WorkerPool(Shared):
         assert worker.current is not None
         self.retire(worker.current)
         worker.current = None
-        if worker.scheduled:
-            worker.take_up(worker.scheduled.popleft())
+        item = worker.scheduled.list_first_entry()
+        if item is not None:
+            worker.scheduled.list_del(item)
+            worker.take_up(item)
         else:
             self.busy.remove(worker)
             self.idle.append(worker)
@@ -226,9 +239,11 @@ class WorkerPool(Shared):
         pwq.touch_part("unfinished", UPDATE)
         pwq.touch_nr_active()
         del pwq.unfinished[item.ticket]
-        if pwq.inactive:
+        waiting = pwq.inactive.list_first_entry()
+        if waiting is not None:
             self.touch_part("worklist", UPDATE)
-            self.worklist.append(pwq.inactive.popleft())
+            pwq.inactive.list_del(waiting)
+            self.worklist.list_add_tail(waiting)
         else:
             pwq.nr_active -= 1
         pwq.reconsider()

@@ -272,6 +272,16 @@ class Flow(Lane):
         cpu.refresh()
         self.world.moved(self)
 
+    def push_to(self, cpu: Cpu) -> bool:
+        """Be moved to *cpu* by the flow that runs, as one that is preempted may be; False if it keeps others off."""
+        if self.world.on_touch is not None:
+            self.world.on_touch(self, UPDATE)
+        if self.finished or self.owns_cpu:
+            return False
+        if cpu is not self.cpu:
+            self._move_to(cpu)
+        return True
+
     # -- contexts -----------------------------------------------------------------------------------------------------
 
     @property

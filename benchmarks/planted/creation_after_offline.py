@@ -4,7 +4,7 @@ from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_common import create_child
+from actors.kernel.slab_create import create_child
 from actors.kernel.slab_mutex import SlabMutexHeld
 
 

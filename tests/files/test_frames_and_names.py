@@ -9,7 +9,8 @@ from actors.kernel.context import Context
 from actors.kernel.kernel_files import FILES, locate
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look
-from actors.kernel.slab_destroy import kmem_cache_create, kmem_cache_destroy
+from actors.kernel.slab_create import kmem_cache_create
+from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
 from actors.system.flow import Flow
 from protocol.errors import UsageError

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from actors.kernel.context import Context
+from actors.kernel.dentry import Dentry
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import PROFILES, profile_range
 from actors.kernel.list_lru import (
@@ -206,7 +207,9 @@ class Script:
     shown: list[str] = attrs.field(factory=list)
 
     async def isolate(self, ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-        name = lru_names(LruList({item: None}))[0]
+        dentry = item.container
+        assert isinstance(dentry, Dentry)
+        name = dentry.d_name
         self.shown.append(name)
         answers = self.answers.get(name, [])
         status = answers.pop(0) if answers else LruStatus.SKIP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +23,7 @@ from actors.kernel.list_lru import ListLruOne, LruList
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
+from actors.kernel.patching import load_patch
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.slab_reap import REAPTIMEOUT_AC
@@ -88,10 +90,12 @@ def make_lab(
     kernel: str = "5.3",
     strategy: Strategy | None = None,
     rows: Iterable[SlabinfoRow] = ROWS,
+    patch: Path | None = None,
     **config: Any,
 ) -> Lab:
     """A lab whose machine is booted, and has done nothing yet."""
-    machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows)
+    patches = [] if patch is None else [load_patch(patch, kernel, config.get("allocator", "slub"))]
+    machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows, patches=patches)
     lab = Lab(machine, Ledger(machine))
     machine.check_child = lab.ledger.check_child
     machine.world.endings.append(lab.ledger.check_quiescent)

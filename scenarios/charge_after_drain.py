@@ -1,0 +1,60 @@
+"""A task charges pages to a cgroup that it is moved out of, and that is removed at once.
+
+A page fault holds the memcg that it found, not the cgroup. While it waits for a page, the cgroup may go offline, with
+drain_all_stock() and all; what the charge leaves in the stock of its CPU then is nobody's to drain any more. Nothing
+here charges anything else afterwards, so what a stock keeps, it keeps (KERNEL.md 9.3).
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, css_put
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import Stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.memcontrol_kmem import get_mem_cgroup_from_current
+from scenarios.registry import MACHINE, MEMORY, Knob, scenario
+from scenarios.stage import Stage, mkdir, rmdir, small_cache
+
+
+@scenario(
+    "charge-after-drain",
+    "pages are charged late to a cgroup that is removed, and nothing is charged afterwards",
+    attrs.evolve(MEMORY, default="short"),
+    Knob("pages", "pages that the task touches", 2, least=1),
+    *MACHINE,
+)
+def charge_after_drain(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+
+    async def touch_pages(ctx: Context) -> None:
+        """Page faults: each holds its memcg from the moment it has found it until the page is charged."""
+        for _ in range(stage.knobs["pages"]):
+            memcg = await get_mem_cgroup_from_current(ctx)
+            if await mem_cgroup_try_charge(ctx, memcg):
+                await mem_cgroup_uncharge(ctx, memcg)
+            if not memcg.is_root:
+                await css_put(ctx, memcg.css)
+
+    async def remove(ctx: Context) -> None:
+        await cgroup_attach_task(ctx, machine.root_cgroup, worker)
+        await rmdir(ctx, cgroups[0])
+
+    stage.set_up(make_cgroup)
+    worker = stage.task("touch", touch_pages)
+    stage.task("rmdir", remove, cpu=1)
+    stage.sometimes(
+        "a page is charged to a dead cgroup", lambda: any(keeps_drained_cgroup(stock) for stock in machine.stocks)
+    )
+    stage.eventually("no stock keeps a cgroup that is gone", lambda: not any(map(keeps_drained_cgroup, machine.stocks)))
+
+
+def keeps_drained_cgroup(stock: Stock) -> bool:
+    """Whether a stock has pages of a memcg that has gone offline, drain and all, and will not be drained for that."""
+    memcg = stock.cached
+    return memcg is not None and stock.nr_pages > 0 and not memcg.id_ref and not stock.is_flushing

@@ -1,0 +1,55 @@
+"""Tasks of a cgroup look for files that are not there, on every CPU and in one directory; then the cgroup is removed.
+
+In a filesystem in memory a negative dentry goes with its last use. Its end needs the lock of the directory, against the
+order of the locks: if another one has that, the dentry is let go of meanwhile, and may be found again.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task
+from actors.kernel.context import Context
+from actors.kernel.dcache import dput
+from actors.kernel.namei import filename_lookup
+from actors.kernel.shmem import TMPFS
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+
+NAMES = ("a", "b")
+
+
+@scenario(
+    "lookups-race",
+    "files that are not there are looked up on every CPU, and then their cgroup is removed",
+    Knob("lookups", "how often each task looks up each of two names", 2, least=1),
+    *MACHINE,
+)
+def lookups_race(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", TMPFS.inode_cache)])
+    mounted: list[SuperBlock] = []
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        mounted.append(await vfs_get_tree(ctx, TMPFS))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        for task in tasks:
+            await cgroup_attach_task(ctx, cgroups[0], task)
+
+    async def look_up(ctx: Context) -> None:
+        for _ in range(stage.knobs["lookups"]):
+            for name in NAMES:
+                await dput(ctx, await filename_lookup(ctx, mounted[0].root, name))
+
+    stage.set_up(make_cgroup)
+    tasks = [stage.task(f"stat{cpu}", look_up, cpu=cpu) for cpu in range(min(2, len(machine.cpus)))]
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    if len(tasks) > 1:
+        stage.sometimes("a task wants a directory's lock that another has", lambda: any(map(wants_parent, tasks)))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def wants_parent(task: Context) -> bool:
+    """Whether a task stands before spin_trylock() of a dentry's lock that is taken."""
+    request = task.request
+    return request.info.name == "spin_trylock" and getattr(request.target, "holder", None) not in {None, task}

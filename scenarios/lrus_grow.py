@@ -1,0 +1,59 @@
+"""The arrays of LRU lists are replaced by longer ones while a shrinker counts and walks the lists.
+
+So many cgroups are made that their ids no longer fit. The shrinker counts under RCU alone, and finds a list through
+whichever array it has read; the walk has the lock of the node, and so has the replacement (KERNEL.md 11.3).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.drop_caches import SLAB, drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.list_lru import ListLruMemcg
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import forget_names, make_files
+from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache
+
+
+@scenario(
+    "lrus-grow",
+    "the arrays of LRU lists grow while a shrinker is at them",
+    Knob("cgroups", "cgroups that are made meanwhile; the arrays have room for two", 3, least=1, most=60),
+    *MACHINE,
+)
+def lrus_grow(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+    cgroups: list[Cgroup] = []
+    outgrown: list[ListLruMemcg] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        """A cgroup with dentries on its list, in arrays that are not full yet."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await enter(ctx, cgroups[0])
+        await make_files(ctx, mounted[0].root, ["first", "second"])
+        await enter(ctx, machine.root_cgroup)
+        outgrown.extend(node.memcg_lrus for node in mounted[0].s_dentry_lru.nodes)
+
+    async def make_many(ctx: Context) -> None:
+        names = [f"job{number}" for number in range(stage.knobs["cgroups"])]
+        cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in names])
+
+    async def remove_all(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
+        for cgroup in cgroups:
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(make_cgroup)
+    shrinker = stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    stage.task("mkdir", make_many, cpu=1)
+    stage.wind_up(remove_all)
+    stage.sometimes(
+        "a shrinker is under RCU while an array waits to be freed",
+        lambda: shrinker.rcu_nesting > 0 and any(array.rcu.queued for array in outgrown),
+    )
+    stage.eventually("every cgroup is gone", stage.only_session_left)

@@ -1,0 +1,63 @@
+"""Slabs are charged on one CPU and uncharged on another, while the cgroup goes offline.
+
+So the CPUs' shares of the memcg's statistics run apart: one has too many pages, another less than none. The removal
+sums them up, one after the other, or leaves them; the parent must end up with what there is (KERNEL.md 9.4).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.vmstat import MEMCG_CHARGE_BATCH, StatItem
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+
+
+@scenario(
+    "uneven-vmstat",
+    "slabs of a cgroup that is removed are charged on one CPU, and given back on another",
+    Knob("objects", "objects of a page each, above a batch of the statistics; those are freed", 12, least=1, most=1000),
+    *MACHINE,
+)
+def uneven_vmstat(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha", objects=1), small_cache("dentry")])
+    alpha, dentry = machine.root_cache("alpha"), machine.root_cache("dentry")
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+    raced: list[SlabObject] = []
+
+    async def charge_on_one_cpu(ctx: Context) -> None:
+        """More pages than a CPU keeps to itself: the totals have some of them. A reclaimable slab is charged, too."""
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
+        cgroups.append(await mkdir(ctx, cgroups[0], "job"))
+        await warm_up(ctx, cgroups[1], alpha, dentry)
+        kept.extend(await fill(ctx, cgroups[1], alpha, MEMCG_CHARGE_BATCH + stage.knobs["objects"]))
+        raced.extend(kept.pop() for _ in range(stage.knobs["objects"]))
+        kept.extend(await fill(ctx, cgroups[1], dentry, 1))
+
+    async def free_elsewhere(ctx: Context) -> None:
+        for obj in raced:
+            await kmem_cache_free(ctx, alpha, obj)
+
+    async def free_the_others(ctx: Context) -> None:
+        for obj in kept:
+            await kmem_cache_free(ctx, obj.slab.slab_cache.root, obj)
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(charge_on_one_cpu)
+    stage.task("free", free_elsewhere, cpu=len(machine.cpus) - 1)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]), cpu=len(machine.cpus) - 1)
+    stage.wind_up(free_the_others)
+    if len(machine.cpus) > 1:
+        stage.sometimes("the shares of a dead cgroup's CPUs run apart", lambda: runs_apart(cgroups))
+
+
+def runs_apart(cgroups: list[Cgroup]) -> bool:
+    """Whether, of a cgroup on its way out, a CPU has counted too many slab pages, and another less than none."""
+    memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].is_dead else None
+    if memcg is None or memcg.freed is not None:
+        return False
+    shares = [share[StatItem.NR_SLAB_UNRECLAIMABLE] for share in memcg.vmstats.percpu]
+    return max(shares) > 0 > min(shares)

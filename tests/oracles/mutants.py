@@ -1,0 +1,45 @@
+"""Kernels with one mistake each, as a user's patch has it, and what random schedules of a scenario find in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from explorer.experiment import Experiment, RunOptions
+from explorer.strategies import seed_of
+from explorer.strategies.simple import RandomWalk
+from scenarios.registry import Scenario
+from tests.helpers import small_settings
+
+SCHEDULES = 30
+
+
+def signatures(
+    scenario: str | Scenario,
+    patch: Path | None,
+    *,
+    kernel: str = "5.4-fixed",
+    allocator: str = "slub",
+    schedules: int = SCHEDULES,
+    settings: Mapping[str, str] | None = None,
+    without: str = "",
+) -> set[str]:
+    """All that some random schedules report."""
+    name = scenario if isinstance(scenario, str) else scenario.name
+    small = small_settings(scenario) if isinstance(scenario, str) else {}
+    options = RunOptions(
+        scenario=name,
+        kernel=kernel,
+        driver="stepper",
+        settings={**small, "allocator": allocator, **(settings or {})},
+        patches=() if patch is None else (str(patch),),
+        without=(without,) if without else (),
+    )
+    experiment = Experiment.of(options, None if isinstance(scenario, str) else scenario)
+    found: set[str] = set()
+    for number in range(schedules):
+        stage = experiment.set_stage(RandomWalk(seed_of(0, number)))
+        stage.start()
+        experiment.drive(stage.world)
+        found |= stage.world.findings.keys()
+    return found

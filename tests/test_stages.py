@@ -1,0 +1,213 @@
+"""The stages of races that are hard to set: each is tried, and shows what it was made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from actors.kernel.context import Context
+from actors.kernel.kernel_fn import ALLOCATORS
+from actors.kernel.sched import RunQueues, load_balance
+from explorer.assertions import explored
+from explorer.campaign import Campaign
+from explorer.experiment import Experiment, RunOptions
+from scenarios.stage import Stage, small_cache
+from tests.helpers import make_scenario, some_machine
+
+STAGES = (
+    "create-vs-destroy",
+    "create-vs-destroy-merged",
+    "create-vs-destroy-again",
+    "lru-add-vs-rmdir",
+    "lrus-grow",
+    "lookups-race",
+    "writeback-vs-rmdir",
+    "mount-vs-reclaim",
+    "shrink-vs-rmdir",
+    "destroy-two-typesafe",
+    "full-arrays",
+    "uneven-vmstat",
+    "charge-after-drain",
+    "free-migrates",
+)
+BUDGET = 200
+
+SKIP_FLUSH = """
+from actors.kernel.patching import kernel_fn, unpatched
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")
+async def flush_memcg_workqueue(ctx, s):
+    if await ctx.ask(s.list_children):
+        await unpatched(ctx, flush_memcg_workqueue, s)
+"""
+"""Nothing is waited for if there are no children: but one of them may be on its way."""
+
+SECOND_BARRIER = """
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.rcu import rcu_barrier
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")
+async def flush_memcg_workqueue(ctx, s):
+    await unpatched(ctx, flush_memcg_workqueue, s)
+    await rcu_barrier(ctx)
+"""
+"""More than is needed is waited for."""
+
+
+# -- each race is tried -----------------------------------------------------------------------------------------------
+
+
+def unreached(name: str, kernel: str, allocator: str) -> set[str]:
+    """What no schedule of the budget reaches of the stage; it is over as soon as all is reached."""
+    options = RunOptions(
+        scenario=name, kernel=kernel, strategy="random", driver="stepper", settings={"allocator": allocator}
+    )
+
+    def end_when_reached(campaign: Campaign) -> None:
+        if campaign.unreached == set():
+            campaign.stopped = campaign.stopped or "first"
+
+    campaign = Campaign(Experiment.of(options), options, budget=BUDGET, progress=end_when_reached)
+    campaign.run()
+    assert campaign.unreached is not None, "no schedule was run"
+    return campaign.unreached
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_race_of_a_stage_is_tried(name: str) -> None:
+    _, allocator = some_machine(name)
+
+    assert unreached(name, "5.4-fixed", allocator) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+@pytest.mark.parametrize("kernel", ["original", "v2", "5.3", "5.4-fixed"])
+@pytest.mark.parametrize("name", STAGES)
+def test_the_race_of_a_stage_is_tried_on_each_machine(name: str, kernel: str, allocator: str) -> None:
+    assert unreached(name, kernel, allocator) == set()
+
+
+# -- and shows what it is for -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patch(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A file with the patch that the test is given."""
+    path = tmp_path / "idea.py"
+    path.write_text(request.param)
+    return path
+
+
+@pytest.mark.parametrize("patch", [SKIP_FLUSH], indirect=True)
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+@pytest.mark.parametrize("kernel", ["v6", "5.3", "5.4-fixed"])
+def test_a_root_that_does_not_wait_for_a_pending_creation_is_used_after_free(
+    patch: Path, kernel: str, allocator: str
+) -> None:
+    found = explored(
+        "create-vs-destroy",
+        kernel=kernel,
+        budget=1_000,
+        settings={"allocator": allocator},
+        patches=[patch],
+        expect="use-after-free:KmemCache:memcg_create_kmem_cache",
+        must_reach=False,  # without the flush nothing marks the root as dying
+    )
+
+    assert found.schedules <= 1_000
+
+
+@pytest.mark.parametrize("patch", [SECOND_BARRIER], indirect=True)
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+@pytest.mark.parametrize("kernel", ["5.3", "5.4-fixed"])
+def test_a_flush_that_waits_longer_shows_nothing(patch: Path, kernel: str, allocator: str) -> None:
+    explored("create-vs-destroy", kernel=kernel, budget=40, settings={"allocator": allocator}, patches=[patch])
+
+
+def test_a_cache_that_is_taken_up_again_while_it_is_destroyed_has_two_who_free_it() -> None:
+    """Both see a count of zero once they have the lock: the other one has taken it up, and dropped it, in between."""
+    found = explored(
+        "create-vs-destroy-merged", kernel="5.4-fixed", budget=600, expect="use-after-free:KmemCache:", must_reach=False
+    )
+
+    assert {finding.function for finding in found.findings if finding.kind == "use-after-free"} <= {
+        "kmem_cache_destroy",
+        "flush_memcg_workqueue",
+        "memcg_create_kmem_cache",
+    }
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_it_is_not_taken_up_if_caches_that_are_dying_are_not_merged(allocator: str) -> None:
+    options = RunOptions(
+        scenario="create-vs-destroy-merged",
+        kernel="5.4-fixed",
+        strategy="random",
+        driver="stepper",
+        settings={"allocator": allocator},
+        patches=("dying-not-merged",),
+    )
+    campaign = Campaign(Experiment.of(options), options, budget=150)
+    campaign.run()
+
+    assert not [signature for signature in campaign.found if signature.startswith("use-after-free")]
+
+
+def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
+    explored("charge-after-drain", kernel="5.4-fixed", budget=60, expect="property:eventually: no stock")
+
+
+# -- load_balance() ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("migrates", [True, False])
+def test_a_task_is_pulled_over_unless_it_is_bound_to_its_cpu(*, migrates: bool) -> None:
+    cpus: set[int] = set()
+
+    def body(stage: Stage) -> None:
+        machine = stage.boot(caches=[small_cache("alpha")])
+        queues = RunQueues.boot(stage.world)
+
+        async def work(ctx: Context) -> None:
+            for _ in range(4):
+                await ctx.ask(machine.kmem_enabled.is_enabled)
+                cpus.add(ctx.smp_processor_id)
+
+        async def pull(ctx: Context) -> None:
+            assert await load_balance(ctx, queues, worker) is migrates
+
+        worker = stage.task("work", work, migrates=migrates)
+        stage.task("idle", pull, cpu=1)
+
+    explored(make_scenario("pull", body), budget=20, strategy="random")
+
+    assert cpus == ({0, 1} if migrates else {0})
+
+
+def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
+    tried: set[bool] = set()
+
+    def body(stage: Stage) -> None:
+        machine = stage.boot(caches=[small_cache("alpha")])
+        queues = RunQueues.boot(stage.world)
+
+        async def work(ctx: Context) -> None:
+            await ctx.ask(machine.kmem_enabled.is_enabled)
+            with ctx.preempt_section:
+                cpu = ctx.smp_processor_id
+                for _ in range(4):
+                    await ctx.ask(machine.kmem_enabled.is_enabled)
+                    assert ctx.smp_processor_id == cpu
+            await ctx.ask(machine.kmem_enabled.is_enabled)
+
+        async def pull(ctx: Context) -> None:
+            tried.add(await load_balance(ctx, queues, worker))
+
+        worker = stage.task("work", work, migrates=True)
+        stage.task("idle", pull, cpu=1)
+
+    explored(make_scenario("stay", body), budget=40, strategy="random")
+
+    assert tried == {True, False}
