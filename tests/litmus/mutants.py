@@ -150,7 +150,7 @@ MUTANTS: tuple[Mutant, ...] = (
     without_kind("Cell", "accesses to memory"),
     without_kind("Mutex", "accesses to mutexes", "mutex", "mutex", "read", "write"),
     without_kind("SpinLock", "accesses to spin locks"),
-    without_kind("CallQueue", "accesses to a CPU's queue of IPIs"),
+    without_kind("CallQueue", "accesses to a CPU's queue of IPIs", "ipi", "ipi", "ipi", "irq"),
     without_kind("Completion", "accesses to completions"),
     without_kind("Work", "accesses to work items", *WORKS),
     without_part("new", theme=CALLBACKS),
