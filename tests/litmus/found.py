@@ -45,6 +45,15 @@ FOUND: dict[str, Program] = {
     "a holder that waits for a spinner with interrupts off": Program.of(
         (0, [inside("spin", inside("ipi_wait", write(0), at=1))]), (1, [inside("spin_irqsave", write(0, 2))])
     ),
+    "a softirq among three tasks": Program.of(
+        (1, [read(1)]), (1, [inside("call_rcu", read(1))]), (0, [write(1, 2)]), (1, [read(1)])
+    ),
+    "a spinner with interrupts off and a writer on its CPU": Program.of(
+        (0, [inside("spin_irqsave", read(0), read(0))]), (1, [inside("spin_irqsave", write(0, 2))]), (1, [write(0, 2)])
+    ),
+    "two mutexes in two orders": Program.of(
+        (0, [inside("mutex", inside("mutex", write(0), at=1))]), (0, [inside("mutex", inside("mutex", read(0)), at=1)])
+    ),
     "a barrier while a callback runs": Program.of(
         (0, [inside("call_rcu", read(0), write(0))]), (1, [BARRIER, read(0)])
     ),

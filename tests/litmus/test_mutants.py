@@ -31,4 +31,4 @@ def test_a_clause_that_is_taken_out_is_missed_only_meanwhile() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])
 def test_some_program_shows_that_the_clause_is_needed(name: str) -> None:
-    assert try_mutant(name, first=0, most=400).program is not None
+    assert try_mutant(name, first=7_000, most=400).program is not None
