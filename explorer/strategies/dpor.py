@@ -152,8 +152,8 @@ class Dpor:
         races.put_down(branch.common)
         for flow in world.flows:
             if not flow.request.info.idle:
-                accesses = branch.number({**accesses_of(flow), flow: UPDATE})
-                event = Event(flow.name, accesses, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
+                event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
+                event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
@@ -299,7 +299,7 @@ class Branch:
 
 
 def turns_of(event: Tried) -> Accesses:
-    """What a step and a spinner of its CPU have in common: whom it keeps off gets no turn until it has what it wants."""
+    """What a step has in common with a spinner of its CPU, which gives no turn to those whom it keeps off."""
     if event.spins:
         return {f"turns of rank {rank} on CPU {event.cpu}": UPDATE for rank in range(1, event.keeps_off + 1)}
     return {f"turns of rank {event.rank} on CPU {event.cpu}": COMMUTE} if event.cpu is not None else {}
