@@ -140,8 +140,10 @@ class Dpor:
     def learn(self, branch: Branch, world: World) -> None:
         """Look for the races of a schedule that has been run, and put down their reversals."""
         branch.end_event()
+        asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
+            asleep = self.path.pop().enabled  # what begins with them has been tried, the step that was made among it
         else:
             self.completed += 1
         if world.stopped == "finding" and self.path:
@@ -151,9 +153,11 @@ class Dpor:
         races = Races(self.path, self._order)
         races.put_down(branch.common)
         for flow in world.flows:
-            if not flow.request.info.idle:
+            is_kept_off = flow.ready and flow.name not in asleep
+            if is_kept_off if asleep else not flow.request.info.idle:
                 event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
-                event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
+                accesses = {} if asleep else {**accesses_of(flow), flow: UPDATE}
+                event.accesses = branch.number({**accesses, **turns_of(event)})
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
@@ -428,15 +432,11 @@ class Races:
 
         It keeps off what has to be done for that, and does not end unless *first* has happened.
         """
-        order = self._order
-        keepers = order.keepers[first]
+        keepers = self._order.keepers[first]
         for step in self._needed(first, second) if keepers else ():
-            event = order.events[step]
             for latest in keepers:
-                keeper = order.events[latest]
-                is_kept_off = keeper.cpu == event.cpu and 0 < event.rank <= keeper.keeps_off
-                if is_kept_off and keeper.lane != event.lane and not order.ends_without(first, latest, event.rank):
-                    return order.begin[latest][event.rank]
+                if self._keeps_off(latest, step, first):
+                    return self._order.begin[latest][self._order.events[step].rank]
         return None
 
     def _needed(self, first: int, second: int) -> list[int]:
@@ -458,8 +458,23 @@ class Races:
         mask = 1 << second
         for step in reversal:
             mask |= 1 << step
+        needed = self._needed(first, second)
         initials = {} if past[second] & mask else {events[second].lane: second}
         for step in reversal:
-            if not past[step] & mask:
+            if not (past[step] & mask or self._would_hold_up(step, needed, first)):
                 initials.setdefault(events[step].lane, step)
         return initials
+
+    def _would_hold_up(self, begin: int, needed: list[int], first: int) -> bool:
+        """Whether what is needed could not be done after that step, whose block does not end without *first*."""
+        return any(
+            step > begin and self._keeps_off(begin, step, first)
+            for step in (needed if self._order.events[begin].keeps_off else ())
+        )
+
+    def _keeps_off(self, latest: int, step: int, first: int) -> bool:
+        """Whether the block of which *latest* is a step keeps that other step off until *first* has happened."""
+        keeper, event = self._order.events[latest], self._order.events[step]
+        if keeper.cpu != event.cpu or keeper.lane == event.lane or not 0 < event.rank <= keeper.keeps_off:
+            return False
+        return not self._order.ends_without(first, latest, event.rank)
