@@ -26,7 +26,7 @@ def sampled(schedules: int, classes: int) -> Sightings:
     """What so many schedules show where there are so many classes, equally often."""
     sightings = Sightings()
     for number in range(schedules):
-        sightings.add(str(number % classes))
+        sightings.add(str(number % classes), "random")
     return sightings
 
 
