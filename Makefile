@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: help venv demo test test-slow lint format bench lock map clean
+.PHONY: help venv demo test test-slow lint format bench lock map docs clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -48,6 +48,9 @@ lock: ## pin the packages anew (needs pip-tools)
 
 map: venv ## write the tables of docs/kernel-map.md anew
 	$(BIN)/python -m explorer.kernel_map --write
+
+docs: venv ## run what the pages show of a terminal, and write its output there (half an hour)
+	$(BIN)/python -m tests.docs.consoles --slow
 
 clean: ## remove what was made
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -86,7 +86,7 @@ def measure(wanted: Cell) -> Cell:
         findings=findings,
         unreached=sorted(campaign.unreached or ()),
         stopped=campaign.stopped,
-        classes=campaign.sightings.classes,
+        classes=campaign.classes,
         cut_off=campaign.cut_off,
         seconds=round(time.process_time() - began, 1),
     )

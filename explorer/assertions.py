@@ -18,6 +18,7 @@ from rich.text import Text
 from explorer.campaign import Campaign, Found
 from explorer.campaign_report import verdict
 from explorer.cli.options import RUNS, file_stem
+from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
 from explorer.report import show_finding
@@ -94,6 +95,8 @@ def explored(
     campaign.run()
     if campaign.stopped == "interrupted":
         raise KeyboardInterrupt
+    if campaign.divergence is not None:
+        raise AssertionError(str(NotTheSameError(campaign.divergence)))
     for found in campaign.found.values() if logs is not None else ():
         log_found(experiment, found, logs or RUNS)
     wrong = what_is_wrong(campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust)
@@ -102,7 +105,7 @@ def explored(
         raise AssertionError(f"{wrong}{again}")
     return Explored(
         schedules=campaign.schedules,
-        trace_classes=campaign.sightings.classes,
+        trace_classes=campaign.classes,
         stopped=campaign.stopped,
         findings=tuple(found.finding for found in campaign.found.values()),
         unreached=tuple(sorted(campaign.unreached or ())),

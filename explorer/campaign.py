@@ -22,12 +22,13 @@ import attrs
 from actors.system.recorder import Recorder
 from explorer.estimate import Probes, Sightings
 from explorer.experiment import Experiment, RunOptions
-from explorer.jobs import Job, Outcome, Report, run_job, run_once_more
+from explorer.jobs import Job, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.plans import News, Plan, Portfolio, Sampling
 from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting, Schedule
+from explorer.strategies import STRATEGIES
 from explorer.strategies.dpor import ASLEEP
-from explorer.strategies.exact import EXACT, ExactSearch, make_exact_search
+from explorer.strategies.exact import EXACT, ExactSchedule, ExactSearch, make_exact_search
 from explorer.strategies.simple import RandomWalk
 from explorer.watch import Both, Pair, Watch
 from protocol.findings import Finding
@@ -74,10 +75,19 @@ class Statistics:
 
 @attrs.define
 class Campaign:
-    """The state of a search. `stopped` is why it ended: `exhausted`, `budget`, `time`, `first` or `interrupted`.
+    """The state of a search.
 
-    *before* may run schedules of its own first, and `take_first` them. A search that *runs_twice* runs every schedule
-    so, and stops as `diverged` at the first that is not the same; `divergence` says where.
+    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted` or `diverged`.
+
+    *before* may run schedules of its own first, and `take_first` them. The *budget* is in schedules. `cut_off` counts
+    the runs of an exact search that ended before they were one: all that could go on had been explored.
+
+    The same choices have to lead to the same run. Some schedules are run twice (`is_checked`), and each that shows
+    something new, before that is taken for a finding; with *runs_twice* all are. Exact searches compare each state that
+    they come to again. At the first difference the search stops as `diverged`, `divergence` says where, and nothing
+    counts as found: the kernel that was searched is not one.
+
+    `exact_classes` are those that the exact search has been through; if it comes to its end, these are all there are.
     """
 
     experiment: Experiment
@@ -99,6 +109,7 @@ class Campaign:
     pairs: set[Pair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     cut_off: int = 0
+    exact_classes: set[str] = attrs.field(factory=set)
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
 
@@ -129,6 +140,14 @@ class Campaign:
             return "finding"
         return "exhausted" if self.stopped == "exhausted" else "budget"
 
+    @property
+    def classes(self) -> int:
+        """How many trace classes there are, if the search came to its end; otherwise, how many it has seen.
+
+        A sample that ended with a fatal finding is a part of a class, or of several; once all are known it is none.
+        """
+        return len(self.exact_classes) if self.stopped == "exhausted" else self.sightings.classes
+
     def gaps(self) -> set[Pair]:
         """Pairs of racing operations that were only ever seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
@@ -141,7 +160,7 @@ class Campaign:
         known, sightings = set(self.found), self.sightings
         if experiment.header.parameters != self.experiment.header.parameters:
             self.sightings = Sightings()
-        self._count("kept", report, lambda _number: remake())
+        self._count("kept", report, lambda _number: remake(), experiment)
         self.sightings = sightings
         for signature in self.found.keys() - known:
             self.found[signature].experiment = experiment
@@ -186,25 +205,33 @@ class Campaign:
     def _take(self, plan: Plan, job: Job, future: Future[Report]) -> None:
         report = future.result()
         news = self._count(job.strategy, report, job.remake)
-        self._note(report.divergence)
         plan.take(job, report, news)
         self._check_end()
 
-    def _count(self, strategy: str, report: Report, remake: Callable[[int], Strategy]) -> News:
-        """Take in a report; return what of it is new."""
-        classes, found, pairs = self.sightings.classes, len(self.found), len(self.pairs)
+    def _count(
+        self, strategy: str, report: Report, remake: Callable[[int], Strategy], experiment: Experiment | None = None
+    ) -> News:
+        """Take in a report, up to a schedule that is not the same when it is run again; return what of it is new."""
+        classes, found, pairs, schedules = self.sightings.classes, len(self.found), len(self.pairs), self.schedules
         for outcome in report.outcomes:
-            self._add(outcome, strategy, functools.partial(remake, outcome.number))
+            again = functools.partial(remake, outcome.number)
+            if any(finding.signature not in self.found for finding in outcome.findings):
+                self.note(run_to_confirm(experiment or self.experiment, again, outcome))
+            if self.divergence is not None:
+                break
+            self._add(outcome, strategy, again)
         self._cover(report)
+        self.note(report.divergence)
         news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
         counts = self.by_strategy.setdefault(strategy, Counter())
-        counts.update(schedules=len(report.outcomes), classes=news.classes, findings=news.findings)
+        counts.update(schedules=self.schedules - schedules, classes=news.classes, findings=max(news.findings, 0))
         return news
 
     def _add(self, outcome: Outcome, strategy: str, remake: Callable[[], Strategy]) -> None:
         number = self.statistics.schedules
         self.statistics.add(outcome)
-        self.sightings.add(outcome.trace_class)
+        entry = STRATEGIES.get(strategy)
+        self.sightings.add(outcome.trace_class, strategy if entry is not None and entry.is_unbiased else "")
         if strategy == RandomWalk.name:
             self.probes.add(outcome.log10_alternatives)
         for finding in outcome.findings:
@@ -219,10 +246,14 @@ class Campaign:
         if report.unreached is not None:
             self.unreached = report.unreached if self.unreached is None else self.unreached & report.unreached
 
-    def _note(self, divergence: Divergence | None) -> None:
+    def note(self, divergence: Divergence | None) -> None:
+        """Where a schedule was not the same again, if one was not: the search is over, and nothing is found."""
         if divergence is not None and self.divergence is None:
             self.divergence = divergence
             self.stopped = "diverged"
+            self.found.clear()
+            for counts in self.by_strategy.values():
+                counts["findings"] = 0
 
     def _check_end(self) -> None:
         if self.stopped:
@@ -256,32 +287,39 @@ class Campaign:
             schedule = search.next_schedule()
             if schedule is None:
                 self.stopped = "exhausted"
-            elif self.schedules + self.cut_off >= self.budget:
+            elif self.schedules >= self.budget:
                 self.stopped = "budget"
             else:
                 self._try_exactly(strategy, search, schedule)
                 self._check_end()
 
-    def _try_exactly(self, strategy: str, search: ExactSearch, schedule: Strategy) -> None:
+    def _try_exactly(self, strategy: str, search: ExactSearch, schedule: ExactSchedule) -> None:
         """Run one schedule of an exact search, and let it learn."""
         noting = Noting(schedule)
         stage = self.experiment.set_stage(noting)
         watch = Watch(stage.world, wants_accesses=True)
         records: list[bytes] = []
-        stage.world.observer = Both(Recorder(records.append), watch) if self.runs_twice else watch
+        is_twice = self.runs_twice or is_checked(self.schedules)
+        stage.world.observer = Both(Recorder(records.append), watch) if is_twice else watch
         search.watch(schedule, watch)
         stage.start()
         self.experiment.drive(stage.world)
+        schedule.end()
+        self.note(schedule.divergence)
+        if self.divergence is not None:
+            return
         search.learn(schedule, stage.world)
         if stage.world.stopped == ASLEEP:
             self.cut_off += 1
+            self.by_strategy.setdefault(strategy, Counter())["cut_off"] += 1
             return
         report = Report()
-        report.add(self.schedules, stage, watch, noting.choices)
+        if is_twice:
+            report.divergence = run_once_more(self.experiment, Follow(noting.choices, keeps_time=True), records)
+        if report.divergence is None:
+            report.add(self.schedules, stage, watch, noting.choices)
+            self.exact_classes.add(report.outcomes[0].trace_class)
         self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
-        if self.runs_twice:
-            follow = Follow(noting.choices, keeps_time=True)
-            self._note(run_once_more(self.experiment, follow, records))
 
 
 def done(report: Report) -> Future[Report]:

@@ -18,6 +18,7 @@ from explorer.report import show_finding
 
 if TYPE_CHECKING:
     from explorer.campaign import Campaign, Found
+    from explorer.estimate import Probes, Sightings
     from explorer.replay import Divergence
     from explorer.watch import Pair
 
@@ -70,8 +71,9 @@ def line_marks() -> Iterator[int]:
 def progress_line(campaign: Campaign) -> str:
     """One line for a log file."""
     elapsed = time.monotonic() - campaign.began
+    cut_off = f", {campaign.cut_off} runs cut off" if campaign.cut_off else ""
     return (
-        f"{campaign.schedules} schedules, {campaign.sightings.classes} classes, {len(campaign.found)} findings, "
+        f"{campaign.schedules} schedules{cut_off}, {campaign.classes} classes, {len(campaign.found)} findings, "
         f"{campaign.schedules / max(elapsed, 1e-9):.0f}/s, {elapsed:.0f} s"
     )
 
@@ -81,13 +83,17 @@ def progress_table(campaign: Campaign) -> Table:
     elapsed = time.monotonic() - campaign.began
     rate = campaign.schedules / max(elapsed, 1e-9)
     left = (campaign.budget - campaign.schedules) / rate if rate else 0.0
-    table = Table("findings", "schedules", "of", "classes", "next is new", "per s", "elapsed", "left", box=None)
+    chance = campaign.sightings.chance_of_new
+    table = Table(
+        "findings", "schedules", "of", "cut off", "classes", "next is new", "per s", "elapsed", "left", box=None
+    )
     table.add_row(
         str(len(campaign.found)),
         str(campaign.schedules),
         str(campaign.budget),
+        str(campaign.cut_off),
         str(campaign.sightings.classes),
-        f"{campaign.sightings.chance_of_new:.0%}",
+        "?" if chance is None else f"{chance:.0%}",
         f"{rate:.0f}",
         f"{elapsed:.0f} s",
         f"{left:.0f} s",
@@ -107,21 +113,23 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
             line = f"log: {found.log}\nreplay: slabrace replay {found.log}\nshorter: slabrace shrink {found.log}"
             line += f"\nexplain: slabrace explain {found.log}"
             console.print(line, markup=False, soft_wrap=True)
+    if campaign.divergence is not None:
+        show_divergence(console, campaign.divergence)
+        console.print(verdict(campaign), soft_wrap=True)
+        return
     console.print(figures_table(campaign))
-    if len(campaign.by_strategy) > 1:
+    if len(campaign.by_strategy) > 1 or campaign.cut_off:
         console.print(strategies_table(campaign))
     for name in sorted(campaign.unreached or ()):
         console.print(f"[yellow]never reached[/]: sometimes {escape(repr(name))}: the race was never tried")
     show_gaps(console, campaign)
-    if campaign.divergence is not None:
-        show_divergence(console, campaign.divergence)
-    console.print(verdict(campaign))
+    console.print(verdict(campaign), soft_wrap=True)
 
 
 def show_divergence(console: Console, divergence: Divergence) -> None:
-    """Where a schedule that was run twice was not the same, and what that may come from."""
+    """Where the same choices did not lead to the same, and what that may come from."""
     console.print(
-        f"[red]not deterministic[/]: the last schedule, run twice, parts at step {divergence.step}\n"
+        f"[red]not deterministic[/]: the same choices led to something else at step {divergence.step}\n"
         f"  then: {escape(divergence.then)}\n  now:  {escape(divergence.now)}\n  {CAUSES}",
         soft_wrap=True,
     )
@@ -138,10 +146,13 @@ def figures_table(campaign: Campaign) -> Table:
 
 
 def strategies_table(campaign: Campaign) -> Table:
-    """What each strategy brought."""
-    table = Table("strategy", "schedules", "new classes", "new findings", box=None, pad_edge=False)
+    """What each strategy brought; the runs that were cut off stand apart, if there are any."""
+    columns = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
+    if not campaign.cut_off:
+        del columns["cut_off"]
+    table = Table("strategy", *columns.values(), box=None, pad_edge=False)
     for name, counts in campaign.by_strategy.items():
-        table.add_row(name, str(counts["schedules"]), str(counts["classes"]), str(counts["findings"]))
+        table.add_row(name, *(str(counts[column]) for column in columns))
     return table
 
 
@@ -166,26 +177,43 @@ def describe(pair: Pair) -> str:
 
 def verdict(campaign: Campaign) -> str:
     """The answer in one line, with what it is worth."""
-    seen = campaign.sightings
-    elapsed = time.monotonic() - campaign.began
     number = len(campaign.found)
     what = f"{number} finding{'s' if number != 1 else ''}" if number else "nothing found"
+    cut = f", {campaign.cut_off} more runs cut off" if campaign.cut_off else ""
+    word, classes = f"[bold]{campaign.stopped}[/]", f"{campaign.classes} trace classes"
+    took = f"in {time.monotonic() - campaign.began:.1f} s{cut}"
     if campaign.stopped == "exhausted":
-        cut = f", {campaign.cut_off} cut off" if campaign.cut_off else ""
-        rate = f"{campaign.schedules} schedules in {elapsed:.1f} s"
-        return f"[bold]exhausted[/]: all {seen.classes} trace classes, {what}; {rate}{cut}"
-    unseen = f"the next schedule is of a new class with {seen.chance_of_new:.0%}"
-    if seen.chance_of_new < 1:
-        unseen += f", at least {seen.at_least_unseen:.0f} classes are unseen"
-    rate = f"{campaign.schedules} schedules{of_how_many(campaign.probes.log10_schedules)} in {elapsed:.1f} s"
-    return f"[bold]{campaign.stopped}[/]: {what}; {rate}, {seen.classes} trace classes; {unseen}"
+        return f"{word}: all {classes}, {what}; {campaign.schedules} schedules {took}"
+    if campaign.stopped == "diverged":
+        return f"{word}: no answer, for a run is not determined by its choices; {campaign.schedules} schedules {took}"
+    schedules = f"{campaign.schedules} schedules{of_how_many(campaign.probes)} {took}"
+    return f"{word}: {what}; {schedules}, {classes}; {unseen(campaign.sightings)}"
 
 
-def of_how_many(log10_schedules: float | None) -> str:
-    """How many schedules there seem to be, if that is known: ` of some 1e53`."""
+def unseen(seen: Sightings) -> str:
+    """How much has not been seen, and what says so."""
+    chance, at_least = seen.chance_of_new, seen.at_least_unseen
+    if chance is None or at_least is None:
+        return "how much is unseen is not known, as no schedule was drawn without bias"
+    *names, last = sorted(seen.draws)
+    number = seen.draws.total()
+    drawn = f"{number} schedule{'s' if number != 1 else ''} of {', '.join(names)}{' and ' if names else ''}{last}"
+    bound = f", at least {at_least:.0f} classes are unseen" if chance < 1 else ""
+    return f"the next schedule is of a new class with {chance:.0%}{bound} (from {drawn})"
+
+
+def of_how_many(probes: Probes) -> str:
+    """How many schedules there seem to be, if that is known: ` of some 1e53 (by 142 random walks)`."""
+    log10_schedules = probes.log10_schedules
     if log10_schedules is None:
         return ""
-    return f" of some {10**log10_schedules:.0f}" if log10_schedules < SMALL else f" of some 1e{log10_schedules:.0f}"
+    about = f"{10**log10_schedules:.0f}" if log10_schedules < SMALL else f"1e{log10_schedules:.0f}"
+    return f" of some {about} (by {probes.walks} random walk{'s' if probes.walks != 1 else ''})"
+
+
+def rounded(number: float | None, digits: int) -> float | None:
+    """For JSON: null where nothing is known."""
+    return None if number is None else round(number, digits)
 
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
@@ -204,10 +232,12 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "seed": header.seed,
         "schedules": campaign.schedules,
         "cut_off": campaign.cut_off,
-        "trace_classes": campaign.sightings.classes,
-        "chance_of_new_class": round(campaign.sightings.chance_of_new, 6),
-        "unseen_classes_at_least": round(campaign.sightings.at_least_unseen, 1),
+        "trace_classes": campaign.classes,
+        "chance_of_new_class": rounded(campaign.sightings.chance_of_new, 6),
+        "unseen_classes_at_least": rounded(campaign.sightings.at_least_unseen, 1),
+        "drawn": dict(campaign.sightings.draws),
         "log10_schedules": campaign.probes.log10_schedules,
+        "random_walks": campaign.probes.walks,
         "steps": campaign.statistics.steps[1],
         "findings": [found_json(found) for found in campaign.found.values()],
         "by_strategy": {name: dict(counts) for name, counts in campaign.by_strategy.items()},

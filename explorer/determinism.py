@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.replay import DEFINITIONS, Divergence, describe_record
+from protocol.errors import InternalError
 from protocol.log import Names, unpack
 
 CAUSES = (
@@ -13,6 +14,17 @@ CAUSES = (
 )
 
 OVER = ["the end of the run"]
+
+
+class NotTheSameError(InternalError):
+    """A schedule that was run again was not the same; `divergence` says where. Exit code 4."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(
+            f"not deterministic: a schedule that was run again parts at step {divergence.step}; "
+            f"then: {divergence.then}; now: {divergence.now}; {CAUSES}"
+        )
+        self.divergence = divergence
 
 
 def first_divergence(then: list[bytes], now: list[bytes]) -> Divergence | None:

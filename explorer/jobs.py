@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from scenarios.stage import Stage
 
 SCHEDULES_PER_JOB = 8
+
+CHECKED_EVERY = 32
+"""How often a schedule of a search is run twice, beside some of the first."""
+
+
+MOST_RUNS_TO_SEE = 16
+"""How often a schedule that was not the same is run to see where it is not."""
 
 
 @attrs.frozen
@@ -60,7 +68,7 @@ class Report:
     """What became of a job: its schedules one by one, and what they covered together.
 
     `unreached` are the `sometimes` properties that no schedule reached; None before the first. `divergence` is where a
-    schedule that was run twice was not the same; it is the last one then.
+    schedule that was run twice was not the same: it is not among the outcomes, and none comes after it.
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
@@ -105,19 +113,24 @@ def run_watched(
     return stage, watch
 
 
+def is_checked(number: int) -> bool:
+    """Whether schedule *number* of a search is run twice in any case: 0, 1, 2, 4, 8, 16, and then every so often."""
+    return number % CHECKED_EVERY == 0 or (number < CHECKED_EVERY and number & (number - 1) == 0)
+
+
 def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
-    """Run all schedules of a job, each of them *twice* if wanted, up to the first that is not the same then."""
+    """Run all schedules of a job, some or (*twice*) each of them twice, up to the first that is not the same then."""
     report = Report()
     _, word = find_strategy(job.strategy)
     for number in range(job.first, job.first + job.count):
         noting = Noting(job.remake(number))
-        records: list[bytes] | None = [] if twice else None
+        records: list[bytes] | None = [] if twice or is_checked(number) else None
         stage, watch = run_watched(experiment, noting, word=word, records=records)
-        report.add(number, stage, watch, noting.choices)
         if records is not None:
             report.divergence = run_once_more(experiment, job.remake(number), records)
             if report.divergence is not None:
                 break
+        report.add(number, stage, watch, noting.choices)
     return report
 
 
@@ -126,3 +139,33 @@ def run_once_more(experiment: Experiment, strategy: Strategy, records: list[byte
     again: list[bytes] = []
     run_watched(experiment, Noting(strategy), records=again)
     return first_divergence(records, again)
+
+
+def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
+    """Run a schedule again that found something; say where it is not the same, if it is not."""
+    report, noting = Report(), Noting(remake())
+    report.add(outcome.number, *run_watched(experiment, noting), noting.choices)
+    again = report.outcomes[0]
+    return None if again == outcome else where_they_part(experiment, remake, outcome, again)
+
+
+def where_they_part(
+    experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome, again: Outcome
+) -> Divergence:
+    """Two runs of one schedule are known to differ: run it with records until two do, to see in which step.
+
+    If they do not any more, what the first two came to has to do.
+    """
+    records: list[bytes] = []
+    run_watched(experiment, remake(), records=records)
+    for _ in range(MOST_RUNS_TO_SEE):
+        divergence = run_once_more(experiment, remake(), records)
+        if divergence is not None:
+            return divergence
+    return Divergence(min(outcome.steps, again.steps), in_short(outcome), in_short(again))
+
+
+def in_short(outcome: Outcome) -> str:
+    """What a run came to."""
+    found = ", ".join(finding.signature for finding in outcome.findings) or "nothing"
+    return f"{outcome.steps} steps of class {outcome.trace_class}; found: {found}"

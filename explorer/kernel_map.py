@@ -10,22 +10,16 @@ each row with the function table.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
 
-import actors.kernel
 from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import FUNCTIONS, PROFILES, Body, KernelFn
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernel-map.md"
-
-for found in pkgutil.iter_modules(actors.kernel.__path__, "actors.kernel."):
-    importlib.import_module(found.name)  # all of them, for no command needs every module
 
 
 @attrs.frozen

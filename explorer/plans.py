@@ -24,7 +24,7 @@ orders at once is found by the strategies that have a bound for it (docs/strateg
 PORTFOLIO_SUMMARY = "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default)"
 
 LEAST_SAMPLED = 16
-"""Schedules before the portfolio judges whether an exact search would fit."""
+"""Draws (see `explorer.estimate`) before the portfolio judges whether an exact search would fit."""
 
 MOST_NEW = 0.5
 """The chance that the next schedule is of a new class above which nobody can say how many classes there are."""
@@ -169,9 +169,10 @@ class Portfolio:
         return round(10**log10) if log10 is not None and log10 <= math.log10(room) else 0
 
     def _classes_at_least(self) -> int:
-        return self.sightings.classes + math.ceil(self.sightings.at_least_unseen)
+        return self.sightings.classes + math.ceil(self.sightings.at_least_unseen or 0)
 
     def _seems_small(self, room: int) -> bool:
         """Whether all classes, as far as can be judged, could be gone through twice."""
-        can_be_judged = self.sightings.total >= LEAST_SAMPLED and self.sightings.chance_of_new <= MOST_NEW
+        chance = self.sightings.chance_of_new
+        can_be_judged = self.sightings.draws.total() >= LEAST_SAMPLED and chance is not None and chance <= MOST_NEW
         return can_be_judged and 2 * self._classes_at_least() < room

@@ -15,11 +15,12 @@ import attrs
 
 from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
+from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence, Replay
 from explorer.strategies import Knowledge, find_strategy, make_strategy
 from explorer.watch import Both, StopAt, Watch
-from protocol.errors import InternalError, UsageError
+from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
 
@@ -203,7 +204,7 @@ def record(
     *,
     overwrite: bool = False,
 ) -> Result:
-    """Log the run of a schedule that shows *finding*, up to that; InternalError if it does not do so again."""
+    """Log the run of a schedule that shows *finding*, up to that; NotTheSameError, and no log, if it does not again."""
     header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature)
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
@@ -216,8 +217,9 @@ def record(
     finally:
         writer.close()
     if finding.signature not in {found.signature for found in result.findings}:
-        msg = f"{path}: the same schedule did not show {finding.signature} again"
-        raise InternalError(msg)
+        path.unlink()
+        then = f"{finding.signature} in step {finding.step}"
+        raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
     return result
 
 

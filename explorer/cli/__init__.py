@@ -17,9 +17,10 @@ from explorer.cli.match import add_match
 from explorer.cli.options import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
+from explorer.determinism import NotTheSameError
 from protocol.errors import UsageError
 
-EXIT_USAGE, EXIT_INTERNAL, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
         return EXIT_USAGE
+    except NotTheSameError as error:
+        print(f"slabrace: {error}", file=sys.stderr)  # noqa: T201 -- as above
+        return EXIT_DIVERGED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:

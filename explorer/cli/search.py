@@ -14,6 +14,7 @@ from explorer.campaign_report import CampaignProgress, campaign_json, show_campa
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
 from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
 from explorer.cli.selftest import add_commutation_option, check_commutation
+from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.keep import Again
 from explorer.onward import Start
@@ -38,7 +39,13 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
         help="begin every schedule as this log does, instead of SCENARIO",
     )
     parser.add_argument("--at", type=natural, metavar="STEP", help="the first step of LOG that may go otherwise")
-    parser.add_argument("--budget", type=positive, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="how many at most")
+    parser.add_argument(
+        "--budget",
+        type=positive,
+        default=DEFAULT_BUDGET,
+        metavar="SCHEDULES",
+        help="how many at most; runs that an exact search cuts off are not counted",
+    )
     parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
@@ -84,9 +91,8 @@ def _explore(options: argparse.Namespace) -> int:
         campaign.run()
     finally:
         progress.close()
-    if not options.no_log and campaign.divergence is None:
-        for found in campaign.found.values():
-            log_found(experiment, found)
+    if not options.no_log:
+        log_all_found(experiment, campaign)
     if options.json:
         print(json.dumps({**campaign_json(campaign), "kept": [again_json(again) for again in kept]}))  # noqa: T201 -- the command's output
     else:
@@ -155,6 +161,19 @@ def check_strategy(strategy: str, workers: int) -> None:
             known = ", ".join(["portfolio", *STRATEGIES, *EXACT])
             msg = f"--strategy {strategy}: there is no such strategy; there are {known}"
             raise UsageError(msg) from None
+
+
+def log_all_found(experiment: Experiment, campaign: Campaign) -> None:
+    """Log what was found; if one schedule does not show it any more, nothing was found, and there is no log."""
+    logged: list[Path] = []
+    try:
+        for found in campaign.found.values():
+            log_found(experiment, found)
+            logged += [Path(found.log)] if found.log is not None else []
+    except NotTheSameError as error:
+        campaign.note(error.divergence)
+        for path in logged:
+            path.unlink()
 
 
 def log_found(experiment: Experiment, found: Found) -> None:

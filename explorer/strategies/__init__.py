@@ -27,7 +27,9 @@ class StrategyEntry:
     """One strategy: what it is, and how a schedule by it is made from a seed, the argument and what is known.
 
     `argument` says what may follow the colon; empty if nothing may. `learns`: it is of little use before one run has
-    been learnt from.
+    been learnt from. `is_unbiased`: its schedules are drawn, each one like the others and whatever they showed, and
+    none is left out, so that how often they repeat each other says how much is unseen. Those with a bound leave out
+    what lies beyond it, those that look at some steps only leave the others in one order.
     """
 
     name: str
@@ -35,6 +37,7 @@ class StrategyEntry:
     make: Callable[[int, str, Knowledge], Strategy]
     argument: str = ""
     learns: bool = False
+    is_unbiased: bool = False
 
 
 def _depth(text: str) -> int:
@@ -49,7 +52,12 @@ def _depth(text: str) -> int:
 STRATEGIES: dict[str, StrategyEntry] = {
     entry.name: entry
     for entry in (
-        StrategyEntry("random", "each step is uniform over the enabled lanes", lambda seed, _, __: RandomWalk(seed)),
+        StrategyEntry(
+            "random",
+            "each step is uniform over the enabled lanes",
+            lambda seed, _, __: RandomWalk(seed),
+            is_unbiased=True,
+        ),
         StrategyEntry(
             "roundrobin", "lanes take turns; the seed says whose is first", lambda seed, _, __: RoundRobin(seed)
         ),
@@ -59,6 +67,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
             "uniform over interleavings; the lengths of the lanes are learnt",
             lambda seed, _, known: UniformWalk(seed, known),
             learns=True,
+            is_unbiased=True,
         ),
         StrategyEntry(
             "surw",
@@ -71,6 +80,7 @@ STRATEGIES: dict[str, StrategyEntry] = {
             "pos",
             "random priorities of steps, drawn anew for those that race with the one that happens",
             lambda seed, _, __: PartialOrderWalk(seed),
+            is_unbiased=True,
         ),
         StrategyEntry(
             "pct",

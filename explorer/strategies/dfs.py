@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from explorer.strategies.prefix import Following, State
+
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
@@ -21,10 +23,14 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Choice:
-    """One choice on the path: which of how many possibilities is tried now, in the order in which they are tried."""
+    """One choice on the path: which of how many possibilities is tried now, in the order in which they are tried.
+
+    `of` is what was chosen from: a state, or values in words.
+    """
 
     taken: int
     count: int
+    of: State | str
 
 
 class Dfs:
@@ -52,11 +58,12 @@ class Dfs:
     def watch(self, follow: Descent, watch: Watch) -> None:
         """What steps access is of no interest."""
 
-    def learn(self, follow: Descent, world: World) -> None:
+    def learn(self, follow: Descent, world: World) -> None:  # noqa: ARG002 -- the protocol
         """Nothing: the path has grown while the schedule was run."""
+        assert follow.divergence is None, "what was explored proves nothing then"
 
 
-class Descent:
+class Descent(Following):
     """One schedule: along the path, then by the base order."""
 
     name = "dfs"
@@ -64,21 +71,21 @@ class Descent:
     follows_a_log = False
 
     def __init__(self, search: Dfs) -> None:
+        super().__init__()
         self._search = search
+        self._given = len(search.path)
         self._next = 0
         self._last: Lane | None = None
         self._last_bit = 0
         self._preemptions_left = search.preemptions
         self._delays_left = search.delays
 
-    def advance(self, world: World) -> None:
-        """Leave the time as it is."""
-
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Take the possibility that is due, of those that the bounds allow."""
         first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last_bit), 0)
         could_go_on = lanes[first] is self._last  # and not another, which was given its place when it had ended
-        taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on))
+        state = State.of(tuple(lane.name for lane in lanes), self._last)
+        taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on), state)
         if taken and could_go_on and self._preemptions_left is not None:
             self._preemptions_left -= 1
         if self._delays_left is not None:
@@ -92,21 +99,29 @@ class Descent:
             return 1
         return count if self._delays_left is None else min(count, self._delays_left + 1)
 
-    def _take(self, count: int) -> int:
+    def _take(self, count: int, of: State | str) -> int:
         path = self._search.path
         if self._next == len(path):
-            path.append(Choice(0, count))
+            path.append(Choice(0, count, of))
         choice = path[self._next]
+        if (choice.count, choice.of) != (count, of):
+            self.part(choice.of, of)
+            return 0
         self._next += 1
         return choice.taken
 
     def choose_value(self, count: int) -> int:
         """Values are enumerated like lanes."""
-        return self._take(count)
+        return self._take(count, f"one of {count} values")
 
     def choose_fault(self, _probability: float) -> bool:
         """A fault is a choice like any other."""
-        return self._take(2) == 1
+        return self._take(2, "whether something fails") == 1
+
+    def end(self) -> None:
+        """The run is over; it must not be before all of the path has been followed."""
+        if self._next < self._given:
+            self.part(self._search.path[self._next].of, "the end of the run")
 
     def draw_latency(self, _low: int, _high: int) -> int:
         """Nothing takes longer than it must."""

@@ -28,8 +28,8 @@ from actors.system.actor import Shared
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import Lane
 from explorer.causality import RANKS, Event, Group, Order, keeps_off
+from explorer.strategies.prefix import Following, State
 from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access
-from protocol.errors import InternalError
 from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
@@ -83,13 +83,15 @@ class Node:
     """A state on the path of the search, and the step that is tried there now.
 
     `to_try` are the lanes that have to be tried here, each with the values that its step has yet to be tried with;
-    `sleeping` are those that need not be, because what begins with them has been explored.
+    `sleeping` are those that need not be, because what begins with them has been explored. `state` is what every run
+    that comes here has to find.
     """
 
     enabled: tuple[str, ...]
     sleeping: dict[str, Sleeper]
     event: Tried
     to_try: dict[str, list[list[int]]] = attrs.field(factory=dict)
+    state: State | None = None
 
     def next_branch(self) -> Tried | None:
         """The step to be tried next; None if this state is done with."""
@@ -139,6 +141,7 @@ class Dpor:
 
     def learn(self, branch: Branch, world: World) -> None:
         """Look for the races of a schedule that has been run, and put down their reversals."""
+        assert branch.divergence is None, "what was explored proves nothing then"
         branch.end_event()
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
@@ -179,7 +182,7 @@ def add_values(node: Node) -> None:
             node.to_try[event.lane] += [[*event.values[:-1], value] for value in range(1, count)]
 
 
-class Branch:
+class Branch(Following):
     """One schedule: along the path to its last node, and from there on by the first lane that need not be left out.
 
     The lane that stepped last goes on if it can: the schedule with the fewest switches stands for its class.
@@ -190,12 +193,15 @@ class Branch:
     follows_a_log = False
 
     def __init__(self, path: list[Node]) -> None:
+        super().__init__()
         self.common = max(len(path) - 1, 0)
         self._path = path
         self._given = len(path)
         self._next = 0
         self._is_quiet = False
         self._watch: Watch | None = None
+        self._lane: Lane | None = None
+        self._counts: list[int] = []
         self._names: dict[Hashable, str] = {}
         self._numbers: dict[Hashable, int] = {}
 
@@ -207,20 +213,25 @@ class Branch:
 
     def advance(self, world: World) -> None:
         """Leave the time as it is, and see whether it is going to pass by itself."""
-        self._world = world
+        super().advance(world)
         self._is_quiet = not world.mask
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Follow the path, or add to it."""
         self.end_event()
         enabled = tuple(lane.name for lane in lanes)
+        state = State.of(enabled, self._lane)
         if self._next < self._given:
             node = self._path[self._next]
-            if node.enabled != enabled:
-                self._complain(node, enabled)
+            if node.state != state:
+                self.part(node.state, state)
+                return 0
+            self._counts = node.event.counts.copy()
             node.event.counts.clear()  # of the run before
         else:
+            self._counts.clear()
             node = self._extend(enabled, lanes)
+            node.state = state
         index = enabled.index(node.event.lane)
         request = lanes[index].request
         node.event.may_wait = request is not None and request.info.when is not None
@@ -236,6 +247,9 @@ class Branch:
         event = self._path[self._next - 1].event
         event.counts.append(count)
         position = len(event.counts) - 1
+        if position < len(self._counts) and self._counts[position] != count:
+            self.part(f"one of {self._counts[position]} values", f"one of {count} values")
+            return 0
         return event.values[position] if position < len(event.values) else 0
 
     def choose_fault(self, _probability: float) -> bool:
@@ -258,6 +272,7 @@ class Branch:
             sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
         awake = [lane for lane in enabled if lane not in sleeping]
         if not awake:
+            assert self._world is not None, "a world asks for the time first"
             self._world.stop(ASLEEP)
         first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
         chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
@@ -267,7 +282,7 @@ class Branch:
 
     def end_event(self) -> None:
         """The step before is over: keep what it accessed."""
-        if self._next and self._watch is not None:
+        if self._next and self._watch is not None and self._lane is not None:
             event = self._path[self._next - 1].event
             self._watch.end_step()
             accesses = {**self._watch.accesses, self._lane: UPDATE}
@@ -294,12 +309,10 @@ class Branch:
             add_access(named, name, mode)
         return named
 
-    def _complain(self, node: Node, enabled: tuple[str, ...]) -> None:
-        msg = (
-            f"the same choices led to another state at choice {self._next}: enabled were {', '.join(node.enabled)}; "
-            f"now {', '.join(enabled)}"
-        )
-        raise InternalError(msg)
+    def end(self) -> None:
+        """The run is over; it must not be before all of the path has been followed."""
+        if self._next < self._given:
+            self.part(self._path[self._next].state, "the end of the run")
 
 
 def turns_of(event: Tried) -> Accesses:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from actors.system.strategy import Strategy
+from explorer.replay import Divergence
 from explorer.strategies.dfs import Dfs
 from explorer.strategies.dpor import Dpor
 from protocol.errors import UsageError
@@ -18,8 +20,20 @@ if TYPE_CHECKING:
     from explorer.watch import Watch
 
 
+class ExactSchedule(Strategy, Protocol):
+    """One schedule of an exact search. `divergence`: where its first choices led to another state than before."""
+
+    divergence: Divergence | None
+
+    def end(self) -> None:
+        """After the run: it must not have been over before all the choices were made that are known."""
+
+
 class ExactSearch(Protocol):
-    """Schedule after schedule until none is left. Each must be run to its end, and learnt from, before the next."""
+    """Schedule after schedule until none is left. Each must be run to its end, and learnt from, before the next.
+
+    One that has diverged is not learnt from: the search is over then.
+    """
 
     def next_schedule(self) -> Any:
         """The strategy of the next schedule; None when there is none left."""

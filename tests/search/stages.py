@@ -7,7 +7,10 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import attrs
 
+from actors.system.lane import Lane
+from actors.system.strategy import Strategy
 from explorer.experiment import Experiment, RunOptions
+from explorer.strategies import make_strategy, seed_of
 from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
 from explorer.watch import CONTEXTS, Watch
 from protocol.operations import COMMUTE, UPDATE
@@ -58,17 +61,58 @@ class GoingThrough:
 
 
 class Sample(Branch):
-    """One schedule that *pick* chooses, step by step, noted as the search notes its own."""
+    """One schedule that a sampling strategy chooses, noted as the search notes its own; time passes with its steps."""
 
-    def __init__(self, pick: Callable[[Sequence[str]], str]) -> None:
+    def __init__(self, strategy: Strategy) -> None:
         self.path: list[Node] = []
         super().__init__(self.path)
-        self._pick = pick
+        self.keeps_time = strategy.keeps_time
+        self._strategy = strategy
 
-    def _extend(self, enabled: tuple[str, ...], lanes: object) -> Node:  # noqa: ARG002 -- as in Branch
-        node = Node(enabled, {}, Tried(self._pick(enabled)))
+    def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
+        node = Node(enabled, {}, Tried(enabled[self._strategy.choose(lanes)]))
         self.path.append(node)
         return node
+
+    def choose_value(self, count: int) -> int:
+        """As the strategy does."""
+        return self._strategy.choose_value(count)
+
+    def choose_fault(self, probability: float) -> bool:
+        """As the strategy does."""
+        return self._strategy.choose_fault(probability)
+
+
+@attrs.define
+class Gone:
+    """What an exact search has been through: the orders of all its classes, and the signatures of all findings."""
+
+    orders: set[Order] = attrs.field(factory=set)
+    found: set[str] = attrs.field(factory=set)
+    ended: bool = False
+
+    @classmethod
+    def through(cls, experiment: Experiment, *, most: int = 20_000) -> Gone:
+        """Search to the end, or for *most* schedules."""
+        search, gone = GoingThrough(experiment, most), cls()
+        for stage in search.runs():
+            gone.orders.add(order_of(search.search.path))
+            gone.found.update(stage.world.findings)
+        gone.ended = search.ended
+        return gone
+
+    def missed(self, experiment: Experiment, strategy: str, number: int) -> str:
+        """What schedule *number* of a sampler shows that the search has not; empty if nothing.
+
+        A schedule that ends with a fatal finding is of no class: others had not come to their end.
+        """
+        sample = Sample(make_strategy(strategy, seed_of(0, number)))
+        stage = play(experiment, sample)
+        others = set(stage.world.findings) - self.found
+        if others:
+            return f"{strategy} {number}: found {', '.join(sorted(others))}"
+        is_new = stage.world.stopped != "finding" and order_of(sample.path) not in self.orders
+        return f"{strategy} {number}: another class" if is_new else ""
 
 
 def order_of(path: Sequence[Node]) -> Order:

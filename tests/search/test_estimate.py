@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
 from actors.system.stepper import run_stepper
-from explorer.campaign_report import of_how_many
+from explorer.campaign_report import of_how_many, unseen
 from explorer.estimate import Probes, Sightings
 from explorer.strategies import make_strategy
 from explorer.strategies.dfs import Dfs
@@ -50,19 +51,31 @@ def test_products_beyond_the_largest_float_are_added_up() -> None:
 
 def test_without_a_walk_nothing_is_known() -> None:
     assert Probes().log10_schedules is None
-    assert of_how_many(None) == ""
+    assert of_how_many(Probes()) == ""
 
 
-@pytest.mark.parametrize(("log10", "text"), [(math.log10(720), " of some 720"), (52.6, " of some 1e53")])
+@pytest.mark.parametrize(
+    ("log10", "text"),
+    [(math.log10(720), " of some 720 (by 1 random walk)"), (52.6, " of some 1e53 (by 1 random walk)")],
+)
 def test_large_numbers_are_said_by_their_order(log10: float, text: str) -> None:
-    assert of_how_many(log10) == text
+    probes = Probes()
+    probes.add(log10)
+
+    assert of_how_many(probes) == text
+
+
+def drawn(classes: str) -> Sightings:
+    """So many draws, by random walks."""
+    sightings = Sightings()
+    for trace_class in classes:
+        sightings.add(trace_class, "random")
+    return sightings
 
 
 def test_the_chance_of_a_new_class_is_that_of_the_singletons() -> None:
     """Good 1953: a, b twice, c three times: one of six sightings was of a class seen once."""
-    sightings = Sightings()
-    for trace_class in "abbccc":
-        sightings.add(trace_class)
+    sightings = drawn("abbccc")
 
     assert sightings.classes == 3
     assert sightings.chance_of_new == pytest.approx(1 / 6)
@@ -70,10 +83,82 @@ def test_the_chance_of_a_new_class_is_that_of_the_singletons() -> None:
 
 def test_how_many_are_unseen_at_least() -> None:
     """Chao 1984: f1^2 / 2 f2 with two seen once and one seen twice; f1 (f1 - 1) / 2 if none was seen twice."""
-    sightings = Sightings()
-    for trace_class in "abcc":
-        sightings.add(trace_class)
-    assert sightings.at_least_unseen == pytest.approx(2)
+    assert drawn("abcc").at_least_unseen == pytest.approx(2)
+    assert drawn("abccc").at_least_unseen == pytest.approx(1)
 
-    sightings.add("c")
-    assert sightings.at_least_unseen == pytest.approx(1)
+
+def test_what_was_not_drawn_says_nothing_of_what_is_unseen() -> None:
+    sightings = Sightings()
+    for trace_class in "abcdef":
+        sightings.add(trace_class)
+
+    assert sightings.classes == 6
+    assert sightings.chance_of_new is None
+    assert sightings.at_least_unseen is None
+    assert "not known" in unseen(sightings)
+
+
+def test_what_others_have_shown_is_not_unseen() -> None:
+    """Four draws: a and b once each, c twice. Chao says two more at least; a search has shown a, x and y."""
+    sightings = drawn("abcc")
+    for trace_class in "xay":
+        sightings.add(trace_class)
+
+    assert sightings.chance_of_new == pytest.approx(1 / 4), "only b was shown by nothing but one draw"
+    assert sightings.at_least_unseen == pytest.approx(0), "the two may be x and y"
+
+
+def test_the_order_in_which_classes_are_seen_makes_no_difference() -> None:
+    """Of five draws only e is of a class that nothing else has shown; one class was drawn once, two twice."""
+    seen = list(zip("aabbcdxxed", ["random", "", "urw", "urw", "pos", "", "", "", "random", ""], strict=True))
+    answers = set()
+    for seed in range(50):
+        sightings = Sightings()
+        for trace_class, by in random.Random(seed).sample(seen, len(seen)):
+            sightings.add(trace_class, by)
+        answers.add((sightings.classes, sightings.chance_of_new, sightings.draws.total()))
+
+    assert answers == {(6, 2 / 5, 5)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_chance_holds_where_it_is_known(seed: int) -> None:
+    """300 classes of very different chances, every seventh shown by a search, and 2,000 draws."""
+    draw = random.Random(seed)
+    weights = [1 / (1 + number) for number in range(300)]
+    shown = set(range(0, 300, 7))
+    sightings = Sightings()
+    for number in shown:
+        sightings.add(str(number))
+    for number in draw.choices(range(300), weights, k=2_000):
+        sightings.add(str(number), "random")
+        shown.add(number)
+    truth = sum(weight for number, weight in enumerate(weights) if number not in shown) / sum(weights)
+
+    assert sightings.chance_of_new == pytest.approx(truth, abs=0.01)
+
+
+def test_there_are_as_many_unseen_as_is_said_at_least() -> None:
+    """200 draws of 300 classes leave many unseen; a lower bound is one in the mean."""
+    weights = [1 / (1 + number) for number in range(300)]
+    said, unseen_in_fact = 0.0, 0
+    for seed in range(50):
+        sightings = Sightings()
+        for number in random.Random(seed).choices(range(300), weights, k=200):
+            sightings.add(str(number), "random")
+        assert sightings.at_least_unseen is not None
+        said += sightings.at_least_unseen
+        unseen_in_fact += 300 - sightings.classes
+
+    assert unseen_in_fact / 2 < said < unseen_in_fact
+
+
+def test_the_verdict_says_from_what_the_estimates_are_made() -> None:
+    sightings = drawn("abbccc")
+    sightings.add("x", "urw")
+    sightings.add("y")
+
+    assert unseen(sightings) == (
+        "the next schedule is of a new class with 29%, at least 1 classes are unseen "
+        "(from 7 schedules of random and urw)"
+    )

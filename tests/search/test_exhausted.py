@@ -1,22 +1,99 @@
-"""The stages that are gone through to the end: with what findings, and that nothing is left out.
+"""What is said to be gone through to the end is: no sampler comes to a class or to a finding that the search has not.
 
-That is held against samples: what strategies come to that know nothing of the search has to be of a class that the
-search has been through. Minutes each.
+Samplers know nothing of the search and of what it takes for independent, so they could refute it. The stages are all
+those of docs/findings.json whose search came to its end.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Iterator
 
+import attrs
 import pytest
 
 from explorer.experiment import Experiment, RunOptions
-from tests.search.stages import GoingThrough, Order, Sample, order_of, play
+from tests.search.stages import Gone
+from tests.tidy.sources import ROOT
 
-pytestmark = pytest.mark.slow
+SAMPLERS = ("pos", "random")
 
-SAMPLES = 1_000
+MOST_SMALL = 1_000
+"""A stage of up to so many schedules is small."""
+
+
+@attrs.frozen
+class Claim:
+    """A stage that is said to be gone through by so many *schedules*."""
+
+    scenario: str
+    kernel: str
+    settings: tuple[tuple[str, str], ...]
+    schedules: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.scenario} on {self.kernel}"
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether going through it, and 40 samples, take less than a second."""
+        return self.schedules <= MOST_SMALL // 10 and self.steps < 8_000
+
+    @property
+    def samples(self) -> int:
+        """How many schedules of each sampler the slow tests hold against it."""
+        return 1_000 if self.schedules <= MOST_SMALL else 10_000
+
+    def experiment(self) -> Experiment:
+        """The stage."""
+        return Experiment.of(RunOptions(scenario=self.scenario, kernel=self.kernel, settings=self.settings))
+
+
+def claims() -> Iterator[Claim]:
+    """What docs/findings.json says was gone through to the end, each stage once."""
+    cells = json.loads((ROOT / "docs" / "findings.json").read_text(encoding="utf-8"))
+    seen = set()
+    for cell in cells:
+        settings = tuple(sorted(cell["settings"].items()))
+        claim = Claim(cell["scenario"], cell["kernel"], settings, cell["schedules"], cell["steps"])
+        if cell["stopped"] == "exhausted" and (str(claim), settings) not in seen:
+            seen.add((str(claim), settings))
+            yield claim
+
+
+CLAIMS = list(claims())
+
+
+def refuted_by(claim: Claim, samples: int) -> str:
+    """Go through a stage, and hold so many schedules of each sampler against it; empty if the claim stands."""
+    experiment = claim.experiment()
+    gone = Gone.through(experiment)
+    if not gone.ended:
+        return "the search does not come to its end"
+    missed = (gone.missed(experiment, strategy, number) for strategy in SAMPLERS for number in range(samples))
+    return next(filter(None, missed), "")
+
+
+def test_there_are_claims_of_all_sizes() -> None:
+    assert any(claim.is_tiny for claim in CLAIMS)
+    assert any(claim.schedules > MOST_SMALL for claim in CLAIMS)
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim.is_tiny], ids=str)
+def test_no_sample_of_a_tiny_stage_is_new(claim: Claim) -> None:
+    assert refuted_by(claim, 20) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", CLAIMS, ids=str)
+def test_no_sample_of_a_stage_that_was_gone_through_is_new(claim: Claim) -> None:
+    """20,000 samples of the stages that take an exact search minutes, 2,000 of the others."""
+    assert refuted_by(claim, claim.samples) == ""
+
+
+# -- with what findings -----------------------------------------------------------------------------------------------
+
 CHILD_NEVER_RELEASED = frozenset(
     {"leak:kmem_cache held by its kobject:", "property:eventually: no child cache is left:"}
 )
@@ -38,6 +115,7 @@ FREED_WHILE_ITS_COUNT_IS_SWITCHED = frozenset(
 """All that comes of exit-during-atomic-switch (BUGS.md)."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kernel", "expected"),
     [
@@ -46,37 +124,8 @@ FREED_WHILE_ITS_COUNT_IS_SWITCHED = frozenset(
         ("offline-vs-destroy", "5.3", NEVER_RELEASED | FREED_WHILE_ITS_COUNT_IS_SWITCHED),
     ],
 )
-def test_a_stage_is_gone_through_and_no_sample_is_new(name: str, kernel: str, expected: frozenset[str]) -> None:
-    experiment = Experiment.of(RunOptions(scenario=name, kernel=kernel))
-    search = GoingThrough(experiment)
-    classes: set[Order] = set()
-    found: set[str] = set()
-    for stage in search.runs():
-        classes.add(order_of(search.search.path))
-        found.update(stage.world.findings)
+def test_a_stage_is_gone_through_with_these_findings(name: str, kernel: str, expected: frozenset[str]) -> None:
+    gone = Gone.through(Experiment.of(RunOptions(scenario=name, kernel=kernel)))
 
-    assert search.ended
-    assert found == expected
-
-    for number in range(SAMPLES):
-        draw = random.Random(number)
-        sample = Sample(draw.choice if number % 2 else priorities(draw))
-        stage = play(experiment, sample)
-        if stage.world.stopped != "finding":  # otherwise others had not come to their end
-            assert order_of(sample.path) in classes, number
-        assert found >= set(stage.world.findings), number
-
-
-def priorities(draw: random.Random) -> Callable[[Sequence[str]], str]:
-    """The lane of the highest priority, which falls below the others now and then."""
-    ranks: dict[str, float] = {}
-
-    def pick(enabled: Sequence[str]) -> str:
-        for lane in enabled:
-            ranks.setdefault(lane, draw.random())
-        best = max(enabled, key=lambda lane: ranks[lane])
-        if draw.random() < 0.05:
-            ranks[best] = min(ranks.values()) - draw.random()
-        return max(enabled, key=lambda lane: ranks[lane])
-
-    return pick
+    assert gone.ended
+    assert gone.found == expected

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import math
-from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from actors.kernel.context import BUG_ON, Context
+from actors.system.actor import Actor
 from explorer.campaign import Campaign
+from explorer.campaign_report import campaign_json, progress_line, verdict
 from explorer.estimate import Sightings
 from explorer.experiment import Experiment, RunOptions
 from explorer.jobs import Outcome, Report
 from explorer.plans import LEAST_SAMPLED, PORTFOLIO, Arm, News, Portfolio
+from scenarios.canary import Counter
+from scenarios.registry import MACHINE, Scenario
+from scenarios.stage import Stage
 
 
 def explored(scenario: str, *, budget: int, workers: int = 1, kernel: str = "5.3", **more: Any) -> Campaign:
@@ -26,7 +33,7 @@ def sampled(schedules: int, classes: int) -> Sightings:
     """What so many schedules show where there are so many classes, equally often."""
     sightings = Sightings()
     for number in range(schedules):
-        sightings.add(str(number % classes))
+        sightings.add(str(number % classes), "random")
     return sightings
 
 
@@ -44,7 +51,7 @@ def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
     """Also those that never bring anything, while one always does."""
     sightings = Sightings()
     plan = Portfolio(0, sightings)
-    turns: Counter[str] = Counter()
+    turns: collections.Counter[str] = collections.Counter()
     for _ in range(600):
         job = plan.next_job(1_000_000)
         assert job is not None
@@ -139,3 +146,80 @@ def test_the_answer_does_not_depend_on_the_number_of_workers() -> None:
         s: (f.first_schedule, f.count, f.schedule) for s, f in two.found.items()
     }
     assert one.sightings == two.sightings
+
+
+# -- what is counted --------------------------------------------------------------------------------------------------
+
+
+def ends_early(stage: Stage) -> None:
+    """Two tasks race for a finding that ends the run; two others do what nobody sees, and are anywhere by then."""
+    world = stage.boot("dentry").world
+    counters = [Counter(Actor(world, f"counter {number}")) for number in range(3)]
+
+    async def write(ctx: Context) -> None:
+        await ctx.ask(counters[0].write, 1)
+
+    async def read(ctx: Context) -> None:
+        BUG_ON(ctx, await ctx.ask(counters[0].read) == 0, "read too early")
+
+    def on(counter: Counter) -> Callable[[Context], Awaitable[None]]:
+        async def count(ctx: Context) -> None:
+            for value in range(8):
+                await ctx.ask(counter.write, value)
+
+        return count
+
+    stage.task("writer", write, cpu=0)
+    stage.task("reader", read, cpu=1)
+    stage.task("first", on(counters[1]), cpu=0)
+    stage.task("second", on(counters[2]), cpu=1)
+
+
+def explored_toy(strategy: str, *, budget: int = 4_000) -> Campaign:
+    options = RunOptions(scenario="toy", strategy=strategy)
+    scenario = Scenario("toy", "a test's", MACHINE, ends_early)
+    campaign = Campaign(Experiment.of(options, scenario), options, budget=budget)
+    campaign.run()
+    return campaign
+
+
+def test_parts_of_classes_that_samples_show_are_none_once_all_classes_are_known() -> None:
+    portfolio, alone = explored_toy("portfolio"), explored_toy("dpor")
+
+    assert portfolio.stopped == alone.stopped == "exhausted"
+    assert portfolio.found.keys() == alone.found.keys()
+    assert portfolio.sightings.classes > portfolio.classes == alone.classes == len(alone.exact_classes)
+    assert f"all {alone.classes} trace classes" in verdict(portfolio)
+    assert campaign_json(portfolio)["trace_classes"] == alone.classes
+
+
+def test_the_budget_is_in_schedules_and_what_was_cut_off_is_named_apart() -> None:
+    campaign = explored("offline-vs-free", budget=60, strategy="dpor", kernel="5.4-fixed")
+    said = campaign_json(campaign)
+
+    assert campaign.cut_off > 0
+    assert said["schedules"] == campaign.schedules == 60
+    assert said["cut_off"] == said["by_strategy"]["dpor"]["cut_off"] == campaign.cut_off
+    assert "60 schedules in" in verdict(campaign)
+    assert f" s, {campaign.cut_off} more runs cut off" in verdict(campaign)
+    assert f"60 schedules, {campaign.cut_off} runs cut off" in progress_line(campaign)
+
+
+def test_the_estimates_are_made_from_draws_only() -> None:
+    campaign = explored("late-allocation", budget=150, kernel="v7")
+    said = campaign_json(campaign)
+    counts = said["by_strategy"]
+
+    assert said["drawn"] == {name: counts[name]["schedules"] for name in ("pos", "random", "urw")}
+    assert said["random_walks"] == counts["random"]["schedules"]
+    assert f"(from {sum(said['drawn'].values())} schedules of pos, random and urw)" in verdict(campaign)
+
+
+@pytest.mark.parametrize("strategy", ["dpor", "pct:3", "surw", "dfs:preemptions=1", "roundrobin"])
+def test_without_draws_nothing_is_said_of_what_is_unseen(strategy: str) -> None:
+    campaign = explored("offline-vs-destroy", budget=20, strategy=strategy)
+    said = campaign_json(campaign)
+
+    assert (said["chance_of_new_class"], said["unseen_classes_at_least"]) == (None, None)
+    assert (said["drawn"], said["log10_schedules"]) == ({}, None)
+    assert "not known" in verdict(campaign)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,12 @@ from explorer.campaign import Campaign
 from explorer.cli import main
 from explorer.determinism import first_divergence
 from explorer.experiment import Experiment, RunOptions
+from explorer.strategies import STRATEGIES
+from explorer.strategies.exact import EXACT
 from scenarios.canary import Counter
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
+from tests.conftest import Command
 
 
 def scenario_with(state: Iterator[int]) -> Scenario:
@@ -50,7 +54,7 @@ def test_a_schedule_that_is_not_the_same_ends_the_search(strategy: str) -> None:
     campaign = search(itertools.count(), strategy)
 
     assert campaign.outcome == "diverged"
-    assert campaign.schedules == 1
+    assert campaign.schedules == 0
     assert campaign.divergence is not None
     assert "cgroup_exit" in campaign.divergence.then
     assert "write" in campaign.divergence.now
@@ -84,7 +88,154 @@ def test_the_command_ends_with_4_and_says_where(
     assert "the order of a set" in out
 
 
-def test_workers_find_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+# -- without being asked ----------------------------------------------------------------------------------------------
+
+SOURCES = {
+    "random": "import random\ndraw = lambda: random.random() < 0.5",
+    "the clock": "import time\ndraw = lambda: time.perf_counter_ns() // 7 % 2",
+    "what outlives its world": "import itertools\nnumbers = itertools.count()\ndraw = lambda: next(numbers) // 3 % 2",
+}
+"""What a patch may use that is no choice of the schedule."""
+
+PATCH = """
+{source}
+
+from actors.kernel.patching import kernel_fn, unpatched
+from actors.kernel.slab_common import memcg_deactivate_kmem_caches
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c")
+async def memcg_deactivate_kmem_caches(ctx, memcg, parent):
+    if draw():
+        await ctx.ask(memcg.read_kmemcg_id)
+    await unpatched(ctx, memcg_deactivate_kmem_caches, memcg, parent)
+"""
+"""A harmless step that is made or not."""
+
+EVERY = ["portfolio", *STRATEGIES, *EXACT, "pct:2", "dfs:preemptions=2", "dfs:delays=2"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "source"),
+    [
+        *((strategy, "random") for strategy in EVERY),
+        *(("portfolio", source) for source in SOURCES),
+        ("dpor", "the clock"),
+    ],
+)
+def test_every_strategy_meets_a_patch_that_is_not_deterministic(
+    slabrace: Command, tmp_path: Path, strategy: str, source: str
+) -> None:
+    patch = tmp_path / "patch.py"
+    patch.write_text(PATCH.format(source=SOURCES[source]), encoding="utf-8")
+    answer = slabrace(
+        "explore", "offline-vs-destroy", "--patch", patch, "--strategy", strategy, "--budget", 400, "--json"
+    )
+
+    assert answer.code == 4
+    said = json.loads(answer.out)
+    assert (said["outcome"], said["stopped"]) == ("diverged", "diverged")
+    assert said["findings"] == []
+    assert {operation_in(said["divergence"]["then"]), operation_in(said["divergence"]["now"])} == {
+        "read_kmemcg_id",
+        "down_read",
+    }
+    assert said["divergence"]["step"] > 0
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def operation_in(text: str) -> str:
+    """The operation of a step in words: `lane in function: operation of object ...`."""
+    return text.partition(": ")[2].split()[0]
+
+
+def test_workers_meet_it_too(slabrace: Command, tmp_path: Path) -> None:
+    patch = tmp_path / "patch.py"
+    patch.write_text(PATCH.format(source=SOURCES["random"]), encoding="utf-8")
+    answer = slabrace("explore", "offline-vs-destroy", "--patch", patch, "--workers", 2, "--budget", 400, "--no-log")
+
+    assert answer.code == 4
+    assert "not deterministic" in answer.out
+
+
+WRONG = 99
+
+
+def leaky_race(state: Iterator[int]) -> Scenario:
+    """Two tasks write; one of them reads so often before as a state says that outlives the worlds, or writes WRONG."""
+
+    def build(stage: Stage) -> None:
+        counter = Counter(Actor(stage.boot("dentry").world, "counter"))
+        said = next(state)
+
+        async def work(ctx: Context) -> None:
+            for _ in range(said % WRONG):
+                await ctx.ask(counter.read)
+            await ctx.ask(counter.write, said)
+            await ctx.ask(counter.write, 0)
+
+        async def write(ctx: Context) -> None:
+            await ctx.ask(counter.write, 2)
+
+        stage.task("worker", work)
+        stage.task("writer", write)
+        stage.always("nothing is wrong", lambda: counter.value != WRONG)
+
+    return Scenario("leaky", "depends on what it must not", MACHINE, build)
+
+
+def leaky(state: Iterator[int], strategy: str, *, budget: int = 10) -> Campaign:
+    """A search of that which is not told to run schedules twice."""
+    options = RunOptions(scenario="leaky", strategy=strategy)
+    campaign = Campaign(Experiment.of(options, leaky_race(state)), options, budget=budget)
+    campaign.run()
+    return campaign
+
+
+@pytest.mark.parametrize("strategy", ["dpor", "dfs"])
+@pytest.mark.parametrize("lengths", [[0, 1], [1, 0], [0, 0, 0, 1]], ids=str)
+def test_an_exact_search_compares_the_states_it_comes_back_to(
+    monkeypatch: pytest.MonkeyPatch, strategy: str, lengths: list[int]
+) -> None:
+    """The task that reads more in some runs does not want the same after the choices that it has in common."""
+    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
+    campaign = leaky(itertools.chain(lengths, itertools.repeat(lengths[-1])), strategy, budget=200)
+
+    assert campaign.outcome == "diverged"
+    assert campaign.divergence is not None
+    assert campaign.divergence.then != campaign.divergence.now
+    assert not campaign.found
+
+
+@pytest.mark.parametrize("strategy", ["random", "portfolio", "dpor", "dfs"])
+def test_what_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.jobs.is_checked", lambda _: False)
+    runs = itertools.chain([WRONG], itertools.repeat(0))
+    campaign = leaky(runs, strategy)
+
+    assert campaign.outcome == "diverged"
+    assert campaign.schedules == 0
+    assert not campaign.found
+    assert campaign.divergence is not None
+    assert "found: property:" in campaign.divergence.then, "it is not the same in any later run"
+    assert "found: nothing" in campaign.divergence.now
+
+
+def test_what_cannot_be_logged_again_is_no_finding(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that finds it and the one that confirms it show it, the one for the log does not."""
+    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.jobs.is_checked", lambda _: False)
+    runs = itertools.chain([WRONG] * 2, itertools.repeat(0))
+    monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: leaky_race(runs))
+    answer = slabrace("explore", "leaky", "--strategy", "random", "--budget", 1)
+
+    assert answer.code == 4
+    assert "without that" in answer.out
+    assert not list(Path("runs").glob("*"))
+
+
+def test_workers_find_nothing_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["explore", "canary", "--budget", "16", "--workers", "2", "--check-determinism", "--no-log", "--json"])
 
     assert code == 1
