@@ -127,8 +127,12 @@ class ListHead(OrderedDict[T, None]):
 
     def list_move_tail(self, entry: T) -> None:
         """Unlink *entry* and link it at the end."""
-        self.list_del(entry)
-        self.list_add_tail(entry)
+        if self.freed or entry not in self:
+            self.list_del(entry)
+            self.list_add_tail(entry)
+        else:
+            self.move_to_end(entry)
+            entry.memory.touch_links()
 
     def list_splice_init(self, source: ListHead[T]) -> None:
         """Take all that is on *source*, in front of what there is."""
