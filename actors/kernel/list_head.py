@@ -108,23 +108,31 @@ class ListHead(OrderedDict[T, None]):
             use(entry)
         if entry in self:
             raise corruption("list_add", entry)
-        memory.touch_links()
         memory.on_lists.append(self)
         self[entry] = None
+        on_touch = memory.actor.world.on_touch  # as in touch_links(), without the call
+        if on_touch is not None:
+            on_touch((memory, "list_head"), UPDATE)
 
     def list_del(self, entry: T) -> None:
         """Unlink *entry*; what is not on the list corrupts it."""
         if self.freed or entry not in self:
             self._check_links(entry)
         memory = entry.memory
-        memory.touch_links()
         memory.on_lists.remove(self)
         del self[entry]
+        on_touch = memory.actor.world.on_touch
+        if on_touch is not None:
+            on_touch((memory, "list_head"), UPDATE)
 
     def list_move_tail(self, entry: T) -> None:
         """Unlink *entry* and link it at the end."""
-        self.list_del(entry)
-        self.list_add_tail(entry)
+        if self.freed or entry not in self:
+            self.list_del(entry)
+            self.list_add_tail(entry)
+        else:
+            self.move_to_end(entry)
+            entry.memory.touch_links()
 
     def list_splice_init(self, source: ListHead[T]) -> None:
         """Take all that is on *source*, in front of what there is."""

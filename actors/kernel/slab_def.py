@@ -194,13 +194,15 @@ class SlabNode(Shared):
         return surplus
 
     def _put_object(self, obj: SlabObject) -> None:
-        slab = unlink(obj.slab)
+        slab = obj.slab
         slab.freelist = (obj.at, slab.freelist)
         slab.inuse -= 1
-        if slab.inuse:
-            slab.list_add(self.slabs_partial, tail=True)
+        if slab.inuse and slab.slab_list is self.slabs_partial:
+            self.slabs_partial.list_move_tail(slab)
+        elif slab.inuse:
+            unlink(slab).list_add(self.slabs_partial, tail=True)
         else:
-            slab.list_add(self.slabs_free)
+            unlink(slab).list_add(self.slabs_free)
 
     @operation(UPDATE)
     def take_free_slab(self) -> Slab | None:
