@@ -36,10 +36,20 @@ PAGE = DOCS / "coverage.md"
 SCHEDULES, ROUND = 240, 12
 ROW = re.compile(r"^\| `(?P<function>\w+)` \| (?P<kernels>[^|]+) \| (?P<allocators>[^|]+) \| (?P<why>[^|]+) \|$")
 
-VARIATIONS: dict[str, tuple[Mapping[str, str], ...]] = {
-    "readers-vs-rmdir": ({"kpagecgroup": "yes"}, {"cgroup": "v2"}),
+
+@attrs.frozen
+class Variation:
+    """Settings with which a scenario is run, and probabilities of what goes wrong."""
+
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    faults: Mapping[str, float] = attrs.field(factory=dict)
+
+
+VARIATIONS: dict[str, tuple[Variation, ...]] = {
+    "readers-vs-rmdir": (Variation({"kpagecgroup": "yes"}), Variation({"cgroup": "v2"})),
+    "bulk-allocation": (Variation(faults={"page": 0.2}),),
 }
-"""Settings with which a scenario is run, too, for a part of the kernel that its defaults leave out."""
+"""How a scenario is run, too, for a part of the kernel that its defaults leave out."""
 
 Machine = tuple[str, str]
 """A kernel and an allocator."""
@@ -90,12 +100,22 @@ def functions_of(kernel: str, allocator: str) -> dict[str, KernelFn[..., object]
     return {name: function for name, function in FUNCTIONS.items() if function.body(kernel, allocator) is not None}
 
 
-def entered(scenario: str, kernel: str, settings: Mapping[str, str], schedules: Iterable[int]) -> set[str]:
+def entered(
+    scenario: str, kernel: str, allocator: str, schedules: Iterable[int], variation: Variation | None = None
+) -> set[str]:
     """The functions that are called in the race of one of these schedules of the scenario."""
-    options = RunOptions(scenario=scenario, kernel=kernel, strategy="random", driver="stepper", settings=settings)
+    variation = variation or Variation()
+    options = RunOptions(
+        scenario=scenario,
+        kernel=kernel,
+        strategy="random",
+        driver="stepper",
+        settings={**dict(SHORT.get(scenario, ())), **variation.settings, "allocator": allocator},
+        faults=variation.faults,
+    )
     experiment = Experiment.of(options)
     entries = Entries()
-    watchers = entries.watchers(functions_of(kernel, settings["allocator"]).values())
+    watchers = entries.watchers(functions_of(kernel, allocator).values())
     for number in schedules:
         stage = experiment.set_stage(make_strategy("random", seed_of(0, number)))
         stage.machine.functions = stage.machine.functions.watched(watchers)
@@ -115,10 +135,10 @@ def unreached(machine: Machine, expected: set[str], schedules: int = SCHEDULES) 
     for first in range(0, schedules, ROUND):
         if missing <= expected:
             break
+        numbers = range(first, min(first + ROUND, schedules))
         for scenario in SCENARIOS:
-            for more in ({}, *VARIATIONS.get(scenario.name, ())):
-                settings = {**dict(SHORT.get(scenario.name, ())), **more, "allocator": allocator}
-                missing -= entered(scenario.name, kernel, settings, range(first, min(first + ROUND, schedules)))
+            for variation in (None, *VARIATIONS.get(scenario.name, ())):
+                missing -= entered(scenario.name, kernel, allocator, numbers, variation)
     return missing
 
 

@@ -11,6 +11,7 @@ from benchmarks.coverage import (
     PAGE,
     ROUND,
     Machine,
+    Variation,
     entered,
     excused,
     functions_of,
@@ -46,7 +47,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
 
 def test_only_what_is_called_in_the_race_counts() -> None:
     """In this scenario the cgroup is made in the set-up, and removed in the race."""
-    names = entered("rmdir-under-load", "5.3", {"allocator": "slub", "cgroups": "1", "objects": "1"}, range(1))
+    names = entered("rmdir-under-load", "5.3", "slub", range(1), Variation({"cgroups": "1", "objects": "1"}))
     calm = {"cgroup_mkdir", "mem_cgroup_css_alloc"}
 
     assert names >= {"cgroup_rmdir", "kmem_cache_alloc", "mem_cgroup_css_offline"}
