@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, findings, mutants, shrunk
+from benchmarks import bugs, causes, findings, mutants, shrunk
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
@@ -38,7 +38,13 @@ class Study(Protocol):
         """Make it; return the exit code."""
 
 
-STUDIES: dict[str, Study] = {"bugs": bugs, "findings": findings, "mutants": mutants, "shrunk": shrunk}
+STUDIES: dict[str, Study] = {
+    "bugs": bugs,
+    "causes": causes,
+    "findings": findings,
+    "mutants": mutants,
+    "shrunk": shrunk,
+}
 """Every study by its stable name."""
 
 

@@ -113,11 +113,16 @@ class Search:
 
     def try_pairs(self, pairs: Iterable[Pair], way: Way, fixed: list[Pair]) -> Iterator[tuple[Conflict, bool]]:
         """The conflicts among *pairs*; those that come in one order only, as the run is, are added to *fixed*."""
+        waits: set[int] = set()
         for pair in pairs:
+            if pair.first in waits:
+                continue  # it is known to come too early
             swapped = self.swaps.run(pair.first, pair.second, way)
             if swapped is None and way is Way.MOVED:
                 fixed.append(pair)
             elif swapped is not None and swapped.found is None:
+                if pair.nearness is Nearness.WAIT:
+                    waits.add(pair.first)
                 yield self.judge(pair, swapped, way)
 
     def judge(self, pair: Pair, swapped: Trace, way: Way) -> tuple[Conflict, bool]:

@@ -86,8 +86,12 @@ class Pair:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """What is tried, and shown, first: the nearest by its thing, then the latest."""
-        return self.nearness, -self.second, -self.first
+        """What is tried, and shown, first: the nearest by its thing, then the latest.
+
+        Of what a wait misses, the earliest: it would have had to wait the least longer.
+        """
+        second = self.second if self.nearness is Nearness.WAIT else -self.second
+        return self.nearness, second, -self.first
 
 
 def pairs_of(trace: Trace) -> list[Pair]:
@@ -97,7 +101,9 @@ def pairs_of(trace: Trace) -> list[Pair]:
     for thing, first, second in meetings(trace):
         one, other = trace.steps[first], trace.steps[second]
         pair = Pair(first, second, thing, about.nearness(thing, one, other))
-        key = (one.lane, one.function, one.operation, other.lane, other.function, other.operation)
+        key: tuple[object, ...] = (one.lane, one.function, one.operation, other.lane, other.function, other.operation)
+        if pair.nearness is Nearness.WAIT:  # who calls call_rcu() is another function each time
+            key = (first, second)
         known = found.get(key)
         if known is None or pair.rank < known.rank:
             found[key] = pair
