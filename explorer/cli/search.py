@@ -15,6 +15,7 @@ from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_line
 from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.experiment import Experiment
+from explorer.grouping import group_by_cause
 from explorer.keep import Again
 from explorer.onward import Start
 from explorer.report import make_console, show_header
@@ -84,6 +85,7 @@ def _explore(options: argparse.Namespace) -> int:
         campaign.run()
     finally:
         progress.close()
+    group_by_cause(campaign)
     if not options.no_log and campaign.divergence is None:
         for found in campaign.found.values():
             log_found(experiment, found)
