@@ -113,7 +113,10 @@ def explain_schedule(
         raise NotReproducedError(signature)
     details.end_step()
     plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
-    conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
+    needs_no_race = signature in plain.stage.world.findings
+    conflicts = Conflicts((), 0)
+    if not needs_no_race:
+        conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
     conflict = next(iter(conflicts.found), None)
     reproduced = reproduce(experiment, lambda: Follow(trace.schedule, keeps_time=keeps_time), signature)
     return Explanation(
@@ -126,7 +129,7 @@ def explain_schedule(
         notes=notes_of(trace, conflict),
         conflicts=conflicts,
         difference=first_difference(trace, conflict, plain),
-        plain_shows_it=signature in plain.stage.world.findings,
+        plain_shows_it=needs_no_race,
         reproduced=reproduced,
         cause=tuple(cause_lines(trace, details.steps, details.before, conflict)),
         log=log,
