@@ -1,7 +1,7 @@
 """`python -m benchmarks causes`: whether `explain` names the cause that history, or a judge, named.
 
 Each entry of `CAUSES` is a finding whose cause is known: the order of two steps, written down from BUGS.md, KERNEL.md
-and docs/findings.md as functions and operations, before the tool is asked. The flaw is searched, the first schedule
+and docs/findings.md as functions and operations. The flaw is searched, the first schedule
 that shows it is explained as it is, not shrunk, and the first pair that is shown is held against the known one. The
 table goes into docs/causes.md.
 """
@@ -351,7 +351,8 @@ def page(answers: list[Answer]) -> Iterator[str]:
     yield ""
     yield "Made by `python -m benchmarks causes`, which has the known pairs as functions and operations. Each flaw is"
     yield "searched, and the first schedule that shows it explained, not shrunk. The known pair is what history, or"
-    yield "[findings.md](findings.md), says of it; it was written down before the tool was asked."
+    yield "[findings.md](findings.md), says of it. The ranking of pairs was worked out on some of these findings, so"
+    yield "this is no blind test of it."
     yield ""
     yield f"The first pair that is shown is the known one in {right} of {len(answers)}. A number: the known one is that"
     yield "one of the pairs shown; no: none of them is."

@@ -79,7 +79,8 @@ class Conflicts:
 def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, budget: int | None = None) -> Conflicts:
     """Up to `SHOWN` pairs whose other order does not show this flaw, nearest first, by at most *budget* runs.
 
-    Where the other order only shows another finding of the same sort, the flaw has moved, and the pair counts last.
+    Where the other order only shows another finding of the same sort, the flaw has moved, and the pair counts last. Of
+    pairs that are as near as each other those come first whose other order shows nothing new at all.
     """
     if budget is None:
         budget = min(max(DEFAULT_STEPS // max(len(trace.steps), 1), LEAST_RUNS), MOST_RUNS)
@@ -89,7 +90,7 @@ def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, bu
     gone: list[Conflict] = []
     moved: list[Conflict] = []
     for group in Search(swaps, known).groups(pairs_of(trace)):
-        for conflict, is_moved in group:
+        for conflict, is_moved in sorted(group, key=lambda one: not known.issuperset(one[0].others)):
             (moved if is_moved else gone).append(conflict)
         if len(gone) >= SHOWN:
             break
