@@ -159,7 +159,7 @@ class Shrinker:
         length = max(len(self.best.steps) // 2, 1)
         while length:
             start = 0
-            while start < len(self.best.steps):
+            while start < len(self.best.steps) and not self.is_spent:
                 kept = units(self.best)
                 del kept[start : start + length]
                 if not self._attempt(flatten(kept)):

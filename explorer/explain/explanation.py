@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 RUNS = 10
 """How often the flaw is reproduced."""
 
+RUNS_WITHOUT_RACE = 100
+"""How many runs the search for conflicts may take where the plain order shows the flaw, too: mostly there are none."""
+
 _STEP_NUMBER = re.compile(r"\bstep (\d+)")
 
 
@@ -114,9 +117,9 @@ def explain_schedule(
     details.end_step()
     plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
     needs_no_race = signature in plain.stage.world.findings
-    conflicts = Conflicts((), 0)
-    if not needs_no_race:
-        conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
+    if budget is None and needs_no_race:
+        budget = RUNS_WITHOUT_RACE
+    conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
     conflict = next(iter(conflicts.found), None)
     reproduced = reproduce(experiment, lambda: Follow(trace.schedule, keeps_time=keeps_time), signature)
     return Explanation(
