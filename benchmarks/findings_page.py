@@ -18,10 +18,16 @@ import attrs
 
 from actors.kernel.kernel_fn import PROFILES, profile_range
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
+from protocol.errors import UsageError
+from scenarios import SCENARIOS
 
 RESULTS = str(DOCS / "findings.json")
 PAGE = str(DOCS / "findings.md")
-ROW = re.compile(r"^\| `(?P<pattern>[^`]+)` \| (?P<kernels>[^|]+) \| (?P<verdict>[^|]+) \| (?P<section>[^|]+) \|$")
+ALL_BUT = "all but "
+ROW = re.compile(
+    r"^\| `(?P<pattern>[^`]+)` \| (?P<kernels>[^|]+) \| (?P<stages>[^|]+) "
+    r"\| (?P<verdict>[^|]+) \| (?P<section>[^|]+) \|$"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,16 +84,20 @@ def write_results(path: Path, results: Mapping[str, Cell]) -> None:
 
 @attrs.frozen
 class Judgement:
-    """One row of the page: what matches *pattern* is judged so on these kernels."""
+    """One row of the page: what matches *pattern* is judged so on these kernels, on these stages.
+
+    A name alone is no judgement: another flaw may show it elsewhere.
+    """
 
     pattern: str
     kernels: frozenset[str]
+    stages: frozenset[str]
     verdict: str
     section: str
 
-    def covers(self, kernel: str, signature: str) -> bool:
+    def covers(self, kernel: str, stage: str, signature: str) -> bool:
         """Whether it is this that was reported."""
-        return kernel in self.kernels and fnmatch.fnmatchcase(signature, self.pattern)
+        return kernel in self.kernels and stage in self.stages and fnmatch.fnmatchcase(signature, self.pattern)
 
 
 def read_judgements(page: str) -> list[Judgement]:
@@ -97,10 +107,24 @@ def read_judgements(page: str) -> list[Judgement]:
         match = ROW.match(line)
         if match is not None:
             kernels = [kernel for part in match["kernels"].split(",") for kernel in kernels_of(part.strip())]
+            stages = frozenset(stages_of(match["stages"]))
             found.append(
-                Judgement(match["pattern"], frozenset(kernels), match["verdict"].strip(), match["section"].strip())
+                Judgement(
+                    match["pattern"], frozenset(kernels), stages, match["verdict"].strip(), match["section"].strip()
+                )
             )
     return found
+
+
+def stages_of(text: str) -> Iterable[str]:
+    """`canary, nested`, or `all but canary, nested`."""
+    names = [name.strip() for name in text.removeprefix(ALL_BUT).split(",")]
+    known = [scenario.name for scenario in SCENARIOS]
+    for name in names:
+        if name not in known:
+            msg = f"{PAGE}: there is no stage {name}"
+            raise UsageError(msg)
+    return [name for name in known if name not in names] if text.startswith(ALL_BUT) else names
 
 
 def kernels_of(text: str) -> Iterable[str]:
@@ -108,10 +132,10 @@ def kernels_of(text: str) -> Iterable[str]:
     return PROFILES if text == "all" else profile_range(text)
 
 
-def unjudged(judgements: Iterable[Judgement], kernel: str, signatures: Iterable[str]) -> list[str]:
-    """Those *signatures* that no row covers."""
+def unjudged(judgements: Iterable[Judgement], kernel: str, stage: str, signatures: Iterable[str]) -> list[str]:
+    """Those *signatures* that no row covers on that stage of that kernel."""
     rows = list(judgements)
-    return [signature for signature in signatures if not any(row.covers(kernel, signature) for row in rows)]
+    return [signature for signature in signatures if not any(row.covers(kernel, stage, signature) for row in rows)]
 
 
 # -- the table --------------------------------------------------------------------------------------------------------

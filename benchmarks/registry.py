@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, coverage, findings, mutants, shrunk
+from benchmarks import bugs, causes, coverage, findings, mutants, shrunk
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
@@ -40,6 +40,7 @@ class Study(Protocol):
 
 STUDIES: dict[str, Study] = {
     "bugs": bugs,
+    "causes": causes,
     "findings": findings,
     "mutants": mutants,
     "shrunk": shrunk,

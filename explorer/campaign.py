@@ -44,7 +44,10 @@ DEFAULT_BUDGET = 2_000
 
 @attrs.define
 class Found:
-    """One flaw, and the first schedule that showed it; `experiment` if that was another one than the campaign's."""
+    """One flaw, and the first schedule that showed it; `experiment` if that was another one than the campaign's.
+
+    `seen` are all schedules that showed it. What has the cause of another finding is a symptom of that.
+    """
 
     finding: Finding
     first_schedule: int
@@ -54,6 +57,9 @@ class Found:
     count: int = 0
     log: str | None = None
     experiment: Experiment | None = None
+    seen: set[int] = attrs.field(factory=set, repr=False)
+    symptoms: list[Found] = attrs.field(factory=list, repr=False)
+    symptom_of: str | None = None
 
 
 @attrs.define
@@ -148,6 +154,11 @@ class Campaign:
         """
         return len(self.exact_classes) if self.stopped == "exhausted" else self.sightings.classes
 
+    @property
+    def causes(self) -> list[Found]:
+        """What was found, without what are only symptoms of it (`grouping`)."""
+        return [found for found in self.found.values() if found.symptom_of is None]
+
     def gaps(self) -> set[Pair]:
         """Pairs of racing operations that were only ever seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
@@ -239,6 +250,7 @@ class Campaign:
             if found is None:
                 found = self.found[finding.signature] = Found(finding, number, strategy, remake, outcome.schedule)
             found.count += 1
+            found.seen.add(number)
 
     def _cover(self, report: Report) -> None:
         self.functions |= report.functions

@@ -103,8 +103,10 @@ def progress_table(campaign: Campaign) -> Table:
 
 def show_campaign(console: Console, campaign: Campaign) -> None:
     """Findings, the verdict with its number, what was not reached, and figures that teach."""
-    for found in campaign.found.values():
+    for found in campaign.causes:
         show_finding(console, found.finding, ())
+        for symptom in found.symptoms:
+            console.print(f"the same cause: {symptom.finding.signature}", markup=False, soft_wrap=True)
         console.print(
             f"seen in {found.count} of {campaign.schedules} schedules, first in number {found.first_schedule} "
             f"({found.strategy})"
@@ -177,7 +179,7 @@ def describe(pair: Pair) -> str:
 
 def verdict(campaign: Campaign) -> str:
     """The answer in one line, with what it is worth."""
-    number = len(campaign.found)
+    number = len(campaign.causes)
     what = f"{number} finding{'s' if number != 1 else ''}" if number else "nothing found"
     cut = f", {campaign.cut_off} more runs cut off" if campaign.cut_off else ""
     word, classes = f"[bold]{campaign.stopped}[/]", f"{campaign.classes} trace classes"
@@ -239,7 +241,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "log10_schedules": campaign.probes.log10_schedules,
         "random_walks": campaign.probes.walks,
         "steps": campaign.statistics.steps[1],
-        "findings": [found_json(found) for found in campaign.found.values()],
+        "findings": [found_json(found) for found in campaign.causes],
         "by_strategy": {name: dict(counts) for name, counts in campaign.by_strategy.items()},
         "functions": sorted(campaign.functions),
         "pairs": len(campaign.pairs),
@@ -259,4 +261,5 @@ def found_json(found: Found) -> dict[str, Any]:
         "first_schedule": found.first_schedule,
         "strategy": found.strategy,
         "log": found.log,
+        "symptoms": [found_json(symptom) for symptom in found.symptoms],
     }

@@ -17,6 +17,7 @@ from actors.kernel.fixes import FIXES
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
 from actors.kernel.patching import Patch, find_patches
+from actors.system.lane import ForeignAwaitError
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
@@ -147,22 +148,58 @@ class Experiment:
         return stage
 
     def drive(self, world: World, driver: str = "stepper") -> None:
-        """Run *world* to its end. What goes wrong in a user's patch is the user's; what it leads to is a finding."""
+        """Run *world* to its end. What goes wrong in Python is never the kernel's: it is the user's code, or ours."""
         try:
             DRIVERS[driver](world)
+        except UsageError:
+            raise
         except Exception as error:
-            files = {patch.path for patch in self.patches if patch.path}
-            if not files or isinstance(error, UsageError):
+            blamed = self._blame(error)
+            if blamed is None:
                 raise
-            frames = traceback.extract_tb(error.__traceback__)
-            through = [frame for frame in frames if frame.filename in files]
-            if through and (frames[-1].filename in files or isinstance(error, InternalError)):
-                last = through[-1]
-                msg = f"--patch {last.filename}, line {last.lineno}, in {last.name}: {type(error).__name__}: {error}"
-                raise UsageError(msg) from error
-            message = f"general protection fault: {type(error).__name__}: {error}"
-            place = f"at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
-            world.report("bug", type(error).__name__, message, place)
+            raise blamed from error
+
+    def _blame(self, error: Exception) -> UsageError | None:
+        """The user's error that an exception is: in a patch or a scenario of the user's; None if it is ours.
+
+        What a patch did to the machine may come out anywhere: if there is one, and nothing of it is on the stack, it is
+        named beside the place.
+        """
+        patches = [patch.path for patch in self.patches if patch.path]
+        own = [*patches, *own_files(self.scenario)]
+        places = places_of(error)
+        what = "StopIteration" if isinstance(error.__cause__, StopIteration) else f"{type(error).__name__}: {error}"
+        place = next((place for place in reversed(places) if place[0] in own), None)
+        if place is not None:
+            option = "--patch " if place[0] in patches else ""
+            said = str(error) if isinstance(error, ForeignAwaitError) else what
+            return UsageError(f"{option}{place[0]}, line {place[1]}, in {place[2]}: {said}")
+        if not patches or isinstance(error, InternalError):
+            return None
+        file, line, function = places[-1]
+        where = f"{Path(file).name}:{line}, in {function}"
+        rule = "what others own is changed by ctx.ask alone"
+        return UsageError(f"--patch {', '.join(patches)}: the machine breaks with it at {where}: {what}; {rule}")
+
+
+def places_of(error: BaseException) -> list[tuple[str, int, str]]:
+    """Where an exception, and those that it comes of, went through: file, line and function, the origin last."""
+    places: list[tuple[str, int, str]] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        places += [
+            (frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(cause.__traceback__)
+        ]
+        places += cause.stack if isinstance(cause, ForeignAwaitError) else []
+        cause = cause.__cause__
+    return places
+
+
+def own_files(scenario: Scenario) -> list[str]:
+    """The file of a scenario that is not one of slabrace's."""
+    code = getattr(scenario.build, "__code__", None)
+    file = code.co_filename if code is not None else ""
+    return [file] if file and not file.startswith(str(Path(__file__).parents[1])) else []
 
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:

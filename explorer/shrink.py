@@ -1,44 +1,90 @@
-"""Make the schedule of a failing run as short as it can be and still show the same flaw.
+"""Make the schedule of a failing run as easy to follow as it can be and still show the same flaw.
 
-In this order (SEARCH.md 4.9, after the papers and tools named there): what comes after the flaw; whole lanes; what is
-not in the causal past of the flaw; choices, in chunks (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing
-Input", TSE 2002); parameters of the scenario; and then independent neighbours are exchanged until there are as few
-context switches as can be. What is tried is kept only if it shows the same signature and is smaller, so the result
-never grows; nothing is drawn at random.
+Easiest is what preempts least, then what switches least between lanes, then what has the fewest steps, lanes and CPUs,
+then what the scenario has less of. In this order (SEARCH.md 4.9, after the papers and tools named there): what comes
+after the flaw; whole lanes; what is not in the causal past of the flaw; preempted blocks of steps are joined, and
+independent neighbours exchanged; choices, in chunks (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing
+Input", TSE 2002); parameters of the scenario. What is tried is kept only if it shows the same signature and is easier,
+so the result never gets worse; nothing is drawn at random.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 
 from explorer.schedule import Choice, Follow, Schedule
-from explorer.trace import Trace, run_traced
+from explorer.trace import LONGEST_ORDERED, Trace, run_traced
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
+    from actors.system.flow import Flow
+    from actors.system.lane import Lane
+    from actors.system.world import EnabledSet, World
     from explorer.experiment import Experiment
+    from protocol.findings import Finding
 
 DEFAULT_RUNS = 2_000
+DEFAULT_SECONDS = 45
+"""Together with what comes before and after, a run of 150,000 steps is done with within a minute."""
 
-Size = tuple[int, int, int]
+LOOKS = 1_024
+"""So often, in steps, a run looks at the clock."""
+
+OUT_OF_TIME = "out of time"
+
+Size = tuple[int, int, int, int, int]
 
 
 def size_of(trace: Trace) -> Size:
-    """What is to become smaller: the steps of the race, then the preemptions, then the switches."""
-    return len(trace.steps), trace.preemptions, trace.switches
+    """What is to become smaller: preemptions, switches, steps of the race, lanes, CPUs."""
+    lanes = {step.lane for step in trace.steps}
+    cpus = {step.cpu for step in trace.steps}
+    return trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
+
+
+class Clock:
+    """An observer that stops the world when the time is over (`time.monotonic`)."""
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+        self._steps = 0
+
+    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
+        """Look at the clock now and then."""
+        self._steps += 1
+        if self._steps % LOOKS == 0 and time.monotonic() > self._end:
+            world.stop(OUT_OF_TIME)
+
+    def value(self, count: int, value: int) -> None:
+        """Nothing to do."""
+
+    def moved(self, flow: Flow) -> None:
+        """Nothing to do."""
+
+    def phase(self, name: str) -> None:
+        """Nothing to do."""
+
+    def finding(self, finding: Finding) -> None:
+        """Nothing to do."""
 
 
 @attrs.define
 class Shrinker:
-    """Shrinks one finding. `best` is the smallest run so far, of `experiment`; `runs` of at most *budget* were made."""
+    """Shrinks one finding. `best` is the easiest run so far, of `experiment`; `runs` of at most *budget* were made.
+
+    It ends at *end* (`time.monotonic`) with what it has. *progress* is told of every run.
+    """
 
     experiment: Experiment
     best: Trace
     keeps_time: bool = False
     budget: int = DEFAULT_RUNS
+    end: float = math.inf
     progress: Callable[[Shrinker], None] | None = None
     runs: int = 0
     signature: str = attrs.field(init=False)
@@ -47,29 +93,36 @@ class Shrinker:
         self.signature = self.best.signature
 
     def shrink(self) -> None:
-        """Go through all passes until none of them makes it smaller."""
+        """Go through all passes until none of them makes it easier."""
         size = None
-        while size != (size := size_of(self.best)) and self.runs < self.budget:
+        while size != (size := size_of(self.best)) and not self.is_spent:
             self._cut_tail()
             self._drop_lanes()
             self._keep_causal_past()
+            self._join_blocks()
+            self._merge_blocks()
             self._drop_chunks()
             self._lower_knobs()
-            self._merge_blocks()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether there are no runs, or there is no time left."""
+        return self.runs >= self.budget or time.monotonic() > self.end
 
     def _attempt(self, schedule: Schedule, experiment: Experiment | None = None) -> bool:
-        """Keep what *schedule* leads to if it shows the flaw and is smaller."""
-        if self.runs >= self.budget:
+        """Keep what *schedule* leads to if it shows the flaw and is easier."""
+        if self.is_spent:
             return False
         self.runs += 1
         experiment = experiment or self.experiment
-        trace = run_traced(experiment, Follow(schedule, keeps_time=self.keeps_time), self.signature)
-        if trace.found is None or not self._is_progress(trace, experiment):
-            return False
-        self.best, self.experiment = trace, experiment
+        follow = Follow(schedule, keeps_time=self.keeps_time)
+        trace = run_traced(experiment, follow, self.signature, Clock(self.end))
+        is_kept = trace.found is not None and self._is_progress(trace, experiment)
+        if is_kept:
+            self.best, self.experiment = trace, experiment
         if self.progress is not None:
             self.progress(self)
-        return True
+        return is_kept
 
     def _is_progress(self, trace: Trace, experiment: Experiment) -> bool:
         size, best = size_of(trace), size_of(self.best)
@@ -95,7 +148,7 @@ class Shrinker:
 
     def _keep_causal_past(self) -> None:
         """Leave out what the flaw does not depend on."""
-        if self.best.ends_at_rest or not self.best.steps:
+        if self.best.ends_at_rest or not 0 < len(self.best.steps) <= LONGEST_ORDERED:
             return
         past = self.best.order().past[-1]
         kept = [unit for number, unit in enumerate(units(self.best)) if past >> number & 1]
@@ -106,7 +159,7 @@ class Shrinker:
         length = max(len(self.best.steps) // 2, 1)
         while length:
             start = 0
-            while start < len(self.best.steps):
+            while start < len(self.best.steps) and not self.is_spent:
                 kept = units(self.best)
                 del kept[start : start + length]
                 if not self._attempt(flatten(kept)):
@@ -123,8 +176,29 @@ class Shrinker:
                     if lower < value and self._attempt(self.best.schedule, self.experiment.with_knob(knob.name, lower)):
                         break
 
+    def _join_blocks(self) -> None:
+        """Let a lane that was preempted go on at once with what it did next, or let what came in between come later."""
+        at = 0
+        while at + 1 < len(self.best.steps) and not self.is_spent:
+            if not (self.best.preempts(at) and self._join_block(at)):
+                at += 1
+
+    def _join_block(self, at: int) -> bool:
+        """Try to undo the preemption behind step *at*."""
+        steps, chosen = self.best.steps, units(self.best)
+        lane = steps[at].lane
+        begin = next((place for place in range(at + 1, len(steps)) if steps[place].lane == lane), len(steps))
+        end = next((place for place in range(begin, len(steps)) if steps[place].lane != lane), len(steps))
+        before, between, own, after = chosen[: at + 1], chosen[at + 1 : begin], chosen[begin:end], chosen[end:]
+        return any(
+            self._attempt(flatten(schedule))
+            for schedule in ([*before, *own, *between, *after], [*before, *own, *after], [*before, *after])
+        )
+
     def _merge_blocks(self) -> None:
         """Exchange independent neighbours so that each lane goes on for as long as it can."""
+        if len(self.best.steps) > LONGEST_ORDERED:
+            return
         order = self.best.order()
         todo = dict(enumerate(units(self.best)))
         merged: list[list[Choice]] = []

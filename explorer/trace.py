@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from scenarios.stage import Stage
 
 
+LONGEST_ORDERED = 20_000
+"""Of longer runs the order of all steps is not made: it takes memory with the square of their number."""
+
+
 @attrs.define(eq=False)
 class TracedStep(Event):
     """One step of the race, in words.
@@ -141,8 +145,12 @@ class Trace:
     @property
     def preemptions(self) -> int:
         """How often a lane that could have gone on did not."""
-        pairs = zip(self.steps, self.steps[1:], strict=False)
-        return sum(one.lane != other.lane and one.lane in other.enabled for one, other in pairs)
+        return sum(map(self.preempts, range(len(self.steps) - 1)))
+
+    def preempts(self, place: int) -> bool:
+        """Whether the lane of the step at *place* could have gone on after it, and did not."""
+        one, other = self.steps[place], self.steps[place + 1]
+        return one.lane != other.lane and one.lane in other.enabled
 
     @property
     def ends_at_rest(self) -> bool:
@@ -156,8 +164,8 @@ class Trace:
         In the causal past of the last step (or anywhere, if the finding is about what was left at the end), those that
         another lane's step directly depends on, and those that directly depend on another lane's.
         """
-        if not self.steps:
-            return []
+        if not self.steps or len(self.steps) > LONGEST_ORDERED:
+            return [len(self.steps) - 1] if self.steps else []
         order, last = self.order(), len(self.steps) - 1
         past = ~0 if self.ends_at_rest else order.past[last] | 1 << last
         matter = {last}

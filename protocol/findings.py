@@ -25,13 +25,16 @@ ORACLES: dict[str, str] = {
 FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
 """Kinds after which the machine's state means nothing any more: the run ends there."""
 
+NOWHERE = frozenset({"deadlock", "property"})
+"""Kinds that are no function's: a cycle is as it is whoever got there first, a property is broken whoever looks."""
+
 
 @attrs.frozen
 class Finding:
     """One flaw of the simulated kernel, as the run showed it.
 
-    `name` says what exactly (the WARN_ON's site, the invariant's number, the object's type), `function` the
-    kernel function that was running, `stack` its callers (innermost first), `details` the kernel-style
+    `name` says what exactly (the WARN_ON's site, the invariant's number, the object's type, the cycle of a deadlock),
+    `function` the kernel function that was running, `stack` its callers (innermost first), `details` the kernel-style
     lines below the headline: who freed it, who holds it.
     """
 
@@ -49,7 +52,7 @@ class Finding:
 
     @property
     def signature(self) -> str:
-        """Same flaw, same signature, whatever the schedule: kind, name and function."""
+        """Same flaw, same signature, whatever the schedule: kind, name and function, if one is to blame."""
         return f"{self.kind}:{self.name}:{self.function}"
 
     @property

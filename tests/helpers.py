@@ -310,6 +310,9 @@ class Lock(Shared):
     def held_by(self) -> str:
         return f", held by {self.holder.name}" if self.holder else ""
 
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        return (self.holder,) if self.holder else ()
+
     def is_free(self, _flow: Flow) -> bool:
         return self.holder is None
 

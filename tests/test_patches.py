@@ -145,15 +145,41 @@ def test_another_patch_over_a_log_is_replayed_to_where_it_differs(slabrace: Comm
 
 
 @each_driver_name
-def test_what_a_patch_breaks_elsewhere_is_a_finding(slabrace: Command, idea: Path, driver: str) -> None:
-    """The kernel goes wrong because of it: that is what the user wants to learn, and no error of ours."""
+def test_what_a_patch_breaks_elsewhere_is_no_finding_of_the_kernel(slabrace: Command, idea: Path, driver: str) -> None:
+    """A Python exception is an error of the patch that led to it, in one line, whatever function it comes out of."""
     idea.write_text(WRONG)
     answer = slabrace("run", "nested", "--patch", idea, "--driver", driver, "--log", "x.log", "--json")
-    replayed = slabrace("replay", "x.log", "--json")
 
-    assert answer.code == 1
-    assert "general protection fault" in json.loads(answer.out)["findings"][0]["message"]
-    assert told(replayed) == told(answer)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith(f"slabrace: --patch {idea}")
+    assert answer.err.count("\n") == 1
+
+
+@each_driver_name
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise StopIteration", "StopIteration"),
+        ("await trio.sleep(0)", "it awaits something that is not of the machine"),
+        ("await kmemcg_workfn(ctx, work)", "RecursionError: "),
+    ],
+    ids=["StopIteration", "a foreign await", "a recursion"],
+)
+def test_an_exception_of_a_patch_names_its_line(
+    slabrace: Command, tmp_path: Path, driver: str, body: str, said: str
+) -> None:
+    patch = tmp_path / "patch.py"
+    patch.write_text(
+        "import trio\nfrom actors.kernel.patching import kernel_fn\n\n"
+        '@kernel_fn("kmemcg_workfn", "mm/slab_common.c")\n'
+        f"async def kmemcg_workfn(ctx, work):\n    {body}\n"
+    )
+    answer = slabrace("run", "rmdir-empty", "--patch", patch, "--driver", driver, "--no-log")
+
+    assert answer.code == 2
+    assert f"slabrace: --patch {patch}, line 6, in kmemcg_workfn: {said}" in answer.err
+    assert "Traceback" not in answer.err
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------

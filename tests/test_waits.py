@@ -195,8 +195,10 @@ def test_a_grace_period_hears_of_its_reader_when_the_last_section_ends(drive: Dr
 # -- deadlock ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_deadlock_names_who_waits_where_for_what_and_who_holds_it(drive: Drive) -> None:
-    world, seen = make_world(Script("ab", "ba"))
+@pytest.mark.parametrize("first_lane", ["ab", "ba"])
+def test_a_deadlock_is_its_cycle_whoever_came_first(drive: Drive, first_lane: str) -> None:
+    """A third one that waits, too, is told of, and does not change the name."""
+    world, seen = make_world(Script(first_lane, "ba" if first_lane == "ab" else "ab"))
     first, second = make_lock(world, "slab_mutex"), make_lock(world, "cgroup_mutex")
 
     async def take_ab(flow: Flow) -> None:
@@ -207,17 +209,22 @@ def test_a_deadlock_names_who_waits_where_for_what_and_who_holds_it(drive: Drive
         await flow.ask(second.lock, flow)
         await flow.ask(first.lock, flow)
 
+    async def take_a(flow: Flow) -> None:
+        await flow.ask(first.lock, flow)
+
+    spawn(world, "a", take_a)
     spawn(world, "ab", take_ab)
     spawn(world, "ba", take_ba)
     drive(world)
 
     finding = only(seen.findings)
-    assert finding.kind == "deadlock"
+    assert finding.signature == "deadlock:take_ab(lock) -> take_ba(lock):"
     assert finding.details == (
-        "ab waits in take_ab for lock of cgroup_mutex, held by ba",
-        "ba waits in take_ba for lock of slab_mutex, held by ab",
+        "ab waits in take_ab for lock of cgroup_mutex, held by ba; so it waits for ba",
+        "ba waits in take_ba for lock of slab_mutex, held by ab; so it waits for ab",
+        "a waits in take_a for lock of slab_mutex, held by ab",
     )
-    assert (finding.flow, finding.function) == ("ab", "take_ab")
+    assert finding.flow == "ab"
     assert world.stopped == "finding"
 
 
@@ -280,6 +287,7 @@ def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(d
 
     finding = only(seen.findings)
     assert finding.kind == "deadlock"
+    assert finding.name == "a CPU -> spinner(lock)"
     assert any("spinner waits" in detail and "held by holder" in detail for detail in finding.details)
     assert seen.stepped == ["holder", "spinner", "spinner"], "the last step switches preemption off, and spins"
     assert cell.value == 1

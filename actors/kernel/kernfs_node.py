@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -10,6 +11,9 @@ from actors.kernel.context import Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.system.actor import Shared
 from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.system.flow import Flow
 
 
 @attrs.define(eq=False)
@@ -32,6 +36,9 @@ class KernfsNode(Shared):
     @property
     def held_by(self) -> str:
         return f", held by {', '.join(ctx.name for ctx in self.active)}" if self.active else ""
+
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        return tuple(self.active)
 
     @operation(UPDATE)
     def kernfs_get_active(self, ctx: Context) -> bool:

@@ -21,6 +21,7 @@ from actors.system.actor import Actor, Shared
 from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 
 if TYPE_CHECKING:
+    from actors.system.flow import Flow
     from actors.system.world import World
 
 MUTEX_WAKE = (500, 5_000)
@@ -45,6 +46,9 @@ class Lock(Shared):
     @property
     def held_by(self) -> str:
         return f", held by {self.holder.name}" if self.holder is not None else ""
+
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        return (self.holder,) if self.holder is not None else ()
 
     def is_free(self, _ctx: Context) -> bool:
         return self.holder is None
@@ -129,6 +133,13 @@ class RwSem(Shared):
         holders = [*self.readers, *([self.writer] if self.writer else [])]
         waiting = f", {self.writers_waiting} writers waiting" if self.writers_waiting else ""
         return (f", held by {', '.join(ctx.name for ctx in holders)}" if holders else "") + waiting
+
+    def blockers(self, flow: Flow) -> tuple[Flow, ...]:
+        """A writer waits for all who hold it, a reader for the writer, or for those who want to be one."""
+        writers = [flow for flow in self.waiters if flow.request.info.access is UPDATE]
+        if flow in writers:
+            return (*self.readers, *([self.writer] if self.writer else []))
+        return (self.writer,) if self.writer else tuple(writers)
 
     def may_read(self, _ctx: Context) -> bool:
         return self.writer is None and not self.writers_waiting

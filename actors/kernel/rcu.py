@@ -39,11 +39,12 @@ CALL_RCU = OperationInfo("call_rcu", READ, cost=ATOMIC_NS)
 
 @attrs.define(eq=False)
 class RcuHead(Named):
-    """struct rcu_head: what is called back with what. `queued` until the callback starts."""
+    """struct rcu_head: what is called back with what. `queued` until the callback starts, by whom `queued_by` says."""
 
     container: Shared
     func: Callable[[Context, RcuHead], Awaitable[None]] | None = None
     queued: bool = False
+    queued_by: tuple[str, int] = ("", -1)
 
 
 @attrs.define(eq=False)
@@ -53,7 +54,7 @@ class RcuData(Shared):
     `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
     While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs). Its parts
     for who accesses it are `new` and `done`: what is added at one end of the lists does not meet what is taken at the
-    other.
+    other. `called` is the callback that runs now, or was the last: reports ask.
     """
 
     softirq: Softirq
@@ -61,6 +62,7 @@ class RcuData(Shared):
     waiting_for_end: deque[RcuHead] = attrs.field(factory=deque, init=False)
     done: deque[RcuHead] = attrs.field(factory=deque, init=False)
     in_batch: bool = attrs.field(default=False, init=False)
+    called: RcuHead | None = attrs.field(default=None, init=False)
 
     @property
     def label(self) -> str:
@@ -102,6 +104,10 @@ class Rcu(Shared):
     @property
     def label(self) -> str:
         return "rcu"
+
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        """A grace period waits for its readers."""
+        return tuple(sorted(self.readers, key=lambda flow: flow.name))
 
     def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
         """Have *head* wait for the next grace period."""
@@ -182,7 +188,7 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
     rdp.in_batch = True
     for _ in range(min(limit, len(rdp.done))):
         rdp.touch_part("done", UPDATE)
-        head = rdp.done.popleft()
+        head = rdp.called = rdp.done.popleft()
         head.queued = False
         if head.container.freed is not None:
             ctx.world.raise_use_after_free(head.container)
@@ -203,6 +209,7 @@ async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead
         return
     head.func = func
     head.queued = True
+    head.queued_by = ctx.name, ctx.world.step
     ctx.machine.rcu.enqueue(ctx.machine.rcu.per_cpu[ctx.smp_processor_id], head)
     head.container.recheck()
 

@@ -48,6 +48,10 @@ class Kobject(Shared):
         return f"kobject of {self.cache.name}"
 
     @property
+    def tally(self) -> tuple[str, int]:
+        return "references", self.refs
+
+    @property
     def name(self) -> str:
         return self.sd.name
 

@@ -25,6 +25,7 @@ from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine
     from actors.system.cpu import Cpu
+    from actors.system.flow import Flow
 
 WORKER_NS = (2_000, 50_000)
 WORKER_DELAY_NS = 500_000_000
@@ -35,12 +36,16 @@ WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
 
 @attrs.define(eq=False)
 class Work(ListEntry):
-    """struct work_struct. `last_pool` is where it ran last: it is never run by two workers at once."""
+    """struct work_struct. `last_pool` is where it ran last: it is never run by two workers at once.
+
+    `queued_by` says who queued it last, in which step; reports ask.
+    """
 
     container: Shared
     func: WorkFunc | None = None
     pending: bool = False
     last_pool: WorkerPool | None = None
+    queued_by: tuple[str, int] = ("", -1)
     name: str = attrs.field(default="work", kw_only=True)
 
     @property
@@ -144,6 +149,10 @@ class PoolWorkqueue(Shared):
         if self.wq.max_active < MANY_ACTIVE:
             self.touch_part("nr_active", UPDATE)
 
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        """A flush waits for the workers of this queue's items."""
+        return tuple(worker for worker in self.pool.busy if worker.current is not None and worker.current.pwq is self)
+
     def is_flushed(self, upto: int) -> bool:
         return not self.unfinished or next(iter(self.unfinished)) > upto
 
@@ -183,6 +192,8 @@ class WorkerPool(Shared):
         pwq.touch_nr_active()
         if any(item.work is work for item in (*self.worklist, *pwq.inactive)):
             return False
+        world = self.cpu.world
+        work.queued_by = world.current.name if world.current is not None else "", world.step
         pwq.tickets += 1
         item = Item(pwq, pwq.tickets, work)
         pwq.unfinished[item.ticket] = None

@@ -74,6 +74,10 @@ class Shared(Named):
         """For reports of who waits for whom: `, held by ...`, or nothing if nobody holds it."""
         return ""
 
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        """Who has to act before a flow that waits here can go on; nobody, if that is not known."""
+        return ()
+
     @property
     def tally(self) -> tuple[str, int] | None:
         """If it is a counter: what it counts (`references`, `pages`), and how many there are now. For pictures."""

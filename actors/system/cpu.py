@@ -50,6 +50,11 @@ class Cpu(Shared):
     def label(self) -> str:
         return self.actor.name
 
+    @property
+    def keeper(self) -> Flow | None:
+        """Who keeps other flows off this CPU."""
+        return self.hardirq if self.in_hardirq else self.softirq if self.in_softirq else self.holder
+
     def enabled(self) -> int:
         """The mask of the flows of this CPU that may step now."""
         softirq_bit = self.softirq.bit if self.softirq else 0

@@ -31,6 +31,23 @@ def resumer(function: F) -> F:
     return function
 
 
+class ForeignAwaitError(Exception):
+    """A flow awaited what is not of the machine. `stack` is where: file, line and function, innermost last."""
+
+    def __init__(self, stack: list[tuple[str, int, str]]) -> None:
+        super().__init__("it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)")
+        self.stack = stack
+
+    @classmethod
+    def of(cls, coro: Any) -> ForeignAwaitError:
+        """The error of a coroutine that has yielded what the seam never yields."""
+        stack = []
+        while (frame := getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)) is not None:
+            stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+        return cls(stack)
+
+
 @attrs.define(eq=False)
 class Lane(Named):
     """Something that may step; `coro` is its coroutine, parked at the seam between steps.
@@ -62,9 +79,11 @@ class Lane(Named):
         """Run one slice: hand *value* to the coroutine and run it on to its next await.
 
         Nothing else runs actor code but this, and its copy in `stepper.step`. A flow that dies of an `Oops` ends here.
+        The seam yields nothing: whoever does awaits something foreign.
         """
         try:
-            self.coro.send(value)  # type: ignore[union-attr]  # start() came first; an assert would cost every step
+            if self.coro.send(value) is not None:  # type: ignore[union-attr]  # start() came first; an assert would cost every step
+                raise ForeignAwaitError.of(self.coro)
         except (StopIteration, Oops) as end:
             self.end(end)
 

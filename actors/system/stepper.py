@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.system.lane import resumer
+from actors.system.lane import ForeignAwaitError, resumer
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def run_stepper(world: World) -> None:
             if actor.check is not None:
                 actor.check()
         try:
-            flow.coro.send(None)  # type: ignore[union-attr]  # as in Lane.resume
+            if flow.coro.send(None) is not None:  # type: ignore[union-attr]  # as in Lane.resume
+                raise ForeignAwaitError.of(flow.coro)
         except (StopIteration, Oops) as end:
             flow.end(end)
         finish_step(flow)

@@ -148,7 +148,8 @@ def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -
     try:
         trio.run(driver.run)
     except BaseExceptionGroup as group:
-        raise _first_cause(group) from group
+        error = _first_cause(group)
+        raise error from error.__cause__  # it came of that, not of the group
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import attrs
 
 from actors.system.actor import MAIL, Actor, Shared
+from actors.system.deadlock import Deadlock
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import RESUMERS
 from actors.system.livelock import Patience
 from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
-from protocol.findings import Finding, Oops
-from protocol.operations import COMMUTE, Access
+from protocol.findings import NOWHERE, Finding, Oops
+from protocol.operations import COMMUTE, READ, Access
 
 if TYPE_CHECKING:
     import types
@@ -72,7 +73,7 @@ class World(Named):
     have one only while mail waits for them: of many actors most get hardly any. `current`, `step_time` and `cost` are
     of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
     long a call may go on before it is a livelock. `lost_mail` is what was due next at actors that ended before, if
-    somebody has put a list there.
+    somebody has put a list there. `fault` is the one that happens in this moment.
     """
 
     strategy: Strategy
@@ -99,6 +100,7 @@ class World(Named):
     cost: int = 0
     patience: Patience = attrs.field(factory=Patience)
     lost_mail: list[tuple[Actor, Any]] | None = None
+    fault: str = ""
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
@@ -337,8 +339,10 @@ class World(Named):
         if not probability:
             return False
         fails = self.chooser.choose_fault(probability)
+        self.fault = fault if fails else ""
         if self.observer is not None:
             self.observer.value(2, int(fails))
+        self.fault = ""
         return fails
 
     def stop(self, reason: str) -> None:
@@ -366,7 +370,7 @@ class World(Named):
             message=message,
             step=self.step,
             time=self.step_time,  # not now: a replay does not know yet when a step ends that is not followed by another
-            function=next((code.co_name for code in stack), ""),
+            function="" if kind in NOWHERE else next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",
             cpu=flow.cpu.id if flow and flow.cpu else None,
             stack=tuple(code.co_name for code in stack),
@@ -385,6 +389,7 @@ class World(Named):
         self.report(oops.kind, oops.name, oops.message, *oops.details, codes=codes if lane is self.current else None)
 
     def report_use_after_free(self, target: Shared) -> None:
+        target.touch(READ)
         self.report(
             "use-after-free",
             type(target).__name__,
@@ -393,6 +398,8 @@ class World(Named):
         )
 
     def raise_use_after_free(self, target: Shared) -> NoReturn:
+        """The running flow touches freed memory, and dies of it; that this is an access is told nowhere else."""
+        target.touch(READ)
         raise Oops(
             "use-after-free",
             type(target).__name__,
@@ -401,14 +408,9 @@ class World(Named):
         )
 
     def _report_deadlock(self, stuck: Iterable[Flow]) -> None:
-        stuck = list(stuck)
-        waits = [
-            f"{flow.name} waits in {flow.request.code.co_name} for {flow.request.info.name}"
-            + (f" of {flow.request.target.label}{flow.request.target.held_by}" if flow.request.target else "")
-            for flow in stuck
-        ]
-        name = stuck[0].request.info.name
-        self.report("deadlock", name, "INFO: tasks blocked for ever", *waits, flow=stuck[0])
+        deadlock = Deadlock.among(stuck)
+        flow = deadlock.flows[0]
+        self.report("deadlock", deadlock.name, "INFO: tasks blocked for ever", *deadlock.lines, flow=flow)
 
     def _look_for_livelock(self) -> None:
         self._next_look += self.patience.every

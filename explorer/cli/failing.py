@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.campaign_report import line_marks
 from explorer.cli.options import add_force, add_json, add_patch, check_free, positive
 from explorer.experiment import Experiment
-from explorer.report import make_console
+from explorer.report import LiveProgress, make_console
 from explorer.schedule import Follow
 from explorer.session import record
-from explorer.shrink import DEFAULT_RUNS, Shrinker, reproduce
+from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
 from explorer.trace import Trace, trace_log
 from protocol.log import LogReader
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+FIRST_LINE = 100
+"""How many runs go without a word, where no terminal is."""
 
 
 def open_log(path: Path, patches: list[str]) -> Experiment:
@@ -42,18 +48,26 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
     add_force(parser)
     parser.add_argument("--budget", type=positive, default=DEFAULT_RUNS, metavar="RUNS", help="how many runs at most")
+    parser.add_argument(
+        "--seconds", type=positive, default=DEFAULT_SECONDS, metavar="S", help=f"how long ({DEFAULT_SECONDS})"
+    )
     add_json(parser)
     parser.set_defaults(command=_shrink)
 
 
 def _shrink(options: argparse.Namespace) -> int:
+    end = time.monotonic() + options.seconds
     experiment = open_log(options.log, options.patch)
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, force=options.force)
     logged = trace_log(experiment, options.log, options.signature)
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
-    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget)
-    shrinker.shrink()
+    progress = ShrinkProgress()
+    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget, end=end, progress=progress)
+    try:
+        shrinker.shrink()
+    finally:
+        progress.close()
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only what shows the flaw"
     follow = Follow(best.schedule, keeps_time=keeps_time)
@@ -63,6 +77,29 @@ def _shrink(options: argparse.Namespace) -> int:
     else:
         show_shrunk(make_console(), out, shrinker, logged)
     return 1
+
+
+class ShrinkProgress:
+    """A live line on a terminal; elsewhere a line at 100, 200, 500 ... runs. On standard error."""
+
+    def __init__(self) -> None:
+        self._live = LiveProgress()
+        self._marks = (mark for mark in line_marks() if mark >= FIRST_LINE)
+        self._next = next(self._marks)
+
+    def __call__(self, shrinker: Shrinker) -> None:
+        """Show how far *shrinker* is, if it is time to."""
+        preemptions, switches, steps, *_ = size_of(shrinker.best)
+        text = f"{shrinker.runs} runs: {preemptions} preemptions, {switches} switches, {steps} steps"
+        self._live.show(text)
+        if shrinker.runs >= self._next:
+            self._next = next(self._marks)
+            if not sys.stderr.isatty():
+                print(text, file=sys.stderr)  # noqa: T201 -- progress
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._live.close()
 
 
 def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict[str, object]:
@@ -84,10 +121,10 @@ def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict
 def figures(trace: Trace) -> dict[str, int]:
     """What is compared before and after."""
     return {
-        "steps": len(trace.steps),
-        "steps_that_matter": len(trace.steps_that_matter()),
         "preemptions": trace.preemptions,
         "switches": trace.switches,
+        "steps": len(trace.steps),
+        "steps_that_matter": len(trace.steps_that_matter()),
         "lanes": len({step.lane for step in trace.steps}),
     }
 

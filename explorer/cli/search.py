@@ -16,6 +16,7 @@ from explorer.cli.options import add_experiment, add_json, file_stem, natural, n
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
+from explorer.grouping import group_by_cause
 from explorer.keep import Again
 from explorer.onward import Start
 from explorer.report import make_console, show_header
@@ -93,6 +94,7 @@ def _explore(options: argparse.Namespace) -> int:
         progress.close()
     if not options.no_log:
         log_all_found(experiment, campaign)
+    group_by_cause(campaign)
     if options.json:
         print(json.dumps({**campaign_json(campaign), "kept": [again_json(again) for again in kept]}))  # noqa: T201 -- the command's output
     else:

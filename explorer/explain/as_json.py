@@ -34,6 +34,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "steps": len(trace.steps),
         "steps_that_matter": len(explanation.important),
         "rows": [row_json(row) for row in rows_of(explanation)],
+        "cause": list(explanation.cause),
         "conflict": conflict_json(explanation),
         "first_difference": difference_json(explanation),
         "plain_order_shows_it": explanation.plain_shows_it,
@@ -75,18 +76,24 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def conflict_json(explanation: Explanation) -> dict[str, Any]:
-    """The pair, or why there is none."""
-    conflict = explanation.conflict
-    if conflict is None:
+    """The pair that is nearest to the finding, with those that come next; or why there is none."""
+    conflicts = explanation.conflicts
+    if not conflicts.found:
         return {"found": False, "why": why_no_conflict(explanation)}
+    nearest, *others = (pair_json(explanation, conflict) for conflict in conflicts.found)
+    return {"found": True, **nearest, "runs": conflicts.runs, "next": others}
+
+
+def pair_json(explanation: Explanation, conflict: Conflict) -> dict[str, Any]:
+    """One pair."""
     return {
-        "found": True,
         "thing": conflict.thing,
+        "nearness": conflict.nearness.name.lower(),
         "first": side_json(explanation, conflict, is_first=True),
         "second": side_json(explanation, conflict, is_first=False),
         "first_before_second": explanation.finding.signature,
         "second_before_first": list(conflict.others),
-        "attempts": conflict.attempts,
+        "way": conflict.way.name.lower(),
     }
 
 

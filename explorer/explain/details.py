@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.kernel.context import Context
+from actors.kernel.workqueue import Worker
 from actors.system.actor import Actor, Shared
-from actors.system.flow import BACKGROUND, SETTLE, SLEEP, STALL, Flow
+from actors.system.flow import BACKGROUND, SETTLE, SLEEP, STALL, Flow, Kind
 from actors.system.strategy import InTurn
 from actors.system.world import call_stack
 from protocol.findings import Finding
@@ -25,14 +27,20 @@ class Detail:
     """More about one step of the race.
 
     `plain` is the lane that would have stepped in the plain order, `stack` the kernel functions that the flow is in,
-    outermost first. `woken` are the lanes that this step made ready, by what it did to them (`wakes`, `starts`,
-    `mails`); `counts` the counters that are not what they were before it, as (what is counted, how many) by name.
+    outermost first, `call` the first of them that is the kernel's own. `woken` are the lanes that this step made ready,
+    by what it did to them (`wakes`, `starts`, `mails`); `counts` the counters that are not what they were before it, as
+    (what is counted, how many) by name. `origin` is who queued what the flow runs, the callback or the work, and in
+    which step; `faults` were injected.
     """
 
+    lane: str
     plain: str
     stack: tuple[str, ...]
+    call: str = ""
+    origin: tuple[str, int] | None = None
     woken: dict[str, str] = attrs.field(factory=dict)
     counts: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+    faults: list[str] = attrs.field(factory=list)
 
 
 class Details:
@@ -55,7 +63,9 @@ class Details:
         plain = self._plain.choose(enabled.lanes)
         self._plain.went_on(lane)
         stack = call_stack(lane) if isinstance(lane, Flow) else []
-        self.steps.append(Detail(enabled.lanes[plain].name, tuple(code.co_name for code in reversed(stack))))
+        names = tuple(code.co_name for code in reversed(stack))
+        call = next((code.co_name for code in reversed(stack) if id(code) in world.function_ids), lane.name)
+        self.steps.append(Detail(lane.name, enabled.lanes[plain].name, names, call, origin_of(lane)))
         target = lane.request.target if lane.request is not None else None
         if target is not None and target not in self._counters and target.tally is not None:
             self._counters[target] = target.tally
@@ -77,8 +87,10 @@ class Details:
                     detail.counts[counter.label] = self._counters[counter] = now
         self._awake = awake
 
-    def value(self, count: int, value: int) -> None:
-        """The trace has it."""
+    def value(self, count: int, value: int) -> None:  # noqa: ARG002 -- the protocol
+        """The trace has it; that it is a fault is to be seen here only."""
+        if self._races and self.steps and self._world is not None and self._world.fault:
+            self.steps[-1].faults.append(self._world.fault)
 
     def moved(self, flow: Flow) -> None:
         """The next step says where."""
@@ -90,8 +102,20 @@ class Details:
         self._races = name == "race"
         self._plain = InTurn()
 
-    def finding(self, finding: Finding) -> None:
-        """The trace has it."""
+    def finding(self, finding: Finding) -> None:  # noqa: ARG002 -- the protocol
+        """The trace has it. What the flow runs may have begun in the slice in which it was found."""
+        if self._races and self.steps and self._world is not None and self._world.current is not None:
+            self.steps[-1].origin = origin_of(self._world.current)
+
+
+def origin_of(lane: Lane) -> tuple[str, int] | None:
+    """Who queued what *lane* runs now, and in which step; None if it runs of itself."""
+    if isinstance(lane, Worker):
+        return lane.current.work.queued_by if lane.current is not None else None
+    if isinstance(lane, Context) and lane.kind is Kind.SOFTIRQ:
+        rdp = lane.machine.rcu.per_cpu[lane.smp_processor_id]
+        return rdp.called.queued_by if rdp.in_batch and rdp.called is not None else None
+    return None
 
 
 def awake_lanes(world: World) -> dict[Lane, None]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.explain.conflict import does_the_same
+from explorer.explain.swaps import does_the_same
 
 if TYPE_CHECKING:
     from explorer.explain.conflict import Conflict

@@ -12,7 +12,8 @@ import attrs
 import trio
 
 from explorer.experiment import DRIVERS
-from explorer.explain.conflict import DEFAULT_ATTEMPTS, Conflict, find_conflict
+from explorer.explain.cause import cause_lines
+from explorer.explain.conflict import Conflict, Conflicts, find_conflicts
 from explorer.explain.details import Detail, Details
 from explorer.explain.difference import Difference, first_difference
 from explorer.replay import Replay
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 RUNS = 10
 """How often the flaw is reproduced."""
 
+RUNS_WITHOUT_RACE = 100
+"""How many runs the search for conflicts may take where the plain order shows the flaw, too: mostly there are none."""
+
 _STEP_NUMBER = re.compile(r"\bstep (\d+)")
 
 
@@ -39,9 +43,10 @@ class Explanation:
     """What is known about a finding.
 
     `trace` is the run up to it, with `details` of each step. `important` are the numbers of the steps that matter,
-    `notes` says why, of some. `conflict` is None if no race was found that it hangs on. `plain_shows_it`: the flaw
+    `notes` says why, of some. `conflicts` are the races that it hangs on, nearest
+    first; `conflict` is the first of them, None if none was found. `plain_shows_it`: the flaw
     needs no race, the plain order shows it, too. `reproduced` says by driver how many of `runs` runs showed it.
-    `needs_timing`: it hangs on the log's virtual time, so no other order could be tried.
+    `needs_timing`: it hangs on the log's virtual time, so no other order could be tried. `cause` says what lacks.
     """
 
     experiment: Experiment
@@ -51,13 +56,19 @@ class Explanation:
     before: dict[str, tuple[str, int]]
     important: list[int]
     notes: dict[int, list[str]]
-    conflict: Conflict | None
+    conflicts: Conflicts
     difference: Difference | None
     plain_shows_it: bool
     reproduced: dict[str, int]
     runs: int = RUNS
     needs_timing: bool = False
+    cause: tuple[str, ...] = ()
     log: Path | None = None
+
+    @property
+    def conflict(self) -> Conflict | None:
+        """The race that is nearest to the finding."""
+        return next(iter(self.conflicts.found), None)
 
     @property
     def header(self) -> Header:
@@ -72,14 +83,17 @@ class Explanation:
 
 
 def explain_log(
-    experiment: Experiment, path: Path, wanted: str | None = None, *, attempts: int = DEFAULT_ATTEMPTS
+    experiment: Experiment, path: Path, wanted: str | None = None, *, budget: int | None = None
 ) -> Explanation:
-    """Explain a finding of a log; UsageError if the log does not show it, or not any more."""
+    """Explain a finding of a log, with at most *budget* runs for the conflicts.
+
+    UsageError if the log does not show it, or not any more.
+    """
     logged = trace_log(experiment, path, wanted)
     assert logged.found is not None, "trace_log() only returns what shows the flaw"
     signature = logged.found.signature
     try:
-        return explain_schedule(experiment, logged.schedule, signature, log=path, attempts=attempts)
+        return explain_schedule(experiment, logged.schedule, signature, log=path, budget=budget)
     except NotReproducedError:
         return _explain_timed(experiment, path, signature)
 
@@ -90,7 +104,7 @@ def explain_schedule(
     signature: str,
     *,
     log: Path | None = None,
-    attempts: int = DEFAULT_ATTEMPTS,
+    budget: int | None = None,
 ) -> Explanation:
     """Explain the finding that *schedule* leads to; NotReproducedError if it leads to none with that signature."""
     for keeps_time in (False, True):
@@ -102,7 +116,11 @@ def explain_schedule(
         raise NotReproducedError(signature)
     details.end_step()
     plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
-    conflict = find_conflict(experiment, trace, keeps_time=keeps_time, attempts=attempts)
+    needs_no_race = signature in plain.stage.world.findings
+    if budget is None and needs_no_race:
+        budget = RUNS_WITHOUT_RACE
+    conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
+    conflict = next(iter(conflicts.found), None)
     reproduced = reproduce(experiment, lambda: Follow(trace.schedule, keeps_time=keeps_time), signature)
     return Explanation(
         experiment=experiment,
@@ -112,10 +130,11 @@ def explain_schedule(
         before=details.before,
         important=important_steps(trace, conflict),
         notes=notes_of(trace, conflict),
-        conflict=conflict,
+        conflicts=conflicts,
         difference=first_difference(trace, conflict, plain),
-        plain_shows_it=signature in plain.stage.world.findings,
+        plain_shows_it=needs_no_race,
         reproduced=reproduced,
+        cause=tuple(cause_lines(trace, details.steps, details.before, conflict)),
         log=log,
     )
 
@@ -144,11 +163,12 @@ def _explain_timed(experiment: Experiment, path: Path, signature: str) -> Explan
         before=details.before,
         important=important_steps(trace, None),
         notes=notes_of(trace, None),
-        conflict=None,
+        conflicts=Conflicts((), 0),
         difference=None,
         plain_shows_it=False,
         reproduced=reproduced,
         needs_timing=True,
+        cause=tuple(cause_lines(trace, details.steps, details.before, None)),
         log=path,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from explorer.explain.rows import StepRow, rows_of
+from explorer.explain.swaps import Way
 from explorer.report import show_finding, show_header
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
     )
     return [
         (title, table_lines(explanation)),
+        *([("the cause", list(explanation.cause))] if explanation.cause else []),
         ("the conflict", conflict_lines(explanation)),
         ("first difference from a run that passes", difference_lines(explanation)),
         ("reproduced", [reproduced_line(explanation)]),
@@ -96,19 +98,30 @@ def describe(step: TracedStep) -> str:
 
 
 def conflict_lines(explanation: Explanation) -> list[str]:
-    """The pair of steps that the flaw hangs on, and both of its orders."""
-    conflict = explanation.conflict
-    if conflict is None:
+    """The pairs of steps that the flaw hangs on, nearest to the finding first, and both orders of each."""
+    conflicts = explanation.conflicts
+    if not conflicts.found:
         return [why_no_conflict(explanation)]
+    lines = [
+        f"{'' if at else f'{number}. '}{line}".rjust(len(line) + len(GAP) + 1)
+        for number, conflict in enumerate(conflicts.found, 1)
+        for at, line in enumerate(pair_lines(explanation, conflict))
+    ]
+    more = ", not all there are" if conflicts.is_cut_off else ""
+    return [*lines, f"found by running the schedule again with two steps swapped: {conflicts.runs} runs{more}"]
+
+
+def pair_lines(explanation: Explanation, conflict: Conflict) -> list[str]:
+    """One pair, and both of its orders."""
     one, other = (explanation.trace.steps[place] for place in (conflict.first, conflict.second))
     here = short_name(one), short_name(other)
+    by = "" if conflict.way is Way.MOVED else f" ({conflict.way.value})"
     return [
-        conflict.thing,
+        f"{conflict.thing}: {conflict.nearness.in_words}",
         f"step {one.number}: {describe(one)} ({conflict.how[0]} it)",
         f"step {other.number}: {describe(other)} ({conflict.how[1]} it)",
         f"{here[0]} before {here[1]}: {explanation.finding.signature}",
-        f"{here[1]} before {here[0]}: {others_in_words(conflict)}",
-        f"found by running the schedule again with two steps swapped: {conflict.attempts} pairs were tried",
+        f"{here[1]} before {here[0]}{by}: {others_in_words(conflict)}",
     ]
 
 

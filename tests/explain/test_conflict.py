@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explorer.explain import Explanation
-from explorer.explain.conflict import find_conflict
+from explorer.explain.conflict import find_conflicts
 from explorer.schedule import Follow
 from explorer.trace import run_traced
 from tests.explain.stages import (
@@ -101,8 +101,9 @@ def test_a_wake_up_and_a_counter_are_seen() -> None:
     assert found.before == {"box": ("references", 0)}
 
 
-def test_the_number_of_attempts_is_bounded() -> None:
+def test_the_number_of_runs_is_bounded() -> None:
     toy = experiment(free_against_use)
     trace = run_traced(toy, Follow(FREED_TOO_EARLY), signature_of(toy, FREED_TOO_EARLY))
+    none = find_conflicts(toy, trace, keeps_time=False, budget=0)
 
-    assert find_conflict(toy, trace, keeps_time=False, attempts=0) is None
+    assert (none.found, none.runs, none.is_cut_off) == ((), 0, True)
