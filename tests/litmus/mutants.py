@@ -164,6 +164,14 @@ MUTANTS: tuple[Mutant, ...] = (
         (("explorer.strategies.dpor:Races._held_up", returns(lambda _self, _first, _second: None)),),
     ),
     Mutant(
+        "that a reversal does not begin with a block that holds it up",
+        (("explorer.strategies.dpor:Races._would_hold_up", returns(lambda _self, _begin, _needed, _first: False)),),
+    ),
+    Mutant(
+        "that a spinner gives no turn to those whom it keeps off",
+        (("explorer.strategies.dpor:turns_of", returns(lambda _event: {})),),
+    ),
+    Mutant(
         "what came before a block because of its steps",
         (("explorer.causality:Order.past_of_blocks", returns(lambda self: list(self.past))),),
     ),
