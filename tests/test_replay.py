@@ -196,7 +196,7 @@ def test_a_run_that_ends_with_woken_flows_that_cannot_step_is_replayed_to_its_en
     replayed = replay(tmp_path / "x.log", driver=driver)
 
     assert [finding.kind for finding in live.findings] == ["deadlock"]
-    assert "sleeper waits in sleep for sleep" in live.findings[0].details
+    assert "sleeper waits in sleep for cpu0, kept by keeper" in live.findings[0].details
     assert replayed.divergence is None
     assert replayed.digest == live.digest
 

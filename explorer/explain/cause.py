@@ -14,6 +14,7 @@ import attrs
 from actors.system.lane import Lane
 from explorer.causality import Order
 from explorer.explain.pairs import LOCKS, Nearness, Subject, is_wait, mentions, whole
+from explorer.watch import CONTEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -84,15 +85,21 @@ def use_after_free_lines(trace: Trace, details: list[Detail]) -> list[str]:
 def is_ordered(trace: Trace, free: int) -> bool:
     """Whether step *free* happens before the last one also without what both access there.
 
-    A lock does not order those who take it: either could have been first.
+    A lock does not order those who take it: either could have been first. Nor does who happened to be in a read-side
+    section when a grace period began.
     """
     *steps, use = trace.steps
     there = {thing for thing in trace.steps[free].accesses if not isinstance(thing, Lane)}
     order = Order()
     for step in steps:
-        order.add(without(step, lambda thing: isinstance(whole(thing), LOCKS)))
-    order.add(without(use, lambda thing: thing in there or isinstance(whole(thing), LOCKS)))
+        order.add(without(step, is_no_order))
+    order.add(without(use, lambda thing: thing in there or is_no_order(thing)))
     return bool(order.past[-1] >> free & 1)
+
+
+def is_no_order(thing: Hashable) -> bool:
+    """Whether two steps that meet at *thing* could as well have come the other way round."""
+    return thing == CONTEXTS or isinstance(whole(thing), LOCKS)
 
 
 def without(step: TracedStep, is_left_out: Callable[[Hashable], bool]) -> TracedStep:

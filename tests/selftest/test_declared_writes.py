@@ -34,6 +34,7 @@ NO_STATE = {
     ("Dentry", "is_hashed"): "belongs to the superblock, whose operation changes it",
     ("EagerRcu", "completed"): "a figure",
     ("Rcu", "completed"): "a figure",
+    ("Work", "queued_by"): "for reports alone",
 }
 """Writes without a declaration, and why nobody can tell."""
 
