@@ -7,14 +7,17 @@ order of independent steps is explored; if the search ends, there is no other. N
 flows keep each other off a CPU. Independence is what `explorer.watch` says. Time passes only when nothing else can
 happen, so timers do not race with steps; choices of values and faults are enumerated.
 
-Departures: races are looked for once a run is over. Steps may wait (for a lock, for their CPU): where the reversal
-would begin with a step that is not enabled, it is put down at the last state before in which it was. That a flow keeps
-others off its CPU is no dependence, but its steps meanwhile are a block that they do not come between: a reversal
-begins outside of it, and a step with which a block begins does not sleep while others do something there (`Sleeper`).
+Departures: races are looked for once a run is over, and the order of events is kept from run to run but for what
+changed. Steps may wait (for a lock, for their CPU): where the reversal would begin with a step that is not enabled, it
+is put down at the last state before in which it was. That a flow keeps others off its CPU is no dependence, but its
+steps meanwhile are a block that they do not come between. So a reversal begins before each block that keeps off what it
+needs, on any CPU, and that does not end without the step to be reversed; it does not begin with such a block; and a
+step with which a block begins does not sleep while others do something there (`Sleeper`). A flow that spins holds its
+CPU until others have done something: it depends on all steps of those whom it keeps off (`turns_of`).
 A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
 others would have done is seen, too; if it ends because a CPU is kept for ever, not every place is tried where the
 others might stand then. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off`
-counts these.
+counts these. All of this is held against an enumerator that shares nothing with it: tests/litmus.
 """
 
 from __future__ import annotations
