@@ -123,7 +123,10 @@ def test_a_root_that_does_not_wait_for_a_pending_creation_is_used_after_free(
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("kernel", ["5.3", "5.4-fixed"])
 def test_a_flush_that_waits_longer_shows_nothing(patch: Path, kernel: str, allocator: str) -> None:
-    explored("create-vs-destroy", kernel=kernel, budget=40, settings={"allocator": allocator}, patches=[patch])
+    settings = {"allocator": allocator}
+    answer = explored("create-vs-destroy", kernel=kernel, budget=40, settings=settings, patches=[patch])
+
+    assert answer.schedules == 40
 
 
 def test_a_cache_that_is_taken_up_again_while_it_is_destroyed_has_two_who_free_it() -> None:
@@ -156,7 +159,9 @@ def test_it_is_not_taken_up_if_caches_that_are_dying_are_not_merged(allocator: s
 
 
 def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
-    explored("charge-after-drain", kernel="5.4-fixed", budget=60, expect="property:eventually: no stock")
+    found = explored("charge-after-drain", kernel="5.4-fixed", budget=60, expect="property:eventually: no stock")
+
+    assert any("no stock" in finding.name for finding in found.findings)
 
 
 # -- load_balance() ---------------------------------------------------------------------------------------------------

@@ -159,11 +159,9 @@ class Dpor:
         races = Races(self.path, self._order)
         races.put_down(branch.common)
         for flow in world.flows:
-            is_kept_off = flow.ready and flow.name not in asleep
-            if is_kept_off if asleep else not flow.request.info.idle:
+            if not flow.request.info.idle and flow.name not in asleep:
                 event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
-                accesses = {} if asleep else {**accesses_of(flow), flow: UPDATE}
-                event.accesses = branch.number({**accesses, **turns_of(event)})
+                event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))

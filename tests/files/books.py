@@ -65,7 +65,7 @@ FREE_SLABS = {
     "kmem_rcu_free",
     "slabs_destroy",
 }
-CHARGE_TASKS = {"mem_cgroup_try_charge", "mem_cgroup_uncharge", "add_to_page_cache", "shrink_page_list"}
+CHARGE_TASKS = {"mem_cgroup_try_charge", "mem_cgroup_uncharge", "add_to_page_cache_lru", "shrink_page_list"}
 DRAIN = {"drain_local_stock", "drain_all_stock"}
 KILL = {"percpu_ref_kill", "percpu_ref_kill_and_confirm", "percpu_ref_switch_to_atomic_rcu"}
 CACHES = {"memcg_kmem_cache_create_func", "shutdown_cache", "slab_kmem_cache_release"}

@@ -31,6 +31,7 @@ NO_STATE = {
     ("Slab", "frozen"): "of a slab that is new",
     ("Slab", "pobjects"): "read by the CPU alone on whose list the slab is",
     ("SlabNode", "next_reap"): "slab_mutex is held",
+    ("ArrayCache", "entries"): "of a node's shared array: list_lock is held",
     ("Dentry", "is_hashed"): "belongs to the superblock, whose operation changes it",
     ("EagerRcu", "completed"): "a figure",
     ("Rcu", "completed"): "a figure",

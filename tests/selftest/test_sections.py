@@ -10,7 +10,7 @@ from actors.system.flow import Flow
 from explorer.experiment import Experiment, RunOptions
 from explorer.selftest import StandingWalk
 from tests.helpers import each_scenario, small_settings
-from tests.selftest.test_declared_writes import KEPT_BY_THE_SEAM
+from tests.selftest.test_declared_writes import KEPT_BY_THE_SEAM, NO_STATE
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str]]:
     seen: set[tuple[str, str, str]] = set()
 
     def note(flow: Flow | None, thing: Shared, name: str) -> None:
-        if flow is not None and flow.is_entering:
+        if flow is not None and flow.is_entering and (type(thing).__name__, name) not in NO_STATE:
             seen.add((flow.request.code.co_name, type(thing).__name__, name))
 
     use, use_part = Flow.use, Flow.use_part
