@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -209,6 +210,44 @@ class Order:
             if more == before:
                 return past
             past = self._close(more)
+
+    def past_between(self, first: int, second: int) -> dict[int, int]:
+        """The past of the steps behind *first* up to *second*, down to *first*, if blocks are not taken apart.
+
+        What another flow of that CPU did before some step of a block that keeps it off, because of which that step is
+        as it is, came before all of the block. What happens after *second* is no reason; nor is, for *second* itself,
+        what happens because of *first*, for *second* is to come before that.
+        """
+        recent = -1 << first
+        past = {step: self.past[step] & recent for step in range(first + 1, second + 1)}
+        blocks: dict[int, list[tuple[int, int]]] = {}
+        for step, rank in itertools.product(past, range(4)):
+            begin = self.begin[step][rank]
+            if first < begin < step and (kept_off := self._kept_off_by(begin, rank) & recent):
+                blocks.setdefault(begin, []).append((step, kept_off))
+        if blocks:
+            for step in (first, *(step for step in past if past[step] >> first & 1)):
+                past[second] &= ~(1 << step)
+        has_changed = bool(blocks)
+        while has_changed:
+            has_changed = False
+            for begin, inner in blocks.items():
+                more = 0
+                for step, kept_off in inner:
+                    more |= past[step] & kept_off
+                if more & ~past[begin]:
+                    has_changed = True
+                    for other in (begin, *(step for step in past if past[step] >> begin & 1)):
+                        past[other] |= more | self._past_of(more, past)
+        return past
+
+    @staticmethod
+    def _past_of(steps: int, past: Mapping[int, int]) -> int:
+        """The past of all of these together."""
+        mask = 0
+        for step in bits(steps):
+            mask |= past.get(step, 0)
+        return mask
 
     def _kept_off_by(self, begin: int, rank: int) -> int:
         """The steps of other flows of that rank and CPU before the block that begins there."""

@@ -115,6 +115,10 @@ class Rcu(Shared):
         rdp.waiting_for_start.append(head)
         self.reconsider()
 
+    def batch_limit(self, rdp: RcuData) -> int:
+        """How many callbacks of that CPU are called in one go."""
+        return BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
+
     def has_callbacks(self) -> bool:
         return any(rdp.waiting_for_start for rdp in self.per_cpu)
 
@@ -184,7 +188,7 @@ async def rcu_core(ctx: Context, rdp: RcuData) -> None:
 @kernel_fn("rcu_do_batch", "kernel/rcu/tree.c")
 async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
     """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
-    limit = BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
+    limit = ctx.machine.rcu.batch_limit(rdp)
     rdp.in_batch = True
     for _ in range(min(limit, len(rdp.done))):
         rdp.touch_part("done", UPDATE)

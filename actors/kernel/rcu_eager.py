@@ -6,6 +6,9 @@ that one can happen with the other, whose callback need not be called as soon as
 callback has its own grace period, from the call on, and no kthread decides which callbacks share one: the number of
 ways in which it could is what makes most of the schedules of a small race. A later grace period waits for all whom an
 earlier one still waits for, so callbacks become ready in the order of their calls, as they do in the kernel.
+
+Grace periods of their own may end at any distance: a task may come between two callbacks of one CPU. So each is called
+in a softirq of its own, which the next one may follow at once.
 """
 
 from __future__ import annotations
@@ -46,6 +49,10 @@ class EagerRcu(Rcu):
     call_rcu_step: ClassVar[OperationInfo] = attrs.evolve(CALL_RCU, looks_at_contexts=True)
 
     under_way: dict[RcuHead, GracePeriod] = attrs.field(factory=dict, init=False)
+
+    def batch_limit(self, _rdp: RcuData) -> int:
+        """One: the next callback's grace period may end later."""
+        return 1
 
     def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
         """Note who reads now: *head* waits for them."""

@@ -22,7 +22,7 @@ counts these. All of this is held against an enumerator that shares nothing with
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -408,18 +408,24 @@ class Races:
         """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
 
         A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
-        there.
+        there. The reversal is tried twice where the two ways of taking blocks for whole begin it differently: with all
+        that led to their steps, and with what did so before *second* only.
         """
-        order = self._order
+        order, end = self._order, second
         second = self._whole_block(first, second)
         while (begin := self._held_up(first, second)) is not None:
             if order.own[second] >= 0 and order.is_after(order.own[second], begin):
                 return False
             first = begin
             second = self._whole_block(first, second)
-        initials = self._initials(first, second)
-        node = self._path[first]
         is_sure = order.own[second] < first or not order.events[second].may_wait
+        pasts = (self._past_of_blocks, order.past_between(first, end))
+        sure = [self._begin_with(self._initials(first, second, past), first, is_sure=is_sure) for past in pasts]
+        return all(sure)
+
+    def _begin_with(self, initials: dict[str, int], first: int, *, is_sure: bool) -> bool:
+        """Have one of these lanes tried before step *first*, or where it could last be; False if that is not sure."""
+        node = self._path[first]
         if node.covers(set(initials)):
             return is_sure
         for lane in initials:
@@ -427,7 +433,7 @@ class Races:
                 node.want(lane)
                 return is_sure
         for lane, step in initials.items():
-            for earlier in range(first - 1, order.own[step], -1):
+            for earlier in range(first - 1, self._order.own[step], -1):
                 node = self._path[earlier]
                 if lane in node.enabled:
                     if not node.covers({lane}):
@@ -462,12 +468,12 @@ class Races:
             if step == second or past[second] >> step & 1 > past[step] >> first & 1
         ]
 
-    def _initials(self, first: int, second: int) -> dict[str, int]:
+    def _initials(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> dict[str, int]:
         """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
 
         The reversal is what happens between the two but not because of *first*, and then *second*.
         """
-        events, past = self._order.events, self._past_of_blocks
+        events = self._order.events
         reversal = [step for step in range(first + 1, second) if not past[step] >> first & 1]
         mask = 1 << second
         for step in reversal:

@@ -51,6 +51,15 @@ FOUND: dict[str, Program] = {
     "a spinner with interrupts off and a writer on its CPU": Program.of(
         (0, [inside("spin_irqsave", read(0), read(0))]), (1, [inside("spin_irqsave", write(0, 2))]), (1, [write(0, 2)])
     ),
+    "a sender that waits between two writers of its CPU": Program.of(
+        (0, [write(1, 2)]), (0, [inside("ipi_wait", read(1), at=1)]), (0, [write(1, 1)])
+    ),
+    "two senders that wait, each for the other's writer": Program.of(
+        (1, [inside("ipi_wait", write(0, 2)), read(0)]), (1, [read(0), inside("ipi_wait", write(0, 1))])
+    ),
+    "a task between two callbacks of its CPU": Program.of(
+        (0, [inside("call_rcu", write(1, 1)), inside("call_rcu", read(1)), read(1)]), (0, [write(1, 2)])
+    ),
     "two mutexes in two orders": Program.of(
         (0, [inside("mutex", inside("mutex", write(0), at=1))]), (0, [inside("mutex", inside("mutex", read(0)), at=1)])
     ),
