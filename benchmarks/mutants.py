@@ -3,6 +3,9 @@
 Each file of benchmarks/planted is a patch over one profile. The search goes through all scenarios with the same budget,
 the unpatched kernel first: what is found in a mutant and not there is the planted error's. A mutant that no scenario
 shows has escaped: then an oracle is missing, or a stage.
+
+Oracles and stages were mended until they found most of the older errors, so those show little more than that this was
+done. The `BLIND` ones were made without a look at the oracles, and kept as they are.
 """
 
 from __future__ import annotations
@@ -43,6 +46,33 @@ SMALLER: dict[str, dict[str, str]] = {
 """Stages that are long as they come, cut short."""
 
 
+BLIND = frozenset(
+    (
+        "alias_without_mutex",
+        "aliens_sent_to_this_node",
+        "bit_cleared_for_good",
+        "bulk_skips_one",
+        "count_without_rcu",
+        "cpu_slab_of_before",
+        "creation_put_first",
+        "dentry_freed_on_list",
+        "evicted_under_writeback",
+        "flush_before_barrier",
+        "iterator_put_first",
+        "lists_moved_to_root",
+        "offline_keeps_stocks",
+        "parent_put_first",
+        "put_reads_mode_early",
+        "statistics_of_another_node",
+        "stock_before_references",
+        "stock_of_another_cpu",
+        "uncharge_stops_early",
+        "work_runs_twice",
+    )
+)
+"""The mutants that were made without a look at the oracles."""
+
+
 @attrs.frozen
 class Where:
     """One stage to look at: a scenario with an allocator."""
@@ -79,10 +109,14 @@ class Where:
 
 @attrs.frozen
 class Verdict:
-    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took."""
+    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took.
+
+    `first` is the schedule of that scenario which shows it, counted from 1.
+    """
 
     where: str
     signature: str
+    first: int
     schedules: int
 
 
@@ -138,9 +172,9 @@ class Study:
             schedules, found = where.explore((str(mutant),), self.budget, known)
             new = sorted((first, signature) for signature, first in found.items() if signature not in known)
             if new:
-                return Verdict(str(where), new[0][1], total + new[0][0])
+                return Verdict(str(where), new[0][1], new[0][0], total + new[0][0])
             total += schedules
-        return Verdict("", "", total)
+        return Verdict("", "", 0, total)
 
 
 def stages(mutant: Path) -> Iterator[Where]:
@@ -211,23 +245,32 @@ def find_mutants(names: Sequence[str]) -> list[Path]:
 
 
 def page(study: Study, mutants: Sequence[Path]) -> list[str]:
-    """The score, and the table."""
+    """The scores, and a table of the older ones, then one of those that were made blind."""
     judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
-    found = sum(bool(verdict.where) for verdict in judged.values())
+    lines = [
+        f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, one after",
+        "the other, until something shows that the unpatched kernel does not show anywhere in",
+        f"{BASELINE * study.budget} of each. The last column counts the schedules until then.",
+    ]
+    for title, are_blind in (("of the older ones", False), ("of those that were made blind", True)):
+        shown = {mutant: verdict for mutant, verdict in judged.items() if (mutant.stem in BLIND) is are_blind}
+        if shown:
+            found = sum(bool(verdict.where) for verdict in shown.values())
+            lines += ["", f"Score: **{found} of {len(shown)}** {title} are found.", "", *table(shown)]
+    return lines
+
+
+def table(verdicts: dict[Path, Verdict]) -> list[str]:
+    """A row for each mutant."""
     rows = [
         [
             mutant.stem,
             summary(mutant).rstrip("."),
             f"`{v.signature}`" if v.where else "**escaped**",
             v.where,
+            f"{v.first}" if v.where else "",
             f"{v.schedules}",
         ]
-        for mutant, v in judged.items()
+        for mutant, v in verdicts.items()
     ]
-    return [
-        f"Score: **{found} of {len(judged)}** found, over {KERNEL}; every scenario is explored with {study.budget}",
-        "schedules by `portfolio`, seed 0, one after the other, until something shows that the unpatched kernel does",
-        f"not show anywhere in {BASELINE * study.budget} of each. The last column counts the schedules until then.",
-        "",
-        *markdown_table(["mutant", "what is planted", "found as", "in", "schedules"], rows),
-    ]
+    return markdown_table(["mutant", "what is planted", "found as", "in", "schedule", "of all"], rows)
