@@ -1,8 +1,8 @@
 """`mutants`: kernels with one planted error each; how many the search finds, knowing nothing of them.
 
 Each file of benchmarks/planted is a patch over one profile. The search goes through all scenarios with the same budget,
-the unpatched kernel first: what is found in a mutant and not there is the planted error's. A mutant that no scenario
-shows has escaped: then an oracle is missing, or a stage.
+the unpatched kernel first: what is found in a mutant, and not there on the same stage, is the planted error's. A mutant
+that no scenario shows has escaped: then an oracle is missing, or a stage.
 
 Oracles and stages were mended until they found most of the older errors, so those show little more than that this was
 done. The `BLIND` ones were made without a look at the oracles, and kept as they are.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ KERNEL = "5.4-fixed"
 BUDGET = 200
 BASELINE = 3
 """How many times as many schedules the unpatched kernel gets, so that what is rare is not taken for the mutant's."""
+
+FLAWED_BASELINE = 20
+"""The same on a stage where the unpatched kernel shows something: one flaw has symptoms that are much rarer."""
 
 LEFT_OUT = ("canary", "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 """Stages without a race in the kernel."""
@@ -101,7 +105,8 @@ class Where:
                 campaign.stopped = "first"
 
         campaign = Campaign(Experiment.of(options), options, budget=budget, progress=look)
-        campaign.run()
+        with contextlib.suppress(UsageError):  # a machine that breaks, a Python exception, is no finding of the kernel
+            campaign.run()
         if campaign.stopped == "interrupted":
             raise KeyboardInterrupt
         return campaign.schedules, {signature: found.first_schedule + 1 for signature, found in campaign.found.items()}
@@ -147,17 +152,15 @@ class Study:
         kept = {"code": code_digest(), "budget": self.budget, "baseline": self.baseline, "verdicts": verdicts}
         self.path.write_text(json.dumps(kept, indent=0), encoding="utf-8")
 
-    def known(self) -> frozenset[str]:
-        """What the unpatched kernel shows anywhere, and a word that is no signature.
-
-        Anywhere, not only on the same stage: what is rare there may just not have been seen.
-        """
-        for where in all_stages():
-            if str(where) not in self.baseline:
-                _, found = where.explore((), BASELINE * self.budget, frozenset())
-                self.baseline[str(where)] = sorted(found)
-                self.save()
-        return frozenset(["", *(signature for found in self.baseline.values() for signature in found)])
+    def known(self, where: Where) -> frozenset[str]:
+        """What the unpatched kernel shows on that stage, and a word that is no signature."""
+        if str(where) not in self.baseline:
+            _, found = where.explore((), BASELINE * self.budget, frozenset())
+            if found:
+                _, found = where.explore((), FLAWED_BASELINE * self.budget, frozenset())
+            self.baseline[str(where)] = sorted(found)
+            self.save()
+        return frozenset(["", *self.baseline[str(where)]])
 
     def look_for(self, mutant: Path) -> Verdict:
         """Search all stages for what is new."""
@@ -167,8 +170,9 @@ class Study:
         return self.verdicts[mutant.stem]
 
     def _search(self, mutant: Path) -> Verdict:
-        total, known = 0, self.known()
+        total = 0
         for where in stages(mutant):
+            known = self.known(where)
             schedules, found = where.explore((str(mutant),), self.budget, known)
             new = sorted((first, signature) for signature, first in found.items() if signature not in known)
             if new:
@@ -248,9 +252,9 @@ def page(study: Study, mutants: Sequence[Path]) -> list[str]:
     """The scores, and a table of the older ones, then one of those that were made blind."""
     judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
     lines = [
-        f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, one after",
-        "the other, until something shows that the unpatched kernel does not show anywhere in",
-        f"{BASELINE * study.budget} of each. The last column counts the schedules until then.",
+        f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, until one",
+        f"shows what the unpatched kernel does not show in the same scenario in {BASELINE * study.budget} (or",
+        f"{FLAWED_BASELINE * study.budget:,}, if it shows anything there). The schedule is counted from 1.",
     ]
     for title, are_blind in (("of the older ones", False), ("of those that were made blind", True)):
         shown = {mutant: verdict for mutant, verdict in judged.items() if (mutant.stem in BLIND) is are_blind}
@@ -269,8 +273,7 @@ def table(verdicts: dict[Path, Verdict]) -> list[str]:
             f"`{v.signature}`" if v.where else "**escaped**",
             v.where,
             f"{v.first}" if v.where else "",
-            f"{v.schedules}",
         ]
         for mutant, v in verdicts.items()
     ]
-    return markdown_table(["mutant", "what is planted", "found as", "in", "schedule", "of all"], rows)
+    return markdown_table(["mutant", "what is planted", "found as", "in", "schedule"], rows)

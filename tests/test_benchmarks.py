@@ -216,8 +216,8 @@ def test_the_page_has_two_scores() -> None:
     assert {path.stem for path in mutants.all_mutants()} > mutants.BLIND
     assert "Score: **1 of 2** of the older ones are found." in lines
     assert "Score: **1 of 1** of those that were made blind are found." in lines
-    assert next(line for line in lines if "kill_without" in line).endswith("| `leak:x:` | nested | 7 | 67 |")
-    assert next(line for line in lines if "css_freed" in line).endswith("| **escaped** |  |  | 120 |")
+    assert next(line for line in lines if "kill_without" in line).endswith("| `leak:x:` | nested | 7 |")
+    assert next(line for line in lines if "css_freed" in line).endswith("| **escaped** |  |  |")
 
 
 def test_a_mutant_is_found_by_what_the_unpatched_kernel_does_not_show() -> None:
