@@ -1,14 +1,18 @@
 """`mutants`: kernels with one planted error each; how many the search finds, knowing nothing of them.
 
 Each file of benchmarks/planted is a patch over one profile. The search goes through all scenarios with the same budget,
-the unpatched kernel first: what is found in a mutant and not there is the planted error's. A mutant that no scenario
-shows has escaped: then an oracle is missing, or a stage.
+the unpatched kernel first: what is found in a mutant, and not there on the same stage, is the planted error's. A mutant
+that no scenario shows has escaped: then an oracle is missing, or a stage.
+
+Oracles and stages were mended until they found most of the older errors, so those show little more than that this was
+done. The `BLIND` ones were made without a look at the oracles, and kept as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,6 +36,9 @@ BUDGET = 200
 BASELINE = 3
 """How many times as many schedules the unpatched kernel gets, so that what is rare is not taken for the mutant's."""
 
+FLAWED_BASELINE = 20
+"""The same on a stage where the unpatched kernel shows something: one flaw has symptoms that are much rarer."""
+
 LEFT_OUT = ("canary", "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 """Stages without a race in the kernel."""
 
@@ -41,6 +48,33 @@ SMALLER: dict[str, dict[str, str]] = {
     "slab-zombies": {"objects": "6", "seconds": "6"},
 }
 """Stages that are long as they come, cut short."""
+
+
+BLIND = frozenset(
+    (
+        "alias_without_mutex",
+        "aliens_sent_to_this_node",
+        "bit_cleared_for_good",
+        "bulk_skips_one",
+        "count_without_rcu",
+        "cpu_slab_of_before",
+        "creation_put_first",
+        "dentry_freed_on_list",
+        "evicted_under_writeback",
+        "flush_before_barrier",
+        "iterator_put_first",
+        "lists_moved_to_root",
+        "offline_keeps_stocks",
+        "parent_put_first",
+        "put_reads_mode_early",
+        "statistics_of_another_node",
+        "stock_before_references",
+        "stock_of_another_cpu",
+        "uncharge_stops_early",
+        "work_runs_twice",
+    )
+)
+"""The mutants that were made without a look at the oracles."""
 
 
 @attrs.frozen
@@ -71,7 +105,8 @@ class Where:
                 campaign.stopped = "first"
 
         campaign = Campaign(Experiment.of(options), options, budget=budget, progress=look)
-        campaign.run()
+        with contextlib.suppress(UsageError):  # a machine that breaks, a Python exception, is no finding of the kernel
+            campaign.run()
         if campaign.stopped == "interrupted":
             raise KeyboardInterrupt
         return campaign.schedules, {signature: found.first_schedule + 1 for signature, found in campaign.found.items()}
@@ -79,10 +114,14 @@ class Where:
 
 @attrs.frozen
 class Verdict:
-    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took."""
+    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took.
+
+    `first` is the schedule of that scenario which shows it, counted from 1.
+    """
 
     where: str
     signature: str
+    first: int
     schedules: int
 
 
@@ -113,17 +152,15 @@ class Study:
         kept = {"code": code_digest(), "budget": self.budget, "baseline": self.baseline, "verdicts": verdicts}
         self.path.write_text(json.dumps(kept, indent=0), encoding="utf-8")
 
-    def known(self) -> frozenset[str]:
-        """What the unpatched kernel shows anywhere, and a word that is no signature.
-
-        Anywhere, not only on the same stage: what is rare there may just not have been seen.
-        """
-        for where in all_stages():
-            if str(where) not in self.baseline:
-                _, found = where.explore((), BASELINE * self.budget, frozenset())
-                self.baseline[str(where)] = sorted(found)
-                self.save()
-        return frozenset(["", *(signature for found in self.baseline.values() for signature in found)])
+    def known(self, where: Where) -> frozenset[str]:
+        """What the unpatched kernel shows on that stage, and a word that is no signature."""
+        if str(where) not in self.baseline:
+            _, found = where.explore((), BASELINE * self.budget, frozenset())
+            if found:
+                _, found = where.explore((), FLAWED_BASELINE * self.budget, frozenset())
+            self.baseline[str(where)] = sorted(found)
+            self.save()
+        return frozenset(["", *self.baseline[str(where)]])
 
     def look_for(self, mutant: Path) -> Verdict:
         """Search all stages for what is new."""
@@ -133,14 +170,15 @@ class Study:
         return self.verdicts[mutant.stem]
 
     def _search(self, mutant: Path) -> Verdict:
-        total, known = 0, self.known()
+        total = 0
         for where in stages(mutant):
+            known = self.known(where)
             schedules, found = where.explore((str(mutant),), self.budget, known)
             new = sorted((first, signature) for signature, first in found.items() if signature not in known)
             if new:
-                return Verdict(str(where), new[0][1], total + new[0][0])
+                return Verdict(str(where), new[0][1], new[0][0], total + new[0][0])
             total += schedules
-        return Verdict("", "", total)
+        return Verdict("", "", 0, total)
 
 
 def stages(mutant: Path) -> Iterator[Where]:
@@ -211,23 +249,31 @@ def find_mutants(names: Sequence[str]) -> list[Path]:
 
 
 def page(study: Study, mutants: Sequence[Path]) -> list[str]:
-    """The score, and the table."""
+    """The scores, and a table of the older ones, then one of those that were made blind."""
     judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
-    found = sum(bool(verdict.where) for verdict in judged.values())
+    lines = [
+        f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, until one",
+        f"shows what the unpatched kernel does not show in the same scenario in {BASELINE * study.budget} (or",
+        f"{FLAWED_BASELINE * study.budget:,}, if it shows anything there). The schedule is counted from 1.",
+    ]
+    for title, are_blind in (("of the older ones", False), ("of those that were made blind", True)):
+        shown = {mutant: verdict for mutant, verdict in judged.items() if (mutant.stem in BLIND) is are_blind}
+        if shown:
+            found = sum(bool(verdict.where) for verdict in shown.values())
+            lines += ["", f"Score: **{found} of {len(shown)}** {title} are found.", "", *table(shown)]
+    return lines
+
+
+def table(verdicts: dict[Path, Verdict]) -> list[str]:
+    """A row for each mutant."""
     rows = [
         [
             mutant.stem,
             summary(mutant).rstrip("."),
             f"`{v.signature}`" if v.where else "**escaped**",
             v.where,
-            f"{v.schedules}",
+            f"{v.first}" if v.where else "",
         ]
-        for mutant, v in judged.items()
+        for mutant, v in verdicts.items()
     ]
-    return [
-        f"Score: **{found} of {len(judged)}** found, over {KERNEL}; every scenario is explored with {study.budget}",
-        "schedules by `portfolio`, seed 0, one after the other, until something shows that the unpatched kernel does",
-        f"not show anywhere in {BASELINE * study.budget} of each. The last column counts the schedules until then.",
-        "",
-        *markdown_table(["mutant", "what is planted", "found as", "in", "schedules"], rows),
-    ]
+    return markdown_table(["mutant", "what is planted", "found as", "in", "schedule"], rows)

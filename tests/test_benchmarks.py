@@ -199,8 +199,25 @@ def test_every_mutant_says_what_is_wrong_and_loads(path: Path) -> None:
         scenario=where.scenario, kernel=mutants.KERNEL, driver="stepper", patches=(str(path),), settings=settings
     )
 
-    assert mutants.summary(path).startswith(("lib/", "include/", "kernel/", "mm/"))
+    assert mutants.summary(path).startswith(("fs/", "lib/", "include/", "kernel/", "mm/"))
     assert Experiment.of(options).patches
+
+
+def test_the_page_has_two_scores() -> None:
+    verdicts = {
+        "css_freed_at_once": mutants.Verdict("", "", 0, 120),
+        "kill_without_reference": mutants.Verdict("nested", "leak:x:", 7, 67),
+        "work_runs_twice": mutants.Verdict("nested", "leak:x:", 1, 61),
+    }
+    study = mutants.Study(Path("results.json"), 60, verdicts=verdicts)
+
+    lines = mutants.page(study, mutants.all_mutants())
+
+    assert {path.stem for path in mutants.all_mutants()} > mutants.BLIND
+    assert "Score: **1 of 2** of the older ones are found." in lines
+    assert "Score: **1 of 1** of those that were made blind are found." in lines
+    assert next(line for line in lines if "kill_without" in line).endswith("| `leak:x:` | nested | 7 |")
+    assert next(line for line in lines if "css_freed" in line).endswith("| **escaped** |  |  |")
 
 
 def test_a_mutant_is_found_by_what_the_unpatched_kernel_does_not_show() -> None:

@@ -4,10 +4,17 @@ from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.patching import kernel_fn
 from actors.kernel.slub import flush_cpu_slab
+from actors.kernel.smp import on_each_cpu_mask
 
 
 @kernel_fn("flush_all", "mm/slub.c")
 async def flush(ctx: Context, s: KmemCache) -> None:
-    """No IPIs."""
-    with ctx.irq_section:
+    """Only the CPU that asks gives its slabs up."""
+
+    async def handler(ctx: Context) -> None:
         await flush_cpu_slab(ctx, s)
+
+    with ctx.preempt_section:
+        cpu = ctx.smp_processor_id
+        if await ctx.ask(s.cpu_slab[cpu].has_cpu_slab):
+            await on_each_cpu_mask(ctx, [cpu], handler)

@@ -1,6 +1,6 @@
 """mm/memcontrol.c: memcg_offline_kmem() gives the kmemcg_id up before the LRU lists of that id are moved."""
 
-from actors.kernel.context import Context
+from actors.kernel.context import BUG_ON, Context
 from actors.kernel.list_lru import memcg_drain_all_list_lrus
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.memcontrol_kmem import memcg_free_cache_id
@@ -17,8 +17,11 @@ async def offline(ctx: Context, memcg: Memcg) -> None:
     parent = memcg.parent or ctx.machine.root_mem_cgroup
     await memcg_deactivate_kmem_caches(ctx, memcg, parent)
     kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    BUG_ON(ctx, kmemcg_id < 0, "memcg_offline_kmem: kmemcg_id < 0")
     with ctx.rcu_read_section:
         for child in await ctx.ask(memcg.list_subtree):
+            child_id = await ctx.ask(child.read_kmemcg_id)
+            BUG_ON(ctx, child_id != kmemcg_id, "memcg_offline_kmem: child->kmemcg_id != kmemcg_id")
             await ctx.ask(child.set_kmemcg_id, await ctx.ask(parent.read_kmemcg_id))
     await memcg_free_cache_id(ctx, kmemcg_id)
     await memcg_drain_all_list_lrus(ctx, kmemcg_id, parent)

@@ -2,7 +2,7 @@
 
 from actors.kernel.context import Context
 from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import THIS_CPU_STAT, StatItem
+from actors.kernel.vmstat import NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
 
 
 @kernel_fn("mod_node_page_state", "mm/vmstat.c")
@@ -14,4 +14,7 @@ async def mod_state(ctx: Context, nid: int, item: StatItem, nr_pages: int) -> No
     old = stats.percpu[cpu][item]
     await ctx.this_cpu(stats, THIS_CPU_STAT)
     ctx.use_part(stats)
-    stats.percpu[cpu][item] = old + nr_pages
+    delta = stats.percpu[cpu]
+    delta[item] = old + nr_pages
+    if abs(delta[item]) > NODE_STAT_THRESHOLD:
+        await ctx.ask(stats.add, item, delta.pop(item))

@@ -10,6 +10,8 @@ from actors.kernel.slab_h import uncharge_slab_page
 @kernel_fn("__free_slab", "mm/slub.c")
 async def free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """A read that comes too late."""
+    if s.freed is not None:
+        ctx.world.raise_use_after_free(s)
     del slab.slab_cache.slabs[slab]
     pages = slab.pages
     await uncharge_slab_page(ctx, slab, s)

@@ -1,0 +1,14 @@
+"""mm/list_lru.c: list_lru_count_one() reads the array of lists without rcu_read_lock()."""
+
+from actors.kernel.context import Context
+from actors.kernel.list_lru import ListLru, list_lru_from_memcg_idx, memcg_cache_id
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("list_lru_count_one", "mm/list_lru.c")
+async def count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
+    """No section."""
+    node = lru.nodes[nid]
+    one = await list_lru_from_memcg_idx(ctx, node, await memcg_cache_id(ctx, memcg))
+    return await ctx.ask(node.read_count, one)

@@ -1,0 +1,16 @@
+"""mm/slab_common.c: flush_memcg_workqueue() flushes the queue first, then waits for callbacks that queue works."""
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache
+from actors.kernel.patching import kernel_fn
+from actors.kernel.rcu import rcu_barrier
+from actors.kernel.workqueue import flush_workqueue
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")
+async def flush_queue(ctx: Context, s: KmemCache) -> None:
+    """The two waits are in the wrong order."""
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+    await rcu_barrier(ctx)
+    if await ctx.ask(s.list_children):
+        await rcu_barrier(ctx)

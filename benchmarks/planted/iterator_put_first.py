@@ -1,0 +1,21 @@
+"""mm/memcontrol.c: mem_cgroup_iter() lets go of the memcg that it is at before it has found the next one."""
+
+from actors.kernel.cgroup import css_tryget
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.patching import kernel_fn
+from actors.kernel.vmscan import mem_cgroup_iter_break
+
+
+@kernel_fn("mem_cgroup_iter", "mm/memcontrol.c")
+async def next_memcg(ctx: Context, root: Memcg, prev: Memcg | None) -> Memcg | None:
+    """css_put() comes too early."""
+    is_hierarchical = root.is_root or ctx.machine.config.cgroup == 2 or ctx.machine.config.use_hierarchy
+    if not is_hierarchical:
+        return root if prev is None else None
+    await mem_cgroup_iter_break(ctx, root, prev)
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(root.next_descendant_pre, prev)
+        while memcg is not None and memcg is not root and not await css_tryget(ctx, memcg.css):
+            memcg = await ctx.ask(root.next_descendant_pre, memcg)
+    return memcg

@@ -1,0 +1,16 @@
+"""mm/list_lru.c: memcg_drain_all_list_lrus() moves the lists of an offline memcg to the root's, not to its parent's."""
+
+from actors.kernel.context import Context
+from actors.kernel.list_lru import memcg_drain_list_lru_node
+from actors.kernel.locks import MutexHeld
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
+async def drain_all(ctx: Context, src_idx: int, _dst_memcg: Memcg) -> None:
+    """The wrong list."""
+    async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
+        for lru in ctx.machine.list_lrus:
+            for node in lru.nodes:
+                await memcg_drain_list_lru_node(ctx, lru, node, src_idx, ctx.machine.root_mem_cgroup)

@@ -1,0 +1,13 @@
+"""mm/memcontrol.c: mem_cgroup_css_offline() does not drain the stocks of the memcg."""
+
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.memcontrol_kmem import mem_cgroup_id_put, memcg_offline_kmem
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
+async def css_offline(ctx: Context, memcg: Memcg) -> None:
+    """No drain_all_stock()."""
+    await memcg_offline_kmem(ctx, memcg)
+    await mem_cgroup_id_put(ctx, memcg)

@@ -1,0 +1,18 @@
+"""include/linux/percpu-refcount.h: percpu_ref_put_many() reads the mode before its section begins."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import THIS_CPU_ADD, PercpuRef
+
+
+@kernel_fn("percpu_ref_put_many", "include/linux/percpu-refcount.h")
+async def put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
+    """A switch to atomic mode may be over by the time that the mode is used."""
+    flags = await ctx.ask(ref.read_flags)
+    with ctx.preempt_section:
+        if not flags:
+            await ctx.this_cpu(ref, THIS_CPU_ADD)
+            ref.add_here(ctx, -nr)
+            ref.recheck()
+        elif await ctx.ask(ref.atomic_add, -nr) == 0:
+            await ref.release(ctx, ref)

@@ -1,0 +1,13 @@
+"""kernel/workqueue.c: __queue_work() queues a work on this CPU though it still runs on another one."""
+
+from actors.kernel.context import WARN_ON, Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.workqueue import Work, Workqueue
+
+
+@kernel_fn("__queue_work", "kernel/workqueue.c")
+async def queue(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> None:
+    """Nobody looks where the work ran last."""
+    pwq = wq.pwqs[cpu]
+    queued = await ctx.ask(pwq.pool.insert, pwq, work)
+    WARN_ON(ctx, not queued, "__queue_work: !list_empty(&work->entry)")
