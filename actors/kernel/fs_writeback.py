@@ -57,11 +57,13 @@ async def start_writing_oldest(ctx: Context, sb: SuperBlock) -> Inode | None:
 
 @kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")
 async def __writeback_single_inode(ctx: Context, inode: Inode) -> None:
-    """The pages, then the inode itself."""
+    """The pages, then the inode itself; it stays dirty if pages have come meanwhile (I_DIRTY_PAGES)."""
     for page in await ctx.ask(inode.list_pages):
         await ctx.ask(page.clear_dirty)
     async with SpinLockHeld(ctx, inode.i_lock):
         await ctx.ask(inode.clear_state, DIRTY)
+        if await ctx.ask(inode.has_dirty_pages):
+            await ctx.ask(inode.set_state, DIRTY)
     write_inode = inode.i_sb.s_type.write_inode
     if write_inode is not None:
         await write_inode(ctx, inode)
