@@ -39,9 +39,9 @@ RARE = ("create-vs-destroy-merged",)
 """Where 5.4-fixed has what single schedules of `random` show; `portfolio` tries these stages, too."""
 SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 """The stages that dpor goes through to the end, with either allocator."""
-EXACT = ("offline-vs-free", "offline-vs-destroy")
-"""Those that it is sent through as well, as far as it gets within `EXACT_BUDGET` schedules."""
-EXACT_BUDGET = 5_000
+EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
+"""Those that it is sent through as well, as far as it gets within `EXACT_BUDGET` schedules, and on which kernels."""
+SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
 
 
 def plan() -> list[Cell]:
@@ -58,12 +58,13 @@ def plan() -> list[Cell]:
             for scenario in SCENARIOS
         ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
-    searched = [(name, allocator) for name in SMALL for allocator in both] + [(name, "slub") for name in EXACT]
     cells += [
-        cell(name, kernel, allocator, "dpor", EXACT_BUDGET)
-        for name, allocator in searched
+        cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
+        for name in SMALL
+        for allocator in both
         for kernel in (FIXED, MERGED)
     ]
+    cells += [cell(name, kernel, "slub", "dpor", EXACT_BUDGET) for name, kernels in EXACT.items() for kernel in kernels]
     return cells
 
 
