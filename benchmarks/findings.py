@@ -32,7 +32,7 @@ SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 """What comes last, so that a campaign that is cut short has tried the races."""
 
 FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
-RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 2_000, 100, 60
+RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
 """In schedules; `OLDER_BUDGET` is for the kernels before the last version that was mailed."""
 LONG = ("rmdir-under-load", "nested")
 RARE = ("create-vs-destroy-merged",)
