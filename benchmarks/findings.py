@@ -31,12 +31,17 @@ SHORT: dict[str, tuple[tuple[str, str], ...]] = {
 SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 """What comes last, so that a campaign that is cut short has tried the races."""
 
-FIXED, MERGED = "5.4-fixed", "5.3"
-RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET = 1_000, 2_000, 200
+FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
+RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
+"""In schedules; `OLDER_BUDGET` is for the kernels before the last version that was mailed."""
 LONG = ("rmdir-under-load", "nested")
-EXACT = ("offline-vs-free", "offline-vs-destroy")
-"""The stages that dpor goes through to the end, within `EXACT_BUDGET` schedules."""
-EXACT_BUDGET = 1_000_000
+RARE = ("create-vs-destroy-merged",)
+"""Where 5.4-fixed has what single schedules of `random` show; `portfolio` tries these stages, too."""
+SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
+"""The stages that dpor goes through to the end, with either allocator."""
+EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
+"""Those that it is sent through as well, as far as it gets within `EXACT_BUDGET` schedules, and on which kernels."""
+SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
 
 
 def plan() -> list[Cell]:
@@ -44,14 +49,22 @@ def plan() -> list[Cell]:
     names = [scenario.name for scenario in SCENARIOS]
     both = ("slub", "slab")
     cells = [cell(name, FIXED, allocator, "random", RANDOM_BUDGET) for name in names for allocator in both]
+    cells += [cell(name, FIXED, allocator, "portfolio", RANDOM_BUDGET) for name in RARE for allocator in both]
     cells += [cell(name, MERGED, allocator, "random", LONG_BUDGET) for name in LONG for allocator in both]
     for kernel in (kernel for kernel in PROFILES if kernel != FIXED):
+        budget = PORTFOLIO_BUDGET if kernel in {LAST, MERGED} else OLDER_BUDGET
         cells += [
-            cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", PORTFOLIO_BUDGET)
+            cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", budget)
             for scenario in SCENARIOS
         ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
-    cells += [cell(name, kernel, "slub", "dpor", EXACT_BUDGET) for name in EXACT for kernel in (FIXED, MERGED)]
+    cells += [
+        cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
+        for name in SMALL
+        for allocator in both
+        for kernel in (FIXED, MERGED)
+    ]
+    cells += [cell(name, kernel, "slub", "dpor", EXACT_BUDGET) for name, kernels in EXACT.items() for kernel in kernels]
     return cells
 
 

@@ -149,13 +149,14 @@ def update_page(path: Path, results: Mapping[str, Cell]) -> None:
 
 def table_of_exact_searches(cells: Iterable[Cell]) -> list[str]:
     """One row a stage and kernel that dpor has searched: how much there was, and what it found."""
-    header = ["stage", "kernel", "ended", "classes", "schedules", "begun in vain", "minutes", "findings"]
+    header = ["stage", "kernel", "allocator", "ended", "classes", "schedules", "begun in vain", "seconds", "findings"]
     rows = []
     for cell in cells:
         if cell.strategy == "dpor":
             figures = (f"{count:,}" for count in (cell.classes, cell.schedules, cell.cut_off))
             found = ", ".join(f"`{signature}`" for signature in cell.findings) or "none"
-            rows.append([cell.scenario, cell.kernel, cell.stopped, *figures, f"{cell.seconds / 60:.1f}", found])
+            stage = [cell.scenario, cell.kernel, cell.settings["allocator"], cell.stopped]
+            rows.append([*stage, *figures, f"{cell.seconds:.0f}", found])
     return markdown_table(header, rows)
 
 

@@ -14,17 +14,24 @@ Event = tuple[str, dict[str, Any]]
 
 def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundLogger:
     """A logger that prints events to *file*."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.processors.JSONRenderer(ensure_ascii=False)]
         if json
-        else structlog.dev.ConsoleRenderer(colors=file.isatty(), pad_event_to=8, sort_keys=False)
+        else [join_stack, structlog.dev.ConsoleRenderer(colors=file.isatty(), pad_event_to=8, sort_keys=False)]
     )
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(file),
-        processors=[renderer],
+        processors=renderers,
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     return logger
+
+
+def join_stack(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A finding's stack as one text, innermost first; the renderer takes `stack` for one of Python's."""
+    if "stack" in event:
+        event["called"] = " < ".join(event.pop("stack"))
+    return event
 
 
 def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Event]:

@@ -185,7 +185,7 @@ def test_the_table_of_exact_searches_has_them_only() -> None:
 
     *_, line = table_of_exact_searches([sampled, exact])
 
-    assert line == "| offline-vs-free | 5.3 | exhausted | 1,200 | 1,234 | 7 | 1.5 | `leak:x:` |"
+    assert line == "| offline-vs-free | 5.3 | slub | exhausted | 1,200 | 1,234 | 7 | 90 | `leak:x:` |"
 
 
 # -- mutants ----------------------------------------------------------------------------------------------------------

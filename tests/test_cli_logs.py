@@ -177,6 +177,16 @@ def test_log_prints_for_people_too(slabrace: Command) -> None:
     assert len([line for line in answer.out.splitlines() if "operation=add" in line]) == 6
 
 
+def test_log_prints_a_finding_for_people_too(slabrace: Command) -> None:
+    slabrace("run", "warns", "--log", "x.log")
+    answer = slabrace("log", "x.log")
+    (finding,) = (line for line in answer.out.splitlines() if line.startswith("finding"))
+
+    assert answer.code == 0
+    assert "kind=warn" in finding
+    assert "called=" in finding
+
+
 # -- errors of ours ---------------------------------------------------------------------------------------------------
 
 

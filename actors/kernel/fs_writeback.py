@@ -38,12 +38,18 @@ async def sync_inodes_sb(ctx: Context, sb: SuperBlock) -> None:
 
 
 async def start_writing_oldest(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """The first half of writeback_sb_inodes(): the oldest dirty inode, marked with I_SYNC."""
+    """The first half of writeback_sb_inodes(): the oldest dirty inode, marked with I_SYNC.
+
+    An inode that is being freed stays on the list, redirty_tail(): so evict() takes it off there, and has to wait for
+    the lock of the list before it can free the lock that is held here.
+    """
     async with SpinLockHeld(ctx, sb.wb_list_lock):
-        while (inode := await ctx.ask(sb.first_dirty_inode)) is not None:
+        for inode in await ctx.ask(sb.list_dirty_inodes):
             async with SpinLockHeld(ctx, inode.i_lock):
-                await ctx.ask(sb.delete_dirty_inode, inode)
-                if FREEING not in await ctx.ask(inode.read_state):
+                if FREEING in await ctx.ask(inode.read_state):
+                    await ctx.ask(sb.add_dirty_inode, inode)
+                else:
+                    await ctx.ask(sb.delete_dirty_inode, inode)
                     await ctx.ask(inode.set_state, SYNC)
                     return inode
     return None
@@ -51,21 +57,23 @@ async def start_writing_oldest(ctx: Context, sb: SuperBlock) -> Inode | None:
 
 @kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")
 async def __writeback_single_inode(ctx: Context, inode: Inode) -> None:
-    """The pages, then the inode itself."""
+    """The pages, then the inode itself; it stays dirty if pages have come meanwhile (I_DIRTY_PAGES)."""
     for page in await ctx.ask(inode.list_pages):
         await ctx.ask(page.clear_dirty)
     async with SpinLockHeld(ctx, inode.i_lock):
         await ctx.ask(inode.clear_state, DIRTY)
+        if await ctx.ask(inode.has_dirty_pages):
+            await ctx.ask(inode.set_state, DIRTY)
     write_inode = inode.i_sb.s_type.write_inode
     if write_inode is not None:
         await write_inode(ctx, inode)
 
 
 async def finish_writing(ctx: Context, inode: Inode) -> None:
-    """The second half: requeue_inode() and inode_sync_complete()."""
+    """The second half: requeue_inode(), which leaves alone what is being freed, and inode_sync_complete()."""
     sb = inode.i_sb
     async with SpinLockHeld(ctx, sb.wb_list_lock), SpinLockHeld(ctx, inode.i_lock):
-        if DIRTY in await ctx.ask(inode.read_state):
+        if await ctx.ask(inode.read_state) & (DIRTY | FREEING) == DIRTY:
             await ctx.ask(sb.add_dirty_inode, inode)
         await inode_sync_complete(ctx, inode)
 

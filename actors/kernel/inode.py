@@ -176,6 +176,11 @@ class Inode(ListEntry):
         return tuple(page for _, page in sorted(self.i_pages.items()))
 
     @operation(READ)
+    def has_dirty_pages(self) -> bool:
+        """mapping_tagged(PAGECACHE_TAG_DIRTY)."""
+        return any(page.is_dirty for page in self.i_pages.values())
+
+    @operation(READ)
     def has_page(self, index: int) -> bool:
         return index in self.i_pages
 

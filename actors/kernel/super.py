@@ -248,8 +248,9 @@ class SuperBlock(ListEntry):
         return inode in self.dirty_inodes
 
     @operation(READ)
-    def first_dirty_inode(self) -> Inode | None:
-        return self.dirty_inodes.list_first_entry()
+    def list_dirty_inodes(self) -> tuple[Inode, ...]:
+        """The list as it is; wb->list_lock keeps it so."""
+        return self.dirty_inodes.walk()
 
     # -- the disk -----------------------------------------------------------------------------------------------------
 
