@@ -43,6 +43,7 @@ def check_page(page: Path, *, slow: bool) -> None:
     assert not wrong, "\n\n".join([*wrong, "`make docs` writes what the commands print now"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if any(b.is_run and not b.is_slow for b in blocks_of(p))], ids=name_of
 )

@@ -81,6 +81,7 @@ def test_a_use_behind_the_free_in_one_flow_is_said_to_be_wrong_in_every_order() 
     assert any("happens before use at step" in line for line in found.cause)
 
 
+@pytest.mark.slow
 def test_a_leak_says_what_was_taken_and_which_fault_was_injected() -> None:
     found = explained("create-vs-offline", "5.3", "leak:css", faults={"work": 0.5})
     text = "\n".join(found.cause)
@@ -90,6 +91,7 @@ def test_a_leak_says_what_was_taken_and_which_fault_was_injected() -> None:
     assert "injected: the fault 'work' at step" in text
 
 
+@pytest.mark.slow
 def test_a_leaked_kobject_is_the_reference_that_the_second_announcement_took() -> None:
     found = explained("destroy-vs-offline", "5.3", "leak:kmem_cache held by its kobject")
     (line,) = (line for line in found.cause if "never dropped" in line)

@@ -15,7 +15,7 @@ from tests.litmus.reference import DEADLOCK, reference
 from tests.litmus.shapes import Shape, shapes
 
 HUNDRED = range(100)
-MANY = range(100, 2_100)
+MANY = range(100, 1_100)
 
 SHAPES = shapes()
 SMALL_SHAPES = [shape for shape in SHAPES if shape.program.count("synchronize_rcu", "call_rcu") < 2]
