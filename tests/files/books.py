@@ -46,7 +46,7 @@ from scenarios.stage import Stage
 Key = tuple[str, Any]
 """A kind of count, and whose it is."""
 
-ALLOCATE = {"kmem_cache_alloc"}
+ALLOCATE = {"kmem_cache_alloc", "kmem_cache_alloc_bulk"}
 FREE_SLABS = {
     "__slab_free",
     "put_cpu_partial",
@@ -63,9 +63,17 @@ FREE_SLABS = {
     "drain_array",
     "reap_alien",
     "kmem_rcu_free",
+    "kmem_cache_free_bulk",
     "slabs_destroy",
 }
-CHARGE_TASKS = {"mem_cgroup_try_charge", "mem_cgroup_uncharge", "add_to_page_cache_lru", "shrink_page_list"}
+CHARGE_TASKS = {
+    "mem_cgroup_try_charge",
+    "mem_cgroup_uncharge",
+    "add_to_page_cache_lru",
+    "__put_page",
+    "touch_pages",
+    "shrink_page_list",
+}
 DRAIN = {"drain_local_stock", "drain_all_stock"}
 KILL = {"percpu_ref_kill", "percpu_ref_kill_and_confirm", "percpu_ref_switch_to_atomic_rcu"}
 CACHES = {"memcg_kmem_cache_create_func", "shutdown_cache", "slab_kmem_cache_release"}
