@@ -49,9 +49,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str]]:
 
 
 @each_scenario
-@pytest.mark.parametrize(
-    ("kernel", "allocator"), [("original", "slub"), ("v1", "slab"), ("5.3", "slub"), ("5.4-fixed", "slab")]
-)
+@pytest.mark.parametrize(("kernel", "allocator"), [("original", "slab"), ("5.3", "slub")])
 def test_nothing_is_touched_before_the_first_step_of_a_section(
     early: set[tuple[str, str, str]], name: str, kernel: str, allocator: str
 ) -> None:
