@@ -35,7 +35,13 @@ FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
 """In schedules; `OLDER_BUDGET` is for the kernels before the last version that was mailed."""
 LONG = ("rmdir-under-load", "nested")
-RARE = ("create-vs-destroy-merged",)
+RARE = (
+    "create-vs-destroy-merged",
+    "destroy-vs-offline",
+    "offline-vs-exit",
+    "free-vs-destroy",
+    "softirq-free-vs-destroy",
+)
 """Where 5.4-fixed has what single schedules of `random` show; `portfolio` tries these stages, too."""
 SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 """The stages that dpor goes through to the end, with either allocator."""
