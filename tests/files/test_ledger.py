@@ -88,7 +88,9 @@ class Watch:
         self.looks += 1
         machine = stage.machine
         for row in parse_kmem_slabinfo(look(machine, "slabinfo").decode(), source="slabinfo"):
-            root = next(cache for cache in machine.slab_root_caches.caches if cache.name == row.name)
+            root, *others = (cache for cache in machine.slab_root_caches.caches if cache.name == row.name)
+            if others:
+                continue  # one of them is being destroyed, and the text does not say which is which
             caches = [root, *root.children]
             slabs = [slab for cache in caches for slab in cache.slabs if not slab.rcu_head.queued]
             in_hand = {
