@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.actor import Shared
-from actors.system.flow import SPIN, Flow
+from actors.system.flow import SPIN, Flow, Kind
 from actors.system.lane import Lane
 from explorer.causality import RANKS, Event, Group, Order, keeps_off
 from explorer.strategies.prefix import Following, State
@@ -374,13 +374,21 @@ class Races:
         self._past_of_blocks: list[int] = []
 
     def put_down(self, common: int) -> None:
-        """Have every race tried the other way round, but those among the *common* steps: that was done before."""
+        """Have every race tried the other way round, but those among the *common* steps that cannot have changed."""
         self._order.keep(common)
         for node in self._path[common:]:
             self._order.add(node.event)
         self._past_of_blocks = self._order.past_of_blocks()
-        for step in range(common, len(self._path)):
+        for step in range(self._first_changed(common), len(self._path)):
             self._reverse_races(step)
+
+    def _first_changed(self, common: int) -> int:
+        """The first step whose races may be others than in the run before, of which *common* steps are the same.
+
+        What had to come before a block follows from its steps, and those that are new may say more.
+        """
+        keepers = self._order.keepers[common] if common < len(self._path) else ()
+        return min((self._order.begin[latest][RANKS[Kind.TASK]] for latest in keepers), default=common)
 
     def put_down_pending(self, event: Event) -> None:
         """The same for a step that its lane still waits to do: what made it wait may come later instead."""

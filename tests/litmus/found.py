@@ -60,6 +60,9 @@ FOUND: dict[str, Program] = {
     "a task between two callbacks of its CPU": Program.of(
         (0, [inside("call_rcu", write(1, 1)), inside("call_rcu", read(1)), read(1)]), (0, [write(1, 2)])
     ),
+    "a task before a block that reads later what it read": Program.of(
+        (0, [inside("irq", write(1, 2), read(0))]), (1, [read(1)]), (0, [read(0)]), (1, [write(0, 1)])
+    ),
     "two mutexes in two orders": Program.of(
         (0, [inside("mutex", inside("mutex", write(0), at=1))]), (0, [inside("mutex", inside("mutex", read(0)), at=1)])
     ),
