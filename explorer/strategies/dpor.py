@@ -30,7 +30,7 @@ import attrs
 from actors.system.actor import Shared
 from actors.system.flow import SPIN, Flow, Kind
 from actors.system.lane import Lane
-from explorer.causality import RANKS, Event, Group, Order, keeps_off
+from explorer.causality import RANKS, Event, Group, Order, cpu_of, keeps_off, rank_of
 from explorer.strategies.prefix import Following, State
 from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access
 from protocol.operations import COMMUTE, UPDATE
@@ -337,16 +337,6 @@ def name_of(thing: Hashable, *, in_full: bool = False) -> str:
         name = name_of(of, in_full=in_full)
         return f"{part} of {name}" if isinstance(part, str) else f"{name} on CPU {part}"
     return str(thing)
-
-
-def cpu_of(lane: Lane) -> int | None:
-    """The number of the CPU that a flow is on."""
-    return lane.cpu.id if isinstance(lane, Flow) and lane.cpu is not None else None
-
-
-def rank_of(lane: Lane) -> int:
-    """Who keeps it off its CPU."""
-    return RANKS[lane.kind] if isinstance(lane, Flow) else 0
 
 
 def begins_grace_period(lane: Lane) -> bool:
