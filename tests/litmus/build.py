@@ -23,7 +23,7 @@ from actors.kernel.machine import Config, Machine
 from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
 from actors.kernel.smp import on_each_cpu_mask
 from actors.kernel.workqueue import Work, flush_workqueue, queue_work
-from actors.system.actor import Actor, Shared
+from actors.system.actor import Actor
 from actors.system.flow import Section
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
@@ -32,31 +32,12 @@ from explorer.strategies import Knowledge, find_strategy, make_strategy, seed_of
 from explorer.strategies.dpor import ASLEEP
 from explorer.strategies.exact import make_exact_search
 from explorer.watch import Watch
-from protocol.operations import READ, UPDATE, OperationInfo, operation
+from protocol.operations import READ, OperationInfo
 from tests.litmus.language import Body, Program, Statement
 from tests.litmus.reference import DEADLOCK, Outcome
+from tests.search.programs import Cell
 
 PERCPU_READ, PERCPU_WRITE = OperationInfo("this_cpu_read", READ), OperationInfo("this_cpu_write")
-
-
-@attrs.define(eq=False)
-class Cell(Shared):
-    """A shared variable: every read and every write is a step."""
-
-    name: str
-    value: int = 0
-
-    @property
-    def label(self) -> str:
-        return self.name
-
-    @operation(READ)
-    def read(self) -> int:
-        return self.value
-
-    @operation(UPDATE)
-    def write(self, value: int) -> None:
-        self.value = value
 
 
 @attrs.define(eq=False)
