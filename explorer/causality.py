@@ -183,12 +183,6 @@ class Order:
             (first for first in direct if not any(self.past[other] >> first & 1 for other in direct)), reverse=True
         )
 
-    def races_of(self, second: int) -> list[int]:
-        """The steps that race with step *second*: it depends on them, nothing in between orders them; latest first."""
-        own = self.own[second]
-        known = self.past[own] | 1 << own if own >= 0 else 0
-        return [first for first in self.nearest(second) if not known >> first & 1]
-
     def is_after(self, step: int, first: int) -> bool:
         """Whether *step* is *first*, or happens after it."""
         return step == first or bool(self.past[step] >> first & 1)
