@@ -79,6 +79,11 @@ def becomes_reader(flow: Flow) -> bool:
     return flow.is_entering and not flow.held
 
 
+def has_become_reader(flow: Flow, *, was_reader: bool) -> bool:
+    """The same of the step that is over now: a handler enters its section within the step that is its arrival."""
+    return bool(flow.held) and not was_reader
+
+
 def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
     """What the delivery of *mail* to the actor *lane* accesses."""
     return {lane: UPDATE, mail.target: mail.info.access}
@@ -180,6 +185,7 @@ class Watch:
         self._last_lane: Lane | None = None
         self._code = 0
         self._sections = 0
+        self._was_reader = False
         self._watches = False
         world.on_touch = self.touch
         if wants_accesses:
@@ -210,7 +216,7 @@ class Watch:
             for thing, mode in accesses_of(lane).items():
                 self._access(thing, mode)
             return
-        self._sections = request.flow.sections
+        self._sections, self._was_reader = request.flow.sections, bool(request.flow.held)
         if is_of_interest(lane, self._word):
             record.marked += 1
         self._handle(lane, request)
@@ -249,7 +255,7 @@ class Watch:
         if lane is None or lane.request is None:
             return
         flow = lane.request.flow
-        if flow.sections != self._sections:
+        if flow.sections != self._sections or has_become_reader(flow, was_reader=self._was_reader):
             self._total += self._contexts.add(self._code, COMMUTE)
             if self._wants_accesses:
                 add_access(self.accesses, CONTEXTS, COMMUTE)
@@ -309,8 +315,6 @@ class Watch:
             self._total += chain.add(self._code, mode)
         if info.looks_at_contexts:
             self._total += self._contexts.add(self._code, UPDATE)
-        elif becomes_reader(flow):
-            self._total += self._contexts.add(self._code, COMMUTE)
 
     def _access(self, thing: Hashable, mode: Access) -> None:
         if isinstance(thing, tuple):

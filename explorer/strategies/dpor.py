@@ -196,7 +196,7 @@ class Branch(Following):
     def __init__(self, path: list[Node]) -> None:
         super().__init__()
         self.common = max(len(path) - 1, 0)
-        self._path = path
+        self.path = path
         self._given = len(path)
         self._next = 0
         self._is_quiet = False
@@ -204,7 +204,7 @@ class Branch(Following):
         self._lane: Lane | None = None
         self._counts: list[int] = []
         self._names: dict[Hashable, str] = {}
-        self._numbers: dict[Hashable, int] = {}
+        self.numbers: dict[Hashable, int] = {}
 
     def watched_by(self, watch: Watch) -> None:
         """Learn from *watch* what each step accesses; before the run."""
@@ -223,7 +223,7 @@ class Branch(Following):
         enabled = tuple(lane.name for lane in lanes)
         state = State.of(enabled, self._lane)
         if self._next < self._given:
-            node = self._path[self._next]
+            node = self.path[self._next]
             if node.state != state:
                 self.part(node.state, state)
                 return 0
@@ -245,7 +245,7 @@ class Branch(Following):
 
     def choose_value(self, count: int) -> int:
         """Choose as the path says, or the first possibility."""
-        event = self._path[self._next - 1].event
+        event = self.path[self._next - 1].event
         event.counts.append(count)
         position = len(event.counts) - 1
         if position < len(self._counts) and self._counts[position] != count:
@@ -266,8 +266,8 @@ class Branch(Following):
     def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
         sleeping: dict[str, Sleeper] = {}
         last = ""
-        if self._path:
-            before = self._path[-1]
+        if self.path:
+            before = self.path[-1]
             last = before.event.lane
             event = before.event
             sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
@@ -278,13 +278,13 @@ class Branch(Following):
         first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
         chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
         node = Node(enabled, sleeping, Tried(chosen), {chosen: []})
-        self._path.append(node)
+        self.path.append(node)
         return node
 
     def end_event(self) -> None:
         """The step before is over: keep what it accessed."""
         if self._next and self._watch is not None and self._lane is not None:
-            event = self._path[self._next - 1].event
+            event = self.path[self._next - 1].event
             self._watch.end_step()
             accesses = {**self._watch.accesses, self._lane: UPDATE}
             if self._next > self.common:
@@ -297,7 +297,7 @@ class Branch(Following):
 
     def number(self, accesses: Accesses) -> Accesses:
         """The same by numbers, in the order of the first access: the same in all runs that begin alike."""
-        numbers = self._numbers
+        numbers = self.numbers
         return {numbers.setdefault(thing, len(numbers)): mode for thing, mode in accesses.items()}
 
     def _name(self, accesses: Accesses) -> Accesses:
@@ -313,7 +313,7 @@ class Branch(Following):
     def end(self) -> None:
         """The run is over; it must not be before all of the path has been followed."""
         if self._next < self._given:
-            self.part(self._path[self._next].state, "the end of the run")
+            self.part(self.path[self._next].state, "the end of the run")
 
 
 def turns_of(event: Tried) -> Accesses:

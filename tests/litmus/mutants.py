@@ -139,7 +139,13 @@ WORKS = ("queue", "queue", "queue", "flush", "mutex")
 CALLBACKS = ("call_rcu", "call_rcu", "call_rcu", "rcu_barrier", "synchronize_rcu", "rcu")
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("entering a read section", (("explorer.watch:becomes_reader", returns(lambda _flow: False)),)),
+    Mutant(
+        "entering a read section",
+        (
+            ("explorer.watch:becomes_reader", returns(lambda _flow: False)),
+            ("explorer.watch:has_become_reader", returns(lambda _flow, **_before: False)),
+        ),
+    ),
     Mutant("leaving and entering read sections", without(lambda thing, mode: thing is CONTEXTS and mode is COMMUTE)),
     Mutant(
         "that a grace period looks at the readers", without(lambda thing, mode: thing is CONTEXTS and mode is UPDATE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 
 import attrs
 
@@ -11,14 +11,17 @@ from actors.system.lane import Lane
 from actors.system.strategy import Strategy
 from explorer.experiment import Experiment, RunOptions
 from explorer.strategies import make_strategy, seed_of
-from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
+from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried, name_of
 from explorer.watch import CONTEXTS, Watch
-from protocol.operations import COMMUTE, UPDATE
+from protocol.operations import COMMUTE, UPDATE, Access
 from scenarios.registry import MACHINE, RCU, Scenario
 from scenarios.stage import Stage
 
 Body = Callable[[Stage], None]
-Order = frozenset[tuple[Hashable, tuple[frozenset[tuple[str, int]], ...]]]
+Step = tuple[str, int]
+"""The lane, and which of its steps."""
+
+Order = frozenset[tuple[str, Step, tuple[frozenset[Step], ...]]]
 
 
 def toy(body: Body, rcu: str = "eager") -> Experiment:
@@ -49,6 +52,11 @@ class GoingThrough:
 
     def runs(self) -> Iterator[Stage]:
         """Every run that comes to its end, until nothing is left or *most* are through."""
+        for _, stage in self.schedules():
+            yield stage
+
+    def schedules(self) -> Iterator[tuple[Branch, Stage]]:
+        """The same, each with its schedule."""
         while self.search.completed < self.most:
             schedule = self.search.next_schedule()
             if schedule is None:
@@ -57,15 +65,14 @@ class GoingThrough:
             stage = play(self.experiment, schedule)
             self.search.learn(schedule, stage.world)
             if stage.world.stopped != ASLEEP:
-                yield stage
+                yield schedule, stage
 
 
 class Sample(Branch):
     """One schedule that a sampling strategy chooses, noted as the search notes its own; time passes with its steps."""
 
     def __init__(self, strategy: Strategy) -> None:
-        self.path: list[Node] = []
-        super().__init__(self.path)
+        super().__init__([])
         self.keeps_time = strategy.keeps_time
         self._strategy = strategy
 
@@ -95,8 +102,8 @@ class Gone:
     def through(cls, experiment: Experiment, *, most: int = 20_000) -> Gone:
         """Search to the end, or for *most* schedules."""
         search, gone = GoingThrough(experiment, most), cls()
-        for stage in search.runs():
-            gone.orders.add(order_of(search.search.path))
+        for schedule, stage in search.schedules():
+            gone.orders.add(order_of(schedule))
             gone.found.update(stage.world.findings)
         gone.ended = search.ended
         return gone
@@ -111,33 +118,35 @@ class Gone:
         others = set(stage.world.findings) - self.found
         if others:
             return f"{strategy} {number}: found {', '.join(sorted(others))}"
-        is_new = stage.world.stopped != "finding" and order_of(sample.path) not in self.orders
+        is_new = stage.world.stopped != "finding" and order_of(sample) not in self.orders
         return f"{strategy} {number}: another class" if is_new else ""
 
 
-def order_of(path: Sequence[Node]) -> Order:
-    """In which order different lanes accessed what: things by name, steps by lane and number.
+def order_of(run: Branch) -> Order:
+    """In which order different lanes accessed what: things by name and first step, steps by lane and number.
 
     Left out is what makes no difference to anybody: which readers a grace period waits for, as long as nobody sees its
     end any sooner; and the delivery of a store that nobody looks at afterwards (at an actor that ends it gets lost).
     """
+    names: dict[Hashable, str] = {number: name_of(thing, in_full=True) for thing, number in run.numbers.items()}
     numbers: Counter[str] = Counter()
-    groups: defaultdict[Hashable, list[tuple[int, set[tuple[str, int]]]]] = defaultdict(list)
-    for node in path:
+    groups: defaultdict[Hashable, list[tuple[Access, set[Step]]]] = defaultdict(list)
+    for node in run.path:
         lane = node.event.lane
         numbers[lane] += 1
-        for thing, mode in node.event.named.items():
-            if thing in (CONTEXTS, f"lane {lane}") or (mode != UPDATE and is_of_grace_periods(str(thing))):
+        for thing, mode in node.event.accesses.items():
+            name = names[thing]
+            if name in (CONTEXTS, f"lane {lane}") or (mode != UPDATE and is_of_grace_periods(name)):
                 continue
             before = groups[thing]
             if not before or before[-1][0] != mode or mode == UPDATE:
                 before.append((mode, set()))
             before[-1][1].add((lane, numbers[lane]))
     for thing, steps in groups.items():
-        if str(thing).startswith("view of ") and steps[-1][0] == COMMUTE:
+        if names[thing].startswith("view of ") and steps[-1][0] == COMMUTE:
             steps.pop()
     return frozenset(
-        (thing, tuple(frozenset(group) for _, group in steps))
+        (names[thing], min(steps[0][1]), tuple(frozenset(group) for _, group in steps))
         for thing, steps in groups.items()
         if len({lane for _, group in steps for lane, _ in group}) > 1
     )

@@ -124,7 +124,7 @@ def test_on_random_machines_nothing_can_happen_that_is_not_found(first: int) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(60, 1_180, 40))
 def test_on_many_random_machines_nothing_can_happen_that_is_not_found(first: int) -> None:
-    assert sum(compare(Plan.random(seed)) for seed in range(first, first + 40)) > 1_000
+    assert sum(compare(Plan.random(seed)) for seed in range(first, first + 40)) > 500
 
 
 PLANS: dict[str, tuple[tuple[int | None, Script], ...]] = {
