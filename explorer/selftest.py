@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from explorer.strategies import seed_of
-from explorer.strategies.dpor import clash, name_of
+from explorer.strategies.dpor import name_of
 from explorer.strategies.simple import RandomWalk
 from explorer.trace import Trace, TracedStep, run_traced
-from explorer.watch import CONTEXTS
+from explorer.watch import CONTEXTS, clash
 from protocol.operations import COMMUTE, READ, UPDATE
 
 if TYPE_CHECKING:

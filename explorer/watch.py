@@ -104,6 +104,17 @@ def add_access(accesses: Accesses, thing: Hashable, mode: Access) -> None:
     accesses[thing] = mode if accesses.get(thing, mode) is mode else UPDATE
 
 
+def clash(one: Accesses, other: Accesses) -> bool:
+    """Whether two steps that access these depend on each other."""
+    if len(other) < len(one):
+        one, other = other, one
+    for name, mode in one.items():
+        other_mode = other.get(name)
+        if other_mode is not None and (mode != other_mode or mode == UPDATE):
+            return True
+    return False
+
+
 @attrs.define(eq=False)
 class Chain:
     """The order in which steps accessed one thing, as a hash; kept on the thing, so that it goes when the thing goes.

@@ -24,8 +24,8 @@ from actors.kernel.workqueue import PoolWorkqueue, WorkerPool
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.lane import Lane
-from explorer.strategies.dpor import clash, name_of
-from explorer.watch import CONTEXTS
+from explorer.strategies.dpor import name_of
+from explorer.watch import CONTEXTS, clash
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator

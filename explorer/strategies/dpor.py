@@ -22,17 +22,18 @@ counts these. All of this is held against an enumerator that shares nothing with
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.system.actor import Shared
-from actors.system.flow import SPIN, Flow, Kind
+from actors.system.flow import SPIN, Flow
 from actors.system.lane import Lane
-from explorer.causality import RANKS, Event, Group, Order, cpu_of, keeps_off, rank_of
+from explorer.causality import Event, Order, cpu_of, keeps_off, rank_of
 from explorer.strategies.prefix import Following, State
-from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access
+from explorer.strategies.races import Races
+from explorer.watch import Accesses, accesses_of, accesses_of_mail, add_access, clash
 from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
@@ -86,14 +87,15 @@ class Node:
     """A state on the path of the search, and the step that is tried there now.
 
     `to_try` are the lanes that have to be tried here, each with the values that its step has yet to be tried with;
-    `sleeping` are those that need not be, because what begins with them has been explored. `state` is what every run
-    that comes here has to find.
+    `sleeping` are those that need not be, because what begins with them has been explored. `waiting` are those whose
+    step is not possible here, whoever has their CPU. `state` is what every run that comes here has to find.
     """
 
     enabled: tuple[str, ...]
     sleeping: dict[str, Sleeper]
     event: Tried
     to_try: dict[str, list[list[int]]] = attrs.field(factory=dict)
+    waiting: frozenset[str] = frozenset()
     state: State | None = None
 
     def next_branch(self) -> Tried | None:
@@ -272,12 +274,13 @@ class Branch(Following):
             event = before.event
             sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
         awake = [lane for lane in enabled if lane not in sleeping]
+        assert self._world is not None, "a world asks for the time first"
         if not awake:
-            assert self._world is not None, "a world asks for the time first"
             self._world.stop(ASLEEP)
         first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
         chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
-        node = Node(enabled, sleeping, Tried(chosen), {chosen: []})
+        waiting = frozenset(flow.name for flow in self._world.flows if not flow.ready)
+        node = Node(enabled, sleeping, Tried(chosen), {chosen: []}, waiting)
         self.path.append(node)
         return node
 
@@ -342,157 +345,3 @@ def name_of(thing: Hashable, *, in_full: bool = False) -> str:
 def begins_grace_period(lane: Lane) -> bool:
     """Whether the pending step of *lane* looks at the contexts of all flows."""
     return lane.request is not None and lane.request.info.looks_at_contexts
-
-
-def clash(one: Accesses, other: Accesses) -> bool:
-    """Whether two steps that access these depend on each other."""
-    if len(other) < len(one):
-        one, other = other, one
-    for name, mode in one.items():
-        other_mode = other.get(name)
-        if other_mode is not None and (mode != other_mode or mode == UPDATE):
-            return True
-    return False
-
-
-class Races:
-    """Puts down the reversals of the races of one run, at the states before their first steps."""
-
-    def __init__(self, path: list[Node], order: Order) -> None:
-        self._path = path
-        self._order = order
-        self._past_of_blocks: list[int] = []
-
-    def put_down(self, common: int) -> None:
-        """Have every race tried the other way round, but those among the *common* steps that cannot have changed."""
-        self._order.keep(common)
-        for node in self._path[common:]:
-            self._order.add(node.event)
-        self._past_of_blocks = self._order.past_of_blocks()
-        for step in range(self._first_changed(common), len(self._path)):
-            self._reverse_races(step)
-
-    def _first_changed(self, common: int) -> int:
-        """The first step whose races may be others than in the run before, of which *common* steps are the same.
-
-        What had to come before a block follows from its steps, and those that are new may say more.
-        """
-        keepers = self._order.keepers[common] if common < len(self._path) else ()
-        return min((self._order.begin[latest][RANKS[Kind.TASK]] for latest in keepers), default=common)
-
-    def put_down_pending(self, event: Event) -> None:
-        """The same for a step that its lane still waits to do: what made it wait may come later instead."""
-        self._order.add_pending(event)
-        self._past_of_blocks.append(self._order.past[-1])
-        self._reverse_races(len(self._path))
-        self._past_of_blocks.pop()
-        self._order.drop_pending()
-
-    def _reverse_races(self, second: int) -> None:
-        past, own = self._order.past, self._order.own[second]
-        known = past[own] | 1 << own if own >= 0 else 0
-        direct = self._order.direct_steps(second)
-        for last in self._order.direct[second]:
-            group: Group | None = last
-            while group is not None:
-                done = True
-                for first in group.steps:
-                    is_ordered = group is last and any(past[other] >> first & 1 for other in direct)
-                    if first < second and not (known >> first & 1 or is_ordered):
-                        done &= self._reverse(first, second)
-                group = None if done else group.before
-
-    def _reverse(self, first: int, second: int) -> bool:
-        """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
-
-        A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
-        there. The reversal is tried twice where the two ways of taking blocks for whole begin it differently: with all
-        that led to their steps, and with what did so before *second* only.
-        """
-        order, end = self._order, second
-        second = self._whole_block(first, second)
-        while (begin := self._held_up(first, second)) is not None:
-            if order.own[second] >= 0 and order.is_after(order.own[second], begin):
-                return False
-            first = begin
-            second = self._whole_block(first, second)
-        is_sure = order.own[second] < first or not order.events[second].may_wait
-        pasts = (self._past_of_blocks, order.past_between(first, end))
-        sure = [self._begin_with(self._initials(first, second, past), first, is_sure=is_sure) for past in pasts]
-        return all(sure)
-
-    def _begin_with(self, initials: dict[str, int], first: int, *, is_sure: bool) -> bool:
-        """Have one of these lanes tried before step *first*, or where it could last be; False if that is not sure."""
-        node = self._path[first]
-        if node.covers(set(initials)):
-            return is_sure
-        for lane in initials:
-            if lane in node.enabled:
-                node.want(lane)
-                return is_sure
-        for lane, step in initials.items():
-            for earlier in range(first - 1, self._order.own[step], -1):
-                node = self._path[earlier]
-                if lane in node.enabled:
-                    if not node.covers({lane}):
-                        node.want(lane)
-                    return True
-        return False
-
-    def _whole_block(self, first: int, second: int) -> int:
-        """The begin of the block of step *second*, if that keeps off the flow of step *first*; or just that step."""
-        events = self._order.events
-        begin = self._order.begin[second][events[first].rank]
-        return begin if begin > first and events[begin].cpu == events[first].cpu else second
-
-    def _held_up(self, first: int, second: int) -> int | None:
-        """The begin of a block, under way at step *first*, because of which *second* cannot come before that.
-
-        It keeps off what has to be done for that, and does not end unless *first* has happened.
-        """
-        keepers = self._order.keepers[first]
-        for step in self._needed(first, second) if keepers else ():
-            for latest in keepers:
-                if self._keeps_off(latest, step, first):
-                    return self._order.begin[latest][self._order.events[step].rank]
-        return None
-
-    def _needed(self, first: int, second: int) -> list[int]:
-        """What has to be done for step *second* to come before step *first*."""
-        past = self._order.past
-        return [
-            step
-            for step in range(first + 1, second + 1)
-            if step == second or past[second] >> step & 1 > past[step] >> first & 1
-        ]
-
-    def _initials(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> dict[str, int]:
-        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
-
-        The reversal is what happens between the two but not because of *first*, and then *second*.
-        """
-        events = self._order.events
-        reversal = [step for step in range(first + 1, second) if not past[step] >> first & 1]
-        mask = 1 << second
-        for step in reversal:
-            mask |= 1 << step
-        needed = self._needed(first, second)
-        initials = {} if past[second] & mask else {events[second].lane: second}
-        for step in reversal:
-            if not (past[step] & mask or self._would_hold_up(step, needed, first)):
-                initials.setdefault(events[step].lane, step)
-        return initials
-
-    def _would_hold_up(self, begin: int, needed: list[int], first: int) -> bool:
-        """Whether what is needed could not be done after that step, whose block does not end without *first*."""
-        return any(
-            step > begin and self._keeps_off(begin, step, first)
-            for step in (needed if self._order.events[begin].keeps_off else ())
-        )
-
-    def _keeps_off(self, latest: int, step: int, first: int) -> bool:
-        """Whether the block of which *latest* is a step keeps that other step off until *first* has happened."""
-        keeper, event = self._order.events[latest], self._order.events[step]
-        if keeper.cpu != event.cpu or keeper.lane == event.lane or not 0 < event.rank <= keeper.keeps_off:
-            return False
-        return not self._order.ends_without(first, latest, event.rank)

@@ -167,11 +167,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("whom flows keep off their CPUs", (("explorer.strategies.dpor:keeps_off", returns(lambda _flow: 0)),)),
     Mutant(
         "that a block under way holds a reversal up",
-        (("explorer.strategies.dpor:Races._held_up", returns(lambda _self, _first, _second: None)),),
+        (("explorer.strategies.races:Races._held_up", returns(lambda _self, _first, _second: None)),),
     ),
     Mutant(
         "that a reversal does not begin with a block that holds it up",
-        (("explorer.strategies.dpor:Races._would_hold_up", returns(lambda _self, _begin, _needed, _first: False)),),
+        (("explorer.strategies.races:Races._would_hold_up", returns(lambda _self, _begin, _needed, _first: False)),),
     ),
     Mutant(
         "that a spinner gives no turn to those whom it keeps off",
@@ -198,7 +198,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the races of those who still wait",
-        (("explorer.strategies.dpor:Races.put_down_pending", returns(lambda _self, _event: None)),),
+        (("explorer.strategies.races:Races.put_down_pending", returns(lambda _self, _event: None)),),
         ("mutex", "mutex", "spin", "spin"),
     ),
 )
