@@ -197,6 +197,13 @@ class Order:
             latest = following
         return False
 
+    def begins_of_block(self, lane: str) -> set[int]:
+        """Where the blocks begin that the latest step of *lane* is part of, one for each rank that is kept off."""
+        latest = self._last_of_lane.get(lane)
+        if latest is None:
+            return set()
+        return {self.begin[latest][rank] for rank in range(1, self.events[latest].keeps_off + 1)}
+
     def past_of_blocks(self) -> list[int]:
         """The past of each step if blocks are not taken apart.
 

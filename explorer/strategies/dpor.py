@@ -15,9 +15,9 @@ needs, on any CPU, and that does not end without the step to be reversed; it doe
 step with which a block begins does not sleep while others do something there (`Sleeper`). A flow that spins holds its
 CPU until others have done something: it depends on all steps of those whom it keeps off (`turns_of`).
 A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
-others would have done is seen, too; if it ends because a CPU is kept for ever, not every place is tried where the
-others might stand then. Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off`
-counts these. All of this is held against an enumerator that shares nothing with it: tests/litmus.
+others would have done is seen, too; so is one that ends because a CPU is kept for ever, with the block that keeps it.
+Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts these. All of this is
+held against an enumerator that shares nothing with it: tests/litmus.
 """
 
 from __future__ import annotations
@@ -160,6 +160,8 @@ class Dpor:
             add_values(node)
         races = Races(self.path, self._order)
         races.put_down(branch.common)
+        if world.stopped != ASLEEP:
+            self._put_off_keepers(world)
         for flow in world.flows:
             if not flow.request.info.idle and flow.name not in asleep:
                 event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
@@ -167,6 +169,13 @@ class Dpor:
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
+
+    def _put_off_keepers(self, world: World) -> None:
+        """Let the others go on before the blocks of flows that keep a CPU for ever."""
+        for flow in world.flows:
+            if keeps_off(flow) and not (flow.ready or flow.request.info.idle):
+                for begin in self._order.begins_of_block(flow.name):
+                    put_off(self.path[begin])
 
 
 def put_off(node: Node) -> None:

@@ -45,6 +45,16 @@ FOUND: dict[str, Program] = {
     "a holder that waits for a spinner with interrupts off": Program.of(
         (0, [inside("spin", inside("ipi_wait", write(0), at=1))]), (1, [inside("spin_irqsave", write(0, 2))])
     ),
+    "a callback that takes a lock and may interrupt who holds it": Program.of(
+        (
+            0,
+            [
+                inside("call_rcu", inside("spin", write(0, 2))),
+                inside("spin", inside("ipi_wait", inside("call_rcu", inside("call_rcu", write(0))), at=1)),
+            ],
+        ),
+        (1, []),
+    ),
     "a softirq among three tasks": Program.of(
         (1, [read(1)]), (1, [inside("call_rcu", read(1))]), (0, [write(1, 2)]), (1, [read(1)])
     ),
