@@ -163,7 +163,8 @@ class Dpor:
         if world.stopped != ASLEEP:
             self._put_off_keepers(world)
         for flow in world.flows:
-            if not flow.request.info.idle and flow.name not in asleep:
+            is_at_rest = flow.request.info.idle and not flow.ready
+            if not is_at_rest and flow.name not in asleep:
                 event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
                 races.put_down_pending(event)

@@ -142,28 +142,36 @@ class Races:
         ]
 
     def _initials(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> dict[str, int]:
-        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one.
-
-        The reversal is what happens between the two but not because of *first*, and then *second*.
-        """
+        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one."""
         events = self._order.events
-        reversal = [step for step in range(first + 1, second) if not past[step] >> first & 1]
-        mask = 1 << second
-        for step in reversal:
-            mask |= 1 << step
-        needed = self._needed(first, second)
-        initials = {} if past[second] & mask else {events[second].lane: second}
-        for step in reversal:
-            if not (past[step] & mask or self._would_hold_up(step, needed, first)):
+        reversal = self._reversal(first, second, past)
+        mask = sum(1 << step for step in reversal)
+        initials: dict[str, int] = {}
+        for step in (second, *reversal):
+            if not (past[step] & mask or self._holds_up(step, reversal, first)):
                 initials.setdefault(events[step].lane, step)
         return initials
 
-    def _would_hold_up(self, begin: int, needed: list[int], first: int) -> bool:
-        """Whether what is needed could not be done after that step, whose block does not end without *first*."""
-        return any(
-            step > begin and self._keeps_off(begin, step, first)
-            for step in (needed if self._order.events[begin].keeps_off else ())
-        )
+    def _reversal(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> list[int]:
+        """What happens between the two but not because of *first*, and then *second*.
+
+        Without what could not be done because of a block that does not end without *first*, unless *second* needs it.
+        """
+        between = [step for step in range(first + 1, second) if not past[step] >> first & 1]
+        keepers = [step for step in between if self._order.events[step].keeps_off]
+        needed = self._needed(first, second) if keepers else []
+        kept_off = {
+            step
+            for step in between
+            if step not in needed and any(begin < step and self._keeps_off(begin, step, first) for begin in keepers)
+        }
+        return [*(step for step in between if step not in kept_off), second]
+
+    def _holds_up(self, begin: int, others: list[int], first: int) -> bool:
+        """Whether one of the others could not be done after that step, whose block does not end without *first*."""
+        if not self._order.events[begin].keeps_off:
+            return False
+        return any(self._keeps_off(begin, step, first) for step in others)
 
     def _keeps_off(self, latest: int, step: int, first: int) -> bool:
         """Whether the block of which *latest* is a step keeps that other step off until *first* has happened."""

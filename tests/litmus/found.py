@@ -55,6 +55,12 @@ FOUND: dict[str, Program] = {
         ),
         (1, []),
     ),
+    "a work that a spinner keeps off, and who holds the lock": Program.of(
+        (0, [inside("spin", write(1, 2))]), (1, [QUEUE, inside("spin", write(1, 1))]), works=[[read(1)]]
+    ),
+    "a task before a sender that keeps it off, and the handler before a lock": Program.of(
+        (0, [inside("ipi_wait", inside("spin", write(1)), at=1)]), (1, [inside("spin", read(1))]), (0, [read(1)])
+    ),
     "a softirq among three tasks": Program.of(
         (1, [read(1)]), (1, [inside("call_rcu", read(1))]), (0, [write(1, 2)]), (1, [read(1)])
     ),

@@ -171,7 +171,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "that a reversal does not begin with a block that holds it up",
-        (("explorer.strategies.races:Races._would_hold_up", returns(lambda _self, _begin, _needed, _first: False)),),
+        (("explorer.strategies.races:Races._holds_up", returns(lambda _self, _begin, _others, _first: False)),),
     ),
     Mutant(
         "that a spinner gives no turn to those whom it keeps off",
