@@ -9,11 +9,13 @@ from scenarios.arrays_grow import arrays_grow
 from scenarios.bulk_allocation import bulk_allocation
 from scenarios.canary import canary
 from scenarios.charge_after_drain import charge_after_drain
+from scenarios.charge_vs_charge import charge_vs_charge, charge_vs_drain
 from scenarios.create_vs_destroy import create_vs_destroy, create_vs_destroy_again, create_vs_destroy_merged
 from scenarios.create_vs_offline import create_vs_offline
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
+from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
@@ -73,11 +75,15 @@ SCENARIOS = (
     kmem_limit,
     stock_refill,
     charge_after_drain,
+    charge_vs_charge,
+    charge_vs_drain,
     kmem_toggle,
     id_reuse,
     arrays_grow,
     dentries_vs_rmdir,
     lru_add_vs_rmdir,
+    drop_vs_close,
+    drop_vs_unlink,
     lrus_grow,
     lookups_race,
     writeback_vs_rmdir,

@@ -1,7 +1,8 @@
 """The arrays of LRU lists are replaced by longer ones while a shrinker counts and walks the lists.
 
-So many cgroups are made that their ids no longer fit. The shrinker counts under RCU alone, and finds a list through
-whichever array it has read; the walk has the lock of the node, and so has the replacement (KERNEL.md 11.3).
+The ids are used up, so the next cgroup that is made needs longer ones. The shrinker counts under RCU alone, and finds
+a list through whichever array it has read; the walk has the lock of the node, and so has the replacement (KERNEL.md
+11.3).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from actors.kernel.cgroup import Cgroup
 from actors.kernel.context import Context
 from actors.kernel.drop_caches import SLAB, drop_caches_sysctl_handler
 from actors.kernel.ext4 import EXT4
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.list_lru import ListLruMemcg
 from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.vmscan import ScanControl, shrink_node
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, make_files
 from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache
@@ -20,7 +23,7 @@ from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_
 @scenario(
     "lrus-grow",
     "the arrays of LRU lists grow while a shrinker is at them",
-    Knob("cgroups", "cgroups that are made meanwhile; the arrays have room for two", 3, least=1, most=60),
+    Knob("cgroups", "cgroups that are made meanwhile; the arrays have room for none", 1, least=1, most=60),
     *MACHINE,
 )
 def lrus_grow(stage: Stage) -> None:
@@ -29,17 +32,19 @@ def lrus_grow(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
     outgrown: list[ListLruMemcg] = []
 
-    async def make_cgroup(ctx: Context) -> None:
-        """A cgroup with dentries on its list, in arrays that are not full yet."""
+    async def fill_arrays(ctx: Context) -> None:
+        """As many cgroups as the arrays have room for, each with dentries on its list."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
-        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
-        await enter(ctx, cgroups[0])
-        await make_files(ctx, mounted[0].root, ["first", "second"])
-        await enter(ctx, machine.root_cgroup)
+        while len(machine.memcgs()) < machine.memcg_nr_cache_ids:
+            number = len(cgroups)
+            cgroups.append(await mkdir(ctx, machine.root_cgroup, f"job{number}"))
+            await enter(ctx, cgroups[number])
+            await make_files(ctx, mounted[0].root, [f"{number}.first", f"{number}.second"])
+            await enter(ctx, machine.root_cgroup)
         outgrown.extend(node.memcg_lrus for node in mounted[0].s_dentry_lru.nodes)
 
     async def make_many(ctx: Context) -> None:
-        names = [f"job{number}" for number in range(stage.knobs["cgroups"])]
+        names = [f"new{number}" for number in range(stage.knobs["cgroups"])]
         cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in names])
 
     async def remove_all(ctx: Context) -> None:
@@ -48,8 +53,13 @@ def lrus_grow(stage: Stage) -> None:
             await rmdir(ctx, cgroup)
         await charge_elsewhere(ctx, stage.session)
 
-    stage.set_up(make_cgroup)
-    shrinker = stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    async def shrink(ctx: Context) -> None:
+        """Reclaim at its gentlest, which only counts so few items, before somebody drops all of them."""
+        await shrink_node(ctx, 0, ScanControl(1, GFP_KERNEL, None))
+        await drop_caches_sysctl_handler(ctx, SLAB)
+
+    stage.set_up(fill_arrays)
+    shrinker = stage.task("drop", shrink)
     stage.task("mkdir", make_many, cpu=1)
     stage.wind_up(remove_all)
     stage.sometimes(

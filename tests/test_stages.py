@@ -9,6 +9,7 @@ import pytest
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import ALLOCATORS
 from actors.kernel.sched import RunQueues, load_balance
+from benchmarks.mutants import PLANTED
 from explorer.assertions import explored
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
@@ -29,6 +30,11 @@ STAGES = (
     "full-arrays",
     "uneven-vmstat",
     "charge-after-drain",
+    "charge-vs-charge",
+    "charge-vs-drain",
+    "drop-vs-close",
+    "drop-vs-unlink",
+    "inherited-free",
     "free-migrates",
 )
 BUDGET = 200
@@ -165,6 +171,34 @@ def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
     assert any("no stock" in finding.name for finding in found.findings)
 
 
+@pytest.mark.parametrize(
+    ("name", "planted", "expect"),
+    [
+        ("charge-vs-charge", "stock_keeps_irqs_on", "accounting:memory usage:"),
+        ("charge-vs-charge", "stock_of_another_cpu", "accounting:memory usage:"),
+        ("charge-vs-charge", "stock_before_references", "refcount:Css:"),
+        ("charge-vs-drain", "stock_without_reference", "use-after-free:PageCounter:drain_all_stock"),
+        ("charge-vs-drain", "css_freed_at_once", "use-after-free:PercpuRef:percpu_ref_tryget"),
+        ("drop-vs-close", "bit_cleared_for_good", "invariant:Q8-shrinker-bit"),
+        ("drop-vs-unlink", "dentry_freed_on_list", "use-after-free:Lockref:shrink_dentry_list"),
+        ("lrus-grow", "count_without_rcu", "use-after-free:ListLruMemcg:list_lru_from_memcg_idx"),
+        ("inherited-free", "uncharge_without_rcu", "use-after-free:PageCounter:page_counter_cancel"),
+    ],
+)
+def test_a_stage_shows_the_mistake_that_it_is_for(name: str, planted: str, expect: str) -> None:
+    """Each is a protection of the kernel that is left out; nothing but this stage showed it soon."""
+    found = explored(
+        name,
+        kernel="5.4-fixed",
+        budget=300,
+        patches=[PLANTED / f"{planted}.py"],
+        expect=expect,
+        must_reach=False,  # it ends with the first finding
+    )
+
+    assert found.stopped == "first"
+
+
 # -- load_balance() ---------------------------------------------------------------------------------------------------
 
 
@@ -202,8 +236,9 @@ def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
         async def work(ctx: Context) -> None:
             await ctx.ask(machine.kmem_enabled.is_enabled)
             with ctx.preempt_section:
+                await ctx.ask(machine.kmem_enabled.is_enabled)  # it holds from this step on
                 cpu = ctx.smp_processor_id
-                for _ in range(4):
+                for _ in range(3):
                     await ctx.ask(machine.kmem_enabled.is_enabled)
                     assert ctx.smp_processor_id == cpu
             await ctx.ask(machine.kmem_enabled.is_enabled)
@@ -217,3 +252,29 @@ def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
     explored(make_scenario("stay", body), budget=40, strategy="random")
 
     assert tried == {True, False}
+
+
+def test_a_task_is_pulled_over_before_the_first_step_of_its_section() -> None:
+    """What it has read of its CPU by then is another CPU's."""
+    stale: set[bool] = set()
+
+    def body(stage: Stage) -> None:
+        machine = stage.boot(caches=[small_cache("alpha")])
+        queues = RunQueues.boot(stage.world)
+
+        async def work(ctx: Context) -> None:
+            await ctx.ask(machine.kmem_enabled.is_enabled)
+            cpu = ctx.smp_processor_id
+            with ctx.irq_section:
+                await ctx.ask(machine.kmem_enabled.is_enabled)
+                stale.add(ctx.smp_processor_id != cpu)
+
+        async def pull(ctx: Context) -> None:
+            await load_balance(ctx, queues, worker)
+
+        worker = stage.task("work", work, migrates=True)
+        stage.task("idle", pull, cpu=1)
+
+    explored(make_scenario("stale", body), budget=40, strategy="random")
+
+    assert stale == {True, False}

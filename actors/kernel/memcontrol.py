@@ -483,13 +483,12 @@ async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
     with ctx.preempt_section:
-        curcpu = ctx.smp_processor_id
         for stock in machine.stocks:
             memcg = await ctx.ask(stock.read_cached)  # may be stale from here on
             if memcg is None or not await css_tryget(ctx, memcg.css):
                 continue
             if memcg.is_descendant_of(root_memcg) and not await ctx.ask(stock.test_and_set_flushing):
-                if stock.cpu == curcpu:
+                if stock.cpu == ctx.smp_processor_id:
                     await drain_local_stock(ctx)
                 else:
                     await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)

@@ -273,10 +273,13 @@ class Flow(Lane):
         self.world.moved(self)
 
     def push_to(self, cpu: Cpu) -> bool:
-        """Be moved to *cpu* by the flow that runs, as one that is preempted may be; False if it keeps others off."""
+        """Be moved to *cpu* by the flow that runs, as one that is preempted may be; False if it keeps others off.
+
+        One that is about to enter a section does not yet.
+        """
         if self.world.on_touch is not None:
             self.world.on_touch(self, UPDATE)
-        if self.finished or self.owns_cpu:
+        if self.finished or self.held >= Level.NO_PREEMPTION:
             return False
         if cpu is not self.cpu:
             self._move_to(cpu)

@@ -1,0 +1,104 @@
+"""Tasks charge pages to two cgroups, one of which is gone; the stocks of their CPUs go to and fro between the two.
+
+A task that holds a memcg may charge to it for as long as it likes, also when the cgroup has gone offline, stocks
+drained and all (a page fault that slept, the owner of a socket). What such a charge leaves in the stock of its CPU is
+given back by the next one there that charges to another memcg, and the last reference may be among it. A stock is read,
+and written back, with interrupts off, and by a task of its CPU: one that is moved right before that uses another one.
+Other CPUs look at whose pages it holds, and nothing but RCU keeps that memcg until they hold it (KERNEL.md 9.3).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import css_get, css_put, memcg_of
+from actors.kernel.context import Context
+from actors.kernel.memcontrol import (
+    Memcg,
+    drain_all_stock,
+    mem_cgroup_try_charge,
+    mem_cgroup_uncharge,
+)
+from actors.kernel.sched import RunQueues, load_balance
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from scenarios.stock_refill import keeps_dead_cgroup
+
+
+@scenario(
+    "charge-vs-charge",
+    "tasks charge pages to two cgroups, one of which is gone, and one of them is moved from CPU to CPU",
+    Knob("pages", "pages that each task charges", 4, least=1),
+    Knob("moves", "how often each CPU pulls the task over", 12),
+    *MACHINE,
+)
+def charge_vs_charge(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    queues = RunQueues.boot(stage.world)
+    memcgs: list[Memcg] = []
+
+    async def make_cgroups(ctx: Context) -> None:
+        memcgs.extend(await make_gone_and_others(ctx, "stays"))
+
+    async def charge_late(ctx: Context) -> None:
+        await charge_pages(ctx, memcgs[0], stage.knobs["pages"])
+        await css_put(ctx, memcgs[0].css)
+
+    async def pull(ctx: Context) -> None:
+        for _ in range(stage.knobs["moves"]):
+            await load_balance(ctx, queues, late)
+
+    stage.set_up(make_cgroups)
+    late = stage.task("late", charge_late, migrates=True)
+    for cpu in range(min(2, len(machine.cpus))):
+        stage.task(f"charge{cpu}", lambda ctx: charge_pages(ctx, memcgs[1], stage.knobs["pages"]), cpu=cpu)
+        stage.task(f"idle{cpu}", pull, cpu=cpu)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes("a stock keeps a dead cgroup", lambda: any(map(keeps_dead_cgroup, machine.stocks)))
+    stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
+
+
+@scenario(
+    "charge-vs-drain",
+    "the stock that keeps the last pages of a cgroup goes to another one, while all stocks are looked at",
+    Knob("drains", "how often the stocks are asked for the pages of a third cgroup", 8, least=1),
+    *MACHINE,
+)
+def charge_vs_drain(stage: Stage) -> None:
+    """memory_max_write() drains the stocks of a cgroup first of all, and looks at all stocks for that."""
+    machine = stage.boot(caches=[small_cache("alpha")])
+    memcgs: list[Memcg] = []
+
+    async def fill_stock(ctx: Context) -> None:
+        memcgs.extend(await make_gone_and_others(ctx, "stays", "full"))
+        await ctx.settle()
+        await charge_pages(ctx, memcgs[0], 1)
+        await css_put(ctx, memcgs[0].css)
+
+    async def drain(ctx: Context) -> None:
+        for _ in range(stage.knobs["drains"]):
+            await drain_all_stock(ctx, memcgs[2])
+
+    stage.set_up(fill_stock)
+    stage.task("charge", lambda ctx: charge_pages(ctx, memcgs[1], 1))
+    drainer = stage.task("drain", drain, cpu=1)
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes(
+        "the stock is given to another cgroup while all are looked at",
+        lambda: machine.percpu_charge_mutex.holder is drainer and not any(map(keeps_dead_cgroup, machine.stocks)),
+    )
+    stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
+
+
+async def make_gone_and_others(ctx: Context, *others: str) -> list[Memcg]:
+    """The memcg of a cgroup that is removed, with a reference for who charges to it late, then those of others."""
+    cgroups = [await mkdir(ctx, ctx.machine.root_cgroup, name) for name in ("gone", *others)]
+    memcgs = [memcg_of(cgroup.css) for cgroup in cgroups]
+    await css_get(ctx, memcgs[0].css)
+    await rmdir(ctx, cgroups[0])
+    return memcgs
+
+
+async def charge_pages(ctx: Context, memcg: Memcg, pages: int) -> None:
+    """The task gets pages, and gives them back when it has them all."""
+    charged = [await mem_cgroup_try_charge(ctx, memcg) for _ in range(pages)]
+    for _ in range(sum(charged)):
+        await mem_cgroup_uncharge(ctx, memcg)

@@ -1,0 +1,105 @@
+"""All dentries that nobody uses are dropped, while others put dentries onto the lists, or remove their names.
+
+A shrinker that finds the lists of a memcg empty clears its bit there, and asks once more, for the first item may have
+come meanwhile (KERNEL.md 11.4). What it finds it moves to a list of its own; it lets go of the LRU's lock, and kills
+one after the other. Who kills such a dentry in between leaves it to the shrinker to free it (11.1).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.dentry import DentryFlags
+from actors.kernel.drop_caches import SLAB, drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.vfs_invariants import all_dentries
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import make_files
+from scenarios.stage import Stage, enter, mkdir, small_cache
+
+CACHES = ("filp", "dentry", "ext4_inode_cache")
+
+
+@scenario(
+    "drop-vs-close",
+    "unused dentries are dropped while a file is closed whose dentry is the first on the list of its cgroup",
+    Knob("cgroups", "cgroups, each with such a file", 2, least=1, most=60),
+    *MACHINE,
+)
+def drop_vs_close(stage: Stage) -> None:
+    """The files are open since they were made. The lists have been used, and are empty again."""
+    machine = stage.boot(caches=[small_cache(name) for name in CACHES])
+    mounted: list[SuperBlock] = []
+    files: list[File] = []
+
+    async def make_lists(ctx: Context) -> None:
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        for number in range(stage.knobs["cgroups"]):
+            await enter(ctx, await mkdir(ctx, machine.root_cgroup, f"job{number}"))
+            await make_files(ctx, mounted[0].root, [f"{number}.before", f"{number}.used"])
+            file = await do_filp_open(ctx, mounted[0].root, f"{number}.first", creat=True)
+            files.extend([file] if file is not None else [])
+        await enter(ctx, machine.root_cgroup)
+        while has_unused(mounted[0]):
+            await drop_caches_sysctl_handler(ctx, SLAB)
+
+    async def close(ctx: Context) -> None:
+        for file in files:
+            await fput(ctx, file)
+
+    stage.set_up(make_lists)
+    shrinker = stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    stage.task("close", close, cpu=1)
+    stage.sometimes(
+        "a dentry comes to an empty list while the shrinker is at the lists",
+        lambda: shrinker in machine.shrinkers.rwsem.readers and any(map(is_unused, files)),
+    )
+
+
+@scenario(
+    "drop-vs-unlink",
+    "unused dentries are dropped while files of these names are opened, removed and closed",
+    Knob("files", "files that are opened, removed and closed, one after the other", 3, least=1, most=60),
+    *MACHINE,
+)
+def drop_vs_unlink(stage: Stage) -> None:
+    """As programs do with temporary files: the last close kills the dentry."""
+    stage.boot(caches=[small_cache(name) for name in CACHES])
+    mounted: list[SuperBlock] = []
+    names = [str(number) for number in range(stage.knobs["files"])]
+
+    async def make_names(ctx: Context) -> None:
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        await make_files(ctx, mounted[0].root, names)
+
+    async def remove(ctx: Context) -> None:
+        for name in names:
+            file = await do_filp_open(ctx, mounted[0].root, name)
+            await do_unlinkat(ctx, mounted[0].root, name)
+            if file is not None:
+                await fput(ctx, file)
+
+    stage.set_up(make_names)
+    stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    stage.task("remove", remove, cpu=1)
+    stage.sometimes("a name is removed whose dentry is on the shrinker's list", lambda: is_any_removed(mounted))
+
+
+def is_unused(file: File) -> bool:
+    """Whether the file's dentry is on a list, as it is when nobody has it open any more."""
+    return file.f_path is not None and file.f_path.d_lru.on is not None
+
+
+def is_any_removed(mounted: list[SuperBlock]) -> bool:
+    """Whether a dentry that no lookup finds any more is on the list of a shrinker."""
+    return any(
+        DentryFlags.SHRINK_LIST in dentry.d_flags and not dentry.is_hashed
+        for sb in mounted
+        for dentry in all_dentries(sb)
+    )
+
+
+def has_unused(sb: SuperBlock) -> bool:
+    """Whether any dentry or inode is on an LRU list."""
+    return any(node.nr_items for lru in (sb.s_dentry_lru, sb.s_inode_lru) for node in lru.nodes)
