@@ -160,8 +160,7 @@ class Dpor:
             add_values(node)
         races = Races(self.path, self._order)
         races.put_down(branch.common)
-        if world.stopped != ASLEEP:
-            self._put_off_keepers(world)
+        self._put_off_keepers(world, asleep)
         for flow in world.flows:
             is_at_rest = flow.request.info.idle and not flow.ready
             if not is_at_rest and flow.name not in asleep:
@@ -171,12 +170,19 @@ class Dpor:
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
 
-    def _put_off_keepers(self, world: World) -> None:
-        """Let the others go on before the blocks of flows that keep a CPU for ever."""
+    def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
+        """Have those tried before a block whom it keeps off for ever, or until who is asleep has stepped.
+
+        At the end the lanes *enabled* could have stepped.
+        """
         for flow in world.flows:
             if keeps_off(flow) and not (flow.ready or flow.request.info.idle):
                 for begin in self._order.begins_of_block(flow.name):
-                    put_off(self.path[begin])
+                    node = self.path[begin]
+                    then = self.path[begin + 1].enabled if begin + 1 < len(self.path) else enabled
+                    for lane in node.enabled:
+                        if lane not in then and lane not in node.sleeping:
+                            node.want(lane)
 
 
 def put_off(node: Node) -> None:

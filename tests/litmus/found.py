@@ -61,6 +61,11 @@ FOUND: dict[str, Program] = {
     "a task before a sender that keeps it off, and the handler before a lock": Program.of(
         (0, [inside("ipi_wait", inside("spin", write(1)), at=1)]), (1, [inside("spin", read(1))]), (0, [read(1)])
     ),
+    "a writer that a handler keeps off, which waits for who reads": Program.of(
+        (0, [inside("spin_irqsave", read(0), read(0))]),
+        (1, [inside("ipi_wait", inside("spin_irqsave", read(0)), at=2)]),
+        (2, [write(0, 2)]),
+    ),
     "a softirq among three tasks": Program.of(
         (1, [read(1)]), (1, [inside("call_rcu", read(1))]), (0, [write(1, 2)]), (1, [read(1)])
     ),
