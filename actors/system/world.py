@@ -296,9 +296,10 @@ class World(Named):
     def _look_at_rest(self) -> None:
         """Before those who wait for quiet go on: look, unless somebody is stuck in the middle of something."""
         if self.rests and all(flow.request.info.idle or flow in self.settling for flow in self.flows):
-            self.current = None
+            last, self.current = self.current, None
             for look in self.rests:
                 look()
+            self.current = last
 
     def _quiesce(self) -> None:
         stuck = [flow for flow in self.flows if not flow.request.info.idle]
