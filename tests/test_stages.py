@@ -22,6 +22,7 @@ STAGES = (
     "lru-add-vs-rmdir",
     "lrus-grow",
     "lookups-race",
+    "unlink-vs-sync",
     "writeback-vs-rmdir",
     "mount-vs-reclaim",
     "shrink-vs-rmdir",
