@@ -12,6 +12,7 @@ from actors.kernel.sched import RunQueues, load_balance
 from explorer.assertions import explored
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from protocol.errors import UsageError
 from scenarios.stage import Stage, small_cache
 from tests.helpers import make_scenario, some_machine
 
@@ -218,3 +219,30 @@ def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
     explored(make_scenario("stay", body), budget=40, strategy="random")
 
     assert tried == {True, False}
+
+
+# -- memory for a mount -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_a_mount_that_gets_no_memory_tries_again(allocator: str) -> None:
+    options = RunOptions(
+        scenario="mount-vs-reclaim",
+        kernel="5.4-fixed",
+        driver="stepper",
+        settings={"allocator": allocator},
+        faults={"page": 0.3},
+    )
+    campaign = Campaign(Experiment.of(options), options, budget=20)
+    campaign.run()
+
+    assert campaign.schedules == 20
+    assert not campaign.found
+
+
+def test_a_mount_that_never_gets_memory_is_the_users_error() -> None:
+    options = RunOptions(scenario="mount-vs-reclaim", driver="stepper", faults={"page": 1.0})
+    campaign = Campaign(Experiment.of(options), options, budget=1)
+
+    with pytest.raises(UsageError, match="mount tmpfs#1 failed 100 times"):
+        campaign.run()
