@@ -48,6 +48,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
 from scenarios.uneven_vmstat import uneven_vmstat
+from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
 
 SCENARIOS = (
@@ -86,6 +87,7 @@ SCENARIOS = (
     drop_vs_unlink,
     lrus_grow,
     lookups_race,
+    unlink_vs_sync,
     writeback_vs_rmdir,
     mount_vs_reclaim,
     shrink_vs_rmdir,

@@ -100,6 +100,7 @@ class Stage:
         if self.check == "step":
             self.ledger.watch()
         if self.check != "off":
+            self.world.rests.append(self.ledger.check_at_rest)
             self.world.endings.append(self.ledger.check_quiescent)
         return machine
 

@@ -29,7 +29,8 @@ async def offline(ctx, memcg):
 """
 HARMLESS = IDEA.format("await ctx.ask(memcg.read_kmem_state)")
 OTHER = IDEA.format("await ctx.sleep(1_000)")
-WRONG = IDEA.format("memcg.css = None")
+WRONG = IDEA.format("memcg.css = 7")
+NULL = IDEA.format("memcg.css = None")
 
 
 @pytest.fixture
@@ -154,6 +155,46 @@ def test_what_a_patch_breaks_elsewhere_is_no_finding_of_the_kernel(slabrace: Com
     assert answer.out == ""
     assert answer.err.startswith(f"slabrace: --patch {idea}")
     assert answer.err.count("\n") == 1
+
+
+@each_driver_name
+def test_a_pointer_that_a_patch_clears_is_a_null_pointer_to_the_kernel(
+    slabrace: Command, idea: Path, driver: str
+) -> None:
+    """None is NULL: who follows it oopses, as in C, and the run has a log like any other."""
+    idea.write_text(NULL)
+    answer = slabrace("run", "nested", "--patch", idea, "--driver", driver, "--log", "x.log", "--json")
+    (finding,) = json.loads(answer.out)["findings"]
+
+    assert answer.code == 1
+    assert (finding["kind"], finding["name"]) == ("null-deref", "->refcnt")
+    assert slabrace("replay", "x.log", "--driver", driver).code == 1
+
+
+@each_driver_name
+@pytest.mark.parametrize(
+    ("code", "is_the_kernel_s"),
+    [
+        ("None.offline", True),
+        ("memcg.offlin", False),
+        ("ctx.machine.root_cgroup.no_such_thing", False),
+        ("helper(None)", False),
+    ],
+)
+def test_only_kernel_code_that_follows_none_is_the_kernel_s_mistake(
+    slabrace: Command, tmp_path: Path, driver: str, code: str, *, is_the_kernel_s: bool
+) -> None:
+    """A name that is not there is the patch's mistake, and so is what its other functions do."""
+    patch = tmp_path / "patch.py"
+    patch.write_text(
+        "from actors.kernel.patching import kernel_fn\n\n\ndef helper(thing):\n    return thing.name\n\n\n"
+        '@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")\n'
+        f"async def memcg_offline_kmem(ctx, memcg):\n    {code}\n"
+    )
+    answer = slabrace("run", "rmdir-empty", "--patch", patch, "--driver", driver, "--no-log")
+
+    assert answer.code == (1 if is_the_kernel_s else 2)
+    assert ("signature: null-deref:->offline:memcg_offline_kmem" in answer.out) == is_the_kernel_s
 
 
 @each_driver_name

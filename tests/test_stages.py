@@ -13,6 +13,7 @@ from benchmarks.mutants import PLANTED
 from explorer.assertions import explored
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from protocol.errors import UsageError
 from scenarios.stage import Stage, small_cache
 from tests.helpers import make_scenario, some_machine
 
@@ -23,6 +24,7 @@ STAGES = (
     "lru-add-vs-rmdir",
     "lrus-grow",
     "lookups-race",
+    "unlink-vs-sync",
     "writeback-vs-rmdir",
     "mount-vs-reclaim",
     "shrink-vs-rmdir",
@@ -278,3 +280,30 @@ def test_a_task_is_pulled_over_before_the_first_step_of_its_section() -> None:
     explored(make_scenario("stale", body), budget=40, strategy="random")
 
     assert stale == {True, False}
+
+
+# -- memory for a mount -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_a_mount_that_gets_no_memory_tries_again(allocator: str) -> None:
+    options = RunOptions(
+        scenario="mount-vs-reclaim",
+        kernel="5.4-fixed",
+        driver="stepper",
+        settings={"allocator": allocator},
+        faults={"page": 0.3},
+    )
+    campaign = Campaign(Experiment.of(options), options, budget=20)
+    campaign.run()
+
+    assert campaign.schedules == 20
+    assert not campaign.found
+
+
+def test_a_mount_that_never_gets_memory_is_the_users_error() -> None:
+    options = RunOptions(scenario="mount-vs-reclaim", driver="stepper", faults={"page": 1.0})
+    campaign = Campaign(Experiment.of(options), options, budget=1)
+
+    with pytest.raises(UsageError, match="mount tmpfs#1 failed 100 times"):
+        campaign.run()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.kernel.context import WARN_ON, Context
+from actors.kernel.context import WARN_ON, Context, deref
 from actors.kernel.dentry import (
     Dentry,
     DentryFlags,
@@ -280,7 +280,7 @@ async def dentry_kill(ctx: Context, dentry: Dentry) -> Dentry | None:
             return await kill_or_keep(ctx, dentry, inode)
         await spin_unlock(ctx, parent.d_lockref)  # a negative one that has become positive
         inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None
+    inode = deref(inode, "dentry_kill(): dentry->d_inode")
     await spin_unlock(ctx, dentry.d_lockref)
     await spin_lock(ctx, inode.i_lock)
     await spin_lock(ctx, dentry.d_lockref)
@@ -339,8 +339,7 @@ async def __dentry_kill(ctx: Context, dentry: Dentry) -> None:
 @kernel_fn("dentry_unlink_inode", "fs/dcache.c")
 async def dentry_unlink_inode(ctx: Context, dentry: Dentry) -> None:
     """Make the dentry negative and drop its inode; d_lock and i_lock are held, and given up."""
-    inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None
+    inode = deref(await ctx.ask(dentry.read_inode), "dentry_unlink_inode(): dentry->d_inode")
     await ctx.ask(dentry.set_inode, None)
     await spin_unlock(ctx, dentry.d_lockref)
     await spin_unlock(ctx, inode.i_lock)
@@ -464,8 +463,7 @@ async def __dput_to_list(ctx: Context, dentry: Dentry, dispose: LruList) -> None
 @kernel_fn("d_delete", "fs/dcache.c")
 async def d_delete(ctx: Context, dentry: Dentry) -> None:
     """The file has lost this name: make it negative if nobody else uses it, otherwise let nobody find it."""
-    inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None, "the directory's lock keeps the name"
+    inode = deref(await ctx.ask(dentry.read_inode), "d_delete(): dentry->d_inode")
     await spin_lock(ctx, inode.i_lock)
     await spin_lock(ctx, dentry.d_lockref)
     if await ctx.ask(dentry.d_lockref.read_count) == 1:

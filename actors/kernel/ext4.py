@@ -7,7 +7,7 @@ their own shrinker are left out; reading an inode from the disk takes no time.
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
+from actors.kernel.context import Context, deref
 from actors.kernel.dcache import d_add, d_instantiate
 from actors.kernel.dentry import Dentry
 from actors.kernel.filemap import truncate_inode_pages_final
@@ -124,8 +124,7 @@ async def ext4_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 
 @kernel_fn("ext4_unlink", "fs/ext4/namei.c")
 async def ext4_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
-    inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None, "the directory's lock keeps the name"
+    inode = deref(await ctx.ask(dentry.read_inode), "ext4_unlink(): dentry->d_inode")
     await ctx.ask(directory.i_sb.delete_entry, directory.i_ino, dentry.d_name)
     await ctx.ask(inode.drop_nlink)
     await __mark_inode_dirty(ctx, inode)

@@ -11,14 +11,14 @@ quiescence they are equal.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
-from actors.kernel.list_lru import ListLruNode
+from actors.kernel.lru_invariants import check_finders, lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
@@ -27,20 +27,23 @@ from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine
+    from actors.system.flow import Flow
 
 
 @attrs.define(eq=False)
 class Ledger:
     """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding.
 
-    `unsettled` are the caches that were touched while slab_mutex was held, in that order. What is wrong with a cache is
-    `known` as long as it is wrong: only the step that makes it so is to blame, not those that come later. `owners` are
-    the memcgs that the caches had when they were checked last. `moved` are the pages of caches that were moved to the
-    root, by item, with those that running allocations may be adding; None as long as nobody watches.
+    `unsettled` are the caches that were touched while slab_mutex was held, in that order, `touched` those of the step
+    that runs, if what it does afterwards matters. What is wrong with a cache is `known` as long as it is wrong: only
+    the step that makes it so is to blame, not those that come later. `owners` are the memcgs that the caches had when
+    they were checked last. `moved` are the pages of caches that were moved to the root, by item, with those that
+    running allocations may be adding; None as long as nobody watches.
     """
 
     machine: Machine
     unsettled: dict[KmemCache, None] = attrs.field(factory=dict)
+    touched: dict[KmemCache, None] = attrs.field(factory=dict)
     known: set[tuple[str, KmemCache]] = attrs.field(factory=set)
     owners: dict[KmemCache, Memcg | None] = attrs.field(factory=dict)
     moved: Counter[StatItem] | None = None
@@ -53,6 +56,8 @@ class Ledger:
         self.machine.check_child = self.check_child
         self.machine.check_forgotten = self.check_forgotten
         self.machine.slab_mutex.actor.check = self.check_settled
+        if self.machine.config.nodes > 1 and self.machine.config.allocator == "slab":
+            self.machine.world.checks.append(self.check_arrays)
 
     def check_child(self, s: KmemCache) -> None:
         """Check a child cache that a step asked something of."""
@@ -60,6 +65,8 @@ class Ledger:
             self._check_references(s)
             self._check_deferred(s)
             self._check_partial(s)
+            if len(s.slab_node) > 1:
+                self.touched[s] = None
             if s.memcg is not self.owners.get(s):
                 self._check_move(s, s.root_cache)
             if self.machine.slab_mutex.holder is None:
@@ -112,6 +119,14 @@ class Ledger:
         if wrong or self.known:
             self._judge("I12", s, bool(wrong), f"{' and '.join(wrong)} on the node's partial list: frozen or full")
 
+    def check_arrays(self, _flow: Flow) -> None:
+        """The shared array of a node is for objects of that node alone; it changes between two requests."""
+        for s in self.touched:
+            wrong = list(arrays_off_node(s))
+            if wrong or self.known:
+                self._judge("node", s, bool(wrong), " and ".join(wrong))
+        self.touched.clear()
+
     def _check_lists(self, s: KmemCache, root: KmemCache) -> None:
         """I3 and I6: slab_mutex is not held."""
         if s.memcg is None or s not in self.machine.slab_caches.caches:
@@ -147,10 +162,20 @@ class Ledger:
 
     # -- quiescence ---------------------------------------------------------------------------------------------------
 
+    def check_at_rest(self) -> None:
+        """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
+        self._all_violated(lru_wrongs(self.machine))
+        for cache in self.machine.all_caches:
+            self._all_violated(("node", text) for text in arrays_off_node(cache))
+
     def check_quiescent(self) -> None:
         """All books at once, when nothing can happen any more."""
         machine = self.machine
         owned = self._owned_slabs()
+        self.check_at_rest()
+        for kind, name, text, details in machine.objects.wrongs(machine.all_caches):
+            what = "leaked" if kind == "leak" else kind
+            machine.world.report(kind, name, f"{what} {name}: {text}", *details)
         for cache in machine.all_caches:
             self._check_slabs(cache, owned)
             if cache not in machine.slab_caches.caches and cache.kobj is not None:
@@ -286,9 +311,8 @@ class Ledger:
         self._check_node_statistics()
         for lru in machine.list_lrus:
             for node in lru.nodes:
-                self._check_lru(node, lru.shrinker_id)
-        for number, text in lifecycle_wrongs(machine):
-            self._violated(number, text)
+                self._all_violated(check_finders(machine, lru, node))
+        self._all_violated(lifecycle_wrongs(machine))
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")
 
@@ -305,28 +329,16 @@ class Ledger:
                     text = f"{item.value} of node {nid} comes to {counted} pages, it has {expected[nid, item]}"
                     self._wrong_account(f"{item.value} of a node", text)
 
-    def _check_lru(self, node: ListLruNode, shrinker_id: int) -> None:
-        """Q8: each list counts its items; of the memcgs' only those of online ones have any, and reclaim knows."""
-        for one in node.lists():
-            if one.nr_items != len(one.items):
-                self._violated("Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}")
-        counts = sum(one.nr_items for one in node.lists())
-        if counts != node.nr_items:
-            self._violated("Q8", f"the lists of {node.label} count {counts} items, the node {node.nr_items}")
-        online = {memcg.kmemcg_id: memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE}
-        for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
-            memcg = online.get(kmemcg_id)
-            if one.items and memcg is None:
-                self._violated("Q8", f"{node.label} has {len(one.items)} items for id {kmemcg_id}, which is nobody's")
-            elif one.items and memcg is not None and shrinker_id not in memcg.shrinker_maps[node.nid]:
-                self._violated("Q8-shrinker-bit", f"no shrinker will find the items of {memcg.name} on {node.label}")
-
     def _stock_pages(self) -> Counter[Memcg]:
         pages: Counter[Memcg] = Counter()
         for stock in self.machine.stocks:
             if stock.cached is not None:
                 pages[stock.cached] += stock.nr_pages
         return pages
+
+    def _all_violated(self, wrongs: Iterable[tuple[str, str]]) -> None:
+        for number, text in wrongs:
+            self._violated(number, text)
 
     def _violated(self, number: str, text: str) -> None:
         self.machine.world.report("invariant", number, f"invariant {number}: {text}")
@@ -369,6 +381,15 @@ def is_published(s: KmemCache) -> bool:
         return False
     entries = s.root.memcg_caches.entries
     return 0 <= s.memcg.kmemcg_id < len(entries) and entries[s.memcg.kmemcg_id] is s
+
+
+def arrays_off_node(s: KmemCache) -> Iterator[str]:
+    """SLAB's shared arrays that hold objects of another node than theirs (KERNEL.md 4.7)."""
+    for n in s.slab_node:
+        if n.shared is not None:
+            strangers = [obj for obj in n.shared.entries if obj.slab.nid != n.nid]
+            if strangers:
+                yield f"{n.shared.label} has {len(strangers)} objects of other nodes"
 
 
 def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:

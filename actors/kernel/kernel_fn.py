@@ -81,11 +81,15 @@ class Body:
 
 
 class KernelFn(Generic[P, R]):
-    """One kernel function: its C name, and its bodies by profile and allocator. Calling it runs the machine's body."""
+    """One kernel function: its C name, and its bodies by profile and allocator. Calling it runs the machine's body.
+
+    `noted` makes of that body one that tells the model's own books of each call, for functions at which these are kept.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.bodies: list[Body] = []
+        self.noted: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 
     def __repr__(self) -> str:
         return f"<kernel function {self.name}>"
@@ -199,8 +203,9 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
         bodies = self.bodies(function)
         if not bodies:
             self._fail(function)
-        self[function] = bodies[0].code
-        return bodies[0].code
+        code = bodies[0].code
+        called = self[function] = code if function.noted is None else function.noted(code)
+        return called
 
     def _fail(self, function: KernelFn[Any, Any]) -> NoReturn:
         msg = f"{function.name}() does not exist in {self.profile} with {self.allocator}"

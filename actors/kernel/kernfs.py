@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.cgroup import cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
+from actors.kernel.context import deref
 from actors.kernel.dcache import d_add
 from actors.kernel.filemap import truncate_inode_pages_final
 from actors.kernel.inode import (
@@ -133,16 +134,14 @@ async def kernfs_iop_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bo
 @kernel_fn("kernfs_iop_rmdir", "fs/kernfs/dir.c")
 async def kernfs_iop_rmdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
     """Remove a cgroup; False is -EBUSY."""
-    inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None, "the directory's lock keeps the name"
+    inode = deref(await ctx.ask(dentry.read_inode), "kernfs_iop_rmdir(): dentry->d_inode")
     return await cgroup_rmdir(ctx, root_of(directory.i_sb).cgroup_of(inode.i_ino))
 
 
 @kernel_fn("cgroup_procs_write", "kernel/cgroup/cgroup.c")
 async def cgroup_procs_write(ctx: Context, procs: Dentry, task: Context) -> None:
     """Write a task's number to an open cgroup.procs: it belongs there from now on."""
-    inode = await ctx.ask(procs.read_inode)
-    assert inode is not None, "an open file has an inode"
+    inode = deref(await ctx.ask(procs.read_inode), "cgroup_procs_write(): file->f_inode")
     await cgroup_attach_task(ctx, root_of(procs.d_sb).cgroup_of(inode.i_ino), task)
 
 

@@ -51,10 +51,6 @@ class SlabFlags(Flags):
     DEACTIVATED = enum.auto()
 
 
-SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
-SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
-
-
 class SlabCounters(NamedTuple):
     """What cmpxchg_double() compares: the slab's freelist and its counters word."""
 
@@ -80,7 +76,7 @@ class Slab(ListEntry):
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
     to this slab, `slab_list` the node's list that it is linked into. The ledger's own: `live`, a mask of the allocated
-    objects, and `made_by`, who made it at which step.
+    objects, `made_by`, who made it at which step, and `given`, to whom a user gave each object last.
     """
 
     serial: int
@@ -94,6 +90,7 @@ class Slab(ListEntry):
     made_by: tuple[str, int]
     pfn: int
     live: int = 0
+    given: dict[int, str] = attrs.field(factory=dict, init=False)
     pobjects: int = 0
     memcg: Memcg | None = None
     slab_list: ListHead[Slab] | None = None
@@ -125,6 +122,12 @@ class Slab(ListEntry):
             raise corruption("list_del", self)
         self.slab_list.list_del(self)
         self.slab_list = None
+
+    def assert_node(self, node: Shared, nid: int) -> None:
+        """The lists of a kmem_cache_node are for memory of its node: get_node(s, page_to_nid(page))."""
+        if self.nid != nid:
+            text = f"{self.label}, which is memory of node {self.nid}, comes to {node.label}"
+            self.actor.world.report("invariant", "node", f"invariant node: {text}")
 
     @operation(READ, cost=ATOMIC_NS)
     def read_counters(self) -> SlabCounters:
@@ -190,6 +193,7 @@ class KmemCacheNode(Shared):
     @operation(UPDATE, part="partial")
     def add_partial(self, slab: Slab, *, tail: bool) -> None:
         self.list_lock.assert_held()
+        slab.assert_node(self, self.nid)
         slab.list_add(self.partial, tail=tail)
         self.nr_partial += 1
 

@@ -31,6 +31,7 @@ from actors.kernel.lockless import LocklessField
 from actors.kernel.locks import Completion, Mutex, RwSem, SpinLock
 from actors.kernel.memcontrol import Memcg, Stock
 from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork, memory_cgrp_subsys
+from actors.kernel.object_books import ObjectBooks
 from actors.kernel.page_alloc import BuddyAllocator
 from actors.kernel.rcu import Rcu, rcu_core, rcu_gp_kthread
 from actors.kernel.rcu_eager import EagerRcu
@@ -122,7 +123,7 @@ class Machine(Named):
     `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
     was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
     asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
-    `freed_on_lists` is what was freed while it was on a list.
+    `freed_on_lists` is what was freed while it was on a list, `objects` who has which object.
     `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
     every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
     """
@@ -142,6 +143,7 @@ class Machine(Named):
     check_forgotten: Callable[[KmemCache], None] | None
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     freed_on_lists: list[ListEntry]
+    objects: ObjectBooks
     reaps: list[tuple[int, int, int]]
     is_reaping: bool
     memory_cgrp_subsys: CgroupSubsys
@@ -197,7 +199,7 @@ class Machine(Named):
         self.check_child, self.check_forgotten = None, None
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
-        self.freed_on_lists = []
+        self.freed_on_lists, self.objects = [], ObjectBooks()
         self.is_reaping = True
         self.memory_cgrp_subsys = memory_cgrp_subsys
         self.slab_ktype_release = slab_kmem_cache_release

@@ -381,7 +381,7 @@ async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
     cw = work.container
     assert isinstance(cw, MemcgKmemCacheCreateWork)
     await memcg_create_kmem_cache(ctx, cw.memcg, cw.cachep)
-    del ctx.machine.pending_creations[cw]
+    ctx.machine.pending_creations.pop(cw, None)
     await css_put(ctx, cw.memcg.css)
     ctx.kfree(cw, work)
 

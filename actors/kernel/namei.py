@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import Context, deref
 from actors.kernel.dcache import d_alloc, d_delete, d_lookup, dget, dput
 from actors.kernel.dcache_walk import shrink_dcache_parent
 from actors.kernel.dentry import Dentry
@@ -47,8 +47,7 @@ class File(Shared):
     @property
     def dentry(self) -> Dentry:
         """What has been opened."""
-        assert self.f_path is not None, f"{self.label}: not FMODE_OPENED"
-        return self.f_path
+        return deref(self.f_path, "file->f_path.dentry")
 
     @operation(UPDATE)
     def put_testzero(self) -> bool:
@@ -62,8 +61,7 @@ class File(Shared):
 
 def inode_of(directory: Dentry) -> tuple[Inode, RwSem]:
     """The inode of a directory that the caller holds, and its lock."""
-    inode = directory.d_inode
-    assert inode is not None, f"{directory.label} is negative"
+    inode = deref(directory.d_inode, "dir->d_inode")
     assert inode.i_rwsem is not None, f"{directory.label} is no directory"
     return inode, inode.i_rwsem
 
@@ -106,7 +104,7 @@ async def file_free_rcu(ctx: Context, head: RcuHead) -> None:
     file = head.container
     assert isinstance(file, File)
     await ctx.ask(file.poison)
-    del file.sb.files[file]
+    file.sb.files.pop(file, None)
     ctx.kfree(file)
     await kmem_cache_free(ctx, file.sb.caches.filp, file.obj)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from actors.kernel.context import WARN_ON, Context
+from actors.kernel.context import WARN_ON, Context, deref
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.lockdep import RCU_CALLBACK
 from actors.kernel.locks import Completion, Mutex, MutexHeld
@@ -196,9 +196,9 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
         head.queued = False
         if head.container.freed is not None:
             ctx.world.raise_use_after_free(head.container)
-        assert head.func is not None
+        func = deref(head.func, "rcu_do_batch(): head->func")
         ctx.machine.lockdep.acquire(ctx, RCU_CALLBACK)
-        await head.func(ctx, head)
+        await func(ctx, head)
         ctx.machine.lockdep.release(ctx, RCU_CALLBACK)
     rdp.touch_part("done", UPDATE)
     rdp.in_batch = False

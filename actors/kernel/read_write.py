@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
+from actors.kernel.context import Context, deref
 from actors.kernel.filemap import add_to_page_cache_lru
 from actors.kernel.fs_writeback import __mark_inode_dirty
 from actors.kernel.inode import Inode
@@ -13,8 +13,7 @@ from actors.kernel.namei import File
 @kernel_fn("vfs_write", "fs/read_write.c")
 async def vfs_write(ctx: Context, file: File, nr_pages: int) -> int:
     """Append *nr_pages* to an open file; how many there was memory for."""
-    inode = file.dentry.d_inode
-    assert inode is not None, "an open file has an inode"
+    inode = deref(file.dentry.d_inode, "vfs_write(): file->f_inode")
     return await generic_perform_write(ctx, inode, nr_pages)
 
 
@@ -34,8 +33,7 @@ async def generic_perform_write(ctx: Context, inode: Inode, nr_pages: int) -> in
 @kernel_fn("vfs_read", "fs/read_write.c")
 async def vfs_read(ctx: Context, file: File) -> int:
     """Read an open file from its beginning to its end; how many pages of it are in memory then."""
-    inode = file.dentry.d_inode
-    assert inode is not None, "an open file has an inode"
+    inode = deref(file.dentry.d_inode, "vfs_read(): file->f_inode")
     return await generic_file_buffered_read(ctx, inode)
 
 

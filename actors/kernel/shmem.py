@@ -7,7 +7,7 @@ disk, and without swap nobody can take them away.
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
+from actors.kernel.context import Context, deref
 from actors.kernel.dcache import d_add, d_instantiate, dget, dput
 from actors.kernel.dentry import Dentry
 from actors.kernel.filemap import truncate_inode_pages_final
@@ -92,8 +92,7 @@ async def shmem_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 @kernel_fn("shmem_unlink", "mm/shmem.c")
 async def shmem_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
     """Undo the reference of the creation: that does all the work."""
-    inode = await ctx.ask(dentry.read_inode)
-    assert inode is not None, "the directory's lock keeps the name"
+    inode = deref(await ctx.ask(dentry.read_inode), "shmem_unlink(): dentry->d_inode")
     await ctx.ask(inode.drop_nlink)
     await dput(ctx, dentry)
 

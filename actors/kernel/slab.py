@@ -29,7 +29,7 @@ from actors.kernel.slab_def import (
     SlabNode,
     alloc_block,
 )
-from actors.kernel.slab_h import cache_from_obj, charge_slab_page, mark_allocated, uncharge_slab_page
+from actors.kernel.slab_h import cache_from_obj, charge_slab_page, forget_slab, mark_allocated, uncharge_slab_page
 from actors.kernel.slab_hooks import slab_post_alloc_hook, slab_pre_alloc_hook
 from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
@@ -247,7 +247,7 @@ async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
     BUG_ON(ctx, slab.freed is not None, "kmem_freepages: !PageSlab(page)")
-    del slab.slab_cache.slabs[slab]
+    forget_slab(slab)
     pages = slab.pages
     await uncharge_slab_page(ctx, slab, cachep)
     ctx.kfree(slab)

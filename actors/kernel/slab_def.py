@@ -162,6 +162,7 @@ class SlabNode(Shared):
     def add_slab(self, slab: Slab) -> None:
         """cache_grow_end(): a new slab, some of whose objects may be out already; list_lock is held."""
         self.list_lock.assert_held()
+        slab.assert_node(self, self.nid)
         self.total_slabs += 1
         if slab.inuse:
             self._link(slab)
@@ -195,6 +196,7 @@ class SlabNode(Shared):
 
     def _put_object(self, obj: SlabObject) -> None:
         slab = obj.slab
+        slab.assert_node(self, self.nid)
         slab.freelist = (obj.at, slab.freelist)
         slab.inuse -= 1
         if slab.inuse and slab.slab_list is self.slabs_partial:

@@ -221,3 +221,10 @@ def mark_allocated(obj: SlabObject) -> SlabObject:
         raise Oops("double-free", "freelist", f"BUG: {obj.label} is on a freelist, and allocated")
     slab.live |= 1 << obj.at
     return obj
+
+
+def forget_slab(slab: Slab) -> None:
+    """The ledger: *slab* is none any more, and gives its pages back; once."""
+    if slab not in slab.slab_cache.slabs:
+        raise Oops("double-free", "page", f"BUG: double free of {slab.label}")
+    del slab.slab_cache.slabs[slab]

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.kmem_cache import SLAB_MERGE_SAME, SLAB_NEVER_MERGE, KmemCache, SlabFlags
+from actors.kernel.kmem_cache import KmemCache, SlabFlags
 
 if TYPE_CHECKING:
     from protocol.slabinfo import SlabinfoRow
 
 WORD = 8
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
+SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
 
 
 @kernel_fn("find_mergeable", "mm/slab_common.c")

@@ -14,7 +14,7 @@ can tell the intermediate states apart from fewer frees in a row.
 
 from __future__ import annotations
 
-from actors.kernel.context import BUG_ON, Context
+from actors.kernel.context import BUG_ON, Context, deref
 from actors.kernel.errno import ENOMEM
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
@@ -38,7 +38,7 @@ from actors.kernel.locks import (
 )
 from actors.kernel.page_alloc import __free_pages, kmalloc
 from actors.kernel.rcu import RcuHead, call_rcu
-from actors.kernel.slab_h import cache_from_obj, uncharge_slab_page
+from actors.kernel.slab_h import cache_from_obj, forget_slab, uncharge_slab_page
 from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
 from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_alias, sysfs_slab_remove
@@ -133,7 +133,7 @@ async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     """Uncharge, then give the pages back; after the uncharge the cache may be gone."""
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
-    del slab.slab_cache.slabs[slab]
+    forget_slab(slab)
     pages = slab.pages
     await uncharge_slab_page(ctx, slab, s)
     ctx.kfree(slab)
@@ -331,8 +331,7 @@ async def keep_or_discard_empty(ctx: Context, s: KmemCache, n: KmemCacheNode, sl
 
 @kernel_fn("flush_slab", "mm/slub.c")
 async def flush_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
-    assert c.page is not None
-    await deactivate_slab(ctx, s, c, c.page, c.freelist)
+    await deactivate_slab(ctx, s, c, deref(c.page, "flush_slab(): c->page"), c.freelist)
     c.tid = next_tid(ctx, c.tid)
 
 

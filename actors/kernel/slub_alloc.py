@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.kernel.context import BUG_ON, WARN_ON, Context, deref
 from actors.kernel.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import Chain, KmemCache, KmemCacheCpu, KmemCacheNode, Slab, SlabCounters, SlabObject
@@ -94,8 +94,7 @@ async def ___slab_alloc_until_5_3(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabO
 
 def load_freelist(ctx: Context, c: KmemCacheCpu, freelist: tuple[int, Chain]) -> SlabObject:
     """Hand out the first object of *freelist*; the rest is this CPU's from now on."""
-    slab = c.page
-    assert slab is not None
+    slab = deref(c.page, "___slab_alloc(): c->page")
     BUG_ON(ctx, not slab.frozen, "___slab_alloc: VM_BUG_ON(!c->page->frozen)")
     at, c.freelist = freelist
     c.tid = next_tid(ctx, c.tid)

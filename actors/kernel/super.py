@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import Context, deref
 from actors.kernel.dcache import d_make_root, prune_dcache_sb, shrink_dcache_sb
 from actors.kernel.gfp import Gfp
 from actors.kernel.inode import generic_drop_inode, prune_icache_sb
@@ -38,6 +38,7 @@ from actors.kernel.vmscan import (
     register_shrinker_prepared,
 )
 from actors.system.actor import Actor, Shared
+from protocol.errors import UsageError
 from protocol.operations import READ, UPDATE, operation
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from actors.system.world import World
 
 SUPER_BATCH = 1024
+MOUNT_TRIES = 100
 DISK_NS = (100_000, 5_000_000)
 
 
@@ -139,8 +141,7 @@ class SuperBlock(ListEntry):
     @property
     def root(self) -> Dentry:
         """The root directory of a mounted filesystem."""
-        assert self.s_root is not None, f"{self.label} is not mounted"
-        return self.s_root
+        return deref(self.s_root, "sb->s_root")
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -173,16 +174,20 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_dentry(self, dentry: Dentry) -> None:
-        """__d_rehash()."""
-        assert dentry.d_parent is not None, "a root has no name"
-        self.dentry_hash[dentry.d_parent, dentry.d_name] = dentry
+        """__d_rehash(); the lock of the directory lets nobody hash one name twice."""
+        place = deref(dentry.d_parent, "__d_rehash(): entry->d_parent"), dentry.d_name
+        if place in self.dentry_hash:
+            text = f"invariant dcache: {dentry.label} is hashed, and so is another one of that name"
+            self.actor.world.report("invariant", "dcache", text)
+        self.dentry_hash[place] = dentry
         dentry.is_hashed = True
 
     @operation(UPDATE)
     def unhash_dentry(self, dentry: Dentry) -> None:
         """__d_drop(): nothing happens to one that is not hashed."""
         if dentry.is_hashed and dentry.d_parent is not None:
-            del self.dentry_hash[dentry.d_parent, dentry.d_name]
+            if self.dentry_hash.get((dentry.d_parent, dentry.d_name)) is dentry:
+                del self.dentry_hash[dentry.d_parent, dentry.d_name]
             dentry.is_hashed = False
 
     # -- inodes: the hash by number, under inode_hash_lock, and the list of all ---------------------------------------
@@ -252,16 +257,18 @@ class SuperBlock(ListEntry):
         """The list as it is; wb->list_lock keeps it so."""
         return self.dirty_inodes.walk()
 
-    # -- the disk -----------------------------------------------------------------------------------------------------
+    # -- the disk: what the kernel asks of it must be there, or the filesystem is corrupt -----------------------------
 
     @operation(READ)
     def read_disk_inode(self, ino: int) -> DiskInode:
-        return self.disk[ino]
+        return self._on_disk(ino, "is read") or DiskInode(None)
 
     @operation(UPDATE, sleeps=True, latency=DISK_NS)
     def write_disk_inode(self, ino: int, size: int) -> None:
         """Write an inode and its pages, and wait."""
-        self.disk[ino].size = size
+        on_disk = self._on_disk(ino, "is written")
+        if on_disk is not None:
+            on_disk.size = size
 
     @operation(UPDATE)
     def add_disk_inode(self, ino: int, *, is_directory: bool) -> None:
@@ -269,7 +276,8 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def delete_disk_inode(self, ino: int) -> None:
-        del self.disk[ino]
+        if self._on_disk(ino, "is deleted") is not None:
+            del self.disk[ino]
 
     @operation(READ)
     def read_entry(self, directory: int, name: str) -> int | None:
@@ -282,12 +290,26 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def delete_entry(self, directory: int, name: str) -> None:
-        del self._entries(directory)[name]
+        if self._entries(directory).pop(name, None) is None:
+            self._corrupt(f"the name {name} is removed from inode {directory}, which does not have it")
 
     def _entries(self, directory: int) -> dict[str, int]:
-        entries = self.disk[directory].entries
-        assert entries is not None, f"inode {directory} is no directory"
-        return entries
+        on_disk = self._on_disk(directory, "is used as a directory")
+        if on_disk is not None and on_disk.entries is None:
+            self._corrupt(f"inode {directory} is used as a directory, and is none")
+        entries = on_disk.entries if on_disk is not None else None
+        return entries if entries is not None else {}
+
+    def _on_disk(self, ino: int, what: str) -> DiskInode | None:
+        """The inode of that number, which somebody uses; None if its file has been deleted."""
+        on_disk = self.disk.get(ino)
+        if on_disk is None:
+            self._corrupt(f"inode {ino} {what}, though its file has been deleted")
+        return on_disk
+
+    def _corrupt(self, text: str) -> None:
+        """What fsck would find, or the next mount: the kernel goes on, with whatever stands there now."""
+        self.actor.world.report("invariant", "disk", f"invariant disk: {self.s_id} is corrupt: {text}")
 
 
 @attrs.define(eq=False)
@@ -330,13 +352,21 @@ async def vfs_get_tree(ctx: Context, s_type: FileSystemType) -> SuperBlock:
     async with SpinLockHeld(ctx, ctx.machine.vfs.sb_lock):
         await ctx.ask(ctx.machine.vfs.add, s)
     await register_shrinker_prepared(ctx, s.s_shrink)
-    inode = await s_type.get_root(ctx, s)
-    root = None if inode is None else await d_make_root(ctx, inode)
-    assert root is not None, "memory is there when filesystems are mounted"
-    await ctx.ask(s.set_root, root)
+    await ctx.ask(s.set_root, await make_root(ctx, s))
     await ctx.ask(s.set_born)
     await up_write(ctx, s.s_umount)
     return s
+
+
+async def make_root(ctx: Context, s: SuperBlock) -> Dentry:
+    """The root directory. Nothing is ever unmounted here, so without memory for it this tries again for a while."""
+    for _ in range(MOUNT_TRIES):
+        inode = await s.s_type.get_root(ctx, s)
+        root = None if inode is None else await d_make_root(ctx, inode)
+        if root is not None:
+            return root
+    msg = f"mount {s.s_id} failed {MOUNT_TRIES} times; no scenario goes on without: let the fault happen less often"
+    raise UsageError(msg)
 
 
 @kernel_fn("alloc_super", "fs/super.c")

@@ -125,7 +125,7 @@ class Shrinkers(Shared):
     @operation(READ)
     def find(self, shrinker_id: int) -> Shrinker | None:
         """idr_find(): None is one that is being registered."""
-        return self.by_id[shrinker_id]
+        return self.by_id.get(shrinker_id)
 
 
 # -- a shrinker comes -------------------------------------------------------------------------------------------------

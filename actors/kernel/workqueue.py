@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import WARN_ON, Context
+from actors.kernel.context import WARN_ON, Context, deref
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.list_head import ListEntry, ListHead
 from actors.kernel.rcu import RcuHead, call_rcu
@@ -301,8 +301,7 @@ async def worker_thread(worker: Worker) -> None:
 
 async def process_one_work(worker: Worker, item: Item) -> None:
     """Call the function; for lockdep it holds the queue and the work meanwhile, for which flushers wait."""
-    func, lockdep = worker.current_func, worker.machine.lockdep
-    assert func is not None
+    func, lockdep = deref(worker.current_func, "process_one_work(): worker->current_func"), worker.machine.lockdep
     classes = (item.pwq.wq.completion, f"(work_completion){getattr(func, 'name', '')}")
     for name in classes:
         lockdep.acquire(worker, name)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
+_KERNEL = __file__.removesuffix("system/lane.py") + "kernel/"
+
 RESUMERS: set[int] = set()
 """The ids of the code objects that resume coroutines: the call chain of all that runs begins in one of them."""
 
@@ -46,6 +48,29 @@ class ForeignAwaitError(Exception):
             stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
         return cls(stack)
+
+
+ENDS = (StopIteration, Oops, AttributeError)
+"""How the coroutine of a lane may end; of the last kind only what `null_pointer` knows."""
+
+
+def null_pointer(error: AttributeError, kernel: frozenset[int]) -> Oops:
+    """The oops that it is in C if kernel code follows None; any other error of that kind is raised again.
+
+    A field into which nothing has been put yet is NULL, too. *kernel* are the ids of the code objects of all kernel
+    functions, those of patches too.
+    """
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    code = tb.tb_frame.f_code if tb is not None else None
+    is_kernel = code is not None and (id(code) in kernel or code.co_filename.startswith(_KERNEL))
+    is_field = any(field.name == error.name for field in getattr(type(error.obj), "__attrs_attrs__", ()))
+    if error.name is None or not (error.obj is None or is_field) or not is_kernel:
+        raise error
+    name = f"->{error.name}"
+    oops = Oops("null-deref", name, f"BUG: kernel NULL pointer dereference: {name}")
+    return oops.with_traceback(error.__traceback__)
 
 
 @attrs.define(eq=False)
@@ -84,11 +109,13 @@ class Lane(Named):
         try:
             if self.coro.send(value) is not None:  # type: ignore[union-attr]  # start() came first; an assert would cost every step
                 raise ForeignAwaitError.of(self.coro)
-        except (StopIteration, Oops) as end:
+        except ENDS as end:
             self.end(end)
 
-    def end(self, how: StopIteration | Oops) -> None:
+    def end(self, how: StopIteration | Oops | AttributeError) -> None:
         """The coroutine is over: it has returned, or it died."""
+        if isinstance(how, AttributeError):
+            how = null_pointer(how, self.world.function_ids)
         self.finished = True
         if isinstance(how, Oops):
             self.world.report_oops(self, how)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.system.lane import ForeignAwaitError, resumer
-from protocol.findings import Oops
+from actors.system.lane import ENDS, ForeignAwaitError, resumer
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -31,7 +30,7 @@ def run_stepper(world: World) -> None:
         if actor is not None:
             try:
                 actor.coro.send(request)  # type: ignore[union-attr]  # as in Lane.resume
-            except (StopIteration, Oops) as end:
+            except ENDS as end:
                 actor.end(end)
             if world.stopped is not None:
                 continue
@@ -40,6 +39,6 @@ def run_stepper(world: World) -> None:
         try:
             if flow.coro.send(None) is not None:  # type: ignore[union-attr]  # as in Lane.resume
                 raise ForeignAwaitError.of(flow.coro)
-        except (StopIteration, Oops) as end:
+        except ENDS as end:
             flow.end(end)
         finish_step(flow)

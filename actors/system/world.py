@@ -64,16 +64,17 @@ class EnabledSet:
 class World(Named):
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
-    `checks` run after each step (properties, invariants), `endings` once at quiescence. `chooser` is who makes the
-    choices in the present phase, the strategy unless the phase is calm; `keeps_time` is its. `function_ids` are the ids
-    of the code objects of all kernel functions: what other functions do is shown as done by the kernel function that
-    called them. `faults` are the probabilities of what may go wrong, by name. `on_touch` is told what a step accesses
-    that its request does not name: the parts of an object that its operation changes, whom it wakes, its own CPU's
-    data. `stop_before_next` is set from outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors
-    have one only while mail waits for them: of many actors most get hardly any. `current`, `step_time` and `cost` are
-    of the step that runs now, or was the last: its flow, when it began and how long it takes (ns). `patience` is how
-    long a call may go on before it is a livelock. `lost_mail` is what was due next at actors that ended before, if
-    somebody has put a list there. `fault` is the one that happens in this moment.
+    `checks` run after each step (properties, invariants), `rests` whenever the machine is at rest and somebody has
+    waited for that, `endings` once at quiescence. `chooser` is who makes the choices in the present phase, the strategy
+    unless the phase is calm; `keeps_time` is its. `function_ids` are the ids of the code objects of all kernel
+    functions: what other functions do is shown as done by the kernel function that called them. `faults` are the
+    probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does not name:
+    the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next` is set from
+    outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors have one only while mail waits for
+    them: of many actors most get hardly any. `current`, `step_time` and `cost` are of the step that runs now, or was
+    the last: its flow, when it began and how long it takes (ns). `patience` is how long a call may go on before it is a
+    livelock. `lost_mail` is what was due next at actors that ended before, if somebody has put a list there. `fault` is
+    the one that happens in this moment.
     """
 
     strategy: Strategy
@@ -86,6 +87,7 @@ class World(Named):
     flows: dict[Flow, None] = attrs.field(factory=dict)
     settling: list[Flow] = attrs.field(factory=list)
     checks: list[Callable[[Flow], None]] = attrs.field(factory=list)
+    rests: list[Callable[[], None]] = attrs.field(factory=list)
     endings: list[Callable[[], None]] = attrs.field(factory=list)
     findings: dict[str, Finding] = attrs.field(factory=dict)
     stopped: str | None = None
@@ -284,11 +286,20 @@ class World(Named):
                 self.now = max(self.now, self._timers[0][0])
                 self.fire_timers()
             elif self.settling:
+                self._look_at_rest()
                 self._wake(self.settling.pop())
             else:
                 self._quiesce()
                 return False
         return True
+
+    def _look_at_rest(self) -> None:
+        """Before those who wait for quiet go on: look, unless somebody is stuck in the middle of something."""
+        if self.rests and all(flow.request.info.idle or flow in self.settling for flow in self.flows):
+            last, self.current = self.current, None
+            for look in self.rests:
+                look()
+            self.current = last
 
     def _quiesce(self) -> None:
         stuck = [flow for flow in self.flows if not flow.request.info.idle]

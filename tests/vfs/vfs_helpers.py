@@ -98,6 +98,7 @@ def make_lab(
     machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows, patches=patches)
     lab = Lab(machine, Ledger(machine))
     machine.check_child = lab.ledger.check_child
+    machine.world.rests.append(lab.ledger.check_at_rest)
     machine.world.endings.append(lab.ledger.check_quiescent)
     return lab
 

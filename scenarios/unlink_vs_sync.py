@@ -1,0 +1,79 @@
+"""A file of a cgroup is removed while it is being written back.
+
+Who writes an inode has no reference to it, only I_SYNC: the end of the last name frees the inode, in memory and on the
+disk, and has to wait until it has been written. Its pages are charged to a cgroup, whose cache it comes from.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.inode import InodeState
+from actors.kernel.namei import do_filp_open, do_unlinkat, fput
+from actors.kernel.read_write import vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
+
+
+@scenario(
+    "unlink-vs-sync",
+    "a file is removed while it is being written back",
+    Knob("files", "files that are written, and removed one after the other", 1, least=1, most=20),
+    Knob("pages", "pages that each of them has", 6, least=1, most=100),
+    *MACHINE,
+)
+def unlink_vs_sync(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+    cgroups: list[Cgroup] = []
+    names = [str(number) for number in range(stage.knobs["files"])]
+
+    async def write(ctx: Context, names: list[str]) -> None:
+        for name in names:
+            file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
+            if file is not None:
+                await vfs_write(ctx, file, stage.knobs["pages"])
+                await fput(ctx, file)
+
+    async def write_files(ctx: Context) -> None:
+        """The first file has the child caches made, and is written; those that the race is about are dirty."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await run_in(ctx, cgroups[0], lambda ctx: write(ctx, ["first"]))
+        await sync_inodes_sb(ctx, mounted[0])
+        await ctx.settle()
+        await run_in(ctx, cgroups[0], lambda ctx: write(ctx, names))
+
+    async def remove(ctx: Context) -> None:
+        for name in names:
+            await do_unlinkat(ctx, mounted[0].root, name)
+
+    async def clean_up(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
+        await rmdir(ctx, cgroups[0])
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(write_files)
+    stage.task("sync", lambda ctx: sync_inodes_sb(ctx, mounted[0]))
+    stage.task("unlink", remove, cpu=1)
+    stage.wind_up(clean_up)
+    stage.sometimes("a file is on its way out while it is being written", lambda: is_written_and_freed(mounted))
+    stage.eventually("what has no name is off the disk", lambda: not nameless(mounted[0]))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def is_written_and_freed(mounted: list[SuperBlock]) -> bool:
+    """Whether an inode is being written that somebody frees."""
+    both = InodeState.SYNC | InodeState.FREEING
+    return any(inode.i_state & both == both for sb in mounted for inode in sb.inode_hash.values())
+
+
+def nameless(sb: SuperBlock) -> set[int]:
+    """The inodes on the disk that no directory has, but for the root's."""
+    named = {ino for on_disk in sb.disk.values() for ino in (on_disk.entries or {}).values()}
+    root = sb.root.d_inode
+    return sb.disk.keys() - named - ({root.i_ino} if root is not None else set())
