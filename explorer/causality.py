@@ -156,7 +156,7 @@ class Order:
             column.pop()
 
     def _append(self, event: Event, groups: list[Group]) -> None:
-        step, own = len(self.past), self._last_of_lane.get(event.lane, -1)
+        step, own = len(self.past), self.latest(event.lane)
         past = self._before_quiet
         for group in groups:
             for other in group.steps:
@@ -197,10 +197,14 @@ class Order:
             latest = following
         return False
 
+    def latest(self, lane: str) -> int:
+        """The latest step of *lane*; -1 if there is none."""
+        return self._last_of_lane.get(lane, -1)
+
     def begins_of_block(self, lane: str) -> set[int]:
         """Where the blocks begin that the latest step of *lane* is part of, one for each rank that is kept off."""
-        latest = self._last_of_lane.get(lane)
-        if latest is None:
+        latest = self.latest(lane)
+        if latest < 0:
             return set()
         return {self.begin[latest][rank] for rank in range(1, self.events[latest].keeps_off + 1)}
 

@@ -163,12 +163,22 @@ class Dpor:
         self._put_off_keepers(world, asleep)
         for flow in world.flows:
             is_at_rest = flow.request.info.idle and not flow.ready
-            if not is_at_rest and flow.name not in asleep:
+            if is_at_rest:
+                self._want_what_was_disabled(flow.name)
+            elif flow.name not in asleep:
                 event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
                 event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
+
+    def _want_what_was_disabled(self, lane: str) -> None:
+        """Have the step of a lane tried that could have been made, until another made it impossible for good."""
+        for node in reversed(self.path[self._order.latest(lane) + 1 :]):
+            if lane in node.enabled:
+                if lane not in node.sleeping:
+                    node.want(lane)
+                return
 
     def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
         """Have those tried before a block whom it keeps off for ever, or until who is asleep has stepped.

@@ -66,6 +66,10 @@ FOUND: dict[str, Program] = {
         (1, [inside("ipi_wait", inside("spin_irqsave", read(0)), at=2)]),
         (2, [write(0, 2)]),
     ),
+    "a worker that is not needed any more once another goes on": Program.of(
+        (0, [inside("mutex", Statement("queue", 0), Statement("queue", 1))]),
+        works=[[inside("mutex", write(1, 2))], [read(1)]],
+    ),
     "a softirq among three tasks": Program.of(
         (1, [read(1)]), (1, [inside("call_rcu", read(1))]), (0, [write(1, 2)]), (1, [read(1)])
     ),
