@@ -9,11 +9,12 @@ happen, so timers do not race with steps; choices of values and faults are enume
 
 Departures: races are looked for once a run is over, and the order of events is kept from run to run but for what
 changed. Steps may wait (for a lock, for their CPU): where the reversal would begin with a step that is not enabled, it
-is put down at the last state before in which it was. That a flow keeps others off its CPU is no dependence, but its
-steps meanwhile are a block that they do not come between. So a reversal begins before each block that keeps off what it
-needs, on any CPU, and that does not end without the step to be reversed; it does not begin with such a block; and a
-step with which a block begins does not sleep while others do something there (`Sleeper`). A flow that spins holds its
-CPU until others have done something: it depends on all steps of those whom it keeps off (`turns_of`).
+is put down at the last state before in which it was; where only the first of the two steps makes the second possible,
+there is none. That a flow keeps others off its CPU is no dependence, but its steps meanwhile are a block that they do
+not come between. So a reversal begins before each block that keeps off what it needs, on any CPU, and that does not end
+without the step to be reversed; it does not begin with such a block; and a step with which a block begins does not
+sleep while others do something there (`Sleeper`). A flow that spins holds its CPU until others have done something: it
+depends on all steps of those whom it keeps off (`turns_of`).
 A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
 others would have done is seen, too; so is one that ends because a CPU is kept for ever, with the block that keeps it.
 Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts these. All of this is

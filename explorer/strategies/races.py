@@ -84,7 +84,7 @@ class Races:
     def _is_enabled_by(self, first: int, second: int) -> bool:
         """Whether step *second*, for which its lane waits at step *first* already, is not possible without that step.
 
-        Nothing that the two steps between them do not depend on has changed what it waits for.
+        Between the two, nothing that would happen without *first*, too, has changed what it waits for.
         """
         order = self._order
         event = order.events[second]
