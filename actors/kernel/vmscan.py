@@ -424,9 +424,9 @@ class Kswapd(Shared):
 
     @classmethod
     def run(cls, machine: Machine, nid: int) -> Kswapd:
-        """kswapd_run(): start the thread, on the node's first CPU."""
+        """kswapd_run(): start the thread, on the node's first CPU; where it has none, on the first of all."""
         kswapd = cls(Actor(machine.world, f"kswapd{nid}"), nid)
-        cpu = next(cpu for cpu in machine.cpus if machine.node_of_cpu(cpu.id) == nid)
+        cpu = next((cpu for cpu in machine.cpus if machine.node_of_cpu(cpu.id) == nid), machine.cpus[0])
         thread = Context(machine.world, f"kswapd{nid}", Kind.TASK, cpu, machine=machine, cpus_allowed=(cpu,))
         machine.world.spawn(thread, kswapd_thread(thread, kswapd))
         return kswapd
