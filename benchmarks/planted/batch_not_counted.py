@@ -1,0 +1,25 @@
+"""kernel/rcu/tree.c: rcu_do_batch() does not count the callbacks that it is calling: rcu_barrier() overlooks them."""
+
+from actors.kernel.context import Context, deref
+from actors.kernel.lockdep import RCU_CALLBACK
+from actors.kernel.patching import kernel_fn
+from actors.kernel.rcu import RcuData
+from protocol.operations import UPDATE
+
+
+@kernel_fn("rcu_do_batch", "kernel/rcu/tree.c")
+async def do_batch(ctx: Context, rdp: RcuData) -> None:
+    """What is taken off the list is taken out of n_cbs at once."""
+    limit = ctx.machine.rcu.batch_limit(rdp)
+    for _ in range(min(limit, len(rdp.done))):
+        rdp.touch_part("done", UPDATE)
+        head = rdp.called = rdp.done.popleft()
+        head.queued = False
+        if head.container.freed is not None:
+            ctx.world.raise_use_after_free(head.container)
+        func = deref(head.func, "rcu_do_batch(): head->func")
+        ctx.machine.lockdep.acquire(ctx, RCU_CALLBACK)
+        await func(ctx, head)
+        ctx.machine.lockdep.release(ctx, RCU_CALLBACK)
+    rdp.touch_part("done", UPDATE)
+    rdp.in_batch = False

@@ -1,0 +1,21 @@
+"""fs/fs-writeback.c: __writeback_single_inode() takes I_DIRTY away after it has written the inode."""
+
+from actors.kernel.context import Context
+from actors.kernel.fs_writeback import DIRTY
+from actors.kernel.inode import Inode
+from actors.kernel.locks import SpinLockHeld
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")
+async def write_single_inode(ctx: Context, inode: Inode) -> None:
+    """What is dirtied while it is written is taken for written."""
+    for page in await ctx.ask(inode.list_pages):
+        await ctx.ask(page.clear_dirty)
+    write_inode = inode.i_sb.s_type.write_inode
+    if write_inode is not None:
+        await write_inode(ctx, inode)
+    async with SpinLockHeld(ctx, inode.i_lock):
+        await ctx.ask(inode.clear_state, DIRTY)
+        if await ctx.ask(inode.has_dirty_pages):
+            await ctx.ask(inode.set_state, DIRTY)

@@ -1,0 +1,16 @@
+"""kernel/workqueue.c: flush_workqueue() waits for all items but the one that was queued last."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.workqueue import Workqueue
+
+
+@kernel_fn("flush_workqueue", "kernel/workqueue.c")
+async def flush(ctx: Context, wq: Workqueue) -> None:
+    """Off by one."""
+    ctx.might_sleep("flush_workqueue")
+    ctx.machine.lockdep.acquire(ctx, wq.completion)
+    ctx.machine.lockdep.release(ctx, wq.completion)
+    tickets = [await ctx.ask(pwq.last_ticket) for pwq in wq.pwqs]
+    for pwq, ticket in zip(wq.pwqs, tickets, strict=True):
+        await ctx.ask(pwq.wait_flushed, ticket - 1)

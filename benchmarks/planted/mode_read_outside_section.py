@@ -1,0 +1,18 @@
+"""include/linux/percpu-refcount.h: percpu_ref_get_many() reads the mode before it is in its RCU section."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import THIS_CPU_ADD, PercpuRef
+
+
+@kernel_fn("percpu_ref_get_many", "include/linux/percpu-refcount.h")
+async def get_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
+    """__ref_is_percpu() has moved across rcu_read_lock_sched()."""
+    flags = await ctx.ask(ref.read_flags)
+    with ctx.preempt_section:
+        if flags:
+            await ctx.ask(ref.atomic_add, nr)
+        else:
+            await ctx.this_cpu(ref, THIS_CPU_ADD)
+            ref.add_here(ctx, nr)
+        ref.last_get = ctx.name, ctx.world.step

@@ -1,0 +1,34 @@
+"""mm/slab_common.c: create_cache() frees the struct before its memcg_params when the cache cannot be set up."""
+
+from collections.abc import Callable
+
+from actors.kernel.context import Context
+from actors.kernel.errno import ENOMEM
+from actors.kernel.gfp import GFP_KERNEL
+from actors.kernel.kmem_cache import KmemCache
+from actors.kernel.memcontrol import Memcg
+from actors.kernel.page_alloc import kmalloc
+from actors.kernel.patching import kernel_fn
+from actors.kernel.slab_create import init_memcg_params, memcg_link_cache
+from actors.kernel.slab_destroy import destroy_memcg_params, free_cache_struct
+from actors.kernel.slub import __kmem_cache_create
+
+
+@kernel_fn("create_cache", "mm/slab_common.c")
+async def create(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
+    """The error path in the wrong order."""
+    if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
+        return -ENOMEM
+    s = zalloc()
+    err = init_memcg_params(ctx, s)
+    if err:
+        free_cache_struct(ctx, s)
+        return err
+    err = await __kmem_cache_create(ctx, s)
+    if err:
+        free_cache_struct(ctx, s)
+        await destroy_memcg_params(ctx, s)
+        return err
+    await ctx.ask(ctx.machine.slab_caches.add, s)
+    await memcg_link_cache(ctx, s, memcg)
+    return s
