@@ -51,6 +51,11 @@ class TracedStep(Event):
     values: list[int] = attrs.field(factory=list)
 
     @property
+    def words(self) -> tuple[str, str, str, str]:
+        """What is told of it: who does what, where, to what."""
+        return self.lane, self.function, self.operation, self.owner
+
+    @property
     def choices(self) -> list[Choice]:
         """What a schedule has to say for this step."""
         return [self.lane, *self.values]

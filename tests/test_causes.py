@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from benchmarks.__main__ import main
@@ -18,19 +19,20 @@ def test_there_are_enough_known_causes() -> None:
 
 def test_the_page_counts_the_answers() -> None:
     right = Answer(
-        "a on v1", "nested", "one is first", "BUGS.md", "leak:x:", "`f: op` before `g: op`", "", True, 1, 1.0
+        "a on v1", 0, "nested", "one is first", "BUGS.md", "leak:x:", "`f: op` before `g: op`", "", True, 1, 1.0
     )
-    wrong = Answer("b on v1", "nested", "one is first", "BUGS.md", "leak:x:", "no pair", "", False, 0, 1.0)
-    text = "\n".join(page([right, wrong]))
+    wrong = Answer("b on v1", 0, "nested", "one is first", "BUGS.md", "leak:x:", "no pair", "", False, 0, 1.0)
+    other = attrs.evolve(right, seed=1, shown="`h: op` before `g: op`", is_known=False, place=2)
+    text = "\n".join(page([right, other, wrong]))
 
-    assert "the known one in 1 of 2" in text
-    assert "| a on v1 | nested | one is first | BUGS.md | `f: op` before `g: op` | yes |" in text
+    assert "the known one in 1 of 3" in text
+    assert "| a on v1 | nested | one is first | BUGS.md | `f: op` before `g: op` | yes, 2 |" in text
     assert "| b on v1 | nested | one is first | BUGS.md | no pair | no |" in text
 
 
 def test_a_known_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["causes", "--causes", "alloc-without-cache-ref", "--no-page"]) == 0
-    assert "the known one in 1 of 1" in capsys.readouterr().out
+    assert main(["causes", "--causes", "alloc-without-cache-ref", "--seeds", "2", "--no-page"]) == 0
+    assert "the known one in 2 of 2" in capsys.readouterr().out
 
 
 def test_an_unknown_cause_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

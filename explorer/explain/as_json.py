@@ -76,7 +76,7 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def conflict_json(explanation: Explanation) -> dict[str, Any]:
-    """The pair that is nearest to the finding, with those that come next; or why there is none."""
+    """The pair that is the cause, with those that come next; or why there is none."""
     conflicts = explanation.conflicts
     if not conflicts.found:
         return {"found": False, "why": why_no_conflict(explanation)}

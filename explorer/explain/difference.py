@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.explain.swaps import does_the_same
-
 if TYPE_CHECKING:
     from explorer.explain.conflict import Conflict
     from explorer.trace import Trace, TracedStep
@@ -41,7 +39,7 @@ def first_difference(trace: Trace, conflict: Conflict | None, plain: Trace) -> D
 def part(trace: Trace, other: Trace, which: str) -> Difference | None:
     """Where two runs part; None if they do not."""
     for at, (here, there) in enumerate(zip(trace.steps, other.steps, strict=False)):
-        if not does_the_same(here, there):
+        if here.words != there.words:
             return Difference(which, at, here, there)
     at = min(len(trace.steps), len(other.steps))
     ends = [steps[at] if at < len(steps) else None for steps in (trace.steps, other.steps)]

@@ -43,7 +43,7 @@ class Explanation:
     """What is known about a finding.
 
     `trace` is the run up to it, with `details` of each step. `important` are the numbers of the steps that matter,
-    `notes` says why, of some. `conflicts` are the races that it hangs on, nearest
+    `notes` says why, of some. `conflicts` are the races that it hangs on, the cause
     first; `conflict` is the first of them, None if none was found. `plain_shows_it`: the flaw
     needs no race, the plain order shows it, too. `reproduced` says by driver how many of `runs` runs showed it.
     `needs_timing`: it hangs on the log's virtual time, so no other order could be tried. `cause` says what lacks.
@@ -67,7 +67,7 @@ class Explanation:
 
     @property
     def conflict(self) -> Conflict | None:
-        """The race that is nearest to the finding."""
+        """The race that is the cause."""
         return next(iter(self.conflicts.found), None)
 
     @property

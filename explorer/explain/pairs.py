@@ -86,7 +86,7 @@ class Pair:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """What is tried, and shown, first: the nearest by its thing, then the latest.
+        """What is tried first: the nearest by its thing, then the latest.
 
         Of what a wait misses, the earliest: it would have had to wait the least longer.
         """
@@ -101,7 +101,7 @@ def pairs_of(trace: Trace) -> list[Pair]:
     for thing, first, second in meetings(trace):
         one, other = trace.steps[first], trace.steps[second]
         pair = Pair(first, second, thing, about.nearness(thing, one, other))
-        key: tuple[object, ...] = (one.lane, one.function, one.operation, other.lane, other.function, other.operation)
+        key: tuple[object, ...] = (one.words, other.words)
         if pair.nearness is Nearness.WAIT:  # who calls call_rcu() is another function each time
             key = (first, second)
         known = found.get(key)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.system.flow import SLEEP, STALL
 from explorer.schedule import Follow, Schedule
-from explorer.trace import Trace, TracedStep, run_traced
+from explorer.trace import Trace, run_traced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from actors.system.world import World
     from explorer.causality import Order
     from explorer.experiment import Experiment
+    from explorer.explain.pairs import Pair
 
 SLEEPS = frozenset({SLEEP, STALL})
 """What ends by itself."""
@@ -147,23 +149,32 @@ class Swaps:
 
 def is_swapped(trace: Trace, swapped: Trace, first: int, second: int) -> bool:
     """Whether the later step came before the earlier one this time, if that came at all."""
-    then, now = place(trace, swapped, first), place(trace, swapped, second)
-    return now is not None and (then is None or now < then)
+    here, there = names(trace), places(swapped)
+    return is_reversed(there.get(here[first]), there.get(here[second]))
 
 
-def place(trace: Trace, other: Trace, number: int) -> int | None:
-    """Where step *number* of *trace* is in *other*: the same one of its lane, if it does the same there."""
-    step = trace.steps[number]
-    nth = sum(earlier.lane == step.lane for earlier in trace.steps[:number])
-    of_lane = [at for at, candidate in enumerate(other.steps) if candidate.lane == step.lane]
-    return of_lane[nth] if nth < len(of_lane) and does_the_same(step, other.steps[of_lane[nth]]) else None
+def change(trace: Trace, swapped: Trace, pairs: Iterable[Pair]) -> tuple[int, int]:
+    """How far *swapped* is from *trace*: how many of the steps it does not make, how many of *pairs* it reverses."""
+    here, there = names(trace), places(swapped)
+    missing = sum(name not in there for name in here)
+    return missing, sum(is_reversed(there.get(here[pair.first]), there.get(here[pair.second])) for pair in pairs)
 
 
-def does_the_same(one: TracedStep, other: TracedStep) -> bool:
-    """Whether two steps of different runs are the same by their names."""
-    return (one.lane, one.function, one.operation, one.owner) == (
-        other.lane,
-        other.function,
-        other.operation,
-        other.owner,
-    )
+def is_reversed(first: int | None, second: int | None) -> bool:
+    """Whether what came second has its place before what came first, if that has one."""
+    return second is not None and (first is None or second < first)
+
+
+def places(trace: Trace) -> dict[tuple[str | int, ...], int]:
+    """Where each step is, by a name that it has in other runs, too."""
+    return {name: place for place, name in enumerate(names(trace))}
+
+
+def names(trace: Trace) -> list[tuple[str | int, ...]]:
+    """What each step does, and the how manieth it is that does it."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    named: list[tuple[str | int, ...]] = []
+    for step in trace.steps:
+        named.append((*step.words, seen[step.words]))
+        seen[step.words] += 1
+    return named

@@ -98,7 +98,7 @@ def describe(step: TracedStep) -> str:
 
 
 def conflict_lines(explanation: Explanation) -> list[str]:
-    """The pairs of steps that the flaw hangs on, nearest to the finding first, and both orders of each."""
+    """The pairs of steps that the flaw hangs on, the cause first, and both orders of each."""
     conflicts = explanation.conflicts
     if not conflicts.found:
         return [why_no_conflict(explanation)]

@@ -106,6 +106,33 @@ def wakes_up(stage: Stage) -> None:
     stage.task("filler", box_fill, cpu=1)
 
 
+def meets_behind_a_gate(stage: Stage) -> None:
+    """One task reads a box that the other has not filled, and says so if the gate, which the other closes, is open."""
+    world = stage.boot("dentry").world
+    actor = Actor(world, "boxes")
+    box, gate, end = Box(actor, "box"), Box(actor, "gate", 1), Box(actor, "end")
+
+    async def box_look(ctx: Context) -> None:
+        value = await ctx.ask(box.read)
+        if await ctx.ask(gate.read):
+            for box_of_mine in [Box(actor, "mine")] * 3:
+                await ctx.ask(box_of_mine.write, 1)
+            await ctx.ask(end.read)
+            BUG_ON(ctx, not value, "nothing there")
+
+    async def box_fill(ctx: Context) -> None:
+        await ctx.ask(box.write, 1)
+        await ctx.ask(gate.write, 0)
+        await ctx.ask(end.write, 1)
+
+    stage.task("looker", box_look)
+    stage.task("filler", box_fill, cpu=1)
+
+
+BEHIND_THE_GATE: Schedule = ("looker", "looker", "looker", "filler", "filler", "filler", "filler")
+"""The looker reads the empty box and the open gate; then the filler does all that it has to."""
+
+
 def experiment(body: Callable[[Stage], None], kernel: str = "5.3") -> Experiment:
     """What can be run of a small scenario."""
     return Experiment.of(RunOptions(scenario="toy", kernel=kernel), Scenario("toy", "a toy", MACHINE, body))
