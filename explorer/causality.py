@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.bits import bits
 from actors.system.flow import Flow, Kind
 from protocol.operations import UPDATE
 
@@ -279,11 +280,3 @@ class Order:
                 mask |= past[other] | 1 << other
             past.append(mask)
         return past
-
-
-def bits(mask: int) -> Iterator[int]:
-    """The numbers of the bits that are set."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low

@@ -17,6 +17,7 @@ from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.system.bits import bits
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
@@ -72,11 +73,6 @@ def lost(slab: Slab, at: int) -> str:
     """What became of an object that is allocated, and nobody's."""
     how = f"was given to {slab.given[at]}" if at in slab.given else "was never handed out"
     return f"{SlabObject(slab, at).label} {how}"
-
-
-def bits(mask: int) -> Iterator[int]:
-    """The numbers of the bits that are set."""
-    return (at for at in range(mask.bit_length()) if mask >> at & 1)
 
 
 # -- where users call -------------------------------------------------------------------------------------------------

@@ -102,7 +102,10 @@ def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]
     return search.search.completed, outcomes
 
 
-@pytest.mark.parametrize("tasks", [one_callback, two_callbacks, a_barrier, a_grace_period_to_wait_for])
+@pytest.mark.parametrize(
+    "tasks",
+    [one_callback, two_callbacks, pytest.param(a_barrier, marks=pytest.mark.slow), a_grace_period_to_wait_for],
+)
 def test_what_can_be_seen_is_the_same_in_fewer_schedules(tasks: Callable[[Story], None]) -> None:
     batched, eager = (go_through(tasks, rcu) for rcu in ("batched", "eager"))
 
