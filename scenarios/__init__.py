@@ -34,7 +34,9 @@ from scenarios.lrus_grow import lrus_grow
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
+from scenarios.prune_vs_unlink import prune_vs_unlink
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
+from scenarios.reclaim_below_limit import reclaim_below_limit
 from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
@@ -46,6 +48,7 @@ from scenarios.slab_zombies import slab_zombies
 from scenarios.stock_refill import stock_refill
 from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
+from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
@@ -60,6 +63,7 @@ SCENARIOS = (
     create_vs_offline,
     allocate_and_block,
     reclaim_in_charge,
+    reclaim_below_limit,
     late_allocation,
     bulk_allocation,
     free_storm,
@@ -85,9 +89,11 @@ SCENARIOS = (
     lru_add_vs_rmdir,
     drop_vs_close,
     drop_vs_unlink,
+    prune_vs_unlink,
     lrus_grow,
     lookups_race,
     unlink_vs_sync,
+    temporary_vs_sync,
     writeback_vs_rmdir,
     mount_vs_reclaim,
     shrink_vs_rmdir,

@@ -71,7 +71,9 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
 
 @kernel_fn("ext4_write_inode", "fs/ext4/inode.c")
 async def ext4_write_inode(ctx: Context, inode: Inode) -> None:
-    await ctx.ask(inode.i_sb.write_disk_inode, inode.i_ino, await ctx.ask(inode.read_size))
+    """Copy what is in memory now, without i_lock (ext4_do_update_inode), and have that written."""
+    size, nlink = await ctx.ask(inode.read_size), await ctx.ask(inode.read_nlink)
+    await ctx.ask(inode.i_sb.write_disk_inode, inode.i_ino, size, nlink)
 
 
 @kernel_fn("ext4_evict_inode", "fs/ext4/inode.c")

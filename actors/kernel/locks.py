@@ -50,6 +50,9 @@ class Lock(Shared):
     def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
         return (self.holder,) if self.holder is not None else ()
 
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.holder is flow
+
     def is_free(self, _ctx: Context) -> bool:
         return self.holder is None
 
@@ -140,6 +143,9 @@ class RwSem(Shared):
         if flow in writers:
             return (*self.readers, *([self.writer] if self.writer else []))
         return (self.writer,) if self.writer else tuple(writers)
+
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.writer is flow or flow in self.readers
 
     def may_read(self, _ctx: Context) -> bool:
         return self.writer is None and not self.writers_waiting

@@ -65,10 +65,11 @@ class FileCaches:
 
 @attrs.define
 class DiskInode:
-    """An inode as it stands on a disk: the length in pages, and in a directory the inode numbers of the names."""
+    """An inode as it stands on a disk: length in pages, number of links, and a directory's inode numbers by name."""
 
     entries: dict[str, int] | None
     size: int = 0
+    nlink: int = 1
 
 
 InodeFn = Callable[[Context, "Inode"], Awaitable[None]]
@@ -264,11 +265,11 @@ class SuperBlock(ListEntry):
         return self._on_disk(ino, "is read") or DiskInode(None)
 
     @operation(UPDATE, sleeps=True, latency=DISK_NS)
-    def write_disk_inode(self, ino: int, size: int) -> None:
+    def write_disk_inode(self, ino: int, size: int, nlink: int) -> None:
         """Write an inode and its pages, and wait."""
         on_disk = self._on_disk(ino, "is written")
         if on_disk is not None:
-            on_disk.size = size
+            on_disk.size, on_disk.nlink = size, nlink
 
     @operation(UPDATE)
     def add_disk_inode(self, ino: int, *, is_directory: bool) -> None:

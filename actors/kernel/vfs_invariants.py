@@ -80,6 +80,21 @@ def check_inode(inode: Inode, named: int) -> Iterator[Wrong]:
         yield Wrong("leak", "inode", f"nobody uses {inode.label}, and no shrinker finds it")
 
 
+def disk_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """What is neither dirty nor being written, the disk has as it is in memory: nobody would write it any more.
+
+    The times that only I_DIRTY_TIME keeps back are not modelled.
+    """
+    for sb in machine.vfs.super_blocks:
+        for inode in sb.s_inodes if sb.s_type.write_inode is not None else ():
+            on_disk = sb.disk.get(inode.i_ino)
+            if on_disk is None or inode.i_state & ~InodeState.REFERENCED:
+                continue
+            if (on_disk.size, on_disk.nlink) != (inode.i_size, inode.i_nlink):
+                memory = f"{inode.label} is clean, with {inode.i_size} pages and {inode.i_nlink} links"
+                yield "disk", f"{memory}; on the disk it has {on_disk.size} and {on_disk.nlink}"
+
+
 def check_pages(machine: Machine) -> Iterator[Wrong]:
     """A page of a file is charged to one memcg, which knows it."""
     pages: list[Page] = [
