@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
 from actors.kernel.context import Context
+from actors.kernel.ext4 import EXT4
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.memcontrol import Memcg, cancel_charge, mem_cgroup_try_charge, try_charge
+from actors.kernel.namei import do_filp_open, fput
 from actors.kernel.page_alloc import __free_pages, alloc_pages
+from actors.kernel.read_write import vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
 from actors.kernel.vmscan import SWAP_CLUSTER_MAX
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
+
+SOME_MORE = SWAP_CLUSTER_MAX + 2
+"""Pages of tasks: what a reclaim wants comes in two batches, as the first one meets the page that is dirty."""
 
 
 @scenario(
@@ -23,22 +31,34 @@ from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
     *MACHINE,
 )
 def reclaim_below_limit(stage: Stage) -> None:
-    machine = stage.boot(caches=[small_cache("alpha")])
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
     cgroups: list[Cgroup] = []
+    mounted: list[SuperBlock] = []
 
     async def fill(ctx: Context) -> None:
-        """The first cgroup has what one reclaim wants, and its parent no room for more."""
+        """The first cgroup has what one reclaim wants, and a page that has to be written; its parent is full then."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
         cgroups.extend([await mkdir(ctx, cgroups[0], name) for name in ("old", "new")])
-        await add_pages(ctx, memcg_of(cgroups[1].css), SWAP_CLUSTER_MAX)
-        memcg_of(cgroups[0].css).memory.max = SWAP_CLUSTER_MAX
+        await run_in(ctx, cgroups[1], write)
+        await charge_elsewhere(ctx, stage.session)
+        await add_pages(ctx, memcg_of(cgroups[1].css), SOME_MORE)
+        memory = memcg_of(cgroups[0].css).memory
+        memory.max = memory.usage
         await cgroup_attach_task(ctx, cgroups[2], worker)
+
+    async def write(ctx: Context) -> None:
+        file = await do_filp_open(ctx, mounted[0].root, "file", creat=True)
+        if file is not None:
+            await vfs_write(ctx, file, 1)
+            await fput(ctx, file)
 
     async def work(ctx: Context) -> None:
         for _ in range(stage.knobs["pages"]):
             await mem_cgroup_try_charge(ctx, memcg_of(cgroups[2].css))
 
     async def take_pages(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
         for memcg in machine.memcgs():
             await take_all_pages(ctx, memcg)
         await charge_elsewhere(ctx, stage.session)

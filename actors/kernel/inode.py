@@ -1,9 +1,8 @@
 """Inodes: their references, their LRU, eviction, and the walk that prunes them. fs/inode.c @5.3.1; KERNEL.md 11.
 
 An inode is kept by its dentries and by whoever works with it (`i_count`). When the last of them goes, the filesystem
-says whether it stays: if it does, it rests on the LRU of its superblock, unless it is dirty; writeback puts it there
-later. An inode with pages in the page cache loses them before it goes itself. Lock order: inode_hash_lock or
-s_inode_list_lock, then i_lock, then the LRU's lock; the walk holds the last and so only tries for i_lock.
+says whether it stays: on the LRU of its superblock, where writeback puts it later if it is dirty. It loses its pages
+before it goes. Lock order: inode_hash_lock or s_inode_list_lock, i_lock, the LRU's; a walk only tries for i_lock.
 """
 
 from __future__ import annotations
@@ -110,9 +109,8 @@ class Inode(ListEntry):
         return self.i_count
 
     @operation(UPDATE)
-    def drop_nlink(self) -> int:
+    def drop_nlink(self) -> None:
         self.i_nlink -= 1
-        return self.i_nlink
 
     @operation(READ)
     def read_nlink(self) -> int:
@@ -126,10 +124,12 @@ class Inode(ListEntry):
 
     @operation(UPDATE)
     def set_state(self, flags: InodeState) -> None:
+        self.i_lock.assert_held()
         self.i_state |= flags
 
     @operation(UPDATE)
     def clear_state(self, flags: InodeState) -> None:
+        self.i_lock.assert_held()
         self.i_state &= ~flags
 
     @operation(UPDATE)

@@ -22,7 +22,7 @@ from actors.kernel.lru_invariants import check_finders, lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
-from actors.kernel.vfs_invariants import disk_wrongs, vfs_wrongs
+from actors.kernel.vfs_invariants import resting_wrongs, vfs_wrongs
 from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Ledger:
     def check_at_rest(self) -> None:
         """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
         self._all_violated(lru_wrongs(self.machine))
-        self._all_violated(disk_wrongs(self.machine))
+        self._all_violated(resting_wrongs(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
 

@@ -106,7 +106,7 @@ class FileSystemType:
 class SuperBlock(ListEntry):
     """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
 
-    `dentry_hash` and `inode_hash` are its part of the global hash tables. `disk` is what stands on it, by inode number.
+    `dentry_hash` and `inode_hash` are its part of the global hash tables, the latter under the global `inode_hash_lock`. `disk` is what stands on it, by inode number.
     `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every struct file that exists.
     """
 
@@ -114,6 +114,7 @@ class SuperBlock(ListEntry):
     s_type: FileSystemType
     caches: FileCaches
     s_umount: RwSem
+    inode_hash_lock: SpinLock
     s_inode_list_lock: SpinLock = attrs.field(init=False)
     wb_list_lock: SpinLock = attrs.field(init=False)
     s_shrink: Shrinker = attrs.field(init=False)
@@ -208,11 +209,13 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_inode(self, inode: Inode) -> None:
+        self.inode_hash_lock.assert_held()
         self.inode_hash[inode.i_ino] = inode
 
     @operation(UPDATE)
     def unhash_inode(self, inode: Inode) -> None:
         """remove_inode_hash(), and waking up who waits for that."""
+        self.inode_hash_lock.assert_held()
         if self.inode_hash.get(inode.i_ino) is inode:
             del self.inode_hash[inode.i_ino]
 
@@ -225,10 +228,12 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def add_inode(self, inode: Inode) -> None:
+        self.s_inode_list_lock.assert_held()
         self.s_inodes.list_add_tail(inode)
 
     @operation(UPDATE)
     def delete_inode(self, inode: Inode) -> None:
+        self.s_inode_list_lock.assert_held()
         self.s_inodes.list_del(inode)
 
     @operation(READ)
@@ -244,7 +249,8 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def delete_dirty_inode(self, inode: Inode) -> None:
-        """inode_io_list_del(), if it is there."""
+        """inode_io_list_del_locked(), if it is there."""
+        self.wb_list_lock.assert_held()
         if inode in self.dirty_inodes:
             self.dirty_inodes.list_del(inode)
 
@@ -335,6 +341,7 @@ class Vfs(Shared):
 
     @operation(UPDATE)
     def add(self, sb: SuperBlock) -> None:
+        self.sb_lock.assert_held()
         self.super_blocks.list_add_tail(sb)
 
     @operation(READ)
@@ -376,7 +383,8 @@ async def alloc_super(ctx: Context, s_type: FileSystemType) -> SuperBlock:
     machine = ctx.machine
     s_id = f"{s_type.name}#{len(machine.vfs.super_blocks)}"
     actor = Actor(machine.world, f"super_block {s_id}")
-    s = SuperBlock(actor, s_id, s_type, caches_of(machine, s_type), RwSem(actor, "&type->s_umount_key"))
+    s_umount = RwSem(actor, "&type->s_umount_key")
+    s = SuperBlock(actor, s_id, s_type, caches_of(machine, s_type), s_umount, machine.vfs.inode_hash_lock)
     await down_write(ctx, s.s_umount)
     s.s_shrink = Shrinker(
         actor,
