@@ -18,7 +18,7 @@ import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
-from actors.kernel.lru_invariants import check_finders, lru_wrongs
+from actors.kernel.lru_invariants import lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
@@ -310,9 +310,6 @@ class Ledger:
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
         self._check_node_statistics()
-        for lru in machine.list_lrus:
-            for node in lru.nodes:
-                self._all_violated(check_finders(machine, lru, node))
         self._all_violated(lifecycle_wrongs(machine))
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")

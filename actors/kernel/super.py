@@ -106,8 +106,9 @@ class FileSystemType:
 class SuperBlock(ListEntry):
     """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
 
-    `dentry_hash` and `inode_hash` are its part of the global hash tables, the latter under the global `inode_hash_lock`. `disk` is what stands on it, by inode number.
-    `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every struct file that exists.
+    `dentry_hash` and `inode_hash` are its part of the global hash tables; `inode_hash_lock` is global, too. `disk` is
+    what stands on it, by inode number. `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every
+    struct file that exists.
     """
 
     s_id: str
