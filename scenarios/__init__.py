@@ -29,6 +29,7 @@ from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
 from scenarios.last_object import offline_vs_destroy, offline_vs_exit, offline_vs_free
 from scenarios.late_allocation import late_allocation
+from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
@@ -95,6 +96,7 @@ SCENARIOS = (
     prune_vs_unlink,
     drop_pages_vs_unlink,
     lrus_grow,
+    links_race,
     lookups_race,
     unlink_vs_sync,
     temporary_vs_sync,

@@ -37,6 +37,7 @@ STAGES = (
     "drop-vs-close",
     "drop-vs-unlink",
     "drop-vs-path",
+    "links-race",
     "prune-vs-unlink",
     "drop-pages-vs-unlink",
     "mount-vs-mkdir",

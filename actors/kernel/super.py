@@ -98,6 +98,7 @@ class FileSystemType:
     lookup: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     create: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     mkdir: Callable[[Context, Inode, Dentry], Awaitable[bool]]
+    link: Callable[[Context, Inode, Inode, Dentry], Awaitable[None]] | None = None
     unlink: Callable[[Context, Inode, Dentry], Awaitable[None]]
     rmdir: Callable[[Context, Inode, Dentry], Awaitable[bool]] | None = None
 
@@ -210,7 +211,11 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_inode(self, inode: Inode) -> None:
+        """__insert_inode_hash(); one inode of a number, or its file would be in memory twice."""
         self.inode_hash_lock.assert_held()
+        if inode.i_ino in self.inode_hash:
+            text = f"invariant inode: {inode.label} is hashed, and so is another one of that number"
+            self.actor.world.report("invariant", "inode", text)
         self.inode_hash[inode.i_ino] = inode
 
     @operation(UPDATE)
