@@ -16,6 +16,7 @@ from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
+from scenarios.drop_vs_path import drop_vs_path
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
@@ -28,13 +29,17 @@ from scenarios.kmem_toggle import kmem_toggle
 from scenarios.last_free_in_irq import last_free_in_irq
 from scenarios.last_object import offline_vs_destroy, offline_vs_exit, offline_vs_free
 from scenarios.late_allocation import late_allocation
+from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
+from scenarios.mount_vs_mkdir import mount_vs_mkdir
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
+from scenarios.prune_vs_unlink import drop_pages_vs_unlink, prune_vs_unlink
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
+from scenarios.reclaim_below_limit import reclaim_below_limit
 from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
@@ -46,6 +51,7 @@ from scenarios.slab_zombies import slab_zombies
 from scenarios.stock_refill import stock_refill
 from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
+from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
@@ -60,6 +66,7 @@ SCENARIOS = (
     create_vs_offline,
     allocate_and_block,
     reclaim_in_charge,
+    reclaim_below_limit,
     late_allocation,
     bulk_allocation,
     free_storm,
@@ -85,10 +92,16 @@ SCENARIOS = (
     lru_add_vs_rmdir,
     drop_vs_close,
     drop_vs_unlink,
+    drop_vs_path,
+    prune_vs_unlink,
+    drop_pages_vs_unlink,
     lrus_grow,
+    links_race,
     lookups_race,
     unlink_vs_sync,
+    temporary_vs_sync,
     writeback_vs_rmdir,
+    mount_vs_mkdir,
     mount_vs_reclaim,
     shrink_vs_rmdir,
     slab_mutex_hog,

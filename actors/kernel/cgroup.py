@@ -19,6 +19,7 @@ from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs_node import KernfsNode, kernfs_remove
 from actors.kernel.list_head import ListEntry, ListHead
+from actors.kernel.lockdep import lockdep_assert_held
 from actors.kernel.locks import MutexHeld
 from actors.kernel.page_alloc import kmalloc
 from actors.kernel.percpu_ref import (
@@ -293,6 +294,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
 async def init_and_link_css(ctx: Context, css: Css) -> None:
     """3.1.4: a css holds its parent css and its cgroup."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
     BUG_ON(ctx, css.cgroup.has_css, "init_and_link_css: cgroup_css(cgrp, ss)")
     await css_get(ctx, deref(css.parent, "init_and_link_css(): css->parent"))
     await css_get(ctx, css.cgroup.self_css)
@@ -301,6 +303,7 @@ async def init_and_link_css(ctx: Context, css: Css) -> None:
 @kernel_fn("online_css", "kernel/cgroup/cgroup.c")
 async def online_css(ctx: Context, css: Css) -> None:
     """3.1.5: publish it, and be counted by the parent."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
     await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
     await ctx.ask(css.set_flags, CssFlags.ONLINE)
     css.cgroup.css = css
@@ -350,6 +353,7 @@ async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
 @kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     """3.2.1 to 3.2.3."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
     if await ctx.ask(cgroup.read_populated):
         return False
     await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
@@ -364,6 +368,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
 async def kill_css(ctx: Context, css: Css) -> None:
     """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
     if CssFlags.DYING in await ctx.ask(css.read_flags):
         return
     await ctx.ask(css.set_flags, CssFlags.DYING)
@@ -396,6 +401,7 @@ async def css_killed_work_fn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("offline_css", "kernel/cgroup/cgroup.c")
 async def offline_css(ctx: Context, css: Css) -> None:
+    lockdep_assert_held(ctx, "cgroup_mutex")
     if CssFlags.ONLINE in await ctx.ask(css.read_flags):
         await ctx.machine.memory_cgrp_subsys.css_offline(ctx, memcg_of(css))
         await ctx.ask(css.clear_flags, CssFlags.ONLINE)

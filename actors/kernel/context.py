@@ -55,11 +55,16 @@ class Context(Flow):
             self.machine.lockdep.irqs_enabled(self)
 
     def kfree(self, *parts: Shared | None) -> None:
-        """Free an object with the parts that are embedded in it: who asks for one later is told so."""
+        """Free an object with the parts that are embedded in it: who asks for one later is told so.
+
+        Who frees a lock that it holds itself is told at once (debug_check_no_locks_freed()).
+        """
         function = self.function_of(sys._getframe(1)).co_name
         freed = f"{function}() in {self.name}, step {self.world.step}"
         for part in parts:
             if part is not None:
+                if part.is_held_by(self):
+                    self.world.report("lockdep", f"held {part.label} freed", "WARNING: held lock freed!", flow=self)
                 part.touch(UPDATE)
                 part.freed = freed
                 if isinstance(part, ListEntry) and part.free_links():

@@ -61,11 +61,13 @@ class Lockref(SpinLock):
     @operation(UPDATE, cost=ATOMIC_NS)
     def add(self, nr: int) -> int:
         """Change the count with the lock held."""
+        self.assert_held()
         self.count += nr
         return self.count
 
     @operation(UPDATE, name="lockref_mark_dead", cost=ATOMIC_NS)
     def mark_dead(self) -> None:
+        self.assert_held()
         self.count = DEAD
 
 
@@ -107,7 +109,8 @@ class DentryFlags(enum.Flag):
 class Dentry(ListEntry):
     """struct dentry: a name in its parent, and the inode that it names (None: there is no such file).
 
-    It holds a reference to its parent and one to its inode. `d_subdirs` are its children, whoever can find them.
+    It holds a reference to its parent and one to its inode. `d_subdirs` are its children, whoever can find them. All
+    this is changed with the lock held.
     `is_hashed`: a lookup can find it; the superblock owns that.
     """
 
@@ -140,6 +143,7 @@ class Dentry(ListEntry):
     @operation(UPDATE)
     def set_flags(self, flags: DentryFlags) -> DentryFlags:
         """Set flags; what they all were."""
+        self.d_lockref.assert_held()
         old = self.d_flags
         self.d_flags |= flags
         return old
@@ -147,6 +151,7 @@ class Dentry(ListEntry):
     @operation(UPDATE)
     def clear_flags(self, flags: DentryFlags) -> DentryFlags:
         """Clear flags; what they all were."""
+        self.d_lockref.assert_held()
         old = self.d_flags
         self.d_flags &= ~flags
         return old
@@ -161,10 +166,12 @@ class Dentry(ListEntry):
 
     @operation(UPDATE)
     def set_inode(self, inode: Inode | None) -> None:
+        self.d_lockref.assert_held()
         self.d_inode = inode
 
     @operation(UPDATE)
     def add_child(self, child: Dentry) -> None:
+        self.d_lockref.assert_held()
         self.d_subdirs.list_add_tail(child)
 
     @operation(READ)
@@ -175,11 +182,13 @@ class Dentry(ListEntry):
     @operation(UPDATE)
     def delete_child(self, child: Dentry) -> None:
         """dentry_unlist()."""
+        self.d_lockref.assert_held()
         self.d_subdirs.list_del(child)
 
     @operation(UPDATE)
     def add_to_shrink_list(self, target: LruList) -> DentryFlags:
         """d_shrink_add()."""
+        self.d_lockref.assert_held()
         target.add_tail(self.d_lru)
         old = self.d_flags
         self.d_flags |= DentryFlags.SHRINK_LIST | DentryFlags.LRU_LIST
@@ -188,6 +197,7 @@ class Dentry(ListEntry):
     @operation(UPDATE)
     def leave_shrink_list(self, source: LruList) -> DentryFlags:
         """d_shrink_del()."""
+        self.d_lockref.assert_held()
         source.delete(self.d_lru)
         old = self.d_flags
         self.d_flags &= ~(DentryFlags.SHRINK_LIST | DentryFlags.LRU_LIST)

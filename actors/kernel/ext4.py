@@ -18,6 +18,7 @@ from actors.kernel.inode import (
     clear_inode,
     free_inode_object,
     iget_locked,
+    ihold,
     insert_inode_locked,
     new_inode,
     unlock_new_inode,
@@ -64,6 +65,7 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
         on_disk = await ctx.ask(sb.read_disk_inode, ino)
         if on_disk.entries is not None:
             inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
+        inode.i_nlink = on_disk.nlink
         await ctx.ask(inode.set_size, on_disk.size)
         await unlock_new_inode(ctx, inode)
     return inode
@@ -71,7 +73,9 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
 
 @kernel_fn("ext4_write_inode", "fs/ext4/inode.c")
 async def ext4_write_inode(ctx: Context, inode: Inode) -> None:
-    await ctx.ask(inode.i_sb.write_disk_inode, inode.i_ino, await ctx.ask(inode.read_size))
+    """Copy what is in memory now, without i_lock (ext4_do_update_inode), and have that written."""
+    size, nlink = await ctx.ask(inode.read_size), await ctx.ask(inode.read_nlink)
+    await ctx.ask(inode.i_sb.write_disk_inode, inode.i_ino, size, nlink)
 
 
 @kernel_fn("ext4_evict_inode", "fs/ext4/inode.c")
@@ -122,11 +126,21 @@ async def ext4_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
     return await add_new_inode(ctx, directory, dentry, is_directory=True)
 
 
+@kernel_fn("ext4_link", "fs/ext4/namei.c")
+async def ext4_link(ctx: Context, inode: Inode, directory: Inode, dentry: Dentry) -> None:
+    """One more name for a file that has one, and a reference for the dentry."""
+    await ctx.ask(inode.add_nlink, 1)
+    await ihold(ctx, inode)
+    await ctx.ask(directory.i_sb.add_entry, directory.i_ino, dentry.d_name, inode.i_ino)
+    await __mark_inode_dirty(ctx, inode)
+    await d_instantiate(ctx, dentry, inode)
+
+
 @kernel_fn("ext4_unlink", "fs/ext4/namei.c")
 async def ext4_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
     inode = deref(await ctx.ask(dentry.read_inode), "ext4_unlink(): dentry->d_inode")
     await ctx.ask(directory.i_sb.delete_entry, directory.i_ino, dentry.d_name)
-    await ctx.ask(inode.drop_nlink)
+    await ctx.ask(inode.add_nlink, -1)
     await __mark_inode_dirty(ctx, inode)
 
 
@@ -141,5 +155,6 @@ EXT4 = FileSystemType(
     lookup=ext4_lookup,
     create=ext4_create,
     mkdir=ext4_mkdir,
+    link=ext4_link,
     unlink=ext4_unlink,
 )

@@ -1,9 +1,8 @@
 """Inodes: their references, their LRU, eviction, and the walk that prunes them. fs/inode.c @5.3.1; KERNEL.md 11.
 
 An inode is kept by its dentries and by whoever works with it (`i_count`). When the last of them goes, the filesystem
-says whether it stays: if it does, it rests on the LRU of its superblock, unless it is dirty; writeback puts it there
-later. An inode with pages in the page cache loses them before it goes itself. Lock order: inode_hash_lock or
-s_inode_list_lock, then i_lock, then the LRU's lock; the walk holds the last and so only tries for i_lock.
+says whether it stays: on the LRU of its superblock, where writeback puts it later if it is dirty. It loses its pages
+before it goes. Lock order: inode_hash_lock or s_inode_list_lock, i_lock, the LRU's; a walk only tries for i_lock.
 """
 
 from __future__ import annotations
@@ -72,8 +71,7 @@ class Inode(ListEntry):
 
     def __attrs_post_init__(self) -> None:
         self.i_lock = SpinLock(self.actor, "&sb->s_type->i_lock_key")
-        self.i_lru = LruItem(self, self.obj)
-        self.i_rcu = RcuHead(self)
+        self.i_lru, self.i_rcu = LruItem(self, self.obj), RcuHead(self)
 
     @property
     def label(self) -> str:
@@ -110,9 +108,8 @@ class Inode(ListEntry):
         return self.i_count
 
     @operation(UPDATE)
-    def drop_nlink(self) -> int:
-        self.i_nlink -= 1
-        return self.i_nlink
+    def add_nlink(self, nr: int) -> None:
+        self.i_nlink += nr
 
     @operation(READ)
     def read_nlink(self) -> int:
@@ -126,11 +123,15 @@ class Inode(ListEntry):
 
     @operation(UPDATE)
     def set_state(self, flags: InodeState) -> None:
+        self.i_lock.assert_held()
         self.i_state |= flags
 
     @operation(UPDATE)
-    def clear_state(self, flags: InodeState) -> None:
-        self.i_state &= ~flags
+    def clear_state(self, flags: InodeState) -> InodeState:
+        """Clear flags; what they all were."""
+        self.i_lock.assert_held()
+        old, self.i_state = self.i_state, self.i_state & ~flags
+        return old
 
     @operation(UPDATE)
     def replace_state(self, flags: InodeState) -> None:
@@ -252,9 +253,10 @@ async def iget_locked(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
 
 @kernel_fn("unlock_new_inode", "fs/inode.c")
 async def unlock_new_inode(ctx: Context, inode: Inode) -> None:
-    """The inode has been read: others may use it."""
+    """The inode has been read: others may use it. Only who has made it may say so."""
     async with SpinLockHeld(ctx, inode.i_lock):
-        await ctx.ask(inode.clear_state, InodeState.NEW)
+        was = await ctx.ask(inode.clear_state, InodeState.NEW)
+        WARN_ON(ctx, InodeState.NEW not in was, "unlock_new_inode: !(inode->i_state & I_NEW)")
 
 
 @kernel_fn("find_inode_fast", "fs/inode.c")
@@ -469,8 +471,7 @@ async def inode_io_list_del(ctx: Context, inode: Inode) -> None:
 @kernel_fn("clear_inode", "fs/inode.c")
 async def clear_inode(ctx: Context, inode: Inode) -> None:
     """The filesystem is through with it."""
-    pages = await ctx.ask(inode.read_nrpages)
-    BUG_ON(ctx, pages, "clear_inode: inode->i_data.nrpages")
+    BUG_ON(ctx, await ctx.ask(inode.read_nrpages), "clear_inode: inode->i_data.nrpages")
     await ctx.ask(inode.replace_state, InodeState.FREEING | InodeState.CLEAR)
 
 
@@ -489,8 +490,7 @@ async def i_callback(ctx: Context, head: RcuHead) -> None:
     """The grace period is over."""
     inode = head.container
     assert isinstance(inode, Inode)
-    free_inode = await ctx.ask(inode.read_free_inode)
-    await free_inode(ctx, inode)
+    await (await ctx.ask(inode.read_free_inode))(ctx, inode)
 
 
 async def free_inode_object(ctx: Context, inode: Inode) -> None:

@@ -18,11 +18,11 @@ import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
-from actors.kernel.lru_invariants import check_finders, lru_wrongs
+from actors.kernel.lru_invariants import lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
-from actors.kernel.vfs_invariants import vfs_wrongs
+from actors.kernel.vfs_invariants import resting_wrongs, vfs_wrongs
 from actors.kernel.vmstat import StatItem
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class Ledger:
     def check_at_rest(self) -> None:
         """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
         self._all_violated(lru_wrongs(self.machine))
+        self._all_violated(resting_wrongs(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
 
@@ -309,9 +310,6 @@ class Ledger:
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
         self._check_node_statistics()
-        for lru in machine.list_lrus:
-            for node in lru.nodes:
-                self._all_violated(check_finders(machine, lru, node))
         self._all_violated(lifecycle_wrongs(machine))
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")

@@ -236,6 +236,13 @@ def contexts(ctx: Context) -> tuple[str, ...]:
     return ("hardirq-on",) if ctx.softirqs_off else ("hardirq-on", "softirq-on")
 
 
+def debug_check_no_locks_held(ctx: Context) -> None:
+    """Report what a task takes with it when it ends: nobody will ever unlock it."""
+    for held in ctx.held_locks:
+        text = f"WARNING: {ctx.name} still has a lock held: {held.name}, taken in {held.where}()"
+        ctx.world.report("lockdep", f"{held.name} is still held", text, flow=ctx)
+
+
 def lockdep_assert_held(ctx: Context, name: str) -> None:
     """Report when *ctx* touches what a lock of class *name* protects, and does not hold it."""
     if all(held.name != name for held in ctx.held_locks):

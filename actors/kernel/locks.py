@@ -50,8 +50,19 @@ class Lock(Shared):
     def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
         return (self.holder,) if self.holder is not None else ()
 
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.holder is flow
+
     def is_free(self, _ctx: Context) -> bool:
         return self.holder is None
+
+    def assert_held(self) -> None:
+        """lockdep_assert_held(): report when what this very lock protects is touched by who does not hold it."""
+        world = self.actor.world
+        flow = world.current
+        if self.holder is not flow:
+            text = f"WARNING: suspicious access: {self.name} is not held"
+            world.report("lockdep", f"{self.name} is not held", text, flow=flow)
 
 
 @attrs.define(eq=False)
@@ -101,14 +112,6 @@ class SpinLock(Lock):
     def unlock(self) -> None:
         self.holder = None
 
-    def assert_held(self) -> None:
-        """lockdep_assert_held(): report when what this very lock protects is touched by who does not hold it."""
-        world = self.actor.world
-        flow = world.current
-        if self.holder is not flow:
-            text = f"WARNING: suspicious access: {self.name} is not held"
-            world.report("lockdep", f"{self.name} is not held", text, flow=flow)
-
 
 @attrs.define(eq=False)
 class RwSem(Shared):
@@ -140,6 +143,16 @@ class RwSem(Shared):
         if flow in writers:
             return (*self.readers, *([self.writer] if self.writer else []))
         return (self.writer,) if self.writer else tuple(writers)
+
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.writer is flow or flow in self.readers
+
+    def assert_held_write(self) -> None:
+        """lockdep_assert_held_write()."""
+        world = self.actor.world
+        if self.writer is not world.current:
+            text = f"WARNING: suspicious access: {self.name} is not held for writing"
+            world.report("lockdep", f"{self.name} is not held for writing", text, flow=world.current)
 
     def may_read(self, _ctx: Context) -> bool:
         return self.writer is None and not self.writers_waiting

@@ -28,6 +28,7 @@ def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
         for node in lru.nodes:
             yield from check_counts(node)
             yield from check_places(machine, node)
+            yield from check_finders(machine, lru, node)
 
 
 def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ from actors.kernel.kmem_cache import (
     SlabFlags,
 )
 from actors.kernel.list_lru import ListLru
-from actors.kernel.lockdep import Lockdep
+from actors.kernel.lockdep import Lockdep, debug_check_no_locks_held
 from actors.kernel.lockless import LocklessField
 from actors.kernel.locks import Completion, Mutex, RwSem, SpinLock
 from actors.kernel.memcontrol import Memcg, Stock
@@ -467,7 +467,8 @@ class Machine(Named):
 
 @kernel_fn("do_exit", "kernel/exit.c")
 async def do_exit(ctx: Context) -> None:
-    """The end of a task, which must be able to sleep; it leaves its cgroup."""
+    """The end of a task, which must be able to sleep and may keep no lock; it leaves its cgroup."""
     ctx.might_sleep("do_exit")
     await cgroup_exit(ctx)
+    debug_check_no_locks_held(ctx)
     ctx.forget_rcu()

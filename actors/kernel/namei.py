@@ -1,4 +1,4 @@
-"""Files by their names: lookup, open, create, unlink, mkdir, and the last close. fs/namei.c, fs/file_table.c @5.3.1.
+"""Files by their names: lookup, open, create, link, unlink, mkdir, the last close. fs/namei.c, fs/file_table.c @5.3.1.
 
 A name is looked up in a directory that the caller holds (his working directory, say). First among the dentries there
 are, whoever made them (11.7); if there is none, the directory is locked, and the filesystem asked. The directory is
@@ -209,6 +209,37 @@ async def do_mkdirat(ctx: Context, directory: Dentry, name: str) -> bool:
     await dput(ctx, dentry)
     await up_write(ctx, i_rwsem)
     return made
+
+
+# -- link -------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("do_linkat", "fs/namei.c")
+async def do_linkat(ctx: Context, directory: Dentry, name: str, new_directory: Dentry, new_name: str) -> bool:
+    """linkat(2): another name for a file; False if there is no such file, if that name is there, or without memory."""
+    old = await filename_lookup(ctx, directory, name)
+    if old is None:
+        return False
+    inode, i_rwsem = inode_of(new_directory)
+    await down_write(ctx, i_rwsem)
+    dentry, made = await __lookup_hash(ctx, new_directory, inode, new_name), False
+    if dentry is not None and await ctx.ask(dentry.read_inode) is None:
+        made = await vfs_link(ctx, old, inode, dentry)
+    await dput(ctx, dentry)
+    await up_write(ctx, i_rwsem)
+    await dput(ctx, old)
+    return made
+
+
+@kernel_fn("vfs_link", "fs/namei.c")
+async def vfs_link(ctx: Context, old_dentry: Dentry, directory: Inode, new_dentry: Dentry) -> bool:
+    """False is -EPERM, or -ENOENT. The file is not locked here: nobody may remove its last name meanwhile."""
+    inode = deref(await ctx.ask(old_dentry.read_inode), "vfs_link(): old_dentry->d_inode")
+    link = directory.i_sb.s_type.link
+    if link is None or not await ctx.ask(inode.read_nlink):
+        return False
+    await link(ctx, inode, directory, new_dentry)
+    return True
 
 
 # -- unlink -----------------------------------------------------------------------------------------------------------

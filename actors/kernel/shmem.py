@@ -93,7 +93,7 @@ async def shmem_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 async def shmem_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
     """Undo the reference of the creation: that does all the work."""
     inode = deref(await ctx.ask(dentry.read_inode), "shmem_unlink(): dentry->d_inode")
-    await ctx.ask(inode.drop_nlink)
+    await ctx.ask(inode.add_nlink, -1)
     await dput(ctx, dentry)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
+from actors.kernel.context import WARN_ON, Context
 from actors.kernel.kernel_fn import kernel_fn
 from actors.system.actor import Shared
 from protocol.operations import ATOMIC_NS, COMMUTE, UPDATE, operation
@@ -61,7 +61,14 @@ async def run_softirqs(ctx: Context, softirq: Softirq) -> None:
         ctx.begin_handler()
         for vector in vectors:
             await softirq.actions[vector](ctx)
+            check_preempt_count(ctx)
         ctx.end_handler()
+
+
+def check_preempt_count(ctx: Context) -> None:
+    """What __do_softirq() says of a vector that has not ended what it began, and mends."""
+    if WARN_ON(ctx, ctx.preempt_off or ctx.softirqs_off, "huh, entered softirq, exited with another preempt_count"):
+        ctx.preempt_off = ctx.softirqs_off = 0
 
 
 @attrs.define(eq=False)

@@ -65,10 +65,11 @@ class FileCaches:
 
 @attrs.define
 class DiskInode:
-    """An inode as it stands on a disk: the length in pages, and in a directory the inode numbers of the names."""
+    """An inode as it stands on a disk: length in pages, number of links, and a directory's inode numbers by name."""
 
     entries: dict[str, int] | None
     size: int = 0
+    nlink: int = 1
 
 
 InodeFn = Callable[[Context, "Inode"], Awaitable[None]]
@@ -97,6 +98,7 @@ class FileSystemType:
     lookup: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     create: Callable[[Context, Inode, Dentry], Awaitable[bool]]
     mkdir: Callable[[Context, Inode, Dentry], Awaitable[bool]]
+    link: Callable[[Context, Inode, Inode, Dentry], Awaitable[None]] | None = None
     unlink: Callable[[Context, Inode, Dentry], Awaitable[None]]
     rmdir: Callable[[Context, Inode, Dentry], Awaitable[bool]] | None = None
 
@@ -105,14 +107,16 @@ class FileSystemType:
 class SuperBlock(ListEntry):
     """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
 
-    `dentry_hash` and `inode_hash` are its part of the global hash tables. `disk` is what stands on it, by inode number.
-    `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every struct file that exists.
+    `dentry_hash` and `inode_hash` are its part of the global hash tables; `inode_hash_lock` is global, too. `disk` is
+    what stands on it, by inode number. `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every
+    struct file that exists.
     """
 
     s_id: str
     s_type: FileSystemType
     caches: FileCaches
     s_umount: RwSem
+    inode_hash_lock: SpinLock
     s_inode_list_lock: SpinLock = attrs.field(init=False)
     wb_list_lock: SpinLock = attrs.field(init=False)
     s_shrink: Shrinker = attrs.field(init=False)
@@ -207,11 +211,17 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_inode(self, inode: Inode) -> None:
+        """__insert_inode_hash(); one inode of a number, or its file would be in memory twice."""
+        self.inode_hash_lock.assert_held()
+        if inode.i_ino in self.inode_hash:
+            text = f"invariant inode: {inode.label} is hashed, and so is another one of that number"
+            self.actor.world.report("invariant", "inode", text)
         self.inode_hash[inode.i_ino] = inode
 
     @operation(UPDATE)
     def unhash_inode(self, inode: Inode) -> None:
         """remove_inode_hash(), and waking up who waits for that."""
+        self.inode_hash_lock.assert_held()
         if self.inode_hash.get(inode.i_ino) is inode:
             del self.inode_hash[inode.i_ino]
 
@@ -224,10 +234,12 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def add_inode(self, inode: Inode) -> None:
+        self.s_inode_list_lock.assert_held()
         self.s_inodes.list_add_tail(inode)
 
     @operation(UPDATE)
     def delete_inode(self, inode: Inode) -> None:
+        self.s_inode_list_lock.assert_held()
         self.s_inodes.list_del(inode)
 
     @operation(READ)
@@ -243,7 +255,8 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def delete_dirty_inode(self, inode: Inode) -> None:
-        """inode_io_list_del(), if it is there."""
+        """inode_io_list_del_locked(), if it is there."""
+        self.wb_list_lock.assert_held()
         if inode in self.dirty_inodes:
             self.dirty_inodes.list_del(inode)
 
@@ -264,11 +277,11 @@ class SuperBlock(ListEntry):
         return self._on_disk(ino, "is read") or DiskInode(None)
 
     @operation(UPDATE, sleeps=True, latency=DISK_NS)
-    def write_disk_inode(self, ino: int, size: int) -> None:
+    def write_disk_inode(self, ino: int, size: int, nlink: int) -> None:
         """Write an inode and its pages, and wait."""
         on_disk = self._on_disk(ino, "is written")
         if on_disk is not None:
-            on_disk.size = size
+            on_disk.size, on_disk.nlink = size, nlink
 
     @operation(UPDATE)
     def add_disk_inode(self, ino: int, *, is_directory: bool) -> None:
@@ -334,6 +347,7 @@ class Vfs(Shared):
 
     @operation(UPDATE)
     def add(self, sb: SuperBlock) -> None:
+        self.sb_lock.assert_held()
         self.super_blocks.list_add_tail(sb)
 
     @operation(READ)
@@ -375,7 +389,8 @@ async def alloc_super(ctx: Context, s_type: FileSystemType) -> SuperBlock:
     machine = ctx.machine
     s_id = f"{s_type.name}#{len(machine.vfs.super_blocks)}"
     actor = Actor(machine.world, f"super_block {s_id}")
-    s = SuperBlock(actor, s_id, s_type, caches_of(machine, s_type), RwSem(actor, "&type->s_umount_key"))
+    s_umount = RwSem(actor, "&type->s_umount_key")
+    s = SuperBlock(actor, s_id, s_type, caches_of(machine, s_type), s_umount, machine.vfs.inode_hash_lock)
     await down_write(ctx, s.s_umount)
     s.s_shrink = Shrinker(
         actor,

@@ -80,6 +80,35 @@ def check_inode(inode: Inode, named: int) -> Iterator[Wrong]:
         yield Wrong("leak", "inode", f"nobody uses {inode.label}, and no shrinker finds it")
 
 
+def resting_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """What is wrong whenever nobody is at anything, though it may look right again by the end."""
+    for sb in machine.vfs.super_blocks:
+        for inode in sb.s_inodes:
+            yield from check_disk(sb, inode)
+            for page in inode.i_pages.values():
+                yield from check_page_lru(sb, page)
+
+
+def check_page_lru(sb: SuperBlock, page: Page) -> Iterator[tuple[str, str]]:
+    """A page that can be read again is on a list of the memcg that it is charged to, where reclaim finds it."""
+    is_listed = page in page.memcg.lru[page.nid]
+    if is_listed is not sb.s_type.has_reclaimable_pages:
+        yield "page LRU", f"{page.label} is {'' if is_listed else 'not '}on a list of {page.memcg.label}"
+
+
+def check_disk(sb: SuperBlock, inode: Inode) -> Iterator[tuple[str, str]]:
+    """What is neither dirty nor being written, the disk has as it is in memory: nobody would write it any more.
+
+    The times that only I_DIRTY_TIME keeps back are not modelled.
+    """
+    on_disk = sb.disk.get(inode.i_ino)
+    if sb.s_type.write_inode is None or on_disk is None or inode.i_state & ~InodeState.REFERENCED:
+        return
+    if (on_disk.size, on_disk.nlink) != (inode.i_size, inode.i_nlink):
+        memory = f"{inode.label} is clean, with {inode.i_size} pages and {inode.i_nlink} links"
+        yield "disk", f"{memory}; on the disk it has {on_disk.size} and {on_disk.nlink}"
+
+
 def check_pages(machine: Machine) -> Iterator[Wrong]:
     """A page of a file is charged to one memcg, which knows it."""
     pages: list[Page] = [

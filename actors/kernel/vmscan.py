@@ -108,12 +108,14 @@ class Shrinkers(Shared):
     @operation(UPDATE)
     def alloc_id(self) -> int:
         """idr_alloc(): for a shrinker that is not ready yet. None ever goes here."""
+        self.rwsem.assert_held_write()
         shrinker_id = len(self.by_id)
         self.by_id[shrinker_id] = None
         return shrinker_id
 
     @operation(UPDATE)
     def add(self, shrinker: Shrinker) -> None:
+        self.rwsem.assert_held_write()
         self.by_order.list_add_tail(shrinker)
         self.by_id[shrinker.id] = shrinker
 

@@ -300,7 +300,10 @@ async def worker_thread(worker: Worker) -> None:
 
 
 async def process_one_work(worker: Worker, item: Item) -> None:
-    """Call the function; for lockdep it holds the queue and the work meanwhile, for which flushers wait."""
+    """Call the function, which must end without a lock or a section.
+
+    For lockdep it holds the queue and the work meanwhile, for which flushers wait.
+    """
     func, lockdep = deref(worker.current_func, "process_one_work(): worker->current_func"), worker.machine.lockdep
     classes = (item.pwq.wq.completion, f"(work_completion){getattr(func, 'name', '')}")
     for name in classes:
@@ -308,6 +311,10 @@ async def process_one_work(worker: Worker, item: Item) -> None:
     await func(worker, item.work)
     for name in reversed(classes):
         lockdep.release(worker, name)
+    if worker.is_atomic or worker.held_locks:
+        held = ", ".join(lock.name for lock in worker.held_locks) or "no lock"
+        text = f"BUG: workqueue leaked lock or atomic: {getattr(func, 'name', 'a function')}() ends with {held} held"
+        worker.world.report("lockdep", "workqueue leaked lock or atomic", text, flow=worker)
 
 
 @kernel_fn("queue_work_on", "kernel/workqueue.c")

@@ -78,6 +78,10 @@ class Shared(Named):
         """Who has to act before a flow that waits here can go on; nobody, if that is not known."""
         return ()
 
+    def is_held_by(self, _flow: Flow) -> bool:
+        """Whether it is a lock that this flow has."""
+        return False
+
     @property
     def tally(self) -> tuple[str, int] | None:
         """If it is a counter: what it counts (`references`, `pages`), and how many there are now. For pictures."""

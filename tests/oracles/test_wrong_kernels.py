@@ -93,7 +93,7 @@ def test_a_slab_that_is_freed_twice_is_found(tmp_path: Path) -> None:
 Operation = Callable[[Context, SuperBlock, Inode], Awaitable[object]]
 
 OPERATIONS: dict[str, Operation] = {
-    "written": lambda ctx, sb, inode: ctx.ask(sb.write_disk_inode, inode.i_ino, 1),
+    "written": lambda ctx, sb, inode: ctx.ask(sb.write_disk_inode, inode.i_ino, 1, 1),
     "read": lambda ctx, sb, inode: ctx.ask(sb.read_disk_inode, inode.i_ino),
     "deleted again": lambda ctx, sb, inode: ctx.ask(sb.delete_disk_inode, inode.i_ino),
     "looked into": lambda ctx, sb, inode: ctx.ask(sb.read_entry, inode.i_ino, "x"),

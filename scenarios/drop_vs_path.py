@@ -1,0 +1,78 @@
+"""Files in a directory of a cgroup are opened by their path, while all dentries are dropped.
+
+A dentry keeps its parent: the directory joins the list of whoever kills the last dentry in it, and may be found again
+by then (KERNEL.md 11.1, 11.5). The machine has two nodes, each with lists of its own.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.dcache import dput
+from actors.kernel.dentry import Dentry, DentryFlags
+from actors.kernel.drop_caches import SLAB, drop_caches_sysctl_handler
+from actors.kernel.ext4 import EXT4
+from actors.kernel.namei import do_filp_open, do_mkdirat, filename_lookup, fput
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.vfs_invariants import all_dentries
+from scenarios.registry import Knob, machine, scenario
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, mkdir, run_in, small_cache
+
+DIRECTORY, NAMES = "directory", ("a", "b")
+
+
+@scenario(
+    "drop-vs-path",
+    "files in a directory are opened while their dentries are dropped",
+    Knob("uses", "how often each file is opened and closed", 2, least=1),
+    *machine(nodes=2),
+)
+def drop_vs_path(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+
+    async def open_all(ctx: Context) -> None:
+        directory = await filename_lookup(ctx, mounted[0].root, DIRECTORY)
+        if directory is not None:
+            for name in NAMES:
+                await open_and_close(ctx, directory, name)
+            await dput(ctx, directory)
+
+    async def make_directory(ctx: Context) -> None:
+        """The dentries have been used before; the first of all has the child caches made."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        await run_in(ctx, cgroup, lambda ctx: open_and_close(ctx, mounted[0].root, "first"))
+        await ctx.settle()
+        await ctx.migrate(machine.cpus[-1])
+        await run_in(ctx, cgroup, make_files)
+
+    async def make_files(ctx: Context) -> None:
+        await do_mkdirat(ctx, mounted[0].root, DIRECTORY)
+        await open_all(ctx)
+
+    async def use(ctx: Context) -> None:
+        for _ in range(stage.knobs["uses"]):
+            await open_all(ctx)
+
+    stage.set_up(make_directory)
+    stage.task("use", use, cpu=1)
+    stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
+    stage.sometimes("the directory is on a shrinker's list while it is used", lambda: is_directory_taken(mounted))
+
+
+async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
+    """Open a file, make it if it is not there, and close it."""
+    file = await do_filp_open(ctx, directory, name, creat=True)
+    if file is not None:
+        await fput(ctx, file)
+
+
+def is_directory_taken(mounted: list[SuperBlock]) -> bool:
+    """Whether a dentry that has children, or is open, is on a shrink list."""
+    return any(
+        DentryFlags.SHRINK_LIST in dentry.d_flags and dentry.d_lockref.count > 0
+        for sb in mounted
+        for dentry in all_dentries(sb)
+    )

@@ -1,0 +1,83 @@
+"""One file is opened by two names in two directories at once, and gets a third one; then it is removed.
+
+Only one of two who want the same inode reads it from the disk. The other one, which has another directory locked, finds
+it in the hash by its number, and has to wait until it has been read (I_NEW; KERNEL.md 11.7).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.dcache import dput
+from actors.kernel.dentry import Dentry
+from actors.kernel.ext4 import EXT4
+from actors.kernel.inode import InodeState
+from actors.kernel.namei import do_filp_open, do_linkat, do_mkdirat, do_unlinkat, filename_lookup, fput
+from actors.kernel.read_write import vfs_read, vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, small_cache
+
+DIRECTORIES = ("a", "b")
+
+
+@scenario(
+    "links-race",
+    "a file that is on the disk only is opened by two names at once, and gets a third one",
+    Knob("uses", "how often it is opened by each name", 1, least=1),
+    *MACHINE,
+)
+def links_race(stage: Stage) -> None:
+    stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+    directories: list[Dentry] = []
+    sizes: list[int] = []
+
+    async def make_names(ctx: Context) -> None:
+        """The directories are in use all the time; the file is on the disk only."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        for name in DIRECTORIES:
+            await do_mkdirat(ctx, mounted[0].root, name)
+            directory = await filename_lookup(ctx, mounted[0].root, name)
+            directories.extend([directory] if directory is not None else [])
+        file = await do_filp_open(ctx, directories[0], "file", creat=True)
+        if file is not None:
+            await vfs_write(ctx, file, 1)
+            await fput(ctx, file)
+        await do_linkat(ctx, directories[0], "file", directories[-1], "file")
+        await forget_names(ctx, mounted[0])
+
+    def add_reader(number: int) -> None:
+        async def read(ctx: Context) -> None:
+            for _ in range(stage.knobs["uses"]):
+                file = await do_filp_open(ctx, directories[number], "file")
+                if file is not None:
+                    sizes.append(await vfs_read(ctx, file))
+                    await fput(ctx, file)
+
+        stage.task(f"read{number}", read, cpu=number)
+
+    async def add_name(ctx: Context) -> None:
+        await do_linkat(ctx, directories[0], "file", directories[-1], "another")
+
+    async def forget(ctx: Context) -> None:
+        for directory in directories:
+            for name in ("file", "another"):
+                await do_unlinkat(ctx, directory, name)
+            await dput(ctx, directory)
+        await forget_names(ctx, mounted[0])
+
+    stage.set_up(make_names)
+    for number in range(len(DIRECTORIES)):
+        add_reader(number)
+    stage.task("link", add_name, cpu=1)
+    stage.wind_up(forget)
+    stage.sometimes("an inode is being read that somebody else wants", lambda: is_any_shared_early(mounted))
+    stage.eventually("who reads the file finds what was written", lambda: all(size == 1 for size in sizes))
+
+
+def is_any_shared_early(mounted: list[SuperBlock]) -> bool:
+    """Whether an inode that has not been read yet has two references."""
+    return any(
+        InodeState.NEW in inode.i_state and inode.i_count > 1 for sb in mounted for inode in sb.inode_hash.values()
+    )

@@ -1,0 +1,94 @@
+"""A cgroup is at its limit, and reclaim looks for pages in the cgroups below it, of which one is being removed.
+
+Reclaim holds one memcg after the other, and ends as soon as it has enough. Pages of a removed cgroup are all that keep
+it, and so it may be freed by the reclaim itself (KERNEL.md 11.6).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.kernel.context import Context
+from actors.kernel.ext4 import EXT4
+from actors.kernel.gfp import GFP_KERNEL
+from actors.kernel.memcontrol import Memcg, cancel_charge, mem_cgroup_try_charge, try_charge
+from actors.kernel.namei import do_filp_open, fput
+from actors.kernel.page_alloc import __free_pages, alloc_pages
+from actors.kernel.read_write import vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.vmscan import SWAP_CLUSTER_MAX
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
+
+SOME_MORE = SWAP_CLUSTER_MAX + 2
+"""Pages of tasks: what a reclaim wants comes in two batches, as the first one meets the page that is dirty."""
+
+
+@scenario(
+    "reclaim-below-limit",
+    "a cgroup at its limit takes pages from those below it, while one of them is being removed",
+    Knob("pages", "pages that a task of the cgroup that stays charges in the race, one by one", 1, least=1, most=100),
+    *MACHINE,
+)
+def reclaim_below_limit(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    cgroups: list[Cgroup] = []
+    mounted: list[SuperBlock] = []
+
+    async def fill(ctx: Context) -> None:
+        """The first cgroup has what one reclaim wants, and a page that has to be written; its parent is full then."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
+        cgroups.extend([await mkdir(ctx, cgroups[0], name) for name in ("old", "new")])
+        await run_in(ctx, cgroups[1], write)
+        await charge_elsewhere(ctx, stage.session)
+        await add_pages(ctx, memcg_of(cgroups[1].css), SOME_MORE)
+        memory = memcg_of(cgroups[0].css).memory
+        memory.max = memory.usage
+        await cgroup_attach_task(ctx, cgroups[2], worker)
+
+    async def write(ctx: Context) -> None:
+        file = await do_filp_open(ctx, mounted[0].root, "file", creat=True)
+        if file is not None:
+            await vfs_write(ctx, file, 1)
+            await fput(ctx, file)
+
+    async def work(ctx: Context) -> None:
+        for _ in range(stage.knobs["pages"]):
+            await mem_cgroup_try_charge(ctx, memcg_of(cgroups[2].css))
+
+    async def take_pages(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
+        for memcg in machine.memcgs():
+            await take_all_pages(ctx, memcg)
+        await charge_elsewhere(ctx, stage.session)
+        for cgroup in reversed(cgroups):
+            if not cgroup.is_dead:
+                await rmdir(ctx, cgroup)
+
+    stage.set_up(fill)
+    worker = stage.task("work", work)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]), cpu=1)
+    stage.wind_up(take_pages)
+    stage.sometimes("pages of the removed cgroup are reclaimed", lambda: is_reclaimed(cgroups))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+async def add_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Memory of a task of *memcg*."""
+    if await alloc_pages(ctx, GFP_KERNEL, nr_pages) and await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
+        await ctx.ask(memcg.add_user_pages, nr_pages)
+
+
+async def take_all_pages(ctx: Context, memcg: Memcg) -> None:
+    """The tasks that had them have exited."""
+    taken = await ctx.ask(memcg.take_user_pages, memcg.user_pages)
+    if taken:
+        await cancel_charge(ctx, memcg, taken)
+        await __free_pages(ctx, taken)
+
+
+def is_reclaimed(cgroups: list[Cgroup]) -> bool:
+    """Whether the cgroup that is removed has lost its pages."""
+    memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].has_css and cgroups[1].is_dead else None
+    return memcg is not None and not memcg.user_pages

@@ -1,0 +1,60 @@
+"""Temporary files grow, and lose their names while they are open, while they are being written back.
+
+Whoever writes an inode back takes I_DIRTY away first, and reads what is to be written afterwards: what changes in
+between makes the inode dirty once more, and it is written again. So in the end the disk has all that memory has; a file
+without a name, too, for it would have to be cleared away after a crash.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.inode import InodeState
+from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
+from actors.kernel.read_write import vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, small_cache
+
+
+@scenario(
+    "temporary-vs-sync",
+    "files that are open are removed while they are being written back",
+    Knob("files", "files that are made, written to, removed, and open all the time", 2, least=1, most=20),
+    *MACHINE,
+)
+def temporary_vs_sync(stage: Stage) -> None:
+    stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+    files: list[File] = []
+
+    async def make_files(ctx: Context) -> None:
+        """They are dirty, and so the race begins with their being written."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        await sync_inodes_sb(ctx, mounted[0])
+        for number in range(stage.knobs["files"]):
+            file = await do_filp_open(ctx, mounted[0].root, str(number), creat=True)
+            files.extend([file] if file is not None else [])
+
+    async def write_and_remove(ctx: Context) -> None:
+        for file in files:
+            await vfs_write(ctx, file, 1)
+            await do_unlinkat(ctx, mounted[0].root, file.dentry.d_name)
+
+    async def close(ctx: Context) -> None:
+        for file in files:
+            await fput(ctx, file)
+
+    stage.set_up(make_files)
+    stage.task("remove", write_and_remove)
+    stage.task("sync", lambda ctx: sync_inodes_sb(ctx, mounted[0]), cpu=1)
+    stage.wind_up(close)
+    stage.sometimes("a file has lost its name while it is being written", lambda: is_any_written_late(files))
+
+
+def is_any_written_late(files: list[File]) -> bool:
+    """Whether an inode is being written that has changed meanwhile."""
+    both = InodeState.SYNC | InodeState.DIRTY
+    inodes = [file.dentry.d_inode for file in files]
+    return any(inode and inode.i_state & both == both and not inode.i_nlink for inode in inodes)
