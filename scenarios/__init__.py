@@ -16,6 +16,7 @@ from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
+from scenarios.free_large import free_large
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
@@ -31,15 +32,18 @@ from scenarios.late_allocation import late_allocation
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
+from scenarios.mkdir_fails import mkdir_fails
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
+from scenarios.reap_vs_destroy import reap_vs_destroy
 from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.shared_partials import shared_partials
 from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
@@ -56,6 +60,7 @@ SCENARIOS = (
     rmdir_under_load,
     nested,
     rmdir_empty,
+    mkdir_fails,
     parent_while_child_offlines,
     create_vs_offline,
     allocate_and_block,
@@ -64,6 +69,8 @@ SCENARIOS = (
     bulk_allocation,
     free_storm,
     free_migrates,
+    free_large,
+    shared_partials,
     offline_vs_free,
     offline_vs_destroy,
     offline_vs_exit,
@@ -94,6 +101,7 @@ SCENARIOS = (
     slab_mutex_hog,
     readers_vs_rmdir,
     slab_zombies,
+    reap_vs_destroy,
     free_vs_destroy,
     softirq_free_vs_destroy,
     destroy_vs_offline,

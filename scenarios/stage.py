@@ -104,6 +104,10 @@ class Stage:
             self.world.endings.append(self.ledger.check_quiescent)
         return machine
 
+    def make_scarce(self, site: str, percent: int) -> None:
+        """Have *percent* of a hundred allocations at *site* fail (`FAULTS`), unless the user says how many."""
+        self.world.faults = {site: percent / 100, **self.world.faults}
+
     # -- who does what ------------------------------------------------------------------------------------------------
 
     def set_up(self, body: Body, *, settles: bool = True) -> None:

@@ -38,6 +38,10 @@ STAGES = (
     "drop-vs-unlink",
     "inherited-free",
     "free-migrates",
+    "free-large",
+    "shared-partials",
+    "reap-vs-destroy",
+    "mkdir-fails",
 )
 BUDGET = 200
 
@@ -185,6 +189,11 @@ def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
         ("drop-vs-unlink", "dentry_freed_on_list", "use-after-free:Lockref:shrink_dentry_list"),
         ("lrus-grow", "count_without_rcu", "use-after-free:ListLruMemcg:list_lru_from_memcg_idx"),
         ("inherited-free", "uncharge_without_rcu", "use-after-free:PageCounter:page_counter_cancel"),
+        ("shared-partials", "partials_listed_before_lock", "bug:acquire_slab: VM_BUG_ON(new.frozen)"),
+        ("free-large", "surplus_slabs_forgotten", "leak:slab:"),
+        ("reap-vs-destroy", "reap_without_mutex", "use-after-free:KmemCache:"),
+        ("mkdir-fails", "cgroup_left_without_css", "invariant:cgroup:"),
+        ("arrays-grow", "size_published_first", "bug:slab-out-of-bounds:memcg_update_all_caches"),
     ],
 )
 def test_a_stage_shows_the_mistake_that_it_is_for(name: str, planted: str, expect: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
-from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
+from actors.kernel.lifecycle_invariants import above, check_cgroups, lifecycle_wrongs
 from actors.kernel.lru_invariants import check_finders, lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
@@ -165,6 +165,7 @@ class Ledger:
     def check_at_rest(self) -> None:
         """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
         self._all_violated(lru_wrongs(self.machine))
+        self._all_violated(check_cgroups(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
 

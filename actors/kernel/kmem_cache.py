@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs the old spelling
 """A list of free objects, by their index in the slab."""
 
-
 WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
 """What a cache has to do next, in a worker or at once."""
 
@@ -110,10 +109,7 @@ class Slab(ListEntry):
 
     def list_add(self, slabs: ListHead[Slab], *, tail: bool = False) -> None:
         """Link it into a list of some node."""
-        if tail:
-            slabs.list_add_tail(self)
-        else:
-            slabs.list_add(self)
+        (slabs.list_add_tail if tail else slabs.list_add)(self)
         self.slab_list = slabs
 
     def list_del(self) -> None:
@@ -238,9 +234,11 @@ class MemcgCacheArray(Shared):
     def label(self) -> str:
         return f"memcg_caches of {self.root.name}"
 
-    def grown(self, size: int) -> MemcgCacheArray:
-        """A copy with room for *size* entries; slab_mutex is held."""
-        return MemcgCacheArray(self.actor, self.root, self.entries + [None] * (size - len(self.entries)))
+    def grown(self, size: int, copied: int) -> MemcgCacheArray:
+        """A longer array, with the first *copied* entries of this one, unless that has none (it is NULL in C)."""
+        if self.entries:
+            self._check(copied - 1)
+        return MemcgCacheArray(self.actor, self.root, (self.entries[:copied] + [None] * size)[:size])
 
     @operation(READ)
     def read_entry(self, kmemcg_id: int) -> KmemCache | None:
@@ -258,9 +256,11 @@ class MemcgCacheArray(Shared):
             raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
 
     @operation(READ)
-    def list_entries(self) -> tuple[KmemCache | None, ...]:
-        """All entries as they are; slab_mutex keeps them so."""
-        return tuple(self.entries)
+    def list_entries(self, count: int) -> tuple[KmemCache | None, ...]:
+        """for_each_memcg_cache_index(): the first *count* entries as they are; slab_mutex keeps them so."""
+        if count:
+            self._check(count - 1)
+        return tuple(self.entries[:count])
 
 
 @attrs.define(eq=False)

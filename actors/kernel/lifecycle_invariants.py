@@ -39,6 +39,16 @@ def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
                 yield "list", f"{entry.label} is still on {head.label}; it was freed by {entry.freed}"
 
 
+def check_cgroups(machine: Machine) -> Iterator[tuple[str, str]]:
+    """A cgroup that is not removed has its css: if that cannot be made, mkdir fails, and takes the cgroup away again.
+
+    Otherwise nobody knows the cgroup, and its parent can never be removed (KERNEL.md 3.1).
+    """
+    for cgroup in machine.root_cgroup.descendants():
+        if not (cgroup.is_dead or cgroup.has_css):
+            yield "cgroup", f"{cgroup.label} is not removed, and has no css: its mkdir has failed"
+
+
 def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
     """I13: an offline memcg has its parent's id; without a parent that is the root's, -1."""
     for memcg in machine.memcgs():
