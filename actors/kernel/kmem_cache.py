@@ -74,8 +74,8 @@ class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
-    to this slab, `slab_list` the node's list that it is linked into. The ledger's own: `live`, a mask of the allocated
-    objects, `made_by`, who made it at which step, and `given`, to whom a user gave each object last.
+    to this slab, `slab_list` the node's list that it is linked into. The ledger's: `live`, a mask of the allocated
+    objects, `made_by` (who, at which step), `given`, to whom a user gave each object last, `readers_gone`: of RCU's.
     """
 
     serial: int
@@ -92,6 +92,7 @@ class Slab(ListEntry):
     given: dict[int, str] = attrs.field(factory=dict, init=False)
     pobjects: int = 0
     memcg: Memcg | None = None
+    readers_gone: Callable[[], bool] | None = attrs.field(default=None, init=False)
     slab_list: ListHead[Slab] | None = None
     rcu_head: RcuHead = attrs.field(init=False)
 

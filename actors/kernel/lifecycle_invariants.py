@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All that is wrong with the lists, ids and node statistics of *machine*, at rest: the number, and the details."""
     yield from check_ids(machine)
+    yield from check_idas(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
@@ -57,6 +58,19 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
 
 
+def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Every number that is given out is somebody's: a memcg's until it is offline, a css's until it is freed."""
+    csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
+    online = [memcg.kmemcg_id for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE]
+    for ida, wanted in (
+        (machine.memcg_cache_ida, online),
+        (machine.cgroup_tree.css_idr, [css.id for css in csses if css.freed is None]),
+    ):
+        lost, missing = sorted(ida.used.difference(wanted)), sorted(set(wanted) - ida.used)
+        if lost or missing:
+            yield "ids", f"{ida.label}: {lost} are given out, and nobody's; {missing} are somebody's, and free"
+
+
 def above(machine: Machine, memcg: Memcg) -> Memcg:
     """Where what *memcg* has goes when it goes offline."""
     return memcg.parent or machine.root_mem_cgroup
@@ -65,8 +79,9 @@ def above(machine: Machine, memcg: Memcg) -> Memcg:
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
     """Q4: slab_caches has all roots and all their children, and no other."""
     roots = machine.slab_root_caches.caches
-    expected = {*roots, *(child for root in roots for child in root.children)}
-    for s in machine.slab_caches.caches.keys() ^ expected:
+    expected = dict.fromkeys([*roots, *(child for root in roots for child in root.children)])
+    listed = machine.slab_caches.caches
+    for s in [*(s for s in listed if s not in expected), *(s for s in expected if s not in listed)]:
         yield "Q4", f"{s.name} is on slab_caches, or on the lists of roots and children, but not on both"
 
 
