@@ -20,6 +20,7 @@ from scenarios.free_large import free_large
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
+from scenarios.free_vs_softirq import free_vs_softirq
 from scenarios.full_arrays import full_arrays
 from scenarios.full_slab_free import full_slab_free
 from scenarios.id_reuse import id_reuse
@@ -69,6 +70,7 @@ SCENARIOS = (
     bulk_allocation,
     free_storm,
     free_migrates,
+    free_vs_softirq,
     free_large,
     shared_partials,
     offline_vs_free,

@@ -12,8 +12,9 @@ from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.slab_common import kmem_cache_shrink
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill, small_cache
+from scenarios.stage import Stage, fill
 
 OBJECTS = 2
 
@@ -21,12 +22,12 @@ OBJECTS = 2
 @scenario(
     "shared-partials",
     "CPUs take slabs from the partial list of one node, while objects of these slabs are freed",
-    Knob("slabs", "slabs on the list, each with one free object and one that is freed meanwhile", 6, least=2, most=60),
+    Knob("slabs", "slabs on the list, each with one free object and one that is freed meanwhile", 12, least=2, most=60),
     Knob("objects", "objects that each CPU allocates", 2, least=1, most=60),
     *MACHINE,
 )
 def shared_partials(stage: Stage) -> None:
-    machine = stage.boot(caches=[small_cache("alpha", objects=OBJECTS)])
+    machine = stage.boot(caches=[SlabinfoRow("alpha", 0, 0, PAGE_SIZE, OBJECTS, OBJECTS)])
     root = machine.root_cache("alpha")
     kept: list[SlabObject] = []
 
@@ -37,6 +38,8 @@ def shared_partials(stage: Stage) -> None:
             else:
                 kept.append(obj)
         await kmem_cache_shrink(ctx, root)
+        listed = [slab for n in root.node for slab in n.partial]
+        kept.sort(key=lambda obj: listed.index(obj.slab) if obj.slab in listed else len(listed))
 
     async def allocate(ctx: Context) -> None:
         for _ in range(stage.knobs["objects"]):
