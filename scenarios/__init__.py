@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
+from scenarios.alloc_migrates import alloc_migrates
+from scenarios.alloc_preempted import alloc_preempted
 from scenarios.allocate_and_block import allocate_and_block
 from scenarios.arrays_grow import arrays_grow
 from scenarios.bulk_allocation import bulk_allocation
@@ -12,6 +14,7 @@ from scenarios.charge_after_drain import charge_after_drain
 from scenarios.charge_vs_charge import charge_vs_charge, charge_vs_drain
 from scenarios.create_vs_destroy import create_vs_destroy, create_vs_destroy_again, create_vs_destroy_merged
 from scenarios.create_vs_offline import create_vs_offline
+from scenarios.creation_fails import creation_fails
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
@@ -68,6 +71,8 @@ SCENARIOS = (
     reclaim_in_charge,
     late_allocation,
     bulk_allocation,
+    alloc_migrates,
+    alloc_preempted,
     free_storm,
     free_migrates,
     free_vs_softirq,
@@ -112,6 +117,7 @@ SCENARIOS = (
     create_vs_destroy,
     create_vs_destroy_merged,
     create_vs_destroy_again,
+    creation_fails,
     alias_marked_dying,
     sysfs_vs_shutdown,
     traced_create,

@@ -43,7 +43,7 @@ def mkdir_fails(stage: Stage) -> None:
         await ctx.ask(done.wait_for_completion)
         await cgroup_rmdir(ctx, parents[0])
 
-    stage.make_scarce("percpu", stage.knobs["failing"])
+    stage.make_scarce(stage.knobs["failing"], "percpu")
     stage.set_up(make_parent)
     stage.task("first", lambda ctx: come_and_go(ctx, "first"))
     stage.task("second", lambda ctx: come_and_go(ctx, "second"), cpu=1)

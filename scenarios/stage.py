@@ -104,9 +104,9 @@ class Stage:
             self.world.endings.append(self.ledger.check_quiescent)
         return machine
 
-    def make_scarce(self, site: str, percent: int) -> None:
-        """Have *percent* of a hundred allocations at *site* fail (`FAULTS`), unless the user says how many."""
-        self.world.faults = {site: percent / 100, **self.world.faults}
+    def make_scarce(self, percent: int, *sites: str) -> None:
+        """Have *percent* of a hundred allocations at *sites* fail (`FAULTS`), unless the user says how many."""
+        self.world.faults = {**dict.fromkeys(sites, percent / 100), **self.world.faults}
 
     # -- who does what ------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,10 @@ STAGES = (
     "shared-partials",
     "reap-vs-destroy",
     "mkdir-fails",
+    "creation-fails",
+    "alloc-preempted",
+    "alloc-migrates",
+    "free-vs-softirq",
 )
 BUDGET = 200
 

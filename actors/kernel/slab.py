@@ -144,10 +144,14 @@ async def cache_grow_end(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("kmem_getpages", "mm/slab.c")
 async def kmem_getpages(ctx: Context, cachep: KmemCache, gfp: Gfp) -> Slab | None:
-    """Pages from the buddy allocator, charged; they become a slab only now. Without a charge they go back."""
+    """Pages of this node from the buddy allocator, charged; they become a slab only now, or go back uncharged.
+
+    Who has slept for them may be on another node by now.
+    """
+    nid = ctx.numa_node
     if not await alloc_pages(ctx, gfp, 1 << cachep.order):
         return None
-    slab = ctx.machine.new_slab(ctx, cachep, cachep.order, cachep.objects)
+    slab = ctx.machine.new_slab(ctx, cachep, cachep.order, cachep.objects, nid)
     slab.inuse, slab.frozen = 0, False
     if not await charge_slab_page(ctx, slab, gfp, cachep):
         await __free_pages(ctx, slab.pages)
