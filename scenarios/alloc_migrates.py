@@ -33,7 +33,8 @@ def alloc_migrates(stage: Stage) -> None:
                 await kmem_cache_free(ctx, root, obj)
 
     tasks = [stage.task(f"allocate{cpu}", allocate_and_free, cpu=cpu, migrates=True) for cpu in range(2)]
-    stage.sometimes(
-        "a task is not on the CPU where it began",
-        lambda: any(task.cpu is not machine.cpus[cpu % len(machine.cpus)] for cpu, task in enumerate(tasks)),
-    )
+    if len(machine.cpus) > 1:
+        stage.sometimes(
+            "a task is not on the CPU where it began",
+            lambda: any(task.cpu is not machine.cpus[cpu] for cpu, task in enumerate(tasks)),
+        )

@@ -49,4 +49,5 @@ def free_large(stage: Stage) -> None:
     for cpu in range(len(machine.cpus)):
         stage.task(f"free{cpu}", partial(free, number=cpu), cpu=cpu)
     stage.task("use", use_one)
-    stage.sometimes("slabs are given back", lambda: any(obj.slab.freed is not None for obj in kept))
+    if machine.config.allocator == "slab" or len(machine.cpus) > 1:  # SLUB keeps ten empty slabs of this size
+        stage.sometimes("slabs are given back", lambda: any(obj.slab.freed is not None for obj in kept))
