@@ -12,6 +12,7 @@ from functools import partial
 from actors.kernel.cgroup import cgroup_attach_task
 from actors.kernel.context import Context
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
+from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
 from actors.kernel.slab_create import kmem_cache_create
 from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
@@ -65,8 +66,10 @@ def creation_fails(stage: Stage) -> None:
 
 
 async def use(ctx: Context, cache: KmemCache) -> None:
-    """The first allocation has a child created; the second one finds it, perhaps."""
-    for _ in range(2):
-        obj = await kmem_cache_alloc(ctx, cache)
-        if obj is not None:
-            await kmem_cache_free(ctx, cache, obj)
+    """The first allocation has a child created; the others find it, perhaps. Those in bulk need more than one slab."""
+    obj = await kmem_cache_alloc(ctx, cache)
+    if obj is not None:
+        await kmem_cache_free(ctx, cache, obj)
+    objects = await kmem_cache_alloc_bulk(ctx, cache, cache.objects + 1)
+    if objects:
+        await kmem_cache_free_bulk(ctx, cache, objects)

@@ -209,7 +209,10 @@ class Ledger:
         return owned
 
     def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
-        """I12: every slab is somewhere, and free and used objects add up."""
+        """I12: every slab is somewhere, free and used objects add up, and no CPU has a freelist alone."""
+        for c in s.cpu_slab:
+            if c.page is None and c.freelist is not None:
+                self._violated("I12", f"{c.label} has a freelist, and no slab")
         counted = sum(node.nr_slabs for node in s.node) + sum(len(node.all_slabs()) for node in s.slab_node)
         if counted != len(s.slabs):
             self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")
