@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from protocol.errors import UsageError
 from scenarios.alias_marked_dying import alias_marked_dying
+from scenarios.alloc_migrates import alloc_migrates
+from scenarios.alloc_preempted import alloc_preempted
 from scenarios.allocate_and_block import allocate_and_block
 from scenarios.arrays_grow import arrays_grow
 from scenarios.bulk_allocation import bulk_allocation
@@ -12,14 +14,17 @@ from scenarios.charge_after_drain import charge_after_drain
 from scenarios.charge_vs_charge import charge_vs_charge, charge_vs_drain
 from scenarios.create_vs_destroy import create_vs_destroy, create_vs_destroy_again, create_vs_destroy_merged
 from scenarios.create_vs_offline import create_vs_offline
+from scenarios.creation_fails import creation_fails
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.drop_vs_path import drop_vs_path
+from scenarios.free_large import free_large
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
 from scenarios.free_vs_destroy import free_vs_destroy, softirq_free_vs_destroy
+from scenarios.free_vs_softirq import free_vs_softirq
 from scenarios.full_arrays import full_arrays
 from scenarios.full_slab_free import full_slab_free
 from scenarios.id_reuse import id_reuse
@@ -33,18 +38,21 @@ from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
+from scenarios.mkdir_fails import mkdir_fails
 from scenarios.mount_vs_mkdir import mount_vs_mkdir
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.prune_vs_unlink import drop_pages_vs_unlink, prune_vs_unlink
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
+from scenarios.reap_vs_destroy import reap_vs_destroy
 from scenarios.reclaim_below_limit import reclaim_below_limit
 from scenarios.reclaim_in_charge import reclaim_in_charge
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.shared_partials import shared_partials
 from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
@@ -62,6 +70,7 @@ SCENARIOS = (
     rmdir_under_load,
     nested,
     rmdir_empty,
+    mkdir_fails,
     parent_while_child_offlines,
     create_vs_offline,
     allocate_and_block,
@@ -69,8 +78,13 @@ SCENARIOS = (
     reclaim_below_limit,
     late_allocation,
     bulk_allocation,
+    alloc_migrates,
+    alloc_preempted,
     free_storm,
     free_migrates,
+    free_vs_softirq,
+    free_large,
+    shared_partials,
     offline_vs_free,
     offline_vs_destroy,
     offline_vs_exit,
@@ -107,6 +121,7 @@ SCENARIOS = (
     slab_mutex_hog,
     readers_vs_rmdir,
     slab_zombies,
+    reap_vs_destroy,
     free_vs_destroy,
     softirq_free_vs_destroy,
     destroy_vs_offline,
@@ -115,6 +130,7 @@ SCENARIOS = (
     create_vs_destroy,
     create_vs_destroy_merged,
     create_vs_destroy_again,
+    creation_fails,
     alias_marked_dying,
     sysfs_vs_shutdown,
     traced_create,

@@ -104,6 +104,10 @@ class Stage:
             self.world.endings.append(self.ledger.check_quiescent)
         return machine
 
+    def make_scarce(self, percent: int, *sites: str) -> None:
+        """Have *percent* of a hundred allocations at *sites* fail (`FAULTS`), unless the user says how many."""
+        self.world.faults = {**dict.fromkeys(sites, percent / 100), **self.world.faults}
+
     # -- who does what ------------------------------------------------------------------------------------------------
 
     def set_up(self, body: Body, *, settles: bool = True) -> None:

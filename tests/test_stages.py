@@ -45,6 +45,14 @@ STAGES = (
     "reclaim-below-limit",
     "inherited-free",
     "free-migrates",
+    "free-large",
+    "shared-partials",
+    "reap-vs-destroy",
+    "mkdir-fails",
+    "creation-fails",
+    "alloc-preempted",
+    "alloc-migrates",
+    "free-vs-softirq",
 )
 BUDGET = 200
 
@@ -196,6 +204,11 @@ def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
         ("mount-vs-mkdir", "size_published_first", "bug:slab-out-of-bounds:list_lru_from_memcg_idx"),
         ("lrus-grow", "count_without_rcu", "use-after-free:ListLruMemcg:list_lru_from_memcg_idx"),
         ("inherited-free", "uncharge_without_rcu", "use-after-free:PageCounter:page_counter_cancel"),
+        ("shared-partials", "partials_listed_before_lock", "bug:acquire_slab: VM_BUG_ON(new.frozen)"),
+        ("free-large", "surplus_slabs_forgotten", "leak:slab:"),
+        ("reap-vs-destroy", "reap_without_mutex", "use-after-free:KmemCache:"),
+        ("mkdir-fails", "cgroup_left_without_css", "invariant:cgroup:"),
+        ("arrays-grow", "size_published_first", "bug:slab-out-of-bounds:memcg_update_all_caches"),
     ],
 )
 def test_a_stage_shows_the_mistake_that_it_is_for(name: str, planted: str, expect: str) -> None:

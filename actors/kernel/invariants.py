@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.kernel.kmem_cache import AtomicRef, KmemCache, Slab
-from actors.kernel.lifecycle_invariants import above, lifecycle_wrongs
+from actors.kernel.lifecycle_invariants import above, check_cgroups, lifecycle_wrongs
 from actors.kernel.lru_invariants import lru_wrongs
 from actors.kernel.memcg_invariants import MemcgBooks
 from actors.kernel.memcontrol import KmemState, Memcg
@@ -166,6 +166,7 @@ class Ledger:
         """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
         self._all_violated(lru_wrongs(self.machine))
         self._all_violated(resting_wrongs(self.machine))
+        self._all_violated(check_cgroups(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
 
@@ -209,7 +210,10 @@ class Ledger:
         return owned
 
     def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
-        """I12: every slab is somewhere, and free and used objects add up."""
+        """I12: every slab is somewhere, free and used objects add up, and no CPU has a freelist alone."""
+        for c in s.cpu_slab:
+            if c.page is None and c.freelist is not None:
+                self._violated("I12", f"{c.label} has a freelist, and no slab")
         counted = sum(node.nr_slabs for node in s.node) + sum(len(node.all_slabs()) for node in s.slab_node)
         if counted != len(s.slabs):
             self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs the old spelling
 """A list of free objects, by their index in the slab."""
 
-
 WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
 """What a cache has to do next, in a worker or at once."""
 
@@ -75,8 +74,8 @@ class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
-    to this slab, `slab_list` the node's list that it is linked into. The ledger's own: `live`, a mask of the allocated
-    objects, `made_by`, who made it at which step, and `given`, to whom a user gave each object last.
+    to this slab, `slab_list` the node's list that it is linked into. The ledger's: `live`, a mask of the allocated
+    objects, `made_by` (who, at which step), `given`, to whom a user gave each object last, `readers_gone`: of RCU's.
     """
 
     serial: int
@@ -93,6 +92,7 @@ class Slab(ListEntry):
     given: dict[int, str] = attrs.field(factory=dict, init=False)
     pobjects: int = 0
     memcg: Memcg | None = None
+    readers_gone: Callable[[], bool] | None = attrs.field(default=None, init=False)
     slab_list: ListHead[Slab] | None = None
     rcu_head: RcuHead = attrs.field(init=False)
 
@@ -110,10 +110,7 @@ class Slab(ListEntry):
 
     def list_add(self, slabs: ListHead[Slab], *, tail: bool = False) -> None:
         """Link it into a list of some node."""
-        if tail:
-            slabs.list_add_tail(self)
-        else:
-            slabs.list_add(self)
+        (slabs.list_add_tail if tail else slabs.list_add)(self)
         self.slab_list = slabs
 
     def list_del(self) -> None:
@@ -238,9 +235,11 @@ class MemcgCacheArray(Shared):
     def label(self) -> str:
         return f"memcg_caches of {self.root.name}"
 
-    def grown(self, size: int) -> MemcgCacheArray:
-        """A copy with room for *size* entries; slab_mutex is held."""
-        return MemcgCacheArray(self.actor, self.root, self.entries + [None] * (size - len(self.entries)))
+    def grown(self, size: int, copied: int) -> MemcgCacheArray:
+        """A longer array, with the first *copied* entries of this one, unless that has none (it is NULL in C)."""
+        if self.entries:
+            self._check(copied - 1)
+        return MemcgCacheArray(self.actor, self.root, (self.entries[:copied] + [None] * size)[:size])
 
     @operation(READ)
     def read_entry(self, kmemcg_id: int) -> KmemCache | None:
@@ -258,9 +257,11 @@ class MemcgCacheArray(Shared):
             raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
 
     @operation(READ)
-    def list_entries(self) -> tuple[KmemCache | None, ...]:
-        """All entries as they are; slab_mutex keeps them so."""
-        return tuple(self.entries)
+    def list_entries(self, count: int) -> tuple[KmemCache | None, ...]:
+        """for_each_memcg_cache_index(): the first *count* entries as they are; slab_mutex keeps them so."""
+        if count:
+            self._check(count - 1)
+        return tuple(self.entries[:count])
 
 
 @attrs.define(eq=False)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All that is wrong with the lists, ids and node statistics of *machine*, at rest: the number, and the details."""
     yield from check_ids(machine)
+    yield from check_idas(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
@@ -39,12 +40,35 @@ def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
                 yield "list", f"{entry.label} is still on {head.label}; it was freed by {entry.freed}"
 
 
+def check_cgroups(machine: Machine) -> Iterator[tuple[str, str]]:
+    """A cgroup that is not removed has its css: if that cannot be made, mkdir fails, and takes the cgroup away again.
+
+    Otherwise nobody knows the cgroup, and its parent can never be removed (KERNEL.md 3.1).
+    """
+    for cgroup in machine.root_cgroup.descendants():
+        if not (cgroup.is_dead or cgroup.has_css):
+            yield "cgroup", f"{cgroup.label} is not removed, and has no css: its mkdir has failed"
+
+
 def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
     """I13: an offline memcg has its parent's id; without a parent that is the root's, -1."""
     for memcg in machine.memcgs():
         wanted = above(machine, memcg).kmemcg_id
         if memcg.kmem_state is KmemState.ALLOCATED and memcg.kmemcg_id != wanted:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
+
+
+def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Every number that is given out is somebody's: a memcg's until it is offline, a css's until it is freed."""
+    csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
+    online = [memcg.kmemcg_id for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE]
+    for ida, wanted in (
+        (machine.memcg_cache_ida, online),
+        (machine.cgroup_tree.css_idr, [css.id for css in csses if css.freed is None]),
+    ):
+        lost, missing = sorted(ida.used.difference(wanted)), sorted(set(wanted) - ida.used)
+        if lost or missing:
+            yield "ids", f"{ida.label}: {lost} are given out, and nobody's; {missing} are somebody's, and free"
 
 
 def above(machine: Machine, memcg: Memcg) -> Memcg:
@@ -55,8 +79,9 @@ def above(machine: Machine, memcg: Memcg) -> Memcg:
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
     """Q4: slab_caches has all roots and all their children, and no other."""
     roots = machine.slab_root_caches.caches
-    expected = {*roots, *(child for root in roots for child in root.children)}
-    for s in machine.slab_caches.caches.keys() ^ expected:
+    expected = dict.fromkeys([*roots, *(child for root in roots for child in root.children)])
+    listed = machine.slab_caches.caches
+    for s in [*(s for s in listed if s not in expected), *(s for s in expected if s not in listed)]:
         yield "Q4", f"{s.name} is on slab_caches, or on the lists of roots and children, but not on both"
 
 

@@ -110,10 +110,19 @@ class ListLruMemcg(Shared):
 
     @operation(READ)
     def read(self, idx: int) -> ListLruOne:
+        self._check(idx)
+        return self.lru[idx]
+
+    def grown(self, node: ListLruNode, old_size: int, new_size: int) -> ListLruMemcg:
+        """A longer array: the first *old_size* lists stay, those after them are new."""
+        self._check(old_size - 1)
+        new = [ListLruOne(node) for _ in range(new_size - old_size)]
+        return ListLruMemcg(self.actor, self.name, self.lru[:old_size] + new)
+
+    def _check(self, idx: int) -> None:
         if idx >= len(self.lru):
             text = f"lru[{idx}] of {self.label}, which has {len(self.lru)}"
             raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
-        return self.lru[idx]
 
 
 @attrs.define(eq=False)
@@ -264,7 +273,7 @@ async def __list_lru_init(ctx: Context, actor: Actor, name: str, shrinker_id: in
     await down_read(ctx, machine.memcg_cache_ids_sem)
     lru = ListLru(name, [ListLruNode(actor, name, nid) for nid in range(machine.config.nodes)], shrinker_id)
     for node in lru.nodes:
-        await ctx.ask(node.set_memcg_lrus, grown(node, node.memcg_lrus, machine.memcg_nr_cache_ids))
+        await ctx.ask(node.set_memcg_lrus, node.memcg_lrus.grown(node, 0, machine.memcg_nr_cache_ids))
     await list_lru_register(ctx, lru)
     await up_read(ctx, machine.memcg_cache_ids_sem)
     return lru
@@ -275,11 +284,6 @@ async def list_lru_register(ctx: Context, lru: ListLru) -> None:
     """list_add(): the youngest is the first."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         ctx.machine.list_lrus.insert(0, lru)
-
-
-def grown(node: ListLruNode, old: ListLruMemcg, size: int) -> ListLruMemcg:
-    """A copy of the array with room for *size* memcgs; the lists themselves stay."""
-    return ListLruMemcg(node.actor, node.label, old.lru + [ListLruOne(node) for _ in range(size - len(old.lru))])
 
 
 # -- which list -------------------------------------------------------------------------------------------------------
@@ -471,19 +475,20 @@ async def memcg_drain_list_lru_node_fixed(
 
 @kernel_fn("memcg_update_all_list_lrus", "mm/list_lru.c")
 async def memcg_update_all_list_lrus(ctx: Context, num_memcgs: int) -> None:
-    """Make room for more memcgs on every list."""
+    """Make room for more memcgs on every list; so far there are as many as memcg_nr_cache_ids says."""
+    old_size = ctx.machine.memcg_nr_cache_ids
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         for lru in ctx.machine.list_lrus:
             for node in lru.nodes:
-                await memcg_update_list_lru_node(ctx, node, num_memcgs)
+                await memcg_update_list_lru_node(ctx, node, old_size, num_memcgs)
 
 
 @kernel_fn("memcg_update_list_lru_node", "mm/list_lru.c")
-async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, new_size: int) -> None:
+async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, old_size: int, new_size: int) -> None:
     """A larger array with the same lists; who looks into the old one without the lock is an RCU reader."""
+    BUG_ON(ctx, old_size > new_size, "memcg_update_list_lru_node: old_size > new_size")
     old = await ctx.ask(node.read_memcg_lrus)
-    BUG_ON(ctx, len(old.lru) > new_size, "memcg_update_list_lru_node: old_size > new_size")
-    new = grown(node, old, new_size)
+    new = old.grown(node, old_size, new_size)
     async with SpinLockIrqHeld(ctx, node.lock):
         await ctx.ask(node.set_memcg_lrus, new)
     await call_rcu(ctx, old.rcu, kvfree_rcu)

@@ -58,6 +58,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from protocol.errors import UsageError
+from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 from protocol.slabinfo import PAGE_SIZE
 
@@ -400,13 +401,17 @@ class Machine(Named):
         self._children.pop(cache, None)
         self._child_caches = None
 
-    def new_slab(self, ctx: Context, cache: KmemCache, order: int, objects: int) -> Slab:
+    def new_slab(self, ctx: Context, cache: KmemCache, order: int, objects: int, nid: int) -> Slab:
         """Pages that become a slab of *cache*: all its objects are free, and all are the CPU's that made it."""
+        room = cache.objects if order >= cache.order else cache.min_objects
+        if objects > room:
+            text = f"object {room} of a slab of {cache.name}, in which there is room for {room}"
+            raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
         slab = Slab(
             cache.actor,
             next(self._slabs),
             cache,
-            ctx.numa_node,
+            nid,
             order,
             objects,
             freelist=None,

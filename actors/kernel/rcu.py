@@ -89,7 +89,7 @@ class Rcu(Shared):
     """The grace-period machinery. `readers` are those whom the running grace period waits for.
 
     `stores` are plain stores that some CPU may not have seen yet; those in `stores_before` are older than the grace
-    period, at whose end every CPU has passed a memory barrier.
+    period, at whose end every CPU has passed a memory barrier. Grace periods end in the order in which they have begun.
     """
 
     call_rcu_step: ClassVar[OperationInfo] = CALL_RCU
@@ -97,6 +97,7 @@ class Rcu(Shared):
     barrier_mutex: Mutex
     per_cpu: list[RcuData]
     readers: set[Flow] = attrs.field(factory=set, init=False)
+    started: int = attrs.field(default=0, init=False)
     completed: int = attrs.field(default=0, init=False)
     stores: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
     stores_before: dict[LocklessField, None] = attrs.field(factory=dict, init=False)
@@ -115,6 +116,14 @@ class Rcu(Shared):
         rdp.waiting_for_start.append(head)
         self.reconsider()
 
+    def get_state(self) -> int:
+        """get_state_synchronize_rcu(): the number of the next grace period to begin."""
+        return self.started + 1
+
+    def has_passed(self, state: int) -> bool:
+        """Whether a whole grace period has passed since get_state() returned *state*."""
+        return self.completed >= state
+
     def batch_limit(self, rdp: RcuData) -> int:
         """How many callbacks of that CPU are called in one go."""
         return BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
@@ -128,6 +137,7 @@ class Rcu(Shared):
     @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
     def start_gp(self) -> None:
         """Note who reads now; everything that is queued by now waits for them."""
+        self.started += 1
         self.touch_part("stores", UPDATE)
         for rdp in self.per_cpu:
             rdp.touch_part("new", UPDATE)

@@ -56,6 +56,7 @@ class EagerRcu(Rcu):
 
     def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
         """Note who reads now: *head* waits for them."""
+        self.started += 1
         rdp.touch_part("new", UPDATE)
         self.touch_part("stores", UPDATE)
         rdp.waiting_for_end.append(head)

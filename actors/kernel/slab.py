@@ -94,7 +94,7 @@ async def ____cache_alloc(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabObje
     ac = cpu_cache_get(ctx, cachep)
     if ac.entries:
         ac.touched = True
-        return ac.entries.pop()
+        return ac.pop()
     return await cache_alloc_refill(ctx, cachep, gfp)
 
 
@@ -119,7 +119,7 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
         if not ac.entries:
             return None
     ac.touched = True
-    return ac.entries.pop()
+    return ac.pop()
 
 
 @kernel_fn("cache_grow_begin", "mm/slab.c")
@@ -144,10 +144,14 @@ async def cache_grow_end(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("kmem_getpages", "mm/slab.c")
 async def kmem_getpages(ctx: Context, cachep: KmemCache, gfp: Gfp) -> Slab | None:
-    """Pages from the buddy allocator, charged; they become a slab only now. Without a charge they go back."""
+    """Pages of this node from the buddy allocator, charged; they become a slab only now, or go back uncharged.
+
+    Who has slept for them may be on another node by now.
+    """
+    nid = ctx.numa_node
     if not await alloc_pages(ctx, gfp, 1 << cachep.order):
         return None
-    slab = ctx.machine.new_slab(ctx, cachep, cachep.order, cachep.objects)
+    slab = ctx.machine.new_slab(ctx, cachep, cachep.order, cachep.objects, nid)
     slab.inuse, slab.frozen = 0, False
     if not await charge_slab_page(ctx, slab, gfp, cachep):
         await __free_pages(ctx, slab.pages)
@@ -175,7 +179,7 @@ async def ___cache_free(ctx: Context, cachep: KmemCache, obj: SlabObject) -> Non
     ac = cpu_cache_get(ctx, cachep)
     if len(ac.entries) >= ac.limit:
         await cache_flusharray(ctx, cachep, ac)
-    ac.entries.append(obj)
+    ac.put(obj)
 
 
 @kernel_fn("cache_flusharray", "mm/slab.c")
@@ -200,7 +204,7 @@ async def cache_free_alien(ctx: Context, cachep: KmemCache, obj: SlabObject) -> 
     async with SpinLockHeld(ctx, alien.lock):
         if await ctx.ask(alien.array.read_avail) == alien.array.limit:
             surplus = await __drain_alien_cache(ctx, cachep, alien)
-        alien.array.entries.append(obj)
+        alien.array.put(obj)
     await slabs_destroy(ctx, cachep, surplus)
     return True
 
@@ -214,7 +218,7 @@ async def __drain_alien_cache(ctx: Context, cachep: KmemCache, alien: AlienCache
     async with SpinLockHeld(ctx, n.list_lock):
         room = n.shared.limit - len(n.shared.entries) if n.shared is not None else 0
         if n.shared is not None:
-            n.shared.entries += alien.array.take_oldest(room)
+            n.shared.put(*alien.array.take_oldest(room))
         return await ctx.ask(n.free_block, alien.array.take_oldest(ALIEN_LIMIT))
 
 

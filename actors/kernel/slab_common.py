@@ -50,7 +50,7 @@ async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
     async with MutexHeld(ctx, machine.slab_mutex):
         for root in await ctx.ask(machine.slab_root_caches.list):
             old = await ctx.ask(root.read_memcg_caches)
-            await ctx.ask(root.set_memcg_caches, old.grown(num_memcgs))
+            await ctx.ask(root.set_memcg_caches, old.grown(num_memcgs, machine.memcg_nr_cache_ids))
             await call_rcu(ctx, RcuHead(old), free_memcg_params)
 
 

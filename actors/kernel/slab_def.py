@@ -14,6 +14,7 @@ from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.list_head import ListHead
 from actors.kernel.locks import SpinLock
 from actors.system.actor import Shared
+from actors.system.flow import Kind
 from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
@@ -33,11 +34,15 @@ def array_limit(size: int) -> int:
 
 @attrs.define(eq=False)
 class ArrayCache(Shared):
-    """struct array_cache: free objects, the one freed last at the end."""
+    """struct array_cache: up to `limit` free objects, the one freed last at the end.
+
+    `lock` protects the arrays of a node; that of a CPU is used with interrupts off (check_irq_off(), with DEBUG).
+    """
 
     name: str
     limit: int
     batchcount: int
+    lock: SpinLock | None = attrs.field(default=None, init=False)
     entries: list[SlabObject] = attrs.field(factory=list, init=False)
     touched: bool = attrs.field(default=False, init=False)
 
@@ -51,8 +56,42 @@ class ArrayCache(Shared):
 
     def take_oldest(self, count: int) -> list[SlabObject]:
         """Remove the objects that have been here longest."""
+        self._check()
         oldest, self.entries[:] = self.entries[:count], self.entries[count:]
         return oldest
+
+    def take_youngest(self, count: int) -> list[SlabObject]:
+        """Remove the objects that came last."""
+        self._check()
+        youngest = self.entries[-count:]
+        del self.entries[-count:]
+        return youngest
+
+    def pop(self) -> SlabObject:
+        """ac->entry[--ac->avail]."""
+        self._check()
+        if not self.entries:
+            raise self._out_of_bounds(-1)
+        return self.entries.pop()
+
+    def put(self, *objects: SlabObject) -> None:
+        """ac->entry[ac->avail++]: there is room for `limit` objects, and behind it is other memory."""
+        self.entries += objects
+        self._check()
+
+    def _check(self) -> None:
+        """Whoever is at it must hold the lock; and nobody may have put more into it than there is room for."""
+        if len(self.entries) > self.limit:
+            raise self._out_of_bounds(len(self.entries) - 1)
+        flow = self.actor.world.current
+        if self.lock is not None:
+            self.lock.assert_held()
+        elif flow is not None and not (flow.irqs_off or flow.kind is Kind.HARDIRQ):
+            raise Oops("bug", "check_irq_off: !irqs_disabled()", f"kernel BUG: IRQs are on: {self.label}")
+
+    def _out_of_bounds(self, at: int) -> Oops:
+        text = f"entry[{at}] of {self.label}, which has {self.limit}"
+        return Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
 
 
 @attrs.define(eq=False)
@@ -62,6 +101,9 @@ class AlienCache(Shared):
     nid: int
     array: ArrayCache
     lock: SpinLock
+
+    def __attrs_post_init__(self) -> None:
+        self.array.lock = self.lock
 
     @property
     def label(self) -> str:
@@ -101,6 +143,8 @@ class SlabNode(Shared):
     def __attrs_post_init__(self) -> None:
         self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
         self.slabs_partial, self.slabs_full, self.slabs_free = ListHead(self), ListHead(self), ListHead(self)
+        if self.shared is not None:
+            self.shared.lock = self.list_lock
 
     @property
     def label(self) -> str:
@@ -138,8 +182,7 @@ class SlabNode(Shared):
         """From the shared array, or from partial and free slabs; list_lock is held."""
         self.list_lock.assert_held()
         if self.shared is not None and self.shared.entries:
-            array.entries += self.shared.entries[-batchcount:]
-            del self.shared.entries[-batchcount:]
+            array.put(*self.shared.take_youngest(batchcount))
             self.shared.touched = True
             return
         while batchcount > 0 and (slab := self._first_slab()) is not None:
@@ -177,7 +220,7 @@ class SlabNode(Shared):
         room = self.shared.limit - len(self.shared.entries) if self.shared is not None else 0
         if not room or self.shared is None:
             return False
-        self.shared.entries += array.take_oldest(min(array.batchcount, room))
+        self.shared.put(*array.take_oldest(min(array.batchcount, room)))
         return True
 
     @operation(UPDATE)
@@ -236,6 +279,6 @@ def alloc_block(array: ArrayCache, slab: Slab, batchcount: int) -> int:
     while batchcount > 0 and slab.freelist is not None:
         at, slab.freelist = slab.freelist
         slab.inuse += 1
-        array.entries.append(SlabObject(slab, at))
+        array.put(SlabObject(slab, at))
         batchcount -= 1
     return batchcount

@@ -118,7 +118,7 @@ async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
     lockdep_assert_held(ctx, "slab_mutex")
     array = await ctx.ask(s.read_memcg_caches)
     busy = []
-    for index, child in enumerate(await ctx.ask(array.list_entries)):
+    for index, child in enumerate(await ctx.ask(array.list_entries, ctx.machine.memcg_nr_cache_ids)):
         if child is None:
             continue
         if await shutdown_cache(ctx, child):

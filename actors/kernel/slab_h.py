@@ -6,11 +6,13 @@ uncharged after they were one. From v1 on they pin the cache, which pins the mem
 
 from __future__ import annotations
 
+import functools
+
 from actors.kernel.cgroup import css_put, css_put_many, css_tryget_online
 from actors.kernel.context import BUG_ON, WARN_ON, Context, deref
 from actors.kernel.gfp import Gfp
 from actors.kernel.kernel_fn import kernel_fn
-from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
+from actors.kernel.kmem_cache import KmemCache, Slab, SlabFlags, SlabObject
 from actors.kernel.memcontrol import Memcg, memcg_kmem_charge_memcg, memcg_kmem_uncharge_memcg
 from actors.kernel.percpu_ref import percpu_ref_get_many, percpu_ref_put_many
 from actors.kernel.vmstat import mod_lruvec_state, mod_node_page_state
@@ -212,6 +214,8 @@ def mark_freed(ctx: Context, obj: SlabObject) -> None:
     if not slab.live >> obj.at & 1:
         raise Oops("double-free", "object", f"BUG: double free of {obj.label}")
     slab.live &= ~(1 << obj.at)
+    if not slab.live and SlabFlags.TYPESAFE_BY_RCU in slab.slab_cache.flags:
+        slab.readers_gone = functools.partial(ctx.machine.rcu.has_passed, ctx.machine.rcu.get_state())
 
 
 def mark_allocated(obj: SlabObject) -> SlabObject:
@@ -224,7 +228,10 @@ def mark_allocated(obj: SlabObject) -> SlabObject:
 
 
 def forget_slab(slab: Slab) -> None:
-    """The ledger: *slab* is none any more, and gives its pages back; once."""
+    """The ledger: *slab* is none any more, and gives its pages back; once, and only when RCU readers have left it."""
     if slab not in slab.slab_cache.slabs:
         raise Oops("double-free", "page", f"BUG: double free of {slab.label}")
     del slab.slab_cache.slabs[slab]
+    if slab.readers_gone is not None and not slab.readers_gone():
+        text = f"{slab.label} is type-safe, and goes; no grace period has passed since its last object was freed"
+        slab.actor.world.report("invariant", "type-safe", f"invariant type-safe: {text}")

@@ -211,10 +211,14 @@ async def allocate_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
 
 @kernel_fn("alloc_slab_page", "mm/slub.c")
 async def alloc_slab_page(ctx: Context, s: KmemCache, gfp: Gfp, order: int, objects: int) -> Slab | None:
-    """Pages from the buddy allocator, charged; they become a slab only now. Without a charge they go back."""
+    """Pages of this node from the buddy allocator, charged; they become a slab only now, or go back uncharged.
+
+    Who has slept for them may be on another node by now.
+    """
+    nid = ctx.numa_node
     if not await alloc_pages(ctx, gfp, 1 << order):
         return None
-    slab = ctx.machine.new_slab(ctx, s, order, objects)
+    slab = ctx.machine.new_slab(ctx, s, order, objects, nid)
     if not await charge_slab_page(ctx, slab, gfp, s):
         await __free_pages(ctx, slab.pages)
         return None

@@ -25,6 +25,7 @@ NO_STATE = {
     ("KmemCache", "charged_pages"): "the ledger's own",
     ("PercpuRef", "own_refs"): "the ledger's own",
     ("Slab", "live"): "the ledger's own: which objects are in use",
+    ("Slab", "readers_gone"): "the ledger's own: when the slab may go",
     ("Slab", "slab_list"): "which list a slab is on belongs to the list, whose operation changes it",
     ("Slab", "freelist"): "SLAB: belongs to the node, whose operation changes it; SLUB: of a slab that is new",
     ("Slab", "inuse"): "as the free list",
@@ -34,7 +35,9 @@ NO_STATE = {
     ("ArrayCache", "entries"): "of a node's shared array: list_lock is held",
     ("Dentry", "is_hashed"): "belongs to the superblock, whose operation changes it",
     ("EagerRcu", "completed"): "a figure",
+    ("EagerRcu", "started"): "a figure",
     ("Rcu", "completed"): "a figure",
+    ("Rcu", "started"): "a figure",
     ("Work", "queued_by"): "for reports alone",
 }
 """Writes without a declaration, and why nobody can tell."""

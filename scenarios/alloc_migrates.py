@@ -1,0 +1,40 @@
+"""Tasks allocate objects, and wake up on another node in the middle of that.
+
+With no object at hand an allocation needs pages, and may sleep for them. It wakes up wherever the scheduler likes: the
+slab is memory of the node where it was, and what it finds per CPU and per node may be another one's (KERNEL.md 4.3, S8;
+4.7).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, small_cache
+
+OBJECTS = 2
+
+
+@scenario(
+    "alloc-migrates",
+    "tasks that allocate objects wake up on another node in the middle",
+    Knob("objects", "objects that each of two tasks allocates, then frees", 3, least=1),
+    *machine(allocator="slab", nodes=2),
+)
+def alloc_migrates(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha", objects=OBJECTS)])
+    root = machine.root_cache("alpha")
+
+    async def allocate_and_free(ctx: Context) -> None:
+        made = [await kmem_cache_alloc(ctx, root) for _ in range(stage.knobs["objects"])]
+        for obj in made:
+            if obj is not None:
+                await kmem_cache_free(ctx, root, obj)
+
+    tasks = [stage.task(f"allocate{cpu}", allocate_and_free, cpu=cpu, migrates=True) for cpu in range(2)]
+    if len(machine.cpus) > 1:
+        stage.sometimes(
+            "a task is not on the CPU where it began",
+            lambda: any(task.cpu is not machine.cpus[cpu] for cpu, task in enumerate(tasks)),
+        )

@@ -1,0 +1,75 @@
+"""Modules make, share and destroy caches, and cgroups want children of them, while memory is short.
+
+Making a cache takes several allocations, and whatever is there when one of them fails has to go again: the struct, its
+parts, its directory in sysfs, its place on the lists, the user that was counted already (KERNEL.md 5.3, 8.3). Without a
+child cache the root serves. A slab is made of fewer pages if there are not enough, with fewer objects.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from actors.kernel.cgroup import cgroup_attach_task
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, SlabFlags
+from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
+from actors.kernel.slab_create import kmem_cache_create
+from actors.kernel.slab_destroy import kmem_cache_destroy
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
+
+SITES = ("kmem_cache", "cache_name", "memcg_caches", "cache_parts", "sysfs", "percpu", "work", "page")
+
+
+@scenario(
+    "creation-fails",
+    "modules make, share and destroy caches, and cgroups want children of them, while memory is short",
+    Knob("failing", "of a hundred allocations that this takes, so many fail", 15, most=90),
+    *MACHINE,
+)
+def creation_fails(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("bystander")])
+    refused: list[str] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroup = await mkdir(ctx, machine.root_cgroup, "job")
+        for task in tasks:
+            await cgroup_attach_task(ctx, cgroup, task)
+
+    async def load_and_unload(ctx: Context, size: int) -> None:
+        """Two caches that are merged, unless one of them cannot be made."""
+        made: list[KmemCache] = []
+        for name in (f"first-{size}", f"second-{size}"):
+            row = SlabinfoRow(name, 0, 0, size, 2 * PAGE_SIZE // size, 2)
+            cache = await kmem_cache_create(ctx, row, SlabFlags.ACCOUNT)
+            if cache is None:
+                refused.append(name)
+            else:
+                made.append(cache)
+                await use(ctx, cache)
+        for cache in made:
+            await kmem_cache_destroy(ctx, cache)
+
+    stage.make_scarce(stage.knobs["failing"], *SITES)
+    stage.set_up(make_cgroup)
+    tasks = [
+        stage.task(f"module{cpu}", partial(load_and_unload, size=size), cpu=cpu)
+        for cpu, size in enumerate((1024, 2048))
+    ]
+    stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
+    stage.sometimes("a cache could not be made", lambda: bool(refused))
+    stage.sometimes("a cache has a child", lambda: bool(machine.child_caches))
+    stage.eventually("no cache of a module is left", lambda: len(machine.all_caches) == 1)
+
+
+async def use(ctx: Context, cache: KmemCache) -> None:
+    """The first allocation has a child created; the others find it, perhaps. Those in bulk need more than one slab."""
+    obj = await kmem_cache_alloc(ctx, cache)
+    if obj is not None:
+        await kmem_cache_free(ctx, cache, obj)
+    objects = await kmem_cache_alloc_bulk(ctx, cache, cache.objects + 1)
+    if objects:
+        await kmem_cache_free_bulk(ctx, cache, objects)

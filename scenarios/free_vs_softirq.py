@@ -1,0 +1,46 @@
+"""A task frees objects of full slabs, and so do RCU callbacks in the softirq of the same CPU, between its steps.
+
+Both put slabs onto this CPU's partial list and take objects back into its slab, for which SLUB has no lock: the cmpxchg
+of each notices whoever came between (KERNEL.md 4.5). SLAB has interrupts off.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import SlabObject
+from actors.kernel.slub import kmem_cache_free
+from scenarios.free_vs_destroy import free_by_rcu
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, fill, small_cache
+
+OBJECTS = 2
+
+
+@scenario(
+    "free-vs-softirq",
+    "objects of full slabs are freed by a task, and by RCU callbacks in the softirq of its CPU",
+    Knob("slabs", "full slabs, every other one for the task", 8, least=2, most=60),
+    *MACHINE,
+)
+def free_vs_softirq(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha", objects=OBJECTS)])
+    root = machine.root_cache("alpha")
+    kept: list[SlabObject] = []
+
+    async def fill_slabs(ctx: Context) -> None:
+        """The last slab is the CPU's; the others are on no list."""
+        kept.extend(await fill(ctx, machine.root_cgroup, root, OBJECTS * stage.knobs["slabs"]))
+
+    async def free(ctx: Context) -> None:
+        """The callbacks come in the middle of the task's own frees, if a grace period ends then."""
+        for obj in kept[:: 2 * OBJECTS]:
+            await free_by_rcu(ctx, root, obj)
+        for obj in kept[OBJECTS :: 2 * OBJECTS]:
+            await kmem_cache_free(ctx, root, obj)
+
+    stage.set_up(fill_slabs)
+    task = stage.task("free", free)
+    stage.sometimes(
+        "a callback runs between two steps of the task",
+        lambda: machine.cpus[0].in_softirq and not task.finished,
+    )

@@ -1,0 +1,47 @@
+"""SLAB's reaper walks all caches while one of them is destroyed.
+
+Every two seconds a CPU walks them with slab_mutex held, which is all that keeps them (KERNEL.md 4.8); the destruction
+takes it, too, to take its cache off the list and free it (8.2). SLUB has no reaper.
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.slab_destroy import kmem_cache_destroy
+from actors.kernel.slub import kmem_cache_free
+from scenarios.registry import Knob, machine, scenario
+from scenarios.stage import Stage, fill, small_cache
+
+
+@scenario(
+    "reap-vs-destroy",
+    "SLAB's reaper walks all caches while one of them is destroyed",
+    Knob("others", "caches that stay; the reaper visits them first", 6, most=60),
+    *machine(allocator="slab"),
+)
+def reap_vs_destroy(stage: Stage) -> None:
+    others = [small_cache(f"other{number}") for number in range(stage.knobs["others"])]
+    machine = stage.boot(caches=[*others, small_cache("alpha")])
+    root = machine.root_cache("alpha")
+
+    async def fill_array(ctx: Context) -> None:
+        """What is in the array is for the reaper."""
+        for obj in await fill(ctx, machine.root_cgroup, root, 1):
+            await kmem_cache_free(ctx, root, obj)
+
+    async def unload(ctx: Context) -> None:
+        """It is the time of the next walk."""
+        due = [time for base in machine.timer_bases for time, _ in base.timers]
+        await ctx.sleep(max(0, min(due, default=0) - ctx.world.now))
+        await kmem_cache_destroy(ctx, root)
+
+    stage.set_up(fill_array)
+    stage.task("rmmod", unload, cpu=1)
+    if machine.config.allocator == "slab":
+        stage.sometimes("there has been a walk before the cache is gone", lambda: is_in_time(stage))
+    stage.eventually("the cache is gone", lambda: root not in machine.all_caches)
+
+
+def is_in_time(stage: Stage) -> bool:
+    """Whether a walk of the reaper is over, and the cache still there."""
+    return bool(stage.machine.reaps) and len(stage.machine.all_caches) > stage.knobs["others"]

@@ -1,0 +1,69 @@
+"""CPUs take slabs from the partial list of one node, while objects of these slabs are freed.
+
+After a shrink (/sys/kernel/slab/*/shrink) no CPU has a slab, and all that are not full are on the node's list. SLUB
+freezes each slab that it takes, and takes several at once, under list_lock (KERNEL.md 4.3); a free that empties one
+that nobody has taken yet may discard it (4.5). SLAB fills the arrays of the CPUs from these slabs (4.7).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
+from actors.kernel.slab_common import kmem_cache_shrink
+from actors.kernel.slub import kmem_cache_free
+from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.stage import Stage, fill
+
+OBJECTS = 2
+
+
+@scenario(
+    "shared-partials",
+    "CPUs take slabs from the partial list of one node, while objects of these slabs are freed",
+    Knob("slabs", "slabs on the list, each with one free object and one that is freed meanwhile", 12, least=2, most=60),
+    Knob("objects", "objects that each CPU allocates", 2, least=1, most=60),
+    *MACHINE,
+)
+def shared_partials(stage: Stage) -> None:
+    machine = stage.boot(caches=[SlabinfoRow("alpha", 0, 0, PAGE_SIZE, OBJECTS, OBJECTS)])
+    root = machine.root_cache("alpha")
+    kept: list[SlabObject] = []
+
+    async def make_partial(ctx: Context) -> None:
+        for obj in await fill(ctx, machine.root_cgroup, root, OBJECTS * stage.knobs["slabs"]):
+            if any(other.slab is obj.slab for other in kept):
+                await kmem_cache_free(ctx, root, obj)
+            else:
+                kept.append(obj)
+        await kmem_cache_shrink(ctx, root)
+        listed = [slab for n in root.node for slab in n.partial]
+        kept.sort(key=lambda obj: listed.index(obj.slab) if obj.slab in listed else len(listed))
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(stage.knobs["objects"]):
+            await kmem_cache_alloc(ctx, root)
+
+    async def free(ctx: Context) -> None:
+        for obj in kept:
+            await kmem_cache_free(ctx, root, obj)
+
+    stage.set_up(make_partial)
+    for cpu in range(len(machine.cpus)):
+        stage.task(f"allocate{cpu}", allocate, cpu=cpu)
+    stage.task("free", free, cpu=1)
+    cpus = range(len(machine.cpus))
+    if len(cpus) > machine.config.nodes:
+        stage.sometimes(
+            "two CPUs have objects of slabs that were on the list",
+            lambda: sum(has_of(root, cpu, {obj.slab for obj in kept}) for cpu in cpus) > 1,
+        )
+
+
+def has_of(cache: KmemCache, cpu: int, slabs: set[Slab]) -> bool:
+    """Whether that CPU has one of *slabs* for itself, or free objects of them."""
+    if cache.cpu_slab:
+        c = cache.cpu_slab[cpu]
+        return c.page in slabs or not slabs.isdisjoint(c.partial)
+    return any(obj.slab in slabs for obj in cache.cpu_cache[cpu].entries)
