@@ -59,7 +59,7 @@ def drop_vs_path(stage: Stage) -> None:
     stage.task("use", use, cpu=1)
     stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
     stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
-    stage.sometimes("the directory is on a shrinker's list while it is used", lambda: is_directory_taken(mounted))
+    stage.sometimes("a file's dentry is being dropped while its directory is in use", lambda: is_in_use(mounted))
 
 
 async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
@@ -69,10 +69,11 @@ async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
         await fput(ctx, file)
 
 
-def is_directory_taken(mounted: list[SuperBlock]) -> bool:
-    """Whether a dentry that has children, or is open, is on a shrink list."""
+def is_in_use(mounted: list[SuperBlock]) -> bool:
+    """Whether a dentry is on a shrink list whose parent has more references than those of its children."""
     return any(
-        DentryFlags.SHRINK_LIST in dentry.d_flags and dentry.d_lockref.count > 0
+        DentryFlags.SHRINK_LIST in dentry.d_flags and parent.d_lockref.count > len(parent.d_subdirs)
         for sb in mounted
-        for dentry in all_dentries(sb)
+        for parent in all_dentries(sb)
+        for dentry in parent.d_subdirs
     )

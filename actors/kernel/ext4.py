@@ -65,8 +65,7 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
         on_disk = await ctx.ask(sb.read_disk_inode, ino)
         if on_disk.entries is not None:
             inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
-        inode.i_nlink = on_disk.nlink
-        await ctx.ask(inode.set_size, on_disk.size)
+        await ctx.ask(inode.read_in, on_disk.size, on_disk.nlink)
         await unlock_new_inode(ctx, inode)
     return inode
 
