@@ -41,6 +41,7 @@ from scenarios.prune_vs_unlink import drop_pages_vs_unlink, prune_vs_unlink
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
 from scenarios.reclaim_below_limit import reclaim_below_limit
 from scenarios.reclaim_in_charge import reclaim_in_charge
+from scenarios.reclaim_vs_unlink import reclaim_vs_unlink
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
@@ -67,6 +68,7 @@ SCENARIOS = (
     allocate_and_block,
     reclaim_in_charge,
     reclaim_below_limit,
+    reclaim_vs_unlink,
     late_allocation,
     bulk_allocation,
     free_storm,
