@@ -48,6 +48,7 @@ from scenarios.readers_vs_rmdir import readers_vs_rmdir
 from scenarios.reap_vs_destroy import reap_vs_destroy
 from scenarios.reclaim_below_limit import reclaim_below_limit
 from scenarios.reclaim_in_charge import reclaim_in_charge
+from scenarios.reclaim_vs_unlink import reclaim_vs_unlink
 from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
@@ -76,6 +77,7 @@ SCENARIOS = (
     allocate_and_block,
     reclaim_in_charge,
     reclaim_below_limit,
+    reclaim_vs_unlink,
     late_allocation,
     bulk_allocation,
     alloc_migrates,

@@ -39,7 +39,7 @@ def drop_vs_path(stage: Stage) -> None:
             await dput(ctx, directory)
 
     async def make_directory(ctx: Context) -> None:
-        """The dentries have been used before; the first of all has the child caches made."""
+        """The dentries have been used before, on another node; the first of all has the child caches made."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
         await run_in(ctx, cgroup, lambda ctx: open_and_close(ctx, mounted[0].root, "first"))
@@ -56,8 +56,8 @@ def drop_vs_path(stage: Stage) -> None:
             await open_all(ctx)
 
     stage.set_up(make_directory)
-    stage.task("use", use, cpu=1)
-    stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
+    stage.task("use", use)
+    stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB), cpu=1)
     stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
     stage.sometimes("a file's dentry is being dropped while its directory is in use", lambda: is_in_use(mounted))
 

@@ -43,6 +43,7 @@ STAGES = (
     "mount-vs-mkdir",
     "temporary-vs-sync",
     "reclaim-below-limit",
+    "reclaim-vs-unlink",
     "inherited-free",
     "free-migrates",
     "free-large",

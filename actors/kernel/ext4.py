@@ -65,7 +65,8 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
         on_disk = await ctx.ask(sb.read_disk_inode, ino)
         if on_disk.entries is not None:
             inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
-        await ctx.ask(inode.read_in, on_disk.size, on_disk.nlink)
+        await ctx.ask(inode.add_nlink, on_disk.nlink - 1)  # set_nlink(): a new one has one
+        await ctx.ask(inode.set_size, on_disk.size)
         await unlock_new_inode(ctx, inode)
     return inode
 

@@ -207,11 +207,6 @@ class Inode(ListEntry):
     def set_size(self, pages: int) -> None:
         self.i_size = pages
 
-    @operation(UPDATE)
-    def read_in(self, pages: int, nlink: int) -> None:
-        """What is copied from the inode on the disk; nobody else looks at it while it is I_NEW."""
-        self.i_size, self.i_nlink = pages, nlink
-
 
 # -- an inode comes ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""Pages of files, clean and dirty ones, are reclaimed while the files are removed.
+
+A page that reclaim has isolated has one more reference: if it is truncated meanwhile, it is for reclaim to free it
+(KERNEL.md 11.6).
+"""
+
+from __future__ import annotations
+
+from actors.kernel.cgroup import Cgroup
+from actors.kernel.context import Context
+from actors.kernel.ext4 import EXT4
+from actors.kernel.fs_writeback import sync_inodes_sb
+from actors.kernel.gfp import GFP_KERNEL
+from actors.kernel.namei import do_filp_open, do_unlinkat, fput
+from actors.kernel.read_write import vfs_write
+from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.kernel.vmscan import SWAP_CLUSTER_MAX, ScanControl, shrink_node
+from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import forget_names
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
+
+CACHES = ("filp", "dentry", "ext4_inode_cache")
+CLEAN, DIRTY = "clean", "dirty"
+
+
+@scenario(
+    "reclaim-vs-unlink",
+    "pages of files are reclaimed while the files are removed",
+    Knob("pages", "pages that each file has", 2, least=1, most=100),
+    *MACHINE,
+)
+def reclaim_vs_unlink(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in CACHES])
+    mounted: list[SuperBlock] = []
+    cgroups: list[Cgroup] = []
+
+    async def write(ctx: Context, name: str) -> None:
+        file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
+        if file is not None:
+            await vfs_write(ctx, file, stage.knobs["pages"])
+            await fput(ctx, file)
+
+    async def write_files(ctx: Context) -> None:
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await run_in(ctx, cgroups[0], lambda ctx: write(ctx, CLEAN))
+        await sync_inodes_sb(ctx, mounted[0])
+        await run_in(ctx, cgroups[0], lambda ctx: write(ctx, DIRTY))
+
+    async def reclaim(ctx: Context) -> None:
+        """As hard as can be, twice: what could not go is met again."""
+        for _ in range(2):
+            await shrink_node(ctx, 0, ScanControl(SWAP_CLUSTER_MAX, GFP_KERNEL, None, priority=0))
+
+    async def remove(ctx: Context) -> None:
+        for name in (DIRTY, CLEAN):
+            await do_unlinkat(ctx, mounted[0].root, name)
+
+    async def clean_up(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
+        await rmdir(ctx, cgroups[0])
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(write_files)
+    stage.task("reclaim", reclaim)
+    stage.task("unlink", remove, cpu=1)
+    stage.wind_up(clean_up)
+    stage.sometimes("a page is reclaimed that has lost its file", lambda: is_any_isolated(mounted))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def is_any_isolated(mounted: list[SuperBlock]) -> bool:
+    """Whether a page is on no list while its file is on its way out."""
+    return any(
+        not page.on_lists and not inode.i_nlink
+        for sb in mounted
+        for inode in sb.s_inodes
+        for page in inode.i_pages.values()
+    )
