@@ -59,7 +59,10 @@ def drop_vs_path(stage: Stage) -> None:
     stage.task("use", use)
     stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB), cpu=1)
     stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
-    stage.sometimes("the directory is on a shrinker's list while it is used", lambda: is_directory_taken(mounted))
+    stage.sometimes(
+        "a dentry on a list is in use while the shrinker is at the lists",
+        lambda: bool(machine.shrinkers.rwsem.readers) and is_any_used_on_list(mounted),
+    )
 
 
 async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
@@ -69,10 +72,10 @@ async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
         await fput(ctx, file)
 
 
-def is_directory_taken(mounted: list[SuperBlock]) -> bool:
-    """Whether a dentry that has children, or is open, is on a shrink list."""
+def is_any_used_on_list(mounted: list[SuperBlock]) -> bool:
+    """Whether a dentry that has children, or is open, is on an LRU list or on a shrinker's."""
     return any(
-        DentryFlags.SHRINK_LIST in dentry.d_flags and dentry.d_lockref.count > 0
+        DentryFlags.LRU_LIST in dentry.d_flags and dentry.d_lockref.count > 0
         for sb in mounted
         for dentry in all_dentries(sb)
     )
