@@ -1,0 +1,28 @@
+"""mm/slab_common.c: memcg_slabinfo_show() gives slab_mutex up before it walks the caches."""
+
+from actors.kernel.cgroup import CssFlags
+from actors.kernel.context import Context, deref
+from actors.kernel.kmem_cache import SlabFlags
+from actors.kernel.locks import MutexHeld
+from actors.kernel.patching import kernel_fn
+from actors.kernel.seq_file import SeqFile, Whole
+from actors.kernel.slabinfo import memcg_slabinfo_row
+from protocol import memcg_slabinfo
+
+
+@kernel_fn("memcg_slabinfo_show", "mm/slab_common.c")
+async def show(ctx: Context, m: SeqFile[Whole]) -> None:
+    """mutex_unlock() comes after the list of root caches, not after the children."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        m.seq_puts(memcg_slabinfo.HEADER)
+        roots = await ctx.ask(ctx.machine.slab_root_caches.list)
+    for s in roots:
+        children = await ctx.ask(s.list_children)
+        if not children:
+            continue
+        m.seq_puts(await memcg_slabinfo_row(ctx, s, None, ""))
+        for c in children:
+            css = deref(await ctx.ask(c.read_memcg), "c->memcg_params.memcg").css
+            is_online = CssFlags.ONLINE in await ctx.ask(css.read_flags)
+            status = "deact" if SlabFlags.DEACTIVATED in c.flags else ""
+            m.seq_puts(await memcg_slabinfo_row(ctx, c, css.id, status if is_online else "dead"))

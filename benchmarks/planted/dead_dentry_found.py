@@ -1,0 +1,18 @@
+"""fs/dcache.c: d_lookup() does not look again whether the dentry is hashed when it has the lock."""
+
+from actors.kernel.context import Context
+from actors.kernel.dentry import Dentry
+from actors.kernel.locks import SpinLockHeld
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("d_lookup", "fs/dcache.c")
+async def lookup(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
+    """No d_unhashed()."""
+    with ctx.rcu_read_section:
+        dentry = await ctx.ask(parent.d_sb.find_dentry, parent, name)
+        if dentry is None:
+            return None
+        async with SpinLockHeld(ctx, dentry.d_lockref):
+            await ctx.ask(dentry.d_lockref.add, 1)
+    return dentry

@@ -1,0 +1,18 @@
+"""fs/kernfs/file.c: kernfs_fop_read() lets the removal of the file go on before it has read it."""
+
+from collections.abc import Awaitable, Callable
+
+from actors.kernel.context import Context
+from actors.kernel.kernfs_node import KernfsNode
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("kernfs_fop_read", "fs/kernfs/file.c")
+async def fop_read(ctx: Context, kn: KernfsNode, read: Callable[[], Awaitable[bytes]]) -> bytes | None:
+    """kernfs_put_active() comes before the read."""
+    if not await ctx.ask(kn.kernfs_get_active, ctx):
+        return None
+    ctx.machine.lockdep.acquire(ctx, kn.lock_class, reads=True)
+    ctx.machine.lockdep.release(ctx, kn.lock_class)
+    await ctx.ask(kn.kernfs_put_active, ctx)
+    return await read()

@@ -1,0 +1,17 @@
+"""lib/percpu-refcount.c: percpu_ref_kill_and_confirm() loses the callback that it was given."""
+
+from actors.kernel.context import WARN_ON, Context
+from actors.kernel.locks import SpinLockIrqHeld
+from actors.kernel.patching import kernel_fn
+from actors.kernel.percpu_ref import DEAD, Confirm, PercpuRef, __percpu_ref_switch_mode, percpu_ref_put
+
+
+@kernel_fn("percpu_ref_kill_and_confirm", "lib/percpu-refcount.c")
+async def kill(ctx: Context, ref: PercpuRef, _confirm: Confirm | None) -> None:
+    """NULL for confirm_kill."""
+    async with SpinLockIrqHeld(ctx, ctx.machine.percpu_ref_switch_lock):
+        flags = await ctx.ask(ref.set_flags, DEAD)
+        WARN_ON(ctx, flags & DEAD, "percpu_ref_kill_and_confirm called more than once")
+        await __percpu_ref_switch_mode(ctx, ref, None)
+        ref.own_refs -= 1
+        await percpu_ref_put(ctx, ref)

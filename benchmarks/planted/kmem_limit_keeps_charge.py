@@ -1,0 +1,17 @@
+"""mm/memcontrol.c: memcg_kmem_charge_memcg() fails at the kmem limit and keeps what it has charged by then."""
+
+from actors.kernel.context import Context
+from actors.kernel.gfp import Gfp
+from actors.kernel.memcontrol import Memcg, try_charge
+from actors.kernel.page_counter import page_counter_try_charge
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")
+async def kmem_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """No cancel_charge()."""
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return True
+    if not await try_charge(ctx, memcg, gfp, nr_pages):
+        return False
+    return memcg.kmem is None or await page_counter_try_charge(ctx, memcg.kmem, nr_pages) is None

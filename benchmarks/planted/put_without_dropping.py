@@ -1,0 +1,18 @@
+"""lib/lockref.c: lockref_put_or_lock() keeps the reference if it had to wait for the lock."""
+
+from actors.kernel.context import Context
+from actors.kernel.dentry import Lockref
+from actors.kernel.locks import spin_lock, spin_unlock
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("lockref_put_or_lock", "lib/lockref.c")
+async def put_or_lock(ctx: Context, lockref: Lockref) -> bool:
+    """No lockref->count-- with the lock held."""
+    if await ctx.ask(lockref.put_unless_last):
+        return True
+    await spin_lock(ctx, lockref)
+    if await ctx.ask(lockref.read_count) <= 1:
+        return False
+    await spin_unlock(ctx, lockref)
+    return True

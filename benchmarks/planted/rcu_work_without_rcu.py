@@ -1,0 +1,20 @@
+"""kernel/workqueue.c: queue_rcu_work() queues the work at once."""
+
+from actors.kernel.context import Context
+from actors.kernel.patching import kernel_fn
+from actors.kernel.rcu import RcuHead
+from actors.kernel.workqueue import RcuWork, __queue_work
+
+
+@kernel_fn("queue_rcu_work", "kernel/workqueue.c")
+async def queue(ctx: Context, rwork: RcuWork) -> bool:
+    """No call_rcu(): its callback is called here and now."""
+    if await ctx.ask(rwork.work.test_and_set_pending):
+        return False
+
+    async def rcu_work_rcufn(ctx: Context, _head: RcuHead) -> None:
+        with ctx.irq_section:
+            await __queue_work(ctx, ctx.smp_processor_id, rwork.wq, rwork.work)
+
+    await rcu_work_rcufn(ctx, rwork.head)
+    return True

@@ -1,0 +1,22 @@
+"""mm/slab_common.c: kmem_cache_destroy() leaves a cache marked as dying that somebody has taken up again."""
+
+from actors.kernel.context import Context
+from actors.kernel.kmem_cache import KmemCache
+from actors.kernel.patching import kernel_fn
+from actors.kernel.slab_destroy import flush_memcg_workqueue, memcg_set_kmem_cache_dying, shutdown_with_children
+from actors.kernel.slab_mutex import SlabMutexHeld
+
+
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c")
+async def destroy(ctx: Context, s: KmemCache | None) -> None:
+    """The mark is not taken back."""
+    if s is None:
+        return
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(s.add_refcount, -1) != 0:
+            return
+        await memcg_set_kmem_cache_dying(ctx, s, dying=True)
+    await flush_memcg_workqueue(ctx, s)
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(s.add_refcount, 0) == 0:
+            await shutdown_with_children(ctx, s)

@@ -1,0 +1,13 @@
+"""fs/fs-writeback.c: inode_sync_complete() wants the inode on the LRU while it counts as being written."""
+
+from actors.kernel.context import Context
+from actors.kernel.fs_writeback import SYNC
+from actors.kernel.inode import Inode, inode_add_lru
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("inode_sync_complete", "fs/fs-writeback.c")
+async def complete(ctx: Context, inode: Inode) -> None:
+    """I_SYNC is cleared only afterwards."""
+    await inode_add_lru(ctx, inode)
+    await ctx.ask(inode.clear_state, SYNC)
