@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from actors.kernel.context import Context
 from actors.kernel.dcache import dput
-from actors.kernel.dentry import Dentry, DentryFlags
+from actors.kernel.dentry import DentryFlags
 from actors.kernel.drop_caches import SLAB, drop_caches_sysctl_handler
 from actors.kernel.ext4 import EXT4
-from actors.kernel.namei import do_filp_open, do_mkdirat, filename_lookup, fput
+from actors.kernel.namei import do_mkdirat, filename_lookup
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from actors.kernel.vfs_invariants import all_dentries
 from scenarios.registry import Knob, machine, scenario
-from scenarios.shared_dentry import forget_names
+from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, mkdir, run_in, small_cache
 
 DIRECTORY, NAMES = "directory", ("a", "b")
@@ -35,14 +35,14 @@ def drop_vs_path(stage: Stage) -> None:
         directory = await filename_lookup(ctx, mounted[0].root, DIRECTORY)
         if directory is not None:
             for name in NAMES:
-                await open_and_close(ctx, directory, name)
+                await write_file(ctx, directory, name)
             await dput(ctx, directory)
 
     async def make_directory(ctx: Context) -> None:
         """The dentries have been used before, on another node; the first of all has the child caches made."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
-        await run_in(ctx, cgroup, lambda ctx: open_and_close(ctx, mounted[0].root, "first"))
+        await run_in(ctx, cgroup, lambda ctx: write_file(ctx, mounted[0].root, "first"))
         await ctx.settle()
         await ctx.migrate(machine.cpus[-1])
         await run_in(ctx, cgroup, make_files)
@@ -60,13 +60,6 @@ def drop_vs_path(stage: Stage) -> None:
     stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB), cpu=1)
     stage.wind_up(lambda ctx: forget_names(ctx, mounted[0]))
     stage.sometimes("a file's dentry is being dropped while its directory is in use", lambda: is_in_use(mounted))
-
-
-async def open_and_close(ctx: Context, directory: Dentry, name: str) -> None:
-    """Open a file, make it if it is not there, and close it."""
-    file = await do_filp_open(ctx, directory, name, creat=True)
-    if file is not None:
-        await fput(ctx, file)
 
 
 def is_in_use(mounted: list[SuperBlock]) -> bool:

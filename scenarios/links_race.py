@@ -12,10 +12,10 @@ from actors.kernel.dentry import Dentry
 from actors.kernel.ext4 import EXT4
 from actors.kernel.inode import InodeState
 from actors.kernel.namei import do_filp_open, do_linkat, do_mkdirat, do_unlinkat, filename_lookup, fput
-from actors.kernel.read_write import vfs_read, vfs_write
+from actors.kernel.read_write import vfs_read
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.shared_dentry import forget_names
+from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, small_cache
 
 DIRECTORIES = ("a", "b")
@@ -40,10 +40,7 @@ def links_race(stage: Stage) -> None:
             await do_mkdirat(ctx, mounted[0].root, name)
             directory = await filename_lookup(ctx, mounted[0].root, name)
             directories.extend([directory] if directory is not None else [])
-        file = await do_filp_open(ctx, directories[0], "file", creat=True)
-        if file is not None:
-            await vfs_write(ctx, file, 1)
-            await fput(ctx, file)
+        await write_file(ctx, directories[0], "file", 1)
         await do_linkat(ctx, directories[0], "file", directories[-1], "file")
         await forget_names(ctx, mounted[0])
 

@@ -12,10 +12,10 @@ from actors.kernel.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handl
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.machine import Machine
-from actors.kernel.namei import do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
+from actors.kernel.namei import do_unlinkat
 from actors.kernel.super import SuperBlock, do_remount, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.shared_dentry import write_file
 from scenarios.stage import Stage, small_cache
 
 
@@ -54,10 +54,7 @@ def set_stage(stage: Stage, what: int) -> tuple[Machine, list[SuperBlock]]:
         """They are clean, and no dentry holds them any more."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         for name in names:
-            file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
-            if file is not None:
-                await vfs_write(ctx, file, 1)
-                await fput(ctx, file)
+            await write_file(ctx, mounted[0].root, name, 1)
         await sync_inodes_sb(ctx, mounted[0])
         await do_remount(ctx, mounted[0])
 

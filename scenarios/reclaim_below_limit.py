@@ -11,13 +11,11 @@ from actors.kernel.context import Context
 from actors.kernel.ext4 import EXT4
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.memcontrol import Memcg, cancel_charge, mem_cgroup_try_charge, try_charge
-from actors.kernel.namei import do_filp_open, fput
 from actors.kernel.page_alloc import __free_pages, alloc_pages
-from actors.kernel.read_write import vfs_write
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from actors.kernel.vmscan import SWAP_CLUSTER_MAX
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.shared_dentry import forget_names
+from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 SOME_MORE = SWAP_CLUSTER_MAX + 2
@@ -48,10 +46,7 @@ def reclaim_below_limit(stage: Stage) -> None:
         await cgroup_attach_task(ctx, cgroups[2], worker)
 
     async def write(ctx: Context) -> None:
-        file = await do_filp_open(ctx, mounted[0].root, "file", creat=True)
-        if file is not None:
-            await vfs_write(ctx, file, 1)
-            await fput(ctx, file)
+        await write_file(ctx, mounted[0].root, "file", 1)
 
     async def work(ctx: Context) -> None:
         for _ in range(stage.knobs["pages"]):

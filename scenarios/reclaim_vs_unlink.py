@@ -11,12 +11,11 @@ from actors.kernel.context import Context
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.namei import do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
+from actors.kernel.namei import do_unlinkat
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from actors.kernel.vmscan import SWAP_CLUSTER_MAX, ScanControl, shrink_node
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.shared_dentry import forget_names
+from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 CACHES = ("filp", "dentry", "ext4_inode_cache")
@@ -35,10 +34,7 @@ def reclaim_vs_unlink(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
 
     async def write(ctx: Context, name: str) -> None:
-        file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
-        if file is not None:
-            await vfs_write(ctx, file, stage.knobs["pages"])
-            await fput(ctx, file)
+        await write_file(ctx, mounted[0].root, name, stage.knobs["pages"])
 
     async def write_files(ctx: Context) -> None:
         mounted.append(await vfs_get_tree(ctx, EXT4))

@@ -15,6 +15,7 @@ from actors.kernel.drop_caches import drop_caches_sysctl_handler
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
+from actors.kernel.read_write import vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.super import SuperBlock, caches_of, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
@@ -126,6 +127,15 @@ async def release_files(ctx: Context, directory: Dentry, kept: Kept) -> None:
     for name, file in kept:
         await fput(ctx, file)
         await do_unlinkat(ctx, directory, name)
+
+
+async def write_file(ctx: Context, directory: Dentry, name: str, pages: int = 0) -> None:
+    """Open a file, make it if it is not there, write so many pages to its end, and close it."""
+    file = await do_filp_open(ctx, directory, name, creat=True)
+    if file is not None:
+        if pages:
+            await vfs_write(ctx, file, pages)
+        await fput(ctx, file)
 
 
 async def forget_names(ctx: Context, sb: SuperBlock) -> None:

@@ -11,11 +11,10 @@ from actors.kernel.context import Context
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.inode import InodeState
-from actors.kernel.namei import do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
+from actors.kernel.namei import do_unlinkat
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.shared_dentry import forget_names
+from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 
@@ -34,10 +33,7 @@ def unlink_vs_sync(stage: Stage) -> None:
 
     async def write(ctx: Context, names: list[str]) -> None:
         for name in names:
-            file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
-            if file is not None:
-                await vfs_write(ctx, file, stage.knobs["pages"])
-                await fput(ctx, file)
+            await write_file(ctx, mounted[0].root, name, stage.knobs["pages"])
 
     async def write_files(ctx: Context) -> None:
         """The first file has the child caches made, and is written; those that the race is about are dirty."""

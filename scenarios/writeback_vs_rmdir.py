@@ -13,10 +13,10 @@ from actors.kernel.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handl
 from actors.kernel.ext4 import EXT4
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.namei import do_filp_open, do_mkdirat, do_unlinkat, fput
-from actors.kernel.read_write import vfs_read, vfs_write
+from actors.kernel.read_write import vfs_read
 from actors.kernel.super import SuperBlock, do_remount, vfs_get_tree
 from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.shared_dentry import forget_names, make_files
+from scenarios.shared_dentry import forget_names, make_files, write_file
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 OLD, DIRTY, NEW, DIRECTORY = "old", "dirty", ("temporary", "new"), "directory"
@@ -35,10 +35,7 @@ def writeback_vs_rmdir(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
 
     async def write(ctx: Context, name: str) -> None:
-        file = await do_filp_open(ctx, mounted[0].root, name, creat=True)
-        if file is not None:
-            await vfs_write(ctx, file, 1)
-            await fput(ctx, file)
+        await write_file(ctx, mounted[0].root, name, 1)
 
     async def make_cgroup(ctx: Context) -> None:
         """The first allocations have the child caches made. Some inodes are on LRU lists, the last one is dirty."""
