@@ -18,7 +18,7 @@ from scenarios import SCENARIOS
 
 TEXT = Path(PAGE).read_text(encoding="utf-8")
 JUDGEMENTS = read_judgements(TEXT)
-RARE = ("F12", "F13")
+RARE = ("F13",)
 """Sections with what no campaign of the plan has reached: a test does, the page says which."""
 
 # -- the page ---------------------------------------------------------------------------------------------------------
