@@ -87,8 +87,8 @@ def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, bu
     """Up to `SHOWN` pairs whose other order does not show this flaw, the cause first, by at most *budget* runs.
 
     Where the other order only shows another finding of the same sort, the flaw has moved, and the pair comes behind all
-    others that are not about locks or bookkeeping alone. What misses waits stays in order: the one that looked first
-    would have to wait the least longer.
+    others that are not about locks or bookkeeping alone. Waits that came too early stay in their order: the one that
+    looked first would have to wait the least longer.
     """
     if budget is None:
         budget = min(max(DEFAULT_STEPS // max(len(trace.steps), 1), LEAST_RUNS), MOST_RUNS)
@@ -109,7 +109,7 @@ def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, bu
 
 @attrs.frozen
 class Search:
-    """Tries pairs, of *pairs*. `known` are the findings that the run and the plain order show anyway."""
+    """Tries pairs, some of `pairs`. `known` are the findings that the run and the plain order show anyway."""
 
     swaps: Swaps
     known: frozenset[str]
