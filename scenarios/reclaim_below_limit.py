@@ -9,14 +9,12 @@ from __future__ import annotations
 from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
 from actors.kernel.context import Context
 from actors.kernel.ext4 import EXT4
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.memcontrol import Memcg, cancel_charge, mem_cgroup_try_charge, try_charge
-from actors.kernel.page_alloc import __free_pages, alloc_pages
+from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.kernel.super import SuperBlock, vfs_get_tree
 from actors.kernel.vmscan import SWAP_CLUSTER_MAX
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
+from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache, touch_pages
 
 SOME_MORE = SWAP_CLUSTER_MAX + 2
 """Pages of tasks: what a reclaim wants comes in two batches, as the first one meets the page that is dirty."""
@@ -40,7 +38,7 @@ def reclaim_below_limit(stage: Stage) -> None:
         cgroups.extend([await mkdir(ctx, cgroups[0], name) for name in ("old", "new")])
         await run_in(ctx, cgroups[1], write)
         await charge_elsewhere(ctx, stage.session)
-        await add_pages(ctx, memcg_of(cgroups[1].css), SOME_MORE)
+        await touch_pages(ctx, memcg_of(cgroups[1].css), SOME_MORE)
         memory = memcg_of(cgroups[0].css).memory
         memory.max = memory.usage
         await cgroup_attach_task(ctx, cgroups[2], worker)
@@ -55,7 +53,8 @@ def reclaim_below_limit(stage: Stage) -> None:
     async def take_pages(ctx: Context) -> None:
         await forget_names(ctx, mounted[0])
         for memcg in machine.memcgs():
-            await take_all_pages(ctx, memcg)
+            while memcg.user_pages:
+                await mem_cgroup_uncharge(ctx, memcg)
         await charge_elsewhere(ctx, stage.session)
         for cgroup in reversed(cgroups):
             if not cgroup.is_dead:
@@ -67,20 +66,6 @@ def reclaim_below_limit(stage: Stage) -> None:
     stage.wind_up(take_pages)
     stage.sometimes("pages of the removed cgroup are reclaimed", lambda: is_reclaimed(cgroups))
     stage.eventually("every cgroup is gone", stage.only_session_left)
-
-
-async def add_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Memory of a task of *memcg*."""
-    if await alloc_pages(ctx, GFP_KERNEL, nr_pages) and await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
-        await ctx.ask(memcg.add_user_pages, nr_pages)
-
-
-async def take_all_pages(ctx: Context, memcg: Memcg) -> None:
-    """The tasks that had them have exited."""
-    taken = await ctx.ask(memcg.take_user_pages, memcg.user_pages)
-    if taken:
-        await cancel_charge(ctx, memcg, taken)
-        await __free_pages(ctx, taken)
 
 
 def is_reclaimed(cgroups: list[Cgroup]) -> bool:

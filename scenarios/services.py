@@ -28,12 +28,10 @@ import attrs
 
 from actors.kernel.context import Context
 from actors.kernel.ext4 import EXT4
-from actors.kernel.gfp import GFP_KERNEL, GFP_KERNEL_ACCOUNT
+from actors.kernel.gfp import GFP_KERNEL_ACCOUNT
 from actors.kernel.kmem_cache import KmemCache, SlabObject
 from actors.kernel.machine import Machine
-from actors.kernel.memcontrol import try_charge
 from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput, inode_of
-from actors.kernel.page_alloc import alloc_pages
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.slab_reap import REAPTIMEOUT_AC, start_cpu_timer
@@ -43,7 +41,7 @@ from actors.kernel.super import DiskInode, SuperBlock, vfs_get_tree
 from actors.kernel.vmscan import Kswapd
 from scenarios.registry import Knob, scenario
 from scenarios.registry import machine as machine_knobs
-from scenarios.stage import Stage, mkdir, rmdir, run_in
+from scenarios.stage import Stage, mkdir, rmdir, run_in, touch_pages
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
@@ -335,9 +333,7 @@ def write_disk(sb: SuperBlock) -> None:
 
 async def grow(ctx: Context, nr_pages: int) -> None:
     """The task gets memory of its own, charged to its cgroup."""
-    memcg = ctx.memcg or ctx.machine.root_mem_cgroup
-    if await alloc_pages(ctx, GFP_KERNEL, nr_pages) and await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
-        await ctx.ask(memcg.add_user_pages, nr_pages)
+    await touch_pages(ctx, ctx.memcg or ctx.machine.root_mem_cgroup, nr_pages)
 
 
 async def make_process(ctx: Context, caches: Sequence[KmemCache]) -> list[tuple[KmemCache, SlabObject]]:

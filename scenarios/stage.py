@@ -9,11 +9,13 @@ import attrs
 
 from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
 from actors.kernel.context import Context
+from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.invariants import Ledger, is_published
 from actors.kernel.kmem_cache import KmemCache, SlabObject
 from actors.kernel.locks import Completion
 from actors.kernel.machine import Config, Machine
-from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.kernel.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
+from actors.kernel.page_alloc import __free_pages, alloc_pages
 from actors.kernel.patching import Patch
 from actors.kernel.slab_reap import REAPTIMEOUT_AC
 from actors.kernel.slub import kmem_cache_free
@@ -268,6 +270,16 @@ async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
     await ctx.ask(machine.cgroup_tree.move_task, task, cgroup)
     machine.start(task, body, done)
     await ctx.ask(done.wait_for_completion)
+
+
+async def touch_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """A task of *memcg* gets memory of its own, charged in one go."""
+    if not await alloc_pages(ctx, GFP_KERNEL, nr_pages):
+        return
+    if await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
+        await ctx.ask(memcg.add_user_pages, nr_pages)
+    else:
+        await __free_pages(ctx, nr_pages)
 
 
 async def fill(ctx: Context, cgroup: Cgroup, cache: KmemCache, count: int) -> list[SlabObject]:

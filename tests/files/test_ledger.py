@@ -127,6 +127,7 @@ def check_books(name: str, kernel: str, seed: int, machine: dict[str, object]) -
 @example("readers-vs-rmdir", "original", 1, {"allocator": "slab", "cgroup": "v1", "nodes": 2})
 @example("nested", "5.4-fixed", 1, {"allocator": "slub", "cgroup": "v2", "cpus": 3})
 @example("mount-vs-reclaim", "original", 0, {"cpus": 1, "nodes": 2})  # a node without a CPU
+@example("reclaim-below-limit", "original", 0, {"cpus": 1})  # pages that a stage has in hand
 def test_everything_adds_up_at_any_step(name: str, kernel: str, seed: int, machine: dict[str, object]) -> None:
     check_books(name, kernel, seed, machine)
 
