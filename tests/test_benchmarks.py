@@ -154,6 +154,7 @@ def test_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture
 # -- shrunk, and gone through ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_shows_a_flaw_gets_shorter() -> None:
     (row,) = find_rows(["flush-only"])
 

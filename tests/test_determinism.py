@@ -162,7 +162,7 @@ print(json.dumps([run_small(*case, seed=3).digest for case in CASES]))
 """
 
 
-@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+@pytest.mark.parametrize("hash_seed", ["0", pytest.param("1", marks=pytest.mark.slow), "4242"])
 def test_a_run_does_not_depend_on_the_process_that_makes_it(hash_seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither hashes of strings nor addresses in memory reach a schedule."""
     monkeypatch.setenv("PYTHONHASHSEED", hash_seed)

@@ -22,6 +22,7 @@ def test_the_reaper_visits_every_cache(kernel: str) -> None:
     assert day.walks.held > 0
 
 
+@pytest.mark.slow
 def test_it_walks_more_on_the_original_kernel() -> None:
     original, patched = (days_of(kernel, **LONG, **WALK)[0].walks for kernel in ("original", "5.3"))
 
