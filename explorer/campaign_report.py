@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from explorer.determinism import CAUSES
-from explorer.report import show_finding
+from explorer.report import as_arguments, show_finding
 
 if TYPE_CHECKING:
     from explorer.campaign import Campaign, Found
@@ -112,8 +113,9 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
             f"({found.strategy})"
         )
         if found.log is not None:
-            line = f"log: {found.log}\nreplay: slabrace replay {found.log}\nshorter: slabrace shrink {found.log}"
-            line += f"\nexplain: slabrace explain {found.log}"
+            log = as_arguments(found.log, campaign.experiment.header)
+            line = f"log: {found.log}\nreplay: slabrace replay {log}\nshorter: slabrace shrink {log}"
+            line += f"\nexplain: slabrace explain {log}"
             console.print(line, markup=False, soft_wrap=True)
     if campaign.divergence is not None:
         show_divergence(console, campaign.divergence)
@@ -255,7 +257,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
 def found_json(found: Found) -> dict[str, Any]:
     """One finding."""
     return {
-        **attrs.asdict(found.finding),
+        **msgspec.to_builtins(found.finding),
         "signature": found.finding.signature,
         "count": found.count,
         "first_schedule": found.first_schedule,

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from explorer.replay import DEFINITIONS, Divergence, describe_record
+from explorer.replay import THE_END, Divergence, in_words
 from protocol.errors import InternalError
-from protocol.log import Names, unpack
+from protocol.records import DEFINITIONS, STEP_BYTE, Names, decode
 
 CAUSES = (
     "a scenario, a patch or slabrace itself depends on something that is not in the schedule: the order of a set, a "
     "clock, a random number, state that outlives its world"
 )
-
-OVER = ["the end of the run"]
 
 
 class NotTheSameError(InternalError):
@@ -37,23 +33,18 @@ def first_divergence(then: list[bytes], now: list[bytes]) -> Divergence | None:
 
 def divergence_at(then: list[bytes], now: list[bytes], at: int) -> Divergence:
     """Two runs whose records are the same up to number *at*."""
-    steps = sum(is_step(unpack(payload)) for payload in then[:at])
-    return Divergence(steps, in_words(then, at), in_words(now, at))
+    steps = sum(payload[0] == STEP_BYTE for payload in then[:at])
+    return Divergence(steps, words_at(then, at), words_at(now, at))
 
 
-def in_words(payloads: list[bytes], at: int) -> str:
+def words_at(payloads: list[bytes], at: int) -> str:
     """What record number *at* says; if it only defines names, the step that needs them."""
     names = Names()
     for payload in payloads[:at]:
-        names.learn(unpack(payload))
+        names.learn(decode(payload))
     for payload in payloads[at:]:
-        record = unpack(payload)
+        record = decode(payload)
         names.learn(record)
-        if record[0] not in DEFINITIONS:
-            return describe_record(names, record)
-    return describe_record(names, OVER)
-
-
-def is_step(record: list[Any]) -> bool:
-    """Whether a record is a step; all others begin with their tag."""
-    return isinstance(record[0], int)
+        if not isinstance(record, DEFINITIONS):
+            return in_words(names, record)
+    return THE_END

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
-from protocol.log import LogReader, Names, Step
+from protocol.log import LogReader
+from protocol.records import FindingRecord, MovedRecord, Names, PhaseRecord, Record, Step, ValueRecord
 
 Event = tuple[str, dict[str, Any]]
 
@@ -39,13 +41,12 @@ def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Eve
     names = Names()
     number, now = 0, 0
     for _, record in log.records():
-        if isinstance(record[0], int):
-            step = Step(*record)
-            now += step.dt
+        if isinstance(record, Step):
+            now += record.dt
             if last is not None and number > last:
                 return
             if number >= first:
-                yield "step", _describe_step(names, step, number, now)
+                yield "step", _describe_step(names, record, number, now)
             number += 1
             continue
         names.learn(record)
@@ -54,14 +55,14 @@ def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Eve
 
 
 def _describe_step(names: Names, step: Step, number: int, now: int) -> dict[str, Any]:
-    flow, kind, cpu = names.lane(step)
+    lane = names.lane(step)
     operation, access = names.operations[step.operation]
     return {
         "step": number,
         "time": now,
-        "flow": flow,
-        "kind": kind,
-        "cpu": cpu,
+        "flow": lane.name,
+        "kind": lane.kind,
+        "cpu": lane.cpu,
         "function": names.functions[step.function],
         "operation": operation,
         "access": access,
@@ -71,13 +72,13 @@ def _describe_step(names: Names, step: Step, number: int, now: int) -> dict[str,
     }
 
 
-def _describe_other(names: Names, record: list[Any], number: int) -> Iterator[Event]:
+def _describe_other(names: Names, record: Record, number: int) -> Iterator[Event]:
     match record:
-        case ["value", count, value]:
-            yield "value", {"step": number, "value": value, "of": count}
-        case ["phase", name]:
-            yield "phase", {"step": number, "name": name}
-        case ["moved", lane, cpu]:
-            yield "moved", {"step": number, "flow": names.lanes[lane][0], "cpu": cpu}
-        case ["finding", finding]:
-            yield "finding", finding
+        case ValueRecord():
+            yield "value", {"step": number, "value": record.value, "of": record.count}
+        case PhaseRecord():
+            yield "phase", {"step": number, "name": record.name}
+        case MovedRecord():
+            yield "moved", {"step": number, "flow": names.lanes[record.lane].name, "cpu": record.cpu}
+        case FindingRecord():
+            yield "finding", msgspec.to_builtins(record.finding)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -12,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
+import msgspec
 
 from actors.kernel.fixes import FIXES
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
-from actors.kernel.patching import Patch, find_patches
+from actors.kernel.patching import Patch, find_patches, name_patch
 from actors.system.lane import ForeignAwaitError
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from explorer.onward import Beginning, Onward, Start, read_beginning
 from protocol.errors import InternalError, UsageError
-from protocol.log import Header, LogReader, PatchRecord
+from protocol.log import LogReader
+from protocol.records import Header, PatchRecord
 from scenarios import find_scenario
 from scenarios.stage import Stage
 
@@ -88,7 +89,8 @@ class Experiment:
         scenario = scenario or find_scenario(options.scenario)
         _check_options(options)
         parameters = scenario.values(dict(options.settings))
-        patches = _select(options.patches, options.without, options.kernel, parameters)
+        wanted = [name_patch(name, FIXES) for name in options.patches]
+        patches = _select(wanted, options.without, options.kernel, parameters)
         laid_over = patches[len(options.without) :]
         header = Header(
             scenario=scenario.name,
@@ -108,8 +110,8 @@ class Experiment:
     @classmethod
     def _of_start(cls, options: RunOptions, start: Start) -> Experiment:
         with closing(LogReader(start.log)) as log:
-            experiment = cls.of_log(log, options.patches)
-            header = attrs.evolve(
+            experiment = cls.of_log(log, options.patches, trust=start.trust)
+            header = msgspec.structs.replace(
                 experiment.header,
                 strategy=options.strategy,
                 seed=options.seed,
@@ -119,24 +121,29 @@ class Experiment:
             return attrs.evolve(experiment, header=header, beginning=read_beginning(log, start.at))
 
     @classmethod
-    def of_log(cls, log: LogReader, patches: Sequence[str] = ()) -> Experiment:
-        """What *log* is a run of; with *patches*, if there are any, instead of those that it names."""
+    def of_log(cls, log: LogReader, patches: Sequence[str] = (), *, trust: bool = False) -> Experiment:
+        """What *log* is a run of; with *patches*, if there are any, instead of those that it names.
+
+        Code that the log carries runs only with *trust*, or if *patches* are files with the same text; otherwise it is
+        a UsageError.
+        """
         header = log.header
         try:
             scenario = find_scenario(header.scenario)
             _check_header(scenario, log)
-            wanted = tuple(patches) or _recorded_patches(log)
+            wanted = _wanted_patches(log, [name_patch(name, FIXES) for name in patches], trust=trust)
             chosen = _select(wanted, header.without, header.kernel, header.parameters)
         except UsageError as error:
             msg = str(error)
             raise UsageError(msg if msg.startswith(f"{log.path}:") else f"{log.path}: {msg}") from None
         if patches:
-            header = attrs.evolve(header, patches=records_of(chosen[len(header.without) :]))
+            header = msgspec.structs.replace(header, patches=records_of(chosen[len(header.without) :]))
         return cls(header, scenario, chosen)
 
     def with_knob(self, name: str, value: int) -> Experiment:
         """The same with another value of one knob."""
-        return attrs.evolve(self, header=attrs.evolve(self.header, parameters={**self.header.parameters, name: value}))
+        header = msgspec.structs.replace(self.header, parameters={**self.header.parameters, name: value})
+        return attrs.evolve(self, header=header)
 
     def set_stage(self, strategy: Strategy) -> Stage:
         """A world of its own in which the scenario is about to begin."""
@@ -204,7 +211,7 @@ def own_files(scenario: Scenario) -> list[str]:
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:
     """What a header says of *patches*."""
-    return tuple(PatchRecord(patch.name, patch.path, patch.sha256) for patch in patches)
+    return tuple(patch.record for patch in patches)
 
 
 @functools.cache
@@ -213,26 +220,41 @@ def _version() -> str:
 
 
 def _select(
-    patches: Sequence[str], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
+    patches: Sequence[PatchRecord], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
 ) -> tuple[Patch, ...]:
-    """The patches that these names mean for that kernel; UsageError if one of them does not apply."""
+    """What these patches are for that kernel; UsageError if one of them does not apply."""
     return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
 
 
-def _recorded_patches(log: LogReader) -> tuple[str, ...]:
-    """The patches that a log names; UsageError if a file is not what it was."""
-    for patch in log.header.patches:
-        if patch.path and _hash_of(patch.path) != patch.sha256:
-            msg = f"recorded with patch {patch.path}, which is not the same now; give it with --patch"
-            raise UsageError(msg)
-    return tuple(patch.path or patch.name for patch in log.header.patches)
+def _wanted_patches(log: LogReader, given: Sequence[PatchRecord], *, trust: bool) -> Sequence[PatchRecord]:
+    """Those *given*, or those of the log: if no code is among them, if that is *given* too, or if the user has *trust*.
+
+    No file is opened because a log names it.
+    """
+    carried = log.header.patches
+    code = [record for record in carried if record.is_code]
+    if code and [record.sha256 for record in given] == [record.sha256 for record in code]:
+        same = {record.sha256: record for record in given}
+        return [same[record.sha256] if record.is_code else record for record in carried]
+    if given:
+        return given
+    for record in carried:
+        if record.name not in FIXES if not record.is_code else not (trust and record.text):
+            raise UsageError(_refusal(record))
+    return carried
 
 
-def _hash_of(path: str) -> str:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return ""
+def _refusal(record: PatchRecord) -> str:
+    """Why a log is not run: what it would run, where that came from, and what the user can do."""
+    if not record.is_code:
+        return f"recorded with the fix {record.name}, which this slabrace does not have; a file is given with --patch"
+    what = f"recorded with the patch {record.name} (from {record.path}, sha256 {record.sha256[:12]})"
+    if not record.text:
+        return f"{what}, whose text is not in the log: give the file with --patch"
+    return (
+        f"{what}, whose {len(record.text.splitlines())} lines are in the log and run only if you trust them: read them "
+        "with slabrace log --patches, then give --trust, or --patch with a file of the same text"
+    )
 
 
 def _check_options(options: RunOptions) -> None:

@@ -11,7 +11,6 @@ meant to have the flaw, as old versions do.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
 
+from actors.kernel.fixes import FIXES
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import explain_schedule, to_text
 from explorer.jobs import run_watched
@@ -41,7 +42,7 @@ FORMAT = VERSION
 NOTHING, FINDING = "nothing", "finding"
 
 TEST_NAME = "test_kept.py"
-TEST_TEXT = '''\
+_TEST_TEXT = '''\
 """Every finding that was kept here is run again; `slabrace keep` wrote this file and those beside it."""
 
 from pathlib import Path
@@ -54,8 +55,16 @@ from explorer.keep import assert_as_expected, kept_files
 @pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)
 def test_kept_finding(path: Path) -> None:
     """The flaw stays away, or stays, as the file expects; if it does not, the report says why."""
-    assert_as_expected(path)
+    assert_as_expected(path{trust})
 '''
+
+TRUSTING = ", trust=True"
+
+
+def test_text(*, trust: bool) -> str:
+    """The file of the test; with *trust* it runs the patch files that the kept findings name."""
+    return _TEST_TEXT.format(trust=TRUSTING if trust else "")
+
 
 _TEXT = instance_of(str)
 
@@ -68,19 +77,18 @@ class KeptPatch:
     path: str = attrs.field(default="", validator=_TEXT)
     sha256: str = attrs.field(default="", validator=_TEXT)
 
-    def option(self, directory: Path) -> str:
-        """What `--patch` would be."""
-        return os.path.normpath(directory / self.path) if self.path else self.name
-
-    def has_changed(self, directory: Path) -> bool:
-        """Whether it is a file that is not the same any more."""
+    def option(self, source: Path, given: Sequence[str], *, trust: bool) -> str:
+        """What `--patch` would be for the file *source*; UsageError if that would run what nobody has asked for."""
         if not self.path:
-            return False
-        try:
-            text = (directory / self.path).read_bytes()
-        except OSError:
-            return True
-        return hashlib.sha256(text).hexdigest() != self.sha256
+            if self.name in FIXES:
+                return self.name
+            msg = f"{source}: kept with the fix {self.name}, which this slabrace does not have"
+            raise UsageError(msg)
+        file = Path(os.path.normpath(source.parent / self.path))
+        if trust or file.resolve() in {Path(name).resolve() for name in given}:
+            return str(file)
+        msg = f"{source}: kept with the patch {file}, which runs only if you say so: give --trust, or --patch {file}"
+        raise UsageError(msg)
 
 
 @attrs.frozen(kw_only=True)
@@ -102,9 +110,12 @@ class Kept:
     )
     slabrace: str = attrs.field(validator=_TEXT)
 
-    def experiment(self, source: Path) -> Experiment:
-        """What to run, for the file *source*; UsageError if this slabrace does not have it any more."""
-        patches = tuple(patch.option(source.parent) for patch in self.patches)
+    def experiment(self, source: Path, given: Sequence[str] = (), *, trust: bool = False) -> Experiment:
+        """What to run, for the file *source*; UsageError if this slabrace does not have it any more.
+
+        Patch files that the file names run only with *trust*, or if they are among those *given*.
+        """
+        patches = tuple(patch.option(source, given, trust=trust) for patch in self.patches)
         return self.experiment_with(source, RunOptions(scenario=self.scenario, patches=patches, without=self.without))
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
@@ -129,7 +140,7 @@ class Kept:
         except UsageError as error:
             msg = f"{source}: {error}"
             raise UsageError(msg) from None
-        header = attrs.evolve(experiment.header, parameters={**experiment.header.parameters, **texts})
+        header = msgspec.structs.replace(experiment.header, parameters={**experiment.header.parameters, **texts})
         return attrs.evolve(experiment, header=header)
 
 
@@ -247,17 +258,17 @@ class Again:
 
     @property
     def changed_patches(self) -> list[str]:
-        """The patch files that are not what they were."""
-        return [patch.path for patch in self.kept.patches if patch.has_changed(self.path.parent)]
+        """The patch files that were not run as they were."""
+        texts = {record.sha256 for record in self.experiment.header.patches}
+        return [patch.path for patch in self.kept.patches if patch.path and patch.sha256 not in texts]
 
     def strategy(self) -> Follow:
         """What makes the same choices once more."""
         return Follow(self.choices, keeps_time=self.kept.keeps_time)
 
 
-def run_again(path: Path, kept: Kept, experiment: Experiment | None = None) -> Again:
+def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
     """Run a kept schedule to its end, on the experiment of its file or on another one."""
-    experiment = experiment or kept.experiment(path)
     follow = Follow(kept.schedule, keeps_time=kept.keeps_time)
     noting = Noting(follow)
     stage, watch = run_watched(experiment, noting)
@@ -268,10 +279,14 @@ def run_again(path: Path, kept: Kept, experiment: Experiment | None = None) -> A
     return Again(path, kept, experiment, findings, misfit, tuple(noting.choices), stage, watch)
 
 
-def assert_as_expected(path: Path) -> None:
-    """For tests: AssertionError with the explained report if a kept finding is not what its file expects."""
+def assert_as_expected(path: Path, *, trust: bool = False) -> None:
+    """For tests: AssertionError with the explained report if a kept finding is not what its file expects.
+
+    Patch files that the file names are run only with *trust*; otherwise they are a UsageError.
+    """
     __tracebackhide__ = True  # pytest shows the report, not this function
-    again = run_again(path, read_kept(path))
+    kept = read_kept(path)
+    again = run_again(path, kept, kept.experiment(path, trust=trust))
     if again.is_as_expected:
         return
     stale = f"\n{again.misfit}" if again.misfit is not None else ""

@@ -9,6 +9,7 @@ import attrs
 
 from protocol.errors import UsageError
 from protocol.log import LogReader
+from protocol.records import PhaseRecord, Step, ValueRecord
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Start:
-    """The step of a log before which other schedules begin to choose for themselves."""
+    """The step of a log before which other schedules begin to choose; *trust* is that of `Experiment.of_log`."""
 
     log: Path
     at: int
+    trust: bool = False
 
 
 @attrs.frozen
@@ -38,14 +40,14 @@ def read_beginning(log: LogReader, at: int) -> Beginning:
     values: list[int] = []
     phase = ""
     for _, record in log.records():
-        if isinstance(record[0], int):
+        if isinstance(record, Step):
             if len(steps) == at:
                 break
-            steps.append((record[0], record[2]))
-        elif record[0] == "value":
-            values.append(record[2])
-        elif record[0] == "phase":
-            phase = record[1]
+            steps.append((record.dt, record.index))
+        elif isinstance(record, ValueRecord):
+            values.append(record.value)
+        elif isinstance(record, PhaseRecord):
+            phase = record.name
     else:
         if len(steps) <= at:
             msg = f"--at {at}: {log.path} has steps 0 to {len(steps) - 1} only"

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeGuard
 
 import attrs
+import msgspec
 
 from actors.system.lane import Lane
-from protocol.log import LogReader, Names, Step, unpack
+from protocol.log import LogReader
+from protocol.records import (
+    DEFINITIONS,
+    Definition,
+    FindingRecord,
+    Names,
+    Record,
+    SetRecord,
+    Step,
+    ValueRecord,
+    decode,
+)
 
 if TYPE_CHECKING:
     from actors.system.world import World
 
-Record = list[Any]
-
-_END, _MORE = "the end of the run", "the run goes on"
-DEFINITIONS = frozenset({"lane", "set", "fn", "op", "owner"})
+THE_END = "the end of the run"
 
 
 @attrs.frozen
@@ -59,7 +68,7 @@ class Replay:
         self._world = world
         record = self._next_step()
         if record is not None and self._steps != self._until:
-            self._time += record[0]
+            self._time += record.dt
             world.now = max(world.now, self._time)
             world.fire_timers()
         elif self._steps == self._until:
@@ -67,19 +76,18 @@ class Replay:
         elif world.mask or world.let_time_pass():
             world.stop("log ended")
             if self._is_whole():
-                self._diverge([_END], [_MORE])
+                self._part(THE_END, "the run goes on")
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         record = self._next_step()
         self._steps += 1
         assert record is not None, "advance() stops a world whose log has no further step"
-        index: int = record[2]
-        return min(index, len(lanes) - 1)
+        return min(record.index, len(lanes) - 1)
 
     def choose_value(self, count: int) -> int:
         if not self._ahead:
-            self._read_ahead(lambda _record: True)
-        value = next((record[2] for _, record in self._ahead if record[0] == "value"), 0)
+            self._read_record()
+        value = next((record.value for _, record in self._ahead if isinstance(record, ValueRecord)), 0)
         return min(value, count - 1)
 
     def choose_fault(self, _probability: float) -> bool:
@@ -94,12 +102,13 @@ class Replay:
         """Compare what the replaying run records with what the log says."""
         if self.divergence is not None:
             return
-        if not self._ahead and self._read_ahead(lambda _record: True) is None:
+        if not self._ahead and not self._read_record():
             self._check_nothing_new(payload)
             return
         then, record = self._ahead.popleft()
         if then != payload:
-            self._diverge(record, unpack(payload))
+            self._diverge(record, decode(payload))
+            return
         self._names.learn(record)
         self._names_now.learn(record)
 
@@ -108,49 +117,54 @@ class Replay:
         if self.divergence is not None:
             return
         footer = self._log.footer
-        if self._ahead or self._read_ahead(lambda _record: True):
-            self._diverge(self._ahead[0][1], [_END])
+        if self._ahead or self._read_record():
+            self._diverge(self._ahead[0][1], None)
         elif footer is not None and footer.digest != digest:
-            self._diverge(["digest", footer.digest], ["digest", digest])
+            self._part(f"digest {footer.digest}", f"digest {digest}")
 
     def _check_nothing_new(self, payload: bytes) -> None:
         """A log that was cut off has nothing to say about what comes after it; a whole one has."""
         if self._is_whole():
-            self._diverge([_END], unpack(payload))
+            self._diverge(None, decode(payload))
 
     def _is_whole(self) -> bool:
         """Whether the log goes to the end of its run; only then nothing may come after its last record."""
         footer = self._log.footer
         return footer is not None and footer.outcome != "interrupted"
 
-    def _next_step(self) -> Record | None:
+    def _next_step(self) -> Step | None:
         """The record of the next step; everything before it stays for `verify`."""
-        for _, record in self._ahead:
-            if isinstance(record[0], int):
-                return record
-        return self._read_ahead(lambda record: isinstance(record[0], int))
+        step = next((record for _, record in self._ahead if isinstance(record, Step)), None)
+        while step is None and self._read_record():
+            record = self._ahead[-1][1]
+            step = record if isinstance(record, Step) else None
+        return step
 
-    def _read_ahead(self, wanted: Callable[[Record], bool]) -> Record | None:
-        for payload, record in self._records:
-            self._ahead.append((payload, record))
-            if wanted(record):
-                return record
-        return None
+    def _read_record(self) -> bool:
+        """Read one record more of the log, if there is one."""
+        entry = next(self._records, None)
+        if entry is not None:
+            self._ahead.append(entry)
+        return entry is not None
 
-    def _diverge(self, then: Record, now: Record) -> None:
-        step = max(self._steps - 1, 0)
-        self._names_now.learn(now)
-        if then[0] in DEFINITIONS:
+    def _diverge(self, then: Record | None, now: Record | None) -> None:
+        """The replay leaves its log: what is recorded there, and what happens now; None is the end of the run."""
+        if now is not None:
+            self._names_now.learn(now)
+        if is_definition(then):
             then = self._step_of(then)
-        now_text = describe_record(self._names_now, now)
-        if now[0] != _END and (isinstance(then[0], int) or now[0] in DEFINITIONS):
+        now_text = in_words(self._names_now, now)
+        if now is not None and (isinstance(then, Step) or is_definition(now)):
             assert self._world is not None
             now_text += f"; enabled now: {', '.join(lane.name for lane in self._world.enabled_lanes())}"
-        self.divergence = Divergence(step, describe_record(self._names, then), now_text)
+        self._part(in_words(self._names, then), now_text)
+
+    def _part(self, then: str, now: str) -> None:
+        self.divergence = Divergence(max(self._steps - 1, 0), then, now)
         if self._world is not None:
             self._world.stop("diverged")
 
-    def _step_of(self, definition: Record) -> Record:
+    def _step_of(self, definition: Definition) -> Record:
         """The step that *definition* was made for: definitions come just before it."""
         self._names.learn(definition)
         step = self._next_step()
@@ -159,27 +173,24 @@ class Replay:
         return definition if step is None else step
 
 
-def describe_record(names: Names, record: Record) -> str:
-    """A record in words, for someone who asks why a replay left its log; as it is if its numbers mean nothing here."""
-    try:
-        return _in_words(names, record)
-    except (LookupError, TypeError):
-        return str(record)
+def is_definition(record: Record | None) -> TypeGuard[Definition]:
+    """Whether a record gives a number its meaning."""
+    return isinstance(record, DEFINITIONS)
 
 
-def _in_words(names: Names, record: Record) -> str:
+def in_words(names: Names, record: Record | None) -> str:
+    """A record for someone who asks why a replay left its log; without one it is the end of the run."""
     match record:
-        case [int(), *_]:
-            step = Step(*record)
+        case None:
+            return THE_END
+        case Step():
             return (
-                f"{names.lane(step)[0]} in {names.functions[step.function]}: {names.operations[step.operation][0]}"
-                f" of {names.owners[step.owner] or 'its own CPU'} at +{step.dt} ns;"
-                f" enabled: {', '.join(names.enabled(step))}"
+                f"{names.lane(record).name} in {names.functions[record.function]}: "
+                f"{names.operations[record.operation][0]} of {names.owners[record.owner] or 'its own CPU'} "
+                f"at +{record.dt} ns; enabled: {', '.join(names.enabled(record))}"
             )
-        case ["set", _, lanes]:
-            return f"enabled: {', '.join(names.lanes[number][0] for number in lanes)}"
-        case ["finding", finding]:
-            return f"finding {finding['kind']}: {finding['message']}"
-        case [tag, *fields]:
-            return " ".join(map(str, [tag, *fields]))
-    return str(record)
+        case SetRecord():
+            return f"enabled: {', '.join(names.lanes[number].name for number in record.lanes)}"
+        case FindingRecord():
+            return f"finding {record.finding.kind}: {record.finding.message}"
+    return " ".join(map(str, msgspec.to_builtins(record)))

@@ -15,9 +15,11 @@ from rich.table import Table
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from actors.system.world import World
     from explorer.session import Position, Result, TailStep
-    from protocol.log import Header
+    from protocol.records import Header
 
 QUIET_SECONDS = 2.0
 REFRESH_SECONDS = 0.2
@@ -81,12 +83,16 @@ def _verdict(result: Result) -> str:
 
 
 def show_replay_line(console: Console, result: Result, *, relaid: bool = False) -> None:
-    """Where the log is, and the line to paste: with the patches, if there are files, or if the log's were *relaid*."""
+    """Where the log is, and the line to paste; with all patches, if those of the log were *relaid*."""
     if result.log is not None:
-        patches = result.header.patches if relaid or any(patch.path for patch in result.header.patches) else ()
-        options = "".join(f" --patch {shlex.quote(patch.path or patch.name)}" for patch in patches)
-        line = f"slabrace replay {shlex.quote(str(result.log))}{options}"
+        line = f"slabrace replay {as_arguments(result.log, result.header, relaid=relaid)}"
         console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True, markup=False)
+
+
+def as_arguments(log: Path | str, header: Header, *, relaid: bool = False) -> str:
+    """A log as a command takes it: with the files of its patches, which run only if they are given again."""
+    patches = [patch for patch in header.patches if relaid or patch.is_code]
+    return shlex.quote(str(log)) + "".join(f" --patch {shlex.quote(patch.path or patch.name)}" for patch in patches)
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
@@ -22,7 +23,8 @@ from explorer.strategies import Knowledge, find_strategy, make_strategy
 from explorer.watch import Both, StopAt, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.log import Footer, Header, LogReader, LogWriter, Names, Step, unpack
+from protocol.log import LogReader, LogWriter
+from protocol.records import Footer, Header, Names, Step, decode
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
@@ -91,7 +93,7 @@ class Tail:
         self._world = world
         self._progress = progress
         self._names = Names()
-        self._unread: list[Sequence[Any]] = []
+        self._unread: list[bytes] = []
         self.before: list[tuple[TailStep, ...]] = []
         self.recorder = Recorder(sink, learn=self._unread.append, on_finding=self._keep_steps, on_batch=self._end_batch)
 
@@ -101,7 +103,8 @@ class Tail:
         number, now = self._world.steps, self.recorder.last
         found: list[TailStep] = []
         for payload in self.recorder.last_steps():
-            step = Step(*unpack(payload))
+            step = decode(payload)
+            assert isinstance(step, Step), "a recorder lists steps"
             number -= 1
             found.append(self._decode(number, now, step))
             now -= step.dt
@@ -117,17 +120,17 @@ class Tail:
             self._progress(self._world)
 
     def _read(self) -> None:
-        for record in self._unread:
-            self._names.learn(record)
+        for payload in self._unread:
+            self._names.learn(decode(payload))
         self._unread.clear()
 
     def _decode(self, number: int, now: int, step: Step) -> TailStep:
-        flow, _, cpu = self._names.lane(step)
+        lane = self._names.lane(step)
         return TailStep(
             number,
             now,
-            flow,
-            cpu,
+            lane.name,
+            lane.cpu,
             self._names.functions[step.function],
             self._names.operations[step.operation][0],
             self._names.owners[step.owner],
@@ -205,7 +208,9 @@ def record(
     overwrite: bool = False,
 ) -> Result:
     """Log the run of a schedule that shows *finding*, up to that; NotTheSameError, and no log, if it does not again."""
-    header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature)
+    header = msgspec.structs.replace(
+        experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature
+    )
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
     writer = LogWriter(path, overwrite=overwrite)
@@ -242,6 +247,7 @@ def replay(
     *,
     driver: str = "trio",
     patches: Sequence[str] = (),
+    trust: bool = False,
     until: int | None = None,
     progress: Progress | None = None,
     begun: Begun | None = None,
@@ -249,12 +255,12 @@ def replay(
 ) -> Result:
     """Replay a log under either driver, up to its end, its first damage, or *until* steps.
 
-    *patches*, if there are any, are laid over the kernel instead of those that the log names. *inspect* gets the stage
+    *patches* and *trust* are those of `Experiment.of_log`. *inspect* gets the stage
     as it stands there, unless the replay left its log or was interrupted.
     """
     log = LogReader(path)
     try:
-        experiment = Experiment.of_log(log, patches)
+        experiment = Experiment.of_log(log, patches, trust=trust)
         strategy = Replay(log, until=until)
         try:
             stage = experiment.set_stage(strategy)
@@ -377,7 +383,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def _finding_json(finding: Finding, result: Result) -> dict[str, Any]:
     return {
-        **attrs.asdict(finding),
+        **msgspec.to_builtins(finding),
         "signature": finding.signature,
         "first_schedule": 0,
         "log": str(result.log) if result.log else None,

@@ -17,6 +17,7 @@ from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader
 from protocol.operations import UPDATE
+from protocol.records import FindingRecord
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -232,10 +233,10 @@ def last_finding(path: Path) -> str:
     """The signature of the last finding in a log; UsageError if there is none."""
     log = LogReader(path)
     try:
-        findings = [record[1] for _, record in log.records() if record[0] == "finding"]
+        findings = [record.finding for _, record in log.records() if isinstance(record, FindingRecord)]
     finally:
         log.close()
     if not findings:
         msg = f"{path}: nothing was found in this run"
         raise UsageError(msg)
-    return Finding(**findings[-1]).signature
+    return findings[-1].signature

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 ORACLES: dict[str, str] = {
     "use-after-free": "a freed object was touched; says where it was freed",
@@ -29,8 +31,11 @@ NOWHERE = frozenset({"deadlock", "property"})
 """Kinds that are no function's: a cycle is as it is whoever got there first, a property is broken whoever looks."""
 
 
-@attrs.frozen
-class Finding:
+Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""A number that logs hold: zero or more, in 64 bits with a sign."""
+
+
+class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     """One flaw of the simulated kernel, as the run showed it.
 
     `name` says what exactly (the WARN_ON's site, the invariant's number, the object's type, the cycle of a deadlock),
@@ -41,14 +46,14 @@ class Finding:
     kind: str
     name: str
     message: str
-    step: int
-    time: int
+    step: Natural
+    time: Natural
     function: str
     flow: str
-    cpu: int | None = None
+    cpu: Natural | None = None
     stack: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    count: int = 1
+    count: Annotated[int, Meta(ge=1)] = 1
 
     @property
     def signature(self) -> str:

@@ -5,10 +5,7 @@
     frame   = length crc payload               length = u8 below 255, or 255 and u32; crc = CRC-32 of payload, u32
     payload = msgpack array
 
-A payload that starts with an integer is a step: [dt, set, index, function, operation, owner] (see `Step`). All
-others start with their tag: definitions of the small numbers that steps use ("lane", "set", "fn", "op",
-"owner"), values chosen ("value"), migrations ("moved"), findings, and the header and footer. Every number is
-defined before its first use, so any prefix can be read. docs/log-format.md is the reference.
+`protocol.records` has the schema of the payloads. docs/log-format.md is the reference.
 """
 
 from __future__ import annotations
@@ -18,15 +15,25 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import attrs
 import msgpack
-from attrs.validators import deep_iterable, deep_mapping, instance_of
+import msgspec
 
 from protocol.errors import DamagedLogError, UsageError
+from protocol.records import (
+    STEP_BYTE,
+    Contents,
+    Footer,
+    FooterRecord,
+    Header,
+    Record,
+    WrongRecordError,
+    decode,
+    decode_header,
+)
 
 MAGIC = b"slabrace"
 VERSION = 2
@@ -37,69 +44,18 @@ READ_BY = {1: "0.1"}
 
 FLUSH_BYTES = 1 << 16
 
-_TEXT = instance_of(str)
+LONGEST_RECORD = 1 << 24
+"""Bytes. The longest record is the header of a run with whole files in it; a length above this is damage."""
+
 _LONG = 255
-_WINDOW = 1 << 16  # how far behind a torn record others are looked for
+_BLOCK = 1 << 20
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _HEAD = struct.Struct("<BI")
 _LONG_HEAD = struct.Struct("<BII")
-
-
-@attrs.frozen
-class PatchRecord:
-    """A patch as the log remembers it: a named fix, or a file by its path and the SHA-256 of its text."""
-
-    name: str = attrs.field(validator=_TEXT)
-    path: str = attrs.field(default="", validator=_TEXT)
-    sha256: str = attrs.field(default="", validator=_TEXT)
-
-
-@attrs.frozen
-class Header:
-    """What a replay needs to set up the same run, and what a reader wants to know first.
-
-    `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
-    fixes and files that were laid over the kernel, `without` the fixes taken out; a file has a path and a hash.
-    `faults` are probabilities by name. `shows` is the signature of the finding that the log was written for, if it was.
-    """
-
-    scenario: str = attrs.field(validator=_TEXT)
-    kernel: str = attrs.field(validator=_TEXT)
-    strategy: str = attrs.field(validator=_TEXT)
-    seed: int = attrs.field(validator=instance_of(int))
-    driver: str = attrs.field(validator=_TEXT)
-    parameters: dict[str, Any] = attrs.field(validator=instance_of(dict))
-    slabrace: str = attrs.field(validator=_TEXT)
-    check: str = attrs.field(default="step", validator=_TEXT)
-    patches: tuple[PatchRecord, ...] = ()
-    without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
-    faults: dict[str, float] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, float))))
-    shows: str = attrs.field(default="", validator=_TEXT)
-
-
-@attrs.frozen
-class Step:
-    """One step as recorded: `index` is the choice within enabled set number `enabled_set`; `dt` is ns since the last.
-
-    `function`, `operation` and `owner` are numbers of definitions; owner 0 is none.
-    """
-
-    dt: int
-    enabled_set: int
-    index: int
-    function: int
-    operation: int
-    owner: int
-
-
-@attrs.frozen
-class Footer:
-    """How the run ended, and the digest of all its records between header and footer."""
-
-    outcome: str
-    steps: int
-    digest: str
+_START = len(MAGIC) + _U16.size
+_MARKS = (bytes([STEP_BYTE]), b"\x92\xa6footer")
+"""How the payloads begin that stand in every part of a log, and at its end."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -128,14 +84,17 @@ class LogWriter:
         self._buffer = bytearray(MAGIC + _U16.pack(VERSION))
 
     def header(self, header: Header) -> None:
-        self.write(msgpack.packb(["header", attrs.asdict(header)]))
+        self.write(msgpack.packb(["header", msgspec.to_builtins(header)]))
         self.flush()
 
     def footer(self, footer: Footer) -> None:
-        self.write(msgpack.packb(["footer", attrs.asdict(footer)]))
+        self.write(msgpack.packb(["footer", msgspec.to_builtins(footer)]))
 
     def write(self, payload: bytes) -> None:
         """Append one record; it reaches the file with the next flush, whole and in order."""
+        if len(payload) > LONGEST_RECORD:
+            msg = f"{self._path}: a record of {len(payload)} bytes, and a log takes {LONGEST_RECORD} at most"
+            raise UsageError(msg)
         buffer = self._buffer
         buffer += frame(payload)
         if len(buffer) >= FLUSH_BYTES:
@@ -180,9 +139,10 @@ class LogReader:
         self.footer: Footer | None = None
         self.damage: str | None = None
         self.is_damaged = False
+        self._contents = Contents()
         try:
             self._file = path.open("rb")
-            start = self._file.read(len(MAGIC) + _U16.size)
+            start = self._file.read(_START)
             self._size = os.fstat(self._file.fileno()).st_size
         except OSError as error:
             msg = f"{path}: cannot read the log: {error.strerror}"
@@ -195,7 +155,7 @@ class LogReader:
             raise
 
     def _check_start(self, start: bytes) -> None:
-        if not start.startswith(MAGIC) or len(start) < len(MAGIC) + _U16.size:
+        if not start.startswith(MAGIC) or len(start) < _START:
             msg = f"{self.path}: this is not a slabrace log (it does not start with {MAGIC.decode()!r})"
             raise DamagedLogError(msg)
         (version,) = _U16.unpack(start[len(MAGIC) :])
@@ -215,37 +175,54 @@ class LogReader:
             raise DamagedLogError(msg)
 
     def _read_header(self) -> Header:
-        payload = next(self.payloads(), None)
+        payload = self._read_frame(_START)
         if payload is None:
-            msg = f"{self.path}: {self.damage or 'there is no header'}; nothing can be replayed"
+            msg = f"{self.damage or f'{self.path}: there is no header'}; nothing can be replayed"
             raise DamagedLogError(msg)
         try:
-            return _make_header(*unpack(payload))
-        except (AttributeError, TypeError, ValueError) as error:
-            msg = f"{self.path}: the first record is not a header that fits: {error.args[0] if error.args else error}"
+            return decode_header(payload)
+        except WrongRecordError as error:
+            msg = f"{self.path}: byte {_START}: the first record is not a header that fits: {error}"
             raise DamagedLogError(msg) from None
 
-    def payloads(self) -> Iterator[bytes]:
-        """Yield the undamaged payloads from here on; stops at the first damage and says so in `damage`."""
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        """Yield each further payload with its record; the footer is kept, not yielded. Stops at the first damage."""
         while True:
             offset = self._file.tell()
             payload = self._read_frame(offset)
             if payload is None:
-                return
-            yield payload
-
-    def records(self) -> Iterator[tuple[bytes, list[Any]]]:
-        """Yield each further payload with its decoded form; the footer is kept, not yielded."""
-        for payload in self.payloads():
-            record = unpack(payload)
-            if record[0] == "footer":
-                self.footer = Footer(**record[1])
+                break
+            try:
+                record = decode(payload)
+                if isinstance(record, FooterRecord):
+                    self._end_with(record.footer)
+                    return
+                self._contents.take(payload, record)
+            except WrongRecordError as error:
+                self._stop_at(offset, f"{error}; the log is damaged from here on")
                 return
             yield payload, record
         if self.damage is None:
             self.damage = f"{self.path}: the log has no end: the run was killed; what there is can be replayed"
 
+    def check_undamaged(self) -> None:
+        """Read to the end; DamagedLogError if damage is on the way. A log that was cut off is none."""
+        for _ in self.records():
+            pass
+        if self.is_damaged:
+            msg = f"{self.damage}; slabrace replay goes as far as it can be read"
+            raise DamagedLogError(msg)
+
+    def _end_with(self, footer: Footer) -> None:
+        """Nothing comes after the footer, and it says what the records come to."""
+        self._contents.check(footer)
+        self.footer = footer
+        end = self._file.tell()
+        if end < self._size:
+            self._stop_at(end, f"{self._size - end} bytes stand behind the end of the log; cut them off")
+
     def _read_frame(self, offset: int) -> bytes | None:
+        """The payload of the frame at *offset*, where the file stands; None at the end, or at damage."""
         first = self._file.read(1)
         if not first:
             return None
@@ -254,84 +231,54 @@ class LogReader:
         head = self._file.read(rest)
         if size == _LONG and len(head) == rest:
             (size,) = _U32.unpack(head[:4])
-        if not size or len(head) < rest or offset + 1 + rest + size > self._size:
-            self.is_damaged = self._goes_on_behind(offset)
-            what = "this length is damaged" if self.is_damaged else "the last record is torn"
-            self.damage = f"{self.path}: byte {offset}: {what}"
+        is_short = len(head) < rest or offset + 1 + rest + size > self._size
+        if not 0 < size <= LONGEST_RECORD or is_short:
+            self._say_what_is_short(offset)
             return None
         payload = self._file.read(size)
         (crc,) = _U32.unpack(head[-4:])
         if zlib.crc32(payload) != crc:
-            self.damage = f"{self.path}: byte {offset}: the checksum does not fit; the log is damaged from here on"
-            self.is_damaged = True
+            self._stop_at(offset, "the checksum does not fit; the log is damaged from here on")
             return None
         return payload
 
+    def _say_what_is_short(self, offset: int) -> None:
+        """The frame at *offset* cannot be whole: the run was killed there, unless whole records stand behind it."""
+        if self._goes_on_behind(offset):
+            self._stop_at(offset, "this length is damaged")
+        else:
+            self.damage = f"{self.path}: byte {offset}: the last record is torn"
+
+    def _stop_at(self, offset: int, what: str) -> None:
+        self.damage = f"{self.path}: byte {offset}: {what}"
+        self.is_damaged = True
+
     def _goes_on_behind(self, offset: int) -> bool:
-        """Whether a whole record stands somewhere behind *offset*: then nothing was torn off there."""
+        """Whether a step or the footer stands whole somewhere behind *offset*: then nothing was torn off there."""
         self._file.seek(offset + 1)
-        window = self._file.read(_WINDOW)
-        return any(_is_frame(window, start) for start in range(len(window)))
+        window = b""
+        while block := self._file.read(_BLOCK):
+            window = window[-_LONG - _HEAD.size :] + block
+            if any(_is_frame(window, start) for mark in _MARKS for start in _places(window, mark)):
+                return True
+        return False
 
     def close(self) -> None:
         self._file.close()
 
 
-def _make_header(tag: str, fields: dict[str, Any]) -> Header:
-    """The header in the first record; TypeError, ValueError or AttributeError if that is none."""
-    if tag != "header":
-        msg = f"it is a {tag!r}"
-        raise ValueError(msg)
-    patches = tuple(PatchRecord(**patch) for patch in fields.get("patches", ()))
-    return Header(**{**fields, "patches": patches, "without": tuple(fields.get("without", ()))})
+def _places(window: bytes, mark: bytes) -> Iterator[int]:
+    """Where in *window* a short frame would begin whose payload begins with *mark*."""
+    at = window.find(mark, _HEAD.size)
+    while at >= 0:
+        yield at - _HEAD.size
+        at = window.find(mark, at + 1)
 
 
 def _is_frame(data: bytes, start: int) -> bool:
     """Whether a short record with a checksum that fits begins at *start*."""
-    size, begin = data[start], start + 5
+    size, begin = data[start], start + _HEAD.size
     if not 0 < size < _LONG or begin + size > len(data):
         return False
     (crc,) = _U32.unpack_from(data, start + 1)
     return zlib.crc32(data[begin : begin + size]) == int(crc)
-
-
-def unpack(payload: bytes) -> list[Any]:
-    """Decode one payload whose checksum fitted."""
-    record: list[Any] = msgpack.unpackb(payload)
-    return record
-
-
-@attrs.define
-class Names:
-    """The definitions seen so far: turns the numbers in steps back into names."""
-
-    lanes: dict[int, tuple[str, str, int | None]] = attrs.field(factory=dict)
-    sets: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
-    functions: dict[int, str] = attrs.field(factory=dict)
-    operations: dict[int, tuple[str, str]] = attrs.field(factory=dict)
-    owners: dict[int, str] = attrs.field(factory=lambda: {0: ""})
-
-    def learn(self, record: Sequence[Any]) -> None:
-        """Take in a definition; other records pass by."""
-        match record:
-            case ["lane", number, name, kind, cpu]:
-                self.lanes[number] = (name, kind, cpu)
-            case ["moved", number, cpu]:
-                name, kind, _ = self.lanes[number]
-                self.lanes[number] = (name, kind, cpu)
-            case ["set", number, lanes]:
-                self.sets[number] = tuple(lanes)
-            case ["fn", number, name]:
-                self.functions[number] = name
-            case ["op", number, name, access]:
-                self.operations[number] = (name, access)
-            case ["owner", number, label]:
-                self.owners[number] = label
-
-    def enabled(self, step: Step) -> tuple[str, ...]:
-        """The names of the lanes that were enabled at *step*."""
-        return tuple(self.lanes[number][0] for number in self.sets[step.enabled_set])
-
-    def lane(self, step: Step) -> tuple[str, str, int | None]:
-        """Name, kind and CPU of the lane that stepped."""
-        return self.lanes[self.sets[step.enabled_set][step.index]]

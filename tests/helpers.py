@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 import msgpack
+import msgspec
 import pytest
 
 from actors.kernel.context import BUG_ON, WARN_ON, Context
@@ -203,7 +204,11 @@ def read_payloads(path: Path) -> list[Payload]:
         body = [payload for payload, _ in log.records()]
         assert log.damage is None, log.damage
         assert log.footer is not None
-        return [pack(["header", attrs.asdict(log.header)]), *body, pack(["footer", attrs.asdict(log.footer)])]
+        return [
+            pack(["header", msgspec.to_builtins(log.header)]),
+            *body,
+            pack(["footer", msgspec.to_builtins(log.footer)]),
+        ]
     finally:
         log.close()
 

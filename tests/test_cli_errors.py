@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 import pytest
 
 from actors.kernel.fixes import ALL_FIXES
-from protocol.log import VERSION, Header, PatchRecord
+from protocol.log import VERSION
+from protocol.records import Header, PatchRecord
 from scenarios import SCENARIOS, find_scenario
 from scenarios.registry import Scenario
 from tests.conftest import Command, check_usage_error
@@ -287,7 +288,7 @@ def nested_on(capture: str) -> dict[str, Any]:
 
 
 def test_the_header_that_the_next_test_changes_fits(slabrace: Command, tmp_path: Path) -> None:
-    write_payloads(tmp_path / "x.log", [pack(["header", attrs.asdict(header())])])
+    write_payloads(tmp_path / "x.log", [pack(["header", msgspec.to_builtins(header())])])
 
     assert slabrace("replay", "x.log").code == 0
 
@@ -318,7 +319,7 @@ def test_the_header_that_the_next_test_changes_fits(slabrace: Command, tmp_path:
 def test_a_log_whose_header_does_not_fit_is_refused_in_one_line(
     slabrace: Command, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    write_payloads(tmp_path / "x.log", [pack(["header", attrs.asdict(header(**changes))])])
+    write_payloads(tmp_path / "x.log", [pack(["header", msgspec.to_builtins(header(**changes))])])
     answer = slabrace("replay", "x.log")
 
     assert "x.log" in check_usage_error(answer)

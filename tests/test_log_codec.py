@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,30 +16,29 @@ from hypothesis import strategies as st
 from protocol.errors import DamagedLogError, UsageError
 from protocol.log import (
     FLUSH_BYTES,
+    LONGEST_RECORD,
     MAGIC,
     READ_BY,
     VERSION,
-    Footer,
-    Header,
     LogReader,
     LogWriter,
-    Names,
-    PatchRecord,
-    Step,
 )
+from protocol.records import Contents, Footer, Header, Names, PatchRecord, Step, decode, hash_of
 from tests.helpers import Payload, Record, pack, start_of_log, write_payloads
 
-HEADER = Header("canary", "5.3", "random", 7, "stepper", {"rounds": 3}, "0.1.0")
+HEADER = Header(
+    scenario="canary",
+    kernel="5.3",
+    strategy="random",
+    seed=7,
+    driver="stepper",
+    parameters={"rounds": 3},
+    slabrace="0.1.0",
+)
 
 texts = st.text(max_size=40)
-integers = st.integers(-(2**63), 2**64 - 1)
-values = st.recursive(
-    st.none() | st.booleans() | integers | st.floats(allow_nan=False) | texts,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=8,
-)
-steps = st.tuples(*[st.integers(0, 2**40)] * 6).map(list)
-tagged = st.tuples(texts.filter(lambda tag: tag not in ("footer", "header")), values, values).map(list)
+naturals = st.integers(0, 2**40)
+files = st.builds(lambda name, text: PatchRecord(name, f"./{name}", hash_of(text), text), texts, texts)
 headers = st.builds(
     Header,
     scenario=texts,
@@ -46,14 +46,36 @@ headers = st.builds(
     strategy=texts,
     seed=st.integers(0, 2**64 - 1),
     driver=texts,
-    parameters=st.dictionaries(texts, values, max_size=5),
+    parameters=st.dictionaries(texts, texts | st.integers(-(2**63), 2**64 - 1), max_size=5),
     slabrace=texts,
     check=texts,
-    patches=st.lists(st.builds(PatchRecord, texts, texts, texts), max_size=3).map(tuple),
+    patches=st.lists(st.builds(PatchRecord, texts) | files, max_size=3).map(tuple),
     without=st.lists(texts, max_size=3).map(tuple),
     faults=st.dictionaries(texts, st.floats(0, 1), max_size=3),
 )
-footers = st.builds(Footer, outcome=texts, steps=st.integers(0, 2**63), digest=texts)
+
+
+@st.composite
+def whole_runs(draw: st.DrawFn) -> list[Record]:
+    """Records as a run may write them: each number is defined before it is used."""
+    counts = {tag: draw(st.integers(1, 3)) for tag in ("lane", "set", "fn", "op", "owner")}
+    records: list[Record] = [["lane", n, draw(texts), draw(st.sampled_from(KINDS)), n] for n in range(counts["lane"])]
+    numbers = st.integers(0, counts["lane"] - 1)
+    sets = [draw(st.lists(numbers, min_size=1, max_size=3)) for _ in range(counts["set"])]
+    records += [["set", n, lanes] for n, lanes in enumerate(sets)]
+    records += [["fn", n, draw(texts)] for n in range(counts["fn"])]
+    records += [["op", n, draw(texts), draw(st.sampled_from(ACCESSES))] for n in range(counts["op"])]
+    records += [["owner", n + 1, draw(texts)] for n in range(counts["owner"])]
+    for _ in range(draw(st.integers(0, 6))):
+        chosen = draw(st.integers(0, counts["set"] - 1))
+        below = [len(sets[chosen]), counts["fn"], counts["op"], counts["owner"] + 1]
+        records.append([draw(naturals), chosen, *(draw(st.integers(0, most - 1)) for most in below)])
+        records += draw(st.sampled_from(([], [["value", 3, 2]], [["moved", 0, None]], [["phase", "race"]])))
+    return records
+
+
+KINDS = ("T", "KW", "SI", "HI", "KT", "A")
+ACCESSES = ("read", "update", "commute")
 
 
 @contextmanager
@@ -66,14 +88,34 @@ def reading(path: Path) -> Iterator[LogReader]:
 
 
 def write_log(path: Path, *, header: Header = HEADER, records: list[Record], footer: Footer | None = None) -> Path:
-    writer = LogWriter(path, overwrite=True)
-    writer.header(header)
-    for record in records:
-        writer.write(pack(record))
-    if footer is not None:
-        writer.footer(footer)
-    writer.close()
+    with closing(LogWriter(path, overwrite=True)) as writer:
+        writer.header(header)
+        for record in records:
+            writer.write(pack(record))
+        if footer is not None:
+            writer.footer(footer)
     return path
+
+
+def footer_of(records: list[Record]) -> Footer:
+    """The footer that these records come to."""
+    contents = Contents()
+    for record in records:
+        contents.take(pack(record), decode(pack(record)))
+    outcome = "finding" if contents.signatures else "ok"
+    return Footer(outcome, contents.steps, contents.digest())
+
+
+def phase(size: int) -> Record:
+    """A record whose payload has that many bytes, from 9 on."""
+    spare = next(n for n in range(max(size - 16, 0), size) if len(pack(["phase", "x" * n])) == size)
+    return ["phase", "x" * spare]
+
+
+def whole_finding(**changes: object) -> dict[str, object]:
+    """The fields of a finding in the first step."""
+    fields = {"kind": "warn", "name": "w", "message": "x" * 300, "step": 0, "time": 100, "function": "f", "flow": "t"}
+    return {**fields, **changes}
 
 
 @pytest.fixture
@@ -88,42 +130,45 @@ def small_log(tmp_path: Path) -> Path:
         [100, 0, 0, 0, 0, 1],
         ["value", 3, 1],
         ["moved", 0, 1],
-        ["finding", {"kind": "warn", "message": "x" * 300}],
+        ["finding", whole_finding()],
         [200, 0, 0, 0, 0, 1],
     ]
-    return write_log(tmp_path / "small.log", records=records, footer=Footer("finding", 2, "0" * 32))
+    return write_log(tmp_path / "small.log", records=records, footer=footer_of(records))
 
 
 # -- what is written is read ------------------------------------------------------------------------------------------
 
 
-@given(records=st.lists(steps | tagged, max_size=12), header=headers, footer=footers)
+@given(records=whole_runs(), header=headers)
 def test_header_records_and_footer_are_read_as_they_were_written(
-    tmp_path: Path, records: list[Record], header: Header, footer: Footer
+    tmp_path: Path, records: list[Record], header: Header
 ) -> None:
+    footer = footer_of(records)
     path = write_log(tmp_path / "x.log", header=header, records=records, footer=footer)
     with reading(path) as log:
         read = list(log.records())
 
         assert log.header == header
-        assert [record for _, record in read] == records
+        assert [record for _, record in read] == [decode(pack(record)) for record in records]
         assert [payload for payload, _ in read] == [pack(record) for record in records]
         assert log.footer == footer
         assert log.damage is None
         assert not log.is_damaged
 
 
-@given(payloads=st.lists(st.binary(min_size=1, max_size=300), max_size=8))
-@example([b"x" * size for size in (1, 253, 254, 255, 256, 257)])
-@example([b"x" * 65_535, b"y" * 65_536, b"z" * 200_000])
-def test_payloads_of_every_length_keep_their_bytes_and_their_order(tmp_path: Path, payloads: list[Payload]) -> None:
-    writer = LogWriter(tmp_path / "x.log", overwrite=True)
-    writer.header(HEADER)
-    for payload in payloads:
-        writer.write(payload)
-    writer.close()
-    with reading(tmp_path / "x.log") as log:
-        assert list(log.payloads()) == payloads
+@pytest.mark.parametrize(
+    "sizes", [(9, 253, 254, 255, 256, 257), (65_535, 65_536, 200_000), (LONGEST_RECORD, 9), (FLUSH_BYTES, FLUSH_BYTES)]
+)
+def test_payloads_of_every_length_keep_their_bytes_and_their_order(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    records = [phase(size) for size in sizes]
+    with reading(write_log(tmp_path / "x.log", records=records)) as log:
+        assert [payload for payload, _ in log.records()] == [pack(record) for record in records]
+
+
+def test_a_record_that_no_reader_would_take_is_not_written(tmp_path: Path) -> None:
+    """The longest are headers with the texts of files in them."""
+    with pytest.raises(UsageError, match=r"x\.log: a record of 16777217 bytes, and a log takes 16777216 at most"):
+        write_log(tmp_path / "x.log", records=[phase(LONGEST_RECORD + 1)])
 
 
 def test_a_step_costs_five_bytes_more_than_its_numbers(tmp_path: Path) -> None:
@@ -147,13 +192,13 @@ def test_what_was_written_reaches_the_disk_in_whole_records_as_it_grows(tmp_path
     """A run that is killed loses what is in the buffer, and nothing else."""
     writer = LogWriter(tmp_path / "x.log")
     writer.header(HEADER)
-    payload = b"x" * 1000
+    payload = pack(phase(1000))
     for count in range(300):
         writer.write(payload)
         with reading(tmp_path / "x.log") as log:
-            read = list(log.payloads())
+            read = [payload for payload, _ in log.records()]
 
-            assert log.damage is None
+            assert not log.is_damaged
             assert read == [payload] * len(read)
             assert (count + 1 - len(read)) * len(payload) < FLUSH_BYTES
     writer.close()
@@ -168,17 +213,16 @@ def test_names_turn_the_numbers_of_a_step_into_names(small_log: Path) -> None:
     lanes = []
     with reading(small_log) as log:
         for _, record in log.records():
-            if isinstance(record[0], int):
-                step = Step(*record)
-                lanes.append(names.lane(step))
-
-                assert names.enabled(step) == ("worker0",)
-                assert names.functions[step.function] == "kmem_cache_alloc"
-                assert names.operations[step.operation] == ("read", "read")
-                assert names.owners[step.owner] == "kmem_cache dentry"
             names.learn(record)
+            if isinstance(record, Step):
+                lanes.append((names.lane(record).name, names.lane(record).cpu))
 
-    assert lanes == [("worker0", "T", 0), ("worker0", "T", 1)], "it moved in between"
+                assert names.enabled(record) == ("worker0",)
+                assert names.functions[record.function] == "kmem_cache_alloc"
+                assert names.operations[record.operation] == ("read", "read")
+                assert names.owners[record.owner] == "kmem_cache dentry"
+
+    assert lanes == [("worker0", 0), ("worker0", 1)], "it moved in between"
 
 
 # -- nothing is overwritten -------------------------------------------------------------------------------------------
@@ -196,7 +240,7 @@ def test_an_existing_file_is_not_written_over_unasked(tmp_path: Path) -> None:
 def test_an_existing_file_is_replaced_when_asked(small_log: Path) -> None:
     write_log(small_log, records=[])
     with reading(small_log) as log:
-        assert list(log.payloads()) == []
+        assert list(log.records()) == []
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------
@@ -318,7 +362,7 @@ def test_a_file_of_any_bytes_is_refused_in_one_line(tmp_path: Path, junk: bytes)
 
 def with_header(**changes: object) -> Record:
     """The header record with some fields changed; None takes one away."""
-    fields: dict[str, Any] = {**attrs.asdict(HEADER), **changes}
+    fields: dict[str, Any] = {**msgspec.to_builtins(HEADER), **changes}
     return ["header", {name: value for name, value in fields.items() if value is not None}]
 
 
@@ -342,7 +386,9 @@ def with_header(**changes: object) -> Record:
     ],
 )
 def test_a_first_record_that_is_no_header_of_ours_is_refused_in_one_line(tmp_path: Path, record: Any) -> None:
-    path = write_payloads(tmp_path / "x.log", [pack(record), pack(["footer", attrs.asdict(Footer("ok", 0, ""))])])
+    path = write_payloads(
+        tmp_path / "x.log", [pack(record), pack(["footer", msgspec.to_builtins(Footer("ok", 0, ""))])]
+    )
 
     with pytest.raises(DamagedLogError) as raised:
         LogReader(path)

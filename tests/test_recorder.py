@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -12,10 +13,11 @@ import pytest
 from actors.system.actor import Actor, receive
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
-from actors.system.recorder import DIGEST_BYTES, Recorder
+from actors.system.recorder import Recorder
 from actors.system.world import World
 from explorer.strategies import STRATEGIES, make_strategy
-from protocol.log import LogReader, Names, Step
+from protocol.log import LogReader
+from protocol.records import DIGEST_BYTES, Names, Step, decode
 from tests.helpers import (
     Drive,
     Payload,
@@ -151,40 +153,29 @@ def test_progress_is_told_every_few_hundred_records(drive: Drive) -> None:
 
 def check_definitions(records: list[Record]) -> int:
     """Every number is defined once and before its first use; return how many steps there were."""
-    names = Names()
+    known: dict[str, dict[int, Any]] = {tag: {} for tag in ("lane", "set", "fn", "op", "owner")}
+    known["owner"][0] = ""
     steps = 0
     for entry in records:
         match entry:
-            case [int(), *_]:
-                step = Step(*entry)
+            case [int(dt), chosen, index, function, operation, owner]:
                 steps += 1
-                assert step.enabled_set in names.sets, entry
-                assert 0 <= step.index < len(names.sets[step.enabled_set]), entry
-                assert step.function in names.functions, entry
-                assert step.operation in names.operations, entry
-                assert step.owner in names.owners, entry
-                assert step.dt >= 0, entry
-            case ["set", number, lanes]:
-                assert number not in names.sets, entry
-                assert lanes, entry
-                assert set(lanes) <= set(names.lanes), entry
-                assert len(set(lanes)) == len(lanes), entry
-            case ["lane", number, *_]:
-                assert number not in names.lanes, entry
-            case ["fn", number, name]:
-                assert number not in names.functions, entry
-                assert name not in names.functions.values(), entry
-            case ["op", number, *_]:
-                assert number not in names.operations, entry
-            case ["owner", number, _]:
-                assert number not in names.owners, entry
+                assert 0 <= index < len(known["set"][chosen]), entry
+                assert function in known["fn"], entry
+                assert operation in known["op"], entry
+                assert owner in known["owner"], entry
+                assert dt >= 0, entry
+            case [("lane" | "set" | "fn" | "op" | "owner") as tag, number, what, *_]:
+                assert number not in known[tag], entry
+                assert tag != "fn" or what not in known[tag].values(), entry
+                assert tag != "set" or (set(what) <= set(known["lane"]) and 0 < len(set(what)) == len(what)), entry
+                known[tag][number] = what
             case ["moved", number, _]:
-                assert number in names.lanes, entry
+                assert number in known["lane"], entry
             case ["value", count, value]:
                 assert 0 <= value < count, entry
             case _:
                 assert entry[0] in ("finding", "phase"), entry
-        names.learn(entry)
     return steps
 
 
@@ -273,9 +264,9 @@ def told(payloads: list[Payload]) -> list[tuple[object, ...]]:
     names = Names()
     steps: list[tuple[object, ...]] = []
     for payload in payloads:
-        entry = msgpack.unpackb(payload)
-        if is_step(entry):
-            step = Step(*entry)
+        step = decode(payload)
+        names.learn(step)
+        if isinstance(step, Step):
             steps.append(
                 (
                     names.lane(step),
@@ -285,7 +276,6 @@ def told(payloads: list[Payload]) -> list[tuple[object, ...]]:
                     names.owners[step.owner],
                 )
             )
-        names.learn(entry)
     return steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
+import msgspec
 import pytest
 
 from actors.system.cpu import Cpu
@@ -332,7 +332,7 @@ def test_findings_are_recorded_alike_under_both_drivers(drive: Drive) -> None:
         payloads, _ = record(world)
         make_trouble(world)
         driver(world)
-        recorded.append((payloads, [attrs.asdict(finding) for finding in world.findings.values()]))
+        recorded.append((payloads, [msgspec.to_builtins(finding) for finding in world.findings.values()]))
 
     assert recorded[0] == recorded[1]
     assert {finding["kind"] for finding in recorded[0][1]} == {"atomic-sleep", "deadlock"}

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import hashlib
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
@@ -28,11 +27,12 @@ import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
 from protocol.errors import UsageError
+from protocol.records import PatchRecord, hash_of
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
 
-__all__ = ("NamedFix", "Patch", "kernel_fn", "load_patch", "unpatched")
+__all__ = ("NamedFix", "Patch", "kernel_fn", "make_patch", "unpatched")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,12 +49,15 @@ def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P
 
 @attrs.frozen(eq=False)
 class Patch:
-    """Some functions to lay over a profile. `path` and `sha256` are empty for named fixes, which are part of us."""
+    """Some functions to lay over a profile, and what logs say of them."""
 
-    name: str
+    record: PatchRecord
     bodies: Mapping[str, Body]
-    path: str = ""
-    sha256: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file that it is from; empty for named fixes, which are part of us."""
+        return self.record.path
 
 
 @attrs.define(eq=False)
@@ -130,24 +133,30 @@ class NamedFix:
             known = sorted({p for _, body in where for p in body.profiles}, key=profile_range("..").index)
             msg = f"{option}: does not apply to {profile}; it applies to {', '.join(known) or 'no profile'}"
             raise UsageError(msg)
-        return Patch(name, bodies)
+        return Patch(PatchRecord(name), bodies)
 
 
 # -- a user's file ----------------------------------------------------------------------------------------------------
 
 
-def load_patch(path: Path, profile: str, allocator: str) -> Patch:
-    """Import a patch file for one kind of machine; UsageError with file and line if that cannot be done."""
+def read_patch(path: Path) -> PatchRecord:
+    """The text of a patch file, which is not run; UsageError if it cannot be read."""
     try:
-        source = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"--patch {path}: cannot read it: {getattr(error, 'strerror', None) or 'it is not text'}"
         raise UsageError(msg) from None
-    bodies = _import(path, source, Checker(path, profile, allocator))
+    return PatchRecord(path.name, str(path), hash_of(text), text)
+
+
+def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
+    """Run the text of a patch for one kind of machine; UsageError with file and line if that cannot be done."""
+    path = Path(record.path or record.name)
+    bodies = _import(path, record.text, Checker(path, profile, allocator))
     if not bodies:
         msg = f"--patch {path}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
         raise UsageError(msg)
-    return Patch(path.name, bodies, str(path), hashlib.sha256(source.encode()).hexdigest())
+    return Patch(record, bodies)
 
 
 def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
@@ -227,19 +236,30 @@ def _names(function: KernelFn[Any, Any]) -> set[str]:
 
 
 def find_patches(
-    wanted: Iterable[str], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
+    wanted: Iterable[PatchRecord], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
 ) -> Iterator[Patch]:
-    """The patches that `--patch` and `--without` name: slugs and commit ids, or files."""
+    """What `--patch` and `--without` come to on that kind of machine."""
     for name in without:
         if name not in fixes:
             msg = f"--without {name}: there is no such fix; see slabrace list patches"
             raise UsageError(msg)
         yield fixes[name].removed_from(profile)
-    for name in wanted:
-        if name in fixes:
-            yield fixes[name].added_to(profile)
-        elif name.endswith(".py") or Path(name).is_file():
-            yield load_patch(Path(name), profile, allocator)
-        else:
-            msg = f"--patch {name}: there is neither such a fix nor such a file; see slabrace list patches"
+    for record in wanted:
+        is_fix = record.name in fixes
+        if is_fix and record.is_code:
+            msg = f"--patch {record.path}: a fix is called {record.name}, and no file passes for one; rename the file"
             raise UsageError(msg)
+        if not (is_fix or record.is_code):
+            msg = f"--patch {record.name}: there is no such fix; see slabrace list patches"
+            raise UsageError(msg)
+        yield fixes[record.name].added_to(profile) if is_fix else make_patch(record, profile, allocator)
+
+
+def name_patch(name: str, fixes: Container[str]) -> PatchRecord:
+    """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
+    if name in fixes:
+        return PatchRecord(name)
+    if name.endswith(".py") or Path(name).is_file():
+        return read_patch(Path(name))
+    msg = f"--patch {name}: there is neither such a fix nor such a file; see slabrace list patches"
+    raise UsageError(msg)

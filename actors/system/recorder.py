@@ -8,17 +8,17 @@ whatever the driver.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgpack
+import msgspec
 
 from actors.system.actor import MAIL
 from actors.system.flow import Flow
+from protocol.records import STEP_BYTE, new_digest
 
 if TYPE_CHECKING:
     from actors.system.actor import Shared
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from protocol.findings import Finding
     from protocol.operations import OperationInfo
 
-DIGEST_BYTES = 16
 TAIL_STEPS = 24
 _BATCH = 512
-_STEP_BYTE = 0x96  # a msgpack array of six: only steps have that many fields
 _SMALL = 0x80  # msgpack writes numbers below this as themselves, one byte each
 _pack_small = struct.Struct("7B").pack
 
@@ -45,11 +43,11 @@ class Recorder:
         self,
         sink: Callable[[bytes], None] | None = None,
         *,
-        learn: Callable[[tuple[Any, ...]], None] | None = None,
+        learn: Callable[[bytes], None] | None = None,
         on_finding: Callable[[], None] | None = None,
         on_batch: Callable[[], None] | None = None,
     ) -> None:
-        """*learn* gets all records but steps, not packed; *on_finding* is called after the record of each finding.
+        """*learn* gets all records but steps; *on_finding* is called after the record of each finding.
 
         *on_batch* is called every few hundred records: a place for what may not cost a step anything.
         """
@@ -59,7 +57,7 @@ class Recorder:
         self._on_batch = on_batch
         self.last = 0
         self._pack: Callable[[Any], bytes] = msgpack.Packer().pack
-        self._hash = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        self._hash = new_digest()
         self._batch: list[bytes] = []
         self._before_batch: list[bytes] = []
         self._functions: dict[str, int] = {}
@@ -91,7 +89,7 @@ class Recorder:
         self.last = now
         number = enabled.number
         if dt | number | index | function | operation | owner < _SMALL:
-            payload = _pack_small(_STEP_BYTE, dt, number, index, function, operation, owner)
+            payload = _pack_small(STEP_BYTE, dt, number, index, function, operation, owner)
         else:
             payload = self._pack((dt, number, index, function, operation, owner))
         self._batch.append(payload)
@@ -115,7 +113,7 @@ class Recorder:
 
     def finding(self, finding: Finding) -> None:
         """Record a finding when its signature is first seen."""
-        self._emit(("finding", attrs.asdict(finding)))
+        self._emit(("finding", msgspec.to_builtins(finding)))
         if self._on_finding is not None:
             self._on_finding()
 
@@ -127,7 +125,7 @@ class Recorder:
     def last_steps(self) -> list[bytes]:
         """The payloads of the last `TAIL_STEPS` steps, newest first."""
         newest_first = itertools.chain(reversed(self._batch), self._before_batch)
-        steps = (payload for payload in newest_first if payload[0] == _STEP_BYTE)
+        steps = (payload for payload in newest_first if payload[0] == STEP_BYTE)
         return list(itertools.islice(steps, TAIL_STEPS))
 
     def _emit(self, record: tuple[Any, ...]) -> None:
@@ -136,7 +134,7 @@ class Recorder:
         if len(self._batch) >= _BATCH:
             self._end_batch()
         if self._learn is not None:
-            self._learn(record)
+            self._learn(payload)
         if self.sink is not None:
             self.sink(payload)
 

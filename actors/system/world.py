@@ -22,6 +22,7 @@ from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
+import msgspec
 
 from actors.system.actor import MAIL, Actor, Shared
 from actors.system.deadlock import Deadlock
@@ -390,7 +391,9 @@ class World(Named):
         known = self.findings.get(finding.signature)
         if known is None and self.observer is not None:
             self.observer.finding(finding)
-        self.findings[finding.signature] = finding if known is None else attrs.evolve(known, count=known.count + 1)
+        self.findings[finding.signature] = (
+            finding if known is None else msgspec.structs.replace(known, count=known.count + 1)
+        )
         if finding.is_fatal:
             self.stop("finding")
 

@@ -26,7 +26,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     check_free(options.out, force=options.force)
-    explanation = explain_log(open_log(options.log, options.patch), options.log, options.signature)
+    explanation = explain_log(open_log(options), options.log, options.signature)
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
         return 1

@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.campaign_report import line_marks
-from explorer.cli.options import add_force, add_json, add_patch, check_free, positive
+from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_free, log_file, positive
 from explorer.experiment import Experiment
-from explorer.report import LiveProgress, make_console
+from explorer.report import LiveProgress, as_arguments, make_console
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
@@ -26,20 +27,20 @@ FIRST_LINE = 100
 """How many runs go without a word, where no terminal is."""
 
 
-def open_log(path: Path, patches: list[str]) -> Experiment:
-    """What a log is a run of."""
-    log = LogReader(path)
-    try:
-        return Experiment.of_log(log, patches)
-    finally:
-        log.close()
+def open_log(options: argparse.Namespace) -> Experiment:
+    """What the log of `add_log_options` is a run of; UsageError if it is damaged."""
+    with closing(LogReader(options.log)) as log:
+        experiment = Experiment.of_log(log, options.patch, trust=options.trust)
+        log.check_undamaged()
+        return experiment
 
 
 def add_log_options(parser: argparse.ArgumentParser, *, is_needed: bool = True) -> None:
     """Which finding of which log."""
-    parser.add_argument("log", type=Path, nargs=None if is_needed else "?", metavar="LOG")
+    parser.add_argument("log", type=log_file, nargs=None if is_needed else "?", metavar="LOG")
     parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
     add_patch(parser)
+    add_trust(parser)
 
 
 def add_shrink(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
 
 def _shrink(options: argparse.Namespace) -> int:
     end = time.monotonic() + options.seconds
-    experiment = open_log(options.log, options.patch)
+    experiment = open_log(options)
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, force=options.force)
     logged = trace_log(experiment, options.log, options.signature)
@@ -135,4 +136,5 @@ def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace) 
     after = figures(shrinker.best)
     for name, value in figures(before).items():
         console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
-    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {out}", markup=False, soft_wrap=True)
+    log = as_arguments(out, shrinker.experiment.header)
+    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {log}", markup=False, soft_wrap=True)

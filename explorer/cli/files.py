@@ -14,7 +14,16 @@ import attrs
 from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look_at
-from explorer.cli.options import add_force, add_json, check_free, exists_already, natural
+from explorer.cli.options import (
+    add_force,
+    add_json,
+    add_patch,
+    add_trust,
+    check_free,
+    exists_already,
+    log_file,
+    natural,
+)
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
@@ -46,7 +55,9 @@ class Shown:
 def add_slabinfo(parser: argparse.ArgumentParser) -> None:
     """`slabinfo`."""
     names = ", ".join(file.name for file in FILES)
-    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("log", type=log_file, metavar="LOG")
+    add_patch(parser)
+    add_trust(parser)
     parser.add_argument("--at", type=natural, metavar="STEP", help="after so many steps (default: at the log's end)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -71,6 +82,8 @@ def _slabinfo(options: argparse.Namespace) -> int:
         result = replay(
             options.log,
             driver="stepper",
+            patches=options.patch,
+            trust=options.trust,
             until=options.at,
             progress=progress,
             inspect=lambda stage: shown.append(_look(stage, options.file)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from explorer.keep import (
     FINDING,
     NOTHING,
     TEST_NAME,
-    TEST_TEXT,
+    TRUSTING,
     Again,
     kept_files,
     make_kept,
     of_experiment,
     read_kept,
     run_again,
+    test_text,
     to_text_file,
 )
 from explorer.report import make_console
@@ -60,7 +62,7 @@ def _keep(options: argparse.Namespace) -> int:
 
 
 def _keep_log(options: argparse.Namespace) -> int:
-    experiment = open_log(options.log, options.patch)
+    experiment = open_log(options)
     logged = trace_log(experiment, options.log, options.signature)
     trace, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     assert trace.found is not None, "reproduce() only returns what shows the flaw"
@@ -71,8 +73,11 @@ def _keep_log(options: argparse.Namespace) -> int:
     kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)
     write_new(path, to_text_file(kept), overwrite=options.force)
     test = options.dir / TEST_NAME
+    has_code = any(patch.path for patch in kept.patches)
     if not test.exists():
-        write_new(test, TEST_TEXT)
+        write_new(test, test_text(trust=has_code))
+    elif has_code and TRUSTING not in test.read_text(encoding="utf-8", errors="replace"):
+        print(f"slabrace: {test} runs no patch files: let it say assert_as_expected(path{TRUSTING})", file=sys.stderr)  # noqa: T201 -- a hint
     if options.json:
         answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
         print(json.dumps(answer))  # noqa: T201 -- the command's output
@@ -83,7 +88,9 @@ def _keep_log(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    runs = [run_again(path, read_kept(path)) for path in kept_files(options.check)]
+    kept_findings = [(path, read_kept(path)) for path in kept_files(options.check)]
+    experiments = [kept.experiment(path, options.patch, trust=options.trust) for path, kept in kept_findings]
+    runs = [run_again(path, kept, one) for (path, kept), one in zip(kept_findings, experiments, strict=True)]
     is_wrong = not all(again.is_as_expected for again in runs)
     if options.json:
         kept = [again_json(again) for again in runs]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
 from explorer.experiment import CHECKS, RunOptions
 from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.log import Header
+from protocol.log import MAGIC
+from protocol.records import Header
 
 RUNS = Path("runs")
 LONGEST_STEM = 120
@@ -86,6 +89,40 @@ def add_patch(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="lay a fix (slug or commit id) or a file over the kernel",
     )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """`--trust`, and what it means."""
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the patches whose text LOG carries: they are programs, and can do all that you can do",
+    )
+
+
+def log_file(text: str) -> Path:
+    """A log to be read; what comes through a pipe (`-`: standard input) is kept in an unnamed file meanwhile."""
+    path = Path("/dev/stdin" if text == "-" else text)
+    try:
+        with path.open("rb") as file:
+            return path if file.seekable() else keep_piped(file)
+    except OSError:
+        return path  # who reads it says what is wrong
+
+
+def keep_piped(file: IO[bytes]) -> Path:
+    """Copy a log out of a pipe; return a path under which processes of ours can read it as often as they like.
+
+    Of what is no log only the beginning is copied, for a pipe may have no end.
+    """
+    with tempfile.TemporaryFile() as kept:
+        begin = file.read(len(MAGIC))
+        kept.write(begin)
+        if begin == MAGIC:
+            shutil.copyfileobj(file, kept)
+        kept.flush()
+        descriptor = os.dup(kept.fileno())  # stays open until the process ends
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def run_options(options: argparse.Namespace) -> RunOptions:

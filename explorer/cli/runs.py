@@ -7,7 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-from explorer.cli.options import add_experiment, add_force, add_json, add_patch, natural, new_file, run_options
+from explorer.cli.options import (
+    add_experiment,
+    add_force,
+    add_json,
+    add_patch,
+    add_trust,
+    log_file,
+    natural,
+    new_file,
+    run_options,
+)
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
@@ -62,12 +72,13 @@ def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
     """`replay`."""
-    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("log", type=log_file, metavar="LOG")
     parser.add_argument("--driver", choices=list(DRIVERS), default="trio", help="(default: trio)")
     parser.add_argument(
         "--until", type=natural, metavar="STEP", help="stop after so many steps, and show who stands where"
     )
     add_patch(parser)
+    add_trust(parser)
     add_json(parser)
     parser.set_defaults(command=_replay)
 
@@ -80,6 +91,7 @@ def _replay(options: argparse.Namespace) -> int:
             options.log,
             driver=options.driver,
             patches=options.patch,
+            trust=options.trust,
             until=options.until,
             progress=progress,
             begun=None if options.json else lambda header: show_header(console, header, options.driver),
@@ -94,9 +106,10 @@ def _replay(options: argparse.Namespace) -> int:
 
 def add_log(parser: argparse.ArgumentParser) -> None:
     """`log`."""
-    parser.add_argument("log", type=Path, metavar="LOG")
+    parser.add_argument("log", type=log_file, metavar="LOG")
     parser.add_argument("--first", type=natural, default=0, metavar="STEP", help="begin at this step")
     parser.add_argument("--last", type=natural, metavar="STEP", help="end with this step")
+    parser.add_argument("--patches", action="store_true", help="print the text of the patches that it carries, instead")
     add_json(parser, "print JSON lines")
     parser.set_defaults(command=_log)
 
@@ -110,6 +123,8 @@ def _log(options: argparse.Namespace) -> int:
 
 
 def _print_log(log: LogReader, options: argparse.Namespace) -> int:
+    if options.patches:
+        return _print_patches(log)
     logger = make_logger(sys.stdout, json=options.json)
     if not options.json:
         show_header(make_console(), log.header, log.header.driver)
@@ -118,3 +133,13 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
     if log.damage is not None:
         print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
     return EXIT_USAGE if log.is_damaged else 0
+
+
+def _print_patches(log: LogReader) -> int:
+    """The patches of a log, to be read before they are trusted."""
+    console = make_console()
+    for patch in log.header.patches:
+        console.print(f"# {patch.name}, {f'from {patch.path}' if patch.is_code else 'a fix of slabrace'}", markup=False)
+        for line in patch.text.splitlines():
+            console.print(line, markup=False, soft_wrap=True)
+    return 0

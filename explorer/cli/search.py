@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,17 @@ import attrs
 from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
-from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
+from explorer.cli.options import (
+    add_experiment,
+    add_json,
+    add_trust,
+    file_stem,
+    log_file,
+    natural,
+    new_file,
+    positive,
+    run_options,
+)
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
@@ -24,6 +35,7 @@ from explorer.session import record, replay
 from explorer.strategies import STRATEGIES, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
 from protocol.errors import UsageError
+from protocol.log import LogReader
 
 EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "diverged": 4}
 
@@ -35,10 +47,11 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="log",
-        type=Path,
+        type=log_file,
         metavar="LOG",
         help="begin every schedule as this log does, instead of SCENARIO",
     )
+    add_trust(parser)
     parser.add_argument("--at", type=natural, metavar="STEP", help="the first step of LOG that may go otherwise")
     parser.add_argument(
         "--budget",
@@ -129,12 +142,14 @@ def start_of(options: argparse.Namespace) -> Start | None:
         if value:
             msg = f"--from {options.log}: leave out {option}, the log says that"
             raise UsageError(msg)
-    return Start(options.log, options.at)
+    with closing(LogReader(options.log)) as log:
+        log.check_undamaged()
+    return Start(options.log, options.at, trust=options.trust)
 
 
 def check_start(start: Start, patches: Sequence[str]) -> None:
     """UsageError if the kernel, with *patches*, does not do any more what the log says, or if the run ends before."""
-    result = replay(start.log, driver="stepper", patches=patches, until=start.at)
+    result = replay(start.log, driver="stepper", patches=patches, trust=start.trust, until=start.at)
     if result.divergence is not None:
         msg = (
             f"{start.log}: a run parts from it at step {result.divergence.step}: then {result.divergence.then}; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from explorer.explain.conflict import Conflict
 from explorer.explain.rows import Row, StepRow, rows_of
@@ -30,7 +31,7 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "faults": dict(header.faults),
         "log": str(explanation.log) if explanation.log is not None else None,
         "signature": finding.signature,
-        "finding": {**attrs.asdict(finding), "signature": finding.signature},
+        "finding": {**msgspec.to_builtins(finding), "signature": finding.signature},
         "steps": len(trace.steps),
         "steps_that_matter": len(explanation.important),
         "rows": [row_json(row) for row in rows_of(explanation)],

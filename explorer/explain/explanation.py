@@ -21,7 +21,8 @@ from explorer.schedule import Follow, Schedule
 from explorer.trace import Trace, run_traced, trace_log
 from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.log import Header, LogReader
+from protocol.log import LogReader
+from protocol.records import Header
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from explorer.explain.rows import StepRow, rows_of
 from explorer.explain.swaps import Way
-from explorer.report import show_finding, show_header
+from explorer.report import as_arguments, show_finding, show_header
 
 if TYPE_CHECKING:
     from explorer.explain.conflict import Conflict
@@ -176,9 +175,8 @@ def further_lines(explanation: Explanation) -> list[str]:
     """The lines to paste."""
     if explanation.log is None:
         return ["there is no log of this run"]
-    log = shlex.quote(str(explanation.log))
-    files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in explanation.header.patches if patch.path)
-    lines = [f"replay: slabrace replay {log}{files}", f"keep:   slabrace keep {log}{files}"]
+    log = as_arguments(explanation.log, explanation.header)
+    lines = [f"replay: slabrace replay {log}", f"keep:   slabrace keep {log}"]
     if len(explanation.important) > LONG:
-        lines.append(f"shorter, and easier to read: slabrace shrink {log}{files}")
+        lines.append(f"shorter, and easier to read: slabrace shrink {log}")
     return lines

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 from rich.markup import escape
 
+from explorer.report import as_arguments
 from protocol.ftrace import Trace
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Answer:
             "schedules": self.found.schedules,
             "steps": self.result.steps,
             "digest": self.result.digest,
-            "findings": [attrs.asdict(finding) for finding in self.result.findings],
+            "findings": [msgspec.to_builtins(finding) for finding in self.result.findings],
             "log": str(self.result.log) if self.result.log else None,
             "seconds": round(self.seconds, 3),
         }
@@ -111,7 +112,9 @@ class Answer:
 
     def _verdict(self) -> str:
         log = self.result.log
-        replay = f"\nlog: {log}\nreplay: slabrace replay {shlex.quote(str(log))}" if log is not None else ""
+        replay = (
+            f"\nlog: {log}\nreplay: slabrace replay {as_arguments(log, self.result.header)}" if log is not None else ""
+        )
         if self.found.is_match:
             return f"[green]match[/]: {self.result.steps} steps of the model do what the trace shows{replay}"
         if self.found.is_interrupted:

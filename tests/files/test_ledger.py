@@ -14,6 +14,7 @@ from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.onlooker import look
 from actors.kernel.patching import Patch
 from actors.system.flow import Flow
+from protocol.records import PatchRecord
 from protocol.slabinfo import parse_kmem_slabinfo
 from scenarios import SCENARIOS
 from scenarios.stage import Stage
@@ -182,7 +183,7 @@ async def lose(*_arguments: Any, **_options: Any) -> bool:
 )
 def test_a_kernel_that_loses_something_is_noticed(function: str, kinds: set[str]) -> None:
     """Each function is taken out; the books are off, and first where it matters."""
-    patch = Patch("lose", {function: Body(lose, function, "lost", KERNELS)})
+    patch = Patch(PatchRecord("lose"), {function: Body(lose, function, "lost", KERNELS)})
     _, watch = keep("kmem-limit", "5.3", 1, {"cgroup": "v1"}, patch)
 
     assert watch.differences, "nobody noticed"

@@ -11,12 +11,12 @@ import pytest
 
 from explorer.cli import main
 from explorer.experiment import Experiment, RunOptions
-from explorer.keep import FORMAT, make_kept, read_kept, run_again, to_text_file
+from explorer.keep import FORMAT, Again, make_kept, read_kept, run_again, to_text_file
 from explorer.schedule import Follow
 from explorer.trace import run_traced
 from protocol.errors import UsageError
-from protocol.findings import Finding
 from protocol.log import LogReader
+from protocol.records import FindingRecord
 
 LOST = "bug:canary: an update was lost"
 
@@ -42,8 +42,14 @@ def test_a_file_is_read_as_it_was_written(kept: Path) -> None:
     assert to_text_file(read_kept(kept)) == kept.read_text()
 
 
+def again_as_kept(path: Path, *, trust: bool = False) -> Again:
+    """A kept finding, run once more."""
+    kept = read_kept(path)
+    return run_again(path, kept, kept.experiment(path, trust=trust))
+
+
 def test_a_kept_finding_is_shown_again(kept: Path) -> None:
-    again = run_again(kept, read_kept(kept))
+    again = again_as_kept(kept)
 
     assert again.shows_it
     assert not again.is_as_expected
@@ -156,7 +162,7 @@ def test_a_text_knob_is_kept_whole(tmp_path: Path) -> None:
     path.write_text(to_text_file(kept))
     capture.unlink()
 
-    again = run_again(path, read_kept(path))
+    again = again_as_kept(path)
 
     assert again.experiment.header.parameters["slabinfo"] == CAPTURE
     assert again.shows_it
@@ -179,16 +185,17 @@ def test_a_patch_file_is_named_from_where_the_regression_file_is(log: Path, caps
     patch.write_text(PATCH)
     run = ["run", "canary", "--set", "rounds=1", "--seed", "1", "--patch", str(patch), "--log", str(planted)]
     assert main(run) == 1
-    assert main(["keep", str(planted), "--name", "planted", "--signature", signature_with(planted, "planted")]) == 0
+    keep = ["keep", str(planted), "--name", "planted", "--signature", signature_with(planted, "planted")]
+    assert main([*keep, "--patch", str(patch)]) == 0
     path = Path("regressions/planted.json")
 
     (kept_patch,) = json.loads(path.read_text())["patches"]
 
     assert kept_patch["path"] == "../patches/idea.py"
-    assert run_again(path, read_kept(path)).shows_it
-    assert not run_again(path, read_kept(path)).changed_patches
+    assert again_as_kept(path, trust=True).shows_it
+    assert not again_as_kept(path, trust=True).changed_patches
     patch.write_text(PATCH.replace('"count1"', '"nobody"'))
-    again = run_again(path, read_kept(path))
+    again = again_as_kept(path, trust=True)
     assert not again.shows_it
     assert again.changed_patches == ["../patches/idea.py"]
     capsys.readouterr()
@@ -198,7 +205,7 @@ def signature_with(path: Path, word: str) -> str:
     """The signature of a log's finding that has a word in it."""
     log = LogReader(path)
     try:
-        findings = [Finding(**record[1]) for _, record in log.records() if record[0] == "finding"]
+        findings = [record.finding for _, record in log.records() if isinstance(record, FindingRecord)]
     finally:
         log.close()
     return next(finding.signature for finding in findings if word in finding.signature)

@@ -15,6 +15,7 @@ from explorer.experiment import DRIVERS
 from explorer.match.search import Found, search
 from explorer.session import replay
 from protocol.log import LogReader
+from protocol.records import DEFINITIONS, PhaseRecord, Record, Step
 from tests.match.traces import CAPTURES, DATA, Capture
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
@@ -56,7 +57,7 @@ def match(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
     return run
 
 
-def read(path: Path) -> tuple[LogReader, list[list[Any]]]:
+def read(path: Path) -> tuple[LogReader, list[Record]]:
     """A log, read to its end, and its records."""
     log = LogReader(path)
     records = [record for _, record in log.records()]
@@ -86,9 +87,7 @@ def test_the_log_of_a_match_is_a_log_like_any_other(match: Command) -> None:
     log, records = read(Path("m.log"))
 
     assert (log.header.scenario, log.header.kernel, log.header.strategy) == ("traced-rmdir-held", "5.3", "match")
-    assert {"lane", "set", "fn", "op", "owner", "phase"} <= {
-        record[0] for record in records if isinstance(record[0], str)
-    }
+    assert {*DEFINITIONS, PhaseRecord} <= {type(record) for record in records}
     assert log.footer is not None
     assert (log.footer.outcome, log.damage) == ("ok", None)
 
@@ -97,8 +96,8 @@ def test_virtual_time_is_that_of_the_trace(match: Command) -> None:
     """From the first line to the last one there are 2.4 s."""
     match(Capture("5.3.1", "rmdir-held").path, "--kernel", "5.3", "--log", "m.log")
     _, records = read(Path("m.log"))
-    race = next(number for number, record in enumerate(records) if record[:2] == ["phase", "race"])
-    steps = [record[0] for record in records[race:] if isinstance(record[0], int)]
+    race = records.index(PhaseRecord("race"))
+    steps = [record.dt for record in records[race:] if isinstance(record, Step)]
 
     assert 1.239e9 < sum(steps) < 1.25e9  # 14.567007 to 15.806699
 

@@ -9,6 +9,7 @@ import pytest
 
 from explorer.onward import read_beginning
 from protocol.log import LogReader
+from protocol.records import Step
 from tests.conftest import Command, check_usage_error
 
 SCENARIO = "destroy-vs-offline"
@@ -26,7 +27,7 @@ def choices_of(path: Path, count: int) -> list[tuple[int, int]]:
     """When and who: the first *count* steps of a log."""
     log = LogReader(path)
     try:
-        steps = [(record[0], record[2]) for _, record in log.records() if isinstance(record[0], int)]
+        steps = [(record.dt, record.index) for _, record in log.records() if isinstance(record, Step)]
     finally:
         log.close()
     return steps[:count]

@@ -23,7 +23,7 @@ from actors.kernel.list_lru import ListLruOne, LruList
 from actors.kernel.machine import Config, Machine
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
-from actors.kernel.patching import load_patch
+from actors.kernel.patching import make_patch, read_patch
 from actors.kernel.read_write import vfs_read, vfs_write
 from actors.kernel.shmem import TMPFS
 from actors.kernel.slab_reap import REAPTIMEOUT_AC
@@ -94,7 +94,7 @@ def make_lab(
     **config: Any,
 ) -> Lab:
     """A lab whose machine is booted, and has done nothing yet."""
-    patches = [] if patch is None else [load_patch(patch, kernel, config.get("allocator", "slub"))]
+    patches = [] if patch is None else [make_patch(read_patch(patch), kernel, config.get("allocator", "slub"))]
     machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows, patches=patches)
     lab = Lab(machine, Ledger(machine))
     machine.check_child = lab.ledger.check_child

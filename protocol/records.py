@@ -1,0 +1,344 @@
+"""The records of a log: one schema for each, and the one place that refuses what does not fit.
+
+`decode` checks a payload alone: its tag, its length, and the type and range of each field. `Names.learn` checks it
+against the records before it: each number is defined before it is used, and a choice is one of those that there were.
+A checksum says that a file is as it was written; only this says that slabrace can have written it.
+docs/log-format.md is the reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
+
+import attrs
+import msgspec
+from msgspec import Meta, Struct
+
+from protocol.findings import Finding, Natural
+
+DIGEST_BYTES = 16
+
+STEP_BYTE = 0x96
+"""A msgpack array of six: of all records, only steps begin so."""
+
+Probability = Annotated[float, Meta(ge=0, le=1)]
+
+
+class WrongRecordError(ValueError):
+    """A record that slabrace cannot have written here; the text says why, without the place."""
+
+
+# -- the schema -------------------------------------------------------------------------------------------------------
+
+
+class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """A patch as a log carries it: the name of a named fix; or of a file its name, its path then, and its text.
+
+    `sha256` is that of the text. Who reads the log runs that text only if told to.
+    """
+
+    name: str
+    path: str = ""
+    sha256: str = ""
+    text: str = ""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether this is somebody's file, and not one of slabrace's own fixes."""
+        return bool(self.path or self.sha256 or self.text)
+
+
+class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a replay needs to set up the same run, and what a reader wants to know first.
+
+    `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
+    fixes and files that were laid over the kernel, `without` the fixes taken out. `faults` are probabilities by name.
+    `shows` is the signature of the finding that the log was written for, if it was.
+    """
+
+    scenario: str
+    kernel: str
+    strategy: str
+    seed: int
+    driver: str
+    parameters: dict[str, int | str]
+    slabrace: str
+    check: str = "step"
+    patches: tuple[PatchRecord, ...] = ()
+    without: tuple[str, ...] = ()
+    faults: dict[str, Probability] = {}
+    shows: str = ""
+
+
+class Record(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One record between header and footer; in the log an array that begins with its tag."""
+
+
+class Step(Record, frozen=True):
+    """One step as recorded: `index` is the choice within enabled set number `enabled_set`; `dt` is ns since the last.
+
+    `function`, `operation` and `owner` are numbers of definitions; owner 0 is none. A step has no tag.
+    """
+
+    dt: Natural
+    enabled_set: Natural
+    index: Natural
+    function: Natural
+    operation: Natural
+    owner: Natural
+
+
+class LaneRecord(Record, frozen=True, tag="lane"):
+    """Lane *number* is called *name*; actors with mail have the kind `A`, and no CPU."""
+
+    number: Natural
+    name: str
+    kind: Literal["T", "KW", "SI", "HI", "KT", "A"]
+    cpu: Natural | None
+
+
+class SetRecord(Record, frozen=True, tag="set"):
+    """Enabled set *number*: the lanes that may step, in the order of their creation."""
+
+    number: Natural
+    lanes: tuple[Natural, ...]
+
+
+class FunctionRecord(Record, frozen=True, tag="fn"):
+    """A kernel function that asks."""
+
+    number: Natural
+    name: str
+
+
+class OperationRecord(Record, frozen=True, tag="op"):
+    """What can be asked."""
+
+    number: Natural
+    name: str
+    access: Literal["read", "update", "commute"]
+
+
+class OwnerRecord(Record, frozen=True, tag="owner"):
+    """The object that is asked for; 0 is none, and never defined."""
+
+    number: Natural
+    label: str
+
+
+class ValueRecord(Record, frozen=True, tag="value"):
+    """The environment chose *value* below *count* within the step just recorded."""
+
+    count: Natural
+    value: Natural
+
+
+class MovedRecord(Record, frozen=True, tag="moved"):
+    """That lane is on another CPU from now on."""
+
+    lane: Natural
+    cpu: Natural | None
+
+
+class PhaseRecord(Record, frozen=True, tag="phase"):
+    """A phase of the scenario begins."""
+
+    name: str
+
+
+class FindingRecord(Record, frozen=True, tag="finding"):
+    """A finding, when its signature is first seen."""
+
+    finding: Finding
+
+
+class Footer(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the run ended, and the digest of all its records between header and footer."""
+
+    outcome: str
+    steps: Natural
+    digest: str
+
+
+class FooterRecord(Record, frozen=True, tag="footer"):
+    """The end of the run; the last record."""
+
+    footer: Footer
+
+
+class HeaderRecord(Record, frozen=True, tag="header"):
+    """What was run; the first record."""
+
+    header: Header
+
+
+Definition: TypeAlias = LaneRecord | SetRecord | FunctionRecord | OperationRecord | OwnerRecord
+DEFINITIONS = (LaneRecord, SetRecord, FunctionRecord, OperationRecord, OwnerRecord)
+
+_STEPS = msgspec.msgpack.Decoder(Step)
+_OTHERS = msgspec.msgpack.Decoder(
+    Definition | ValueRecord | MovedRecord | PhaseRecord | FindingRecord | FooterRecord | HeaderRecord
+)
+
+
+def decode(payload: bytes) -> Record:
+    """The record in *payload*; WrongRecordError if it is none."""
+    try:
+        return _STEPS.decode(payload) if payload[0] == STEP_BYTE else _OTHERS.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        msg = f"this is no record of a log: {error}"
+        raise WrongRecordError(msg) from None
+
+
+def decode_header(payload: bytes) -> Header:
+    """The header in the first *payload* of a log; WrongRecordError if that is none, or contradicts itself."""
+    record = decode(payload)
+    if not isinstance(record, HeaderRecord):
+        msg = f"it is a {type(record).__name__}"
+        raise WrongRecordError(msg)
+    for patch in record.header.patches:
+        if patch.text and hash_of(patch.text) != patch.sha256:
+            msg = f"the text of patch {patch.name} has another SHA-256 than it says"
+            raise WrongRecordError(msg)
+    return record.header
+
+
+def hash_of(text: str) -> str:
+    """The SHA-256 by which a patch is known, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# -- each record beside those before it -------------------------------------------------------------------------------
+
+
+@attrs.define
+class Names:
+    """What the records so far have defined: turns the numbers in steps back into names."""
+
+    lanes: list[LaneRecord] = attrs.field(factory=list)
+    sets: list[tuple[int, ...]] = attrs.field(factory=list)
+    functions: list[str] = attrs.field(factory=list)
+    operations: list[tuple[str, str]] = attrs.field(factory=list)
+    owners: list[str] = attrs.field(factory=lambda: [""])
+
+    def learn(self, record: Record) -> None:
+        """Take in a definition; WrongRecordError if a record uses a number that has no meaning yet."""
+        match record:
+            case Step():
+                self._check_step(record)
+            case LaneRecord():
+                _define(self.lanes, record.number, record, "lane")
+            case SetRecord():
+                self._check_lanes(*record.lanes)
+                _define(self.sets, record.number, record.lanes, "set")
+            case FunctionRecord():
+                _define(self.functions, record.number, record.name, "function")
+            case OperationRecord():
+                _define(self.operations, record.number, (record.name, record.access), "operation")
+            case OwnerRecord():
+                _define(self.owners, record.number, record.label, "owner")
+            case MovedRecord():
+                self._check_lanes(record.lane)
+                self.lanes[record.lane] = msgspec.structs.replace(self.lanes[record.lane], cpu=record.cpu)
+            case ValueRecord() if record.value >= record.count:
+                msg = f"the value chosen is {record.value} of {record.count}"
+                raise WrongRecordError(msg)
+
+    def _check_step(self, step: Step) -> None:
+        for what, number, known in (
+            ("set", step.enabled_set, self.sets),
+            ("function", step.function, self.functions),
+            ("operation", step.operation, self.operations),
+            ("owner", step.owner, self.owners),
+        ):
+            if number >= len(known):
+                raise WrongRecordError(_undefined(what, number))
+        lanes = len(self.sets[step.enabled_set])
+        if step.index >= lanes:
+            msg = f"the step's choice is {step.index}, and {lanes} lanes could step"
+            raise WrongRecordError(msg)
+
+    def _check_lanes(self, *numbers: int) -> None:
+        for number in numbers:
+            if number >= len(self.lanes):
+                raise WrongRecordError(_undefined("lane", number))
+
+    def enabled(self, step: Step) -> tuple[str, ...]:
+        """The names of the lanes that were enabled at *step*."""
+        return tuple(self.lanes[number].name for number in self.sets[step.enabled_set])
+
+    def lane(self, step: Step) -> LaneRecord:
+        """The lane that stepped."""
+        return self.lanes[self.sets[step.enabled_set][step.index]]
+
+
+def _undefined(what: str, number: int) -> str:
+    return f"{what} {number} is used before it is defined"
+
+
+def _define(known: list[Any], number: int, value: object, what: str) -> None:
+    """Numbers count up in the order of first use."""
+    if number != len(known):
+        msg = f"{what} {number} is defined where {what} {len(known)} should be"
+        raise WrongRecordError(msg)
+    known.append(value)
+
+
+class Digest(Protocol):
+    """What hashlib's objects do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Go on with *data*."""
+
+    def hexdigest(self) -> str:
+        """The hash of all that came so far."""
+
+
+def new_digest() -> Digest:
+    """The hash of all payloads between header and footer, of nothing yet."""
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+
+@attrs.define
+class Contents:
+    """All that a log has said so far, for the footer to be held against."""
+
+    names: Names = attrs.field(factory=Names)
+    steps: int = 0
+    signatures: set[str] = attrs.field(factory=set)
+    _hash: Digest = attrs.field(factory=new_digest)
+
+    def take(self, payload: bytes, record: Record) -> None:
+        """Take in the next record before the footer; WrongRecordError if it cannot stand here."""
+        if isinstance(record, HeaderRecord):
+            msg = "a second header"
+            raise WrongRecordError(msg)
+        self.names.learn(record)
+        if isinstance(record, Step):
+            self.steps += 1
+        elif isinstance(record, FindingRecord):
+            self._take_finding(record.finding)
+        self._hash.update(payload)
+
+    def _take_finding(self, finding: Finding) -> None:
+        if finding.step != max(self.steps - 1, 0) or finding.signature in self.signatures:
+            msg = f"{finding.signature} of step {finding.step} is not found after {self.steps} steps, or was before"
+            raise WrongRecordError(msg)
+        self.signatures.add(finding.signature)
+
+    def digest(self) -> str:
+        """The digest of all records so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def check(self, footer: Footer) -> None:
+        """WrongRecordError if *footer* is not that of this run."""
+        outcome = "finding" if self.signatures else "ok"
+        for what, said, is_so in (
+            ("steps", footer.steps, self.steps),
+            ("outcome", footer.outcome, "interrupted" if footer.outcome == "interrupted" else outcome),
+            ("digest", footer.digest, self.digest()),
+        ):
+            if said != is_so:
+                msg = f"the footer does not fit the records: it says {what} {said}, they come to {is_so}"
+                raise WrongRecordError(msg)

@@ -1,0 +1,194 @@
+"""Records that slabrace cannot have written, all with right checksums: reading stops there, in one line."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from explorer.cli import main
+from protocol.log import LogReader, frame
+from tests.helpers import Payload, Record, pack, read_payloads, start_of_log, write_payloads
+
+Change = Callable[[list[Record]], object]
+
+
+@pytest.fixture(scope="module")
+def payloads(tmp_path_factory: pytest.TempPathFactory) -> list[Payload]:
+    """A log with records of every kind: a fault, a finding, a flow that moves."""
+    path = tmp_path_factory.mktemp("logs") / "x.log"
+    main(["run", "rmdir-empty", "--kernel", "v7", "--fault", "page=0.1", "--driver", "stepper", "--log", str(path)])
+    return read_payloads(path)
+
+
+def first(payloads: list[Payload], tag: str, number: int = 0) -> int:
+    """The place of that record of a tag (`step` for steps) in a log."""
+    tags = [str(msgpack.unpackb(payload)[0]) for payload in payloads]
+    places = [n for n, word in enumerate(tags) if (word.isdigit() if tag == "step" else word == tag)]
+    return places[number]
+
+
+def read(path: Path) -> LogReader:
+    """A log, read as far as it can be."""
+    log = LogReader(path)
+    try:
+        for _ in log.records():
+            pass
+    finally:
+        log.close()
+    return log
+
+
+def put(place: int, value: object) -> Callable[[Record], None]:
+    """Another field in a record."""
+    return lambda record: record.__setitem__(place, value)
+
+
+WRONG_FIELDS = {
+    "a choice below zero": ("step", put(2, -1), "`int` >= 0"),
+    "a choice that there was not": ("step", put(2, 99), "the step's choice is 99, and"),
+    "a choice that is no number": ("step", put(2, float("nan")), "got `float`"),
+    "a set that is not defined": ("step", put(1, 9_999), "set 9999 is used before it is defined"),
+    "a function that is not defined": ("step", put(3, 9_999), "function 9999 is used before it is defined"),
+    "an operation that is not defined": ("step", put(4, 9_999), "operation 9999 is used before it is defined"),
+    "an owner that is not defined": ("step", put(5, 9_999), "owner 9999 is used before it is defined"),
+    "a time that is none": ("step", put(0, True), "got `bool`"),
+    "a number too large": ("step", put(0, 2**63), "<= 9223372036854775807"),
+    "a step without an owner": ("step", lambda record: record.pop(), "`str`, got `int`"),
+    "a lane of a kind that is none": ("lane", put(3, "XX"), "Invalid enum value 'XX'"),
+    "a number that is a list": ("owner", put(1, []), "got `array`"),
+    "a number that is known": ("fn", put(1, 5), "function 5 is defined where function 0 should be"),
+    "a set of lanes that are not there": ("set", put(2, [77]), "lane 77 is used before it is defined"),
+    "no tag": ("op", lambda record: record.pop(0), "`str`, got `int`"),
+    "a tag that is none": ("op", put(0, "oops"), "Invalid value 'oops'"),
+    "a value above its count": ("value", put(2, 2), "the value chosen is 2 of 2"),
+    "a field too many": ("phase", lambda record: record.append(1), "at most length"),
+    "a finding of another step": ("finding", lambda record: record[1].update(step=3), "of step 3 is not found after"),
+    "a finding with other fields": ("finding", lambda record: record[1].update(colour=1), "unknown field `colour`"),
+    "a footer of other steps": ("footer", lambda record: record[1].update(steps=7), "it says steps 7, they come to"),
+    "a footer of another outcome": ("footer", lambda record: record[1].update(outcome="ok"), "they come to finding"),
+    "a footer of another digest": ("footer", lambda record: record[1].update(digest="00"), "it says digest 00"),
+    "an empty footer": ("footer", lambda record: record.pop(), "at least length 2"),
+    "a second header": ("phase", lambda record: record.__init__(["header", {}]), "missing required field"),  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FIELDS)
+def test_a_record_with_a_wrong_field_ends_the_reading_at_its_byte(
+    payloads: list[Payload], tmp_path: Path, name: str
+) -> None:
+    tag, change, why = WRONG_FIELDS[name]
+    place = first(payloads, tag)
+    record: Any = msgpack.unpackb(payloads[place])
+    change(record)
+    changed = [*payloads[:place], pack(record), *payloads[place + 1 :]]
+    log = read(write_payloads(tmp_path / "x.log", changed))
+    byte = len(start_of_log()) + sum(len(frame(payload)) for payload in payloads[:place])
+
+    assert log.is_damaged
+    assert log.damage is not None
+    assert log.damage.startswith(f"{tmp_path}/x.log: byte {byte}: "), log.damage
+    assert why in log.damage
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc0",
+        b"\xc1",
+        b"\x90",
+        b"\xc6\x7f\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 3000 + b"\xc0",
+        b"\x92\xa5phase\xa1x\x01",
+    ],
+    ids=[
+        "nil",
+        "the reserved byte",
+        "nothing in it",
+        "2 GiB",
+        "4 Gi fields",
+        "3,000 arrays in one another",
+        "two values",
+    ],
+)
+def test_a_payload_that_is_no_record_ends_the_reading(
+    payloads: list[Payload], tmp_path: Path, payload: Payload
+) -> None:
+    log = read(write_payloads(tmp_path / "x.log", [*payloads[:50], payload, *payloads[51:]]))
+
+    assert log.is_damaged
+    assert "this is no record of a log: " in str(log.damage)
+
+
+@pytest.mark.parametrize("behind", [b"\0", b"garbage" * 100, b"slabrace"], ids=["a zero", "rubbish", "another log"])
+def test_nothing_may_stand_behind_the_footer(payloads: list[Payload], tmp_path: Path, behind: bytes) -> None:
+    path = write_payloads(tmp_path / "x.log", payloads)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(behind)
+    log = read(path)
+
+    assert log.is_damaged
+    assert log.damage == f"{path}: byte {size}: {len(behind)} bytes stand behind the end of the log; cut them off"
+
+
+@pytest.mark.parametrize("zeros", [1, 60_000, 70_000, 3_000_000])
+def test_a_hole_is_damage_however_long_it_is(payloads: list[Payload], tmp_path: Path, zeros: int) -> None:
+    """What stands whole behind it shows that nothing was torn off there."""
+    path = write_payloads(tmp_path / "x.log", payloads)
+    whole = path.read_bytes()
+    middle = len(whole) - 5_000
+    path.write_bytes(whole[:middle] + bytes(zeros) + whole[middle:])
+
+    assert read(path).is_damaged
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+READERS = ("replay", "log", "slabinfo", "shrink", "explain", "keep", "explore")
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_every_command_says_in_one_line_where_a_log_is_damaged(
+    payloads: list[Payload], tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = first(payloads, "fn", -1)
+    path = write_payloads(tmp_path / "x.log", [*payloads[:place], b"\xc0", *payloads[place + 1 :]])
+    words = ["explore", "--from", str(path), "--at", "60", "--no-log"] if command == "explore" else [command, str(path)]
+
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert (err.count("\n"), err.startswith(f"slabrace: {path}: byte ")) == (1, True), err
+
+
+# -- pipes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("replay",), ("explain",), ("log",), ("slabinfo",)], ids=lambda words: words[0])
+def test_a_log_may_come_through_a_pipe(
+    payloads: list[Payload], tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_payloads(tmp_path / "x.log", payloads)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    capsys.readouterr()
+    from_file = main([*words, str(path)])
+    said = capsys.readouterr()
+    writer.start()
+    from_pipe = main([*words, str(pipe)])
+    writer.join()
+
+    assert from_pipe == from_file
+    assert capsys.readouterr().out.count("\n") in (said.out.count("\n"), said.out.count("\n") - 2)
+
+
+def test_of_an_endless_pipe_only_the_beginning_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", "/dev/zero"]) == 2
+    assert "this is not a slabrace log" in capsys.readouterr().err
