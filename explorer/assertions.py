@@ -23,6 +23,7 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
 from explorer.report import show_finding
 from explorer.session import record
+from explorer.strategies.exact import EXACT
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from scenarios.registry import Scenario
@@ -183,7 +184,8 @@ def log_found(experiment: Experiment, found: Found, directory: Path) -> None:
 def command_line(campaign: Campaign) -> str:
     """The line to paste that makes the same search."""
     options = campaign.options
-    words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel, "--seed", str(options.seed)]
+    words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel]
+    words += ["--seed", str(options.seed)] if options.strategy.partition(":")[0] not in EXACT else []
     words += ["--strategy", options.strategy, "--budget", str(campaign.budget)]
     words += [f"--set={name}={value}" for name, value in options.settings]
     words += [f"--fault={name}={probability}" for name, probability in options.faults]

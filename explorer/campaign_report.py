@@ -82,7 +82,11 @@ def progress_table(campaign: Campaign) -> Table:
     """The live table."""
     elapsed = time.monotonic() - campaign.began
     rate = campaign.schedules / max(elapsed, 1e-9)
-    left = (campaign.budget - campaign.schedules) / rate if rate else 0.0
+    budget = campaign.budget
+    left = (budget - campaign.schedules) / rate if rate and budget is not None else 0.0
+    if campaign.seconds is not None:
+        by_clock = max(campaign.seconds - elapsed, 0.0)
+        left = by_clock if budget is None else min(left, by_clock)
     chance = campaign.sightings.chance_of_new
     table = Table(
         "findings", "schedules", "of", "cut off", "classes", "next is new", "per s", "elapsed", "left", box=None
@@ -90,7 +94,7 @@ def progress_table(campaign: Campaign) -> Table:
     table.add_row(
         str(len(campaign.found)),
         str(campaign.schedules),
-        str(campaign.budget),
+        "any" if budget is None else str(budget),
         str(campaign.cut_off),
         str(campaign.sightings.classes),
         "?" if chance is None else f"{chance:.0%}",
@@ -230,7 +234,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
         "faults": dict(header.faults),
         "strategy": header.strategy,
-        "driver": "stepper",
+        "driver": header.driver,
         "seed": header.seed,
         "schedules": campaign.schedules,
         "cut_off": campaign.cut_off,

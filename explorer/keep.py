@@ -105,7 +105,8 @@ class Kept:
     def experiment(self, source: Path) -> Experiment:
         """What to run, for the file *source*; UsageError if this slabrace does not have it any more."""
         patches = tuple(patch.option(source.parent) for patch in self.patches)
-        return self.experiment_with(source, RunOptions(scenario=self.scenario, patches=patches, without=self.without))
+        options = RunOptions(scenario=self.scenario, driver="stepper", patches=patches, without=self.without)
+        return self.experiment_with(source, options)
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
         """The same with the patches of *options*, and with its own knobs and faults over those of the file."""

@@ -25,6 +25,7 @@ from actors.kernel.slabinfo import kmem_slabinfo_open, memcg_slabinfo_show, slab
 from actors.kernel.slabinfo_full import all_rows, slabinfo_full_show
 from actors.kernel.sysfs import read_slab_directory
 from protocol.errors import UsageError
+from protocol.names import no_such
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Config, Machine
@@ -203,7 +204,7 @@ def find_file(name: str) -> KernelFile:
     for file in FILES:
         if name in (file.name, file.path):
             return file
-    msg = f"{name}: there is no such file; there are {', '.join(file.name for file in FILES)}"
+    msg = f"{name}: {no_such('file', name, [file.name for file in FILES])}"
     raise UsageError(msg)
 
 

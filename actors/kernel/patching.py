@@ -15,7 +15,6 @@ Named fixes are the upstream commits of `fixes`: put into profiles that lack the
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import inspect
 import sys
@@ -28,6 +27,7 @@ import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
 from protocol.errors import UsageError
+from protocol.names import do_you_mean, no_such
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
@@ -195,8 +195,7 @@ class Checker:
         """Check one declaration. What is for other profiles is left alone."""
         function = FUNCTIONS.get(name) or next((f for f in FUNCTIONS.values() if name in _names(f)), None)
         if function is None:
-            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-            self._fail(body, f"there is no kernel function {name!r}" + (f"; do you mean {near[0]!r}?" if near else ""))
+            self._fail(body, f"there is no kernel function {name!r}{do_you_mean(name, FUNCTIONS)}")
         if self.profile in body.profiles and body.is_built(self.allocator):
             self._check(function, body)
             self.bodies[function.name] = body
@@ -229,10 +228,17 @@ def _names(function: KernelFn[Any, Any]) -> set[str]:
 def find_patches(
     wanted: Iterable[str], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
 ) -> Iterator[Patch]:
-    """The patches that `--patch` and `--without` name: slugs and commit ids, or files."""
+    """The patches that `--patch` and `--without` name: slugs and commit ids, or files. None is named twice."""
+    wanted, without = list(wanted), list(without)
+    for option, names in (("--without", without), ("--patch", wanted)):
+        things = [fixes.get(name) or Path(name).absolute() for name in names]
+        twice = next((name for at, name in enumerate(names) if things[at] in things[:at]), None)
+        if twice is not None:
+            msg = f"{option} {twice}: it is given twice"
+            raise UsageError(msg)
     for name in without:
         if name not in fixes:
-            msg = f"--without {name}: there is no such fix; see slabrace list patches"
+            msg = f"--without {name}: {no_such('fix', name, fixes, see='slabrace list patches')}"
             raise UsageError(msg)
         yield fixes[name].removed_from(profile)
     for name in wanted:
@@ -241,5 +247,5 @@ def find_patches(
         elif name.endswith(".py") or Path(name).is_file():
             yield load_patch(Path(name), profile, allocator)
         else:
-            msg = f"--patch {name}: there is neither such a fix nor such a file; see slabrace list patches"
+            msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
             raise UsageError(msg)

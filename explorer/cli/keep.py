@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.failing import add_log_options, open_log
 from explorer.cli.options import add_json, file_stem, write_new
+from explorer.cli.parser import refuse
 from explorer.experiment import RunOptions
 from explorer.jobs import Report
+from explorer.json_out import print_json
 from explorer.keep import (
     DIRECTORY,
     FINDING,
@@ -56,7 +57,10 @@ def _keep(options: argparse.Namespace) -> int:
     if (options.log is None) == (options.check is None):
         msg = "keep: give a LOG, or --check DIR"
         raise UsageError(msg)
-    return _keep_log(options) if options.check is None else _check(options)
+    if options.check is None:
+        return _keep_log(options)
+    refuse(options, "--check", ["--signature", "--patch", "--dir", "--name", "--force", "--expect"])
+    return _check(options)
 
 
 def _keep_log(options: argparse.Namespace) -> int:
@@ -75,7 +79,7 @@ def _keep_log(options: argparse.Namespace) -> int:
         write_new(test, TEST_TEXT)
     if options.json:
         answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
-        print(json.dumps(answer))  # noqa: T201 -- the command's output
+        print_json(answer)
     else:
         text = f"kept: {path}\ntest: python -m pytest {test}"
         make_console().print(text, markup=False, soft_wrap=True)
@@ -87,7 +91,7 @@ def _check(options: argparse.Namespace) -> int:
     is_wrong = not all(again.is_as_expected for again in runs)
     if options.json:
         kept = [again_json(again) for again in runs]
-        print(json.dumps({"outcome": "finding" if is_wrong else "ok", "kept": kept}))  # noqa: T201 -- the output
+        print_json({"outcome": "finding" if is_wrong else "ok", "kept": kept})
     else:
         console = make_console()
         for again in runs:
@@ -153,7 +157,7 @@ def kept_first(
 
     def run_first(campaign: Campaign) -> None:
         for (path, kept), experiment in zip(chosen, experiments, strict=True):
-            if campaign.stopped or campaign.schedules >= campaign.budget:
+            if campaign.stopped or campaign.room_after(campaign.schedules) <= 0:
                 return
             again = run_again(path, kept, experiment)
             runs.append(again)

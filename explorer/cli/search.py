@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +12,36 @@ from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
 from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
+from explorer.cli.parser import refuse
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.grouping import group_by_cause
+from explorer.jobs import learn_first
+from explorer.json_out import print_json
 from explorer.keep import Again
 from explorer.onward import Start
 from explorer.report import make_console, show_header
 from explorer.session import record, replay
-from explorer.strategies import STRATEGIES, find_strategy
+from explorer.strategies import STRATEGIES, check_argument, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
 from protocol.errors import UsageError
+from protocol.names import no_such
 
 EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "diverged": 4}
+EXIT_NOT_EXHAUSTED = 5
+IGNORED_BY_SELFTEST = (
+    "--strategy",
+    "--driver",
+    "--budget",
+    "--time",
+    "--workers",
+    "--first",
+    "--require-exhausted",
+    "--kept",
+    "--check-determinism",
+    "--no-log",
+)
 
 
 def add_explore(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +59,18 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         type=positive,
-        default=DEFAULT_BUDGET,
         metavar="SCHEDULES",
-        help="how many at most; runs that an exact search cuts off are not counted",
+        help=f"how many at most, without those that an exact search cuts off (default: {DEFAULT_BUDGET}, or as many as "
+        "there is --time for)",
     )
     parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
+    parser.add_argument(
+        "--require-exhausted",
+        action="store_true",
+        help=f"exit with {EXIT_NOT_EXHAUSTED}, not 0, if nothing is found and the search does not come to its end",
+    )
     add_kept_option(parser)
     parser.add_argument(
         "--check-determinism", action="store_true", help="run every schedule twice, and stop where it is not the same"
@@ -63,8 +84,10 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
 def _explore(options: argparse.Namespace) -> int:
     start = start_of(options)
     wanted = attrs.evolve(run_options(options), start=start)
-    check_strategy(wanted.strategy, options.workers)
+    check_strategy(wanted.strategy)
+    check_mode(options, wanted.strategy)
     experiment = Experiment.of(wanted)
+    check_word(experiment)
     if start is not None:
         check_start(start, wanted.patches)
     if options.check_commutation:
@@ -73,14 +96,14 @@ def _explore(options: argparse.Namespace) -> int:
     kept: list[Again] = []
     before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
     if not options.json:
-        show_header(console, experiment.header, "stepper")
+        show_header(console, experiment.header, experiment.header.driver)
         if start is not None:
             console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
     progress = CampaignProgress()
     campaign = Campaign(
         experiment,
         wanted,
-        budget=options.budget,
+        budget=options.budget or (DEFAULT_BUDGET if options.time is None else None),
         seconds=options.time,
         workers=options.workers,
         first_only=options.first,
@@ -96,11 +119,13 @@ def _explore(options: argparse.Namespace) -> int:
         log_all_found(experiment, campaign)
     group_by_cause(campaign)
     if options.json:
-        print(json.dumps({**campaign_json(campaign), "kept": [again_json(again) for again in kept]}))  # noqa: T201 -- the command's output
+        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
     else:
         for line in kept_lines(kept):
             console.print(line, markup=False, soft_wrap=True)
         show_campaign(console, campaign)
+    if options.require_exhausted and campaign.outcome == "budget":
+        return EXIT_NOT_EXHAUSTED
     return EXIT_CODES[campaign.outcome]
 
 
@@ -117,18 +142,10 @@ def start_of(options: argparse.Namespace) -> Start | None:
     if options.at is None:
         msg = f"--from {options.log}: from which step on? give --at STEP"
         raise UsageError(msg)
-    taken = {
-        "SCENARIO": options.scenario,
-        "--kernel": options.kernel,
-        "--set": options.set,
-        "--fault": options.fault,
-        "--without": options.without,
-        "--check": options.check,
-    }
-    for option, value in taken.items():
-        if value:
-            msg = f"--from {options.log}: leave out {option}, the log says that"
-            raise UsageError(msg)
+    if options.scenario is not None:
+        msg = f"--from {options.log}: leave out SCENARIO {options.scenario}, the log says that"
+        raise UsageError(msg)
+    refuse(options, f"--from {options.log}", ["--kernel", "--set", "--fault", "--without", "--check", "--kept"])
     return Start(options.log, options.at)
 
 
@@ -146,23 +163,39 @@ def check_start(start: Start, patches: Sequence[str]) -> None:
         raise UsageError(msg)
 
 
-def check_strategy(strategy: str, workers: int) -> None:
-    """UsageError if there is no such strategy, or if it cannot be used so."""
+def check_mode(options: argparse.Namespace, strategy: str) -> None:
+    """UsageError for options that the others, or *strategy*, would have ignored."""
+    if options.check_commutation:
+        refuse(options, "--check-commutation", IGNORED_BY_SELFTEST)
+        return
     name = strategy.partition(":")[0]
     if name in EXACT:
+        refuse(options, f"--strategy {strategy}, which draws nothing and runs in one process", ["--seed", "--workers"])
+    elif name in STRATEGIES and options.require_exhausted:
+        msg = f"--require-exhausted: {name} never comes to an end; take one of {', '.join(['portfolio', *EXACT])}"
+        raise UsageError(msg)
+
+
+def check_strategy(strategy: str) -> None:
+    """UsageError if explore has no such strategy, or if it does not take that argument."""
+    name = strategy.partition(":")[0]
+    known = ["portfolio", *STRATEGIES, *EXACT]
+    if name not in known:
+        msg = f"--strategy {strategy}: {no_such('strategy', name, known)}"
+        raise UsageError(msg)
+    if name in EXACT:
         make_exact_search(strategy)
-        if workers > 1:
-            msg = f"--strategy {strategy}: an exact search runs in one process; leave out --workers"
-            raise UsageError(msg)
-    elif strategy != "portfolio":
-        try:
-            find_strategy(strategy)
-        except UsageError:
-            if name in STRATEGIES:
-                raise
-            known = ", ".join(["portfolio", *STRATEGIES, *EXACT])
-            msg = f"--strategy {strategy}: there is no such strategy; there are {known}"
-            raise UsageError(msg) from None
+    elif name in STRATEGIES:
+        find_strategy(strategy)
+    else:
+        check_argument(strategy, "")
+
+
+def check_word(experiment: Experiment) -> None:
+    """UsageError if the strategy's argument names nothing, which takes a run to see."""
+    strategy = experiment.header.strategy
+    if ":" in strategy and strategy.partition(":")[0] in STRATEGIES:
+        learn_first(experiment, strategy)
 
 
 def log_all_found(experiment: Experiment, campaign: Campaign) -> None:
