@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from explorer.watch import Pair
 
 SHOWN_GAPS = 12
+SHARE = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
+"""What is told of each strategy, and how a table calls it."""
 REFRESH_SECONDS = 0.5
 
 SMALL = 4
@@ -153,9 +155,7 @@ def figures_table(campaign: Campaign) -> Table:
 
 def strategies_table(campaign: Campaign) -> Table:
     """What each strategy brought; the runs that were cut off stand apart, if there are any."""
-    columns = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
-    if not campaign.cut_off:
-        del columns["cut_off"]
+    columns = {key: title for key, title in SHARE.items() if key != "cut_off" or campaign.cut_off}
     table = Table("strategy", *columns.values(), box=None, pad_edge=False)
     for name, counts in campaign.by_strategy.items():
         table.add_row(name, *(str(counts[column]) for column in columns))
@@ -246,7 +246,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "random_walks": campaign.probes.walks,
         "steps": campaign.statistics.steps[1],
         "findings": [found_json(found) for found in campaign.causes],
-        "by_strategy": {name: dict(counts) for name, counts in campaign.by_strategy.items()},
+        "by_strategy": {name: {key: counts[key] for key in SHARE} for name, counts in campaign.by_strategy.items()},
         "functions": sorted(campaign.functions),
         "pairs": len(campaign.pairs),
         "gaps": [describe(pair) for pair in sorted(campaign.gaps())],
