@@ -25,7 +25,7 @@ from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
 from explorer.strategies.exact import EXACT
 from protocol.errors import UsageError
-from protocol.log import LogReader
+from protocol.log import Header, LogReader
 from scenarios import find_scenario
 
 EXIT_USAGE = 2
@@ -93,6 +93,11 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 def _replay(options: argparse.Namespace) -> int:
     progress = LiveProgress()
     console = make_console()
+
+    def show(header: Header) -> None:
+        if not options.json:
+            show_header(console, header, options.driver)
+
     try:
         result = replay(
             options.log,
@@ -100,11 +105,13 @@ def _replay(options: argparse.Namespace) -> int:
             patches=options.patch,
             until=options.until,
             progress=progress,
-            begun=None if options.json else lambda header: show_header(console, header, options.driver),
+            begun=show if options.until is None else None,
         )
     finally:
         progress.close()
-    check_reached(options.log, options.until, result)
+    if options.until is not None:
+        check_reached(options.log, options.until, result)
+        show(result.header)
     _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
         print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
