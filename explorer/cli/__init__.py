@@ -1,4 +1,8 @@
-"""The command line. Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 130 interrupted."""
+"""The command line.
+
+Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (if that was required),
+130 interrupted.
+"""
 
 from __future__ import annotations
 
