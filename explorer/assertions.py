@@ -21,6 +21,7 @@ from explorer.cli.options import RUNS, file_stem
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
+from explorer.jobs import check_word
 from explorer.report import show_finding
 from explorer.session import record
 from explorer.strategies.exact import EXACT
@@ -89,7 +90,11 @@ def explored(
         without=tuple(without),
         check=check,
     )
+    if budget < 1:
+        msg = f"budget={budget}: a search of no schedule finds nothing; give one or more"
+        raise UsageError(msg)
     experiment = Experiment.of(options, own)
+    check_word(experiment)
     campaign = Campaign(
         experiment, options, budget=budget, workers=workers, first_only=expect is None, progress=ends_with(expect)
     )

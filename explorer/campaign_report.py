@@ -189,7 +189,9 @@ def verdict(campaign: Campaign) -> str:
     word, classes = f"[bold]{campaign.stopped}[/]", f"{campaign.classes} trace classes"
     took = f"in {time.monotonic() - campaign.began:.1f} s{cut}"
     if campaign.stopped == "exhausted":
-        return f"{word}: all {classes}, {what}; {campaign.schedules} schedules {took}"
+        bound = campaign.options.strategy.partition(":")[2]
+        all_of_them = f"{classes} within the bound {bound}" if bound else f"all {classes}"
+        return f"{word}: {all_of_them}, {what}; {campaign.schedules} schedules {took}"
     if campaign.stopped == "diverged":
         return f"{word}: no answer, for a run is not determined by its choices; {campaign.schedules} schedules {took}"
     schedules = f"{campaign.schedules} schedules{of_how_many(campaign.probes)} {took}"

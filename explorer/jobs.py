@@ -12,7 +12,7 @@ from explorer.determinism import first_divergence
 from explorer.experiment import Experiment
 from explorer.replay import Divergence
 from explorer.schedule import Choice, Noting, Schedule
-from explorer.strategies import Knowledge, Profile, find_strategy, make_strategy, seed_of
+from explorer.strategies import STRATEGIES, Knowledge, Profile, find_strategy, make_strategy, seed_of
 from explorer.strategies.surw import SelectiveWalk
 from explorer.watch import Both, Labels, Pair, Watch
 from protocol.errors import UsageError
@@ -130,6 +130,13 @@ def learn_first(experiment: Experiment, strategy: str) -> Knowledge:
             msg = f"--strategy {strategy}: {no_such('object in the race', word, labels_in(experiment))}"
             raise UsageError(msg)
     return known
+
+
+def check_word(experiment: Experiment) -> None:
+    """UsageError if the argument of the experiment's strategy names nothing, which takes a run to see."""
+    strategy = experiment.header.strategy
+    if ":" in strategy and strategy.partition(":")[0] in STRATEGIES:
+        learn_first(experiment, strategy)
 
 
 def labels_in(experiment: Experiment) -> list[str]:

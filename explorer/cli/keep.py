@@ -55,7 +55,7 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
 
 def _keep(options: argparse.Namespace) -> int:
     if (options.log is None) == (options.check is None):
-        msg = "keep: give a LOG, or --check DIR"
+        msg = "keep: give either a LOG or --check DIR"
         raise UsageError(msg)
     if options.check is None:
         return _keep_log(options)
@@ -68,8 +68,9 @@ def _keep_log(options: argparse.Namespace) -> int:
     logged = trace_log(experiment, options.log, options.signature)
     trace, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     assert trace.found is not None, "reproduce() only returns what shows the flaw"
-    path: Path = options.dir / f"{options.name or file_stem(experiment.header, trace.found)}.json"
-    if path.parent != options.dir:
+    name = file_stem(experiment.header, trace.found) if options.name is None else options.name
+    path: Path = options.dir / f"{name}.json"
+    if path.parent != options.dir or not name:
         msg = f"--name {options.name}: give the name of a file, not a path; --dir says where"
         raise UsageError(msg)
     kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)

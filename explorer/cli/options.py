@@ -87,12 +87,12 @@ def run_options(options: argparse.Namespace) -> RunOptions:
     """What the options of `add_experiment` say."""
     return RunOptions(
         scenario=options.scenario,
-        kernel=options.kernel or KERNEL,
+        kernel=KERNEL if options.kernel is None else options.kernel,
         strategy=options.strategy,
         driver=options.driver,
         seed=options.seed,
         settings=settings(options.set),
-        check=options.check or CHECK,
+        check=CHECK if options.check is None else options.check,
         patches=tuple(options.patch),
         without=tuple(options.without),
         faults=_faults(options.fault),
@@ -127,8 +127,10 @@ def positive(text: str) -> int:
 
 
 def _number(text: str, *, least: int, words: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) >= least):
-        msg = f"{text!r:.40}: give a whole number, {words}"
+    is_number = text.isascii() and text.isdigit()
+    if not is_number or len(text) > MAX_DIGITS or int(text) < least:
+        why = "it is too large" if is_number and len(text) > MAX_DIGITS else f"give a whole number, {words}"
+        msg = f"{text!r:.40}: {why}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 

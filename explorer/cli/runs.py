@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -140,23 +141,20 @@ def _log(options: argparse.Namespace) -> int:
 
 def _print_log(log: LogReader, options: argparse.Namespace) -> int:
     logger = make_logger(sys.stdout, json=options.json)
+    events = read_events(log, first=options.first, last=options.last)
+    begin = list(itertools.islice(events, 1))
+    if options.first and not begin:
+        msg = f"{options.log}: there is no step {options.first}: the log ends before it{' (damaged)' * log.is_damaged}"
+        raise UsageError(msg)
     if not options.json:
         show_header(make_console(), log.header, log.header.driver)
     last = -1
-    for event, fields in read_events(log, first=options.first, last=options.last):
+    for event, fields in itertools.chain(begin, events):
         logger.info(event, **fields)
         last = fields.get("step", last)
-    _check_printed(log, options, last)
-    if log.damage is not None:
-        print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
-    return EXIT_USAGE if log.is_damaged else 0
-
-
-def _check_printed(log: LogReader, options: argparse.Namespace, last: int) -> None:
-    """UsageError if there is no step to begin with; say so if there is none to end with. *last* is the last printed."""
-    if last < options.first and options.first:
-        msg = f"{options.log}: there is no step {options.first}: the log ends before it"
-        raise UsageError(msg)
     if options.last is not None and last < options.last and log.damage is None:
         text = f"slabrace: {options.log}: there is no step {options.last}: the log ends with step {last}"
         print(text, file=sys.stderr)  # noqa: T201 -- one line about the input
+    if log.damage is not None:
+        print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+    return EXIT_USAGE if log.is_damaged else 0

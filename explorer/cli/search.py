@@ -17,7 +17,7 @@ from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.grouping import group_by_cause
-from explorer.jobs import learn_first
+from explorer.jobs import check_word
 from explorer.json_out import print_json
 from explorer.keep import Again
 from explorer.onward import Start
@@ -121,6 +121,9 @@ def _explore(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
     else:
+        if options.kept is not None and not kept:
+            nothing = f"kept {options.kept}: nothing of {experiment.scenario.name} on {wanted.kernel} with these knobs"
+            console.print(nothing, markup=False, soft_wrap=True)
         for line in kept_lines(kept):
             console.print(line, markup=False, soft_wrap=True)
         show_campaign(console, campaign)
@@ -168,12 +171,13 @@ def check_mode(options: argparse.Namespace, strategy: str) -> None:
     if options.check_commutation:
         refuse(options, "--check-commutation", IGNORED_BY_SELFTEST)
         return
-    name = strategy.partition(":")[0]
+    name, bound, _ = strategy.partition(":")
+    if options.require_exhausted and (bound or name in STRATEGIES):
+        why = "leaves out what lies beyond its bound" if name in EXACT else "never comes to an end"
+        msg = f"--require-exhausted: {strategy} {why}; take one of {', '.join(['portfolio', *EXACT])}"
+        raise UsageError(msg)
     if name in EXACT:
         refuse(options, f"--strategy {strategy}, which draws nothing and runs in one process", ["--seed", "--workers"])
-    elif name in STRATEGIES and options.require_exhausted:
-        msg = f"--require-exhausted: {name} never comes to an end; take one of {', '.join(['portfolio', *EXACT])}"
-        raise UsageError(msg)
 
 
 def check_strategy(strategy: str) -> None:
@@ -189,13 +193,6 @@ def check_strategy(strategy: str) -> None:
         find_strategy(strategy)
     else:
         check_argument(strategy, "")
-
-
-def check_word(experiment: Experiment) -> None:
-    """UsageError if the strategy's argument names nothing, which takes a run to see."""
-    strategy = experiment.header.strategy
-    if ":" in strategy and strategy.partition(":")[0] in STRATEGIES:
-        learn_first(experiment, strategy)
 
 
 def log_all_found(experiment: Experiment, campaign: Campaign) -> None:
