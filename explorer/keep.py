@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,6 @@ class Kept:
             settings=settings,
             faults={**self.faults, **dict(options.faults)},
             strategy="kept",
-            driver="stepper",
         )
         try:
             experiment = Experiment.of(wanted)
@@ -128,7 +128,7 @@ class Kept:
                 if knob.name in texts:
                     knob.check(texts[knob.name], str(source))
         except UsageError as error:
-            msg = f"{source}: {error}"
+            msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the file says it, and no option does
             raise UsageError(msg) from None
         header = attrs.evolve(experiment.header, parameters={**experiment.header.parameters, **texts})
         return attrs.evolve(experiment, header=header)

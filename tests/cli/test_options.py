@@ -20,6 +20,13 @@ from tests.tidy.sources import ROOT
 
 TRACE = ROOT / "tests" / "data" / "ftrace-linux-5.3.1-create.txt"
 CANARY = ("canary", "--set", "rounds=1", "--seed", "1")
+PATCH = """
+from actors.kernel.patching import kernel_fn
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="..5.4-fixd")
+async def kmemcg_workfn(ctx, work):
+    pass
+"""
 
 
 @pytest.fixture
@@ -68,6 +75,9 @@ def test_without_a_command_there_is_help_and_no_success(slabrace: Command) -> No
         (["explain", "canary.log", "--format", "htm"], "html"),
         (["explain", "canary.log", "--signature", "bug:canary: an update was loost:canary_check"], "bug:canary"),
         (["slabinfo", "canary.log", "--file", "slabinfo_ful"], "slabinfo_full"),
+        (["slabinfo", "canary.log", "--file", "a/memory.sta"], "memory.stat"),
+        (["slabinfo", "canary.log", "--file", "sesion/memory.stat"], "session"),
+        (["run", "canary", "--patch", "wrong.py"], "5.4-fixed"),
         (["match", TRACE, "--kernel", "5.3", "--ignore", "memcg_create_kmem_cach"], "memcg_create_kmem_cache"),
         (["growth", "--kernel", "5.4-fix"], "5.4-fixed"),
         (["list", "scenario"], "scenarios"),
@@ -79,6 +89,8 @@ def test_without_a_command_there_is_help_and_no_success(slabrace: Command) -> No
 def test_a_name_that_is_not_known_is_answered_with_the_nearest(
     slabrace: Command, arguments: list[str], meant: str
 ) -> None:
+    Path("wrong.py").write_text(PATCH)
+
     assert f"do you mean '{meant}" in check_usage_error(slabrace(*arguments))
 
 
@@ -146,6 +158,14 @@ def test_a_trace_of_too_many_cpus_is_no_mistake_of_an_option(slabrace: Command, 
 
     assert f"{many}: 96 CPUs" in line
     assert "--set cpus=96" not in line
+
+
+def test_what_a_kept_file_says_is_no_option(slabrace: Command, log: Path) -> None:
+    slabrace("keep", log, "--name", "lost")
+    kept = Path("regressions/lost.json")
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "knobs": {"cpus": 0}}))
+
+    assert f"slabrace: {kept}: cpus=0: give" in check_usage_error(slabrace("keep", "--check", "regressions"))
 
 
 def test_a_log_that_ends_before_the_last_step_says_so(slabrace: Command, log: Path) -> None:
