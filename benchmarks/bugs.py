@@ -21,6 +21,7 @@ from benchmarks.trials import Results, Task, search_all
 from explorer.campaign import DEFAULT_BUDGET
 from explorer.cli.search import check_strategy
 from protocol.errors import UsageError
+from protocol.names import no_such
 
 PARTS = ("kernels", "cured", "strategies")
 PAGES = ("strategies.md", "findings-table.md")
@@ -72,15 +73,15 @@ def check(options: argparse.Namespace) -> None:
     """UsageError if the options do not fit."""
     for part in options.parts:
         if part not in PARTS:
-            msg = f"--parts {part}: there is no such part; there are {', '.join(PARTS)}"
+            msg = f"--parts {part}: {no_such('part', part, PARTS)}"
             raise UsageError(msg)
     for page in options.pages:
         if page not in PAGES:
-            msg = f"--pages {page}: there is no such page; there are {', '.join(PAGES)}"
+            msg = f"--pages {page}: {no_such('page', page, PAGES)}"
             raise UsageError(msg)
     check_profiles(options.kernels)
     for strategy in options.strategies:
-        check_strategy(strategy, 1)
+        check_strategy(strategy)
 
 
 def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]:

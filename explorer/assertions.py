@@ -21,8 +21,10 @@ from explorer.cli.options import RUNS, file_stem
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
+from explorer.jobs import check_word
 from explorer.report import show_finding
 from explorer.session import record
+from explorer.strategies.exact import EXACT
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from scenarios.registry import Scenario
@@ -88,7 +90,11 @@ def explored(
         without=tuple(without),
         check=check,
     )
+    if budget < 1:
+        msg = f"budget={budget}: a search of no schedule finds nothing; give one or more"
+        raise UsageError(msg)
     experiment = Experiment.of(options, own)
+    check_word(experiment)
     campaign = Campaign(
         experiment, options, budget=budget, workers=workers, first_only=expect is None, progress=ends_with(expect)
     )
@@ -183,7 +189,8 @@ def log_found(experiment: Experiment, found: Found, directory: Path) -> None:
 def command_line(campaign: Campaign) -> str:
     """The line to paste that makes the same search."""
     options = campaign.options
-    words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel, "--seed", str(options.seed)]
+    words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel]
+    words += ["--seed", str(options.seed)] if options.strategy.partition(":")[0] not in EXACT else []
     words += ["--strategy", options.strategy, "--budget", str(campaign.budget)]
     words += [f"--set={name}={value}" for name, value in options.settings]
     words += [f"--fault={name}={probability}" for name, probability in options.faults]

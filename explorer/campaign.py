@@ -85,8 +85,9 @@ class Campaign:
 
     `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted` or `diverged`.
 
-    *before* may run schedules of its own first, and `take_first` them. The *budget* is in schedules. `cut_off` counts
-    the runs of an exact search that ended before they were one: all that could go on had been explored.
+    *before* may run schedules of its own first, and `take_first` them. The *budget* is in schedules, None if there is
+    none. `cut_off` counts the runs of an exact search that ended before they were one: all that could go on had been
+    explored.
 
     The same choices have to lead to the same run. Some schedules are run twice (`is_checked`), and each that shows
     something new, before that is taken for a finding; with *runs_twice* all are. Exact searches compare each state that
@@ -98,7 +99,7 @@ class Campaign:
 
     experiment: Experiment
     options: RunOptions
-    budget: int = DEFAULT_BUDGET
+    budget: int | None = DEFAULT_BUDGET
     seconds: float | None = None
     workers: int = 1
     first_only: bool = False
@@ -136,6 +137,10 @@ class Campaign:
     def schedules(self) -> int:
         """How many schedules were run."""
         return self.statistics.schedules
+
+    def room_after(self, schedules: int) -> int:
+        """How many more than *schedules* may be run; without a budget, as many as a search by itself would plan."""
+        return DEFAULT_BUDGET if self.budget is None else self.budget - schedules
 
     @property
     def outcome(self) -> str:
@@ -197,7 +202,7 @@ class Campaign:
             under_way: deque[tuple[Job, Future[Report]]] = deque()
             given_out, leaves, ahead = self.schedules, False, 1
             while not self.stopped:
-                room = self.budget - given_out
+                room = self.room_after(given_out)
                 job = None
                 if room > 0 and len(under_way) < ahead and not leaves:
                     job = plan.next_job(room)
@@ -299,7 +304,7 @@ class Campaign:
             schedule = search.next_schedule()
             if schedule is None:
                 self.stopped = "exhausted"
-            elif self.schedules >= self.budget:
+            elif self.room_after(self.schedules) <= 0:
                 self.stopped = "budget"
             else:
                 self._try_exactly(strategy, search, schedule)
@@ -315,7 +320,7 @@ class Campaign:
         stage.world.observer = Both(Recorder(records.append), watch) if is_twice else watch
         search.watch(schedule, watch)
         stage.start()
-        self.experiment.drive(stage.world)
+        self.experiment.drive(stage.world, self.experiment.header.driver)
         schedule.end()
         self.note(schedule.divergence)
         if self.divergence is not None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from explorer.watch import Pair
 
 SHOWN_GAPS = 12
+SHARE = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
+"""What is told of each strategy, and how a table calls it."""
 REFRESH_SECONDS = 0.5
 
 SMALL = 4
@@ -83,7 +85,11 @@ def progress_table(campaign: Campaign) -> Table:
     """The live table."""
     elapsed = time.monotonic() - campaign.began
     rate = campaign.schedules / max(elapsed, 1e-9)
-    left = (campaign.budget - campaign.schedules) / rate if rate else 0.0
+    budget = campaign.budget
+    left = (budget - campaign.schedules) / rate if rate and budget is not None else 0.0
+    if campaign.seconds is not None:
+        by_clock = max(campaign.seconds - elapsed, 0.0)
+        left = by_clock if budget is None else min(left, by_clock)
     chance = campaign.sightings.chance_of_new
     table = Table(
         "findings", "schedules", "of", "cut off", "classes", "next is new", "per s", "elapsed", "left", box=None
@@ -91,7 +97,7 @@ def progress_table(campaign: Campaign) -> Table:
     table.add_row(
         str(len(campaign.found)),
         str(campaign.schedules),
-        str(campaign.budget),
+        "any" if budget is None else str(budget),
         str(campaign.cut_off),
         str(campaign.sightings.classes),
         "?" if chance is None else f"{chance:.0%}",
@@ -151,9 +157,7 @@ def figures_table(campaign: Campaign) -> Table:
 
 def strategies_table(campaign: Campaign) -> Table:
     """What each strategy brought; the runs that were cut off stand apart, if there are any."""
-    columns = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
-    if not campaign.cut_off:
-        del columns["cut_off"]
+    columns = {key: title for key, title in SHARE.items() if key != "cut_off" or campaign.cut_off}
     table = Table("strategy", *columns.values(), box=None, pad_edge=False)
     for name, counts in campaign.by_strategy.items():
         table.add_row(name, *(str(counts[column]) for column in columns))
@@ -187,7 +191,9 @@ def verdict(campaign: Campaign) -> str:
     word, classes = f"[bold]{campaign.stopped}[/]", f"{campaign.classes} trace classes"
     took = f"in {time.monotonic() - campaign.began:.1f} s{cut}"
     if campaign.stopped == "exhausted":
-        return f"{word}: all {classes}, {what}; {campaign.schedules} schedules {took}"
+        bound = campaign.options.strategy.partition(":")[2]
+        all_of_them = f"{classes} within the bound {bound}" if bound else f"all {classes}"
+        return f"{word}: {all_of_them}, {what}; {campaign.schedules} schedules {took}"
     if campaign.stopped == "diverged":
         return f"{word}: no answer, for a run is not determined by its choices; {campaign.schedules} schedules {took}"
     schedules = f"{campaign.schedules} schedules{of_how_many(campaign.probes)} {took}"
@@ -232,7 +238,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
         "faults": dict(header.faults),
         "strategy": header.strategy,
-        "driver": "stepper",
+        "driver": header.driver,
         "seed": header.seed,
         "schedules": campaign.schedules,
         "cut_off": campaign.cut_off,
@@ -244,7 +250,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "random_walks": campaign.probes.walks,
         "steps": campaign.statistics.steps[1],
         "findings": [found_json(found) for found in campaign.causes],
-        "by_strategy": {name: dict(counts) for name, counts in campaign.by_strategy.items()},
+        "by_strategy": {name: {key: counts[key] for key in SHARE} for name, counts in campaign.by_strategy.items()},
         "functions": sorted(campaign.functions),
         "pairs": len(campaign.pairs),
         "gaps": [describe(pair) for pair in sorted(campaign.gaps())],

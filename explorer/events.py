@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from explorer.json_out import with_schema
 from protocol.log import LogReader
 from protocol.records import FindingRecord, MovedRecord, Names, PhaseRecord, Record, Step, ValueRecord
 
@@ -17,7 +18,7 @@ Event = tuple[str, dict[str, Any]]
 def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundLogger:
     """A logger that prints events to *file*."""
     renderers: list[structlog.typing.Processor] = (
-        [structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [add_schema, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if json
         else [join_stack, structlog.dev.ConsoleRenderer(colors=file.isatty(), pad_event_to=8, sort_keys=False)]
     )
@@ -27,6 +28,11 @@ def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundL
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     return logger
+
+
+def add_schema(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Which schema the line is of; docs/json.md names its fields."""
+    return with_schema(event)
 
 
 def join_stack(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -24,6 +24,7 @@ from actors.system.world import World
 from explorer.onward import Beginning, Onward, Start, read_beginning
 from protocol.errors import InternalError, UsageError
 from protocol.log import LogReader
+from protocol.names import no_such
 from protocol.records import Header, PatchRecord
 from scenarios import find_scenario
 from scenarios.stage import Stage
@@ -266,7 +267,7 @@ def _check_options(options: RunOptions) -> None:
     )
     for option, value, known in choices:
         if value not in known:
-            msg = f"{option} {value}: there is no such choice; there are {', '.join(known)}"
+            msg = f"{option} {value}: {no_such('choice', value, known)}"
             raise UsageError(msg)
 
 

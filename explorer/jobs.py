@@ -12,9 +12,12 @@ from explorer.determinism import first_divergence
 from explorer.experiment import Experiment
 from explorer.replay import Divergence
 from explorer.schedule import Choice, Noting, Schedule
-from explorer.strategies import Knowledge, Profile, find_strategy, make_strategy, seed_of
-from explorer.watch import Both, Pair, Watch
+from explorer.strategies import STRATEGIES, Knowledge, Profile, find_strategy, make_strategy, seed_of
+from explorer.strategies.surw import SelectiveWalk
+from explorer.watch import Both, Labels, Pair, Watch
+from protocol.errors import UsageError
 from protocol.findings import Finding
+from protocol.names import no_such
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
@@ -104,13 +107,45 @@ class Report:
 def run_watched(
     experiment: Experiment, strategy: Strategy, *, word: str = "", records: list[bytes] | None = None
 ) -> tuple[Stage, Watch]:
-    """Run the scenario once on the stepper, and watch it; its records are added to *records*, if that is given."""
+    """Run the scenario once, on the driver of *experiment*, and watch it; add its records to *records*, if given."""
     stage = experiment.set_stage(strategy)
     watch = Watch(stage.world, word=word)
     stage.world.observer = watch if records is None else Both(Recorder(records.append), watch)
     stage.start()
-    experiment.drive(stage.world)
+    experiment.drive(stage.world, experiment.header.driver)
     return stage, watch
+
+
+def learn_first(experiment: Experiment, strategy: str) -> Knowledge:
+    """What *strategy* has to know if it needs the lengths of lanes; from one random walk with the experiment's seed.
+
+    UsageError if its argument names an object that nothing asks for.
+    """
+    known = Knowledge()
+    entry, word = find_strategy(strategy)
+    if entry.learns:
+        _, watch = run_watched(experiment, make_strategy("random", experiment.header.seed), word=word)
+        known.learn(watch.profile())
+        if entry.name == SelectiveWalk.name and word and not known.expected_marked():
+            msg = f"--strategy {strategy}: {no_such('object in the race', word, labels_in(experiment))}"
+            raise UsageError(msg)
+    return known
+
+
+def check_word(experiment: Experiment) -> None:
+    """UsageError if the argument of the experiment's strategy names nothing, which takes a run to see."""
+    strategy = experiment.header.strategy
+    if ":" in strategy and strategy.partition(":")[0] in STRATEGIES:
+        learn_first(experiment, strategy)
+
+
+def labels_in(experiment: Experiment) -> list[str]:
+    """The labels of all objects that are asked for in that random walk."""
+    stage = experiment.set_stage(make_strategy("random", experiment.header.seed))
+    labels = stage.world.observer = Labels()
+    stage.start()
+    experiment.drive(stage.world, experiment.header.driver)
+    return sorted(labels.seen)
 
 
 def is_checked(number: int) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,7 +117,8 @@ class Kept:
         Patch files that the file names run only with *trust*, or if they are among those *given*.
         """
         patches = tuple(patch.option(source, given, trust=trust) for patch in self.patches)
-        return self.experiment_with(source, RunOptions(scenario=self.scenario, patches=patches, without=self.without))
+        options = RunOptions(scenario=self.scenario, driver="stepper", patches=patches, without=self.without)
+        return self.experiment_with(source, options)
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
         """The same with the patches of *options*, and with its own knobs and faults over those of the file."""
@@ -130,7 +132,6 @@ class Kept:
             settings=settings,
             faults={**self.faults, **dict(options.faults)},
             strategy="kept",
-            driver="stepper",
         )
         try:
             experiment = Experiment.of(wanted)
@@ -138,7 +139,7 @@ class Kept:
                 if knob.name in texts:
                     knob.check(texts[knob.name], str(source))
         except UsageError as error:
-            msg = f"{source}: {error}"
+            msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the file says it, and no option does
             raise UsageError(msg) from None
         header = msgspec.structs.replace(experiment.header, parameters={**experiment.header.parameters, **texts})
         return attrs.evolve(experiment, header=header)

@@ -18,8 +18,9 @@ from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
+from explorer.jobs import learn_first
 from explorer.replay import Divergence, Replay
-from explorer.strategies import Knowledge, find_strategy, make_strategy
+from explorer.strategies import make_strategy
 from explorer.watch import Both, StopAt, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
@@ -180,7 +181,7 @@ def run(
     *strategy*, if given, makes the choices instead of a new one by the name in *options*.
     """
     experiment = Experiment.of(options)
-    chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment))
+    chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment, options.strategy))
     stage = experiment.set_stage(chooser)
     writer = LogWriter(log, overwrite=overwrite) if log is not None else None
     try:
@@ -226,20 +227,6 @@ def record(
         then = f"{finding.signature} in step {finding.step}"
         raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
     return result
-
-
-def learn_first(experiment: Experiment) -> Knowledge:
-    """What a strategy that needs the lengths of lanes has to know; from one random walk with the same seed."""
-    header, known = experiment.header, Knowledge()
-    entry, argument = find_strategy(header.strategy)
-    if entry.learns:
-        stage = experiment.set_stage(make_strategy("random", header.seed))
-        watch = Watch(stage.world, word=argument)
-        stage.world.observer = watch
-        stage.start()
-        experiment.drive(stage.world)
-        known.learn(watch.profile())
-    return known
 
 
 def replay(

@@ -83,7 +83,7 @@ class Shrinker:
     experiment: Experiment
     best: Trace
     keeps_time: bool = False
-    budget: int = DEFAULT_RUNS
+    budget: float = DEFAULT_RUNS
     end: float = math.inf
     progress: Callable[[Shrinker], None] | None = None
     runs: int = 0

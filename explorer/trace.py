@@ -16,6 +16,7 @@ from explorer.watch import FOUND, Both, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader
+from protocol.names import no_such
 from protocol.operations import UPDATE
 from protocol.records import FindingRecord
 
@@ -216,7 +217,7 @@ def trace_log(experiment: Experiment, path: Path, wanted: str | None = None) -> 
 
     UsageError if the log has no such finding, or if its choices do not lead to it any more.
     """
-    signature = wanted or experiment.header.shows or last_finding(path)
+    signature = wanted_finding(path, wanted, experiment.header.shows)
     log = LogReader(path)
     try:
         replay = Replay(log)
@@ -229,8 +230,19 @@ def trace_log(experiment: Experiment, path: Path, wanted: str | None = None) -> 
     return trace
 
 
-def last_finding(path: Path) -> str:
-    """The signature of the last finding in a log; UsageError if there is none."""
+def wanted_finding(path: Path, wanted: str | None, shows: str) -> str:
+    """The signature *wanted*, or that which the log *shows*, or its last; UsageError if there is no such finding."""
+    if wanted is None and shows:
+        return shows
+    signatures = signatures_in(path)
+    if wanted is not None and wanted not in signatures:
+        msg = f"--signature {wanted}: {no_such(f'finding in {path}', wanted, signatures)}"
+        raise UsageError(msg)
+    return wanted or signatures[-1]
+
+
+def signatures_in(path: Path) -> list[str]:
+    """The signatures of the findings in a log, in their order; UsageError if there are none."""
     log = LogReader(path)
     try:
         findings = [record.finding for _, record in log.records() if isinstance(record, FindingRecord)]
@@ -239,4 +251,4 @@ def last_finding(path: Path) -> str:
     if not findings:
         msg = f"{path}: nothing was found in this run"
         raise UsageError(msg)
-    return findings[-1].signature
+    return [finding.signature for finding in findings]

@@ -344,12 +344,8 @@ class Watch:
         return record
 
 
-class StopAt:
-    """An observer that stops the world at a finding with this signature."""
-
-    def __init__(self, world: World, signature: str) -> None:
-        self._world = world
-        self._signature = signature
+class Idle:
+    """An observer that does nothing, for those that look at one thing only."""
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
         """Nothing to do."""
@@ -362,6 +358,34 @@ class StopAt:
 
     def phase(self, name: str) -> None:
         """Nothing to do."""
+
+    def finding(self, finding: Finding) -> None:
+        """Nothing to do."""
+
+
+class Labels(Idle):
+    """An observer that remembers the labels of all objects that are asked for in the race."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._watches = False
+
+    def phase(self, name: str) -> None:
+        """Calm phases are none of the race."""
+        self._watches = name == "race"
+
+    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
+        """Remember the object that this step asks for."""
+        if self._watches and lane.request is not None and lane.request.target is not None:
+            self.seen.add(lane.request.target.label)
+
+
+class StopAt(Idle):
+    """An observer that stops the world at a finding with this signature."""
+
+    def __init__(self, world: World, signature: str) -> None:
+        self._world = world
+        self._signature = signature
 
     def finding(self, finding: Finding) -> None:
         """Stop, if it is the one."""

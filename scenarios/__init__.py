@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.errors import UsageError
+from protocol.names import no_such
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.alloc_migrates import alloc_migrates
 from scenarios.alloc_preempted import alloc_preempted
@@ -147,6 +148,5 @@ def find_scenario(name: str) -> Scenario:
     for candidate in SCENARIOS:
         if name == candidate.name or name in candidate.also:
             return candidate
-    known = ", ".join(candidate.name for candidate in SCENARIOS)
-    msg = f"{name}: there is no such scenario; there are {known}"
+    msg = f"{name}: {no_such('scenario', name, [candidate.name for candidate in SCENARIOS])}"
     raise UsageError(msg)

@@ -15,6 +15,7 @@ import attrs
 
 from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
+from protocol.names import no_such
 from protocol.slabinfo import parse_slabinfo
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class Knob:
     choices: tuple[str, ...] = ()
     is_slabinfo: bool = False
 
+    @property
+    def values_in_words(self) -> str:
+        """What it may be set to."""
+        if self.is_slabinfo:
+            return "a file"
+        return "|".join(self.choices) or f"{self.least} to {self.most}"
+
     def parse(self, text: str) -> Any:
         """Turn what the user typed into the knob's value; UsageError if it does not fit."""
         if self.is_slabinfo:
@@ -46,7 +54,7 @@ class Knob:
         if not self.choices:
             return self._parse_number(text)
         if text not in self.choices:
-            msg = f"--set {self.name}={text}: choose one of {', '.join(self.choices)}"
+            msg = f"--set {self.name}={text}: {no_such('choice', text, self.choices)}"
             raise UsageError(msg)
         return text
 
@@ -83,7 +91,7 @@ class Scenario:
         known = {knob.name: knob for knob in self.knobs}
         for name in settings:
             if name not in known:
-                msg = f"--set {name}: {self.name} has no such knob; it has {', '.join(known)}"
+                msg = f"--set {name}: {no_such(f'knob of {self.name}', name, known)}"
                 raise UsageError(msg)
         return {
             name: knob.parse(settings[name]) if name in settings else default_value(knob)

@@ -24,9 +24,8 @@ from tests.helpers import TINY_CAPTURE, pack, run_small, small_settings, start_o
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "COMMAND"),
         (["fly"], "fly"),
-        (["--fly"], "COMMAND"),
+        (["--fly"], "--fly: there is no such option"),
         (["run"], "SCENARIO"),
         (["run", "nothing"], "nothing"),
         (["run", "canary", "--kernel", "6.0"], "6.0"),

@@ -11,7 +11,7 @@ import pytest
 from actors.kernel.context import Context
 from scenarios import SCENARIOS
 from scenarios.stage import Stage
-from tests.conftest import Answer, Command
+from tests.conftest import Answer, Command, check_usage_error
 from tests.helpers import (
     TINY_CAPTURE,
     crashes,
@@ -87,10 +87,11 @@ def test_replay_until_a_step_makes_so_many_steps(slabrace: Command, until: int) 
     assert told["unreached"] == []
 
 
-def test_replay_until_a_step_behind_the_end_is_the_whole_run(slabrace: Command) -> None:
-    live = slabrace("run", "nested", "--log", "x.log", "--json")
+def test_replay_until_a_step_behind_the_end_is_refused(slabrace: Command) -> None:
+    live = json.loads(slabrace("run", "nested", "--log", "x.log", "--json").out)
+    line = check_usage_error(slabrace("replay", "x.log", "--until", 10**9, "--json"))
 
-    assert comparable(slabrace("replay", "x.log", "--until", 10**9, "--json")) == comparable(live)
+    assert f"x.log: there is no step {10**9}: the log ends after step {live['steps']}" in line
 
 
 @each_driver_name
@@ -139,7 +140,7 @@ def test_log_prints_every_step_as_a_line_of_json(slabrace: Command) -> None:
     assert [event["time"] for event in steps] == sorted(event["time"] for event in steps)
     for event in steps:
         assert set(event) == {
-            *("event", "step", "time", "flow", "kind", "cpu", "function", "operation"),
+            *("schema", "event", "step", "time", "flow", "kind", "cpu", "function", "operation"),
             *("access", "owner", "choice", "enabled"),
         }
         assert event["enabled"][event["choice"]] == event["flow"]
@@ -157,7 +158,7 @@ def test_log_tells_of_phases_moves_choices_and_findings(slabrace: Command) -> No
     assert [(finding["kind"], finding["step"]) for finding in findings] == [("warn", 2)]
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 4), (7, 7), (5, 30), (40, 10**6)])
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 4), (7, 7), (5, 30)])
 def test_log_prints_a_part(slabrace: Command, first: int, last: int) -> None:
     slabrace("run", "nested", "--log", "x.log")
     whole = [event for event in events(slabrace("log", "x.log", "--json")) if event["event"] == "step"]

@@ -25,6 +25,7 @@ from actors.kernel.slabinfo import kmem_slabinfo_open, memcg_slabinfo_show, slab
 from actors.kernel.slabinfo_full import all_rows, slabinfo_full_show
 from actors.kernel.sysfs import read_slab_directory
 from protocol.errors import UsageError
+from protocol.names import do_you_mean, no_such
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Config, Machine
@@ -203,7 +204,7 @@ def find_file(name: str) -> KernelFile:
     for file in FILES:
         if name in (file.name, file.path):
             return file
-    msg = f"{name}: there is no such file; there are {', '.join(file.name for file in FILES)}"
+    msg = f"{name}: {no_such('file', name.rpartition('/')[2], [file.name for file in FILES])}"
     raise UsageError(msg)
 
 
@@ -230,7 +231,8 @@ def find_directory(machine: Machine, file: KernelFile, path: str) -> Cgroup:
     for name in filter(None, path.removeprefix(mount).split("/")):
         found = next((child for child in cgroup.children if child.name == name and has_file(child, file)), None)
         if found is None:
-            msg = f"{path}/{file.name}: there is no such cgroup now; {_existing(machine, file)}"
+            hint = do_you_mean(path, _paths(machine, file))
+            msg = f"{path}/{file.name}: there is no such cgroup now{hint or ';'} {_existing(machine, file)}"
             raise UsageError(msg)
         cgroup = found
     if file.not_on_root and cgroup.parent is None:
@@ -244,9 +246,12 @@ def has_file(cgroup: Cgroup, file: KernelFile) -> bool:
     return file.css is not None and cgroup.has_css and not file.css(cgroup).files.is_removed
 
 
+def _paths(machine: Machine, file: KernelFile) -> list[str]:
+    return [cgroup_path(cgroup) for cgroup in machine.root_cgroup.descendants() if has_file(cgroup, file)]
+
+
 def _existing(machine: Machine, file: KernelFile) -> str:
-    live = [cgroup_path(cgroup) for cgroup in machine.root_cgroup.descendants() if has_file(cgroup, file)]
-    return f"cgroups that have it: {', '.join(live) or 'none'}"
+    return f"cgroups that have it: {', '.join(_paths(machine, file)) or 'none'}"
 
 
 def cgroup_path(cgroup: Cgroup) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 import attrs
 
 from protocol.errors import InternalError
+from protocol.names import no_such
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,8 +48,12 @@ ALLOCATORS: dict[str, str] = {"slub": "mm/slub.c", "slab": "mm/slab.c"}
 
 
 def profile_range(text: str) -> tuple[str, ...]:
-    """The profiles that *text* names: `a`, `a..b`, `a..`, `..b`, or several of these with commas."""
+    """The profiles that *text* names: `a`, `a..b`, `a..`, `..b`, or several with commas; ValueError if none."""
     known = list(PROFILES)
+    unknown = next((name for part in text.split(",") for name in part.split("..") if name and name not in known), None)
+    if unknown is not None:
+        msg = f"{unknown}: {no_such('profile', unknown, known)}"
+        raise ValueError(msg)
     found: list[str] = []
     for part in text.split(","):
         first, dots, last = part.partition("..")

@@ -15,11 +15,10 @@ Named fixes are the upstream commits of `fixes`: put into profiles that lack the
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import sys
 import types
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
@@ -27,6 +26,7 @@ import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
 from protocol.errors import UsageError
+from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ class Checker:
         """Check one declaration. What is for other profiles is left alone."""
         function = FUNCTIONS.get(name) or next((f for f in FUNCTIONS.values() if name in _names(f)), None)
         if function is None:
-            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
-            self._fail(body, f"there is no kernel function {name!r}" + (f"; do you mean {near[0]!r}?" if near else ""))
+            self._fail(body, f"there is no kernel function {name!r}{do_you_mean(name, FUNCTIONS)}")
         if self.profile in body.profiles and body.is_built(self.allocator):
             self._check(function, body)
             self.bodies[function.name] = body
@@ -238,10 +237,13 @@ def _names(function: KernelFn[Any, Any]) -> set[str]:
 def find_patches(
     wanted: Iterable[PatchRecord], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
 ) -> Iterator[Patch]:
-    """What `--patch` and `--without` come to on that kind of machine."""
+    """What `--patch` and `--without` come to on that kind of machine. None is named twice."""
+    wanted, without = list(wanted), list(without)
+    _check_none_twice("--without", [(name, fixes.get(name)) for name in without])
+    _check_none_twice("--patch", [(one.path or one.name, fixes.get(one.name) or one.sha256) for one in wanted])
     for name in without:
         if name not in fixes:
-            msg = f"--without {name}: there is no such fix; see slabrace list patches"
+            msg = f"--without {name}: {no_such('fix', name, fixes, see='slabrace list patches')}"
             raise UsageError(msg)
         yield fixes[name].removed_from(profile)
     for record in wanted:
@@ -250,16 +252,25 @@ def find_patches(
             msg = f"--patch {record.path}: a fix is called {record.name}, and no file passes for one; rename the file"
             raise UsageError(msg)
         if not (is_fix or record.is_code):
-            msg = f"--patch {record.name}: there is no such fix; see slabrace list patches"
+            msg = f"--patch {record.name}: {no_such('fix', record.name, fixes, see='slabrace list patches')}"
             raise UsageError(msg)
         yield fixes[record.name].added_to(profile) if is_fix else make_patch(record, profile, allocator)
 
 
-def name_patch(name: str, fixes: Container[str]) -> PatchRecord:
+def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
     """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
     if name in fixes:
         return PatchRecord(name)
     if name.endswith(".py") or Path(name).is_file():
         return read_patch(Path(name))
-    msg = f"--patch {name}: there is neither such a fix nor such a file; see slabrace list patches"
+    msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
     raise UsageError(msg)
+
+
+def _check_none_twice(option: str, named: Sequence[tuple[str, object]]) -> None:
+    """UsageError if one thing is given by two names, or twice by one."""
+    things = [thing for _, thing in named]
+    twice = next((name for at, (name, thing) in enumerate(named) if thing in things[:at]), None)
+    if twice is not None:
+        msg = f"{option} {twice}: it is given twice"
+        raise UsageError(msg)

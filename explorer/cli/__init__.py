@@ -1,4 +1,8 @@
-"""The command line. Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 130 interrupted."""
+"""The command line.
+
+Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (if that was required),
+130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,17 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 
 from explorer.cli.catalogue import add_list
+from explorer.cli.completion import add_completion
 from explorer.cli.explain import add_explain
 from explorer.cli.failing import add_shrink
 from explorer.cli.files import add_slabinfo
 from explorer.cli.growth import add_growth
 from explorer.cli.keep import add_keep
 from explorer.cli.match import add_match
-from explorer.cli.options import Parser
+from explorer.cli.parser import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
 from explorer.determinism import NotTheSameError
@@ -49,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> Parser:
     """The commands and their options."""
     parser = Parser(prog="slabrace", description="A race laboratory for the Linux slab/memcg lifecycle.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    parser.add_argument("--version", action="version", version=f"slabrace {metadata.version('slabrace')}")
+    parser.set_defaults(command=lambda _: show_help(parser))
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     add_list(commands.add_parser("list", help="what there is to choose from"))
     add_run(commands.add_parser("run", help="run a scenario once, and log it"))
     add_replay(commands.add_parser("replay", help="make the choices of a log again"))
@@ -61,4 +69,12 @@ def make_parser() -> Parser:
     add_growth(commands.add_parser("growth", help="simulate hosts for days, beside what production hosts showed"))
     add_explain(commands.add_parser("explain", help="say why a run fails, and draw it"))
     add_keep(commands.add_parser("keep", help="keep a finding as a regression file and a test, or check those kept"))
+    add_completion(commands.add_parser("completion", help="print a script that lets a shell complete all this"), parser)
+    parser.commands = commands.choices
     return parser
+
+
+def show_help(parser: Parser) -> int:
+    """Without a command: the help, and an exit code by which no script reads that nothing was found."""
+    parser.print_help(sys.stderr)
+    return EXIT_USAGE

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import PROFILES, differences
 from explorer.cli.options import add_json
+from explorer.json_out import print_json
 from explorer.plans import PORTFOLIO_SUMMARY
 from explorer.report import make_console
 from explorer.strategies import STRATEGIES, StrategyEntry
 from explorer.strategies.exact import EXACT, ExactEntry
 from protocol.findings import ORACLES
-from scenarios import SCENARIOS
+from scenarios import SCENARIOS, find_scenario
 from scenarios.registry import MACHINE, Knob
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
     """`list`."""
-    parser.add_argument("what", nargs="?", choices=[*_CATALOGUES, "all"], default="all")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        metavar="WHAT",
+        help=f"one of {', '.join(_CATALOGUES)} (default: all)",
+        choices=[*_CATALOGUES, "all"],
+        default="all",
+    )
     add_json(parser, "print a JSON list of objects instead")
     parser.set_defaults(command=_list)
 
@@ -31,10 +38,23 @@ def _scenario_entries() -> list[dict[str, object]]:
         {
             "name": scenario.name,
             "summary": scenario.summary,
-            "knobs": [{"name": k.name, "default": k.default, "summary": k.summary} for k in scenario.knobs],
+            "also": list(scenario.also),
+            "knobs": [_knob_entry(knob) for knob in scenario.knobs],
         }
         for scenario in SCENARIOS
     ]
+
+
+def _knob_entry(knob: Knob) -> dict[str, object]:
+    is_number = not (knob.choices or knob.is_slabinfo)
+    return {
+        "name": knob.name,
+        "default": knob.default,
+        "choices": list(knob.choices) or None,
+        "least": knob.least if is_number else None,
+        "most": knob.most if is_number else None,
+        "summary": knob.summary,
+    }
 
 
 def _kernel_entries() -> list[dict[str, object]]:
@@ -81,7 +101,7 @@ def _list(options: argparse.Namespace) -> int:
     chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
     if options.json:
         entries = [{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()]
-        print(json.dumps(entries))  # noqa: T201 -- the command's output
+        print_json(entries)
         return 0
     console = make_console()
     for what in chosen:
@@ -100,16 +120,15 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
-    return [f"{knob.name}={knob.default}: {knob.summary}" for knob in knobs]
+    return [f"{knob.name}={knob.default}: {knob.summary} ({knob.values_in_words})" for knob in knobs]
 
 
 def _details(entry: dict[str, Any]) -> Iterator[str]:
     """What else there is to say of one entry, a line each."""
-    common = _knob_lines(MACHINE)  # said once, below all scenarios
-    for knob in entry.get("knobs", ()):
-        line = f"{knob['name']}={knob['default']}: {knob['summary']}"
-        if line not in common:
-            yield line
+    if "knobs" in entry:
+        yield from (f"also called {name}" for name in entry["also"])
+        common = _knob_lines(MACHINE)  # said once, below all scenarios
+        yield from (line for line in _knob_lines(find_scenario(entry["name"]).knobs) if line not in common)
     for difference in entry.get("differs", ()):
         yield f"{difference['function']}(): {difference['summary']}"
     if "built_into" in entry:

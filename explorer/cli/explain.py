@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from explorer.cli.failing import add_log_options, open_log
 from explorer.cli.options import add_force, check_free, write_new
+from explorer.cli.parser import needs
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
+from explorer.json_out import json_text
 from explorer.report import make_console
 
 
@@ -25,12 +26,13 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    needs(options, "--force", "--out")
     check_free(options.out, force=options.force)
     explanation = explain_log(open_log(options), options.log, options.signature)
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
         return 1
-    text = json.dumps(to_json(explanation)) + "\n" if options.json else FORMATS[options.format](explanation)
+    text = json_text(to_json(explanation)) if options.json else FORMATS[options.format](explanation)
     if options.out is None:
         print(text, end="")  # noqa: T201 -- the command's output
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
 import time
 from contextlib import closing
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from explorer.campaign_report import line_marks
 from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_free, log_file, positive
 from explorer.experiment import Experiment
+from explorer.json_out import print_json
 from explorer.report import LiveProgress, as_arguments, make_console
 from explorer.schedule import Follow
 from explorer.session import record
@@ -48,23 +49,25 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
     add_log_options(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
     add_force(parser)
-    parser.add_argument("--budget", type=positive, default=DEFAULT_RUNS, metavar="RUNS", help="how many runs at most")
-    parser.add_argument(
-        "--seconds", type=positive, default=DEFAULT_SECONDS, metavar="S", help=f"how long ({DEFAULT_SECONDS})"
+    parser.add_argument("--budget", type=positive, metavar="RUNS", help="how many runs at most")
+    parser.add_argument("--seconds", type=positive, metavar="S", help="how long at most")
+    parser.epilog = (
+        f"Without --budget and --seconds it ends after {DEFAULT_RUNS} runs or {DEFAULT_SECONDS} seconds; "
+        "if one of them is given, there is no other end."
     )
     add_json(parser)
     parser.set_defaults(command=_shrink)
 
 
 def _shrink(options: argparse.Namespace) -> int:
-    end = time.monotonic() + options.seconds
+    budget, end = limits(options.budget, options.seconds)
     experiment = open_log(options)
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, force=options.force)
     logged = trace_log(experiment, options.log, options.signature)
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
-    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget, end=end, progress=progress)
+    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=budget, end=end, progress=progress)
     try:
         shrinker.shrink()
     finally:
@@ -74,10 +77,18 @@ def _shrink(options: argparse.Namespace) -> int:
     follow = Follow(best.schedule, keeps_time=keeps_time)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
-        print(json.dumps(shrunk_json(options.log, out, shrinker, logged)))  # noqa: T201 -- the command's output
+        print_json(shrunk_json(options.log, out, shrinker, logged))
     else:
         show_shrunk(make_console(), out, shrinker, logged)
     return 1
+
+
+def limits(budget: int | None, seconds: int | None) -> tuple[float, float]:
+    """How many runs there may be, and until when: what is said, both defaults if nothing is."""
+    if budget is None and seconds is None:
+        budget, seconds = DEFAULT_RUNS, DEFAULT_SECONDS
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    return math.inf if budget is None else budget, end
 
 
 class ShrinkProgress:

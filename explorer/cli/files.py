@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +19,13 @@ from explorer.cli.options import (
     add_patch,
     add_trust,
     check_free,
+    check_reached,
     exists_already,
     log_file,
     natural,
 )
+from explorer.cli.parser import needs
+from explorer.json_out import print_json
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
@@ -74,6 +76,7 @@ def add_slabinfo(parser: argparse.ArgumentParser) -> None:
 
 def _slabinfo(options: argparse.Namespace) -> int:
     """Replay the log up to the step, and print the file, or write it, as it is there; return the exit code."""
+    needs(options, "--force", "--out")
     options.file = "slabinfo" if options.file is None else options.file
     _check_before(options)
     shown: list[Shown] = []
@@ -90,7 +93,7 @@ def _slabinfo(options: argparse.Namespace) -> int:
         )
     finally:
         progress.close()
-    _check_reached(options, result)
+    check_reached(options.log, options.at, result)
     if result.outcome in ("diverged", "interrupted"):
         return _report_no_file(options, result)
     _give(options, result, shown[0])
@@ -112,16 +115,10 @@ def _check_before(options: argparse.Namespace) -> None:
     check_free(options.out, force=options.force)
 
 
-def _check_reached(options: argparse.Namespace, result: Result) -> None:
-    if options.at is not None and result.steps < options.at and result.outcome not in ("diverged", "interrupted"):
-        msg = f"{options.log}: there is no step {options.at}: the log ends after step {result.steps}"
-        raise UsageError(msg)
-
-
 def _report_no_file(options: argparse.Namespace, result: Result) -> int:
     """The replay did not get there: say why, and show nothing."""
     if options.json:
-        print(json.dumps(_facts(options, result)))  # noqa: T201 -- the command's output
+        print_json(_facts(options, result))
     elif result.divergence is not None:
         where = f"the replay diverged at step {result.divergence.step}: {result.divergence.now}"
         print(f"slabrace: {options.log}: {where}; see slabrace replay", file=sys.stderr)  # noqa: T201 -- one line about the input
@@ -161,7 +158,7 @@ def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
             "rows": _rows(shown),
             "out": str(options.out) if options.out else None,
         }
-        print(json.dumps(facts))  # noqa: T201 -- the command's output
+        print_json(facts)
     elif options.out is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(shown.data)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
 from explorer.cli.options import READABLE, add_json, natural, positive, seed, settings
+from explorer.cli.parser import needs, refuse
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
 from explorer.growth.host import set_stage
 from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_of, show, to_csv, to_json
-from explorer.growth.walk import show_walk, walk_fleet, walk_json, walk_rows
+from explorer.growth.walk import WALK, show_walk, walk_fleet, walk_json, walk_rows
+from explorer.json_out import print_json
 from explorer.report import make_console
 from protocol.errors import UsageError
+from protocol.names import no_such
+from scenarios.services import services
 
 HOSTS, WORKERS = 4, 2
 FORMATS = (".svg", ".png")
 EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": 130}
+MOST_DAYS = next(knob.most for knob in services.knobs if knob.name == "days")
 SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
 
 
 def add_growth(parser: argparse.ArgumentParser) -> None:
     """`growth`."""
-    parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7)")
+    parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7); 0: day 0 only")
     parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({HOSTS})")
     parser.add_argument("--kernel", default="5.3", help=f"what to compare original with: one of {', '.join(PROFILES)}")
     parser.add_argument("--seed", type=seed, default=0, help="other hosts of the same kind")
@@ -56,7 +60,7 @@ def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
     if options.csv is not None:
         write_whole(options.csv, csv_text(walk_rows(fleet)).encode(), overwrite=options.force)
     if options.json:
-        print(json.dumps(walk_json(fleet)))  # noqa: T201 -- the command's output
+        print_json(walk_json(fleet))
     else:
         show_walk(make_console(), fleet)
     return EXIT_CODES[outcome_of(fleet)]
@@ -71,7 +75,7 @@ def _give(options: argparse.Namespace, comparison: Comparison) -> int:
 
         write_whole(options.plot, draw(comparison, options.plot.suffix), overwrite=options.force)
     if options.json:
-        print(json.dumps(to_json(comparison)))  # noqa: T201 -- the command's output
+        print_json(to_json(comparison))
     else:
         show(make_console(), comparison)
     return EXIT_CODES[comparison.outcome]
@@ -79,16 +83,16 @@ def _give(options: argparse.Namespace, comparison: Comparison) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what is known to be in vain before anything is simulated."""
-    if options.kernel not in PROFILES or options.kernel == ORIGINAL:
-        others = ", ".join(kernel for kernel in PROFILES if kernel != ORIGINAL)
-        msg = f"--kernel {options.kernel}: {ORIGINAL} is compared with one of {others}"
+    others = [kernel for kernel in PROFILES if kernel != ORIGINAL]
+    if options.kernel not in others:
+        msg = f"--kernel {options.kernel}: {no_such(f'kernel to compare {ORIGINAL} with', options.kernel, others)}"
         raise UsageError(msg)
     if options.plot is not None and options.plot.suffix.lower() not in FORMATS:
         msg = f"--plot {options.plot}: give a name that ends in {' or '.join(FORMATS)}"
         raise UsageError(msg)
-    if options.walk and (options.plot is not None or options.hosts is not None):
-        msg = "--walk is about one host, and draws nothing: leave out --hosts and --plot"
-        raise UsageError(msg)
+    if options.walk:
+        refuse(options, "--walk, which is about one host and draws nothing", ["--hosts", "--plot"])
+    needs(options, "--force", "--csv", "--plot")
     for path in (options.csv, options.plot):
         if path is None:
             continue
@@ -107,6 +111,13 @@ def _fleet(options: argparse.Namespace) -> Fleet:
         if name in wanted:
             msg = f"--set {name}: give {option} instead"
             raise UsageError(msg)
+    own = next((name for name in wanted if options.walk and name in WALK), None)
+    if own is not None:
+        msg = f"--set {own}: --walk sets that itself: leave it out"
+        raise UsageError(msg)
+    if options.days > MOST_DAYS:
+        msg = f"--days {options.days}: give a whole number from 0 to {MOST_DAYS}"
+        raise UsageError(msg)
     wanted["days"] = str(options.days)
     first = options.seed % SEEDS * HOSTS_OF_A_SEED
     hosts = range(first, first + (options.hosts or HOSTS))

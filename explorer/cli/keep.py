@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.cli.failing import add_log_options, open_log
 from explorer.cli.options import add_json, file_stem, write_new
+from explorer.cli.parser import refuse
 from explorer.experiment import RunOptions
 from explorer.jobs import Report
+from explorer.json_out import print_json
 from explorer.keep import (
     DIRECTORY,
     FINDING,
@@ -56,9 +57,12 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
 
 def _keep(options: argparse.Namespace) -> int:
     if (options.log is None) == (options.check is None):
-        msg = "keep: give a LOG, or --check DIR"
+        msg = "keep: give either a LOG or --check DIR"
         raise UsageError(msg)
-    return _keep_log(options) if options.check is None else _check(options)
+    if options.check is None:
+        return _keep_log(options)
+    refuse(options, "--check", ["--signature", "--dir", "--name", "--force", "--expect"])
+    return _check(options)
 
 
 def _keep_log(options: argparse.Namespace) -> int:
@@ -66,8 +70,9 @@ def _keep_log(options: argparse.Namespace) -> int:
     logged = trace_log(experiment, options.log, options.signature)
     trace, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     assert trace.found is not None, "reproduce() only returns what shows the flaw"
-    path: Path = options.dir / f"{options.name or file_stem(experiment.header, trace.found)}.json"
-    if path.parent != options.dir:
+    name = file_stem(experiment.header, trace.found) if options.name is None else options.name
+    path: Path = options.dir / f"{name}.json"
+    if path.parent != options.dir or not name:
         msg = f"--name {options.name}: give the name of a file, not a path; --dir says where"
         raise UsageError(msg)
     kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)
@@ -80,7 +85,7 @@ def _keep_log(options: argparse.Namespace) -> int:
         print(f"slabrace: {test} runs no patch files: let it say assert_as_expected(path{TRUSTING})", file=sys.stderr)  # noqa: T201 -- a hint
     if options.json:
         answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
-        print(json.dumps(answer))  # noqa: T201 -- the command's output
+        print_json(answer)
     else:
         text = f"kept: {path}\ntest: python -m pytest {test}"
         make_console().print(text, markup=False, soft_wrap=True)
@@ -94,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
     is_wrong = not all(again.is_as_expected for again in runs)
     if options.json:
         kept = [again_json(again) for again in runs]
-        print(json.dumps({"outcome": "finding" if is_wrong else "ok", "kept": kept}))  # noqa: T201 -- the output
+        print_json({"outcome": "finding" if is_wrong else "ok", "kept": kept})
     else:
         console = make_console()
         for again in runs:
@@ -160,7 +165,7 @@ def kept_first(
 
     def run_first(campaign: Campaign) -> None:
         for (path, kept), experiment in zip(chosen, experiments, strict=True):
-            if campaign.stopped or campaign.schedules >= campaign.budget:
+            if campaign.stopped or campaign.room_after(campaign.schedules) <= 0:
                 return
             again = run_again(path, kept, experiment)
             runs.append(again)

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
-from explorer.cli.options import add_force, add_json, add_patch, natural, settings
+from explorer.cli.options import add_force, add_json, add_patch, check_once, positive, settings
+from explorer.cli.parser import needs
 from explorer.match.command import BUDGET, SCENARIOS, match
 
 
@@ -15,7 +16,7 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", type=Path, metavar="TRACE", help="text of ftrace's function tracer (tracing/trace)")
     parser.add_argument("--kernel", required=True, help=f"kernel profile: {', '.join(PROFILES)}")
     parser.add_argument(
-        "--scenario", action="append", metavar="S", help=f"what was run (default: {', '.join(SCENARIOS)})"
+        "--scenario", action="append", default=[], metavar="S", help=f"what was run (default: {', '.join(SCENARIOS)})"
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
     add_patch(parser)
@@ -23,8 +24,15 @@ def add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", type=Path, metavar="FILE", help="set_ftrace_filter when the trace was taken")
     parser.add_argument("--ignore", action="append", default=[], metavar="FUNCTION", help="do not compare that")
     parser.add_argument("--open-end", action="store_true", help="the tracer was stopped before the machine was at rest")
-    parser.add_argument("--budget", type=natural, default=BUDGET, metavar="N", help=f"schedules to try ({BUDGET})")
+    parser.add_argument("--budget", type=positive, default=BUDGET, metavar="N", help=f"schedules to try ({BUDGET})")
     parser.add_argument("--log", type=Path, metavar="FILE", help="log the schedule, or how far it got")
     add_force(parser, "--log")
     add_json(parser)
-    parser.set_defaults(command=lambda options: match(options, settings(options.set)))
+    parser.set_defaults(command=_match)
+
+
+def _match(options: argparse.Namespace) -> int:
+    needs(options, "--force", "--log")
+    for option, names in (("--scenario", options.scenario), ("--ignore", options.ignore)):
+        check_once(option, names)
+    return match(options, settings(options.set))

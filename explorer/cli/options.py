@@ -10,30 +10,25 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, TYPE_CHECKING
 
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
 from explorer.experiment import CHECKS, RunOptions
+from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import MAGIC
 from protocol.records import Header
+
+if TYPE_CHECKING:
+    from explorer.session import Result
 
 RUNS = Path("runs")
 LONGEST_STEM = 120
 KERNEL = "5.3"
 CHECK = "step"
 READABLE = 0o644
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with errors of one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments; main() turns it into exit code 2."""
-        msg = f"{message}; see {self.prog} --help"
-        raise UsageError(msg)
 
 
 def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object instead") -> None:
@@ -129,39 +124,50 @@ def run_options(options: argparse.Namespace) -> RunOptions:
     """What the options of `add_experiment` say."""
     return RunOptions(
         scenario=options.scenario,
-        kernel=options.kernel or KERNEL,
+        kernel=KERNEL if options.kernel is None else options.kernel,
         strategy=options.strategy,
         driver=options.driver,
         seed=options.seed,
         settings=settings(options.set),
-        check=options.check or CHECK,
+        check=CHECK if options.check is None else options.check,
         patches=tuple(options.patch),
         without=tuple(options.without),
         faults=_faults(options.fault),
     )
 
 
+def check_reached(log: Path, step: int | None, result: Result) -> None:
+    """UsageError if a replay came to the log's end before *step*, where it should have stopped."""
+    if step is not None and result.steps < step and result.outcome not in ("diverged", "interrupted"):
+        damage = " (there it is torn, or damaged)" if result.damage else ""
+        msg = f"{log}: there is no step {step}: the log ends after step {result.steps}{damage}"
+        raise UsageError(msg)
+
+
 def seed(text: str) -> int:
     """A seed: a whole number of 64 bits."""
     number = natural(text)
     if number >= 1 << 64:
-        msg = f"{text} is not below 2**64"
+        msg = f"{text}: give a whole number below 2**64"
         raise argparse.ArgumentTypeError(msg)
     return number
 
 
 def natural(text: str) -> int:
     """A whole number, zero or more."""
-    if not (text.isascii() and text.isdigit()):
-        msg = f"{text!r} is not a whole number"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
+    return _number(text, least=0, words="zero or more")
 
 
 def positive(text: str) -> int:
     """A whole number, one or more."""
-    if not natural(text):
-        msg = "it must be at least 1"
+    return _number(text, least=1, words="one or more")
+
+
+def _number(text: str, *, least: int, words: str) -> int:
+    is_number = text.isascii() and text.isdigit()
+    if not is_number or len(text) > MAX_DIGITS or int(text) < least:
+        why = "it is too large" if is_number and len(text) > MAX_DIGITS else f"give a whole number, {words}"
+        msg = f"{text!r:.40}: {why}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
 
@@ -204,13 +210,24 @@ def write_new(path: Path, text: str, *, overwrite: bool = False) -> None:
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """What `--set` says, by the names of the knobs."""
-    return dict(_split("--set", pair) for pair in pairs)
+    split = [_split("--set", pair) for pair in pairs]
+    check_once("--set", [name for name, _ in split])
+    return dict(split)
+
+
+def check_once(option: str, names: Sequence[str]) -> None:
+    """UsageError if one of the *names* is there twice: the second would silently win, or do nothing."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"{option} {twice}: it is given twice"
+        raise UsageError(msg)
 
 
 def _faults(pairs: Sequence[str]) -> dict[str, float]:
-    faults = {}
-    for pair in pairs:
-        name, value = _split("--fault", pair)
+    faults: dict[str, float] = {}
+    split = [_split("--fault", pair) for pair in pairs]
+    check_once("--fault", [name for name, _ in split])
+    for pair, (name, value) in zip(pairs, split, strict=True):
         try:
             faults[name] = float(value)
         except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import sys
 from pathlib import Path
 
@@ -13,20 +13,28 @@ from explorer.cli.options import (
     add_json,
     add_patch,
     add_trust,
+    check_reached,
     log_file,
     natural,
     new_file,
     run_options,
 )
+from explorer.cli.parser import needs
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
+from explorer.json_out import print_json
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
 from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
+from explorer.strategies.exact import EXACT
+from protocol.errors import UsageError
 from protocol.log import LogReader
+from protocol.records import Header
 from scenarios import find_scenario
 
 EXIT_USAGE = 2
+SEARCHES = ("portfolio", *EXACT)
+"""Strategies of many schedules, which are explore's alone."""
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +49,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    needs(options, "--force", "--log")
     wanted = run_options(options)
     find_scenario(wanted.scenario)
+    if wanted.strategy.partition(":")[0] in SEARCHES:
+        msg = f"--strategy {wanted.strategy}: it makes many schedules: give it to slabrace explore"
+        raise UsageError(msg)
     stem = f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy.replace(':', '-')}-{wanted.seed}"
     log = None if options.no_log else options.log or new_file(stem)
     progress = LiveProgress()
@@ -63,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
     if options.json:
-        print(json.dumps(to_json(result)))  # noqa: T201 -- the command's output
+        print_json(to_json(result))
         return
     console = make_console()
     show_result(console, result)
@@ -86,6 +98,11 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 def _replay(options: argparse.Namespace) -> int:
     progress = LiveProgress()
     console = make_console()
+
+    def show(header: Header) -> None:
+        if not options.json:
+            show_header(console, header, options.driver)
+
     try:
         result = replay(
             options.log,
@@ -94,10 +111,13 @@ def _replay(options: argparse.Namespace) -> int:
             trust=options.trust,
             until=options.until,
             progress=progress,
-            begun=None if options.json else lambda header: show_header(console, header, options.driver),
+            begun=show if options.until is None else None,
         )
     finally:
         progress.close()
+    if options.until is not None:
+        check_reached(options.log, options.until, result)
+        show(result.header)
     _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
         print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
@@ -115,6 +135,9 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def _log(options: argparse.Namespace) -> int:
+    if options.last is not None and options.first > options.last:
+        msg = f"--first {options.first} --last {options.last}: no step lies between them"
+        raise UsageError(msg)
     log = LogReader(options.log)
     try:
         return _print_log(log, options)
@@ -126,10 +149,20 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
     if options.patches:
         return _print_patches(log)
     logger = make_logger(sys.stdout, json=options.json)
+    events = read_events(log, first=options.first, last=options.last)
+    begin = list(itertools.islice(events, 1))
+    if options.first and not begin:
+        msg = f"{options.log}: there is no step {options.first}: the log ends before it{' (damaged)' * log.is_damaged}"
+        raise UsageError(msg)
     if not options.json:
         show_header(make_console(), log.header, log.header.driver)
-    for event, fields in read_events(log, first=options.first, last=options.last):
+    last = -1
+    for event, fields in itertools.chain(begin, events):
         logger.info(event, **fields)
+        last = fields.get("step", last)
+    if options.last is not None and last < options.last and log.damage is None:
+        text = f"slabrace: {options.log}: there is no step {options.last}: the log ends with step {last}"
+        print(text, file=sys.stderr)  # noqa: T201 -- one line about the input
     if log.damage is not None:
         print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
     return EXIT_USAGE if log.is_damaged else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,20 +23,37 @@ from explorer.cli.options import (
     positive,
     run_options,
 )
+from explorer.cli.parser import refuse
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.grouping import group_by_cause
+from explorer.jobs import check_word
+from explorer.json_out import print_json
 from explorer.keep import Again
 from explorer.onward import Start
 from explorer.report import make_console, show_header
 from explorer.session import record, replay
-from explorer.strategies import STRATEGIES, find_strategy
+from explorer.strategies import STRATEGIES, check_argument, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
 from protocol.errors import UsageError
 from protocol.log import LogReader
+from protocol.names import no_such
 
 EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "diverged": 4}
+EXIT_NOT_EXHAUSTED = 5
+IGNORED_BY_SELFTEST = (
+    "--strategy",
+    "--driver",
+    "--budget",
+    "--time",
+    "--workers",
+    "--first",
+    "--require-exhausted",
+    "--kept",
+    "--check-determinism",
+    "--no-log",
+)
 
 
 def add_explore(parser: argparse.ArgumentParser) -> None:
@@ -56,13 +72,18 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget",
         type=positive,
-        default=DEFAULT_BUDGET,
         metavar="SCHEDULES",
-        help="how many at most; runs that an exact search cuts off are not counted",
+        help=f"how many at most, without those that an exact search cuts off (default: {DEFAULT_BUDGET}, or as many as "
+        "there is --time for)",
     )
     parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
+    parser.add_argument(
+        "--require-exhausted",
+        action="store_true",
+        help=f"exit with {EXIT_NOT_EXHAUSTED}, not 0, if nothing is found and the search does not come to its end",
+    )
     add_kept_option(parser)
     parser.add_argument(
         "--check-determinism", action="store_true", help="run every schedule twice, and stop where it is not the same"
@@ -76,8 +97,10 @@ def add_explore(parser: argparse.ArgumentParser) -> None:
 def _explore(options: argparse.Namespace) -> int:
     start = start_of(options)
     wanted = attrs.evolve(run_options(options), start=start)
-    check_strategy(wanted.strategy, options.workers)
+    check_strategy(wanted.strategy)
+    check_mode(options, wanted.strategy)
     experiment = Experiment.of(wanted)
+    check_word(experiment)
     if start is not None:
         check_start(start, wanted.patches)
     if options.check_commutation:
@@ -86,14 +109,14 @@ def _explore(options: argparse.Namespace) -> int:
     kept: list[Again] = []
     before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
     if not options.json:
-        show_header(console, experiment.header, "stepper")
+        show_header(console, experiment.header, experiment.header.driver)
         if start is not None:
             console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
     progress = CampaignProgress()
     campaign = Campaign(
         experiment,
         wanted,
-        budget=options.budget,
+        budget=options.budget or (DEFAULT_BUDGET if options.time is None else None),
         seconds=options.time,
         workers=options.workers,
         first_only=options.first,
@@ -109,11 +132,16 @@ def _explore(options: argparse.Namespace) -> int:
         log_all_found(experiment, campaign)
     group_by_cause(campaign)
     if options.json:
-        print(json.dumps({**campaign_json(campaign), "kept": [again_json(again) for again in kept]}))  # noqa: T201 -- the command's output
+        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
     else:
+        if options.kept is not None and not kept:
+            nothing = f"kept {options.kept}: nothing of {experiment.scenario.name} on {wanted.kernel} with these knobs"
+            console.print(nothing, markup=False, soft_wrap=True)
         for line in kept_lines(kept):
             console.print(line, markup=False, soft_wrap=True)
         show_campaign(console, campaign)
+    if options.require_exhausted and campaign.outcome == "budget":
+        return EXIT_NOT_EXHAUSTED
     return EXIT_CODES[campaign.outcome]
 
 
@@ -130,18 +158,10 @@ def start_of(options: argparse.Namespace) -> Start | None:
     if options.at is None:
         msg = f"--from {options.log}: from which step on? give --at STEP"
         raise UsageError(msg)
-    taken = {
-        "SCENARIO": options.scenario,
-        "--kernel": options.kernel,
-        "--set": options.set,
-        "--fault": options.fault,
-        "--without": options.without,
-        "--check": options.check,
-    }
-    for option, value in taken.items():
-        if value:
-            msg = f"--from {options.log}: leave out {option}, the log says that"
-            raise UsageError(msg)
+    if options.scenario is not None:
+        msg = f"--from {options.log}: leave out SCENARIO {options.scenario}, the log says that"
+        raise UsageError(msg)
+    refuse(options, f"--from {options.log}", ["--kernel", "--set", "--fault", "--without", "--check", "--kept"])
     with closing(LogReader(options.log)) as log:
         log.check_undamaged()
     return Start(options.log, options.at, trust=options.trust)
@@ -161,23 +181,33 @@ def check_start(start: Start, patches: Sequence[str]) -> None:
         raise UsageError(msg)
 
 
-def check_strategy(strategy: str, workers: int) -> None:
-    """UsageError if there is no such strategy, or if it cannot be used so."""
+def check_mode(options: argparse.Namespace, strategy: str) -> None:
+    """UsageError for options that the others, or *strategy*, would have ignored."""
+    if options.check_commutation:
+        refuse(options, "--check-commutation", IGNORED_BY_SELFTEST)
+        return
+    name, bound, _ = strategy.partition(":")
+    if options.require_exhausted and (bound or name in STRATEGIES):
+        why = "leaves out what lies beyond its bound" if name in EXACT else "never comes to an end"
+        msg = f"--require-exhausted: {strategy} {why}; take one of {', '.join(['portfolio', *EXACT])}"
+        raise UsageError(msg)
+    if name in EXACT:
+        refuse(options, f"--strategy {strategy}, which draws nothing and runs in one process", ["--seed", "--workers"])
+
+
+def check_strategy(strategy: str) -> None:
+    """UsageError if explore has no such strategy, or if it does not take that argument."""
     name = strategy.partition(":")[0]
+    known = ["portfolio", *STRATEGIES, *EXACT]
+    if name not in known:
+        msg = f"--strategy {strategy}: {no_such('strategy', name, known)}"
+        raise UsageError(msg)
     if name in EXACT:
         make_exact_search(strategy)
-        if workers > 1:
-            msg = f"--strategy {strategy}: an exact search runs in one process; leave out --workers"
-            raise UsageError(msg)
-    elif strategy != "portfolio":
-        try:
-            find_strategy(strategy)
-        except UsageError:
-            if name in STRATEGIES:
-                raise
-            known = ", ".join(["portfolio", *STRATEGIES, *EXACT])
-            msg = f"--strategy {strategy}: there is no such strategy; there are {known}"
-            raise UsageError(msg) from None
+    elif name in STRATEGIES:
+        find_strategy(strategy)
+    else:
+        check_argument(strategy, "")
 
 
 def log_all_found(experiment: Experiment, campaign: Campaign) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.options import positive
+from explorer.json_out import print_json
 from explorer.report import make_console, show_header
 from explorer.selftest import SelfTest, Violation
 
@@ -38,7 +38,7 @@ def check_commutation(experiment: Experiment, pairs: int, *, as_json: bool) -> i
         show_header(console, experiment.header, "stepper")
     test.run()
     if as_json:
-        print(json.dumps(selftest_json(test)))  # noqa: T201 -- the command's output
+        print_json(selftest_json(test))
     else:
         show_selftest(console, test)
     return EXIT_DIVERGED if test.violations else 0

@@ -107,8 +107,9 @@ def describe(fleet: Fleet) -> str:
     knobs = fleet.runs[0].job.knobs
     hosts = len({run.job.host for run in fleet.runs})
     workload = " ".join(f"{knob.name}={knobs[knob.name]}" for knob in WORKLOAD)
+    days = f"{fleet.days} days" if fleet.days else "day 0 only, after which nothing is simulated"
     return (
-        f"{hosts} hosts, {fleet.days} days, {knobs['allocator']}, one cgroup for {knobs['unit']}; {workload}; "
+        f"{hosts} hosts, {days}, {knobs['allocator']}, one cgroup for {knobs['unit']}; {workload}; "
         f"memory as with {HOST_CPUS} CPUs"
     )
 

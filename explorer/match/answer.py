@@ -65,7 +65,7 @@ class Answer:
             "schedules": self.found.schedules,
             "steps": self.result.steps,
             "digest": self.result.digest,
-            "findings": [msgspec.to_builtins(finding) for finding in self.result.findings],
+            "findings": [{**msgspec.to_builtins(one), "signature": one.signature} for one in self.result.findings],
             "log": str(self.result.log) if self.result.log else None,
             "seconds": round(self.seconds, 3),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.kernel.kernel_fn import FUNCTIONS
 from actors.kernel.machine import function_table
 from explorer.experiment import Experiment, RunOptions
+from explorer.json_out import print_json
 from explorer.match.answer import Answer
 from explorer.match.cursor import read_events
 from explorer.match.scope import make_scope
@@ -21,6 +22,7 @@ from explorer.report import LiveProgress, make_console
 from explorer.session import run
 from protocol.errors import InternalError, UsageError
 from protocol.ftrace import Trace, parse_ftrace, read_function_list
+from protocol.names import do_you_mean
 from scenarios import find_scenario
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     if options.log is not None and options.log.exists() and not options.force:
         msg = f"{options.log}: a file with this name exists; choose another --log, or --force to replace it"
         raise UsageError(msg)
+    _check_ignored(options.ignore, trace)
     subjects = [_subject(name, options, settings, trace) for name in options.scenario or SCENARIOS]
     started, progress = time.perf_counter(), LiveProgress()
     try:
@@ -50,7 +53,7 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     result = _record(found, options.log, overwrite=options.force)
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
-        print(json.dumps(answer.to_json()))  # noqa: T201 -- the command's output
+        print_json(answer.to_json())
     else:
         answer.show(make_console())
     return answer.exit_code
@@ -66,8 +69,23 @@ def _read(path: Path) -> bytes:
 
 def _settings(name: str, settings: Mapping[str, str], trace: Trace) -> dict[str, str]:
     """The knobs of that scenario: the machine has as many CPUs as the traced one, if nothing else is said."""
-    has_cpus = any(knob.name == "cpus" for knob in find_scenario(name).knobs)
-    return {**({"cpus": str(trace.cpus)} if trace.cpus and has_cpus else {}), **settings}
+    cpus = next((knob for knob in find_scenario(name).knobs if knob.name == "cpus"), None)
+    if cpus is None or not trace.cpus or "cpus" in settings:
+        return dict(settings)
+    if trace.cpus > cpus.most:
+        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of a model: give --set cpus=N"
+        raise UsageError(msg)
+    return {"cpus": str(trace.cpus), **settings}
+
+
+def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
+    """UsageError if a function that is not to be compared is nowhere."""
+    in_trace = {line.function for line in trace.lines if line.function}
+    known = in_trace.union(*({body.name for body in function.bodies} for function in FUNCTIONS.values()))
+    for name in ignored:
+        if name not in known:
+            msg = f"--ignore {name}: there is no such function, in the trace or in the model{do_you_mean(name, known)}"
+            raise UsageError(msg)
 
 
 def _subject(name: str, options: argparse.Namespace, settings: Mapping[str, str], trace: Trace) -> Subject:

@@ -18,6 +18,7 @@ from explorer.strategies.simple import Clock, RandomWalk, RoundRobin
 from explorer.strategies.surw import SelectiveWalk
 from explorer.strategies.urw import UniformWalk
 from protocol.errors import UsageError
+from protocol.names import no_such
 
 __all__ = ["STRATEGIES", "Knowledge", "Profile", "StrategyEntry", "find_strategy", "make_strategy", "seed_of"]
 
@@ -96,16 +97,25 @@ STRATEGIES: dict[str, StrategyEntry] = {
 
 def find_strategy(text: str) -> tuple[StrategyEntry, str]:
     """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are."""
-    name, colon, argument = text.partition(":")
+    name, _, argument = text.partition(":")
     entry = STRATEGIES.get(name)
     if entry is None:
-        msg = f"--strategy {text}: there is no such strategy; there are {', '.join(STRATEGIES)}"
+        msg = f"--strategy {text}: {no_such('strategy', name, STRATEGIES)}"
         raise UsageError(msg)
-    if colon and not entry.argument:
-        msg = f"--strategy {text}: {name} takes no argument"
-        raise UsageError(msg)
+    check_argument(text, entry.argument)
     entry.make(0, argument, Knowledge())  # an argument that it does not take is said now, not in the middle
     return entry, argument
+
+
+def check_argument(text: str, takes: str) -> None:
+    """UsageError if NAME:ARGUMENT has an argument and *takes* none, or a colon and no argument."""
+    name, colon, argument = text.partition(":")
+    if colon and not takes:
+        msg = f"--strategy {text}: {name} takes no argument"
+        raise UsageError(msg)
+    if colon and not argument:
+        msg = f"--strategy {text}: give {name}:{takes}, or {name} alone"
+        raise UsageError(msg)
 
 
 def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strategy:

@@ -9,6 +9,7 @@ import attrs
 
 from actors.system.strategy import Strategy
 from explorer.replay import Divergence
+from explorer.strategies import check_argument
 from explorer.strategies.dfs import Dfs
 from explorer.strategies.dpor import Dpor
 from protocol.errors import UsageError
@@ -77,9 +78,7 @@ EXACT: dict[str, ExactEntry] = {
 
 def make_exact_search(text: str) -> ExactSearch:
     """The search that *text* (NAME or NAME:ARGUMENT) means."""
-    name, colon, argument = text.partition(":")
+    name, _, argument = text.partition(":")
     entry = EXACT[name]
-    if colon and not entry.argument:
-        msg = f"--strategy {text}: {name} takes no argument"
-        raise UsageError(msg)
+    check_argument(text, entry.argument)
     return entry.make(argument)

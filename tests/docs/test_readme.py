@@ -56,7 +56,7 @@ def commands(page: Path) -> Iterator[Shown]:
 def as_typed(words: tuple[str, ...]) -> list[str]:
     """A command as somebody would type it: something for what a description leaves open."""
     typed = [word for word in words if not word.startswith("[")]
-    fill_in = {"N": "1", "STEP": "1", "K": "5.3", "SCHEDULES": "1"}
+    fill_in = {"N": "1", "STEP": "1", "K": "5.3", "SCHEDULES": "1", "SHELL": "bash"}
     return [fill_in.get(word, word) for word in typed]
 
 

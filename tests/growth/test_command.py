@@ -25,6 +25,7 @@ def test_it_prints_both_kernels_beside_the_published_figures(slabrace: Command) 
 
     assert answer.code == 0, answer.err
     assert "(56)" in answer.out
+    assert "day 0 only" in answer.out, "a run of no day says so"
     assert "original, fitted: error" in answer.out
     assert "memory difference, predicted: error" in answer.out
 
@@ -73,8 +74,8 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--days", "x"], "x"),
         (["--days", "-1"], "--days"),
         (["--days", "1001"], "days"),
-        (["--hosts", "0"], "at least 1"),
-        (["--workers", "0"], "at least 1"),
+        (["--hosts", "0"], "one or more"),
+        (["--workers", "0"], "one or more"),
         (["--kernel", "original"], "original"),
         (["--kernel", "6.0"], "6.0"),
         (["--seed", "x"], "x"),
@@ -90,6 +91,8 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--csv", "nowhere/figures.csv"], "nowhere"),
         (["--walk", "--plot", "figures.svg"], "--walk"),
         (["--walk", "--hosts", "2"], "--walk"),
+        (["--walk", "--set", "allocator=slub"], "--set allocator: --walk sets that itself"),
+        (["--force"], "--csv and --plot, which are not given"),
     ],
 )
 def test_what_does_not_fit_is_one_line(slabrace: Command, arguments: list[str], named: str) -> None:

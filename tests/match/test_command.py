@@ -20,8 +20,8 @@ from tests.match.traces import CAPTURES, DATA, Capture
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
 KEYS = """
-    outcome trace scenario kernel patches lines matched skipped lost_events flows cpus after parted is_proof schedules
-    steps digest findings log seconds
+    schema outcome trace scenario kernel patches lines matched skipped lost_events flows cpus after parted is_proof
+    schedules steps digest findings log seconds
 """
 """The keys of the JSON object, in their order."""
 
@@ -231,7 +231,10 @@ USAGE = {
         "x: there is no such scenario",
     ),
     "unknown knob": ([DATA / "ftrace-linux-5.3.1-create.txt", "--kernel", "5.3", "--set", "x=1"], "--set x: "),
-    "bad budget": ([DATA / "ftrace-linux-5.3.1-create.txt", "--kernel", "5.3", "--budget", "many"], "'many' is not"),
+    "bad budget": (
+        [DATA / "ftrace-linux-5.3.1-create.txt", "--kernel", "5.3", "--budget", "many"],
+        "give a whole number, one or more",
+    ),
     "not a trace": ([__file__, "--kernel", "5.3"], f"{__file__}:1: expected '# tracer: function'"),
     "no filter": (
         [DATA / "ftrace-linux-5.3.1-create.txt", "--kernel", "5.3", "--filter", "nowhere"],

@@ -1,0 +1,26 @@
+"""JSON that commands print, for other programs: docs/json.md names every field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SCHEMA = 1
+"""The version of what docs/json.md says: another one once a field goes or means something else, not for a new one."""
+
+
+def with_schema(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that says first which schema it is of."""
+    return {"schema": SCHEMA, **value}
+
+
+def json_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """The object, or the list of objects, as one line of text; each of them says which schema it is of."""
+    told = with_schema(value) if isinstance(value, Mapping) else [with_schema(entry) for entry in value]
+    return json.dumps(told, allow_nan=False) + "\n"
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    """Print it: a command's output."""
+    print(json_text(value), end="")  # noqa: T201 -- as it says

@@ -1,0 +1,1 @@
+"""The command line: its options, what it says of wrong ones, its JSON and its completion."""
