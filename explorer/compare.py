@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from explorer.report import make_console
 from explorer.session import Result, replay
+from protocol.errors import UsageError
+
+EXIT_USAGE = 2
 
 
 def compare(first: Result, second: Result) -> Table:
@@ -28,11 +32,34 @@ def compare(first: Result, second: Result) -> Table:
     return table
 
 
-def main() -> None:
-    """Compare the two logs named on the command line."""
-    first, second = (replay(Path(argument), driver="stepper") for argument in sys.argv[1:3])
-    make_console().print(compare(first, second))
+def main(arguments: Sequence[str]) -> int:
+    """Compare two logs; return the exit code."""
+    try:
+        table = compare(*replay_both(arguments))
+    except UsageError as error:
+        print("slabrace:", error, file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        return EXIT_USAGE
+    make_console().print(table)
+    return 0
+
+
+def replay_both(arguments: Sequence[str]) -> tuple[Result, Result]:
+    """The runs of two logs; UsageError if they are not two whole ones of one scenario, sampled at the same points."""
+    if len(arguments) != 2:
+        msg = "explorer.compare: give two logs"
+        raise UsageError(msg)
+    first, second = (replay(Path(argument), driver="stepper") for argument in arguments)
+    for result in (first, second):
+        if result.divergence is not None or result.damage is not None:
+            why = result.damage or f"{result.log}: the replay leaves the log at step {result.steps}"
+            msg = f"{why}; nothing is compared"
+            raise UsageError(msg)
+    points = [[sample.point for sample in result.samples] for result in (first, second)]
+    if first.header.scenario != second.header.scenario or points[0] != points[1]:
+        msg = f"{first.log} and {second.log} are not of one scenario, or were not sampled at the same points"
+        raise UsageError(msg)
+    return first, second
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

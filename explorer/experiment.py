@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -83,13 +84,18 @@ class Experiment:
     beginning: Beginning | None = None
 
     @classmethod
-    def of(cls, options: RunOptions, scenario: Scenario | None = None) -> Experiment:
-        """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name."""
+    def of(
+        cls, options: RunOptions, scenario: Scenario | None = None, recorded: Mapping[str, Any] = MappingProxyType({})
+    ) -> Experiment:
+        """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name.
+
+        *recorded* are values of knobs, checked but not typed by anybody (they name no files); the settings come first.
+        """
         if options.start is not None:
             return cls._of_start(options, options.start)
         scenario = scenario or find_scenario(options.scenario)
         _check_options(options)
-        parameters = scenario.values(dict(options.settings))
+        parameters = scenario.values(dict(options.settings), recorded)
         wanted = [name_patch(name, FIXES) for name in options.patches]
         patches = _select(wanted, options.without, options.kernel, parameters)
         laid_over = patches[len(options.without) :]

@@ -14,12 +14,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
-import msgspec
 from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
 
 from actors.kernel.fixes import FIXES
@@ -30,6 +29,7 @@ from explorer.schedule import Choice, Follow, Noting
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import READ_BY, VERSION
+from scenarios import find_scenario
 from scenarios.registry import default_value
 
 if TYPE_CHECKING:
@@ -70,12 +70,36 @@ def test_text(*, trust: bool) -> str:
 _TEXT = instance_of(str)
 
 
+def _has_no_nul(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if "\0" in value:
+        msg = f"{attribute.name}: no file has a NUL in its name"
+        raise ValueError(msg)
+
+
+def _dict_of(value: Callable[..., Any]) -> Callable[..., Any]:
+    """A validator of names with such values; an empty list is not taken for an empty dictionary."""
+    return deep_mapping(_TEXT, value, mapping_validator=instance_of(dict))
+
+
+def _is_probability(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value <= 1):
+        msg = f"{attribute.name}: {value!r:.60} is no probability"
+        raise ValueError(msg)
+
+
+def _is_choice(_instance: object, attribute: attrs.Attribute[Choice], value: object) -> None:
+    """A lane's name, or a number that the environment chose; and what a knob can be."""
+    if not (isinstance(value, str) or (type(value) is int and value >= 0)):
+        msg = f"{attribute.name}: {value!r:.60} is neither a text nor a number from 0 on"
+        raise ValueError(msg)
+
+
 @attrs.frozen
 class KeptPatch:
     """A patch: a named fix, or a file, by its path from the directory of the regression file, and its SHA-256."""
 
     name: str = attrs.field(validator=_TEXT)
-    path: str = attrs.field(default="", validator=_TEXT)
+    path: str = attrs.field(default="", validator=[_TEXT, _has_no_nul])
     sha256: str = attrs.field(default="", validator=_TEXT)
 
     def option(self, source: Path, given: Sequence[str], *, trust: bool) -> str:
@@ -100,15 +124,13 @@ class Kept:
     kernel: str = attrs.field(validator=_TEXT)
     signature: str = attrs.field(validator=_TEXT)
     expects: str = attrs.field(default=NOTHING, validator=in_((NOTHING, FINDING)))
-    knobs: dict[str, int | str] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, str))))
+    knobs: dict[str, int | str] = attrs.field(factory=dict, validator=_dict_of(_is_choice))
     check: str = attrs.field(default="step", validator=_TEXT)
     patches: tuple[KeptPatch, ...] = ()
-    without: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...], validator=deep_iterable(_TEXT))
-    faults: dict[str, float] = attrs.field(factory=dict, validator=deep_mapping(_TEXT, instance_of((int, float))))
+    without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
+    faults: dict[str, float] = attrs.field(factory=dict, validator=_dict_of(_is_probability))
     keeps_time: bool = attrs.field(default=False, validator=instance_of(bool))
-    schedule: tuple[Choice, ...] = attrs.field(
-        converter=tuple[Choice, ...], validator=deep_iterable(instance_of((int, str)))
-    )
+    schedule: tuple[Choice, ...] = attrs.field(validator=deep_iterable(_is_choice))
     slabrace: str = attrs.field(validator=_TEXT)
 
     def experiment(self, source: Path, given: Sequence[str] = (), *, trust: bool = False) -> Experiment:
@@ -121,32 +143,24 @@ class Kept:
         return self.experiment_with(source, options)
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
-        """The same with the patches of *options*, and with its own knobs and faults over those of the file."""
-        settings = {**{name: str(value) for name, value in self.knobs.items()}, **dict(options.settings)}
-        texts = {name: settings.pop(name) for name in self.knobs if len(settings[name]) > LONGEST_SETTING}
+        """The same with the patches of *options*, and with its own knobs and faults over those of the file.
+
+        What is typed may name a file, as on the command line; what the file says does not, it is the value itself.
+        """
         wanted = attrs.evolve(
             options,
             scenario=self.scenario,
             kernel=self.kernel,
             check=self.check,
-            settings=settings,
             faults={**self.faults, **dict(options.faults)},
             strategy="kept",
         )
         try:
-            experiment = Experiment.of(wanted)
-            for knob in experiment.scenario.knobs:
-                if knob.name in texts:
-                    knob.check(texts[knob.name], str(source))
+            find_scenario(self.scenario).check(self.knobs, "knobs")
+            return Experiment.of(wanted, recorded=self.knobs)
         except UsageError as error:
             msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the file says it, and no option does
             raise UsageError(msg) from None
-        header = msgspec.structs.replace(experiment.header, parameters={**experiment.header.parameters, **texts})
-        return attrs.evolve(experiment, header=header)
-
-
-LONGEST_SETTING = 200
-"""A knob's value that is longer than this is the text of a file, not what somebody typed."""
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -191,20 +205,47 @@ def to_text_file(kept: Kept) -> str:
 def read_kept(path: Path) -> Kept:
     """What a regression file says; UsageError (one line) if it is none."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_bytes(), object_pairs_hook=_fields, parse_constant=_refuse)
+        json.dumps(fields, ensure_ascii=False).encode()  # half a character can be written in JSON, and nowhere else
         version = fields.pop("format")
-        if version != FORMAT:
+        if type(version) is not int or version != FORMAT:
             hint = f"; slabrace {READ_BY[version]} reads it" if version in READ_BY else ""
             msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads{hint}"
             raise UsageError(msg)
-        return Kept(**{**fields, "patches": tuple(KeptPatch(**patch) for patch in fields.get("patches", ()))})
+        lists = {name: tuple(_list(name, fields[name])) for name in LISTS if name in fields}
+        lists["patches"] = tuple(KeptPatch(**patch) for patch in lists.get("patches", ()))
+        return Kept(**{**fields, **lists})
     except OSError as error:
         msg = f"{path}: cannot read it: {error.strerror}"
         raise UsageError(msg) from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        why = str(error.args[0] if error.args else error).partition("\n")[0]
-        msg = f"{path}: this is not a finding that was kept: {why}"
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        why = error if isinstance(error, UnicodeDecodeError) or not error.args else error.args[0]
+        msg = f"{path}: this is not a finding that was kept: {str(why).partition(chr(10))[0]}"
         raise UsageError(msg) from None
+
+
+LISTS = ("patches", "without", "schedule")
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        msg = f"{name} is not a list"
+        raise ValueError(msg)  # noqa: TRY004 -- read_kept() catches it, as all that is wrong with a value
+    return value
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """One object of JSON; ValueError if a name is there twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        msg = "an object has two fields of one name"
+        raise ValueError(msg)
+    return fields
+
+
+def _refuse(constant: str) -> NoReturn:
+    msg = f"{constant} is no number"
+    raise ValueError(msg)
 
 
 def kept_files(directory: Path) -> list[Path]:

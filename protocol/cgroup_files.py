@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from protocol.columns import Line, fail, lines_of
+from protocol.columns import Line, fail, lines_of, shown
 
 CGROUPS_COLUMNS_LINE = "#subsys_name\thierarchy\tnum_cgroups\tenabled"
 CGROUPS_HEADER = f"{CGROUPS_COLUMNS_LINE}\n"
@@ -40,7 +40,7 @@ def parse_flat_keyed(text: str, *, source: str) -> dict[str, int]:
         key, value = line.word(), line.natural()
         line.end()
         if key in values:
-            line.fail(f"a second {key!r}")
+            line.fail(f"a second {shown(key)}")
         values[key] = value
     return values
 
@@ -72,7 +72,7 @@ def parse_cgroups(text: str, *, source: str) -> tuple[CgroupsRow, ...]:
     """Parse /proc/cgroups; UsageError in one line, with *source* and the line number, if it is another file."""
     header = text.partition("\n")[0]
     if header != CGROUPS_COLUMNS_LINE:
-        fail(source, 1, f"expected {CGROUPS_COLUMNS_LINE!r}, found {header[:60]!r}; is this /proc/cgroups?")
+        fail(source, 1, f"expected {CGROUPS_COLUMNS_LINE!r}, found {shown(header)}; is this /proc/cgroups?")
     return tuple(_parse_controller(line) for line in lines_of(text, source))
 
 

@@ -14,6 +14,10 @@ from protocol.errors import UsageError
 END = "the end of the line"
 U64 = 1 << 64
 MAX_DIGITS = len(str(U64))
+SHOWN = 60
+"""So many characters of what is wrong are shown."""
+LONGEST_NAME = 255
+"""As those of files, and every cache has a directory in sysfs."""
 _ESCAPED = re.compile(r"(?:\\[0-3][0-7]{2})+")
 
 
@@ -21,6 +25,16 @@ def fail(source: str, number: int, text: str) -> NoReturn:
     """Refuse line *number* of *source*: a UsageError of one line."""
     msg = f"{source}, line {number}: {text}"
     raise UsageError(msg)
+
+
+def printable(text: str) -> str:
+    r"""*text* with all that a terminal would obey, or not show, as it stands in Python's strings: `\x1b`."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def shown(word: str) -> str:
+    """*word*, or its beginning, in quotes and without anything that a terminal would obey."""
+    return repr(word[:SHOWN]) + "..." * (len(word) > SHOWN)
 
 
 @attrs.define
@@ -42,11 +56,18 @@ class Line:
             self.fail(f"expected a word, found {END}")
         return word
 
+    def name(self) -> str:
+        """Take the next word, which has to be printable (a terminal would obey another one) and not endless."""
+        word = self.word()
+        if len(word) > LONGEST_NAME or not word.isprintable():
+            self.fail(f"expected a name, found {shown(word)}")
+        return word
+
     def natural(self) -> int:
         """Take the next word, which has to be an unsigned 64-bit number in ASCII digits."""
         word = next(self._words, END)
         if not (word.isascii() and word.isdigit()):
-            self.fail(f"expected a number, found {word!r}")
+            self.fail(f"expected a number, found {shown(word)}")
         if len(word) > MAX_DIGITS or int(word) >= U64:
             self.fail(f"expected a number below 2^64, found {word[:MAX_DIGITS]}...")
         return int(word)
@@ -59,7 +80,7 @@ class Line:
         """Take the next word, which has to be *word*; *hint* goes on where the message ends."""
         found = next(self._words, END)
         if found != word:
-            self.fail(f"expected {word!r}, found {found!r}{hint}")
+            self.fail(f"expected {word!r}, found {shown(found)}{hint}")
 
     def has_more(self) -> bool:
         """Whether a word is left; it is still the next one."""
@@ -72,7 +93,7 @@ class Line:
         """The line must end here, or go on with *unless*, behind which nothing is read."""
         rest = next(self._words, None)
         if rest not in (None, unless):
-            self.fail(f"expected {END}, found {rest!r}")
+            self.fail(f"expected {END}, found {shown(rest)}")
 
     def fail(self, text: str) -> NoReturn:
         """Refuse this line."""

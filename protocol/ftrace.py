@@ -25,6 +25,7 @@ from typing import NoReturn
 
 import attrs
 
+from protocol.columns import MAX_DIGITS, printable
 from protocol.errors import UsageError
 
 HEADLINE = re.compile(r"# tracer: (\S+)")
@@ -157,7 +158,7 @@ class _Reader:
         found = ENTRIES.match(row)
         if found is None:
             return
-        kept, written, self.cpus = (int(text) for text in found.groups())
+        kept, written, self.cpus = (self._number(number, text) for text in found.groups())
         if kept < written:
             text = f"{written - kept} of {written} entries were overwritten, and the beginning with them"
             _fail(self.source, number, f"{text}; take it again with a larger buffer_size_kb")
@@ -166,7 +167,7 @@ class _Reader:
     def _read_row(self, number: int, row: str) -> None:
         lost = LOST.match(row)
         if lost is not None:
-            self.lost.append(LostEvents(number, int(lost[1]), int(lost[2] or 0)))
+            self.lost.append(LostEvents(number, self._number(number, lost[1]), self._number(number, lost[2] or "0")))
             return
         found = EVENT.fullmatch(row)
         if found is None:
@@ -186,12 +187,12 @@ class _Reader:
             _fail(self.source, number, f"{text}; take the trace with: echo irq-info > trace_options")
         return TraceLine(
             line=number,
-            comm=found["comm"],
-            pid=int(found["pid"]),
-            cpu=int(found["cpu"]),
+            comm=printable(found["comm"]),  # any process may call itself anything
+            pid=self._number(number, found["pid"]),
+            cpu=self._number(number, found["cpu"]),
             context=context,
             irqs_off=found["flags"][0] in "dD",
-            time=int(found["seconds"]) * 1_000_000 + int(found["micros"]),
+            time=self._number(number, found["seconds"]) * 1_000_000 + int(found["micros"]),
             **self._what(number, found["what"]),
         )
 
@@ -204,6 +205,12 @@ class _Reader:
         if other is None or " <-" in what:
             _fail(self.source, number, f"expected FUNCTION <-CALLER, found {what[:SHOWN]!r}; is the line whole?")
         return {"event": other["event"], "text": other["text"].strip()}
+
+    def _number(self, number: int, text: str) -> int:
+        """A number of line *number*: the kernel prints none that takes more than 64 bits."""
+        if len(text) > MAX_DIGITS:
+            _fail(self.source, number, f"there is no such number as {text[:MAX_DIGITS]}...; was the file edited?")
+        return int(text)
 
     def _reject(self, number: int, row: str) -> NoReturn:
         if FLAGLESS.match(row):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from protocol.columns import Line, fail, lines_of
+from protocol.columns import MAX_DIGITS, Line, fail, lines_of, shown
 
 COLUMNS_LINE = "# <name> <css_id[:dead|deact]> <active_objs> <num_objs> <active_slabs> <num_slabs>"
 HEADER = f"{COLUMNS_LINE}\n"
@@ -40,19 +40,19 @@ def parse_memcg_slabinfo(text: str, *, source: str) -> tuple[MemcgSlabinfoRow, .
     """
     header = text.partition("\n")[0].replace("[:dead]", "[:dead|deact]").strip()
     if header != COLUMNS_LINE:
-        fail(source, 1, f"expected {COLUMNS_LINE!r}, found {header[:60]!r}; is this memcg_slabinfo?")
+        fail(source, 1, f"expected {COLUMNS_LINE!r}, found {shown(header)}; is this memcg_slabinfo?")
     return tuple(map(_parse_row, lines_of(text, source)))
 
 
 def _parse_row(line: Line) -> MemcgSlabinfoRow:
-    name, owner = line.word(), line.word()
+    name, owner = line.name(), line.word()
     counts = line.naturals(4)
     line.end()
     if owner == ROOT:
         return MemcgSlabinfoRow(name, None, "", *counts)
     css_id, _, status = owner.partition(":")
-    if not (css_id.isascii() and css_id.isdigit() and status in STATUSES):
-        line.fail(f"expected 'root' or a css id, perhaps with ':dead' or ':deact', found {owner!r}")
+    if not (css_id.isascii() and css_id.isdigit() and len(css_id) <= MAX_DIGITS and status in STATUSES):
+        line.fail(f"expected 'root' or a css id, perhaps with ':dead' or ':deact', found {shown(owner)}")
     return MemcgSlabinfoRow(name, int(css_id), status, *counts)
 
 

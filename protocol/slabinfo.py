@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from protocol.columns import Line, fail, lines_of
+from protocol.columns import Line, fail, lines_of, shown
 
 PAGE_SIZE = 4096
 VERSION_LINE = "slabinfo - version: 2.1"
@@ -70,14 +70,14 @@ def _numbered_rows(text: str, source: str) -> Iterable[tuple[Line, SlabinfoRow]]
     lines = text.splitlines()
     version = lines[0].strip() if lines else ""
     if version.removesuffix("(statistics)").strip() != VERSION_LINE:
-        found = "nothing" if not version else repr(version[:60])
+        found = "nothing" if not version else shown(version)
         fail(source, 1, f"expected {VERSION_LINE!r}, found {found}; is this /proc/slabinfo?")
     return [(line, _parse_row(line)) for line in lines_of(text, source) if line.number > 1]
 
 
 def _parse_row(line: Line) -> SlabinfoRow:
     """One row: a name, five numbers, ': tunables' and three, ': slabdata' and three."""
-    name, values = line.word(), line.naturals(5)
+    name, values = line.name(), line.naturals(5)
     for section in ("tunables", "slabdata"):
         for expected in (":", section):
             line.expect(expected, "; is this format 2.1?")

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from protocol.columns import Line, escape, fail, lines_of, unescape
+from protocol.columns import Line, escape, fail, lines_of, shown, unescape
 
 VERSION_LINE = "slabinfo_full - version: 1.0"
 COLUMNS_LINE = "# name            <owner> <memcg> <state> <active_objs> <num_objs> <active_slabs> <num_slabs> <age_ns>"
@@ -64,7 +64,7 @@ def parse_slabinfo_full(text: str, *, source: str) -> tuple[FullRow, ...]:
     """Parse the file; UsageError in one line, with *source* and the line number, if it is another one."""
     version = text.partition("\n")[0].strip()
     if version != VERSION_LINE:
-        fail(source, 1, f"expected {VERSION_LINE!r}, found {version[:60]!r}; is this slabinfo_full?")
+        fail(source, 1, f"expected {VERSION_LINE!r}, found {shown(version)}; is this slabinfo_full?")
     return tuple(_parse_row(line) for line in lines_of(text, source) if line.number > 1)
 
 
@@ -73,7 +73,7 @@ def _parse_row(line: Line) -> FullRow:
     counts = line.naturals(5)
     line.end()
     if state not in [known.value for known in CacheState]:
-        line.fail(f"{state!r} is no state of a cache")
+        line.fail(f"{shown(state)} is no state of a cache")
     return FullRow(name, _memcg_of(owner), _memcg_of(memcg), CacheState(state), *counts)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +18,7 @@ from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.slabinfo import parse_slabinfo
+from protocol.textfile import read_bounded
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage
@@ -62,8 +64,8 @@ class Knob:
         """Refuse a recorded value that does not fit: UsageError with *source*."""
         if self.is_slabinfo:
             parse_slabinfo(value if isinstance(value, str) else "", source=source)
-        elif value not in self.choices and not (type(value) is int and self.least <= value <= self.most):
-            msg = f"{source}: {self.name} cannot be {value!r}"
+        elif not (value in self.choices if self.choices else type(value) is int and self.least <= value <= self.most):
+            msg = f"{source}: {self.name} cannot be {value!r:.60}"
             raise UsageError(msg)
 
     def _parse_number(self, text: str) -> int:
@@ -86,17 +88,30 @@ class Scenario:
     build: Callable[[Stage], None]
     also: tuple[str, ...] = ()
 
-    def values(self, settings: Mapping[str, str]) -> dict[str, Any]:
-        """The knobs' values: what *settings* (as typed) say, defaults for the rest."""
+    def values(self, settings: Mapping[str, str], recorded: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The knobs' values: what *settings* (as typed) say, then what is *recorded*, defaults for the rest.
+
+        What was typed may name a file, which is read. A recorded value never does: who calls has checked it.
+        """
         known = {knob.name: knob for knob in self.knobs}
         for name in settings:
             if name not in known:
                 msg = f"--set {name}: {no_such(f'knob of {self.name}', name, known)}"
                 raise UsageError(msg)
+        typed = {name: known[name].parse(text) for name, text in settings.items()}
         return {
-            name: knob.parse(settings[name]) if name in settings else default_value(knob)
+            name: typed[name] if name in typed else recorded[name] if name in recorded else default_value(knob)
             for name, knob in known.items()
         }
+
+    def check(self, recorded: Mapping[str, Any], source: str) -> None:
+        """Refuse recorded values that do not fit the knobs: UsageError with *source*."""
+        known = {knob.name: knob for knob in self.knobs}
+        for name, value in recorded.items():
+            if name not in known:
+                msg = f"{source}: {self.name} has no knob {name!r}; it has {', '.join(known)}"
+                raise UsageError(msg)
+            known[name].check(value, source)
 
 
 def default_value(knob: Knob) -> Any:
@@ -109,10 +124,7 @@ def default_value(knob: Knob) -> Any:
 def read_capture(path: Path) -> str:
     """The text of a /proc/slabinfo capture that is one; UsageError with file and line if it is not."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        msg = f"{path}: cannot read it: {error.strerror}"
-        raise UsageError(msg) from None
+        text = read_bounded(path).decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         msg = f"{path}, line {line}: this is not text, let alone /proc/slabinfo"

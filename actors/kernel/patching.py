@@ -176,7 +176,7 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
         raise UsageError(msg) from None
     finally:
         PATCH_LOADER.reset(token)
-        del sys.modules[module.__name__]
+        sys.modules.pop(module.__name__, None)
     return checker.bodies
 
 
@@ -217,16 +217,32 @@ class Checker:
             self._fail(body, f"{self.profile} has no {function.name}(); {', '.join(having)} have it")
         if old.file != body.file:
             self._fail(body, f"{function.name}() is in {old.file}, not in {body.file}")
+        if inspect.isgeneratorfunction(body.code) or inspect.isasyncgenfunction(body.code):
+            self._fail(body, f"{function.name}() must not yield; it waits with await")
         if inspect.iscoroutinefunction(old.code) != inspect.iscoroutinefunction(body.code):
             wanted = "async def" if inspect.iscoroutinefunction(old.code) else "def"
             self._fail(body, f"{function.name}() must be declared with {wanted!r}")
-        parameters, new = (list(inspect.signature(code).parameters) for code in (old.code, body.code))
-        if len(parameters) != len(new):
-            self._fail(body, f"{function.name}() takes ({', '.join(parameters)}), not ({', '.join(new)})")
+        if not body.name.isidentifier():
+            self._fail(body, f"{function.name}() cannot be known as {body.name!r}, which is no name")
+        parameters, new = _bare(old.code), _bare(body.code)
+        if _places(parameters) != _places(new):
+            self._fail(body, f"{function.name}() takes {parameters}, not {new}")
 
     def _fail(self, body: Body, text: str) -> NoReturn:
         msg = f"--patch {self.path}, line {body.code.__code__.co_firstlineno}: {text}"
         raise UsageError(msg)
+
+
+def _bare(code: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes, without types and defaults."""
+    signature = inspect.signature(code)
+    bare = [each.replace(annotation=each.empty, default=each.empty) for each in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=signature.empty)
+
+
+def _places(signature: inspect.Signature) -> list[tuple[int, str]]:
+    """What a caller of it has to know: how many arguments it takes, in which way, and the names that must be given."""
+    return [(each.kind, each.name if each.kind is each.KEYWORD_ONLY else "") for each in signature.parameters.values()]
 
 
 def _names(function: KernelFn[Any, Any]) -> set[str]:

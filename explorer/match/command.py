@@ -23,6 +23,7 @@ from explorer.session import run
 from protocol.errors import InternalError, UsageError
 from protocol.ftrace import Trace, parse_ftrace, read_function_list
 from protocol.names import do_you_mean
+from protocol.textfile import read_bounded
 from scenarios import find_scenario
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ BUDGET = 500
 
 def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     """Run the command; return its exit code. *settings* are what `--set` says."""
-    trace = parse_ftrace(_read(options.trace), source=str(options.trace))
+    trace = parse_ftrace(read_bounded(options.trace), source=str(options.trace))
     if options.log is not None and options.log.exists() and not options.force:
         msg = f"{options.log}: a file with this name exists; choose another --log, or --force to replace it"
         raise UsageError(msg)
@@ -57,14 +58,6 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     else:
         answer.show(make_console())
     return answer.exit_code
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot read it: {error.strerror}"
-        raise UsageError(msg) from None
 
 
 def _settings(name: str, settings: Mapping[str, str], trace: Trace) -> dict[str, str]:
@@ -99,7 +92,9 @@ def _subject(name: str, options: argparse.Namespace, settings: Mapping[str, str]
         patches=tuple(options.patch),
         without=tuple(options.without),
     )
-    traced = None if options.filter is None else read_function_list(_read(options.filter), source=str(options.filter))
+    traced = (
+        None if options.filter is None else read_function_list(read_bounded(options.filter), source=str(options.filter))
+    )
     return make_subject(wanted, trace, traced=traced, ignored=options.ignore, open_end=options.open_end)
 
 

@@ -109,7 +109,7 @@ def test_a_name_that_is_not_known_is_answered_with_the_nearest(
         (["run", "canary", "-q"], "-q: unexpected argument"),
         (["run", "canary", "--set", "rounds=1", "--set", "rounds=2"], "--set rounds: it is given twice"),
         (["run", "canary", "--fault", "page=0", "--fault", "page=0.1"], "--fault page: it is given twice"),
-        (["run", "rmdir-empty", "--kernel", "v7", "--patch", "x.py", "--patch", "./x.py"], "--patch ./x.py: it is"),
+        (["run", "rmdir-empty", "--kernel", "v7", "--patch", "x.py", "--patch", "./x.py"], "--patch x.py: it is"),
         (
             ["run", "canary", "--kernel", "5.4-fixed", *("--without", "missing-tid-step") * 2],
             "--without missing-tid-step: it is given twice",
@@ -167,7 +167,7 @@ def test_what_a_kept_file_says_is_no_option(slabrace: Command, log: Path) -> Non
     kept = Path("regressions/lost.json")
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "knobs": {"cpus": 0}}))
 
-    assert f"slabrace: {kept}: cpus=0: give" in check_usage_error(slabrace("keep", "--check", "regressions"))
+    assert f"slabrace: {kept}: knobs: cpus cannot be 0" in check_usage_error(slabrace("keep", "--check", "regressions"))
 
 
 def test_a_log_that_ends_before_the_last_step_says_so(slabrace: Command, log: Path) -> None:
