@@ -40,6 +40,10 @@ class Job:
     count: int
     known: Knowledge
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"schedules {self.first} to {self.first + self.count - 1} of {self.strategy}"
+
     def remake(self, number: int) -> Strategy:
         """The strategy that makes schedule *number*, each time the same."""
         return make_strategy(self.strategy, seed_of(self.seed, number), self.known)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer import signals
 from explorer.campaign_report import line_marks
 from explorer.cli.options import add_force, add_json, add_patch, check_free, positive
 from explorer.experiment import Experiment
@@ -16,6 +17,7 @@ from explorer.report import LiveProgress, make_console
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
+from explorer.signals import EXIT_INTERRUPTED
 from explorer.trace import Trace, trace_log
 from protocol.log import LogReader
 
@@ -64,19 +66,30 @@ def _shrink(options: argparse.Namespace) -> int:
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
     shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=options.budget, end=end, progress=progress)
+    is_interrupted = False
     try:
         shrinker.shrink()
+    except KeyboardInterrupt:
+        is_interrupted = True
     finally:
         progress.close()
+    with signals.held_back():
+        _give(options, out, shrinker, logged, is_interrupted=is_interrupted)
+    return EXIT_INTERRUPTED if is_interrupted else 1
+
+
+def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Trace, *, is_interrupted: bool) -> None:
+    """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only what shows the flaw"
-    follow = Follow(best.schedule, keeps_time=keeps_time)
+    follow = Follow(best.schedule, keeps_time=shrinker.keeps_time)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
-        print(json.dumps(shrunk_json(options.log, out, shrinker, logged)))  # noqa: T201 -- the command's output
+        told = shrunk_json(options.log, out, shrinker, logged)
+        told["outcome"] = "interrupted" if is_interrupted else "finding"
+        print(json.dumps(told))  # noqa: T201 -- the command's output
     else:
-        show_shrunk(make_console(), out, shrinker, logged)
-    return 1
+        show_shrunk(make_console(), out, shrinker, logged, how="; interrupted" if is_interrupted else "")
 
 
 class ShrinkProgress:
@@ -129,10 +142,12 @@ def figures(trace: Trace) -> dict[str, int]:
     }
 
 
-def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace) -> None:
+def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, *, how: str = "") -> None:
     """Before and after, and how to go on."""
     console.print(f"{shrinker.signature}", markup=False)
     after = figures(shrinker.best)
     for name, value in figures(before).items():
         console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
-    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {out}", markup=False, soft_wrap=True)
+    console.print(
+        f"{shrinker.runs} runs{how}\nlog: {out}\nexplain: slabrace explain {out}", markup=False, soft_wrap=True
+    )

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
+from explorer import signals
 from explorer.cli.options import READABLE, add_json, natural, positive, seed, settings
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
@@ -15,11 +16,12 @@ from explorer.growth.host import set_stage
 from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_of, show, to_csv, to_json
 from explorer.growth.walk import show_walk, walk_fleet, walk_json, walk_rows
 from explorer.report import make_console
+from explorer.signals import EXIT_INTERRUPTED
 from protocol.errors import UsageError
 
 HOSTS, WORKERS = 4, 2
 FORMATS = (".svg", ".png")
-EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": 130}
+EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "lost": 3}
 SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
 
 
@@ -49,7 +51,11 @@ def _growth(options: argparse.Namespace) -> int:
         fleet.run()
     finally:
         progress.close()
-    return _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+    with signals.held_back():
+        code = _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+    if fleet.loss is not None:
+        raise fleet.loss
+    return code
 
 
 def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
