@@ -42,7 +42,9 @@ class Job:
 
     def __str__(self) -> str:
         """For people."""
-        return f"schedules {self.first} to {self.first + self.count - 1} of {self.strategy}"
+        last = self.first + self.count - 1
+        which = f"schedules {self.first} to {last}" if last > self.first else f"schedule {last}"
+        return f"{which} of {self.strategy}"
 
     def remake(self, number: int) -> Strategy:
         """The strategy that makes schedule *number*, each time the same."""

@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # importing typing takes longer than all the rest, and Ctrl-C does not wait for it
 
 if TYPE_CHECKING:
     from types import FrameType

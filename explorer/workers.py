@@ -72,7 +72,7 @@ class Worker:
 
 @attrs.define(eq=False)
 class Pool:
-    """At most *size* workers, started when there is something to do. `lost` is how many were lost."""
+    """So many workers, started when there is something to do. `lost` is how many were lost."""
 
     size: int
     lost: int = 0
@@ -117,13 +117,14 @@ class Pool:
             worker.connection.close()
 
     def _give_out(self) -> None:
-        free = [worker for worker in self._workers.values() if worker.task is None]
-        while self._waiting and (free or len(self._workers) < self.size):
-            worker = free.pop() if free else start()
+        while self._waiting and len(self._workers) < self.size:
+            worker = start()
             self._workers[worker.connection] = worker
-            worker.task = task = self._waiting.popleft()
-            with contextlib.suppress(OSError):  # it has died, and hear() will see that
-                worker.connection.send((task.call, task.arguments))
+        for worker in self._workers.values():
+            if self._waiting and worker.task is None:
+                worker.task = task = self._waiting.popleft()
+                with contextlib.suppress(OSError):  # it has died, and hear() will see that
+                    worker.connection.send((task.call, task.arguments))
 
     def _take(self, worker: Worker, what: str, value: object) -> None:
         """A worker has `told` something of its task, or has `done` it; or the task `failed`, or was `refused`."""

@@ -56,7 +56,7 @@ class Fleet:
 
     def run(self) -> None:
         """Simulate all hosts, or as much as there is time for before a signal."""
-        pool = Pool(self.workers)
+        pool = Pool(min(self.workers, len(self.runs)))
         try:
             tasks = [(run, Task(str(run.job), simulate, (run.job,), heard=run.hear)) for run in self.runs]
             for _, task in tasks:
