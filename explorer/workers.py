@@ -19,7 +19,7 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -118,8 +118,9 @@ class Pool:
 
     def _give_out(self) -> None:
         while self._waiting and len(self._workers) < self.size:
-            worker = start()
-            self._workers[worker.connection] = worker
+            with blocked_signals():
+                worker = start()
+                self._workers[worker.connection] = worker
         for worker in self._workers.values():
             if self._waiting and worker.task is None:
                 worker.task = task = self._waiting.popleft()
@@ -172,26 +173,27 @@ def say(text: str) -> None:
     print(f"slabrace: {text}", file=sys.stderr)  # noqa: T201 -- what a person has to know at once
 
 
+@contextlib.contextmanager
+def blocked_signals() -> Iterator[None]:
+    """A signal that ends commands comes after the block; a process that is started within never gets one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start() -> Worker:
     """Start a process that finds the modules where this one does; it has a little while to import them."""
     ours, theirs = Pipe()
     boot = f"import sys; sys.path[:] = {sys.path!r}; from explorer.workers import serve; serve({theirs.fileno()})"
-    command = [
-        sys.executable,
-        "-u",
-        *["-O"] * sys.flags.optimize,
-        *[f"-W{option}" for option in sys.warnoptions],
-        "-c",
-        boot,
-    ]
+    options = ["-u", *["-O"] * sys.flags.optimize, *(f"-W{option}" for option in sys.warnoptions)]
     out = subprocess.DEVNULL if sys.__stderr__ is None else sys.__stderr__.fileno()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the child inherits that, and leaves it so
-    try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, pass_fds=[theirs.fileno()])  # noqa: S603 -- ourselves
-        return Worker(process, ours)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 -- ourselves
+            [sys.executable, *options, "-c", boot], stdin=subprocess.DEVNULL, stdout=out, pass_fds=[theirs.fileno()]
+        )
+    return Worker(process, ours)
 
 
 # -- in the worker ----------------------------------------------------------------------------------------------------

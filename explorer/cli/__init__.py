@@ -6,6 +6,7 @@ SIGTERM, 129 by SIGHUP.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -65,7 +66,12 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:
-    """Whether somebody (Trio) made this error of a second Ctrl-C."""
+    """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C, or SIGHUP took the terminal."""
+    if signals.has_come() and isinstance(error, OSError) and error.errno == errno.EIO:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        return True
     while error is not None and not isinstance(error, signals.Interrupted):
         error = error.__cause__ or error.__context__
     return error is not None
