@@ -103,8 +103,9 @@ def _explore(options: argparse.Namespace) -> int:
             logger.remove()
     with signals.held_back():
         show(options, console, campaign, kept)
-    if campaign.loss is not None:
-        raise campaign.loss
+    failure = campaign.loss or logger.failure
+    if failure is not None:
+        raise failure
     return EXIT_CODES[campaign.outcome]
 
 
@@ -196,19 +197,28 @@ def check_strategy(strategy: str, workers: int) -> None:
 
 @attrs.define
 class FindingLogger:
-    """Logs what a search finds when it finds it. `logged` are the logs of this search."""
+    """Logs what a search finds when it finds it. `logged` are the logs of this search.
+
+    `failure`: a log could not be written; the search goes on, for its answer is worth as much without.
+    """
 
     experiment: Experiment
     is_off: bool = False
     logged: list[Path] = attrs.field(factory=list)
+    failure: UsageError | None = None
 
     def log(self, found: Found) -> Found:
         """Run the first schedule that showed the flaw once more, and log it."""
-        if not self.is_off:
-            path = new_file(file_stem(self.experiment.header, found.finding))
+        if self.is_off:
+            return found
+        path = new_file(file_stem(self.experiment.header, found.finding))
+        try:
             record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
-            self.logged.append(path)
-            found.log = str(path)
+        except UsageError as error:
+            self.failure = self.failure or error
+            return found
+        self.logged.append(path)
+        found.log = str(path)
         return found
 
     def remove(self) -> None:

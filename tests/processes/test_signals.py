@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +154,26 @@ def test_a_signal_from_the_first_line_on_ends_the_process_without_a_word() -> No
 
         assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 130
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_a_search_without_a_word(tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and nothing can be written any more."""
+    terminal, its_side = pty.openpty()
+    words = [*MODULE, "explore", "rmdir-under-load", "--budget", "100000", "--workers", "2"]
+    script = "import fcntl, os, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen(  # noqa: S603 -- our own words
+        [sys.executable, "-c", script, *words],
+        stdin=its_side,
+        stdout=its_side,
+        stderr=its_side,
+        cwd=tmp_path,
+        start_new_session=True,
+    ) as process:
+        os.close(its_side)
+        text = b""
+        while b"findings" not in text:
+            text += os.read(terminal, 4096)
+        os.close(terminal)
+
+        assert process.wait(10) == 129
