@@ -100,6 +100,8 @@ def test_what_was_ignored_stays_ignored() -> None:
     try:
         with signals.caught():
             signal.raise_signal(signal.SIGHUP)
+
+            assert not signals.has_come()
     finally:
         signal.signal(signal.SIGHUP, before)
 
