@@ -96,6 +96,14 @@ def held_back() -> Iterator[None]:
 
 
 @contextmanager
+def answering() -> Iterator[None]:
+    """Within the block a command tells what it has come to: as a whole, and a signal is too late to change it."""
+    with held_back():
+        yield
+        take_pending()
+
+
+@contextmanager
 def ending(world: World) -> Iterator[None]:
     """A signal that comes within the block ends *world* after the step that it makes, and is pending after the block.
 

@@ -73,11 +73,11 @@ def _shrink(options: argparse.Namespace) -> int:
         is_interrupted = True
     finally:
         progress.close()
-    with signals.held_back():
-        _give(options, out, shrinker, logged, is_interrupted=is_interrupted)
+    _give(options, out, shrinker, logged, is_interrupted=is_interrupted)
     return EXIT_INTERRUPTED if is_interrupted else 1
 
 
+@signals.answering()
 def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Trace, *, is_interrupted: bool) -> None:
     """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
     best = shrinker.best

@@ -51,7 +51,7 @@ def _growth(options: argparse.Namespace) -> int:
         fleet.run()
     finally:
         progress.close()
-    with signals.held_back():
+    with signals.answering():
         code = _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
     if fleet.loss is not None:
         raise fleet.loss

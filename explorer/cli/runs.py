@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from explorer import signals
 from explorer.cli.options import add_experiment, add_force, add_json, add_patch, natural, new_file, run_options
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
@@ -51,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
+@signals.answering()
 def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
     if options.json:
         print(json.dumps(to_json(result)))  # noqa: T201 -- the command's output

@@ -101,8 +101,7 @@ def _explore(options: argparse.Namespace) -> int:
         progress.close()
         if campaign.divergence is not None:
             logger.remove()
-    with signals.held_back():
-        show(options, console, campaign, kept)
+    show(options, console, campaign, kept)
     failure = campaign.loss or logger.failure
     if failure is not None:
         raise failure
@@ -122,6 +121,7 @@ def group_if_there_is_time(campaign: Campaign) -> None:
             found.symptom_of = None
 
 
+@signals.answering()
 def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept: Sequence[Again]) -> None:
     """The answer."""
     if options.json:
