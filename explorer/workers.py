@@ -13,6 +13,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -102,9 +103,11 @@ class Pool:
         for connection in wait(list(self._workers)):
             worker = self._workers[connection]  # type: ignore[index]  # only connections were given to wait()
             try:
-                self._take(worker, *worker.connection.recv())
+                what, value = worker.connection.recv()
             except (EOFError, OSError):
                 self._lose(worker)
+            else:
+                self._take(worker, what, value)
         self._give_out()
 
     def close(self) -> None:
@@ -165,7 +168,9 @@ class Pool:
 
 def how_it_ended(code: int) -> str:
     """The exit code of a process, or the signal that killed it."""
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by {signal.Signals(-code).name if -code in list(signal.Signals) else f'signal {-code}'}"
 
 
 def say(text: str) -> None:
@@ -201,23 +206,20 @@ def start() -> Worker:
 
 def serve(descriptor: int) -> None:
     """Do tasks until the parent is gone."""
-    connection, tasks = Connection(descriptor), queue.SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]]()
+    connection, tasks = Connection(descriptor), queue.SimpleQueue[bytes]()
     _thread.start_new_thread(_read, (connection, tasks))
     while True:
-        call, arguments = tasks.get()
+        call, arguments = pickle.loads(tasks.get())  # noqa: S301 -- our parent wrote it; what it needs is imported here
         _tell(connection, *_do(call, arguments, lambda news: _tell(connection, "told", news)))
 
 
-def _read(connection: Connection, tasks: queue.SimpleQueue[Any]) -> None:
-    """Read tasks; end the process with the parent. What cannot be read is an error of ours, and ends it, too."""
+def _read(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
+    """Read tasks; end the process with the parent."""
     try:
         while True:
-            tasks.put(connection.recv())
+            tasks.put(connection.recv_bytes())
     except (EOFError, OSError):
         os._exit(0)
-    except BaseException:  # noqa: BLE001 -- a thread that ends leaves a process that nobody can end
-        traceback.print_exc()
-        os._exit(1)
 
 
 def _do(call: Callable[..., object], arguments: tuple[object, ...], tell: Tell) -> tuple[str, object]:

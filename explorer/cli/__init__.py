@@ -58,6 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 -- whatever is left is our error, and is called so
         if comes_of_a_signal(error):
+            if isinstance(error, OSError):
+                write_nowhere()
             return EXIT_INTERRUPTED
         traceback.print_exc()
         print("slabrace: internal error: this is a bug of slabrace, please report it", file=sys.stderr)  # noqa: T201 -- as above
@@ -68,13 +70,17 @@ def _run(arguments: Sequence[str] | None) -> int:
 def comes_of_a_signal(error: BaseException | None) -> bool:
     """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C, or SIGHUP took the terminal."""
     if signals.has_come() and isinstance(error, OSError) and error.errno == errno.EIO:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
         return True
     while error is not None and not isinstance(error, signals.Interrupted):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def write_nowhere() -> None:
+    """Let what is still to be written go nowhere: nobody can read it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def make_parser() -> Parser:

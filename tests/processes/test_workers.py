@@ -109,14 +109,14 @@ def search(workers: int, kill_at: tuple[int, ...] = ()) -> dict[str, Any]:
             worker = next(iter(campaign._pool._workers.values()))
             os.kill(worker.process.pid, signal.SIGKILL)
 
-    campaign = Campaign(Experiment.of(options), options, budget=40, workers=workers, progress=kill)
+    campaign = Campaign(Experiment.of(options), options, budget=24, workers=workers, progress=kill)
     campaign.run()
     assert not left
     return campaign_json(campaign)
 
 
 def test_the_answer_is_the_same_when_workers_are_lost(capfd: pytest.CaptureFixture[str]) -> None:
-    whole, torn = search(1), search(2, kill_at=(1, 20))
+    whole, torn = search(1), search(2, kill_at=(1, 12))
 
     assert (whole.pop("lost_workers"), torn.pop("lost_workers")) == (0, 2)
     assert whole.pop("seconds") != torn.pop("seconds")
