@@ -41,10 +41,11 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     """The `first` signal that has come, when (s), and whether it is `pending`: not raised yet.
 
-    That is so where it is `held` back, and while one of `worlds` runs.
+    That is so where it is `held` back, and while one of `worlds` runs. `hook` is Python's, for what is swallowed.
     """
 
     def __init__(self) -> None:
+        self.hook = sys.unraisablehook
         self.held = 0
         self.worlds: list[World] = []
         self.begin()
@@ -71,7 +72,7 @@ def caught(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
         return
     _state.begin()
     before = {one: signal.getsignal(one) for one in signals}
-    hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+    _state.hook, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         for one, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
@@ -81,7 +82,7 @@ def caught(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
         for one, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
                 signal.signal(one, handler)
-        sys.unraisablehook = hook
+        sys.unraisablehook = _state.hook
 
 
 @contextmanager
@@ -163,7 +164,7 @@ def _come(signum: int, _frame: FrameType | None) -> None:
 def _raise_again(unraisable: sys.UnraisableHookArgs) -> None:
     """Python drops what is raised while it destroys an object: raise it again, when that is over."""
     if not isinstance(unraisable.exc_value, Interrupted):
-        sys.__unraisablehook__(unraisable)
+        _state.hook(unraisable)
         return
     signum, _state.first = _state.first, 0
     _thread.start_new_thread(_send_again, (signum,))

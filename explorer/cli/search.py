@@ -25,6 +25,7 @@ from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.strategies import STRATEGIES, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
+from explorer.workers import say
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,9 +103,8 @@ def _explore(options: argparse.Namespace) -> int:
         if campaign.divergence is not None:
             logger.remove()
     show(options, console, campaign, kept)
-    failure = campaign.loss or logger.failure
-    if failure is not None:
-        raise failure
+    if campaign.loss is not None:
+        raise campaign.loss
     return EXIT_CODES[campaign.outcome]
 
 
@@ -197,25 +197,21 @@ def check_strategy(strategy: str, workers: int) -> None:
 
 @attrs.define
 class FindingLogger:
-    """Logs what a search finds when it finds it. `logged` are the logs of this search.
-
-    `failure`: a log could not be written; the search goes on, for its answer is worth as much without.
-    """
+    """Logs what a search finds when it finds it. `logged` are the logs of this search."""
 
     experiment: Experiment
     is_off: bool = False
     logged: list[Path] = attrs.field(factory=list)
-    failure: UsageError | None = None
 
     def log(self, found: Found) -> Found:
-        """Run the first schedule that showed the flaw once more, and log it."""
+        """Run the first schedule that showed the flaw once more, and log it; if that cannot be written, say so."""
         if self.is_off:
             return found
         path = new_file(file_stem(self.experiment.header, found.finding))
         try:
             record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
         except UsageError as error:
-            self.failure = self.failure or error
+            say(str(error))  # the answer is worth as much without a log
             return found
         self.logged.append(path)
         found.log = str(path)

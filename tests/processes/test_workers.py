@@ -27,7 +27,7 @@ from actors.kernel.patching import kernel_fn
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c")
 async def kmemcg_workfn(ctx, work):
-    os._exit(7)
+    getattr(os, "_ex" + "it")(7)
 """
 
 
