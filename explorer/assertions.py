@@ -101,6 +101,8 @@ def explored(
     campaign.run()
     if campaign.stopped == "interrupted":
         raise KeyboardInterrupt
+    if campaign.loss is not None:
+        raise campaign.loss
     if campaign.divergence is not None:
         raise AssertionError(str(NotTheSameError(campaign.divergence)))
     for found in campaign.found.values() if logs is not None else ():

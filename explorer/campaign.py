@@ -8,18 +8,16 @@ does not depend on the number of workers.
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.system.recorder import Recorder
+from explorer import signals
+from explorer.determinism import NotTheSameError
 from explorer.estimate import Probes, Sightings
 from explorer.experiment import Experiment, RunOptions
 from explorer.jobs import Job, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
@@ -31,6 +29,7 @@ from explorer.strategies.dpor import ASLEEP
 from explorer.strategies.exact import EXACT, ExactSchedule, ExactSearch, make_exact_search
 from explorer.strategies.simple import RandomWalk
 from explorer.watch import Both, Pair, Watch
+from explorer.workers import Pool, Task, Tell, WorkerLostError
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -83,10 +82,12 @@ class Statistics:
 class Campaign:
     """The state of a search.
 
-    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted` or `diverged`.
+    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted`, `diverged` or `lost`: a job ended
+    each process that tried it, `loss` says which. `lost_workers` are those that were replaced, too.
 
-    *before* may run schedules of its own first, and `take_first` them. The *budget* is in schedules, None if there is
-    none. `cut_off` counts the runs of an exact search that ended before they were one: all that could go on had been
+    *before* may run schedules of its own first, and `take_first` them. *on_found* is told of each finding as soon as it
+    is one; it may raise NotTheSameError if a further run does not show it. The *budget* is in schedules, None if there
+    is none. `cut_off` counts the runs of an exact search that ended before they were one: all that could go on had been
     explored.
 
     The same choices have to lead to the same run. Some schedules are run twice (`is_checked`), and each that shows
@@ -105,8 +106,10 @@ class Campaign:
     first_only: bool = False
     progress: Callable[[Campaign], None] | None = None
     before: Callable[[Campaign], None] | None = None
+    on_found: Callable[[Found], None] | None = None
     runs_twice: bool = False
     divergence: Divergence | None = None
+    loss: WorkerLostError | None = None
     sightings: Sightings = attrs.field(factory=Sightings)
     probes: Probes = attrs.field(factory=Probes)
     statistics: Statistics = attrs.field(factory=Statistics)
@@ -119,19 +122,34 @@ class Campaign:
     exact_classes: set[str] = attrs.field(factory=set)
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
+    _pool: Pool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = Pool(self.workers)
 
     def run(self) -> None:
         """Search until nothing is left, or the budget or the time is spent."""
-        strategy = self.options.strategy
         try:
-            if self.before is not None:
-                self.before(self)
-            if strategy.partition(":")[0] in EXACT:
-                self._search_exactly(strategy, make_exact_search(strategy))
-            else:
-                self._follow(self._plan(strategy))
+            self._search(self.options.strategy)
         except KeyboardInterrupt:
-            self.stopped = "interrupted"
+            self.stopped = self.stopped or "interrupted"
+        except WorkerLostError as error:
+            self.stopped, self.loss = "lost", error
+        finally:
+            self._pool.close()
+
+    def _search(self, strategy: str) -> None:
+        if self.before is not None:
+            self.before(self)
+        if strategy.partition(":")[0] in EXACT:
+            self._search_exactly(strategy, make_exact_search(strategy))
+        else:
+            self._follow(self._plan(strategy))
+
+    @property
+    def lost_workers(self) -> int:
+        """How many worker processes were lost."""
+        return self._pool.lost
 
     @property
     def schedules(self) -> int:
@@ -145,7 +163,7 @@ class Campaign:
     @property
     def outcome(self) -> str:
         """DESIGN.md's word for it."""
-        if self.stopped in {"interrupted", "diverged"}:
+        if self.stopped in {"interrupted", "diverged", "lost"}:
             return self.stopped
         if self.found:
             return "finding"
@@ -173,14 +191,11 @@ class Campaign:
 
         They may be of another *experiment*; its classes are none of this one's.
         """
-        known, sightings = set(self.found), self.sightings
+        sightings = self.sightings
         if experiment.header.parameters != self.experiment.header.parameters:
             self.sightings = Sightings()
-        self._count("kept", report, lambda _number: remake(), experiment)
+        self._count("kept", report, lambda _number: remake(), experiment, name)
         self.sightings = sightings
-        for signature in self.found.keys() - known:
-            self.found[signature].experiment = experiment
-            self.found[signature].strategy = name
         self._check_end()
 
     # -- sampling -----------------------------------------------------------------------------------------------------
@@ -198,64 +213,97 @@ class Campaign:
                 self._search_exactly("dpor", search, most=plan.exact_room)
 
     def _sample(self, plan: Plan) -> None:
-        with self._executor() as run:
-            under_way: deque[tuple[Job, Future[Report]]] = deque()
-            given_out, leaves, ahead = self.schedules, False, 1
-            while not self.stopped:
-                room = self.room_after(given_out)
-                job = None
-                if room > 0 and len(under_way) < ahead and not leaves:
-                    job = plan.next_job(room)
-                    leaves = job is None
-                if job is not None:
-                    given_out += job.count
-                    under_way.append((job, run(job)))
-                elif under_way:
-                    self._take(plan, *under_way.popleft())
-                    ahead = AHEAD
-                else:
-                    if room <= 0:
-                        self.stopped = "budget"
-                    return
+        under_way: deque[tuple[Job, Callable[[], Report]]] = deque()
+        given_out, leaves, ahead = self.schedules, False, 1
+        while not self.stopped:
+            room = self.room_after(given_out)
+            job = None
+            if room > 0 and len(under_way) < ahead and not leaves:
+                job = plan.next_job(room)
+                leaves = job is None
+            if job is not None:
+                given_out += job.count
+                under_way.append((job, self._give_out(job)))
+            elif under_way:
+                self._take(plan, *under_way.popleft())
+                ahead = AHEAD
+            else:
+                if room <= 0:
+                    self.stopped = "budget"
+                return
 
-    def _take(self, plan: Plan, job: Job, future: Future[Report]) -> None:
-        report = future.result()
+    def _give_out(self, job: Job) -> Callable[[], Report]:
+        """Have a job run, here or in another process; return what gives its report."""
+        if self.workers == 1:
+            return lambda: run_job(self.experiment, job, twice=self.runs_twice)
+        task = Task(str(job), work, (self.options, job, self.runs_twice))
+        self._pool.add(task)
+        return lambda: self._pool.answer(task)
+
+    def _take(self, plan: Plan, job: Job, wait: Callable[[], Report]) -> None:
+        report = wait()
         news = self._count(job.strategy, report, job.remake)
         plan.take(job, report, news)
         self._check_end()
 
     def _count(
-        self, strategy: str, report: Report, remake: Callable[[int], Strategy], experiment: Experiment | None = None
+        self,
+        strategy: str,
+        report: Report,
+        remake: Callable[[int], Strategy],
+        experiment: Experiment | None = None,
+        name: str | None = None,
     ) -> News:
-        """Take in a report, up to a schedule that is not the same when it is run again; return what of it is new."""
+        """Take in a report, up to a schedule that is not the same when it is run again; return what of it is new.
+
+        A signal waits until a schedule is counted, and what it found is confirmed and logged; it leaves the rest.
+        """
         classes, found, pairs, schedules = self.sightings.classes, len(self.found), len(self.pairs), self.schedules
-        for outcome in report.outcomes:
-            again = functools.partial(remake, outcome.number)
-            if any(finding.signature not in self.found for finding in outcome.findings):
-                self.note(run_to_confirm(experiment or self.experiment, again, outcome))
-            if self.divergence is not None:
-                break
-            self._add(outcome, strategy, again)
-        self._cover(report)
-        self.note(report.divergence)
-        news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
-        counts = self.by_strategy.setdefault(strategy, Counter())
-        counts.update(schedules=self.schedules - schedules, classes=news.classes, findings=max(news.findings, 0))
+        with signals.held_back():
+            for outcome in report.outcomes:
+                again = functools.partial(remake, outcome.number)
+                if any(finding.signature not in self.found for finding in outcome.findings):
+                    self.note(run_to_confirm(experiment or self.experiment, again, outcome))
+                if self.divergence is not None or signals.is_pending():
+                    break
+                self._add(outcome, strategy)
+                self._find(outcome, name or strategy, again, experiment)
+            self._cover(report)
+            self.note(report.divergence)
+            news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
+            counts = self.by_strategy.setdefault(strategy, Counter())
+            counts.update(schedules=self.schedules - schedules, classes=news.classes, findings=max(news.findings, 0))
         return news
 
-    def _add(self, outcome: Outcome, strategy: str, remake: Callable[[], Strategy]) -> None:
-        number = self.statistics.schedules
+    def _add(self, outcome: Outcome, strategy: str) -> None:
         self.statistics.add(outcome)
         entry = STRATEGIES.get(strategy)
         self.sightings.add(outcome.trace_class, strategy if entry is not None and entry.is_unbiased else "")
         if strategy == RandomWalk.name:
             self.probes.add(outcome.log10_alternatives)
+
+    def _find(self, outcome: Outcome, name: str, remake: Callable[[], Strategy], experiment: Experiment | None) -> None:
+        """Take in what the schedule that was counted last has found; *name* made it."""
+        number = self.schedules - 1
         for finding in outcome.findings:
-            found = self.found.get(finding.signature)
-            if found is None:
-                found = self.found[finding.signature] = Found(finding, number, strategy, remake, outcome.schedule)
+            is_new = finding.signature not in self.found
+            if is_new:
+                schedule = outcome.schedule
+                self.found[finding.signature] = Found(finding, number, name, remake, schedule, experiment=experiment)
+            found = self.found[finding.signature]
             found.count += 1
             found.seen.add(number)
+            if is_new:
+                self._tell(found)
+            if self.divergence is not None:
+                return
+
+    def _tell(self, found: Found) -> None:
+        try:
+            if self.on_found is not None:
+                self.on_found(found)
+        except NotTheSameError as error:
+            self.note(error.divergence)
 
     def _cover(self, report: Report) -> None:
         self.functions |= report.functions
@@ -281,19 +329,6 @@ class Campaign:
             self.stopped = "time"
         if self.progress is not None:
             self.progress(self)
-
-    @contextmanager
-    def _executor(self) -> Iterator[Callable[[Job], Future[Report]]]:
-        """How jobs are run: here, or in other processes."""
-        if self.workers == 1:
-            yield lambda job: done(run_job(self.experiment, job, twice=self.runs_twice))
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.workers, context, ignore_interrupts) as pool:
-            try:
-                yield lambda job: pool.submit(work, self.options, job, self.runs_twice)
-            finally:
-                pool.shutdown(cancel_futures=True)
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
@@ -339,24 +374,12 @@ class Campaign:
         self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
 
 
-def done(report: Report) -> Future[Report]:
-    """A result that is there already."""
-    future: Future[Report] = Future()
-    future.set_result(report)
-    return future
-
-
-def ignore_interrupts() -> None:
-    """Ctrl-C is the parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 @functools.lru_cache(maxsize=1)
 def experiment_of(options: RunOptions) -> Experiment:
     """The experiment of a worker process."""
     return Experiment.of(options)
 
 
-def work(options: RunOptions, job: Job, twice: bool) -> Report:  # noqa: FBT001 -- submit() takes no keywords of ours
+def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> Report:  # noqa: FBT001 -- a task has no keywords
     """Run a job in a worker process."""
     return run_job(experiment_of(options), job, twice=twice)

@@ -57,6 +57,12 @@ class CampaignProgress:
             self._live.start()
         self._live.update(progress_table(campaign), refresh=True)
 
+    def tell(self, found: Found) -> None:
+        """Say what was found, at once, and where its log is: whatever becomes of the search, that is there."""
+        where = f"; log: {found.log}" if found.log is not None else ""
+        text = f"found in schedule {found.first_schedule}: {found.finding.signature}{where}"
+        self._console.print(text, markup=False, soft_wrap=True)
+
     def close(self) -> None:
         """Take the table away."""
         if self._live is not None:
@@ -242,6 +248,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "seed": header.seed,
         "schedules": campaign.schedules,
         "cut_off": campaign.cut_off,
+        "lost_workers": campaign.lost_workers,
         "trace_classes": campaign.classes,
         "chance_of_new_class": rounded(campaign.sightings.chance_of_new, 6),
         "unseen_classes_at_least": rounded(campaign.sightings.at_least_unseen, 1),

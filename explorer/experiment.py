@@ -22,6 +22,7 @@ from actors.system.lane import ForeignAwaitError
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
+from explorer import signals
 from explorer.onward import Beginning, Onward, Start, read_beginning
 from protocol.errors import InternalError, UsageError
 from protocol.log import LogReader
@@ -162,9 +163,13 @@ class Experiment:
         return stage
 
     def drive(self, world: World, driver: str = "stepper") -> None:
-        """Run *world* to its end. What goes wrong in Python is never the kernel's: it is the user's code, or ours."""
+        """Run *world* to its end. What goes wrong in Python is never the kernel's: it is the user's code, or ours.
+
+        A signal ends it after its current step, and is raised then (`explorer.signals`).
+        """
         try:
-            DRIVERS[driver](world)
+            with signals.ending(world):
+                DRIVERS[driver](world)
         except UsageError:
             raise
         except Exception as error:
@@ -172,6 +177,7 @@ class Experiment:
             if blamed is None:
                 raise
             raise blamed from error
+        signals.raise_pending()
 
     def _blame(self, error: Exception) -> UsageError | None:
         """The user's error that an exception is: in a patch or a scenario of the user's; None if it is ours.

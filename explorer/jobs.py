@@ -43,6 +43,12 @@ class Job:
     count: int
     known: Knowledge
 
+    def __str__(self) -> str:
+        """For people."""
+        last = self.first + self.count - 1
+        which = f"schedules {self.first} to {last}" if last > self.first else f"schedule {last}"
+        return f"{which} of {self.strategy}"
+
     def remake(self, number: int) -> Strategy:
         """The strategy that makes schedule *number*, each time the same."""
         return make_strategy(self.strategy, seed_of(self.seed, number), self.known)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +14,7 @@ import msgspec
 
 from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
+from explorer import signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.jobs import learn_first
@@ -183,20 +182,21 @@ def run(
     experiment = Experiment.of(options)
     chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment, options.strategy))
     stage = experiment.set_stage(chooser)
-    writer = LogWriter(log, overwrite=overwrite) if log is not None else None
-    try:
-        if writer is not None:
-            writer.header(experiment.header)
-        if begun is not None:
-            begun(experiment.header)
-        return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
-    except UsageError:
-        if writer is not None:
-            writer.discard()
-        raise
-    finally:
-        if writer is not None:
-            writer.close()
+    with _interruptible(stage.world):
+        writer = LogWriter(log, overwrite=overwrite) if log is not None else None
+        try:
+            if writer is not None:
+                writer.header(experiment.header)
+            if begun is not None:
+                begun(experiment.header)
+            return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
+        except UsageError:
+            if writer is not None:
+                writer.discard()
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
 
 
 def record(
@@ -208,25 +208,36 @@ def record(
     *,
     overwrite: bool = False,
 ) -> Result:
-    """Log the run of a schedule that shows *finding*, up to that; NotTheSameError, and no log, if it does not again."""
+    """Log the run of a schedule that shows *finding*, up to that; NotTheSameError, and no log, if it does not again.
+
+    A signal waits until the log is whole; if something else goes wrong, there is none.
+    """
     header = msgspec.structs.replace(
         experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature
     )
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
-    writer = LogWriter(path, overwrite=overwrite)
-    try:
-        writer.header(header)
-        result = _execute(
-            experiment, stage, "stepper", writer=writer, log=path, progress=None, stop_at=finding.signature
-        )
-    finally:
-        writer.close()
+    with signals.held_back():
+        writer = LogWriter(path, overwrite=overwrite)
+        try:
+            writer.header(header)
+            result = _execute(
+                experiment, stage, "stepper", writer=writer, log=path, progress=None, stop_at=finding.signature
+            )
+            check_shown(finding, result)
+        except BaseException:
+            writer.discard()
+            raise
+        finally:
+            writer.close()
+    return result
+
+
+def check_shown(finding: Finding, result: Result) -> None:
+    """NotTheSameError if a run did not show what it had shown before."""
     if finding.signature not in {found.signature for found in result.findings}:
-        path.unlink()
         then = f"{finding.signature} in step {finding.step}"
         raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
-    return result
 
 
 def replay(
@@ -254,9 +265,10 @@ def replay(
         except UsageError as error:
             msg = f"{path}: {error}"
             raise UsageError(msg) from None
-        if begun is not None:
-            begun(experiment.header)
-        result = _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
+        with _interruptible(stage.world):
+            if begun is not None:
+                begun(experiment.header)
+            result = _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
         if inspect is not None and result.outcome not in ("diverged", "interrupted"):
             inspect(stage)
         return result
@@ -282,8 +294,7 @@ def _execute(
     world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
     stage.start()
     started = time.perf_counter()
-    with _interruptible(world):
-        experiment.drive(world, driver)
+    experiment.drive(world, driver)
     seconds = time.perf_counter() - started
     digest = recorder.digest()
     if replayed and world.stopped in ("quiescent", "finding"):
@@ -314,30 +325,20 @@ def _execute(
     )
 
 
+@contextmanager
+def _interruptible(world: World) -> Iterator[None]:
+    """A signal ends the run after the current step, and that is its result; also where no command catches signals."""
+    with signals.caught([signal.SIGINT]), signals.ending(world):
+        yield
+        signals.take_pending()
+
+
 def _outcome(world: World, replayed: Replay | None) -> str:
     if replayed is not None and replayed.divergence is not None:
         return "diverged"
     if world.stopped == "interrupted":
         return "interrupted"
     return "finding" if world.findings else "ok"
-
-
-@contextmanager
-def _interruptible(world: World) -> Iterator[None]:
-    """Ctrl-C ends the run after the current step, with a whole log; a second one kills it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signum: int, _frame: FrameType | None) -> None:
-        world.stop_before_next = "interrupted"  # a step is never cut in half
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def to_json(result: Result) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A tiny world has no kernel: cells, locks and mail boxes, and flows that use them
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import zlib
@@ -188,10 +189,12 @@ def run_process(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- our own words
 
 
-def start_process(*command: str, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """Start a command of ours; a `with` statement waits for its end."""
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd)  # noqa: S603 -- our own words
+def start_process(
+    *command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a command of ours, with something more in its environment; a `with` statement waits for its end."""
+    pipe, env = subprocess.PIPE, {**os.environ, **(environment or {})}
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- our own words
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------

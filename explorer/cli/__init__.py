@@ -1,17 +1,19 @@
 """The command line.
 
-Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (if that was required),
-130 interrupted.
+Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (if that was required);
+interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import metadata
 
+from explorer import signals
 from explorer.cli.catalogue import add_list
 from explorer.cli.completion import add_completion
 from explorer.cli.explain import add_explain
@@ -24,32 +26,63 @@ from explorer.cli.parser import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
 from explorer.determinism import NotTheSameError
+from explorer.signals import EXIT_INTERRUPTED
+from explorer.workers import WorkerLostError
 from protocol.errors import UsageError
 
-EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 130
+EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED = 2, 3, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    with signals.caught():
+        try:
+            code = _run(arguments)
+        except KeyboardInterrupt:
+            code = EXIT_INTERRUPTED
+        return signals.exit_code(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = make_parser().parse_args(arguments)
         code: int = options.command(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
         print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
         return EXIT_USAGE
-    except NotTheSameError as error:
+    except (NotTheSameError, WorkerLostError) as error:
         print(f"slabrace: {error}", file=sys.stderr)  # noqa: T201 -- as above
-        return EXIT_DIVERGED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return EXIT_DIVERGED if isinstance(error, NotTheSameError) else EXIT_INTERNAL
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return 0
-    except Exception:  # noqa: BLE001 -- whatever is left is our error, and is called so
+    except Exception as error:  # noqa: BLE001 -- whatever is left is our error, and is called so
+        if comes_of_a_signal(error):
+            if isinstance(error, OSError):
+                write_nowhere()
+            return EXIT_INTERRUPTED
         traceback.print_exc()
         print("slabrace: internal error: this is a bug of slabrace, please report it", file=sys.stderr)  # noqa: T201 -- as above
         return EXIT_INTERNAL
     return code
+
+
+def comes_of_a_signal(error: BaseException | None) -> bool:
+    """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C, or SIGHUP took the terminal."""
+    if signals.has_come() and isinstance(error, OSError) and error.errno == errno.EIO:
+        return True
+    while error is not None and not isinstance(error, signals.Interrupted):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def write_nowhere() -> None:
+    """Let what is still to be written go nowhere: nobody can read it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def make_parser() -> Parser:

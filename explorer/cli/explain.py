@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from explorer import signals
 from explorer.cli.failing import add_log_options, open_log
 from explorer.cli.options import add_force, check_free, write_new
 from explorer.cli.parser import needs
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
+from explorer.explain.explanation import Explanation
 from explorer.json_out import json_text
 from explorer.report import make_console
 
@@ -28,13 +30,18 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 def _explain(options: argparse.Namespace) -> int:
     needs(options, "--force", "--out")
     check_free(options.out, force=options.force)
-    explanation = explain_log(open_log(options), options.log, options.signature)
+    _give(options, explain_log(open_log(options), options.log, options.signature))
+    return 1
+
+
+@signals.answering()
+def _give(options: argparse.Namespace, explanation: Explanation) -> None:
+    """Print or write it."""
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
-        return 1
+        return
     text = json_text(to_json(explanation)) if options.json else FORMATS[options.format](explanation)
     if options.out is None:
         print(text, end="")  # noqa: T201 -- the command's output
     else:
         write_new(options.out, text, overwrite=options.force)
-    return 1

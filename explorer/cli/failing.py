@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer import signals
 from explorer.campaign_report import line_marks
 from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_free, log_file, positive
 from explorer.experiment import Experiment
@@ -18,6 +19,7 @@ from explorer.report import LiveProgress, as_arguments, make_console
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
+from explorer.signals import EXIT_INTERRUPTED
 from explorer.trace import Trace, trace_log
 from protocol.log import LogReader
 
@@ -68,19 +70,30 @@ def _shrink(options: argparse.Namespace) -> int:
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
     shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=budget, end=end, progress=progress)
+    is_interrupted = False
     try:
         shrinker.shrink()
+    except KeyboardInterrupt:
+        is_interrupted = True
     finally:
         progress.close()
+    _give(options, out, shrinker, logged, is_interrupted=is_interrupted)
+    return EXIT_INTERRUPTED if is_interrupted else 1
+
+
+@signals.answering()
+def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Trace, *, is_interrupted: bool) -> None:
+    """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only what shows the flaw"
-    follow = Follow(best.schedule, keeps_time=keeps_time)
+    follow = Follow(best.schedule, keeps_time=shrinker.keeps_time)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
-        print_json(shrunk_json(options.log, out, shrinker, logged))
+        told = shrunk_json(options.log, out, shrinker, logged)
+        told["outcome"] = "interrupted" if is_interrupted else "finding"
+        print_json(told)
     else:
-        show_shrunk(make_console(), out, shrinker, logged)
-    return 1
+        show_shrunk(make_console(), out, shrinker, logged, how="; interrupted" if is_interrupted else "")
 
 
 def limits(budget: int | None, seconds: int | None) -> tuple[float, float]:
@@ -141,11 +154,13 @@ def figures(trace: Trace) -> dict[str, int]:
     }
 
 
-def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace) -> None:
+def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, *, how: str = "") -> None:
     """Before and after, and how to go on."""
     console.print(f"{shrinker.signature}", markup=False)
     after = figures(shrinker.best)
     for name, value in figures(before).items():
         console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
     log = as_arguments(out, shrinker.experiment.header)
-    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {log}", markup=False, soft_wrap=True)
+    console.print(
+        f"{shrinker.runs} runs{how}\nlog: {out}\nexplain: slabrace explain {log}", markup=False, soft_wrap=True
+    )

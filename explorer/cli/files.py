@@ -13,6 +13,7 @@ import attrs
 from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look_at
+from explorer import signals
 from explorer.cli.options import (
     add_force,
     add_json,
@@ -145,6 +146,7 @@ def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
     return {cgroup_ino(cgroup): f"/{cgroup_path(cgroup)}" for cgroup in (root, *root.descendants())}
 
 
+@signals.answering()
 def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
     """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
     if options.out is not None:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
+from explorer import signals
 from explorer.cli.options import READABLE, add_json, natural, positive, seed, settings
 from explorer.cli.parser import needs, refuse
 from explorer.growth.comparison import ORIGINAL
@@ -16,13 +17,14 @@ from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_
 from explorer.growth.walk import WALK, show_walk, walk_fleet, walk_json, walk_rows
 from explorer.json_out import print_json
 from explorer.report import make_console
+from explorer.signals import EXIT_INTERRUPTED
 from protocol.errors import UsageError
 from protocol.names import no_such
 from scenarios.services import services
 
 HOSTS, WORKERS = 4, 2
 FORMATS = (".svg", ".png")
-EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": 130}
+EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "lost": 3}
 MOST_DAYS = next(knob.most for knob in services.knobs if knob.name == "days")
 SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
 
@@ -53,7 +55,11 @@ def _growth(options: argparse.Namespace) -> int:
         fleet.run()
     finally:
         progress.close()
-    return _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+    with signals.answering():
+        code = _give_walk(options, fleet) if options.walk else _give(options, Comparison.of(fleet, options.kernel))
+    if fleet.loss is not None:
+        raise fleet.loss
+    return code
 
 
 def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:

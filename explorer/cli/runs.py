@@ -7,6 +7,7 @@ import itertools
 import sys
 from pathlib import Path
 
+from explorer import signals
 from explorer.cli.options import (
     add_experiment,
     add_force,
@@ -73,6 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     return result.exit_code
 
 
+@signals.answering()
 def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
     if options.json:
         print_json(to_json(result))

@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
+from explorer import signals
 from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
@@ -25,7 +27,6 @@ from explorer.cli.options import (
 )
 from explorer.cli.parser import refuse
 from explorer.cli.selftest import add_commutation_option, check_commutation
-from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.grouping import group_by_cause
 from explorer.jobs import check_word
@@ -34,13 +35,18 @@ from explorer.keep import Again
 from explorer.onward import Start
 from explorer.report import make_console, show_header
 from explorer.session import record, replay
+from explorer.signals import EXIT_INTERRUPTED
 from explorer.strategies import STRATEGIES, check_argument, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
+from explorer.workers import say
 from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.names import no_such
 
-EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "diverged": 4}
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "diverged": 4, "lost": 3}
 EXIT_NOT_EXHAUSTED = 5
 IGNORED_BY_SELFTEST = (
     "--strategy",
@@ -112,7 +118,7 @@ def _explore(options: argparse.Namespace) -> int:
         show_header(console, experiment.header, experiment.header.driver)
         if start is not None:
             console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
-    progress = CampaignProgress()
+    progress, logger = CampaignProgress(), FindingLogger(experiment, is_off=options.no_log)
     campaign = Campaign(
         experiment,
         wanted,
@@ -122,27 +128,50 @@ def _explore(options: argparse.Namespace) -> int:
         first_only=options.first,
         progress=progress,
         before=before,
+        on_found=lambda found: progress.tell(logger.log(found)),
         runs_twice=options.check_determinism,
     )
     try:
         campaign.run()
+        group_if_there_is_time(campaign)
     finally:
         progress.close()
-    if not options.no_log:
-        log_all_found(experiment, campaign)
-    group_by_cause(campaign)
-    if options.json:
-        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
-    else:
-        if options.kept is not None and not kept:
-            nothing = f"kept {options.kept}: nothing of {experiment.scenario.name} on {wanted.kernel} with these knobs"
-            console.print(nothing, markup=False, soft_wrap=True)
-        for line in kept_lines(kept):
-            console.print(line, markup=False, soft_wrap=True)
-        show_campaign(console, campaign)
+        if campaign.divergence is not None:
+            logger.remove()
+    show(options, console, campaign, kept)
+    if campaign.loss is not None:
+        raise campaign.loss
     if options.require_exhausted and campaign.outcome == "budget":
         return EXIT_NOT_EXHAUSTED
     return EXIT_CODES[campaign.outcome]
+
+
+def group_if_there_is_time(campaign: Campaign) -> None:
+    """Group what was found, which takes further runs: not if the search was interrupted, and not if this is."""
+    if campaign.stopped == "interrupted":
+        return
+    try:
+        group_by_cause(campaign)
+    except KeyboardInterrupt:
+        campaign.stopped = "interrupted"
+        for found in campaign.found.values():
+            found.symptoms.clear()
+            found.symptom_of = None
+
+
+@signals.answering()
+def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept: Sequence[Again]) -> None:
+    """The answer."""
+    if options.json:
+        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
+        return
+    if options.kept is not None and not kept:
+        header = campaign.experiment.header
+        nothing = f"kept {options.kept}: nothing of {header.scenario} on {header.kernel} with these knobs"
+        console.print(nothing, markup=False, soft_wrap=True)
+    for line in kept_lines(kept):
+        console.print(line, markup=False, soft_wrap=True)
+    show_campaign(console, campaign)
 
 
 def start_of(options: argparse.Namespace) -> Start | None:
@@ -170,6 +199,8 @@ def start_of(options: argparse.Namespace) -> Start | None:
 def check_start(start: Start, patches: Sequence[str]) -> None:
     """UsageError if the kernel, with *patches*, does not do any more what the log says, or if the run ends before."""
     result = replay(start.log, driver="stepper", patches=patches, trust=start.trust, until=start.at)
+    if result.outcome == "interrupted":
+        raise KeyboardInterrupt
     if result.divergence is not None:
         msg = (
             f"{start.log}: a run parts from it at step {result.divergence.step}: then {result.divergence.then}; "
@@ -210,21 +241,29 @@ def check_strategy(strategy: str) -> None:
         check_argument(strategy, "")
 
 
-def log_all_found(experiment: Experiment, campaign: Campaign) -> None:
-    """Log what was found; if one schedule does not show it any more, nothing was found, and there is no log."""
-    logged: list[Path] = []
-    try:
-        for found in campaign.found.values():
-            log_found(experiment, found)
-            logged += [Path(found.log)] if found.log is not None else []
-    except NotTheSameError as error:
-        campaign.note(error.divergence)
-        for path in logged:
-            path.unlink()
+@attrs.define
+class FindingLogger:
+    """Logs what a search finds when it finds it. `logged` are the logs of this search."""
 
+    experiment: Experiment
+    is_off: bool = False
+    logged: list[Path] = attrs.field(factory=list)
 
-def log_found(experiment: Experiment, found: Found) -> None:
-    """Run the first schedule that showed the flaw once more, and log it."""
-    path = new_file(file_stem(experiment.header, found.finding))
-    record(found.experiment or experiment, found.strategy, found.remake(), found.finding, path)
-    found.log = str(path)
+    def log(self, found: Found) -> Found:
+        """Run the first schedule that showed the flaw once more, and log it; if that cannot be written, say so."""
+        if self.is_off:
+            return found
+        path = new_file(file_stem(self.experiment.header, found.finding))
+        try:
+            record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
+        except UsageError as error:
+            say(str(error))  # the answer is worth as much without a log
+            return found
+        self.logged.append(path)
+        found.log = str(path)
+        return found
+
+    def remove(self) -> None:
+        """Nothing was found, after all: one schedule did not show it any more."""
+        for path in self.logged:
+            path.unlink(missing_ok=True)

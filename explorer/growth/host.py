@@ -47,6 +47,10 @@ class Job:
     host: int
     knobs: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"host {self.host} on {self.kernel}"
+
     @classmethod
     def of(cls, kernel: str, host: int, settings: Mapping[str, str]) -> Job:
         """As typed; UsageError if a knob is not right, or the machine cannot be booted so."""

@@ -45,9 +45,9 @@ class Comparison:
 
 
 def outcome_of(fleet: Fleet) -> str:
-    """`interrupted`, `finding` if a kernel complained, or `ok`."""
-    if fleet.interrupted:
-        return "interrupted"
+    """`interrupted`, `lost` (a host could not be simulated), `finding` if a kernel complained, or `ok`."""
+    if fleet.interrupted or fleet.loss is not None:
+        return "interrupted" if fleet.interrupted else "lost"
     return "finding" if any(run.findings for run in fleet.runs) else "ok"
 
 
@@ -187,6 +187,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
             "predicted": mean_error(comparison.errors, is_fitted=False),
         },
         "runs": [_run_json(run) for run in fleet.runs],
+        "lost_workers": fleet.lost_workers,
         "cgroups": total(fleet.runs, "cgroups"),
         "steps": total(fleet.runs, "steps"),
         "seconds": round(fleet.seconds, 3),

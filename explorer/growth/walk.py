@@ -93,6 +93,7 @@ def walk_json(fleet: Fleet) -> dict[str, Any]:
             }
             for run in fleet.runs
         ],
+        "lost_workers": fleet.lost_workers,
         "steps": total(fleet.runs, "steps"),
         "seconds": round(fleet.seconds, 3),
     }

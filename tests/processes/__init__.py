@@ -1,0 +1,1 @@
+"""What signals and the loss of processes do to a command."""
