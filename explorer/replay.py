@@ -66,6 +66,9 @@ class Replay:
     def advance(self, world: World) -> None:
         """Go to the recorded time of the next step, or stop where the log (or the user) does."""
         self._world = world
+        if self.divergence is not None:  # before the first step
+            world.stop("diverged")
+            return
         record = self._next_step()
         if record is not None and self._steps != self._until:
             self._time += record.dt
@@ -154,8 +157,7 @@ class Replay:
         if is_definition(then):
             then = self._step_of(then)
         now_text = in_words(self._names_now, now)
-        if now is not None and (isinstance(then, Step) or is_definition(now)):
-            assert self._world is not None
+        if now is not None and self._world is not None and (isinstance(then, Step) or is_definition(now)):
             now_text += f"; enabled now: {', '.join(lane.name for lane in self._world.enabled_lanes())}"
         self._part(in_words(self._names, then), now_text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -197,3 +198,14 @@ def test_a_log_may_come_through_a_pipe(
 def test_of_an_endless_pipe_only_the_beginning_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "/dev/zero"]) == 2
     assert "this is not a slabrace log" in capsys.readouterr().err
+
+
+def test_a_log_that_begins_with_another_record_diverges_before_its_first_step(
+    payloads: list[Payload], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lane, *_ = (payload for payload in payloads if msgpack.unpackb(payload)[0] == "lane")
+    path = write_payloads(tmp_path / "x.log", [payloads[0], lane])
+    capsys.readouterr()
+
+    assert main(["replay", str(path), "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["divergence"]["step"] == 0
