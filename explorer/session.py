@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -179,20 +179,12 @@ def run(
     experiment = Experiment.of(options)
     chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment))
     stage = experiment.set_stage(chooser)
-    writer = LogWriter(log, overwrite=overwrite) if log is not None else None
-    try:
+    with nullcontext() if log is None else LogWriter(log, overwrite=overwrite) as writer:
         if writer is not None:
             writer.header(experiment.header)
         if begun is not None:
             begun(experiment.header)
         return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
-    except UsageError:
-        if writer is not None:
-            writer.discard()
-        raise
-    finally:
-        if writer is not None:
-            writer.close()
 
 
 def record(
@@ -208,18 +200,15 @@ def record(
     header = attrs.evolve(experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature)
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
-    writer = LogWriter(path, overwrite=overwrite)
-    try:
+    with LogWriter(path, overwrite=overwrite) as writer:
         writer.header(header)
         result = _execute(
             experiment, stage, "stepper", writer=writer, log=path, progress=None, stop_at=finding.signature
         )
-    finally:
-        writer.close()
-    if finding.signature not in {found.signature for found in result.findings}:
-        path.unlink()
-        then = f"{finding.signature} in step {finding.step}"
-        raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
+        if finding.signature not in {found.signature for found in result.findings}:
+            writer.discard()
+            then = f"{finding.signature} in step {finding.step}"
+            raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
     return result
 
 

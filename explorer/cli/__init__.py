@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 
@@ -18,30 +16,29 @@ from explorer.cli.options import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
 from explorer.determinism import NotTheSameError
+from explorer.streams import complain, on_standard_streams
 from protocol.errors import UsageError
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 
+@on_standard_streams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     try:
         options = make_parser().parse_args(arguments)
         code: int = options.command(options)
     except UsageError as error:
-        print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        complain(str(error))
         return EXIT_USAGE
     except NotTheSameError as error:
-        print(f"slabrace: {error}", file=sys.stderr)  # noqa: T201 -- as above
+        complain(str(error))
         return EXIT_DIVERGED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return 0
     except Exception:  # noqa: BLE001 -- whatever is left is our error, and is called so
         traceback.print_exc()
-        print("slabrace: internal error: this is a bug of slabrace, please report it", file=sys.stderr)  # noqa: T201 -- as above
+        complain("internal error: this is a bug of slabrace, please report it")
         return EXIT_INTERNAL
     return code
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,9 +10,10 @@ from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import PROFILES, differences
 from explorer.cli.options import add_json
 from explorer.plans import PORTFOLIO_SUMMARY
-from explorer.report import make_console
+from explorer.report import make_console, styled
 from explorer.strategies import STRATEGIES, StrategyEntry
 from explorer.strategies.exact import EXACT, ExactEntry
+from explorer.streams import print_json
 from protocol.findings import ORACLES
 from scenarios import SCENARIOS
 from scenarios.registry import MACHINE, Knob
@@ -81,21 +81,21 @@ def _list(options: argparse.Namespace) -> int:
     chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
     if options.json:
         entries = [{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()]
-        print(json.dumps(entries))  # noqa: T201 -- the command's output
+        print_json(entries)
         return 0
     console = make_console()
     for what in chosen:
         entries = _CATALOGUES[what]()
         width = max(len(str(entry["name"])) for entry in entries)
-        console.print(f"[bold]{what}[/]")
+        console.print(styled((what, "bold")))
         for entry in entries:
-            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}", markup=False, soft_wrap=True)
+            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}")
             for line in _details(entry):
-                console.print(f"  {'':{width}}    {line}", markup=False, soft_wrap=True)
+                console.print(f"  {'':{width}}    {line}")
         if what == "scenarios":
             console.print("every scenario, unless it says otherwise above")
             for line in _knob_lines(MACHINE):
-                console.print(f"  {line}", markup=False, soft_wrap=True)
+                console.print(f"  {line}")
     return 0
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
 from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import add_force, check_free, write_new
+from explorer.cli.options import add_force
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
 from explorer.report import make_console
+from explorer.streams import json_text
+from protocol.atomic import check_free, write_file
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +27,14 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    check_free(options.out, force=options.force)
+    check_free(options.out, overwrite=options.force)
     explanation = explain_log(open_log(options.log, options.patch), options.log, options.signature)
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
         return 1
-    text = json.dumps(to_json(explanation)) + "\n" if options.json else FORMATS[options.format](explanation)
+    text = json_text(to_json(explanation)) if options.json else FORMATS[options.format](explanation)
     if options.out is None:
-        print(text, end="")  # noqa: T201 -- the command's output
+        sys.stdout.write(text)
     else:
-        write_new(options.out, text, overwrite=options.force)
+        write_file(options.out, text, overwrite=options.force)
     return 1

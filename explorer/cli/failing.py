@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.campaign_report import line_marks
-from explorer.cli.options import add_force, add_json, add_patch, check_free, positive
+from explorer.cli.options import add_force, add_json, add_patch, positive
 from explorer.experiment import Experiment
 from explorer.report import LiveProgress, make_console
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
+from explorer.streams import print_json, shell_word, tell
 from explorer.trace import Trace, trace_log
+from protocol.atomic import check_free
 from protocol.log import LogReader
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _shrink(options: argparse.Namespace) -> int:
     end = time.monotonic() + options.seconds
     experiment = open_log(options.log, options.patch)
     out = options.out or options.log.with_suffix(".short.log")
-    check_free(out, force=options.force)
+    check_free(out, overwrite=options.force)
     logged = trace_log(experiment, options.log, options.signature)
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
@@ -73,7 +74,7 @@ def _shrink(options: argparse.Namespace) -> int:
     follow = Follow(best.schedule, keeps_time=keeps_time)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
-        print(json.dumps(shrunk_json(options.log, out, shrinker, logged)))  # noqa: T201 -- the command's output
+        print_json(shrunk_json(options.log, out, shrinker, logged))
     else:
         show_shrunk(make_console(), out, shrinker, logged)
     return 1
@@ -95,7 +96,7 @@ class ShrinkProgress:
         if shrinker.runs >= self._next:
             self._next = next(self._marks)
             if not sys.stderr.isatty():
-                print(text, file=sys.stderr)  # noqa: T201 -- progress
+                tell(text)
 
     def close(self) -> None:
         """Take the line away."""
@@ -131,8 +132,8 @@ def figures(trace: Trace) -> dict[str, int]:
 
 def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace) -> None:
     """Before and after, and how to go on."""
-    console.print(f"{shrinker.signature}", markup=False)
+    console.print(shrinker.signature)
     after = figures(shrinker.best)
     for name, value in figures(before).items():
         console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
-    console.print(f"{shrinker.runs} runs\nlog: {out}\nexplain: slabrace explain {out}", markup=False, soft_wrap=True)
+    console.print(f"{shrinker.runs} runs", f"log: {out}", f"explain: slabrace explain {shell_word(out)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,11 @@ import attrs
 from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look_at
-from explorer.cli.options import add_force, add_json, check_free, exists_already, natural
+from explorer.cli.options import add_force, add_json, natural
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
+from explorer.streams import complain, print_bytes, print_json
+from protocol.atomic import check_free, write_file
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
 from protocol.errors import UsageError
 from protocol.findings import Oops
@@ -82,7 +83,7 @@ def _slabinfo(options: argparse.Namespace) -> int:
         return _report_no_file(options, result)
     _give(options, result, shown[0])
     if result.damage is not None:
-        print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(result.damage)
     return EXIT_USAGE if result.is_damaged else 0
 
 
@@ -96,7 +97,7 @@ def _check_before(options: argparse.Namespace) -> None:
     if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
         msg = f"{file.name} is binary, and standard output is a terminal: give --out FILE or --json, or redirect it"
         raise UsageError(msg)
-    check_free(options.out, force=options.force)
+    check_free(options.out, overwrite=options.force)
 
 
 def _check_reached(options: argparse.Namespace, result: Result) -> None:
@@ -108,10 +109,10 @@ def _check_reached(options: argparse.Namespace, result: Result) -> None:
 def _report_no_file(options: argparse.Namespace, result: Result) -> int:
     """The replay did not get there: say why, and show nothing."""
     if options.json:
-        print(json.dumps(_facts(options, result)))  # noqa: T201 -- the command's output
+        print_json(_facts(options, result))
     elif result.divergence is not None:
         where = f"the replay diverged at step {result.divergence.step}: {result.divergence.now}"
-        print(f"slabrace: {options.log}: {where}; see slabrace replay", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(f"{options.log}: {where}; see slabrace replay")
     return result.exit_code
 
 
@@ -138,7 +139,7 @@ def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
 def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
     """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
     if options.out is not None:
-        _write(options.out, shown.data, overwrite=options.force)
+        write_file(options.out, shown.data, overwrite=options.force)
     if options.json:
         facts = _facts(options, result) | {
             "time_ns": shown.time,
@@ -148,22 +149,9 @@ def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
             "rows": _rows(shown),
             "out": str(options.out) if options.out else None,
         }
-        print(json.dumps(facts))  # noqa: T201 -- the command's output
+        print_json(facts)
     elif options.out is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(shown.data)
-        sys.stdout.buffer.flush()
-
-
-def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
-    try:
-        with path.open("wb" if overwrite else "xb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise UsageError(exists_already(path)) from None
-    except OSError as error:
-        msg = f"{path}: cannot write it: {error.strerror}"
-        raise UsageError(msg) from None
+        print_bytes(shown.data)
 
 
 def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from explorer.cli.options import add_experiment, add_force, add_json, add_patch, natural, new_file, run_options
+from explorer.cli.options import add_experiment, add_force, add_json, add_patch, natural, run_options
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
+from explorer.output import new_file, stem_of
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
 from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
+from explorer.streams import EXIT_PIPE, complain, is_unread, print_json
 from protocol.log import LogReader
 from scenarios import find_scenario
 
@@ -33,7 +34,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     wanted = run_options(options)
     find_scenario(wanted.scenario)
-    stem = f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy.replace(':', '-')}-{wanted.seed}"
+    stem = stem_of(f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy}-{wanted.seed}")
     log = None if options.no_log else options.log or new_file(stem)
     progress = LiveProgress()
     console = make_console()
@@ -53,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
     if options.json:
-        print(json.dumps(to_json(result)))  # noqa: T201 -- the command's output
+        print_json(to_json(result))
         return
     console = make_console()
     show_result(console, result)
@@ -88,7 +89,7 @@ def _replay(options: argparse.Namespace) -> int:
         progress.close()
     _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
-        print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(result.damage)
     return EXIT_USAGE if result.is_damaged and not result.exit_code else result.exit_code
 
 
@@ -115,6 +116,8 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
         show_header(make_console(), log.header, log.header.driver)
     for event, fields in read_events(log, first=options.first, last=options.last):
         logger.info(event, **fields)
+        if is_unread():
+            return EXIT_PIPE
     if log.damage is not None:
-        print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(log.damage)
     return EXIT_USAGE if log.is_damaged else 0

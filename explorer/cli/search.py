@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,17 +11,20 @@ import attrs
 from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
-from explorer.cli.options import add_experiment, add_json, file_stem, natural, new_file, positive, run_options
+from explorer.cli.options import add_experiment, add_json, natural, positive, run_options
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment
 from explorer.grouping import group_by_cause
 from explorer.keep import Again
 from explorer.onward import Start
+from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.session import record, replay
 from explorer.strategies import STRATEGIES, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
+from explorer.streams import complain, print_json
+from protocol.atomic import CannotWriteError
 from protocol.errors import UsageError
 
 EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": 130, "diverged": 4}
@@ -75,7 +77,7 @@ def _explore(options: argparse.Namespace) -> int:
     if not options.json:
         show_header(console, experiment.header, "stepper")
         if start is not None:
-            console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
+            console.print(f"  from step {start.at} of {start.log} on")
     progress = CampaignProgress()
     campaign = Campaign(
         experiment,
@@ -96,10 +98,10 @@ def _explore(options: argparse.Namespace) -> int:
         log_all_found(experiment, campaign)
     group_by_cause(campaign)
     if options.json:
-        print(json.dumps({**campaign_json(campaign), "kept": [again_json(again) for again in kept]}))  # noqa: T201 -- the command's output
+        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
     else:
         for line in kept_lines(kept):
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(line)
         show_campaign(console, campaign)
     return EXIT_CODES[campaign.outcome]
 
@@ -181,5 +183,9 @@ def log_all_found(experiment: Experiment, campaign: Campaign) -> None:
 def log_found(experiment: Experiment, found: Found) -> None:
     """Run the first schedule that showed the flaw once more, and log it."""
     path = new_file(file_stem(experiment.header, found.finding))
-    record(found.experiment or experiment, found.strategy, found.remake(), found.finding, path)
-    found.log = str(path)
+    try:
+        record(found.experiment or experiment, found.strategy, found.remake(), found.finding, path)
+    except CannotWriteError as error:
+        complain(str(error))  # what was found is told all the same
+    else:
+        found.log = str(path)

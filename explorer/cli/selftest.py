@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.options import positive
-from explorer.report import make_console, show_header
+from explorer.report import make_console, show_header, styled
 from explorer.selftest import SelfTest, Violation
+from explorer.streams import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def check_commutation(experiment: Experiment, pairs: int, *, as_json: bool) -> i
         show_header(console, experiment.header, "stepper")
     test.run()
     if as_json:
-        print(json.dumps(selftest_json(test)))  # noqa: T201 -- the command's output
+        print_json(selftest_json(test))
     else:
         show_selftest(console, test)
     return EXIT_DIVERGED if test.violations else 0
@@ -47,9 +47,9 @@ def check_commutation(experiment: Experiment, pairs: int, *, as_json: bool) -> i
 def show_selftest(console: Console, test: SelfTest) -> None:
     """Each violation with its two steps, and how much was tried."""
     for (kind, _, _), violations in sorted(test.distinct().items()):
-        console.print(f"[red]not independent[/] ({kind}), {len(violations)} times:")
+        console.print(styled(("not independent", "red"), f" ({kind}), {len(violations)} times:"))
         for violation in violations[:SHOWN]:
-            console.print(f"  {violation.in_words}", markup=False, soft_wrap=True)
+            console.print(f"  {violation.in_words}")
     verdict = f"{len(test.violations)} violations" if test.violations else "all commute"
     console.print(
         f"{test.tried} pairs of {len(test.sites)} kinds in {test.schedules} schedules: {verdict} "

@@ -6,7 +6,6 @@ of it is shown), and then the forms: `text`, `as_json`, `mermaid`, `perfetto`, `
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from explorer.explain.explanation import Explanation, NotReproducedError, explain_log, explain_schedule
@@ -14,6 +13,7 @@ from explorer.explain.html import to_html
 from explorer.explain.mermaid import to_mermaid
 from explorer.explain.perfetto import to_perfetto
 from explorer.explain.text import show_explanation, to_text
+from explorer.streams import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ __all__ = [
 FORMATS: dict[str, Callable[[Explanation], str]] = {
     "text": to_text,
     "mermaid": to_mermaid,
-    "perfetto": lambda explanation: json.dumps(to_perfetto(explanation), ensure_ascii=False) + "\n",
+    "perfetto": lambda explanation: json_text(to_perfetto(explanation)),
     "html": to_html,
 }
 """The forms of an explanation by name; each makes the whole file."""

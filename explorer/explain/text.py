@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import io
-import shlex
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from explorer.explain.rows import StepRow, rows_of
 from explorer.explain.swaps import Way
-from explorer.report import show_finding, show_header
+from explorer.report import PlainConsole, show_finding, show_header, styled
+from explorer.streams import shell_word
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from explorer.explain.conflict import Conflict
     from explorer.explain.difference import Difference
     from explorer.explain.explanation import Explanation
     from explorer.trace import TracedStep
 
-WIDTH = 160
 GAP = "  "
 HEADINGS = ("", "step", "cpu", "flow", "function", "operation", "of", "")
 LONG = 80
@@ -28,7 +27,7 @@ LONG = 80
 def to_text(explanation: Explanation) -> str:
     """The explanation without colours, for files and test reports."""
     out = io.StringIO()
-    show_explanation(Console(file=out, width=WIDTH, highlight=False, color_system=None), explanation)
+    show_explanation(PlainConsole(out), explanation)
     return out.getvalue()
 
 
@@ -37,9 +36,7 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
     show_header(console, explanation.header, "stepper and trio")
     show_finding(console, explanation.finding, ())
     for title, lines in sections(explanation):
-        console.print(f"\n[bold]{title}[/]")
-        for line in lines:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print("", styled((title, "bold")), *(f"  {line}" for line in lines))
 
 
 def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
@@ -176,8 +173,8 @@ def further_lines(explanation: Explanation) -> list[str]:
     """The lines to paste."""
     if explanation.log is None:
         return ["there is no log of this run"]
-    log = shlex.quote(str(explanation.log))
-    files = "".join(f" --patch {shlex.quote(patch.path)}" for patch in explanation.header.patches if patch.path)
+    log = shell_word(explanation.log)
+    files = "".join(f" --patch {shell_word(patch.path)}" for patch in explanation.header.patches if patch.path)
     lines = [f"replay: slabrace replay {log}{files}", f"keep:   slabrace keep {log}{files}"]
     if len(explanation.important) > LONG:
         lines.append(f"shorter, and easier to read: slabrace shrink {log}{files}")

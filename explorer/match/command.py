@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from explorer.match.search import Attempt, Found, Subject, search
 from explorer.match.trail import Trail
 from explorer.report import LiveProgress, make_console
 from explorer.session import run
+from explorer.streams import print_json
+from protocol.atomic import check_free
 from protocol.errors import InternalError, UsageError
 from protocol.ftrace import Trace, parse_ftrace, read_function_list
 from scenarios import find_scenario
@@ -37,9 +38,7 @@ BUDGET = 500
 def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     """Run the command; return its exit code. *settings* are what `--set` says."""
     trace = parse_ftrace(_read(options.trace), source=str(options.trace))
-    if options.log is not None and options.log.exists() and not options.force:
-        msg = f"{options.log}: a file with this name exists; choose another --log, or --force to replace it"
-        raise UsageError(msg)
+    check_free(options.log, overwrite=options.force)
     subjects = [_subject(name, options, settings, trace) for name in options.scenario or SCENARIOS]
     started, progress = time.perf_counter(), LiveProgress()
     try:
@@ -50,7 +49,7 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     result = _record(found, options.log, overwrite=options.force)
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
-        print(json.dumps(answer.to_json()))  # noqa: T201 -- the command's output
+        print_json(answer.to_json())
     else:
         answer.show(make_console())
     return answer.exit_code
