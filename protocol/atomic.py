@@ -61,10 +61,10 @@ class NewFile:
         """Begin a file, in directories that are made if need be; CannotWriteError if that cannot be done."""
         self.path = path
         self._overwrite = overwrite
-        self._target = Path(os.path.realpath(path))  # a link stays, and the file that it leads to is replaced
         self._part: Path | None = None  # where it stands until then, if it cannot be without a name
         with _explained(path):
             found = _found_at(path, overwrite=overwrite)
+            self._target = Path(os.path.realpath(path))  # a link stays, and the file that it leads to is replaced
             self._is_stream = _is_stream(found)
             self.is_published = self._is_stream
             self.replaces = found is not None and not self._is_stream
@@ -110,8 +110,10 @@ class NewFile:
         try:
             name.hardlink_to(self._part)
         except OSError as error:
-            if error.errno not in _NO_LINKS or os.path.lexists(name):
+            if error.errno not in _NO_LINKS:
                 raise
+            if os.path.lexists(name):
+                raise _error(errno.EEXIST) from None
             self._part.rename(name)
 
     def _replace(self) -> None:

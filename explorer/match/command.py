@@ -19,7 +19,7 @@ from explorer.match.trail import Trail
 from explorer.report import LiveProgress, make_console
 from explorer.session import run
 from explorer.streams import print_json
-from protocol.atomic import check_free
+from protocol.atomic import CannotWriteError, check_free
 from protocol.errors import InternalError, UsageError
 from protocol.ftrace import Trace, parse_ftrace, read_function_list
 from scenarios import find_scenario
@@ -46,12 +46,18 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     finally:
         progress.close()
     seconds = time.perf_counter() - started
-    result = _record(found, options.log, overwrite=options.force)
+    unwritten: CannotWriteError | None = None
+    try:
+        result = _record(found, options.log, overwrite=options.force)
+    except CannotWriteError as error:
+        result, unwritten = _record(found, None), error  # what was found is told all the same
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
         print_json(answer.to_json())
     else:
         answer.show(make_console())
+    if unwritten is not None:
+        raise unwritten
     return answer.exit_code
 
 
@@ -113,7 +119,7 @@ def _how_far(number: int, best: Attempt) -> str:
     return f"schedule {number}: {best.matched} of {len(best.subject.events)} lines matched"
 
 
-def _record(found: Found, log: Path | None, *, overwrite: bool) -> Result:
+def _record(found: Found, log: Path | None, *, overwrite: bool = False) -> Result:
     """Make the choices of the best run once more, with all checks, and log them if that is wanted."""
     best = found.best
     trail = Trail(best.trail, best.values, is_whole=best.parting is None)
