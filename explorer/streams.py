@@ -22,9 +22,6 @@ from typing import TextIO
 EXIT_LOST = 2
 """Nothing was found, but that could not be said."""
 
-EXIT_PIPE = 141
-"""As of a process that SIGPIPE ends: nobody reads any more, and there is no verdict yet."""
-
 STDERR = 2
 
 _NOBODY_READS = {errno.EPIPE, errno.EBADF}
@@ -139,7 +136,7 @@ def print_bytes(data: bytes) -> None:
 
 
 def is_unread() -> bool:
-    """Whether nobody reads standard output any more: who has nothing else to do than to print may stop."""
+    """Whether nobody reads standard output any more, and what would be printed need not be made."""
     out: object = sys.stdout
     return isinstance(out, Outlet) and out.is_unread
 

@@ -13,7 +13,7 @@ from explorer.output import new_file, stem_of
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
 from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
-from explorer.streams import EXIT_PIPE, complain, is_unread, print_json
+from explorer.streams import complain, is_unread, print_json
 from protocol.log import LogReader
 from scenarios import find_scenario
 
@@ -115,9 +115,8 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
     if not options.json:
         show_header(make_console(), log.header, log.header.driver)
     for event, fields in read_events(log, first=options.first, last=options.last):
-        logger.info(event, **fields)
-        if is_unread():
-            return EXIT_PIPE
+        if not is_unread():
+            logger.info(event, **fields)
     if log.damage is not None:
         complain(log.damage)
     return EXIT_USAGE if log.is_damaged else 0
