@@ -37,6 +37,7 @@ class PlainConsole(Console):
             file=file,
             color_system="auto" if file is None else None,
             width=WIDEST,
+            height=1,  # it is not used, but without it a dumb terminal has 80 columns
             markup=False,
             emoji=False,
             highlight=False,

@@ -16,7 +16,7 @@ from explorer.cli.options import Parser
 from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
 from explorer.determinism import NotTheSameError
-from explorer.streams import complain, on_standard_streams
+from explorer.streams import complain, on_standard_streams, tell
 from protocol.errors import UsageError
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 130
@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001 -- whatever is left is our error, and is called so
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            tell(line)
         complain("internal error: this is a bug of slabrace, please report it")
         return EXIT_INTERNAL
     return code
