@@ -20,6 +20,7 @@ from benchmarks.rows import Kernel, Row, check_profiles, find_rows
 from benchmarks.trials import Results, Task, search_all
 from explorer.campaign import DEFAULT_BUDGET
 from explorer.cli.search import check_strategy
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 from protocol.names import no_such
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if "strategies.md" in options.pages:
         put_between_markers(DOCS / "strategies.md", "bugs", strategies_part(made))
     if "findings-table.md" in options.pages:
-        (DOCS / "findings-table.md").write_text("\n".join([*findings_page(made), ""]), encoding="utf-8")
+        write_file(DOCS / "findings-table.md", "\n".join([*findings_page(made), ""]), overwrite=True)
     if options.json:
         print(json.dumps(as_json(made)))
     else:

@@ -23,6 +23,7 @@ from benchmarks.rows import Kernel, kernels
 from explorer.campaign import Campaign, Found
 from explorer.experiment import Experiment
 from explorer.explain.explanation import Explanation, explain_schedule
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 GOAL = 0.9
@@ -350,7 +351,7 @@ def run(options: argparse.Namespace) -> int:
             progress.print(f"{answer.cause}, seed {seed}: {answer.shown}: {told}", markup=False, soft_wrap=True)
     lines = list(page(answers))
     if not options.no_page:
-        PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        write_file(PAGE, "\n".join([*lines, ""]), overwrite=True)
     if options.json:
         print(json.dumps([attrs.asdict(answer) for answer in answers]))
     else:

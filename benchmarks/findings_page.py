@@ -18,6 +18,7 @@ import attrs
 
 from actors.kernel.kernel_fn import PROFILES, profile_range
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 from scenarios import SCENARIOS
 
@@ -76,7 +77,7 @@ def read_results(path: Path) -> dict[str, Cell]:
 def write_results(path: Path, results: Mapping[str, Cell]) -> None:
     """Save them, one line each, so that a difference can be read."""
     lines = ",\n".join(json.dumps(attrs.asdict(cell)) for cell in results.values())
-    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_file(path, f"[\n{lines}\n]\n", overwrite=True)
 
 
 # -- judgements -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from benchmarks.trials import code_digest
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 from scenarios import SCENARIOS
 
@@ -203,7 +204,7 @@ class Study:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         verdicts = {name: attrs.asdict(verdict) for name, verdict in self.verdicts.items()}
         kept = {"code": code_digest(), "budget": self.budget, "baseline": self.baseline, "verdicts": verdicts}
-        self.path.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+        write_file(self.path, json.dumps(kept, indent=0), overwrite=True)
 
     def known(self, where: Where) -> frozenset[str]:
         """What the unpatched kernel shows on that stage, and a word that is no signature."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -25,4 +26,4 @@ def put_between_markers(path: Path, name: str, lines: Iterable[str]) -> None:
     if not (found_begin and found_end):
         msg = f"{path}: there is no place for {name}: it lacks {begin} and {end}"
         raise UsageError(msg)
-    path.write_text("\n".join([before + begin, "", *lines, "", end + after]), encoding="utf-8")
+    write_file(path, "\n".join([before + begin, "", *lines, "", end + after]), overwrite=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 import attrs
 
+from protocol.atomic import write_file
+
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / "build" / "peers"
 PYTHON = HOME / "bin" / "python"
@@ -101,4 +103,4 @@ def make_home() -> None:
     command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--require-hashes", "--requirement", str(LOCK)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 -- as above
-    done.write_text(LOCK.read_text(encoding="utf-8"), encoding="utf-8")
+    write_file(done, LOCK.read_text(encoding="utf-8"), overwrite=True)

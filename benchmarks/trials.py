@@ -20,6 +20,7 @@ import attrs
 from benchmarks.rows import Kernel, Row
 from explorer.campaign import Campaign, Found
 from explorer.experiment import Experiment
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +156,5 @@ class Results:
     def add(self, task: Task, trial: Trial) -> None:
         """Take in a trial, and save all."""
         self.trials[task.key] = trial
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"code": self.code, "trials": {k: attrs.asdict(t) for k, t in self.trials.items()}}, indent=0)
-        partial = self.path.with_name(self.path.name + ".new")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path)
+        write_file(self.path, text, overwrite=True)

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-from rich.console import Console
-from rich.text import Text
 
 from explorer.campaign import Campaign, Found
 from explorer.campaign_report import verdict
-from explorer.cli.options import RUNS, file_stem
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
 from explorer.jobs import check_word
-from explorer.report import show_finding
+from explorer.output import RUNS, file_stem
+from explorer.report import PlainConsole, show_finding
 from explorer.session import record
 from explorer.strategies.exact import EXACT
 from protocol.errors import UsageError
@@ -171,20 +169,19 @@ def explained(experiment: Experiment, found: Found) -> str:
         return to_text(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
     except NotReproducedError:
         out = io.StringIO()
-        show_finding(Console(file=out, width=160, highlight=False, color_system=None), found.finding, ())
+        show_finding(PlainConsole(out), found.finding, ())
         return out.getvalue()
 
 
 def plain_verdict(campaign: Campaign) -> str:
     """The verdict of `slabrace explore`, without colours."""
-    return Text.from_markup(verdict(campaign)).plain
+    return verdict(campaign).plain
 
 
 def log_found(experiment: Experiment, found: Found, directory: Path) -> None:
     """Log the first schedule that showed the flaw; a log of that name from an earlier run is replaced."""
     path = directory / f"{file_stem(experiment.header, found.finding)}.log"
-    path.unlink(missing_ok=True)
-    record(experiment, found.strategy, found.remake(), found.finding, path)
+    record(experiment, found.strategy, found.remake(), found.finding, path, overwrite=True)
     found.log = str(path)
 
 

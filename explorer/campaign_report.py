@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ import attrs
 import msgspec
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from explorer.determinism import CAUSES
-from explorer.report import as_arguments, show_finding
+from explorer.report import as_arguments, show_finding, styled
+from explorer.streams import as_text, tell
 
 if TYPE_CHECKING:
     from explorer.campaign import Campaign, Found
@@ -46,7 +46,7 @@ class CampaignProgress:
         if not self._console.is_terminal:
             if campaign.schedules >= self._next_line:
                 self._next_line = next(mark for mark in line_marks() if mark > campaign.schedules)
-                print(progress_line(campaign), file=sys.stderr)  # noqa: T201 -- progress
+                tell(progress_line(campaign))
             return
         now = time.monotonic()
         if now - self._shown < REFRESH_SECONDS:
@@ -61,7 +61,7 @@ class CampaignProgress:
         """Say what was found, at once, and where its log is: whatever becomes of the search, that is there."""
         where = f"; log: {found.log}" if found.log is not None else ""
         text = f"found in schedule {found.first_schedule}: {found.finding.signature}{where}"
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(as_text(text), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the table away."""
@@ -119,35 +119,35 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
     for found in campaign.causes:
         show_finding(console, found.finding, ())
         for symptom in found.symptoms:
-            console.print(f"the same cause: {symptom.finding.signature}", markup=False, soft_wrap=True)
+            console.print(f"the same cause: {symptom.finding.signature}")
         console.print(
             f"seen in {found.count} of {campaign.schedules} schedules, first in number {found.first_schedule} "
             f"({found.strategy})"
         )
         if found.log is not None:
             log = as_arguments(found.log, campaign.experiment.header)
-            line = f"log: {found.log}\nreplay: slabrace replay {log}\nshorter: slabrace shrink {log}"
-            line += f"\nexplain: slabrace explain {log}"
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(f"log: {found.log}", f"replay: slabrace replay {log}", f"shorter: slabrace shrink {log}")
+            console.print(f"explain: slabrace explain {log}")
     if campaign.divergence is not None:
         show_divergence(console, campaign.divergence)
-        console.print(verdict(campaign), soft_wrap=True)
+        console.print(verdict(campaign))
         return
     console.print(figures_table(campaign))
     if len(campaign.by_strategy) > 1 or campaign.cut_off:
         console.print(strategies_table(campaign))
     for name in sorted(campaign.unreached or ()):
-        console.print(f"[yellow]never reached[/]: sometimes {escape(repr(name))}: the race was never tried")
+        console.print(styled(("never reached", "yellow"), f": sometimes {name!r}: the race was never tried"))
     show_gaps(console, campaign)
-    console.print(verdict(campaign), soft_wrap=True)
+    console.print(verdict(campaign))
 
 
 def show_divergence(console: Console, divergence: Divergence) -> None:
     """Where the same choices did not lead to the same, and what that may come from."""
     console.print(
-        f"[red]not deterministic[/]: the same choices led to something else at step {divergence.step}\n"
-        f"  then: {escape(divergence.then)}\n  now:  {escape(divergence.now)}\n  {CAUSES}",
-        soft_wrap=True,
+        styled(("not deterministic", "red"), f": the same choices led to something else at step {divergence.step}"),
+        f"  then: {divergence.then}",
+        f"  now:  {divergence.now}",
+        f"  {CAUSES}",
     )
 
 
@@ -178,7 +178,7 @@ def show_gaps(console: Console, campaign: Campaign) -> None:
         f"operations; {len(gaps)} seen in one order only"
     )
     for gap in gaps[:SHOWN_GAPS]:
-        console.print(f"  \\[ GAP ] {escape(describe(gap))}", soft_wrap=True)
+        console.print(f"  [ GAP ] {describe(gap)}")
     if len(gaps) > SHOWN_GAPS:
         console.print(f"  and {len(gaps) - SHOWN_GAPS} more (--json has them all)")
 
@@ -189,21 +189,22 @@ def describe(pair: Pair) -> str:
     return f"{first}: {first_op} before {second}: {second_op}"
 
 
-def verdict(campaign: Campaign) -> str:
+def verdict(campaign: Campaign) -> Text:
     """The answer in one line, with what it is worth."""
     number = len(campaign.causes)
     what = f"{number} finding{'s' if number != 1 else ''}" if number else "nothing found"
     cut = f", {campaign.cut_off} more runs cut off" if campaign.cut_off else ""
-    word, classes = f"[bold]{campaign.stopped}[/]", f"{campaign.classes} trace classes"
+    word, classes = (campaign.stopped, "bold"), f"{campaign.classes} trace classes"
     took = f"in {time.monotonic() - campaign.began:.1f} s{cut}"
     if campaign.stopped == "exhausted":
         bound = campaign.options.strategy.partition(":")[2]
         all_of_them = f"{classes} within the bound {bound}" if bound else f"all {classes}"
-        return f"{word}: {all_of_them}, {what}; {campaign.schedules} schedules {took}"
+        return styled(word, f": {all_of_them}, {what}; {campaign.schedules} schedules {took}")
     if campaign.stopped == "diverged":
-        return f"{word}: no answer, for a run is not determined by its choices; {campaign.schedules} schedules {took}"
+        answer = "no answer, for a run is not determined by its choices"
+        return styled(word, f": {answer}; {campaign.schedules} schedules {took}")
     schedules = f"{campaign.schedules} schedules{of_how_many(campaign.probes)} {took}"
-    return f"{word}: {what}; {schedules}, {classes}; {unseen(campaign.sightings)}"
+    return styled(word, f": {what}; {schedules}, {classes}; {unseen(campaign.sightings)}")
 
 
 def unseen(seen: Sightings) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from explorer.report import make_console
 from explorer.session import Result, replay
@@ -21,7 +22,7 @@ def compare(first: Result, second: Result) -> Table:
     table = Table("point", title=f"{first.header.scenario}: what stays behind", title_justify="left", pad_edge=False)
     for column in ("dying cgroups", "caches of removed cgroups", "slab pages"):
         for kernel in kernels:
-            table.add_column(f"{column}\non {kernel}", justify="right")
+            table.add_column(Text(f"{column}\non {kernel}"), justify="right")
     for left, right in zip(first.samples, second.samples, strict=True):
         pairs = (
             (left.dying_cgroups, right.dying_cgroups),

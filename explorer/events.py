@@ -9,6 +9,8 @@ import msgspec
 import structlog
 
 from explorer.json_out import with_schema
+from explorer.report import make_console
+from explorer.streams import as_text
 from protocol.log import LogReader
 from protocol.records import FindingRecord, MovedRecord, Names, PhaseRecord, Record, Step, ValueRecord
 
@@ -18,9 +20,13 @@ Event = tuple[str, dict[str, Any]]
 def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundLogger:
     """A logger that prints events to *file*."""
     renderers: list[structlog.typing.Processor] = (
-        [add_schema, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        [add_schema, structlog.processors.JSONRenderer()]
         if json
-        else [join_stack, structlog.dev.ConsoleRenderer(colors=file.isatty(), pad_event_to=8, sort_keys=False)]
+        else [
+            join_stack,
+            show_as_text,
+            structlog.dev.ConsoleRenderer(colors=has_colors(), pad_event_to=8, sort_keys=False),
+        ]
     )
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(file),
@@ -40,6 +46,17 @@ def join_stack(_logger: object, _method: str, event: structlog.typing.EventDict)
     if "stack" in event:
         event["called"] = " < ".join(event.pop("stack"))
     return event
+
+
+def show_as_text(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Let no name or value do anything to a terminal; what is no text is shown by its repr, which is plain."""
+    return {as_text(str(key)): as_text(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def has_colors() -> bool:
+    """Whether standard output is a terminal that shows colours, and they are wanted."""
+    console = make_console()
+    return console.color_system is not None and not console.no_color
 
 
 def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,11 +17,11 @@ def with_schema(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def json_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
-    """The object, or the list of objects, as one line of text; each of them says which schema it is of."""
+    """The object, or the list of objects, as one line of ASCII; each of them says which schema it is of."""
     told = with_schema(value) if isinstance(value, Mapping) else [with_schema(entry) for entry in value]
     return json.dumps(told, allow_nan=False) + "\n"
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Print it: a command's output."""
-    print(json_text(value), end="")  # noqa: T201 -- as it says
+    """Print it: a command's answer, on standard output."""
+    sys.stdout.write(json_text(value))

@@ -18,6 +18,7 @@ import attrs
 
 from actors.kernel.fixes import ALL_FIXES
 from actors.kernel.kernel_fn import FUNCTIONS, PROFILES, Body, KernelFn
+from protocol.atomic import write_file
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernel-map.md"
 
@@ -385,7 +386,7 @@ def sections() -> Iterator[str]:
 def main() -> None:
     """Print the tables, or write them into the page."""
     if "--write" in sys.argv[1:]:
-        PAGE.write_text(filled_in(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        write_file(PAGE, filled_in(PAGE.read_text(encoding="utf-8")), overwrite=True)
     else:
         sys.stdout.write("\n".join(sections()))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
+from explorer.streams import as_text, shell_word
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -24,10 +23,45 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 2.0
 REFRESH_SECONDS = 0.2
 
+WIDEST = 100_000
+"""Of a line, in characters: nothing that is printed comes near it."""
+
+
+class PlainConsole(Console):
+    """Prints text as it stands: each string is one line of what can be seen, and brackets are no markup.
+
+    Nothing is wrapped or cut off to fit: names and lines to paste stay whole, and the terminal wraps what is longer. So
+    whatever comes from a file can be printed. What is to have a colour is `styled`.
+    """
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        super().__init__(
+            file=file,
+            color_system="auto" if file is None else None,
+            width=WIDEST,
+            height=1,  # it is not used, but without it a dumb terminal has 80 columns
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What becomes of every string, here and in tables."""
+        return super().render_str(as_text(text), **options)
+
+    def print(self, *lines: Any, **options: Any) -> None:
+        """Print *lines*, one below the other."""
+        super().print(*lines, **{"sep": "\n", "soft_wrap": True, **options})
+
 
 def make_console() -> Console:
-    """Standard output, as wide as it is; piped text is not wrapped at 80."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    """Standard output."""
+    return PlainConsole()
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """One line, in which some parts are pairs of text and style."""
+    return Text.assemble(*(as_text(part) if isinstance(part, str) else (as_text(part[0]), part[1]) for part in parts))
 
 
 def show_header(console: Console, header: Header, driver: str) -> None:
@@ -36,14 +70,14 @@ def show_header(console: Console, header: Header, driver: str) -> None:
         f"{name}={value if not isinstance(value, str) or len(value) < 40 else f'<{len(value)} characters>'}"
         for name, value in header.parameters.items()
     )
-    console.print(
-        f"[bold]{header.scenario}[/] on {header.kernel}: strategy {escape(header.strategy)}, seed {header.seed}, "
+    about = (
+        f" on {header.kernel}: strategy {header.strategy}, seed {header.seed}, "
         f"driver {driver}, check {header.check}, slabrace {header.slabrace}"
     )
-    console.print(f"  {escape(knobs)}")
+    console.print(styled((header.scenario, "bold"), about), f"  {knobs}")
     for patch in header.patches:
         where = f" ({patch.path}, sha256 {patch.sha256[:12]})" if patch.path else ""
-        console.print(f"  patch {patch.name}{where}", markup=False)
+        console.print(f"  patch {patch.name}{where}")
     for name in header.without:
         console.print(f"  without {name}")
     if header.faults:
@@ -55,63 +89,62 @@ def show_result(console: Console, result: Result) -> None:
     if result.samples:
         console.print(_samples(result))
     final = "  ".join(f"{name} {value}" for name, value in result.final.items())
-    console.print(f"{result.steps} steps in {result.seconds:.2f} s; digest {result.digest}")
-    console.print(f"  {final}")
+    console.print(f"{result.steps} steps in {result.seconds:.2f} s; digest {result.digest}", f"  {final}")
     for finding, before in zip(result.findings, result.before, strict=False):
         show_finding(console, finding, before)
     for name in result.unreached:
-        console.print(f"[yellow]never reached[/]: sometimes {escape(repr(name))}: this schedule did not try the race")
+        console.print(styled(("never reached", "yellow"), f": sometimes {name!r}: this schedule did not try the race"))
     if result.positions and not result.findings:
         console.print(_positions(result.positions))
-    console.print(_verdict(result))
+    console.print(*_verdict(result))
 
 
-def _verdict(result: Result) -> str:
+def _verdict(result: Result) -> list[str | Text]:
     if result.divergence is not None:
-        return (
-            f"[red]diverged[/] at step {result.divergence.step}\n  then: {escape(result.divergence.then)}\n"
-            f"  now:  {escape(result.divergence.now)}\n"
-            "  the kernel, its patches or the scenario are not those that were recorded"
-        )
+        return [
+            styled(("diverged", "red"), f" at step {result.divergence.step}"),
+            f"  then: {result.divergence.then}",
+            f"  now:  {result.divergence.now}",
+            "  the kernel, its patches or the scenario are not those that were recorded",
+        ]
     if result.findings:
-        return f"[red]{len(result.findings)} finding{'s' if len(result.findings) > 1 else ''}[/]"
+        return [styled((f"{len(result.findings)} finding{'s' if len(result.findings) > 1 else ''}", "red"))]
     if result.outcome == "interrupted":
-        return f"[yellow]interrupted[/] after step {result.steps}"
+        return [styled(("interrupted", "yellow"), f" after step {result.steps}")]
     if result.stopped != "quiescent":
-        return f"stopped after step {result.steps} ({result.stopped}): nothing found up to here"
-    return "[green]ok[/]: nothing found"
+        return [f"stopped after step {result.steps} ({result.stopped}): nothing found up to here"]
+    return [styled(("ok", "green"), ": nothing found")]
 
 
 def show_replay_line(console: Console, result: Result, *, relaid: bool = False) -> None:
     """Where the log is, and the line to paste; with all patches, if those of the log were *relaid*."""
     if result.log is not None:
         line = f"slabrace replay {as_arguments(result.log, result.header, relaid=relaid)}"
-        console.print(f"log: {result.log}\nreplay: {line}", soft_wrap=True, markup=False)
+        console.print(f"log: {result.log}", f"replay: {line}")
 
 
 def as_arguments(log: Path | str, header: Header, *, relaid: bool = False) -> str:
     """A log as a command takes it: with the files of its patches, which run only if they are given again."""
     patches = [patch for patch in header.patches if relaid or patch.is_code]
-    return shlex.quote(str(log)) + "".join(f" --patch {shlex.quote(patch.path or patch.name)}" for patch in patches)
+    return shell_word(log) + "".join(f" --patch {shell_word(patch.path or patch.name)}" for patch in patches)
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:
     """One finding in the kernel's manner: what, where, by whom; then the steps that led to it."""
     where = f"{finding.flow} on CPU {finding.cpu}" if finding.cpu is not None else finding.flow or "the machine at rest"
-    lines = [
+    console.print(
         "------------[ cut here ]------------",
-        f"[bold red]{escape(finding.message)}[/]",
+        styled((finding.message, "bold red")),
         f"{finding.kind}{f' in {finding.function}()' if finding.function else ''}, step {finding.step}, "
         f"{finding.time / 1e6:.3f} ms" + (f", {finding.count} times" if finding.count > 1 else ""),
-        f"flow: {escape(where)}",
-        *(escape(detail) for detail in finding.details),
-    ]
+        f"flow: {where}",
+        *finding.details,
+    )
     if finding.stack:
-        lines += ["Call Trace:", *(f" {name}" for name in finding.stack)]
-    console.print("\n".join(lines))
+        console.print("Call Trace:", *(f" {name}" for name in finding.stack))
     if before:
         console.print(_steps(before))
-    console.print(f"signature: {finding.signature}\n---[ end trace ]---", markup=False)
+    console.print(f"signature: {finding.signature}", "---[ end trace ]---")
 
 
 def _steps(steps: tuple[TailStep, ...]) -> Table:
@@ -121,10 +154,10 @@ def _steps(steps: tuple[TailStep, ...]) -> Table:
             str(step.number),
             f"{step.time / 1e6:.4f}",
             "-" if step.cpu is None else str(step.cpu),
-            escape(step.flow),
+            step.flow,
             step.function,
             step.operation,
-            escape(step.owner),
+            step.owner,
             str(step.enabled),
         )
     return table
@@ -134,10 +167,10 @@ def _positions(positions: tuple[Position, ...]) -> Table:
     table = Table("flow", "cpu", "stands before", "of", "in", box=None, pad_edge=False)
     for position in positions:
         table.add_row(
-            escape(position.flow),
+            position.flow,
             "-" if position.cpu is None else str(position.cpu),
             position.operation + ("" if position.ready else " (waits)"),
-            escape(position.owner),
+            position.owner,
             " < ".join(position.stack),
         )
     return table
@@ -175,9 +208,9 @@ class LiveProgress:
             return
         self._shown = now
         if self._status is None:
-            self._status = self._console.status(text)
+            self._status = self._console.status("", spinner="line")  # that of ASCII
             self._status.start()
-        self._status.update(text)
+        self._status.update(Text(as_text(text)))
 
     def close(self) -> None:
         """Take the line away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,21 +182,15 @@ def run(
     experiment = Experiment.of(options)
     chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment, options.strategy))
     stage = experiment.set_stage(chooser)
-    with _interruptible(stage.world):
-        writer = LogWriter(log, overwrite=overwrite) if log is not None else None
-        try:
-            if writer is not None:
-                writer.header(experiment.header)
-            if begun is not None:
-                begun(experiment.header)
-            return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
-        except UsageError:
-            if writer is not None:
-                writer.discard()
-            raise
-        finally:
-            if writer is not None:
-                writer.close()
+    with (
+        _interruptible(stage.world),
+        nullcontext() if log is None else LogWriter(log, overwrite=overwrite) as writer,
+    ):
+        if writer is not None:
+            writer.header(experiment.header)
+        if begun is not None:
+            begun(experiment.header)
+        return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
 
 
 def record(
@@ -217,8 +211,7 @@ def record(
     )
     experiment = attrs.evolve(experiment, header=header)
     stage = experiment.set_stage(strategy)
-    with signals.held_back():
-        writer = LogWriter(path, overwrite=overwrite)
+    with signals.held_back(), LogWriter(path, overwrite=overwrite) as writer:
         try:
             writer.header(header)
             result = _execute(
@@ -228,8 +221,6 @@ def record(
         except BaseException:
             writer.discard()
             raise
-        finally:
-            writer.close()
     return result
 
 

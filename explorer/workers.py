@@ -28,6 +28,7 @@ from typing import Any
 import attrs
 
 from explorer.signals import SIGNALS
+from explorer.streams import complain
 from protocol.errors import InternalError, UsageError
 
 MOST_LOSSES = 3
@@ -153,11 +154,11 @@ class Pool:
         self.lost += 1
         task, end = worker.task, how_it_ended(worker.process.wait())
         if task is None:
-            say(f"a worker process was lost ({end})")
+            complain(f"a worker process was lost ({end})")
             return
         task.losses += 1
         if task.losses < MOST_LOSSES:
-            say(f"a worker process was lost ({end}); it is done again: {task.name}")
+            complain(f"a worker process was lost ({end}); it is done again: {task.name}")
             if task.heard is not None:
                 task.heard(None)
             self._waiting.appendleft(task)
@@ -171,11 +172,6 @@ def how_it_ended(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {signal.Signals(-code).name if -code in list(signal.Signals) else f'signal {-code}'}"
-
-
-def say(text: str) -> None:
-    """One line on standard error."""
-    print(f"slabrace: {text}", file=sys.stderr)  # noqa: T201 -- what a person has to know at once
 
 
 @contextlib.contextmanager

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import Self
 
 import msgpack
 import msgspec
 
+from protocol.atomic import CannotWriteError, NewFile
 from protocol.errors import DamagedLogError, UsageError
 from protocol.records import (
     STEP_BYTE,
@@ -67,25 +68,24 @@ def frame(payload: bytes) -> bytes:
 
 
 class LogWriter:
-    """Writes one log file; refuses to write over an existing one unless told to (`overwrite`)."""
+    """Writes one log file; refuses to write over an existing one unless told to (`overwrite`).
+
+    A new file has its name from its header on: a run that is killed leaves what it has flushed. One that replaces
+    another takes its place when it is closed, and until then the old one is there. At the end of a with block the file
+    is closed, or discarded if the user is at fault; after any other exception what has its name already keeps it.
+    """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Create the file; raises UsageError in one line if that cannot be done."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: IO[bytes] = path.open("wb" if overwrite else "xb", buffering=0)
-        except FileExistsError:
-            msg = f"{path}: a file with this name exists; choose another --log, or --force to replace it"
-            raise UsageError(msg) from None
-        except OSError as error:
-            msg = f"{path}: cannot write the log: {error.strerror}"
-            raise UsageError(msg) from None
-        self._path = path
+        """Begin the file; raises UsageError in one line if that cannot be done."""
+        self._file = NewFile(path, overwrite=overwrite)
         self._buffer = bytearray(MAGIC + _U16.pack(VERSION))
+        self._is_open = True
 
     def header(self, header: Header) -> None:
         self.write(msgpack.packb(["header", msgspec.to_builtins(header)]))
         self.flush()
+        if not self._file.replaces:
+            self._file.publish()
 
     def footer(self, footer: Footer) -> None:
         self.write(msgpack.packb(["footer", msgspec.to_builtins(footer)]))
@@ -93,7 +93,7 @@ class LogWriter:
     def write(self, payload: bytes) -> None:
         """Append one record; it reaches the file with the next flush, whole and in order."""
         if len(payload) > LONGEST_RECORD:
-            msg = f"{self._path}: a record of {len(payload)} bytes, and a log takes {LONGEST_RECORD} at most"
+            msg = f"{self._file.path}: a record of {len(payload)} bytes, and a log takes {LONGEST_RECORD} at most"
             raise UsageError(msg)
         buffer = self._buffer
         buffer += frame(payload)
@@ -101,28 +101,46 @@ class LogWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system: a killed run keeps it; UsageError if it is full."""
+        """Hand everything written so far to the operating system: a killed run keeps it.
+
+        CannotWriteError if it does not take all of that, and the file is discarded: its last record is torn.
+        """
         data = bytes(self._buffer)
         self._buffer.clear()
         try:
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            msg = f"{self._path}: cannot write the log: {error.strerror}"
-            raise UsageError(msg) from None
+            self._file.write(data)
+        except CannotWriteError:
+            self.discard()
+            raise
 
     def discard(self) -> None:
-        """Remove the file: what was to be logged came to nothing. A device, or what a link points to, stays."""
+        """Remove the file: what was to be logged came to nothing. What it was to replace, or a device, stays."""
         self._buffer.clear()
-        mine = os.fstat(self._file.fileno())
-        with contextlib.suppress(OSError):
-            if stat.S_ISREG(mine.st_mode) and os.path.samestat(mine, self._path.lstat()):
-                self._path.unlink()
+        self._file.discard()
+        self._is_open = False
 
     def close(self) -> None:
+        """End the file, and let it have its name."""
+        if not self._is_open:
+            return
         try:
             self.flush()
+            self._is_open = False
+            self._file.publish()
         finally:
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        elif issubclass(kind, UsageError):
+            self.discard()
+        elif self._is_open:
+            with contextlib.suppress(CannotWriteError):  # what is on its way already says more
+                self.flush()
             self._file.close()
 
 

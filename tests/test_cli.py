@@ -364,7 +364,7 @@ def test_progress_is_silent_for_two_seconds_then_five_times_a_second(
 ) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     status = FakeStatus()
-    monkeypatch.setattr("rich.console.Console.status", lambda _console, _text: status)
+    monkeypatch.setattr("rich.console.Console.status", lambda *_, **__: status)
     slow_clock(0.04)
     world, _ = make_world()
     progress = LiveProgress()
@@ -376,7 +376,7 @@ def test_progress_is_silent_for_two_seconds_then_five_times_a_second(
 
     assert shown.index(1) == pytest.approx(2 / 0.04, abs=3)
     assert shown[-1] == pytest.approx(2 / 0.2, abs=3)
-    assert status.texts[-1] == "0 steps, 0.000 s of virtual time"
+    assert str(status.texts[-1]) == "0 steps, 0.000 s of virtual time"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,12 +25,14 @@ from explorer.cli.runs import add_log, add_replay, add_run
 from explorer.cli.search import add_explore
 from explorer.determinism import NotTheSameError
 from explorer.signals import EXIT_INTERRUPTED
+from explorer.streams import complain, on_standard_streams, tell
 from explorer.workers import WorkerLostError
 from protocol.errors import UsageError
 
 EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED = 2, 3, 4
 
 
+@on_standard_streams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     with signals.caught():
@@ -50,39 +50,26 @@ def _run(arguments: Sequence[str] | None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except UsageError as error:
-        print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        complain(str(error))
         return EXIT_USAGE
     except (NotTheSameError, WorkerLostError) as error:
-        print(f"slabrace: {error}", file=sys.stderr)  # noqa: T201 -- as above
+        complain(str(error))
         return EXIT_DIVERGED if isinstance(error, NotTheSameError) else EXIT_INTERNAL
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return 0
     except Exception as error:  # noqa: BLE001 -- whatever is left is our error, and is called so
         if comes_of_a_signal(error):
-            if isinstance(error, OSError):
-                write_nowhere()
             return EXIT_INTERRUPTED
-        traceback.print_exc()
-        print("slabrace: internal error: this is a bug of slabrace, please report it", file=sys.stderr)  # noqa: T201 -- as above
+        for line in traceback.format_exc().splitlines():
+            tell(line)
+        complain("internal error: this is a bug of slabrace, please report it")
         return EXIT_INTERNAL
     return code
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:
-    """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C, or SIGHUP took the terminal."""
-    if signals.has_come() and isinstance(error, OSError) and error.errno == errno.EIO:
-        return True
+    """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C."""
     while error is not None and not isinstance(error, signals.Interrupted):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def write_nowhere() -> None:
-    """Let what is still to be written go nowhere: nobody can read it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
 
 
 def make_parser() -> Parser:

@@ -11,7 +11,7 @@ from actors.kernel.kernel_fn import PROFILES, differences
 from explorer.cli.options import add_json
 from explorer.json_out import print_json
 from explorer.plans import PORTFOLIO_SUMMARY
-from explorer.report import make_console
+from explorer.report import make_console, styled
 from explorer.strategies import STRATEGIES, StrategyEntry
 from explorer.strategies.exact import EXACT, ExactEntry
 from protocol.findings import ORACLES
@@ -107,15 +107,15 @@ def _list(options: argparse.Namespace) -> int:
     for what in chosen:
         entries = _CATALOGUES[what]()
         width = max(len(str(entry["name"])) for entry in entries)
-        console.print(f"[bold]{what}[/]")
+        console.print(styled((what, "bold")))
         for entry in entries:
-            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}", markup=False, soft_wrap=True)
+            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}")
             for line in _details(entry):
-                console.print(f"  {'':{width}}    {line}", markup=False, soft_wrap=True)
+                console.print(f"  {'':{width}}    {line}")
         if what == "scenarios":
             console.print("every scenario, unless it says otherwise above")
             for line in _knob_lines(MACHINE):
-                console.print(f"  {line}", markup=False, soft_wrap=True)
+                console.print(f"  {line}")
     return 0
 
 

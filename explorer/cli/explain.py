@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from explorer import signals
 from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import add_force, check_free, write_new
+from explorer.cli.options import add_force
 from explorer.cli.parser import needs
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
 from explorer.explain.explanation import Explanation
 from explorer.json_out import json_text
 from explorer.report import make_console
+from protocol.atomic import check_free, write_file
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +31,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
 
 def _explain(options: argparse.Namespace) -> int:
     needs(options, "--force", "--out")
-    check_free(options.out, force=options.force)
+    check_free(options.out, overwrite=options.force)
     _give(options, explain_log(open_log(options), options.log, options.signature))
     return 1
 
@@ -42,6 +44,6 @@ def _give(options: argparse.Namespace, explanation: Explanation) -> None:
         return
     text = json_text(to_json(explanation)) if options.json else FORMATS[options.format](explanation)
     if options.out is None:
-        print(text, end="")  # noqa: T201 -- the command's output
+        sys.stdout.write(text)
     else:
-        write_new(options.out, text, overwrite=options.force)
+        write_file(options.out, text, overwrite=options.force)

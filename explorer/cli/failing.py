@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from explorer import signals
 from explorer.campaign_report import line_marks
-from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_free, log_file, positive
+from explorer.cli.options import add_force, add_json, add_patch, add_trust, log_file, positive
 from explorer.experiment import Experiment
 from explorer.json_out import print_json
 from explorer.report import LiveProgress, as_arguments, make_console
@@ -20,7 +20,9 @@ from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import DEFAULT_RUNS, DEFAULT_SECONDS, Shrinker, reproduce, size_of
 from explorer.signals import EXIT_INTERRUPTED
+from explorer.streams import tell
 from explorer.trace import Trace, trace_log
+from protocol.atomic import check_free
 from protocol.log import LogReader
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def _shrink(options: argparse.Namespace) -> int:
     budget, end = limits(options.budget, options.seconds)
     experiment = open_log(options)
     out = options.out or options.log.with_suffix(".short.log")
-    check_free(out, force=options.force)
+    check_free(out, overwrite=options.force)
     logged = trace_log(experiment, options.log, options.signature)
     start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
@@ -120,7 +122,7 @@ class ShrinkProgress:
         if shrinker.runs >= self._next:
             self._next = next(self._marks)
             if not sys.stderr.isatty():
-                print(text, file=sys.stderr)  # noqa: T201 -- progress
+                tell(text)
 
     def close(self) -> None:
         """Take the line away."""
@@ -156,11 +158,9 @@ def figures(trace: Trace) -> dict[str, int]:
 
 def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, *, how: str = "") -> None:
     """Before and after, and how to go on."""
-    console.print(f"{shrinker.signature}", markup=False)
+    console.print(shrinker.signature)
     after = figures(shrinker.best)
     for name, value in figures(before).items():
         console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
     log = as_arguments(out, shrinker.experiment.header)
-    console.print(
-        f"{shrinker.runs} runs{how}\nlog: {out}\nexplain: slabrace explain {log}", markup=False, soft_wrap=True
-    )
+    console.print(f"{shrinker.runs} runs{how}", f"log: {out}", f"explain: slabrace explain {log}")

@@ -14,21 +14,13 @@ from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.onlooker import look_at
 from explorer import signals
-from explorer.cli.options import (
-    add_force,
-    add_json,
-    add_patch,
-    add_trust,
-    check_free,
-    check_reached,
-    exists_already,
-    log_file,
-    natural,
-)
+from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_reached, log_file, natural
 from explorer.cli.parser import needs
 from explorer.json_out import print_json
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
+from explorer.streams import complain, print_bytes
+from protocol.atomic import check_free, write_file
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
 from protocol.errors import UsageError
 from protocol.findings import Oops
@@ -99,7 +91,7 @@ def _slabinfo(options: argparse.Namespace) -> int:
         return _report_no_file(options, result)
     _give(options, result, shown[0])
     if result.damage is not None:
-        print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(result.damage)
     return EXIT_USAGE if result.is_damaged else 0
 
 
@@ -113,7 +105,7 @@ def _check_before(options: argparse.Namespace) -> None:
     if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
         msg = f"{file.name} is binary, and standard output is a terminal: give --out FILE or --json, or redirect it"
         raise UsageError(msg)
-    check_free(options.out, force=options.force)
+    check_free(options.out, overwrite=options.force)
 
 
 def _report_no_file(options: argparse.Namespace, result: Result) -> int:
@@ -122,7 +114,7 @@ def _report_no_file(options: argparse.Namespace, result: Result) -> int:
         print_json(_facts(options, result))
     elif result.divergence is not None:
         where = f"the replay diverged at step {result.divergence.step}: {result.divergence.now}"
-        print(f"slabrace: {options.log}: {where}; see slabrace replay", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(f"{options.log}: {where}; see slabrace replay")
     return result.exit_code
 
 
@@ -150,7 +142,7 @@ def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
 def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
     """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
     if options.out is not None:
-        _write(options.out, shown.data, overwrite=options.force)
+        write_file(options.out, shown.data, overwrite=options.force)
     if options.json:
         facts = _facts(options, result) | {
             "time_ns": shown.time,
@@ -162,20 +154,7 @@ def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
         }
         print_json(facts)
     elif options.out is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(shown.data)
-        sys.stdout.buffer.flush()
-
-
-def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
-    try:
-        with path.open("wb" if overwrite else "xb") as file:
-            file.write(data)
-    except FileExistsError:
-        raise UsageError(exists_already(path)) from None
-    except OSError as error:
-        msg = f"{path}: cannot write it: {error.strerror}"
-        raise UsageError(msg) from None
+        print_bytes(shown.data)
 
 
 def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:

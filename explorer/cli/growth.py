@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from actors.kernel.kernel_fn import PROFILES
 from explorer import signals
-from explorer.cli.options import READABLE, add_json, natural, positive, seed, settings
+from explorer.cli.options import add_json, natural, positive, seed, settings
 from explorer.cli.parser import needs, refuse
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
@@ -18,6 +17,7 @@ from explorer.growth.walk import WALK, show_walk, walk_fleet, walk_json, walk_ro
 from explorer.json_out import print_json
 from explorer.report import make_console
 from explorer.signals import EXIT_INTERRUPTED
+from protocol.atomic import check_free, write_file
 from protocol.errors import UsageError
 from protocol.names import no_such
 from scenarios.services import services
@@ -63,27 +63,27 @@ def _growth(options: argparse.Namespace) -> int:
 
 
 def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
-    if options.csv is not None:
-        write_whole(options.csv, csv_text(walk_rows(fleet)).encode(), overwrite=options.force)
     if options.json:
         print_json(walk_json(fleet))
     else:
         show_walk(make_console(), fleet)
+    if options.csv is not None:
+        write_file(options.csv, csv_text(walk_rows(fleet)), overwrite=options.force)
     return EXIT_CODES[outcome_of(fleet)]
 
 
 def _give(options: argparse.Namespace, comparison: Comparison) -> int:
-    """Write and print what was simulated; return the exit code."""
-    if options.csv is not None:
-        write_whole(options.csv, to_csv(comparison).encode(), overwrite=options.force)
-    if options.plot is not None:
-        from explorer.growth.plot import draw  # noqa: PLC0415 -- matplotlib takes longer to import than other commands to run
-
-        write_whole(options.plot, draw(comparison, options.plot.suffix), overwrite=options.force)
+    """Print and write what was simulated, so that it is told if it cannot be written; return the exit code."""
     if options.json:
         print_json(to_json(comparison))
     else:
         show(make_console(), comparison)
+    if options.csv is not None:
+        write_file(options.csv, to_csv(comparison), overwrite=options.force)
+    if options.plot is not None:
+        from explorer.growth.plot import draw  # noqa: PLC0415 -- matplotlib takes longer to import than other commands to run
+
+        write_file(options.plot, draw(comparison, options.plot.suffix), overwrite=options.force)
     return EXIT_CODES[comparison.outcome]
 
 
@@ -100,14 +100,7 @@ def _check(options: argparse.Namespace) -> None:
         refuse(options, "--walk, which is about one host and draws nothing", ["--hosts", "--plot"])
     needs(options, "--force", "--csv", "--plot")
     for path in (options.csv, options.plot):
-        if path is None:
-            continue
-        if path.exists() and not options.force:
-            msg = f"{path}: a file with this name exists; choose another, or --force to replace it"
-            raise UsageError(msg)
-        if not path.parent.is_dir():
-            msg = f"{path}: there is no directory {path.parent}"
-            raise UsageError(msg)
+        check_free(path, overwrite=options.force)
 
 
 def _fleet(options: argparse.Namespace) -> Fleet:
@@ -130,26 +123,3 @@ def _fleet(options: argparse.Namespace) -> Fleet:
     if options.walk:
         return walk_fleet(options.kernel, hosts[0], wanted, options.workers)
     return Fleet.of((ORIGINAL, options.kernel), hosts, wanted, workers=options.workers)
-
-
-def write_whole(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """Write a file whole or not at all; UsageError (one line) if it exists already or cannot be written."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(data)
-                file.close()
-                part.chmod(READABLE)
-                if overwrite:
-                    part.replace(path)
-                else:
-                    path.hardlink_to(part)
-            finally:
-                part.unlink(missing_ok=True)
-    except FileExistsError:
-        msg = f"{path}: a file with this name exists; choose another, or --force to replace it"
-        raise UsageError(msg) from None
-    except OSError as error:
-        msg = f"{path}: cannot write it: {error.strerror}"
-        raise UsageError(msg) from None

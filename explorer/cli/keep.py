@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import add_json, file_stem, write_new
+from explorer.cli.options import add_json
 from explorer.cli.parser import refuse
 from explorer.experiment import RunOptions
 from explorer.jobs import Report
@@ -29,9 +28,12 @@ from explorer.keep import (
     test_text,
     to_text_file,
 )
+from explorer.output import file_stem
 from explorer.report import make_console
 from explorer.shrink import reproduce
+from explorer.streams import complain, shell_word
 from explorer.trace import trace_log
+from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,19 +78,18 @@ def _keep_log(options: argparse.Namespace) -> int:
         msg = f"--name {options.name}: give the name of a file, not a path; --dir says where"
         raise UsageError(msg)
     kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)
-    write_new(path, to_text_file(kept), overwrite=options.force)
+    write_file(path, to_text_file(kept), overwrite=options.force)
     test = options.dir / TEST_NAME
     has_code = any(patch.path for patch in kept.patches)
     if not test.exists():
-        write_new(test, test_text(trust=has_code))
+        write_file(test, test_text(trust=has_code))
     elif has_code and TRUSTING not in test.read_text(encoding="utf-8", errors="replace"):
-        print(f"slabrace: {test} runs no patch files: let it say assert_as_expected(path{TRUSTING})", file=sys.stderr)  # noqa: T201 -- a hint
+        complain(f"{test} runs no patch files: let it say assert_as_expected(path{TRUSTING})")
     if options.json:
         answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
         print_json(answer)
     else:
-        text = f"kept: {path}\ntest: python -m pytest {test}"
-        make_console().print(text, markup=False, soft_wrap=True)
+        make_console().print(f"kept: {path}", f"test: python -m pytest {shell_word(test)}")
     return 0
 
 
@@ -103,8 +104,7 @@ def _check(options: argparse.Namespace) -> int:
     else:
         console = make_console()
         for again in runs:
-            for line in again_lines(again):
-                console.print(line, markup=False, soft_wrap=True)
+            console.print(*again_lines(again))
         wrong = sum(not again.is_as_expected for again in runs)
         stale = sum(again.misfit is not None for again in runs)
         console.print(f"{len(runs)} kept, {wrong} not as expected, {stale} stale")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,18 +15,13 @@ from actors.kernel.page_alloc import FAULTS
 from explorer.experiment import CHECKS, RunOptions
 from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
-from protocol.findings import Finding
 from protocol.log import MAGIC
-from protocol.records import Header
 
 if TYPE_CHECKING:
     from explorer.session import Result
 
-RUNS = Path("runs")
-LONGEST_STEM = 120
 KERNEL = "5.3"
 CHECK = "step"
-READABLE = 0o644
 
 
 def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object instead") -> None:
@@ -62,17 +55,6 @@ def add_experiment(
 def add_force(parser: argparse.ArgumentParser, option: str = "--out") -> None:
     """`--force`."""
     parser.add_argument("--force", action="store_true", help=f"replace the file that {option} names, if it exists")
-
-
-def check_free(path: Path | None, *, force: bool) -> None:
-    """UsageError if something would be written over a file unasked."""
-    if path is not None and path.exists() and not force:
-        raise UsageError(exists_already(path))
-
-
-def exists_already(path: Path) -> str:
-    """What to do about a file that must not be replaced."""
-    return f"{path}: a file with this name exists; choose another --out, or --force to replace it"
 
 
 def add_patch(parser: argparse.ArgumentParser) -> None:
@@ -170,42 +152,6 @@ def _number(text: str, *, least: int, words: str) -> int:
         msg = f"{text!r:.40}: {why}"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
-
-
-def new_file(stem: str, suffix: str = ".log") -> Path:
-    """A file in runs/ with a name that is not taken."""
-    names = (f"{stem}{number}{suffix}" for number in itertools.chain([""], (f".{n}" for n in itertools.count(1))))
-    return next(path for path in map(RUNS.joinpath, names) if not path.exists())
-
-
-def file_stem(header: Header, finding: Finding) -> str:
-    """A name for a file about a finding."""
-    words = f"{header.scenario}-{header.kernel}-{finding.kind}-{finding.name}-{finding.function}"
-    return re.sub(r"[^\w.]+", "-", words)[:LONGEST_STEM].strip("-")
-
-
-def write_new(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a file whole or not at all; UsageError (one line) if it exists already or cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
-            part = Path(file.name)
-            try:
-                file.write(text)
-                file.close()
-                part.chmod(READABLE)
-                if overwrite:
-                    part.replace(path)
-                else:
-                    path.hardlink_to(part)
-            finally:
-                part.unlink(missing_ok=True)
-    except FileExistsError:
-        msg = f"{path}: a file with this name exists; choose another"
-        raise UsageError(msg) from None
-    except OSError as error:
-        msg = f"{path}: cannot write it: {error.strerror}"
-        raise UsageError(msg) from None
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

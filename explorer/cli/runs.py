@@ -17,17 +17,18 @@ from explorer.cli.options import (
     check_reached,
     log_file,
     natural,
-    new_file,
     run_options,
 )
 from explorer.cli.parser import needs
 from explorer.events import make_logger, read_events
 from explorer.experiment import DRIVERS
 from explorer.json_out import print_json
+from explorer.output import new_file, stem_of
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
 from explorer.session import Result, replay, run, to_json
 from explorer.strategies import STRATEGIES
 from explorer.strategies.exact import EXACT
+from explorer.streams import complain, is_unread
 from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.records import Header
@@ -56,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     if wanted.strategy.partition(":")[0] in SEARCHES:
         msg = f"--strategy {wanted.strategy}: it makes many schedules: give it to slabrace explore"
         raise UsageError(msg)
-    stem = f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy.replace(':', '-')}-{wanted.seed}"
+    stem = stem_of(f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy}-{wanted.seed}")
     log = None if options.no_log else options.log or new_file(stem)
     progress = LiveProgress()
     console = make_console()
@@ -122,7 +123,7 @@ def _replay(options: argparse.Namespace) -> int:
         show(result.header)
     _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
-        print(f"slabrace: {result.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(result.damage)
     return EXIT_USAGE if result.is_damaged and not result.exit_code else result.exit_code
 
 
@@ -160,13 +161,13 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
         show_header(make_console(), log.header, log.header.driver)
     last = -1
     for event, fields in itertools.chain(begin, events):
-        logger.info(event, **fields)
+        if not is_unread():
+            logger.info(event, **fields)
         last = fields.get("step", last)
     if options.last is not None and last < options.last and log.damage is None:
-        text = f"slabrace: {options.log}: there is no step {options.last}: the log ends with step {last}"
-        print(text, file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(f"{options.log}: there is no step {options.last}: the log ends with step {last}")
     if log.damage is not None:
-        print(f"slabrace: {log.damage}", file=sys.stderr)  # noqa: T201 -- one line about the input
+        complain(log.damage)
     return EXIT_USAGE if log.is_damaged else 0
 
 
@@ -174,7 +175,6 @@ def _print_patches(log: LogReader) -> int:
     """The patches of a log, to be read before they are trusted."""
     console = make_console()
     for patch in log.header.patches:
-        console.print(f"# {patch.name}, {f'from {patch.path}' if patch.is_code else 'a fix of slabrace'}", markup=False)
-        for line in patch.text.splitlines():
-            console.print(line, markup=False, soft_wrap=True)
+        console.print(f"# {patch.name}, {f'from {patch.path}' if patch.is_code else 'a fix of slabrace'}")
+        console.print(*patch.text.splitlines())
     return 0

@@ -14,17 +14,7 @@ from explorer import signals
 from explorer.campaign import DEFAULT_BUDGET, Campaign, Found
 from explorer.campaign_report import CampaignProgress, campaign_json, show_campaign
 from explorer.cli.keep import add_kept_option, again_json, kept_first, kept_lines
-from explorer.cli.options import (
-    add_experiment,
-    add_json,
-    add_trust,
-    file_stem,
-    log_file,
-    natural,
-    new_file,
-    positive,
-    run_options,
-)
+from explorer.cli.options import add_experiment, add_json, add_trust, log_file, natural, positive, run_options
 from explorer.cli.parser import refuse
 from explorer.cli.selftest import add_commutation_option, check_commutation
 from explorer.experiment import Experiment
@@ -33,12 +23,13 @@ from explorer.jobs import check_word
 from explorer.json_out import print_json
 from explorer.keep import Again
 from explorer.onward import Start
+from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.strategies import STRATEGIES, check_argument, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
-from explorer.workers import say
+from explorer.streams import complain
 from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.names import no_such
@@ -117,7 +108,7 @@ def _explore(options: argparse.Namespace) -> int:
     if not options.json:
         show_header(console, experiment.header, experiment.header.driver)
         if start is not None:
-            console.print(f"  from step {start.at} of {start.log} on", markup=False, soft_wrap=True)
+            console.print(f"  from step {start.at} of {start.log} on")
     progress, logger = CampaignProgress(), FindingLogger(experiment, is_off=options.no_log)
     campaign = Campaign(
         experiment,
@@ -168,9 +159,9 @@ def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept
     if options.kept is not None and not kept:
         header = campaign.experiment.header
         nothing = f"kept {options.kept}: nothing of {header.scenario} on {header.kernel} with these knobs"
-        console.print(nothing, markup=False, soft_wrap=True)
+        console.print(nothing)
     for line in kept_lines(kept):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line)
     show_campaign(console, campaign)
 
 
@@ -257,7 +248,7 @@ class FindingLogger:
         try:
             record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
         except UsageError as error:
-            say(str(error))  # the answer is worth as much without a log
+            complain(str(error))  # the answer is worth as much without a log
             return found
         self.logged.append(path)
         found.log = str(path)

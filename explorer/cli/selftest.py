@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.cli.options import positive
 from explorer.json_out import print_json
-from explorer.report import make_console, show_header
+from explorer.report import make_console, show_header, styled
 from explorer.selftest import SelfTest, Violation
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def check_commutation(experiment: Experiment, pairs: int, *, as_json: bool) -> i
 def show_selftest(console: Console, test: SelfTest) -> None:
     """Each violation with its two steps, and how much was tried."""
     for (kind, _, _), violations in sorted(test.distinct().items()):
-        console.print(f"[red]not independent[/] ({kind}), {len(violations)} times:")
+        console.print(styled(("not independent", "red"), f" ({kind}), {len(violations)} times:"))
         for violation in violations[:SHOWN]:
-            console.print(f"  {violation.in_words}", markup=False, soft_wrap=True)
+            console.print(f"  {violation.in_words}")
     verdict = f"{len(test.violations)} violations" if test.violations else "all commute"
     console.print(
         f"{test.tried} pairs of {len(test.sites)} kinds in {test.schedules} schedules: {verdict} "

@@ -31,7 +31,7 @@ __all__ = [
 FORMATS: dict[str, Callable[[Explanation], str]] = {
     "text": to_text,
     "mermaid": to_mermaid,
-    "perfetto": lambda explanation: json.dumps(to_perfetto(explanation), ensure_ascii=False) + "\n",
+    "perfetto": lambda explanation: json.dumps(to_perfetto(explanation), allow_nan=False) + "\n",
     "html": to_html,
 }
 """The forms of an explanation by name; each makes the whole file."""

@@ -6,13 +6,14 @@ begin or end; the script puts text into the page as text only, and the page's po
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from explorer.explain.text import sections, to_text
+from explorer.streams import as_text
 
 if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
@@ -42,6 +43,11 @@ def to_html(explanation: Explanation) -> str:
         "data": data([step_data(explanation, place) for place in places]),
     }
     return _PLACE.sub(lambda match: parts[match[1]], page_part("page.html"))
+
+
+def escape(text: str) -> str:
+    """*text* as a browser shows it as it is; control characters as such."""
+    return html.escape("\n".join(map(as_text, text.split("\n"))))
 
 
 def page_part(name: str) -> str:
@@ -99,7 +105,7 @@ def jumps(explanation: Explanation) -> list[str]:
 
 def section(title: str, lines: list[str]) -> str:
     """One part of the report below the grid."""
-    return f"<h2>{escape(title)}</h2>\n<pre>{escape(chr(10).join(lines))}</pre>"
+    return f"<h2>{escape(title)}</h2>\n<pre>{chr(10).join(map(escape, lines))}</pre>"
 
 
 def step_data(explanation: Explanation, place: int) -> dict[str, Any]:
@@ -125,5 +131,5 @@ def step_data(explanation: Explanation, place: int) -> dict[str, Any]:
 
 def data(value: object) -> str:
     """JSON that can stand in a script element."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from explorer.explain.rows import StepRow, rows_of
 from explorer.explain.swaps import Way
-from explorer.report import as_arguments, show_finding, show_header
+from explorer.report import PlainConsole, as_arguments, show_finding, show_header, styled
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from explorer.explain.conflict import Conflict
     from explorer.explain.difference import Difference
     from explorer.explain.explanation import Explanation
     from explorer.trace import TracedStep
 
-WIDTH = 160
 GAP = "  "
 HEADINGS = ("", "step", "cpu", "flow", "function", "operation", "of", "")
 LONG = 80
@@ -27,7 +26,7 @@ LONG = 80
 def to_text(explanation: Explanation) -> str:
     """The explanation without colours, for files and test reports."""
     out = io.StringIO()
-    show_explanation(Console(file=out, width=WIDTH, highlight=False, color_system=None), explanation)
+    show_explanation(PlainConsole(out), explanation)
     return out.getvalue()
 
 
@@ -36,9 +35,7 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
     show_header(console, explanation.header, "stepper and trio")
     show_finding(console, explanation.finding, ())
     for title, lines in sections(explanation):
-        console.print(f"\n[bold]{title}[/]")
-        for line in lines:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print("", styled((title, "bold")), *(f"  {line}" for line in lines))
 
 
 def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:

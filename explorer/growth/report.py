@@ -18,6 +18,7 @@ from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.memory import HOST_CPUS
 from explorer.growth.published import TABLES
 from explorer.report import LiveProgress
+from explorer.streams import tell
 from scenarios.services import WORKLOAD
 
 LINE_SECONDS = 10.0
@@ -67,7 +68,7 @@ class FleetProgress(LiveProgress):
         self.show(text)
         if not sys.stderr.isatty() and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
-            print(text, file=sys.stderr)  # noqa: T201 -- progress
+            tell(text)
 
 
 def progress_line(fleet: Fleet) -> str:
@@ -89,17 +90,17 @@ def show(console: Console, comparison: Comparison) -> None:
         console.print(_table(comparison, index))
         for error in comparison.errors:
             if error.series == table.series:
-                console.print(_error_line(error, comparison.patched), markup=False)
+                console.print(_error_line(error, comparison.patched))
     console.print(_caches(comparison))
     for kind, is_fitted in (("fitted", True), ("predicted", False)):
         mean = mean_error(comparison.errors, is_fitted=is_fitted)
         if mean is not None:
-            console.print(f"mean error of all {kind} figures: {mean:.1%}", markup=False)
+            console.print(f"mean error of all {kind} figures: {mean:.1%}")
     for run in fleet.runs:
         for finding in run.findings:
-            console.print(f"host {run.job.host} on {run.job.kernel}: {finding.message}", markup=False, style="red")
+            console.print(f"host {run.job.host} on {run.job.kernel}: {finding.message}", style="red")
     steps, cgroups = total(fleet.runs, "steps"), total(fleet.runs, "cgroups")
-    console.print(f"{cgroups} cgroups, {steps:,} steps, {fleet.seconds:.1f} s; {comparison.outcome}", markup=False)
+    console.print(f"{cgroups} cgroups, {steps:,} steps, {fleet.seconds:.1f} s; {comparison.outcome}")
 
 
 def describe(fleet: Fleet) -> str:

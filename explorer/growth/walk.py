@@ -46,10 +46,10 @@ def show_walk(console: Console, fleet: Fleet) -> None:
         console.print(_table(run))
         for function, count, mean, longest in waits_of(run.days):
             text = f"  {function} waited {count} times, {mean:.0f} us in the mean, {longest:.0f} us at most"
-            console.print(text, markup=False)
+            console.print(text)
         for finding in run.findings:
-            console.print(f"  {finding.message}", markup=False, style="red")
-    console.print(f"{total(fleet.runs, 'steps'):,} steps, {fleet.seconds:.1f} s; {outcome_of(fleet)}", markup=False)
+            console.print(f"  {finding.message}", style="red")
+    console.print(f"{total(fleet.runs, 'steps'):,} steps, {fleet.seconds:.1f} s; {outcome_of(fleet)}")
 
 
 def _table(run: HostRun) -> Table:

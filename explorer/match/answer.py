@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
-from rich.markup import escape
 
-from explorer.report import as_arguments
+from explorer.report import as_arguments, styled
 from protocol.ftrace import Trace
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from explorer.match.cursor import Event
     from explorer.match.search import Found
@@ -86,49 +86,56 @@ class Answer:
         best, header = self.found.best, self.result.header
         runs = f"{self.found.schedules} schedule{'s' if self.found.schedules > 1 else ''}"
         console.print(
-            f"[bold]{escape(str(self.path))}[/] on {header.kernel}, {header.scenario}: "
-            f"{best.matched} of {len(best.subject.events)} lines matched, {runs}, {self.seconds:.1f} s"
+            styled(
+                (str(self.path), "bold"),
+                f" on {header.kernel}, {header.scenario}: "
+                f"{best.matched} of {len(best.subject.events)} lines matched, {runs}, {self.seconds:.1f} s",
+            )
         )
         cpus = {f"CPU {theirs}": f"cpu{ours}" for theirs, ours in sorted(best.cpus.items())}
         pairs = ", ".join(f"{theirs} = {ours}" for theirs, ours in {**cpus, **best.flows}.items())
-        console.print(f"  {escape(pairs)}" if pairs else "  no flow of the trace is in the model")
+        console.print(f"  {pairs}" if pairs else "  no flow of the trace is in the model")
         for skipped in best.subject.scope.skipped:
             console.print(f"  skipped: {skipped.function} ({skipped.count}), {skipped.reason}")
         for lost in self.trace.lost[:1]:
-            console.print(f"  [yellow]line {lost.line}: events of CPU {lost.cpu} are lost; compared up to there[/]")
+            console.print(
+                f"  line {lost.line}: events of CPU {lost.cpu} are lost; compared up to there", style="yellow"
+            )
         _show_list(console, "the model reports    ", [f"{f.message}, step {f.step}" for f in self.result.findings])
         _show_list(console, "after the last line  ", list(best.after))
         if best.parting is not None:
             self._show_parting(console)
-        console.print(self._verdict())
+        console.print(self._verdict(), *self._paths())
 
     def _show_parting(self, console: Console) -> None:
         parting = self.found.best.parting
         assert parting is not None, "shown only if there is one"
-        console.print(f"  the last matched line  {escape(str(parting.last or 'none'))}")
+        console.print(f"  the last matched line  {parting.last or 'none'}")
         _show_list(console, "the trace then       ", [str(event) for event in parting.trace] or ["ends"])
         _show_list(console, "the model then       ", list(parting.model) or ["is at rest"])
-        console.print(f"  in the way             {escape(parting.obstacle)}")
+        console.print(f"  in the way             {parting.obstacle}")
 
-    def _verdict(self) -> str:
-        log = self.result.log
-        replay = (
-            f"\nlog: {log}\nreplay: slabrace replay {as_arguments(log, self.result.header)}" if log is not None else ""
-        )
+    def _verdict(self) -> Text:
         if self.found.is_match:
-            return f"[green]match[/]: {self.result.steps} steps of the model do what the trace shows{replay}"
+            return styled(("match", "green"), f": {self.result.steps} steps of the model do what the trace shows")
         if self.found.is_interrupted:
-            return f"[yellow]interrupted[/]: this is the best so far{replay}"
+            return styled(("interrupted", "yellow"), ": this is the best so far")
         if self.found.is_proof:
-            return f"[red]no match[/]: no schedule of this kernel gets further{replay}"
-        return f"[red]no match[/] in {self.found.schedules} schedules; --budget for more{replay}"
+            return styled(("no match", "red"), ": no schedule of this kernel gets further")
+        return styled(("no match", "red"), f" in {self.found.schedules} schedules; --budget for more")
+
+    def _paths(self) -> list[str]:
+        log = self.result.log
+        return (
+            [] if log is None else [f"log: {log}", f"replay: slabrace replay {as_arguments(log, self.result.header)}"]
+        )
 
 
 def _show_list(console: Console, title: str, lines: list[str]) -> None:
     """Some lines behind a title, and how many more there are."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     for line in lines[:SHOWN] + more:
-        console.print(f"  {title}  {escape(line)}")
+        console.print(f"  {title}  {line}")
         title = " " * len(title)
 
 

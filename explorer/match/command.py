@@ -20,6 +20,7 @@ from explorer.match.search import Attempt, Found, Subject, search
 from explorer.match.trail import Trail
 from explorer.report import LiveProgress, make_console
 from explorer.session import run
+from protocol.atomic import CannotWriteError, check_free
 from protocol.errors import InternalError, UsageError
 from protocol.ftrace import Trace, parse_ftrace, read_function_list
 from protocol.names import do_you_mean
@@ -40,9 +41,7 @@ BUDGET = 500
 def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     """Run the command; return its exit code. *settings* are what `--set` says."""
     trace = parse_ftrace(read_bounded(options.trace), source=str(options.trace))
-    if options.log is not None and options.log.exists() and not options.force:
-        msg = f"{options.log}: a file with this name exists; choose another --log, or --force to replace it"
-        raise UsageError(msg)
+    check_free(options.log, overwrite=options.force)
     _check_ignored(options.ignore, trace)
     subjects = [_subject(name, options, settings, trace) for name in options.scenario or SCENARIOS]
     started, progress = time.perf_counter(), LiveProgress()
@@ -51,12 +50,18 @@ def match(options: argparse.Namespace, settings: Mapping[str, str]) -> int:
     finally:
         progress.close()
     seconds = time.perf_counter() - started
-    result = _record(found, options.log, overwrite=options.force)
+    unwritten: CannotWriteError | None = None
+    try:
+        result = _record(found, options.log, overwrite=options.force)
+    except CannotWriteError as error:
+        result, unwritten = _record(found, None), error  # what was found is told all the same
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
         print_json(answer.to_json())
     else:
         answer.show(make_console())
+    if unwritten is not None:
+        raise unwritten
     return answer.exit_code
 
 
@@ -127,7 +132,7 @@ def _how_far(number: int, best: Attempt) -> str:
     return f"schedule {number}: {best.matched} of {len(best.subject.events)} lines matched"
 
 
-def _record(found: Found, log: Path | None, *, overwrite: bool) -> Result:
+def _record(found: Found, log: Path | None, *, overwrite: bool = False) -> Result:
     """Make the choices of the best run once more, with all checks, and log them if that is wanted."""
     best = found.best
     trail = Trail(best.trail, best.values, is_whole=best.parting is None)

@@ -88,7 +88,7 @@ def test_explain_writes_each_form_once(
     assert out.read_text(encoding="utf-8")
     assert not capsys.readouterr().out
     assert main(["explain", str(canary_log), "--format", form, "--out", str(out)]) == 2
-    told = "a file with this name exists; choose another --out, or --force to replace it"
+    told = "a file with this name exists; choose another, or --force to replace it"
     assert capsys.readouterr().err == f"slabrace: {out}: {told}\n"
 
 

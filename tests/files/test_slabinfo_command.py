@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -129,7 +126,6 @@ def test_a_log_with_a_finding_is_shown_all_the_same(slabrace: Command, tmp_path:
         (["--at", "-1"], "--at"),
         (["--full", "--file", "slabinfo"], "--file"),
         (["--out", "."], "."),
-        (["--out", "missing/copy"], "missing/copy"),
         (["--out", "run.log/copy"], "run.log/copy"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -151,19 +147,9 @@ def test_an_existing_file_is_replaced_only_if_told_to(slabrace: Command, log: Pa
     assert copy.read_bytes() == slabrace("slabinfo", log).raw
 
 
-def test_a_full_disk_is_told_as_such(slabrace: Command, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_as_such(slabrace: Command, log: Path) -> None:
     """ENOSPC comes with the write, not with the open."""
-
-    class Full(io.BytesIO):
-        def write(self, _data: object) -> int:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    real = Path.open
-    monkeypatch.setattr(
-        Path, "open", lambda self, mode="r", **more: Full() if "x" in mode else real(self, mode, **more)
-    )
-
-    assert "No space left" in check_usage_error(slabrace("slabinfo", log, "--out", "copy"))
+    assert "No space left" in check_usage_error(slabrace("slabinfo", log, "--out", "/dev/full"))
 
 
 def test_bytes_are_not_printed_to_a_terminal(slabrace: Command, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

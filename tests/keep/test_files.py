@@ -70,7 +70,10 @@ def test_nothing_is_overwritten_unasked(log: Path, kept: Path, capsys: pytest.Ca
     before = kept.read_text()
 
     assert main(["keep", str(log), "--name", "lost"]) == 2
-    assert capsys.readouterr().err == f"slabrace: {kept}: a file with this name exists; choose another\n"
+    assert (
+        capsys.readouterr().err
+        == f"slabrace: {kept}: a file with this name exists; choose another, or --force to replace it\n"
+    )
     assert kept.read_text() == before
     assert main(["keep", str(log), "--name", "lost", "--force"]) == 0
     assert kept.read_text() != before
