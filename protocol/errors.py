@@ -7,6 +7,8 @@ line that says what, where and what to do. An `InternalError` is ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UsageError(Exception):
     """The caller asked for something that cannot be done; the text is one line. Exit code 2."""
@@ -18,3 +20,14 @@ class InternalError(Exception):
 
 class DamagedLogError(UsageError):
     """A log whose bytes are not what was written: torn, flipped, foreign or from a later version."""
+
+
+class BrokenRuleError(Exception):
+    """The user's code does what no patch and no scenario may do; the text says what, in words for the user.
+
+    `places` is where, if the traceback does not say it: file, line and function, innermost last.
+    """
+
+    def __init__(self, text: str, places: Sequence[tuple[str, int, str]] = ()) -> None:
+        super().__init__(text)
+        self.places = places

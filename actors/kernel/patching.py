@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
+from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -162,24 +163,16 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
     except SyntaxError as error:
         msg = f"--patch {path}, line {error.lineno}: {error.msg}"
         raise UsageError(msg) from None
-    except Exception as error:  # noqa: BLE001 -- whatever goes wrong in the user's file is the user's
-        msg = f"--patch {path}, line {line_in(error, str(path))}: {type(error).__name__}: {error}"
+    except BaseException as error:  # whatever goes wrong in the user's file is the user's, an end of the process too
+        if is_interrupt(error):
+            raise
+        _, line, _ = place_in([str(path)], error) or ("", "?", "")
+        msg = f"--patch {path}, line {line}: {in_words(error)}"
         raise UsageError(msg) from None
     finally:
         PATCH_LOADER.reset(token)
-        del sys.modules[module.__name__]
+        sys.modules.pop(module.__name__, None)
     return checker.bodies
-
-
-def line_in(error: BaseException, filename: str) -> int | str:
-    """The innermost line of *filename* that *error* came through; `?` if it did not."""
-    line: int | str = "?"
-    tb = error.__traceback__
-    while tb is not None:
-        if tb.tb_frame.f_code.co_filename == filename:
-            line = tb.tb_lineno
-        tb = tb.tb_next
-    return line
 
 
 @attrs.define

@@ -52,9 +52,14 @@ class TrioDriver:
     _again: object = attrs.field(default=NOTHING, init=False)
     _is_cancelled: bool = attrs.field(default=False, init=False)
     _paced_until: int = attrs.field(default=0, init=False)
+    _error: BaseException | None = attrs.field(default=None, init=False)
 
     async def run(self) -> None:
-        """Run the world to its end, or until the surrounding scope is cancelled."""
+        """Run the world to its end, or until the surrounding scope is cancelled.
+
+        What goes wrong in a slice leaves from here, as itself. Trio is not shown it, for it would take some of that for
+        its own: a Cancelled for the end of its scope, a KeyboardInterrupt for Ctrl-C.
+        """
         self.world.on_retire = self._retire
         try:
             async with trio.open_nursery() as nursery:
@@ -63,9 +68,18 @@ class TrioDriver:
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            if not self._over.is_set():
-                for flow in list(self.world.flows):
-                    flow.close()
+            if self._error is not None or not self._over.is_set():
+                self._close_flows()
+            if self._error is not None:
+                raise self._error
+
+    def _close_flows(self) -> None:
+        """End all flows where they stand; what one raises because of that matters only if nothing else went wrong."""
+        for flow in list(self.world.flows):
+            try:
+                flow.close()
+            except BaseException as error:  # noqa: BLE001 -- `run` raises it
+                self._error = self._error or error
 
     # -- the baton ----------------------------------------------------------------------------------------------------
 
@@ -108,10 +122,18 @@ class TrioDriver:
         self._tasks[lane] = task = trio.lowlevel.current_task()
         try:
             while True:
-                lane.resume(turn)
+                try:
+                    lane.resume(turn)
+                except BaseException as error:  # noqa: BLE001 -- `run` raises it
+                    self._fail(error)
+                    return
                 if self.world.steps % BREATH == 0 or self.seconds_per_virtual_second:
                     await self._breathe()
-                self._hand_on(lane, turn)
+                try:
+                    self._hand_on(lane, turn)
+                except BaseException as error:  # noqa: BLE001 -- as above
+                    self._fail(error)
+                    return
                 turn, self._again = self._again, NOTHING
                 if turn is NOTHING:
                     if lane.finished:
@@ -122,6 +144,12 @@ class TrioDriver:
         finally:
             if self._tasks.get(lane) is task:
                 del self._tasks[lane]
+
+    def _fail(self, error: BaseException) -> None:
+        """The run is over: nobody is to step any more."""
+        self._error = error
+        self._is_cancelled = True
+        self._over.set()
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._is_cancelled = True

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from explorer.blame import leave_abandoned_flows_alone
 from explorer.cli.catalogue import add_list
 from explorer.cli.explain import add_explain
 from explorer.cli.failing import add_shrink
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     try:
         options = make_parser().parse_args(arguments)
-        code: int = options.command(options)
+        with leave_abandoned_flows_alone():
+            code: int = options.command(options)
     except UsageError as error:
         print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
         return EXIT_USAGE

@@ -1,0 +1,94 @@
+"""Whose fault it is when Python code of a run goes wrong: never the kernel's, but the user's, or ours.
+
+A patch or a scenario of the user's runs as a part of the machine, and may do anything that Python can do. What it may
+not do ends the run with one line that names its file and its line, whatever it raises to say so: the end of the
+process (SystemExit), a signal that nobody sent (KeyboardInterrupt), or what Trio and Python keep for themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import attrs
+
+from explorer.watchdog import Watchdog
+from protocol.blame import ROOT, in_words, is_interrupt, place_in, places_of
+from protocol.errors import InternalError, UsageError
+
+RULE = "what others own is changed by ctx.ask alone"
+
+
+@attrs.define(eq=False)
+class Blame:
+    """A `with` block in which code of the user's may run, from *patches* and other *files*: UsageError if it is wrong.
+
+    *steps* counts what is done in it; if that stands still for too long, the block ends, too.
+    """
+
+    patches: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    steps: Callable[[], int] = int
+    _watchdog: Watchdog = attrs.field(init=False)
+
+    def __enter__(self) -> None:
+        self._watchdog = Watchdog(self.steps, (*self.patches, *self.files), self.of)
+        self._watchdog.start()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
+        self._watchdog.stop()
+        if error is None or isinstance(error, UsageError) or is_interrupt(error):
+            return False
+        blamed = self.of(error)
+        if blamed is not None:
+            raise blamed from error
+        return False
+
+    def of(self, error: BaseException) -> Exception | None:
+        """What to raise instead of *error*: the user's, or ours if it would not be taken for one; None if it would.
+
+        What a patch did to the machine may come out anywhere: if there is one, and nothing of it is on the stack, it is
+        named beside the place.
+        """
+        place = place_in((*self.patches, *self.files), error)
+        if place is not None:
+            option = "--patch " if place[0] in self.patches else ""
+            return UsageError(f"{option}{place[0]}, line {place[1]}, in {place[2]}: {in_words(error)}")
+        if isinstance(error, KeyboardInterrupt):
+            return None
+        within = [place for place in places_of(error) if place[0].startswith(ROOT)]
+        if self.patches and within and _is_machine(within[-1][0]) and not isinstance(error, InternalError):
+            file, line, function = within[-1]
+            where = f"{Path(file).name}:{line}, in {function}"
+            names = ", ".join(self.patches)
+            return UsageError(f"--patch {names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
+        return None if isinstance(error, Exception) else InternalError(in_words(error))
+
+
+@contextmanager
+def leave_abandoned_flows_alone() -> Iterator[None]:
+    """Let Python say nothing of flows that a run left where they stood and that do not end there: the run is over.
+
+    Python closes them some time later. If a `finally` of the user's awaits then, or raises, that is told on stderr.
+    """
+    told = sys.unraisablehook
+
+    def tell(what: sys.UnraisableHookArgs) -> None:
+        code = getattr(what.object, "cr_code", None)
+        if code is None or not _is_machine(code.co_filename):
+            told(what)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = told
+
+
+def _is_machine(file: str) -> bool:
+    """Whether it is the code of the machine, not of what looks at it."""
+    return file.startswith((f"{ROOT}actors/", f"{ROOT}scenarios/"))
