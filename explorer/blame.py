@@ -8,45 +8,48 @@ process (SystemExit), a signal that nobody sent (KeyboardInterrupt), or what Tri
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 import attrs
 
+from actors.kernel.ownership import RULE
+from actors.system.world import World
 from explorer.watchdog import Watchdog
 from protocol.blame import ROOT, in_words, is_interrupt, place_in, places_of
 from protocol.errors import InternalError, UsageError
-
-RULE = "what others own is changed by ctx.ask alone"
 
 
 @attrs.define(eq=False)
 class Blame:
     """A `with` block in which code of the user's may run, from *patches* and other *files*: UsageError if it is wrong.
 
-    *steps* counts what is done in it; if that stands still for too long, the block ends, too.
+    If the steps of *world* stand still for too long, the block ends, too.
     """
 
     patches: tuple[str, ...]
     files: tuple[str, ...] = ()
-    steps: Callable[[], int] = int
+    world: World | None = None
     _watchdog: Watchdog = attrs.field(init=False)
 
     def __enter__(self) -> None:
-        self._watchdog = Watchdog(self.steps, (*self.patches, *self.files), self.of)
+        self._watchdog = Watchdog(self._steps, (*self.patches, *self.files), self.of)
         self._watchdog.start()
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
         self._watchdog.stop()
+        if self.world is not None and self.world.spoiled is not None:
+            error = self.world.spoiled
         if error is None or isinstance(error, UsageError) or is_interrupt(error):
             return False
         blamed = self.of(error)
         if blamed is not None:
             raise blamed from error
         return False
+
+    def _steps(self) -> int:
+        return self.world.steps if self.world is not None else 0
 
     def of(self, error: BaseException) -> Exception | None:
         """What to raise instead of *error*: the user's, or ours if it would not be taken for one; None if it would.
@@ -69,24 +72,20 @@ class Blame:
         return None if isinstance(error, Exception) else InternalError(in_words(error))
 
 
-@contextmanager
-def leave_abandoned_flows_alone() -> Iterator[None]:
+def leave_abandoned_flows_alone() -> None:
     """Let Python say nothing of flows that a run left where they stood and that do not end there: the run is over.
 
-    Python closes them some time later. If a `finally` of the user's awaits then, or raises, that is told on stderr.
+    Python closes them some time later, perhaps at its own end; if a `finally` of the user's awaits then, or raises,
+    that is told on stderr. Nothing is done in a program that has a hook of its own for that.
     """
-    told = sys.unraisablehook
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell
 
-    def tell(what: sys.UnraisableHookArgs) -> None:
-        code = getattr(what.object, "cr_code", None)
-        if code is None or not _is_machine(code.co_filename):
-            told(what)
 
-    sys.unraisablehook = tell
-    try:
-        yield
-    finally:
-        sys.unraisablehook = told
+def _tell(what: sys.UnraisableHookArgs) -> None:
+    code = getattr(what.object, "cr_code", None)
+    if code is None or not _is_machine(code.co_filename):
+        sys.__unraisablehook__(what)
 
 
 def _is_machine(file: str) -> bool:

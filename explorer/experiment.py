@@ -155,7 +155,7 @@ class Experiment:
 
     def blaming(self, world: World) -> Blame:
         """A `with` block for whatever may run code of the user's in *world*."""
-        return Blame(files_of(self.patches), own_files(self.scenario), lambda: world.steps)
+        return Blame(files_of(self.patches), own_files(self.scenario), world)
 
 
 def files_of(patches: Iterable[Patch]) -> tuple[str, ...]:

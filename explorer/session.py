@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,8 @@ import attrs
 from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
 from explorer.determinism import NotTheSameError
-from explorer.experiment import Experiment, RunOptions
+from explorer.experiment import Experiment, RunOptions, files_of
+from explorer.jobs import MOST_RUNS_TO_SEE, run_once_more
 from explorer.replay import Divergence, Replay
 from explorer.strategies import Knowledge, find_strategy, make_strategy
 from explorer.watch import Both, StopAt, Watch
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 _UNREAD = 4096
 
+Sink = Callable[[bytes], None]
 Progress = Callable[[World], None]
 Begun = Callable[[Header], None]
 
@@ -87,7 +91,7 @@ class Tail:
     Most runs are never asked for them: the recorder only lists the definitions, and they are read when need be.
     """
 
-    def __init__(self, world: World, sink: Callable[[bytes], None] | None, progress: Progress | None) -> None:
+    def __init__(self, world: World, sink: Sink | None, progress: Progress | None) -> None:
         self._world = world
         self._progress = progress
         self._names = Names()
@@ -177,22 +181,41 @@ def run(
     *strategy*, if given, makes the choices instead of a new one by the name in *options*.
     """
     experiment = Experiment.of(options)
-    chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment))
-    stage = experiment.set_stage(chooser)
+    remake = partial(
+        make_strategy, options.strategy, options.seed, learn_first(experiment) if strategy is None else None
+    )
+    stage = experiment.set_stage(strategy or remake())
+    records: list[bytes] | None = [] if strategy is None and files_of(experiment.patches) else None
+    state = random.getstate()
     writer = LogWriter(log, overwrite=overwrite) if log is not None else None
     try:
         if writer is not None:
             writer.header(experiment.header)
         if begun is not None:
             begun(experiment.header)
-        return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
-    except UsageError:
+        result = _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress, records=records)
+        if records is not None and result.outcome != "interrupted":
+            _check_again(experiment, remake, records, draws=random.getstate() != state)
+    except (UsageError, NotTheSameError):
         if writer is not None:
             writer.discard()
         raise
+    else:
+        return result
     finally:
         if writer is not None:
             writer.close()
+
+
+def _check_again(experiment: Experiment, remake: Callable[[], Strategy], records: list[bytes], *, draws: bool) -> None:
+    """Run a schedule with a user's patch once more: NotTheSameError if the patch has made another run of it.
+
+    If it draws random numbers, once need not be enough.
+    """
+    for _ in range(MOST_RUNS_TO_SEE if draws else 1):
+        divergence = run_once_more(experiment, remake(), records)
+        if divergence is not None:
+            raise NotTheSameError(divergence)
 
 
 def record(
@@ -281,11 +304,14 @@ def _execute(
     log: Path | None,
     progress: Progress | None,
     stop_at: str = "",
+    records: list[bytes] | None = None,
 ) -> Result:
     world = stage.world
     watch = Watch(world)
     tail = Tail(world, writer.write if writer else replayed[1].verify if replayed else None, progress)
     recorder = tail.recorder
+    if records is not None:
+        recorder.sink = both(recorder.sink, records.append)
     world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
     stage.start()
     started = time.perf_counter()
@@ -319,6 +345,17 @@ def _execute(
         damage=replayed[0].damage if replayed else None,
         is_damaged=replayed[0].is_damaged if replayed else False,
     )
+
+
+def both(one: Sink | None, other: Sink) -> Sink:
+    """A sink that gives all it gets to two others."""
+
+    def give(payload: bytes) -> None:
+        if one is not None:
+            one(payload)
+        other(payload)
+
+    return give
 
 
 def _outcome(world: World, replayed: Replay | None) -> str:

@@ -22,8 +22,10 @@ class DamagedLogError(UsageError):
     """A log whose bytes are not what was written: torn, flipped, foreign or from a later version."""
 
 
-class BrokenRuleError(Exception):
+class BrokenRuleError(BaseException):
     """The user's code does what no patch and no scenario may do; the text says what, in words for the user.
+
+    No `except Exception` of the user's is meant to catch it.
 
     `places` is where, if the traceback does not say it: file, line and function, innermost last.
     """

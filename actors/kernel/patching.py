@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
+from actors.kernel.ownership import GUARDS, guarded
 from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 
@@ -157,7 +158,8 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
     token = PATCH_LOADER.set(checker.take)
     sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
     try:
-        exec(compile(ast.parse(source, str(path)), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
+        module.__dict__.update(GUARDS)
+        exec(compile(guarded(ast.parse(source, str(path))), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
     except UsageError:
         raise
     except SyntaxError as error:

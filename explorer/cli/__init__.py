@@ -26,10 +26,10 @@ EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    leave_abandoned_flows_alone()
     try:
         options = make_parser().parse_args(arguments)
-        with leave_abandoned_flows_alone():
-            code: int = options.command(options)
+        code: int = options.command(options)
     except UsageError as error:
         print("slabrace:", " ".join(str(error).split("\n")), file=sys.stderr)  # noqa: T201 -- the one line of a usage error
         return EXIT_USAGE

@@ -1,0 +1,186 @@
+"""Who may change what: a patch changes what its own flow owns, and has everything else changed by its owner.
+
+In the model's own code that is a habit that tests look after; a patch is anybody's code, and is looked after as it
+runs. So each place in its file that sets, deletes or fills an attribute asks first whose that is, and so does each that
+calls an operation by itself, without `ctx.ask`. The rest of the machine's code is as fast as ever.
+
+A patch may change objects of its own classes, what a C function has on its stack (`LOCALS`), and the fields that the
+model's own kernel functions write without a message (`FREE`): per-CPU data after `ctx.this_cpu`, an object that nobody
+else knows yet, books.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar, cast
+
+from actors.system.actor import Shared
+from actors.system.world import World
+from protocol.errors import BrokenRuleError
+
+T = TypeVar("T")
+
+RULE = "what others own is changed by ctx.ask alone"
+
+PACKAGES = frozenset({"actors", "explorer", "protocol", "scenarios"})
+
+LOCALS = frozenset({"ListLruWalk", "ScanControl", "SeqFile", "ShrinkControl", "Slabinfo"})
+"""Classes of what kernel functions have on their stack, and hand to those that they call."""
+
+FREE: Mapping[str, str] = types.MappingProxyType(
+    {
+        "ArrayCache": "touched",
+        "Cgroup": "css has_css self_css",
+        "CgroupTree": "nr_cgrps",
+        "Context": "active_memcg preempt_off softirqs_off",
+        "Css": "id memcg",
+        "File": "f_path",
+        "Inode": "i_ino i_rwsem i_state",
+        "KernfsNode": "is_removed",
+        "KmemCache": "charged_pages has_usercopy is_mergeable kobj object_size refcnt slabs",
+        "KmemCacheCpu": "freelist page partial tid",
+        "Machine": "list_lrus memcg_nr_cache_ids pending_creations reaps",
+        "PercpuRef": "last_get own_refs",
+        "RcuData": "called done in_batch",
+        "RcuHead": "func queued queued_by",
+        "Shrinker": "id",
+        "Slab": "freelist frozen inuse live memcg pobjects readers_gone",
+        "SlabNode": "free_touched next_reap",
+        "Stock": "cached is_flushing nr_pages",
+        "SuperBlock": "files s_dentry_lru s_fs_info s_inode_lru s_shrink",
+        "TimerBase": "expired",
+        "Work": "pending",
+    }
+)
+"""The fields that kernel functions write themselves, by the class that has them."""
+
+CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove"})
+"""Operations that they call themselves: of timers of this CPU, and of numbers under a lock that they have."""
+
+FILLERS = frozenset(
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "popleft"}
+    | {"remove", "reverse", "setdefault", "sort", "update"}
+)
+"""Methods that change a container of Python's."""
+
+
+class TouchError(BrokenRuleError):
+    """A patch changes what is not its own."""
+
+
+def guarded(tree: ast.Module) -> ast.Module:
+    """A patch's module whose code asks before it changes anything; to be run with `GUARDS` among its globals."""
+    return ast.fix_missing_locations(_Guard().visit(tree))  # type: ignore[no-any-return]  # a module stays one
+
+
+class _Guard(ast.NodeTransformer):
+    """Puts the questions in. They have names that no program can have."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """`x.name = ...`, `x.name += ...`, `del x.name`."""
+        self.generic_visit(node)
+        return node if isinstance(node.ctx, ast.Load) else _ask("@touched", node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """`x.name[...] = ...`."""
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load):
+            _ask_of_container(node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`x.operation()`, `x.name.append()`."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute):
+            if node.func.attr in FILLERS:
+                _ask_of_container(node.func.value)
+            _ask("@called", node.func)
+        return node
+
+
+def _ask(question: str, node: ast.Attribute) -> ast.Attribute:
+    asked = ast.Call(ast.Name(question, ast.Load()), [node.value, ast.Constant(node.attr)], [])
+    node.value = ast.copy_location(asked, node.value)
+    return node
+
+
+def _ask_of_container(node: ast.expr) -> None:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Attribute):
+        _ask("@touched", node)
+
+
+# -- the questions ----------------------------------------------------------------------------------------------------
+
+
+def touched(thing: T, name: str) -> T:
+    """Return *thing*, whose attribute *name* is about to be changed; TouchError if it may not be."""
+    owner = thing if isinstance(thing, type) else type(thing)
+    if isinstance(thing, types.ModuleType):
+        if thing.__name__.partition(".")[0] in PACKAGES:
+            _fail(thing, f"it changes {name} of the module {thing.__name__}, which is not the patch's")
+    elif is_of_slabrace(owner) and owner.__name__ not in LOCALS and not _is_free(owner, name):
+        _fail(
+            thing, f"it changes {name} of {_label(thing)} without asking; what others own is changed by ctx.ask alone"
+        )
+    return thing
+
+
+def called(thing: T, name: str) -> T:
+    """Return *thing*, whose method *name* is about to be called; TouchError if that is an operation of its owner's."""
+    if name in ("__setattr__", "__delattr__"):
+        if thing is object:
+            return cast("T", _Object)
+        touched(thing, "fields")
+    if not isinstance(thing, Shared) or not is_of_slabrace(type(thing)) or name in CALLED:
+        return thing
+    if hasattr(getattr(type(thing), name, None), "operation"):
+        _fail(thing, f"it calls {name}() of {_label(thing)} by itself; {RULE}")
+    return thing
+
+
+def set_attribute(thing: object, name: str, value: object) -> None:
+    """setattr(), as a patch has it."""
+    setattr(touched(thing, name), name, value)
+
+
+def delete_attribute(thing: object, name: str) -> None:
+    """delattr(), as a patch has it."""
+    delattr(touched(thing, name), name)
+
+
+class _Object:
+    """`object`, where a patch calls these methods of it."""
+
+    __setattr__ = staticmethod(set_attribute)  # type: ignore[assignment]  # called on the class, with the object
+    __delattr__ = staticmethod(delete_attribute)  # type: ignore[assignment]  # as above
+
+
+GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
+    {"@touched": touched, "@called": called, "setattr": set_attribute, "delattr": delete_attribute}
+)
+
+
+def is_of_slabrace(owner: type) -> bool:
+    """Whether a class is one of slabrace's, not one of the patch's own."""
+    return owner.__module__.partition(".")[0] in PACKAGES
+
+
+def _is_free(owner: type, name: str) -> bool:
+    return any(name in FREE.get(base.__name__, "").split() for base in owner.__mro__)
+
+
+def _label(thing: object) -> str:
+    return str(getattr(thing, "label", None) or getattr(thing, "name", None) or f"the {type(thing).__name__}")
+
+
+def _fail(thing: object, text: str) -> NoReturn:
+    """Raise the error, and leave word with the world: the patch may well catch what it has not expected."""
+    error = TouchError(text)
+    world = getattr(getattr(thing, "actor", thing), "world", thing)
+    if isinstance(world, World):
+        world.spoil(error)
+    raise error
