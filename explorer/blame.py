@@ -14,10 +14,10 @@ from typing import Literal
 
 import attrs
 
-from actors.kernel.ownership import RULE
+from actors.kernel.patch_rules import RULE
 from actors.system.world import World
 from explorer.watchdog import Watchdog
-from protocol.blame import ROOT, in_words, is_interrupt, place_in, places_of
+from protocol.blame import MACHINE, SLABRACE, in_words, is_interrupt, place_in, places_of
 from protocol.errors import InternalError, UsageError
 
 
@@ -57,14 +57,14 @@ class Blame:
         What a patch did to the machine may come out anywhere: if there is one, and nothing of it is on the stack, it is
         named beside the place.
         """
-        place = place_in((*self.patches, *self.files), error)
+        place = place_in(self.patches if isinstance(error, InternalError) else (*self.patches, *self.files), error)
         if place is not None:
             option = "--patch " if place[0] in self.patches else ""
             return UsageError(f"{option}{place[0]}, line {place[1]}, in {place[2]}: {in_words(error)}")
         if isinstance(error, KeyboardInterrupt):
             return None
-        within = [place for place in places_of(error) if place[0].startswith(ROOT)]
-        if self.patches and within and _is_machine(within[-1][0]) and not isinstance(error, InternalError):
+        within = [place for place in places_of(error) if place[0].startswith(SLABRACE)]
+        if self.patches and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
             file, line, function = within[-1]
             where = f"{Path(file).name}:{line}, in {function}"
             names = ", ".join(self.patches)
@@ -84,10 +84,5 @@ def leave_abandoned_flows_alone() -> None:
 
 def _tell(what: sys.UnraisableHookArgs) -> None:
     code = getattr(what.object, "cr_code", None)
-    if code is None or not _is_machine(code.co_filename):
+    if code is None or not code.co_filename.startswith(MACHINE):
         sys.__unraisablehook__(what)
-
-
-def _is_machine(file: str) -> bool:
-    """Whether it is the code of the machine, not of what looks at it."""
-    return file.startswith((f"{ROOT}actors/", f"{ROOT}scenarios/"))

@@ -21,7 +21,7 @@ from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from explorer.blame import Blame
 from explorer.onward import Beginning, Onward, Start, read_beginning
-from protocol.blame import ROOT
+from protocol.blame import SLABRACE
 from protocol.errors import UsageError
 from protocol.log import Header, LogReader, PatchRecord
 from scenarios import find_scenario
@@ -153,7 +153,7 @@ class Experiment:
         with self.blaming(world):
             DRIVERS[driver](world)
 
-    def blaming(self, world: World) -> Blame:
+    def blaming(self, world: World | None) -> Blame:
         """A `with` block for whatever may run code of the user's in *world*."""
         return Blame(files_of(self.patches), own_files(self.scenario), world)
 
@@ -167,7 +167,7 @@ def own_files(scenario: Scenario) -> tuple[str, ...]:
     """The file of a scenario that is not one of slabrace's."""
     code = getattr(scenario.build, "__code__", None)
     file = code.co_filename if code is not None else ""
-    return (file,) if file and not file.startswith(ROOT) else ()
+    return (file,) if file and not file.startswith(SLABRACE) else ()
 
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:

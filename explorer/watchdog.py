@@ -15,13 +15,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import TypeAlias
 
 import attrs
 
-from protocol.blame import ROOT, Place
+from protocol.blame import MACHINE, Place
 from protocol.errors import BrokenRuleError
 
 Stack: TypeAlias = list[tuple[FrameType, int]]
@@ -40,7 +40,17 @@ TRIES = 3
 
 
 class StuckError(BrokenRuleError):
-    """A step does not come to its end."""
+    """A step does not come to its end. `lines` are those of a function of *file* that were seen to run meanwhile."""
+
+    def __init__(self, text: str, file: str = "", function: str = "", lines: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.file = file
+        self.function = function
+        self.lines = lines
+
+    def where(self) -> Sequence[Place]:
+        """The loop. While that runs, a parser may be at work, and could not be asked."""
+        return [(self.file, loop_around(self.file, self.lines), self.function)] if self.lines else []
 
 
 @attrs.define(eq=False)
@@ -53,20 +63,19 @@ class Watchdog:
     steps: Callable[[], int]
     files: Collection[str]
     last_words: Callable[[StuckError], object]
+    _within: FrameType | None = None
     _last: int = -1
     _seen: list[Stack] = attrs.field(factory=list)
     _is_on: bool = False
 
     def start(self) -> None:
-        """Begin to look; nothing is done if somebody else has the alarm clock."""
-        if (
-            threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGALRM) != signal.SIG_DFL
-        ):
-            return
-        signal.signal(signal.SIGALRM, self._look)
-        signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
-        self._is_on = True
+        """Begin to look at what is called from the caller's caller on, unless somebody else has the alarm clock."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+            self._within = sys._getframe(2)
+            signal.signal(signal.SIGALRM, self._look)
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+            self._is_on = True
 
     def stop(self) -> None:
         """Look no more."""
@@ -74,6 +83,7 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             self._is_on = False
+            self._within = None
             self._seen.clear()
 
     def _look(self, _signum: int, frame: FrameType | None) -> None:
@@ -90,8 +100,8 @@ class Watchdog:
     def _stack(self, frame: FrameType | None) -> Stack:
         """The frames of the machine and of the user, outermost first, each with its line."""
         stack = []
-        while frame is not None:
-            if self._is_user_s(frame) or frame.f_code.co_filename.startswith(f"{ROOT}actors/kernel/"):
+        while frame is not None and frame is not self._within:
+            if self._is_user_s(frame) or frame.f_code.co_filename.startswith(MACHINE):
                 stack.append((frame, frame.f_lineno))
             frame = frame.f_back
         return stack[::-1]
@@ -101,26 +111,28 @@ class Watchdog:
 
     def _end(self, looks: int) -> None:
         """Raise the error in the code that runs, and again if it goes on all the same; at last, end the process."""
-        place = self._place()
         text = f"it has not come back for {TICK * looks:g} s: a step has to end; does it loop for ever?"
-        error = StuckError(text, [place] if place else [])
+        error = StuckError(text, *self._stuck())
         if len(self._seen) >= looks + TRIES:
             print("slabrace:", self.last_words(error), file=sys.stderr, flush=True)  # noqa: T201 -- nobody else can
             os._exit(2)
         raise error
 
-    def _place(self) -> Place | None:
-        """The loop that does not end: in the innermost call that was there at each look, of the user's if one was."""
-        always = [at for at, _ in self._seen[0] if all(any(at is frame for frame, _ in seen) for seen in self._seen)]
+    def _stuck(self) -> tuple[str, str, list[int]]:
+        """The innermost call that was there at each of the last looks, of the user's if one was.
+
+        Its file, function and lines. Before the first of all looks something else may have gone on for a while.
+        """
+        seen = self._seen[-LOOKS // 2 :]
+        always = [at for at, _ in seen[0] if all(any(at is frame for frame, _ in stack) for stack in seen)]
         stuck = [frame for frame in always if self._is_user_s(frame)] or always
         if not stuck:
-            return None
+            return "", "", []
         code = stuck[-1].f_code
-        lines = [line for seen in self._seen for frame, line in seen if frame is stuck[-1]]
-        return code.co_filename, loop_around(code.co_filename, lines), code.co_name
+        return code.co_filename, code.co_name, [line for stack in seen for at, line in stack if at is stuck[-1]]
 
 
-def loop_around(file: str, lines: list[int]) -> int:
+def loop_around(file: str, lines: Sequence[int]) -> int:
     """The line in which the innermost loop begins that all *lines* are in; the last of these if there is none."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))

@@ -16,8 +16,13 @@ from protocol.errors import BrokenRuleError
 Place: TypeAlias = tuple[str, int, str]
 """A file, a line and a function."""
 
-ROOT = str(Path(__file__).parents[1]) + os.sep
-"""Where slabrace is."""
+_ROOT = str(Path(__file__).parents[1]) + os.sep
+
+MACHINE = (f"{_ROOT}actors{os.sep}", f"{_ROOT}scenarios{os.sep}")
+"""Where the code of the machine is, as `str.startswith` wants it."""
+
+SLABRACE = (*MACHINE, f"{_ROOT}explorer{os.sep}", f"{_ROOT}protocol{os.sep}")
+"""Where all of slabrace is."""
 
 FOREIGN_AWAIT = "it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)"
 
@@ -37,7 +42,7 @@ def places_of(error: BaseException) -> list[Place]:
         places += [
             (frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(cause.__traceback__)
         ]
-        places += cause.places if isinstance(cause, BrokenRuleError) else ()
+        places += cause.where() if isinstance(cause, BrokenRuleError) else ()
         cause = cause.__cause__
     return places
 
@@ -88,7 +93,7 @@ def is_interrupt(error: BaseException) -> bool:
         return True
     code = tb.tb_frame.f_code
     is_raised = code.co_code[tb.tb_lasti] == _RAISE
-    return not is_raised or code.co_filename.startswith(ROOT) or f"{os.sep}trio{os.sep}_core" in code.co_filename
+    return not is_raised or code.co_filename.startswith(SLABRACE) or f"{os.sep}trio{os.sep}_core" in code.co_filename
 
 
 def _innermost(tb: TracebackType | None) -> TracebackType | None:

@@ -33,3 +33,7 @@ class BrokenRuleError(BaseException):
     def __init__(self, text: str, places: Sequence[tuple[str, int, str]] = ()) -> None:
         super().__init__(text)
         self.places = places
+
+    def where(self) -> Sequence[tuple[str, int, str]]:
+        """`places`, or what they are found to be now that the code does not run any more."""
+        return self.places

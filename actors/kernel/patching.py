@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
-from actors.kernel.ownership import GUARDS, guarded
+from actors.kernel.patch_rules import GUARDS, guarded
 from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 
@@ -140,6 +140,9 @@ class NamedFix:
 
 def load_patch(path: Path, profile: str, allocator: str) -> Patch:
     """Import a patch file for one kind of machine; UsageError with file and line if that cannot be done."""
+    if path.exists() and not path.is_file():
+        msg = f"--patch {path}: it is not a file"
+        raise UsageError(msg)
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

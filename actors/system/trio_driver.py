@@ -42,17 +42,20 @@ END = object()
 
 @attrs.define(eq=False)
 class TrioDriver:
-    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can."""
+    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can.
+
+    `error` is what has gone wrong in a slice.
+    """
 
     world: World
     seconds_per_virtual_second: float | None = None
+    error: BaseException | None = attrs.field(default=None, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _tasks: dict[Lane, trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     _over: trio.Event = attrs.field(factory=trio.Event, init=False)
     _again: object = attrs.field(default=NOTHING, init=False)
     _is_cancelled: bool = attrs.field(default=False, init=False)
     _paced_until: int = attrs.field(default=0, init=False)
-    _error: BaseException | None = attrs.field(default=None, init=False)
 
     async def run(self) -> None:
         """Run the world to its end, or until the surrounding scope is cancelled.
@@ -68,10 +71,10 @@ class TrioDriver:
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            if self._error is not None or not self._over.is_set():
+            if self.error is not None or not self._over.is_set():
                 self._close_flows()
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
 
     def _close_flows(self) -> None:
         """End all flows where they stand; what one raises because of that matters only if nothing else went wrong."""
@@ -79,7 +82,7 @@ class TrioDriver:
             try:
                 flow.close()
             except BaseException as error:  # noqa: BLE001 -- `run` raises it
-                self._error = self._error or error
+                self.error = self.error or error
 
     # -- the baton ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +150,7 @@ class TrioDriver:
 
     def _fail(self, error: BaseException) -> None:
         """The run is over: nobody is to step any more."""
-        self._error = error
+        self.error = error
         self._is_cancelled = True
         self._over.set()
 
@@ -176,6 +179,8 @@ def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -
     try:
         trio.run(driver.run)
     except BaseExceptionGroup as group:
+        if group is driver.error:
+            raise
         error = _first_cause(group)
         raise error from error.__cause__  # it came of that, not of the group
 

@@ -1,4 +1,4 @@
-"""Who may change what: a patch changes what its own flow owns, and has everything else changed by its owner.
+"""What a patch may do: it changes what its own flow owns, and has everything else changed by its owner.
 
 In the model's own code that is a habit that tests look after; a patch is anybody's code, and is looked after as it
 runs. So each place in its file that sets, deletes or fills an attribute asks first whose that is, and so does each that
@@ -12,6 +12,8 @@ else knows yet, books.
 from __future__ import annotations
 
 import ast
+import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
@@ -59,6 +61,18 @@ FREE: Mapping[str, str] = types.MappingProxyType(
 CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove"})
 """Operations that they call themselves: of timers of this CPU, and of numbers under a lock that they have."""
 
+NEVER: Mapping[str, str] = types.MappingProxyType(
+    {
+        "faulthandler": "cancel_dump_traceback_later disable dump_traceback_later enable",
+        "os": "_exit abort execl execv execve execvp fork forkpty kill killpg",
+        "signal": "alarm pthread_kill raise_signal setitimer signal",
+        "sys": "setprofile setrecursionlimit settrace",
+    }
+)
+"""Functions by module that would end the process, or change how it runs."""
+
+THREAD = ("threading", "Thread")
+
 FILLERS = frozenset(
     {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "popleft"}
     | {"remove", "reverse", "setdefault", "sort", "update"}
@@ -67,7 +81,7 @@ FILLERS = frozenset(
 
 
 class TouchError(BrokenRuleError):
-    """A patch changes what is not its own."""
+    """A patch changes what is not its own, or does what none may do."""
 
 
 def guarded(tree: ast.Module) -> ast.Module:
@@ -88,6 +102,13 @@ class _Guard(ast.NodeTransformer):
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
             _ask_of_container(node.value)
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """`f()` where `await f()` is meant."""
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Call):
+            node.value = ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node.value], []), node.value)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -135,11 +156,32 @@ def called(thing: T, name: str) -> T:
         if thing is object:
             return cast("T", _Object)
         touched(thing, "fields")
+    if isinstance(thing, types.ModuleType) and name in NEVER.get(thing.__name__, "").split():
+        _fail(thing, f"it calls {thing.__name__}.{name}(), which is for the whole process, and so no patch's")
+    if name == "start" and any((base.__module__, base.__name__) == THREAD for base in type(thing).__mro__):
+        _fail(thing, "it starts a thread, which is not of the machine")
     if not isinstance(thing, Shared) or not is_of_slabrace(type(thing)) or name in CALLED:
         return thing
     if hasattr(getattr(type(thing), name, None), "operation"):
         _fail(thing, f"it calls {name}() of {_label(thing)} by itself; {RULE}")
     return thing
+
+
+def dropped(value: object) -> None:
+    """Take the value of a call that stands alone; TouchError if it should have been awaited."""
+    if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
+        value.close()
+        _fail(value, f"it calls {value.__name__}() without await, so nothing is done")
+
+
+def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:
+    """Whether it is one that is awaited, as `ctx.ask` makes them."""
+    return bool(generator.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+
+
+def tell(*values: object, **options: Any) -> None:
+    """print(), as a patch has it: what slabrace answers on stdout stays as it is."""
+    print(*values, **{"file": sys.stderr, **options})  # noqa: T201 -- the patch's
 
 
 def set_attribute(thing: object, name: str, value: object) -> None:
@@ -160,8 +202,16 @@ class _Object:
 
 
 GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
-    {"@touched": touched, "@called": called, "setattr": set_attribute, "delattr": delete_attribute}
+    {
+        "@touched": touched,
+        "@called": called,
+        "@dropped": dropped,
+        "setattr": set_attribute,
+        "delattr": delete_attribute,
+        "print": tell,
+    }
 )
+"""What a patch's module has among its globals."""
 
 
 def is_of_slabrace(owner: type) -> bool:
@@ -174,6 +224,8 @@ def _is_free(owner: type, name: str) -> bool:
 
 
 def _label(thing: object) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
     return str(getattr(thing, "label", None) or getattr(thing, "name", None) or f"the {type(thing).__name__}")
 
 
