@@ -19,6 +19,7 @@ from actors.system.world import World
 from explorer.watchdog import Watchdog
 from protocol.blame import MACHINE, SLABRACE, in_words, is_interrupt, place_in, places_of
 from protocol.errors import InternalError, UsageError
+from protocol.findings import Oops
 
 
 @attrs.define(eq=False)
@@ -41,7 +42,7 @@ class Blame:
         self._watchdog.stop()
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
-        if error is None or isinstance(error, UsageError) or is_interrupt(error):
+        if error is None or isinstance(error, UsageError | Oops) or is_interrupt(error):
             return False
         blamed = self.of(error)
         if blamed is not None:

@@ -19,7 +19,7 @@ from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions, files_of
-from explorer.jobs import MOST_RUNS_TO_SEE, run_once_more
+from explorer.jobs import check_again
 from explorer.replay import Divergence, Replay
 from explorer.strategies import Knowledge, find_strategy, make_strategy
 from explorer.watch import Both, StopAt, Watch
@@ -195,7 +195,7 @@ def run(
             begun(experiment.header)
         result = _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress, records=records)
         if records is not None and result.outcome != "interrupted":
-            _check_again(experiment, remake, records, draws=random.getstate() != state)
+            check_again(experiment, remake, records, draws=random.getstate() != state)
     except (UsageError, NotTheSameError):
         if writer is not None:
             writer.discard()
@@ -205,17 +205,6 @@ def run(
     finally:
         if writer is not None:
             writer.close()
-
-
-def _check_again(experiment: Experiment, remake: Callable[[], Strategy], records: list[bytes], *, draws: bool) -> None:
-    """Run a schedule with a user's patch once more: NotTheSameError if the patch has made another run of it.
-
-    If it draws random numbers, once need not be enough.
-    """
-    for _ in range(MOST_RUNS_TO_SEE if draws else 1):
-        divergence = run_once_more(experiment, remake(), records)
-        if divergence is not None:
-            raise NotTheSameError(divergence)
 
 
 def record(
@@ -288,7 +277,8 @@ def replay(
             begun(experiment.header)
         result = _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
         if inspect is not None and result.outcome not in ("diverged", "interrupted"):
-            inspect(stage)
+            with experiment.blaming(stage.world):
+                inspect(stage)
         return result
     finally:
         log.close()

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from actors.system.actor import Shared
 from actors.system.world import World
+from protocol.blame import EVENT_LOOPS, FOREIGN_AWAIT
 from protocol.errors import BrokenRuleError
 
 T = TypeVar("T")
@@ -156,6 +157,8 @@ def called(thing: T, name: str) -> T:
         if thing is object:
             return cast("T", _Object)
         touched(thing, "fields")
+    if isinstance(thing, types.ModuleType) and thing.__name__.partition(".")[0] in EVENT_LOOPS:
+        _fail(thing, FOREIGN_AWAIT)
     if isinstance(thing, types.ModuleType) and name in NEVER.get(thing.__name__, "").split():
         _fail(thing, f"it calls {thing.__name__}.{name}(), which is for the whole process, and so no patch's")
     if name == "start" and any((base.__module__, base.__name__) == THREAD for base in type(thing).__mro__):
