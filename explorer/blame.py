@@ -42,12 +42,17 @@ class Blame:
         self._watchdog.stop()
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
-        if error is None or isinstance(error, UsageError | Oops) or is_interrupt(error):
-            return False
-        blamed = self.of(error)
-        if blamed is not None:
-            raise blamed from error
+        if error is not None and not self._speaks_for_itself(error):
+            blamed = self.of(error)
+            if blamed is not None:
+                raise blamed from error
         return False
+
+    def _speaks_for_itself(self, error: BaseException) -> bool:
+        """Whether it is meant as it is: a signal, a flaw of the kernel, or what is said of options; not by a patch."""
+        if isinstance(error, UsageError):
+            return places_of(error)[-1][0] not in self.patches
+        return isinstance(error, Oops) or is_interrupt(error)
 
     def _steps(self) -> int:
         return self.world.steps if self.world is not None else 0

@@ -78,7 +78,7 @@ def _is_of_a_loop(error: BaseException) -> bool:
     """Whether another event loop says that it does not run here: on Trio's own driver its await would be met later."""
     places = places_of(error)
     package = Path(places[-1][0]).parts if places else ()
-    return isinstance(error, RuntimeError) and not EVENT_LOOPS.isdisjoint(package)
+    return isinstance(error, Exception) and not EVENT_LOOPS.isdisjoint(package)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 from actors.system.actor import Shared
+from actors.system.flow import Flow
 from actors.system.world import World
 from protocol.blame import EVENT_LOOPS, FOREIGN_AWAIT
 from protocol.errors import BrokenRuleError
@@ -59,8 +60,14 @@ FREE: Mapping[str, str] = types.MappingProxyType(
 )
 """The fields that kernel functions write themselves, by the class that has them."""
 
-CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove"})
-"""Operations that they call themselves: of timers of this CPU, and of numbers under a lock that they have."""
+CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove", "report", "should_fail"})
+"""Operations that they run themselves: of timers of this CPU, and of numbers under a lock that they have. And the two
+methods of the world that are for kernel code."""
+
+SEAM_CALLS = frozenset(
+    {"ask", "begin", "choose", "migrate", "settle", "sleep", "sleep_in_background", "stall", "this_cpu"}
+)
+"""What a flow may await; it is always the one that runs."""
 
 NEVER: Mapping[str, str] = types.MappingProxyType(
     {
@@ -163,11 +170,19 @@ def called(thing: T, name: str) -> T:
         _fail(thing, f"it calls {thing.__name__}.{name}(), which is for the whole process, and so no patch's")
     if name == "start" and any((base.__module__, base.__name__) == THREAD for base in type(thing).__mro__):
         _fail(thing, "it starts a thread, which is not of the machine")
-    if not isinstance(thing, Shared) or not is_of_slabrace(type(thing)) or name in CALLED:
-        return thing
-    if hasattr(getattr(type(thing), name, None), "operation"):
+    if isinstance(thing, Flow) and name in SEAM_CALLS and not getattr(thing.coro, "cr_running", True):
+        _fail(thing, f"it calls {name}() of {_label(thing)}, which is another flow")
+    if (isinstance(thing, World) and name not in CALLED) or is_operation(thing, name):
         _fail(thing, f"it calls {name}() of {_label(thing)} by itself; {RULE}")
     return thing
+
+
+def is_operation(thing: object, name: str) -> bool:
+    """Whether that method is one that only the owner of *thing* may run; a patch owns what is of its own classes."""
+    owner = type(thing)
+    if not isinstance(thing, Shared) or not is_of_slabrace(owner) or name in CALLED:
+        return False
+    return hasattr(getattr(owner, name, None), "operation")
 
 
 def dropped(value: object) -> None:

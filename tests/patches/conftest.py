@@ -16,6 +16,7 @@ import actors.kernel.slab_common as slab_common
 from actors.kernel.context import BUG_ON
 from actors.kernel.patching import kernel_fn, unpatched
 from actors.system.actor import Actor, Shared
+from protocol.errors import UsageError
 from protocol.operations import UPDATE, operation
 
 """

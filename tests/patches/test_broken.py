@@ -67,6 +67,8 @@ BROKEN = {
     "after the first": Broken("SystemExit", "await unpatched(ctx, kmemcg_workfn, work)\nraise SystemExit  # here"),
     "trio.sleep(0)": Broken(FOREIGN, "await trio.sleep(0)  # here"),
     "trio.sleep(1)": Broken(FOREIGN, "await trio.sleep(1)  # here"),
+    "one of slabrace's": Broken("UsageError: mine", "raise UsageError('mine')  # here"),
+    "from trio": Broken(FOREIGN, "async with open_nursery():  # here\n    pass", "from trio import open_nursery\n"),
     "a trio.Event": Broken(FOREIGN, "await trio.Event().wait()  # here"),
     "asyncio.sleep(0)": Broken(FOREIGN, "await asyncio.sleep(0)  # here"),
     "asyncio.sleep(1)": Broken(FOREIGN, "await asyncio.sleep(1)  # here"),
@@ -117,6 +119,11 @@ TOUCHING = {
         f"it calls test_and_set_pending() of {WORK} by itself; {RULE}",
         "work.test_and_set_pending()  # here",
     ),
+    "the world": Broken(f"it calls stop() of the World by itself; {RULE}", "ctx.world.stop('quiescent')  # here"),
+    "another flow": Broken(
+        "it calls sleep() of rcu_gp, which is another flow",
+        "other = next(flow for flow in ctx.world.flows if flow.name == 'rcu_gp')\nawait other.sleep(9)  # here",
+    ),
     "a module": Broken(
         "it changes kmemcg_workfn of the module actors.kernel.slab_common, which is not the patch's",
         "slab_common.kmemcg_workfn = None  # here",
@@ -135,11 +142,11 @@ LOOPING = {
     "a loop of another": Broken(
         STUCK, "helper(0)", "def helper(n):\n    while n == 0:  # here\n        n = n\n", "helper"
     ),
-    "a sleep": Broken(STUCK, "time.sleep(1e6)  # here"),
+    "no end of a sleep": Broken(STUCK, "time.sleep(1e6)  # here"),
     "a loop that catches": Broken(
         STUCK, "while True:  # here\n    try:\n        time.sleep(1)\n    except Exception:\n        pass"
     ),
-    "an operation": Broken(STUCK, "await ctx.ask(Loops(Actor(ctx.world, 'a')).look)", LIST, "look"),
+    "a loop in an operation": Broken(STUCK, "await ctx.ask(Loops(Actor(ctx.world, 'a')).look)", LIST, "look"),
 }
 
 
@@ -157,19 +164,23 @@ def check_said(slabrace: Command, make_patch: MakePatch, broken: Broken, command
     assert not Path("x.log").exists()
 
 
-@pytest.mark.parametrize("broken", [*BROKEN.values(), *TOUCHING.values()], ids=[*BROKEN, *TOUCHING])
-def test_a_broken_patch_is_named_with_its_line(slabrace: Command, make_patch: MakePatch, broken: Broken) -> None:
-    check_said(slabrace, make_patch, broken, [*RUNS, *SEARCHES])
+ALL = {**BROKEN, **TOUCHING, **LOOPING}
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("broken", LOOPING.values(), ids=LOOPING)
-def test_a_step_that_never_ends_is_ended(slabrace: Command, make_patch: MakePatch, broken: Broken) -> None:
+@pytest.mark.parametrize("broken", ALL.values(), ids=ALL)
+def test_a_broken_patch_is_named_with_its_line(slabrace: Command, make_patch: MakePatch, broken: Broken) -> None:
     check_said(slabrace, make_patch, broken, RUNS)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", ["sys.exit", "KeyboardInterrupt", "a field, and takes no notice", "a loop"])
+def test_a_search_says_the_same(slabrace: Command, make_patch: MakePatch, kind: str) -> None:
+    check_said(slabrace, make_patch, ALL[kind], SEARCHES)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("broken", LOOPING.values(), ids=LOOPING)
-def test_a_step_of_a_search_that_never_ends_is_ended(slabrace: Command, make_patch: MakePatch, broken: Broken) -> None:
+@pytest.mark.parametrize("broken", ALL.values(), ids=ALL)
+def test_a_search_always_says_the_same(slabrace: Command, make_patch: MakePatch, broken: Broken) -> None:
     check_said(slabrace, make_patch, broken, SEARCHES)

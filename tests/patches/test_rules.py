@@ -30,8 +30,15 @@ def modules_of_functions(kernel: str, allocator: str) -> list[str]:
     return sorted(file for file, tree in trees.items() if not any(isinstance(at, ast.ClassDef) for at in tree.body))
 
 
-@pytest.mark.parametrize(("kernel", "allocator"), [("original", "slab"), ("5.3", "slub")])
-@pytest.mark.parametrize("name", ["rmdir-under-load", "dentries-vs-rmdir"])
+@pytest.mark.parametrize(
+    ("name", "kernel", "allocator"),
+    [
+        ("rmdir-empty", "5.3", "slub"),
+        pytest.param("rmdir-under-load", "v1", "slub", marks=pytest.mark.slow),
+        pytest.param("dentries-vs-rmdir", "5.4-fixed", "slab", marks=pytest.mark.slow),
+        pytest.param("kmem-limit", "original", "slab", marks=pytest.mark.slow),
+    ],
+)
 def test_the_kernel_s_own_code_may_do_as_a_patch_what_it_does(name: str, kernel: str, allocator: str) -> None:
     """Laid over itself it changes nothing, and is told nothing."""
     plain = run_small(name, kernel, allocator=allocator)
