@@ -17,6 +17,7 @@ its await. Each `BREATH` steps the holder lets Trio look at deadlines and signal
 from __future__ import annotations
 
 import math
+import signal
 from typing import TYPE_CHECKING
 
 import attrs
@@ -35,6 +36,8 @@ BREATH = 1000
 
 NOTHING = object()
 """No turn: whoever has just stepped does not step next."""
+
+SIGNALS = (signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 END = object()
 """The turn that ends a task: its actor has retired."""
@@ -176,13 +179,24 @@ class TrioDriver:
 def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -> None:
     """Run *world* under Trio; an error of ours leaves as itself, not wrapped in a group."""
     driver = TrioDriver(world, seconds_per_virtual_second)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        trio.run(driver.run)
+        trio.run(_run_before_signals, driver)
     except BaseExceptionGroup as group:
         if group is driver.error:
             raise
         error = _first_cause(group)
         raise error from error.__cause__  # it came of that, not of the group
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+async def _run_before_signals(driver: TrioDriver) -> None:
+    """Run it, and let signals wait from then on: Trio closes the socket that Python tells of them before it says so."""
+    try:
+        await driver.run()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _first_cause(error: BaseException) -> BaseException:
