@@ -152,9 +152,7 @@ def touched(thing: T, name: str) -> T:
         if thing.__name__.partition(".")[0] in PACKAGES:
             _fail(thing, f"it changes {name} of the module {thing.__name__}, which is not the patch's")
     elif is_of_slabrace(owner) and owner.__name__ not in LOCALS and not _is_free(owner, name):
-        _fail(
-            thing, f"it changes {name} of {_label(thing)} without asking; what others own is changed by ctx.ask alone"
-        )
+        _fail(thing, f"it changes {name} of {_label(thing)} without asking; {RULE}")
     return thing
 
 
