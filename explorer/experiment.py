@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from importlib import metadata
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,13 +16,14 @@ from actors.kernel.fixes import FIXES
 from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.page_alloc import FAULTS
 from actors.kernel.patching import Patch, find_patches, name_patch
-from actors.system.lane import ForeignAwaitError
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from explorer import signals
+from explorer.blame import Blame
 from explorer.onward import Beginning, Onward, Start, read_beginning
-from protocol.errors import InternalError, UsageError
+from protocol.blame import SLABRACE
+from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.names import no_such
 from protocol.records import Header, PatchRecord
@@ -159,7 +158,8 @@ class Experiment:
         chooser = strategy if self.beginning is None else Onward(self.beginning, strategy)
         world = World(chooser, faults=header.faults)
         stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=self.patches)
-        self.scenario.build(stage)
+        with self.blaming(world):
+            self.scenario.build(stage)
         return stage
 
     def drive(self, world: World, driver: str = "stepper") -> None:
@@ -167,59 +167,25 @@ class Experiment:
 
         A signal ends it after its current step, and is raised then (`explorer.signals`).
         """
-        try:
-            with signals.ending(world):
-                DRIVERS[driver](world)
-        except UsageError:
-            raise
-        except Exception as error:
-            blamed = self._blame(error)
-            if blamed is None:
-                raise
-            raise blamed from error
+        with self.blaming(world), signals.ending(world):
+            DRIVERS[driver](world)
         signals.raise_pending()
 
-    def _blame(self, error: Exception) -> UsageError | None:
-        """The user's error that an exception is: in a patch or a scenario of the user's; None if it is ours.
-
-        What a patch did to the machine may come out anywhere: if there is one, and nothing of it is on the stack, it is
-        named beside the place.
-        """
-        patches = [patch.path for patch in self.patches if patch.path]
-        own = [*patches, *own_files(self.scenario)]
-        places = places_of(error)
-        what = "StopIteration" if isinstance(error.__cause__, StopIteration) else f"{type(error).__name__}: {error}"
-        place = next((place for place in reversed(places) if place[0] in own), None)
-        if place is not None:
-            option = "--patch " if place[0] in patches else ""
-            said = str(error) if isinstance(error, ForeignAwaitError) else what
-            return UsageError(f"{option}{place[0]}, line {place[1]}, in {place[2]}: {said}")
-        if not patches or isinstance(error, InternalError):
-            return None
-        file, line, function = places[-1]
-        where = f"{Path(file).name}:{line}, in {function}"
-        rule = "what others own is changed by ctx.ask alone"
-        return UsageError(f"--patch {', '.join(patches)}: the machine breaks with it at {where}: {what}; {rule}")
+    def blaming(self, world: World | None) -> Blame:
+        """A `with` block for whatever may run code of the user's in *world*."""
+        return Blame(files_of(self.patches), own_files(self.scenario), world)
 
 
-def places_of(error: BaseException) -> list[tuple[str, int, str]]:
-    """Where an exception, and those that it comes of, went through: file, line and function, the origin last."""
-    places: list[tuple[str, int, str]] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        places += [
-            (frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(cause.__traceback__)
-        ]
-        places += cause.stack if isinstance(cause, ForeignAwaitError) else []
-        cause = cause.__cause__
-    return places
+def files_of(patches: Iterable[Patch]) -> tuple[str, ...]:
+    """The files of those patches that are the user's."""
+    return tuple(patch.path for patch in patches if patch.path)
 
 
-def own_files(scenario: Scenario) -> list[str]:
+def own_files(scenario: Scenario) -> tuple[str, ...]:
     """The file of a scenario that is not one of slabrace's."""
     code = getattr(scenario.build, "__code__", None)
     file = code.co_filename if code is not None else ""
-    return [file] if file and not file.startswith(str(Path(__file__).parents[1])) else []
+    return (file,) if file and not file.startswith(SLABRACE) else ()
 
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:
@@ -236,7 +202,8 @@ def _select(
     patches: Sequence[PatchRecord], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
 ) -> tuple[Patch, ...]:
     """What these patches are for that kernel; UsageError if one of them does not apply."""
-    return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
+    with Blame(tuple(record.file for record in patches if record.is_code)):
+        return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
 
 
 def _wanted_patches(log: LogReader, given: Sequence[PatchRecord], *, trust: bool) -> Sequence[PatchRecord]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.system.recorder import Recorder
-from explorer.determinism import first_divergence
-from explorer.experiment import Experiment
+from explorer.determinism import NotTheSameError, first_divergence
+from explorer.experiment import Experiment, files_of
 from explorer.replay import Divergence
 from explorer.schedule import Choice, Noting, Schedule
 from explorer.strategies import STRATEGIES, Knowledge, Profile, find_strategy, make_strategy, seed_of
+from explorer.strategies.simple import RandomWalk
 from explorer.strategies.surw import SelectiveWalk
 from explorer.watch import Both, Labels, Pair, Watch
 from protocol.errors import UsageError
@@ -180,6 +182,27 @@ def run_once_more(experiment: Experiment, strategy: Strategy, records: list[byte
     again: list[bytes] = []
     run_watched(experiment, Noting(strategy), records=again)
     return first_divergence(records, again)
+
+
+def check_again(experiment: Experiment, remake: Callable[[], Strategy], records: list[bytes], *, draws: bool) -> None:
+    """Run a schedule with these *records* once more: NotTheSameError if it is not the same.
+
+    If something *draws* random numbers in it, once need not be enough.
+    """
+    for _ in range(MOST_RUNS_TO_SEE if draws else 1):
+        divergence = run_once_more(experiment, remake(), records)
+        if divergence is not None:
+            raise NotTheSameError(divergence)
+
+
+def check_patches(experiment: Experiment) -> None:
+    """Run one schedule some times if there are patches of the user's: NotTheSameError if it is not always the same."""
+    if not files_of(experiment.patches):
+        return
+    records: list[bytes] = []
+    state = random.getstate()
+    run_watched(experiment, RandomWalk(0), records=records)
+    check_again(experiment, lambda: RandomWalk(0), records, draws=random.getstate() != state)
 
 
 def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:

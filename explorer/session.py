@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,8 @@ from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
 from explorer import signals
 from explorer.determinism import NotTheSameError
-from explorer.experiment import Experiment, RunOptions
-from explorer.jobs import learn_first
+from explorer.experiment import Experiment, RunOptions, files_of
+from explorer.jobs import check_again, learn_first
 from explorer.replay import Divergence, Replay
 from explorer.strategies import make_strategy
 from explorer.watch import Both, StopAt, Watch
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _UNREAD = 4096
 
+Sink = Callable[[bytes], None]
 Progress = Callable[[World], None]
 Begun = Callable[[Header], None]
 
@@ -89,7 +92,7 @@ class Tail:
     Most runs are never asked for them: the recorder only lists the definitions, and they are read when need be.
     """
 
-    def __init__(self, world: World, sink: Callable[[bytes], None] | None, progress: Progress | None) -> None:
+    def __init__(self, world: World, sink: Sink | None, progress: Progress | None) -> None:
         self._world = world
         self._progress = progress
         self._names = Names()
@@ -180,8 +183,11 @@ def run(
     *strategy*, if given, makes the choices instead of a new one by the name in *options*.
     """
     experiment = Experiment.of(options)
-    chooser = strategy or make_strategy(options.strategy, options.seed, learn_first(experiment, options.strategy))
-    stage = experiment.set_stage(chooser)
+    learned = learn_first(experiment, options.strategy) if strategy is None else None
+    remake = partial(make_strategy, options.strategy, options.seed, learned)
+    stage = experiment.set_stage(strategy or remake())
+    records: list[bytes] | None = [] if strategy is None and files_of(experiment.patches) else None
+    state = random.getstate()
     with (
         _interruptible(stage.world),
         nullcontext() if log is None else LogWriter(log, overwrite=overwrite) as writer,
@@ -190,7 +196,15 @@ def run(
             writer.header(experiment.header)
         if begun is not None:
             begun(experiment.header)
-        return _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress)
+        result = _execute(experiment, stage, options.driver, writer=writer, log=log, progress=progress, records=records)
+        if records is not None and result.outcome != "interrupted":
+            try:
+                check_again(experiment, remake, records, draws=random.getstate() != state)
+            except NotTheSameError:
+                if writer is not None:
+                    writer.discard()
+                raise
+        return result
 
 
 def record(
@@ -261,7 +275,8 @@ def replay(
                 begun(experiment.header)
             result = _execute(experiment, stage, driver, replayed=(log, strategy), log=path, progress=progress)
         if inspect is not None and result.outcome not in ("diverged", "interrupted"):
-            inspect(stage)
+            with experiment.blaming(stage.world):
+                inspect(stage)
         return result
     finally:
         log.close()
@@ -277,11 +292,14 @@ def _execute(
     log: Path | None,
     progress: Progress | None,
     stop_at: str = "",
+    records: list[bytes] | None = None,
 ) -> Result:
     world = stage.world
     watch = Watch(world)
     tail = Tail(world, writer.write if writer else replayed[1].verify if replayed else None, progress)
     recorder = tail.recorder
+    if records is not None:
+        recorder.sink = both(recorder.sink, records.append)
     world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
     stage.start()
     started = time.perf_counter()
@@ -322,6 +340,17 @@ def _interruptible(world: World) -> Iterator[None]:
     with signals.caught([signal.SIGINT]), signals.ending(world):
         yield
         signals.take_pending()
+
+
+def both(one: Sink | None, other: Sink) -> Sink:
+    """A sink that gives all it gets to two others."""
+
+    def give(payload: bytes) -> None:
+        if one is not None:
+            one(payload)
+        other(payload)
+
+    return give
 
 
 def _outcome(world: World, replayed: Replay | None) -> str:

@@ -7,6 +7,8 @@ line that says what, where and what to do. An `InternalError` is ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class UsageError(Exception):
     """The caller asked for something that cannot be done; the text is one line. Exit code 2."""
@@ -18,3 +20,20 @@ class InternalError(Exception):
 
 class DamagedLogError(UsageError):
     """A log whose bytes are not what was written: torn, flipped, foreign or from a later version."""
+
+
+class BrokenRuleError(BaseException):
+    """The user's code does what no patch and no scenario may do; the text says what, in words for the user.
+
+    No `except Exception` of the user's is meant to catch it.
+
+    `places` is where, if the traceback does not say it: file, line and function, innermost last.
+    """
+
+    def __init__(self, text: str, places: Sequence[tuple[str, int, str]] = ()) -> None:
+        super().__init__(text)
+        self.places = places
+
+    def where(self) -> Sequence[tuple[str, int, str]]:
+        """`places`, or what they are found to be now that the code does not run any more."""
+        return self.places

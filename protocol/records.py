@@ -9,6 +9,7 @@ docs/log-format.md is the reference.
 from __future__ import annotations
 
 import hashlib
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -47,6 +48,11 @@ class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
     def is_code(self) -> bool:
         """Whether this is somebody's file, and not one of slabrace's own fixes."""
         return bool(self.path or self.sha256 or self.text)
+
+    @property
+    def file(self) -> str:
+        """The file that its code is of, for tracebacks; empty for a fix. There need not be such a file here."""
+        return str(PurePath(self.path or self.name)) if self.is_code else ""
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

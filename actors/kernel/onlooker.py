@@ -44,7 +44,7 @@ class Onlooker(Context):
         return cls(machine.world, "onlooker", Kind.KTHREAD, machine=seen)
 
     @types.coroutine
-    def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[None, None, R]:
+    def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[object, None, R]:
         """Read now. A reader changes nothing but locks and active references: those are granted."""
         yield from ()
         if op.operation.access is not READ:  # type: ignore[attr-defined]  # as in Flow.ask

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import linecache
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import attrs
 
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
+from actors.kernel.patch_rules import GUARDS, guarded
+from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
@@ -57,7 +60,7 @@ class Patch:
     @property
     def path(self) -> str:
         """The file that it is from; empty for named fixes, which are part of us."""
-        return self.record.path
+        return self.record.file
 
 
 @attrs.define(eq=False)
@@ -141,6 +144,9 @@ class NamedFix:
 
 def read_patch(path: Path) -> PatchRecord:
     """The text of a patch file, which is not run; UsageError if it cannot be read."""
+    if path.exists() and not path.is_file():
+        msg = f"--patch {path}: it is not a file"
+        raise UsageError(msg)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -151,7 +157,8 @@ def read_patch(path: Path) -> PatchRecord:
 
 def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
     """Run the text of a patch for one kind of machine; UsageError with file and line if that cannot be done."""
-    path = Path(record.path or record.name)
+    path = Path(record.file)
+    linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     bodies = _import(path, record.text, Checker(path, profile, allocator))
     if not bodies:
         msg = f"--patch {path}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
@@ -165,30 +172,23 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
     token = PATCH_LOADER.set(checker.take)
     sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
     try:
-        exec(compile(ast.parse(source, str(path)), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
+        module.__dict__.update(GUARDS)
+        exec(compile(guarded(ast.parse(source, str(path))), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
     except UsageError:
         raise
     except SyntaxError as error:
         msg = f"--patch {path}, line {error.lineno}: {error.msg}"
         raise UsageError(msg) from None
-    except Exception as error:  # noqa: BLE001 -- whatever goes wrong in the user's file is the user's
-        msg = f"--patch {path}, line {line_in(error, str(path))}: {type(error).__name__}: {error}"
+    except BaseException as error:  # whatever goes wrong in the user's file is the user's, an end of the process too
+        if is_interrupt(error):
+            raise
+        _, line, _ = place_in([str(path)], error) or ("", "?", "")
+        msg = f"--patch {path}, line {line}: {in_words(error)}"
         raise UsageError(msg) from None
     finally:
         PATCH_LOADER.reset(token)
         sys.modules.pop(module.__name__, None)
     return checker.bodies
-
-
-def line_in(error: BaseException, filename: str) -> int | str:
-    """The innermost line of *filename* that *error* came through; `?` if it did not."""
-    line: int | str = "?"
-    tb = error.__traceback__
-    while tb is not None:
-        if tb.tb_frame.f_code.co_filename == filename:
-            line = tb.tb_lineno
-        tb = tb.tb_next
-    return line
 
 
 @attrs.define

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import attrs
 
-from actors.system.lane import Lane
+from actors.system.lane import SEAM, Lane
 from actors.system.naming import Named
 from protocol.operations import READ, UPDATE, Access, OperationInfo
 
@@ -27,9 +27,9 @@ MAIL = OperationInfo("mail")
 
 
 @types.coroutine
-def receive() -> Generator[None, Any, Any]:
+def receive() -> Generator[object, Any, Any]:
     """Wait for the next message to this actor. The seam's first await."""
-    return (yield)
+    return (yield SEAM)
 
 
 @attrs.define(eq=False)
@@ -150,13 +150,13 @@ class Actor(Lane):
         self.start(self.main(self) if self.main else self.serve())
 
     @types.coroutine
-    def serve(self) -> Generator[None, Any, None]:
+    def serve(self) -> Generator[object, Any, None]:
         """Handle one request after the other, each atomically: check that the object lives, then apply the operation.
 
         The yield is `receive`, without the call. Mail is a mere `Message`; it has no flow, and waits for nothing.
         """
         while True:
-            request: Request = yield
+            request: Request = yield SEAM
             target = request.target
             if target.freed is not None:  # type: ignore[union-attr]  # what an actor is sent has a target
                 self.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 import attrs
 
 from actors.system.actor import Request, Shared
-from actors.system.lane import RESUMERS, Lane
+from actors.system.lane import RESUMERS, SEAM, Lane
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Flow(Lane):
     # -- the seam -----------------------------------------------------------------------------------------------------
 
     @types.coroutine
-    def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[None, None, R]:
+    def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[object, None, R]:
         """Send a request to the owner of the state that the bound operation *op* belongs to; return its reply."""
         request = self.request
         target = op.__self__  # type: ignore[attr-defined]  # operations are bound methods of Shared state
@@ -144,73 +144,73 @@ class Flow(Lane):
             request.awaited = info
             target.waiters.append(self)
             self.look_again(info.when(target, *args))
-        yield
+        yield SEAM
         return request.reply  # type: ignore[return-value]  # the reply of op
 
     @types.coroutine
-    def this_cpu(self, target: Shared, info: OperationInfo) -> Generator[None, None, None]:
+    def this_cpu(self, target: Shared, info: OperationInfo) -> Generator[object, None, None]:
         """Be preempted, if so chosen, before the next access to this CPU's data of *target*.
 
         After it returns the flow may be on another CPU than before, and may touch that CPU's data until its
         next await.
         """
         self._stand_at(info, target, self.function_of(sys._getframe(1)))
-        yield
+        yield SEAM
         if target.freed is not None:
             self.world.raise_use_after_free(target)
 
     @types.coroutine
-    def begin(self) -> Generator[None, None, None]:
+    def begin(self) -> Generator[object, None, None]:
         """Wait to be chosen for the first time: nothing may be touched before that."""
         self._stand_at(BEGIN, None, self.function_of(sys._getframe(1)))
-        yield
+        yield SEAM
 
     @types.coroutine
-    def sleep(self, ns: int) -> Generator[None, None, None]:
+    def sleep(self, ns: int) -> Generator[object, None, None]:
         """Sleep for *ns* nanoseconds of virtual time, at least."""
         self._stand_at(SLEEP, None, self.function_of(sys._getframe(1)))
         self.might_sleep("sleep")
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self)
-        yield
+        yield SEAM
 
     @types.coroutine
-    def sleep_in_background(self, ns: int) -> Generator[None, None, None]:
+    def sleep_in_background(self, ns: int) -> Generator[object, None, None]:
         """Sleep like `sleep`, for housekeeping: the machine may be at rest meanwhile, and end before this does."""
         self._stand_at(BACKGROUND, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self, background=True)
-        yield
+        yield SEAM
 
     @types.coroutine
-    def stall(self, ns: int) -> Generator[None, None, None]:
+    def stall(self, ns: int) -> Generator[object, None, None]:
         """Be kept from running for *ns* nanoseconds, as by somebody else who has the CPU; this is not a sleep."""
         self._stand_at(STALL, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self)
-        yield
+        yield SEAM
 
     @types.coroutine
-    def settle(self) -> Generator[None, None, None]:
+    def settle(self) -> Generator[object, None, None]:
         """Sleep until nothing else can happen: no flow can step and no timer is pending."""
         self._stand_at(SETTLE, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.settling.append(self)
-        yield
+        yield SEAM
 
     @types.coroutine
-    def migrate(self, cpu: Cpu) -> Generator[None, None, None]:
+    def migrate(self, cpu: Cpu) -> Generator[object, None, None]:
         """Go on on *cpu*, once that CPU lets a task run; whoever keeps tasks off its own CPU stays there."""
         self._stand_at(MIGRATE, None, self.function_of(sys._getframe(1)))
         if cpu is not self.cpu and not self.owns_cpu:
             self._move_to(cpu)
-        yield
+        yield SEAM
 
     @types.coroutine
-    def choose(self, count: int) -> Generator[None, None, int]:
+    def choose(self, count: int) -> Generator[object, None, int]:
         """Let the strategy choose a number below *count*: what the environment does here is not determined."""
         self._stand_at(CHOOSE, None, self.function_of(sys._getframe(1)))
-        yield
+        yield SEAM
         return self.world.choose_value(count)
 
     def function_of(self, frame: types.FrameType) -> types.CodeType:

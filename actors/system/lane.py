@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from actors.system.naming import Named
+from protocol.blame import FOREIGN_AWAIT
+from protocol.errors import BrokenRuleError
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
@@ -33,12 +35,12 @@ def resumer(function: F) -> F:
     return function
 
 
-class ForeignAwaitError(Exception):
-    """A flow awaited what is not of the machine. `stack` is where: file, line and function, innermost last."""
+SEAM = object()
+"""What the seam yields, and nothing else does: whoever yields another thing awaits what is not of the machine."""
 
-    def __init__(self, stack: list[tuple[str, int, str]]) -> None:
-        super().__init__("it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)")
-        self.stack = stack
+
+class ForeignAwaitError(BrokenRuleError):
+    """A flow awaited what is not of the machine."""
 
     @classmethod
     def of(cls, coro: Any) -> ForeignAwaitError:
@@ -47,7 +49,7 @@ class ForeignAwaitError(Exception):
         while (frame := getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)) is not None:
             stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
-        return cls(stack)
+        return cls(FOREIGN_AWAIT, stack)
 
 
 ENDS = (StopIteration, Oops, AttributeError)
@@ -104,10 +106,9 @@ class Lane(Named):
         """Run one slice: hand *value* to the coroutine and run it on to its next await.
 
         Nothing else runs actor code but this, and its copy in `stepper.step`. A flow that dies of an `Oops` ends here.
-        The seam yields nothing: whoever does awaits something foreign.
         """
         try:
-            if self.coro.send(value) is not None:  # type: ignore[union-attr]  # start() came first; an assert would cost every step
+            if self.coro.send(value) is not SEAM:  # type: ignore[union-attr]  # start() came first; an assert would cost every step
                 raise ForeignAwaitError.of(self.coro)
         except ENDS as end:
             self.end(end)

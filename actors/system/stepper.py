@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.system.lane import ENDS, ForeignAwaitError, resumer
+from actors.system.lane import ENDS, SEAM, ForeignAwaitError, resumer
 
 if TYPE_CHECKING:
     from actors.system.world import World
@@ -37,7 +37,7 @@ def run_stepper(world: World) -> None:
             if actor.check is not None:
                 actor.check()
         try:
-            if flow.coro.send(None) is not None:  # type: ignore[union-attr]  # as in Lane.resume
+            if flow.coro.send(None) is not SEAM:  # type: ignore[union-attr]  # as in Lane.resume
                 raise ForeignAwaitError.of(flow.coro)
         except ENDS as end:
             flow.end(end)

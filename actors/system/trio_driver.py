@@ -17,6 +17,7 @@ its await. Each `BREATH` steps the holder lets Trio look at deadlines and signal
 from __future__ import annotations
 
 import math
+import signal
 from typing import TYPE_CHECKING
 
 import attrs
@@ -36,16 +37,22 @@ BREATH = 1000
 NOTHING = object()
 """No turn: whoever has just stepped does not step next."""
 
+SIGNALS = (signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
 END = object()
 """The turn that ends a task: its actor has retired."""
 
 
 @attrs.define(eq=False)
 class TrioDriver:
-    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can."""
+    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can.
+
+    `error` is what has gone wrong in a slice.
+    """
 
     world: World
     seconds_per_virtual_second: float | None = None
+    error: BaseException | None = attrs.field(default=None, init=False)
     _nursery: trio.Nursery = attrs.field(init=False)
     _tasks: dict[Lane, trio.lowlevel.Task] = attrs.field(factory=dict, init=False)
     _over: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -54,7 +61,11 @@ class TrioDriver:
     _paced_until: int = attrs.field(default=0, init=False)
 
     async def run(self) -> None:
-        """Run the world to its end, or until the surrounding scope is cancelled."""
+        """Run the world to its end, or until the surrounding scope is cancelled.
+
+        What goes wrong in a slice leaves from here, as itself. Trio is not shown it, for it would take some of that for
+        its own: a Cancelled for the end of its scope, a KeyboardInterrupt for Ctrl-C.
+        """
         self.world.on_retire = self._retire
         try:
             async with trio.open_nursery() as nursery:
@@ -63,9 +74,18 @@ class TrioDriver:
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            if not self._over.is_set():
-                for flow in list(self.world.flows):
-                    flow.close()
+            if self.error is not None or not self._over.is_set():
+                self._close_flows()
+            if self.error is not None:
+                raise self.error
+
+    def _close_flows(self) -> None:
+        """End all flows where they stand; what one raises because of that matters only if nothing else went wrong."""
+        for flow in list(self.world.flows):
+            try:
+                flow.close()
+            except BaseException as error:  # noqa: BLE001 -- `run` raises it
+                self.error = self.error or error
 
     # -- the baton ----------------------------------------------------------------------------------------------------
 
@@ -108,10 +128,18 @@ class TrioDriver:
         self._tasks[lane] = task = trio.lowlevel.current_task()
         try:
             while True:
-                lane.resume(turn)
+                try:
+                    lane.resume(turn)
+                except BaseException as error:  # noqa: BLE001 -- `run` raises it
+                    self._fail(error)
+                    return
                 if self.world.steps % BREATH == 0 or self.seconds_per_virtual_second:
                     await self._breathe()
-                self._hand_on(lane, turn)
+                try:
+                    self._hand_on(lane, turn)
+                except BaseException as error:  # noqa: BLE001 -- as above
+                    self._fail(error)
+                    return
                 turn, self._again = self._again, NOTHING
                 if turn is NOTHING:
                     if lane.finished:
@@ -122,6 +150,12 @@ class TrioDriver:
         finally:
             if self._tasks.get(lane) is task:
                 del self._tasks[lane]
+
+    def _fail(self, error: BaseException) -> None:
+        """The run is over: nobody is to step any more."""
+        self.error = error
+        self._is_cancelled = True
+        self._over.set()
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._is_cancelled = True
@@ -145,11 +179,24 @@ class TrioDriver:
 def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -> None:
     """Run *world* under Trio; an error of ours leaves as itself, not wrapped in a group."""
     driver = TrioDriver(world, seconds_per_virtual_second)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        trio.run(driver.run)
+        trio.run(_run_before_signals, driver)
     except BaseExceptionGroup as group:
+        if group is driver.error:
+            raise
         error = _first_cause(group)
         raise error from error.__cause__  # it came of that, not of the group
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+async def _run_before_signals(driver: TrioDriver) -> None:
+    """Run it, and let signals wait from then on: Trio closes the socket that Python tells of them before it says so."""
+    try:
+        await driver.run()
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -75,7 +75,7 @@ class World(Named):
     them: of many actors most get hardly any. `current`, `step_time` and `cost` are of the step that runs now, or was
     the last: its flow, when it began and how long it takes (ns). `patience` is how long a call may go on before it is a
     livelock. `lost_mail` is what was due next at actors that ended before, if somebody has put a list there. `fault` is
-    the one that happens in this moment.
+    the one that happens in this moment. `spoiled` is what code of the user's has done to it that it may not.
     """
 
     strategy: Strategy
@@ -104,6 +104,7 @@ class World(Named):
     patience: Patience = attrs.field(factory=Patience)
     lost_mail: list[tuple[Actor, Any]] | None = None
     fault: str = ""
+    spoiled: BaseException | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
     _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
@@ -360,6 +361,11 @@ class World(Named):
     def stop(self, reason: str) -> None:
         """End the run after the slice that runs now; the first reason stays."""
         self.stopped = self.stopped or reason
+
+    def spoil(self, error: BaseException) -> None:
+        """End the run, whose outcome is worth nothing: *error* is what its driver has to raise, whoever catches it."""
+        self.spoiled = self.spoiled or error
+        self.stop("spoiled")
 
     def report(
         self,

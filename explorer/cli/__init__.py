@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from explorer import signals
+from explorer.blame import leave_abandoned_flows_alone
 from explorer.cli.catalogue import add_list
 from explorer.cli.completion import add_completion
 from explorer.cli.explain import add_explain
@@ -35,6 +36,7 @@ EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED = 2, 3, 4
 @on_standard_streams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    leave_abandoned_flows_alone()
     with signals.caught():
         try:
             code = _run(arguments)

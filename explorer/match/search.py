@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.world import running_stack
+from explorer.jobs import check_patches
 from explorer.match.cursor import Cursor, Entry, Event
 from explorer.match.follower import Follower
 from explorer.match.parting import Parting, describe_parting
@@ -127,6 +128,8 @@ def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | Non
     """
     tickets, heap = itertools.count(), list[tuple[int, int, int, Attempt]]()
     best: Attempt | None = None
+    for subject in subjects:
+        check_patches(subject.experiment)
     try:
         for number, attempt in enumerate(_attempts(subjects, heap), start=1):
             if best is None or _matched(attempt) > _matched(best):

@@ -29,8 +29,8 @@ async def offline(ctx, memcg):
 """
 HARMLESS = IDEA.format("await ctx.ask(memcg.read_kmem_state)")
 OTHER = IDEA.format("await ctx.sleep(1_000)")
-WRONG = IDEA.format("memcg.css = 7")
-NULL = IDEA.format("memcg.css = None")
+WRONG = IDEA.format("memcg.css.memcg = 7")
+NULL = IDEA.format("memcg.css.cgroup.self_css = None")
 
 
 @pytest.fixture

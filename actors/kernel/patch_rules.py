@@ -1,0 +1,254 @@
+"""What a patch may do: it changes what its own flow owns, and has everything else changed by its owner.
+
+In the model's own code that is a habit that tests look after; a patch is anybody's code, and is looked after as it
+runs. So each place in its file that sets, deletes or fills an attribute asks first whose that is, and so does each that
+calls an operation by itself, without `ctx.ask`. The rest of the machine's code is as fast as ever.
+
+A patch may change objects of its own classes, what a C function has on its stack (`LOCALS`), and the fields that the
+model's own kernel functions write without a message (`FREE`): per-CPU data after `ctx.this_cpu`, an object that nobody
+else knows yet, books.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar, cast
+
+from actors.system.actor import Shared
+from actors.system.flow import Flow
+from actors.system.world import World
+from protocol.blame import EVENT_LOOPS, FOREIGN_AWAIT
+from protocol.errors import BrokenRuleError
+
+T = TypeVar("T")
+
+RULE = "what others own is changed by ctx.ask alone"
+
+PACKAGES = frozenset({"actors", "explorer", "protocol", "scenarios"})
+
+LOCALS = frozenset({"ListLruWalk", "ScanControl", "SeqFile", "ShrinkControl", "Slabinfo"})
+"""Classes of what kernel functions have on their stack, and hand to those that they call."""
+
+FREE: Mapping[str, str] = types.MappingProxyType(
+    {
+        "ArrayCache": "touched",
+        "Cgroup": "css has_css self_css",
+        "CgroupTree": "nr_cgrps",
+        "Context": "active_memcg preempt_off softirqs_off",
+        "Css": "id memcg",
+        "File": "f_path",
+        "Inode": "i_ino i_rwsem i_state",
+        "KernfsNode": "is_removed",
+        "KmemCache": "charged_pages has_usercopy is_mergeable kobj object_size refcnt slabs",
+        "KmemCacheCpu": "freelist page partial tid",
+        "Machine": "list_lrus memcg_nr_cache_ids pending_creations reaps",
+        "PercpuRef": "last_get own_refs",
+        "RcuData": "called done in_batch",
+        "RcuHead": "func queued queued_by",
+        "Shrinker": "id",
+        "Slab": "freelist frozen inuse live memcg pobjects readers_gone",
+        "SlabNode": "free_touched next_reap",
+        "Stock": "cached is_flushing nr_pages",
+        "SuperBlock": "files s_dentry_lru s_fs_info s_inode_lru s_shrink",
+        "TimerBase": "expired",
+        "Work": "pending",
+    }
+)
+"""The fields that kernel functions write themselves, by the class that has them."""
+
+CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove", "report", "should_fail"})
+"""Operations that they run themselves: of timers of this CPU, and of numbers under a lock that they have. And the two
+methods of the world that are for kernel code."""
+
+SEAM_CALLS = frozenset(
+    {"ask", "begin", "choose", "migrate", "settle", "sleep", "sleep_in_background", "stall", "this_cpu"}
+)
+"""What a flow may await; it is always the one that runs."""
+
+NEVER: Mapping[str, str] = types.MappingProxyType(
+    {
+        "faulthandler": "cancel_dump_traceback_later disable dump_traceback_later enable",
+        "os": "_exit abort execl execv execve execvp fork forkpty kill killpg",
+        "signal": "alarm pthread_kill raise_signal setitimer signal",
+        "sys": "setprofile setrecursionlimit settrace",
+    }
+)
+"""Functions by module that would end the process, or change how it runs."""
+
+THREAD = ("threading", "Thread")
+
+FILLERS = frozenset(
+    {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "popleft"}
+    | {"remove", "reverse", "setdefault", "sort", "update"}
+)
+"""Methods that change a container of Python's."""
+
+
+class TouchError(BrokenRuleError):
+    """A patch changes what is not its own, or does what none may do."""
+
+
+def guarded(tree: ast.Module) -> ast.Module:
+    """A patch's module whose code asks before it changes anything; to be run with `GUARDS` among its globals."""
+    return ast.fix_missing_locations(_Guard().visit(tree))  # type: ignore[no-any-return]  # a module stays one
+
+
+class _Guard(ast.NodeTransformer):
+    """Puts the questions in. They have names that no program can have."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """`x.name = ...`, `x.name += ...`, `del x.name`."""
+        self.generic_visit(node)
+        return node if isinstance(node.ctx, ast.Load) else _ask("@touched", node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """`x.name[...] = ...`."""
+        self.generic_visit(node)
+        if not isinstance(node.ctx, ast.Load):
+            _ask_of_container(node.value)
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """`f()` where `await f()` is meant."""
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Call):
+            node.value = ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node.value], []), node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`x.operation()`, `x.name.append()`."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Attribute):
+            if node.func.attr in FILLERS:
+                _ask_of_container(node.func.value)
+            _ask("@called", node.func)
+        return node
+
+
+def _ask(question: str, node: ast.Attribute) -> ast.Attribute:
+    asked = ast.Call(ast.Name(question, ast.Load()), [node.value, ast.Constant(node.attr)], [])
+    node.value = ast.copy_location(asked, node.value)
+    return node
+
+
+def _ask_of_container(node: ast.expr) -> None:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    if isinstance(node, ast.Attribute):
+        _ask("@touched", node)
+
+
+# -- the questions ----------------------------------------------------------------------------------------------------
+
+
+def touched(thing: T, name: str) -> T:
+    """Return *thing*, whose attribute *name* is about to be changed; TouchError if it may not be."""
+    owner = thing if isinstance(thing, type) else type(thing)
+    if isinstance(thing, types.ModuleType):
+        if thing.__name__.partition(".")[0] in PACKAGES:
+            _fail(thing, f"it changes {name} of the module {thing.__name__}, which is not the patch's")
+    elif is_of_slabrace(owner) and owner.__name__ not in LOCALS and not _is_free(owner, name):
+        _fail(thing, f"it changes {name} of {_label(thing)} without asking; {RULE}")
+    return thing
+
+
+def called(thing: T, name: str) -> T:
+    """Return *thing*, whose method *name* is about to be called; TouchError if that is an operation of its owner's."""
+    if name in ("__setattr__", "__delattr__"):
+        if thing is object:
+            return cast("T", _Object)
+        touched(thing, "fields")
+    if isinstance(thing, types.ModuleType) and thing.__name__.partition(".")[0] in EVENT_LOOPS:
+        _fail(thing, FOREIGN_AWAIT)
+    if isinstance(thing, types.ModuleType) and name in NEVER.get(thing.__name__, "").split():
+        _fail(thing, f"it calls {thing.__name__}.{name}(), which is for the whole process, and so no patch's")
+    if name == "start" and any((base.__module__, base.__name__) == THREAD for base in type(thing).__mro__):
+        _fail(thing, "it starts a thread, which is not of the machine")
+    if isinstance(thing, Flow) and name in SEAM_CALLS and not getattr(thing.coro, "cr_running", True):
+        _fail(thing, f"it calls {name}() of {_label(thing)}, which is another flow")
+    if (isinstance(thing, World) and name not in CALLED) or is_operation(thing, name):
+        _fail(thing, f"it calls {name}() of {_label(thing)} by itself; {RULE}")
+    return thing
+
+
+def is_operation(thing: object, name: str) -> bool:
+    """Whether that method is one that only the owner of *thing* may run; a patch owns what is of its own classes."""
+    owner = type(thing)
+    if not isinstance(thing, Shared) or not is_of_slabrace(owner) or name in CALLED:
+        return False
+    return hasattr(getattr(owner, name, None), "operation")
+
+
+def dropped(value: object) -> None:
+    """Take the value of a call that stands alone; TouchError if it should have been awaited."""
+    if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
+        value.close()
+        _fail(value, f"it calls {value.__name__}() without await, so nothing is done")
+
+
+def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:
+    """Whether it is one that is awaited, as `ctx.ask` makes them."""
+    return bool(generator.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+
+
+def tell(*values: object, **options: Any) -> None:
+    """print(), as a patch has it: what slabrace answers on stdout stays as it is."""
+    print(*values, **{"file": sys.stderr, **options})  # noqa: T201 -- the patch's
+
+
+def set_attribute(thing: object, name: str, value: object) -> None:
+    """setattr(), as a patch has it."""
+    setattr(touched(thing, name), name, value)
+
+
+def delete_attribute(thing: object, name: str) -> None:
+    """delattr(), as a patch has it."""
+    delattr(touched(thing, name), name)
+
+
+class _Object:
+    """`object`, where a patch calls these methods of it."""
+
+    __setattr__ = staticmethod(set_attribute)  # type: ignore[assignment]  # called on the class, with the object
+    __delattr__ = staticmethod(delete_attribute)  # type: ignore[assignment]  # as above
+
+
+GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
+    {
+        "@touched": touched,
+        "@called": called,
+        "@dropped": dropped,
+        "setattr": set_attribute,
+        "delattr": delete_attribute,
+        "print": tell,
+    }
+)
+"""What a patch's module has among its globals."""
+
+
+def is_of_slabrace(owner: type) -> bool:
+    """Whether a class is one of slabrace's, not one of the patch's own."""
+    return owner.__module__.partition(".")[0] in PACKAGES
+
+
+def _is_free(owner: type, name: str) -> bool:
+    return any(name in FREE.get(base.__name__, "").split() for base in owner.__mro__)
+
+
+def _label(thing: object) -> str:
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return str(getattr(thing, "label", None) or getattr(thing, "name", None) or f"the {type(thing).__name__}")
+
+
+def _fail(thing: object, text: str) -> NoReturn:
+    """Raise the error, and leave word with the world: the patch may well catch what it has not expected."""
+    error = TouchError(text)
+    world = getattr(getattr(thing, "actor", thing), "world", thing)
+    if isinstance(world, World):
+        world.spoil(error)
+    raise error

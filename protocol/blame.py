@@ -1,0 +1,102 @@
+"""Where an exception comes from, and what is said of it, if the code is the user's: a patch or a scenario."""
+
+from __future__ import annotations
+
+import dis
+import os
+import traceback
+from collections import Counter
+from collections.abc import Container
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+from protocol.errors import BrokenRuleError
+
+Place: TypeAlias = tuple[str, int, str]
+"""A file, a line and a function."""
+
+_ROOT = str(Path(__file__).parents[1]) + os.sep
+
+MACHINE = (f"{_ROOT}actors{os.sep}", f"{_ROOT}scenarios{os.sep}")
+"""Where the code of the machine is, as `str.startswith` wants it."""
+
+SLABRACE = (*MACHINE, f"{_ROOT}explorer{os.sep}", f"{_ROOT}protocol{os.sep}")
+"""Where all of slabrace is."""
+
+FOREIGN_AWAIT = "it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)"
+
+EVENT_LOOPS = frozenset({"trio", "asyncio", "anyio", "sniffio"})
+"""Python packages whose functions want a loop of their own to run."""
+
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def places_of(error: BaseException) -> list[Place]:
+    """Where an exception, and those that it comes of, went through; the origin last."""
+    places: list[Place] = []
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        places += [
+            (frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(cause.__traceback__)
+        ]
+        places += cause.where() if isinstance(cause, BrokenRuleError) else ()
+        cause = cause.__cause__
+    return places
+
+
+def place_in(files: Container[str], error: BaseException) -> Place | None:
+    """The innermost place in one of *files*; None if the error never was in them.
+
+    How deep a recursion gets before it is stopped depends on who began it, so its place is the outermost that recurs.
+    """
+    places = [place for place in places_of(error) if place[0] in files]
+    if isinstance(error, RecursionError):
+        times = Counter(places)
+        return next((place for place in places if times[place] > 1), places[-1] if places else None)
+    return places[-1] if places else None
+
+
+def in_words(error: BaseException) -> str:
+    """What the user is told of an exception; the rule alone, if it is one of ours that is broken."""
+    if isinstance(error.__cause__, StopIteration | StopAsyncIteration):  # Python makes a RuntimeError of these
+        error = error.__cause__
+    if _is_of_a_loop(error):
+        return FOREIGN_AWAIT
+    try:
+        text = "it calls itself for ever" if isinstance(error, RecursionError) else str(error)
+    except BaseException:  # noqa: BLE001 -- its __str__ is the user's, and may be as wrong as the rest
+        text = ""
+    if isinstance(error, BrokenRuleError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _is_of_a_loop(error: BaseException) -> bool:
+    """Whether another event loop says that it does not run here: on Trio's own driver its await would be met later."""
+    places = places_of(error)
+    package = Path(places[-1][0]).parts if places else ()
+    return isinstance(error, Exception) and not EVENT_LOOPS.isdisjoint(package)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether *error* is a signal's doing: anybody can raise KeyboardInterrupt, but not everybody has been asked to.
+
+    A handler raises it in slabrace, in Trio, or in C: then the innermost frame is just where the signal struck.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    tb = _innermost(error.__traceback__)
+    if tb is None:
+        return True
+    code = tb.tb_frame.f_code
+    is_raised = code.co_code[tb.tb_lasti] == _RAISE
+    return not is_raised or code.co_filename.startswith(SLABRACE) or f"{os.sep}trio{os.sep}_core" in code.co_filename
+
+
+def _innermost(tb: TracebackType | None) -> TracebackType | None:
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb

@@ -1,0 +1,1 @@
+"""Patches and scenarios of the user's, right and wrong."""
