@@ -201,9 +201,10 @@ def run(
             try:
                 check_again(experiment, remake, records, draws=random.getstate() != state)
             except NotTheSameError:
-                if writer is not None:
-                    writer.discard()
-                raise
+                if not signals.is_pending():  # a run that a signal cuts short is not the same, and says nothing
+                    if writer is not None:
+                        writer.discard()
+                    raise
         return result
 
 

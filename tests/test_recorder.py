@@ -259,6 +259,12 @@ def test_the_times_of_the_steps_add_up(drive: Drive) -> None:
     assert recorded == times
 
 
+def lane_of(names: Names, step: Step) -> tuple[str, str, int | None]:
+    """The lane that stepped: name, kind, CPU."""
+    lane = names.lane(step)
+    return lane.name, lane.kind, lane.cpu
+
+
 def told(payloads: list[Payload]) -> list[tuple[object, ...]]:
     """The steps, with names for numbers."""
     names = Names()
@@ -269,7 +275,7 @@ def told(payloads: list[Payload]) -> list[tuple[object, ...]]:
         if isinstance(step, Step):
             steps.append(
                 (
-                    names.lane(step),
+                    lane_of(names, step),
                     names.enabled(step),
                     names.functions[step.function],
                     names.operations[step.operation],

@@ -224,9 +224,8 @@ class Checker:
             self._fail(body, f"{function.name}() must be declared with {wanted!r}")
         if not body.name.isidentifier():
             self._fail(body, f"{function.name}() cannot be known as {body.name!r}, which is no name")
-        parameters, new = _bare(old.code), _bare(body.code)
-        if _places(parameters) != _places(new):
-            self._fail(body, f"{function.name}() takes {parameters}, not {new}")
+        if not _takes_every_call(body.code, old.code):
+            self._fail(body, f"{function.name}() takes {_bare(old.code)}, not {_bare(body.code)}")
 
     def _fail(self, body: Body, text: str) -> NoReturn:
         msg = f"--patch {self.path}, line {body.code.__code__.co_firstlineno}: {text}"
@@ -240,9 +239,18 @@ def _bare(code: Callable[..., Any]) -> inspect.Signature:
     return signature.replace(parameters=bare, return_annotation=signature.empty)
 
 
-def _places(signature: inspect.Signature) -> list[tuple[int, str]]:
-    """What a caller of it has to know: how many arguments it takes, in which way, and the names that must be given."""
-    return [(each.kind, each.name if each.kind is each.KEYWORD_ONLY else "") for each in signature.parameters.values()]
+def _takes_every_call(new: Callable[..., Any], old: Callable[..., Any]) -> bool:
+    """Whether *new* can be called as *old* is: with as many arguments by position, and the same by name."""
+    parameters, signature = inspect.signature(old).parameters.values(), inspect.signature(new)
+    by_place = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    by_name = {each.name: None for each in parameters if each.kind is each.KEYWORD_ONLY}
+    needed = sum(each.default is each.empty for each in by_place)
+    try:
+        for count in range(needed, len(by_place) + 1):
+            signature.bind(*[None] * count, **by_name)
+    except TypeError:
+        return False
+    return True
 
 
 def _names(function: KernelFn[Any, Any]) -> set[str]:

@@ -30,6 +30,7 @@ from explorer.signals import EXIT_INTERRUPTED
 from explorer.strategies import STRATEGIES, check_argument, find_strategy
 from explorer.strategies.exact import EXACT, make_exact_search
 from explorer.streams import complain
+from protocol.atomic import CannotWriteError
 from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.names import no_such
@@ -247,7 +248,7 @@ class FindingLogger:
         path = new_file(file_stem(self.experiment.header, found.finding))
         try:
             record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
-        except UsageError as error:
+        except CannotWriteError as error:
             complain(str(error))  # the answer is worth as much without a log
             return found
         self.logged.append(path)
