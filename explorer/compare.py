@@ -11,6 +11,7 @@ from rich.text import Text
 
 from explorer.report import make_console
 from explorer.session import Result, replay
+from explorer.streams import complain, on_standard_streams
 from protocol.errors import UsageError
 
 EXIT_USAGE = 2
@@ -33,12 +34,13 @@ def compare(first: Result, second: Result) -> Table:
     return table
 
 
-def main(arguments: Sequence[str]) -> int:
+@on_standard_streams
+def main(arguments: Sequence[str] | None = None) -> int:
     """Compare two logs; return the exit code."""
     try:
-        table = compare(*replay_both(arguments))
+        table = compare(*replay_both(sys.argv[1:] if arguments is None else arguments))
     except UsageError as error:
-        print("slabrace:", error, file=sys.stderr)  # noqa: T201 -- the one line of a usage error
+        complain(str(error))
         return EXIT_USAGE
     make_console().print(table)
     return 0
@@ -63,4 +65,4 @@ def replay_both(arguments: Sequence[str]) -> tuple[Result, Result]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

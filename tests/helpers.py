@@ -197,6 +197,11 @@ def start_process(
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- our own words
 
 
+def without_findings(told: str) -> str:
+    """Standard error without what a search says of a finding as soon as there is one."""
+    return "".join(line for line in told.splitlines(keepends=True) if not line.startswith("found in schedule "))
+
+
 # -- logs -------------------------------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,7 @@ ABOVE: Sequence[Piece] = (
     ("@staticmethod\n", None),
     ("@property\n", None),
     ("@functools.cache\n", None),
-    ("@print\n", None),
+    ("@id\n", None),
     ("@nope\n", False),
     ("@kernel_fn\n", False),
 )
@@ -79,10 +79,7 @@ SIGNATURES: Sequence[Piece] = (
         (text, True)
         for text in ("(ctx, work)", "(ctx, work)", "(a, b)", "(ctx, work=None)", "(ctx: int, work: str) -> None")
     ),
-    *(
-        (text, False)
-        for text in ("()", "(ctx)", "(ctx, work, more)", "(*args)", "(**args)", "(ctx, *, work)", "(ctx, **work)")
-    ),
+    *((text, False) for text in ("()", "(ctx)", "(ctx, work, more)", "(**args)", "(ctx, *, work)", "(ctx, **work)")),
     *((text, False) for text in ("(ctx, *work)", "(ctx, work", "(ctx, ctx)", "(ctx work)", "(5)", "(ctx, work=nope)")),
     ("(ctx, work, /)", None),
 )
