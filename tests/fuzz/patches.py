@@ -69,7 +69,7 @@ BELOW: Sequence[Piece] = (
     *(("", True) for _ in range(4)),
     *(
         (f"@{text}\n", False)
-        for text in ("staticmethod", "property", "functools.cache", "print", "dataclasses.dataclass", "5")
+        for text in ("staticmethod", "property", "functools.cache", "id", "dataclasses.dataclass", "5")
     ),
     ("@contextlib.asynccontextmanager\n", None),
     ("@functools.partial\n", False),
