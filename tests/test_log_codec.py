@@ -284,6 +284,7 @@ def test_a_log_torn_at_any_byte_is_read_up_to_there_or_refused_in_one_line(small
     assert lengths[-1] == len(payloads)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed(small_log: Path) -> None:
     whole = small_log.read_bytes()
     payloads = read_all(small_log).payloads
@@ -299,6 +300,7 @@ def test_every_flipped_bit_is_noticed(small_log: Path) -> None:
         assert result.payloads == payloads[: len(result.payloads)], f"bit {bit % 8} of byte {bit // 8}"
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_damage_not_the_early_end_of_a_killed_run(small_log: Path) -> None:
     """Whole records behind the place show that the file goes on: a length was flipped, nothing was torn off."""
     whole = small_log.read_bytes()

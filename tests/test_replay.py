@@ -225,6 +225,7 @@ def replay_or_refuse(path: Path) -> tuple[Result | None, str | None]:
     return result, result.damage
 
 
+@pytest.mark.slow
 def test_a_log_torn_at_any_byte_is_replayed_up_to_there_or_refused_in_one_line(log: Path) -> None:
     whole, data = replay(log, driver="stepper"), log.read_bytes()
     torn = log.with_name("torn.log")
@@ -249,7 +250,7 @@ MORE = {"rmdir-under-load": {"objects": "12", "cgroups": "2"}}
 
 
 @each_driver_name
-@pytest.mark.parametrize("name", ["rmdir-under-load", "shared-dentry"])
+@pytest.mark.parametrize("name", ["rmdir-under-load", pytest.param("shared-dentry", marks=pytest.mark.slow)])
 def test_a_log_cut_between_any_two_records_is_replayed_up_to_there(name: str, driver: str, tmp_path: Path) -> None:
     """Also between a step and what it brought about: a move, a choice, a finding, a phase."""
     run_small(name, "original", log=tmp_path / "x.log", settings={**small_settings(name), **MORE.get(name, {})})

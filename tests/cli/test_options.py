@@ -181,6 +181,7 @@ def test_a_log_that_ends_before_the_last_step_says_so(slabrace: Command, log: Pa
 # -- done, as it was asked for ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_is_the_same_on_both_drivers(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

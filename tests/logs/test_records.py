@@ -176,7 +176,7 @@ def test_every_command_says_in_one_line_where_a_log_is_damaged(
 # -- pipes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("replay",), ("explain",), ("log",), ("slabinfo",)], ids=lambda words: words[0])
+@pytest.mark.parametrize("words", [("replay",), ("log",), ("slabinfo",)], ids=lambda words: words[0])
 def test_a_log_may_come_through_a_pipe(
     payloads: list[Payload], tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_answer_is_the_same_when_workers_are_lost(capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err.count("slabrace: a worker process was lost (killed by SIGKILL)") == 2
 
 
+@pytest.mark.slow
 def test_a_patch_that_ends_its_process_ends_the_search_with_an_answer(slabrace: Command) -> None:
     Path("ends.py").write_text(ENDS_ITS_PROCESS, encoding="utf-8")
     answer = slabrace("explore", "rmdir-under-load", "--patch", "ends.py", "--workers", 2, "--json")
