@@ -121,7 +121,7 @@ class Replay:
             return
         footer = self._log.footer
         if self._ahead or self._read_record():
-            self._diverge(self._ahead[0][1], None)
+            self._diverge(self._ahead.popleft()[1], None)
         elif footer is not None and footer.digest != digest:
             self._part(f"digest {footer.digest}", f"digest {digest}")
 

@@ -14,6 +14,13 @@ import attrs
 from protocol.columns import Line, fail, lines_of, shown
 
 PAGE_SIZE = 4096
+
+MOST_PAGES = 1 << 10
+"""Pages of a slab: no allocation is of an order above 10 (MAX_ORDER, include/linux/mmzone.h, 5.3)."""
+
+MOST_OBJECTS = (1 << 16) - 1
+"""Objects of a slab: SLAB numbers them in 16 bits (freelist_idx_t, mm/slab.c), SLUB in 15 (MAX_OBJS_PER_PAGE)."""
+
 VERSION_LINE = "slabinfo - version: 2.1"
 COLUMNS_LINE = (
     "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>"
@@ -94,6 +101,8 @@ def _check_geometry(row: SlabinfoRow, line: Line) -> None:
         line.fail(f"{row.name}: object size, objects and pages per slab must not be 0")
     if row.pagesperslab & (row.pagesperslab - 1):
         line.fail(f"{row.name}: {row.pagesperslab} pages per slab is not a power of two")
+    if row.pagesperslab > MOST_PAGES or row.objperslab > MOST_OBJECTS:
+        line.fail(f"{row.name}: no slab has more than {MOST_PAGES} pages or {MOST_OBJECTS} objects")
     if row.objsize * row.objperslab > row.pagesperslab * PAGE_SIZE:
         line.fail(
             f"{row.name}: {row.objperslab} objects of {row.objsize} bytes do not fit into {row.pagesperslab} pages"

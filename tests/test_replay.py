@@ -394,6 +394,17 @@ def test_a_whole_log_that_has_a_step_too_many_diverges_at_its_end(log: Path, dri
 
 
 @each_driver_name
+def test_a_whole_log_that_defines_one_name_too_many_diverges_at_its_end(log: Path, driver: str) -> None:
+    payloads, records = read_payloads(log), read_records(log)
+    number = sum(entry[0] == "fn" for entry in records)
+    longer = signed([*payloads[:-1], pack(["fn", number, "kfree"]), payloads[-1]])
+    result = replay(write_payloads(log.with_name("long.log"), longer), driver=driver)
+
+    assert result.divergence is not None
+    assert (result.divergence.then, result.divergence.now) == (f"fn {number} kfree", "the end of the run")
+
+
+@each_driver_name
 @pytest.mark.parametrize("tag", ["lane", "set", "fn", "op", "owner", "phase", "finding"])
 def test_a_record_of_any_kind_that_differs_makes_the_replay_diverge(log: Path, driver: str, tag: str) -> None:
     payloads, records = read_payloads(log), read_records(log)

@@ -150,6 +150,8 @@ BROKEN_ROWS = {
     "no pages in a slab": "dentry 100 210 192 21 0 : tunables 0 0 0 : slabdata 10 10 0",
     "three pages in a slab": "dentry 100 210 192 21 3 : tunables 0 0 0 : slabdata 10 10 0",
     "objects that do not fit": "dentry 100 210 192 22 1 : tunables 0 0 0 : slabdata 10 10 0",
+    "pages that no allocation has": "dentry 100 210 1 100 2048 : tunables 0 0 0 : slabdata 10 10 0",
+    "objects that no slab has": "dentry 100 210 1 70000 32 : tunables 0 0 0 : slabdata 10 10 0",
     "a number of five thousand digits": f"dentry {'9' * 5000} 210 192 21 1 : tunables 0 0 0 : slabdata 10 10 0",
 }
 
