@@ -266,5 +266,4 @@ def _check_header(scenario: Scenario, log: LogReader) -> None:
     if missing:
         msg = f"the header lacks {', '.join(missing)}, which {header.scenario} needs: another version's log?"
         raise UsageError(msg)
-    for knob in scenario.knobs:
-        knob.check(header.parameters[knob.name], str(log.path))
+    scenario.check(header.parameters, str(log.path))

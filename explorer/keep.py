@@ -29,6 +29,7 @@ from explorer.schedule import Choice, Follow, Noting
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import READ_BY, VERSION
+from protocol.textfile import read_bounded
 from scenarios import find_scenario
 from scenarios.registry import default_value
 
@@ -110,7 +111,7 @@ class KeptPatch:
             msg = f"{source}: kept with the fix {self.name}, which this slabrace does not have"
             raise UsageError(msg)
         file = Path(os.path.normpath(source.parent / self.path))
-        if trust or file.resolve() in {Path(name).resolve() for name in given}:
+        if trust or file.resolve() in {Path(name).resolve() for name in given if name not in FIXES}:
             return str(file)
         msg = f"{source}: kept with the patch {file}, which runs only if you say so: give --trust, or --patch {file}"
         raise UsageError(msg)
@@ -205,21 +206,20 @@ def to_text_file(kept: Kept) -> str:
 def read_kept(path: Path) -> Kept:
     """What a regression file says; UsageError (one line) if it is none."""
     try:
-        fields = json.loads(path.read_bytes(), object_pairs_hook=_fields, parse_constant=_refuse)
+        text = read_bounded(path, must_be_file=True)
+        fields = json.loads(text, object_pairs_hook=_fields, parse_constant=_refuse)
         json.dumps(fields, ensure_ascii=False).encode()  # half a character can be written in JSON, and nowhere else
         version = fields.pop("format")
         if type(version) is not int or version != FORMAT:
-            hint = f"; slabrace {READ_BY[version]} reads it" if version in READ_BY else ""
+            is_older = type(version) is int and version in READ_BY
+            hint = f"; slabrace {READ_BY[version]} reads it" if is_older else ""
             msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads{hint}"
             raise UsageError(msg)
         lists = {name: tuple(_list(name, fields[name])) for name in LISTS if name in fields}
         lists["patches"] = tuple(KeptPatch(**patch) for patch in lists.get("patches", ()))
         return Kept(**{**fields, **lists})
-    except OSError as error:
-        msg = f"{path}: cannot read it: {error.strerror}"
-        raise UsageError(msg) from None
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        why = error if isinstance(error, UnicodeDecodeError) or not error.args else error.args[0]
+        why = error if isinstance(error, UnicodeError) or not error.args else error.args[0]
         msg = f"{path}: this is not a finding that was kept: {str(why).partition(chr(10))[0]}"
         raise UsageError(msg) from None
 
@@ -250,10 +250,11 @@ def _refuse(constant: str) -> NoReturn:
 
 def kept_files(directory: Path) -> list[Path]:
     """The regression files of a directory, by name; UsageError if there is no such directory."""
-    if not directory.is_dir():
-        msg = f"{directory}: there is no such directory"
-        raise UsageError(msg)
-    return sorted(directory.glob("*.json"))
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == ".json")
+    except OSError as error:
+        msg = f"{directory}: cannot read this directory: {error.strerror}"
+        raise UsageError(msg) from None
 
 
 # -- running them again -----------------------------------------------------------------------------------------------

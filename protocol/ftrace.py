@@ -28,17 +28,20 @@ import attrs
 from protocol.columns import MAX_DIGITS, printable
 from protocol.errors import UsageError
 
-HEADLINE = re.compile(r"# tracer: (\S+)")
-ENTRIES = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)\s+#P:(\d+)")
-LOST = re.compile(r"CPU:(\d+) \[(?:LOST (\d+) EVENTS|EVENTS DROPPED)\]")
+HEADLINE = re.compile(r"# tracer: (\S+)", re.ASCII)
+ENTRIES = re.compile(r"# entries-in-buffer/entries-written: (\d+)/(\d+)\s+#P:(\d+)", re.ASCII)
+LOST = re.compile(r"CPU:(\d+) \[(?:LOST (\d+) EVENTS|EVENTS DROPPED)\]", re.ASCII)
 EVENT = re.compile(
     r"\s*(?P<comm>\S.{0,15}?)-(?P<pid>\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(?P<cpu>\d{3,})\]"
-    r"\s+(?P<flags>[.\w#]{4,5})\s+(?P<seconds>\d+)\.(?P<micros>\d{6}): (?P<what>.*)"
+    r"\s+(?P<flags>[.\w#]{4,5})\s+(?P<seconds>\d+)\.(?P<micros>\d{6}): (?P<what>.*)",
+    re.ASCII,
 )
-FLAGLESS = re.compile(r"\s*\S.{0,15}?-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[\d{3,}\]\s+\d+\.\d+: ")
-ENTRY = re.compile(r"(?P<function>[\w.]+)(?:\+0x\S+)?(?: \[\w+\])? <-(?P<caller>[\w.]+)(?:\+0x\S+)?(?: \[\w+\])?")
-OTHER = re.compile(r"(?P<event>[\w.]+): ?(?P<text>.*)")
-CLONE = re.compile(r"\.(?:part|isra|constprop|cold)(?:\.\d+)?")
+FLAGLESS = re.compile(r"\s*\S.{0,15}?-\d+\s+(?:\(\s*[-\d]+\)\s+)?\[\d{3,}\]\s+\d+\.\d+: ", re.ASCII)
+ENTRY = re.compile(
+    r"(?P<function>[\w.]+)(?:\+0x\S+)?(?: \[\w+\])? <-(?P<caller>[\w.]+)(?:\+0x\S+)?(?: \[\w+\])?", re.ASCII
+)
+OTHER = re.compile(r"(?P<event>[\w.]+): ?(?P<text>.*)", re.ASCII)
+CLONE = re.compile(r"\.(?:part|isra|constprop|cold)(?:\.\d+)?", re.ASCII)
 SHOWN = 60
 
 

@@ -45,8 +45,11 @@ READ_BY = {1: "0.1"}
 
 FLUSH_BYTES = 1 << 16
 
-LONGEST_RECORD = 1 << 24
-"""Bytes. The longest record is the header of a run with whole files in it; a length above this is damage."""
+LONGEST_HEADER = 1 << 23
+"""Bytes. There are whole files in it, of a few MiB each."""
+
+LONGEST_RECORD = 1 << 20
+"""Bytes of any other record. A length above this is damage."""
 
 _LONG = 255
 _BLOCK = 1 << 20
@@ -82,7 +85,9 @@ class LogWriter:
         self._is_open = True
 
     def header(self, header: Header) -> None:
-        self.write(msgpack.packb(["header", msgspec.to_builtins(header)]))
+        payload: bytes = msgpack.packb(["header", msgspec.to_builtins(header)])
+        self._check_size(payload, LONGEST_HEADER)
+        self._append(payload)
         self.flush()
         if not self._file.replaces:
             self._file.publish()
@@ -92,9 +97,15 @@ class LogWriter:
 
     def write(self, payload: bytes) -> None:
         """Append one record; it reaches the file with the next flush, whole and in order."""
-        if len(payload) > LONGEST_RECORD:
-            msg = f"{self._file.path}: a record of {len(payload)} bytes, and a log takes {LONGEST_RECORD} at most"
+        self._check_size(payload, LONGEST_RECORD)
+        self._append(payload)
+
+    def _check_size(self, payload: bytes, most: int) -> None:
+        if len(payload) > most:
+            msg = f"{self._file.path}: a record of {len(payload)} bytes, and a log takes {most} at most"
             raise UsageError(msg)
+
+    def _append(self, payload: bytes) -> None:
         buffer = self._buffer
         buffer += frame(payload)
         if len(buffer) >= FLUSH_BYTES:
@@ -193,7 +204,7 @@ class LogReader:
             raise DamagedLogError(msg)
 
     def _read_header(self) -> Header:
-        payload = self._read_frame(_START)
+        payload = self._read_frame(_START, LONGEST_HEADER)
         if payload is None:
             msg = f"{self.damage or f'{self.path}: there is no header'}; nothing can be replayed"
             raise DamagedLogError(msg)
@@ -233,13 +244,13 @@ class LogReader:
 
     def _end_with(self, footer: Footer) -> None:
         """Nothing comes after the footer, and it says what the records come to."""
-        self._contents.check(footer)
+        self._contents.check(footer, self.header.shows)
         self.footer = footer
         end = self._file.tell()
         if end < self._size:
             self._stop_at(end, f"{self._size - end} bytes stand behind the end of the log; cut them off")
 
-    def _read_frame(self, offset: int) -> bytes | None:
+    def _read_frame(self, offset: int, most: int = LONGEST_RECORD) -> bytes | None:
         """The payload of the frame at *offset*, where the file stands; None at the end, or at damage."""
         first = self._file.read(1)
         if not first:
@@ -250,7 +261,7 @@ class LogReader:
         if size == _LONG and len(head) == rest:
             (size,) = _U32.unpack(head[:4])
         is_short = len(head) < rest or offset + 1 + rest + size > self._size
-        if not 0 < size <= LONGEST_RECORD or is_short:
+        if not 0 < size <= most or is_short:
             self._say_what_is_short(offset)
             return None
         payload = self._file.read(size)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_NAME = 100
+"""No name is longer, and to compare one that is takes time and memory with its square."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that *name* was perhaps meant to be, whatever its case; None if none is near."""
+    if len(name) > LONGEST_NAME:
+        return None
     by_word = {_word(candidate): candidate for candidate in reversed(list(known))}
     near = difflib.get_close_matches(_word(name), by_word, n=1)
     return by_word[near[0]] if near else None

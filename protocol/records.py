@@ -16,7 +16,7 @@ import attrs
 import msgspec
 from msgspec import Meta, Struct
 
-from protocol.findings import Finding, Natural
+from protocol.findings import ORACLES, Finding, Natural
 
 DIGEST_BYTES = 16
 
@@ -203,6 +203,9 @@ def decode_header(payload: bytes) -> Header:
     if not isinstance(record, HeaderRecord):
         msg = f"it is a {type(record).__name__}"
         raise WrongRecordError(msg)
+    if not 0 <= record.header.seed < 1 << 64:
+        msg = f"the seed is {record.header.seed}"
+        raise WrongRecordError(msg)
     for patch in record.header.patches:
         if patch.text and hash_of(patch.text) != patch.sha256:
             msg = f"the text of patch {patch.name} has another SHA-256 than it says"
@@ -237,6 +240,9 @@ class Names:
                 _define(self.lanes, record.number, record, "lane")
             case SetRecord():
                 self._check_lanes(*record.lanes)
+                if not 0 < len(set(record.lanes)) == len(record.lanes):
+                    msg = f"set {record.number} has no lanes, or one of them twice"
+                    raise WrongRecordError(msg)
                 _define(self.sets, record.number, record.lanes, "set")
             case FunctionRecord():
                 _define(self.functions, record.number, record.name, "function")
@@ -288,6 +294,9 @@ def _define(known: list[Any], number: int, value: object, what: str) -> None:
     if number != len(known):
         msg = f"{what} {number} is defined where {what} {len(known)} should be"
         raise WrongRecordError(msg)
+    if what == "function" and value in known:
+        msg = f"{what} {value} is defined a second time"
+        raise WrongRecordError(msg)
     known.append(value)
 
 
@@ -313,6 +322,7 @@ class Contents:
     names: Names = attrs.field(factory=Names)
     steps: int = 0
     signatures: set[str] = attrs.field(factory=set)
+    is_over: bool = False
     _hash: Digest = attrs.field(factory=new_digest)
 
     def take(self, payload: bytes, record: Record) -> None:
@@ -322,23 +332,33 @@ class Contents:
             raise WrongRecordError(msg)
         self.names.learn(record)
         if isinstance(record, Step):
+            if self.is_over:
+                msg = "a step comes after the finding that ended the run"
+                raise WrongRecordError(msg)
             self.steps += 1
         elif isinstance(record, FindingRecord):
             self._take_finding(record.finding)
         self._hash.update(payload)
 
     def _take_finding(self, finding: Finding) -> None:
+        if finding.kind not in ORACLES:
+            msg = f"a finding of the kind {finding.kind}, and there is no such oracle"
+            raise WrongRecordError(msg)
         if finding.step != max(self.steps - 1, 0) or finding.signature in self.signatures:
             msg = f"{finding.signature} of step {finding.step} is not found after {self.steps} steps, or was before"
             raise WrongRecordError(msg)
         self.signatures.add(finding.signature)
+        self.is_over = self.is_over or finding.is_fatal
 
     def digest(self) -> str:
         """The digest of all records so far, in hexadecimal."""
         return self._hash.hexdigest()
 
-    def check(self, footer: Footer) -> None:
-        """WrongRecordError if *footer* is not that of this run."""
+    def check(self, footer: Footer, shows: str = "") -> None:
+        """WrongRecordError if *footer* is not that of this run, or if the run does not show what it is said to show."""
+        if shows and shows not in self.signatures:
+            msg = f"the header says that the run shows {shows}, and it does not"
+            raise WrongRecordError(msg)
         outcome = "finding" if self.signatures else "ok"
         for what, said, is_so in (
             ("steps", footer.steps, self.steps),

@@ -7,18 +7,25 @@ from pathlib import Path
 from protocol.errors import UsageError
 
 MOST_BYTES = 4 << 20
-"""Ten thousands of lines: no slab machine and no trace that can be compared is larger, but a device is."""
+"""Ten thousands of lines: no slab machine, no trace that can be compared, no patch is larger, but a device is."""
 
 
-def read_bounded(path: Path) -> bytes:
-    """The bytes of a file; UsageError in one line if it cannot be read, or has more than MOST_BYTES."""
+def read_bounded(path: Path, *, option: str = "", must_be_file: bool = False) -> bytes:
+    """The bytes of a file; UsageError in one line if it cannot be read, or has more than MOST_BYTES.
+
+    *option* stands before the name in that line. If it *must_be_file*, a pipe or a device is refused, and not waited
+    for.
+    """
     try:
+        if must_be_file and path.exists() and not path.is_file():
+            msg = f"{option}{path}: it is not a file"
+            raise UsageError(msg)
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        msg = f"{path}: cannot read it: {error.strerror}"
+    except (OSError, ValueError) as error:  # a ValueError: there is a NUL in the name
+        msg = f"{option}{path}: cannot read it: {error.strerror if isinstance(error, OSError) else error}"
         raise UsageError(msg) from None
     if len(data) > MOST_BYTES:
-        msg = f"{path}: it has more than {MOST_BYTES >> 20} MiB; is this the right file?"
+        msg = f"{option}{path}: it has more than {MOST_BYTES >> 20} MiB; is this the right file?"
         raise UsageError(msg)
     return data

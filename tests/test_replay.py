@@ -382,10 +382,16 @@ def test_a_whole_log_that_lacks_steps_diverges_at_its_end(log: Path, driver: str
 
 
 @each_driver_name
-def test_a_whole_log_that_has_a_step_too_many_diverges_at_its_end(log: Path, driver: str) -> None:
+def test_a_whole_log_that_has_a_step_too_many_diverges_at_its_end(
+    driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, make_scenario("quiet", quiet))
+    log = tmp_path / "x.log"
+    run(RunOptions(scenario="quiet", driver="stepper"), log=log)
     payloads = read_payloads(log)
     last_step = next(payload for payload in reversed(payloads) if payload[0] == 0x96)
-    result = replay(write_payloads(log.with_name("long.log"), [*payloads[:-1], last_step, payloads[-1]]), driver=driver)
+    longer = signed([*payloads[:-1], last_step, payloads[-1]])
+    result = replay(write_payloads(log.with_name("long.log"), longer), driver=driver)
 
     assert result.outcome == "diverged"
     assert result.divergence is not None
@@ -408,7 +414,7 @@ def test_a_whole_log_that_defines_one_name_too_many_diverges_at_its_end(log: Pat
 @pytest.mark.parametrize("tag", ["lane", "set", "fn", "op", "owner", "phase", "finding"])
 def test_a_record_of_any_kind_that_differs_makes_the_replay_diverge(log: Path, driver: str, tag: str) -> None:
     payloads, records = read_payloads(log), read_records(log)
-    place = max(place for place, entry in enumerate(records) if entry[0] == tag)
+    place = max(place for place, entry in enumerate(records) if entry[0] == tag and otherwise(entry) != entry)
     payloads[1 + place] = pack(otherwise(records[place]))
     result = replay(write_payloads(log.with_name("edited.log"), signed(payloads)), driver=driver)
 
@@ -420,6 +426,10 @@ def test_a_record_of_any_kind_that_differs_makes_the_replay_diverge(log: Path, d
 def otherwise(entry: Record) -> Record:
     """The same record with its last field changed."""
     *rest, last = entry
+    if isinstance(last, int):
+        return [*rest, last + 1]
+    if entry[0] == "set":
+        return [*rest, last[::-1]]
     if entry[0] == "op":
         return [*rest, "read" if last == "update" else "update"]
     other: Any = {**last, "message": "another"} if isinstance(last, dict) else last[::-1] + last[:1] if last else 7

@@ -17,8 +17,10 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import os
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -31,6 +33,7 @@ from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
+from protocol.textfile import read_bounded
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
@@ -144,15 +147,14 @@ class NamedFix:
 
 def read_patch(path: Path) -> PatchRecord:
     """The text of a patch file, which is not run; UsageError if it cannot be read."""
-    if path.exists() and not path.is_file():
-        msg = f"--patch {path}: it is not a file"
-        raise UsageError(msg)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"--patch {path}: cannot read it: {getattr(error, 'strerror', None) or 'it is not text'}"
+        text = read_bounded(path, option="--patch ", must_be_file=True).decode()
+    except UnicodeDecodeError:
+        msg = f"--patch {path}: cannot read it: it is not text"
         raise UsageError(msg) from None
-    return PatchRecord(path.name, str(path), hash_of(text), text)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    name, file = (each.encode(errors="backslashreplace").decode() for each in (path.name, str(path)))  # logs are UTF-8
+    return PatchRecord(name, file, hash_of(text), text)
 
 
 def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
@@ -173,12 +175,9 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
     sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
     try:
         module.__dict__.update(GUARDS)
-        exec(compile(guarded(ast.parse(source, str(path))), str(path), "exec"), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
+        exec(_compile(path, source), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
     except UsageError:
         raise
-    except SyntaxError as error:
-        msg = f"--patch {path}, line {error.lineno}: {error.msg}"
-        raise UsageError(msg) from None
     except BaseException as error:  # whatever goes wrong in the user's file is the user's, an end of the process too
         if is_interrupt(error):
             raise
@@ -189,6 +188,20 @@ def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
         PATCH_LOADER.reset(token)
         sys.modules.pop(module.__name__, None)
     return checker.bodies
+
+
+def _compile(path: Path, source: str) -> types.CodeType:
+    """The program in a patch file; UsageError with file and line if it is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Python, about style
+            code: types.CodeType = compile(guarded(ast.parse(source, str(path))), str(path), "exec")
+    except SyntaxError as error:
+        msg = f"--patch {path}, line {error.lineno or 1}: {error.msg}"
+        raise UsageError(msg) from None
+    except (RecursionError, MemoryError):
+        msg = f"--patch {path}: an expression in it is nested too deeply for Python"
+        raise UsageError(msg) from None
+    return code
 
 
 @attrs.define
@@ -263,8 +276,10 @@ def find_patches(
 ) -> Iterator[Patch]:
     """What `--patch` and `--without` come to on that kind of machine. None is named twice."""
     wanted, without = list(wanted), list(without)
-    _check_none_twice("--without", [(name, fixes.get(name)) for name in without])
-    _check_none_twice("--patch", [(one.path or one.name, fixes.get(one.name) or one.sha256) for one in wanted])
+    _check_none_twice("--without", [(name, fixes.get(name) or name) for name in without])
+    _check_none_twice(
+        "--patch", [(one.path or one.name, fixes.get(one.name) or one.sha256 or one.name) for one in wanted]
+    )
     for name in without:
         if name not in fixes:
             msg = f"--without {name}: {no_such('fix', name, fixes, see='slabrace list patches')}"
@@ -285,7 +300,7 @@ def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
     """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
     if name in fixes:
         return PatchRecord(name)
-    if name.endswith(".py") or Path(name).is_file():
+    if name.endswith(".py") or os.path.isfile(name):  # noqa: PTH113 -- Path.is_file() fails where this says no
         return read_patch(Path(name))
     msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
     raise UsageError(msg)

@@ -23,6 +23,7 @@ from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import tell
 from explorer.trace import Trace, trace_log
 from protocol.atomic import check_free
+from protocol.errors import UsageError
 from protocol.log import LogReader
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
 def _shrink(options: argparse.Namespace) -> int:
     budget, end = limits(options.budget, options.seconds)
     experiment = open_log(options)
+    if options.out is None and options.log.parent.name == "fd":
+        msg = "the log comes through a pipe: give --out FILE for the short one"
+        raise UsageError(msg)
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, overwrite=options.force)
     logged = trace_log(experiment, options.log, options.signature)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,10 +80,19 @@ def log_file(text: str) -> Path:
     """A log to be read; what comes through a pipe (`-`: standard input) is kept in an unnamed file meanwhile."""
     path = Path("/dev/stdin" if text == "-" else text)
     try:
-        with path.open("rb") as file:
+        file = path.open("rb")
+    except (OSError, ValueError):
+        return path  # the reader says what is wrong
+    with file:
+        try:
             return path if file.seekable() else keep_piped(file)
-    except OSError:
-        return path  # who reads it says what is wrong
+        except OSError as error:
+            msg = f"{text}: cannot keep what comes through the pipe: {error.strerror}"
+            raise UsageError(msg) from None
+
+
+BLOCK, MOST_PIPED = 1 << 20, 1 << 30
+"""Bytes that are copied at once, and at most."""
 
 
 def keep_piped(file: IO[bytes]) -> Path:
@@ -95,8 +103,11 @@ def keep_piped(file: IO[bytes]) -> Path:
     with tempfile.TemporaryFile() as kept:
         begin = file.read(len(MAGIC))
         kept.write(begin)
-        if begin == MAGIC:
-            shutil.copyfileobj(file, kept)
+        while begin == MAGIC and (block := file.read(BLOCK)):
+            kept.write(block)
+            if kept.tell() > MOST_PIPED:
+                msg = f"the log that comes through the pipe has more than {MOST_PIPED >> 20} MiB; give it as a file"
+                raise UsageError(msg)
         kept.flush()
         descriptor = os.dup(kept.fileno())  # stays open until the process ends
     return Path(f"/proc/{os.getpid()}/fd/{descriptor}")

@@ -124,7 +124,7 @@ def _replay(options: argparse.Namespace) -> int:
     _show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
         complain(result.damage)
-    return EXIT_USAGE if result.is_damaged and not result.exit_code else result.exit_code
+    return EXIT_USAGE if result.is_damaged and result.outcome in ("ok", "finding") else result.exit_code
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:

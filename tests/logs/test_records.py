@@ -64,6 +64,9 @@ WRONG_FIELDS = {
     "a lane of a kind that is none": ("lane", put(3, "XX"), "Invalid enum value 'XX'"),
     "a number that is a list": ("owner", put(1, []), "got `array`"),
     "a number that is known": ("fn", put(1, 5), "function 5 is defined where function 0 should be"),
+    "a set with a lane twice": ("set", lambda record: record[2].append(record[2][0]), "or one of them twice"),
+    "an empty set": ("set", put(2, []), "has no lanes"),
+    "a finding of a kind that is none": ("finding", lambda record: record[1].update(kind="bad"), "no such oracle"),
     "a set of lanes that are not there": ("set", put(2, [77]), "lane 77 is used before it is defined"),
     "no tag": ("op", lambda record: record.pop(0), "`str`, got `int`"),
     "a tag that is none": ("op", put(0, "oops"), "Invalid value 'oops'"),
@@ -124,6 +127,44 @@ def test_a_payload_that_is_no_record_ends_the_reading(
 
     assert log.is_damaged
     assert "this is no record of a log: " in str(log.damage)
+
+
+def test_a_function_has_one_number(payloads: list[Payload], tmp_path: Path) -> None:
+    place, other = first(payloads, "fn"), first(payloads, "fn", 1)
+    name = msgpack.unpackb(payloads[place])[2]
+    log = read(write_payloads(tmp_path / "x.log", [*payloads[:other], pack(["fn", 1, name]), *payloads[other + 1 :]]))
+
+    assert f"function {name} is defined a second time" in str(log.damage)
+
+
+def test_no_step_comes_after_a_finding_that_ends_the_run(payloads: list[Payload], tmp_path: Path) -> None:
+    step = payloads[first(payloads, "step", -1)]
+    log = read(write_payloads(tmp_path / "x.log", [*payloads[:-1], step, payloads[-1]]))
+
+    assert "a step comes after the finding that ended the run" in str(log.damage)
+
+
+WRONG_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "a knob that there is not": ({"parameters": {"colour": 3}}, "no knob 'colour'"),
+    "a seed below zero": ({"seed": -5}, "the seed is -5"),
+    "a finding that there is not": ({"shows": "bug:x:y"}, "the header says that the run shows bug:x:y"),
+    "a probability that is none": ({"faults": {"page": float("nan")}}, "Expected `float`"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_HEADERS)
+def test_a_header_that_is_not_that_of_the_run_is_refused(
+    payloads: list[Payload], tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, why = WRONG_HEADERS[name]
+    header = msgpack.unpackb(payloads[0])[1]
+    changes = {field: {**header[field], **new} if isinstance(new, dict) else new for field, new in changes.items()}
+    path = write_payloads(tmp_path / "x.log", [pack(["header", {**header, **changes}]), *payloads[1:]])
+    capsys.readouterr()
+
+    assert main(["replay", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert (err.count("\n"), why in err) == (1, True), err
 
 
 def test_there_is_one_header(payloads: list[Payload], tmp_path: Path) -> None:
@@ -193,6 +234,21 @@ def test_a_log_may_come_through_a_pipe(
 
     assert from_pipe == from_file
     assert capsys.readouterr().out.count("\n") in (said.out.count("\n"), said.out.count("\n") - 2)
+
+
+def test_what_is_made_of_a_log_in_a_pipe_needs_a_name(
+    payloads: list[Payload], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_payloads(tmp_path / "x.log", payloads)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
+    writer.start()
+    code = main(["shrink", str(pipe)])
+    writer.join()
+
+    assert code == 2
+    assert "give --out FILE" in capsys.readouterr().err
 
 
 def test_of_an_endless_pipe_only_the_beginning_is_read(capsys: pytest.CaptureFixture[str]) -> None:

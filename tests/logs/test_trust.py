@@ -161,6 +161,15 @@ def test_a_kept_finding_runs_its_patch_only_if_the_user_says_so(slabrace: Comman
         assert MARKER.exists()
 
 
+def test_the_name_of_a_fix_trusts_no_file(slabrace: Command, kept: Path) -> None:
+    Path("work-fn-store-after-free").symlink_to("idea.py")
+    code, _, err = slabrace("keep", "--check", kept.parent, "--patch", "work-fn-store-after-free")
+
+    assert code == 2
+    assert "runs only if you say so" in err
+    assert not MARKER.exists()
+
+
 def test_a_search_runs_no_patch_that_a_kept_finding_names(slabrace: Command, kept: Path) -> None:
     code, _, err = slabrace(
         "explore", "canary", "--set", "rounds=1", "--budget", "3", "--no-log", "--kept", kept.parent
