@@ -61,7 +61,7 @@ class CampaignProgress:
         """Say what was found, at once, and where its log is: whatever becomes of the search, that is there."""
         where = f"; log: {found.log}" if found.log is not None else ""
         text = f"found in schedule {found.first_schedule}: {found.finding.signature}{where}"
-        self._console.print(as_text(text), markup=False, soft_wrap=True)
+        self._console.print(as_text(text), markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the table away."""

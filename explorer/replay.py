@@ -131,9 +131,12 @@ class Replay:
             self._diverge(None, decode(payload))
 
     def _is_whole(self) -> bool:
-        """Whether the log goes to the end of its run; only then nothing may come after its last record."""
+        """Whether the log goes to the end of its run; only then nothing may come after its last record.
+
+        One that was made to show a finding ends with that.
+        """
         footer = self._log.footer
-        return footer is not None and footer.outcome != "interrupted"
+        return footer is not None and footer.outcome != "interrupted" and not self._log.header.shows
 
     def _next_step(self) -> Step | None:
         """The record of the next step; everything before it stays for `verify`."""

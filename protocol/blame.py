@@ -66,12 +66,19 @@ def in_words(error: BaseException) -> str:
     if _is_of_a_loop(error):
         return FOREIGN_AWAIT
     try:
-        text = "it calls itself for ever" if isinstance(error, RecursionError) else str(error)
+        text = "it calls itself for ever" if isinstance(error, RecursionError) else _text_of(error)
     except BaseException:  # noqa: BLE001 -- its __str__ is the user's, and may be as wrong as the rest
         text = ""
     if isinstance(error, BrokenRuleError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says, without a word of a patch's own class: its methods may not come to an end."""
+    if not type(error).__module__.startswith("patch:"):
+        return str(error)
+    return ", ".join(str(value) for value in error.args if type(value) in {str, int, float})
 
 
 def _is_of_a_loop(error: BaseException) -> bool:

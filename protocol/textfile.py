@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from protocol.errors import UsageError
 
 MOST_BYTES = 4 << 20
 """Ten thousands of lines: no slab machine, no trace that can be compared, no patch is larger, but a device is."""
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name; not, if that cannot be told (Path.is_file() would fail)."""
+    return os.path.isfile(name)  # noqa: PTH113 -- as above
 
 
 def read_bounded(path: Path, *, option: str = "", must_be_file: bool = False) -> bytes:

@@ -44,6 +44,27 @@ def test_a_loop_of_a_patch_that_waits_for_what_never_comes_ends_the_run(tmp_path
     assert replay(log, driver="stepper", trust=True).digest == result.digest
 
 
+WORK = """
+from actors.kernel.kmem_cache import cache_of
+from actors.kernel.patching import kernel_fn
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c")
+async def kmemcg_workfn(ctx, work):
+    s = cache_of(work.container)
+    while not await ctx.ask(s.read_dying):
+        await ctx.sleep(1000)
+"""
+
+
+def test_a_work_that_waits_for_what_never_comes_is_a_livelock(tmp_path: Path) -> None:
+    idea = tmp_path / "idea.py"
+    idea.write_text(WORK)
+    result = run(RunOptions(scenario="rmdir-empty", kernel="5.3", driver="stepper", patches=(str(idea),)), log=None)
+
+    assert "livelock:kmemcg_workfn:kmemcg_workfn" in {finding.signature for finding in result.findings}
+
+
 async def spin(flow: Flow, cell: Cell, times: int) -> None:
     for _ in range(times):
         await flow.ask(cell.add)

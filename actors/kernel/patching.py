@@ -17,7 +17,6 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-import os
 import sys
 import types
 import warnings
@@ -33,7 +32,7 @@ from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
-from protocol.textfile import read_bounded
+from protocol.textfile import is_file, read_bounded
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
@@ -300,7 +299,7 @@ def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
     """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
     if name in fixes:
         return PatchRecord(name)
-    if name.endswith(".py") or os.path.isfile(name):  # noqa: PTH113 -- Path.is_file() fails where this says no
+    if name.endswith(".py") or is_file(name):
         return read_patch(Path(name))
     msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
     raise UsageError(msg)

@@ -64,14 +64,17 @@ class Patience:
 
 
 def calls_of(flow: Flow, functions: Container[int]) -> list[Call]:
-    """The calls of kernel functions that *flow* is in, outermost first; of services without that of their loop."""
+    """The calls of kernel functions that *flow* is in, outermost first; of services without that of their loop.
+
+    A kworker's loop is no kernel function here, so the first one is that of the work.
+    """
     calls: list[Call] = []
     coro: object = flow.coro
     while isinstance(coro, types.CoroutineType):
         if id(coro.cr_code) in functions:
             calls.append(coro)
         coro = coro.cr_await
-    return calls if flow.kind is Kind.TASK else calls[1:]
+    return calls if flow.kind in {Kind.TASK, Kind.KWORKER} else calls[1:]
 
 
 def common_beginning(one: list[Call], other: list[Call]) -> list[Call]:

@@ -60,6 +60,16 @@ def test_a_search_that_is_killed_has_said_and_left_what_it_found(tmp_path: Path)
     assert replay(tmp_path / log, driver="stepper").findings
 
 
+def test_each_log_replays_though_its_run_ends_with_what_it_shows(slabrace: Command) -> None:
+    """The findings of this search are not fatal: the runs would go on."""
+    told = json.loads(slabrace("explore", "offline-vs-destroy", "--kernel", "5.3", "--budget", 20, "--json").out)
+    logs = [finding["log"] for finding in told["findings"]]
+
+    assert logs
+    for log in logs:
+        assert slabrace("replay", log).code == 1, log
+
+
 def test_a_search_that_cannot_log_gives_its_answer_all_the_same(slabrace: Command) -> None:
     Path("runs").write_text("a file, where the folder should be", encoding="utf-8")
     answer = slabrace("explore", "canary", "--first", "--json")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from explorer.cli import main
+from explorer.__main__ import main
 from tests.tidy.sources import PACKAGES, ROOT, modules
 
 
@@ -36,7 +36,7 @@ def test_the_installed_version_is_that_of_the_project() -> None:
 def test_the_command_is_the_entry_point() -> None:
     (entry,) = metadata.entry_points(group="console_scripts", name="slabrace")
 
-    assert entry.value == "explorer.cli:main"
+    assert entry.value == "explorer.__main__:main"
     assert entry.load() is main
 
 
