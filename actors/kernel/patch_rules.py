@@ -100,6 +100,9 @@ def guarded(tree: ast.Module) -> ast.Module:
 class _Guard(ast.NodeTransformer):
     """Puts the questions in. They have names that no program can have."""
 
+    def __init__(self) -> None:
+        self._is_async = [False]  # of each function that we are in, and of the module
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`x.name = ...`, `x.name += ...`, `del x.name`."""
         self.generic_visit(node)
@@ -115,9 +118,50 @@ class _Guard(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         """`f()` where `await f()` is meant."""
         self.generic_visit(node)
-        if isinstance(node.value, ast.Call):
-            node.value = ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node.value], []), node.value)
+        node.value = _ask_if_dropped(node.value)
         return node
+
+    def visit_If(self, node: ast.If | ast.While | ast.IfExp | ast.Assert) -> ast.AST:
+        """`if f():` where `if await f():` is meant."""
+        self.generic_visit(node)
+        node.test = _ask_if_dropped(node.test)
+        return node
+
+    visit_While = visit_IfExp = visit_Assert = visit_If  # noqa: N815 -- ast has these names
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """`f() and ...`."""
+        self.generic_visit(node)
+        node.values = [_ask_if_dropped(value) for value in node.values]
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        """`not f()`."""
+        self.generic_visit(node)
+        node.operand = _ask_if_dropped(node.operand)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """`f() == ...`."""
+        self.generic_visit(node)
+        node.left, *node.comparators = map(_ask_if_dropped, (node.left, *node.comparators))
+        return node
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        """`return f()` in a function whose caller has its own `await` for it."""
+        self.generic_visit(node)
+        if self._is_async[-1] and node.value is not None:
+            node.value = _ask_if_dropped(node.value)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
+        """Whatever is in a function."""
+        self._is_async.append(isinstance(node, ast.AsyncFunctionDef))
+        self.generic_visit(node)
+        self._is_async.pop()
+        return node
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815 -- as above
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """`x.operation()`, `x.name.append()`."""
@@ -127,6 +171,13 @@ class _Guard(ast.NodeTransformer):
                 _ask_of_container(node.func.value)
             _ask("@called", node.func)
         return node
+
+
+def _ask_if_dropped(node: ast.expr) -> ast.expr:
+    """Ask of the result of a call whether somebody should have awaited it; nobody can from here on."""
+    if not isinstance(node, ast.Call):
+        return node
+    return ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node], []), node)
 
 
 def _ask(question: str, node: ast.Attribute) -> ast.Attribute:
@@ -183,11 +234,12 @@ def is_operation(thing: object, name: str) -> bool:
     return hasattr(getattr(owner, name, None), "operation")
 
 
-def dropped(value: object) -> None:
-    """Take the value of a call that stands alone; TouchError if it should have been awaited."""
+def dropped(value: T) -> T:
+    """Return the value of a call, which nobody awaits from here on; TouchError if it should have been awaited."""
     if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
         value.close()
         _fail(value, f"it calls {value.__name__}() without await, so nothing is done")
+    return value
 
 
 def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:

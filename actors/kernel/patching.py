@@ -29,7 +29,7 @@ import attrs
 from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, kernel_fn, make_body, profile_range
 from actors.kernel.patch_rules import GUARDS, guarded
 from protocol.blame import in_words, is_interrupt, place_in
-from protocol.errors import UsageError
+from protocol.errors import BrokenRuleError, UsageError
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
 from protocol.textfile import is_file, read_bounded
@@ -44,11 +44,19 @@ R = TypeVar("R")
 
 
 def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call what *function* would be without the patch that calls this: for patches that add to a function."""
-    caller = sys._getframe(1).f_code
+    """Call what *function* would be without the patch that calls this: for patches that add to a function.
+
+    The call may stand in a helper of the patched function; BrokenRuleError if that function is not running.
+    """
     table = ctx.machine.functions
-    mine = next(body.code for body in table.bodies(function) if body.code.__code__ is caller)
-    result: R = table.below(function, mine)(ctx, *args, **kwargs)
+    bodies = {body.code.__code__: body.code for body in table.bodies(function)}
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in bodies:
+        frame = frame.f_back
+    if frame is None:
+        msg = f"unpatched() is for what a patch makes of {function.name}(), and is not called from there"
+        raise BrokenRuleError(msg)
+    result: R = table.below(function, bodies[frame.f_code])(ctx, *args, **kwargs)
     return result
 
 

@@ -81,6 +81,24 @@ BROKEN = {
     "no await": Broken(
         "it calls kmemcg_workfn() without await, so nothing is done", "unpatched(ctx, kmemcg_workfn, work)  # here"
     ),
+    "no await in a condition": Broken(
+        "it calls ask() without await, so nothing is done",
+        "if ctx.ask(cache_of(work.container).read_dying):  # here\n    return",
+        "from actors.kernel.kmem_cache import cache_of",
+    ),
+    "no await behind not": Broken(
+        "it calls kmemcg_workfn() without await, so nothing is done",
+        "x = not unpatched(ctx, kmemcg_workfn, work)  # here",
+    ),
+    "no await of what is returned": Broken(
+        "it calls kmemcg_workfn() without await, so nothing is done",
+        "return unpatched(ctx, kmemcg_workfn, work)  # here",
+    ),
+    "unpatched of another": Broken(
+        "unpatched() is for what a patch makes of rcu_barrier(), and is not called from there",
+        "await unpatched(ctx, rcu_barrier)  # here",
+        "from actors.kernel.rcu import rcu_barrier",
+    ),
     "no await of ask": Broken("it calls ask() without await, so nothing is done", "ctx.ask(ctx.memcg)  # here"),
     "a recursion": Broken("RecursionError: it calls itself for ever", "await kmemcg_workfn(ctx, work)  # here"),
     "a recursion by way of another": Broken(
