@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, TextIO
 
 import attrs
 
@@ -33,13 +33,18 @@ class Blame:
     files: tuple[str, ...] = ()
     world: World | None = None
     _watchdog: Watchdog = attrs.field(init=False)
+    _stdout: TextIO = attrs.field(init=False)
 
     def __enter__(self) -> None:
+        self._stdout = sys.stdout
+        if self.patches or self.files:
+            sys.stdout = sys.stderr  # a command's answer is not the user's code's
         self._watchdog = Watchdog(self._steps, (*self.patches, *self.files), self.of)
         self._watchdog.start()
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
         self._watchdog.stop()
+        sys.stdout = self._stdout
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
         if error is not None and not self._speaks_for_itself(error):

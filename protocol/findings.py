@@ -71,6 +71,9 @@ class Oops(Exception):  # noqa: N818 -- the kernel's word; it is caught at the f
 
     def __init__(self, kind: str, name: str, message: str, *details: str) -> None:
         super().__init__(message)
+        if kind not in ORACLES:
+            msg = f"there is no oracle {kind!r}"
+            raise ValueError(msg)
         self.kind = kind
         self.name = name
         self.message = message
