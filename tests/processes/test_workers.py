@@ -115,6 +115,7 @@ def search(workers: int, kill_at: tuple[int, ...] = ()) -> dict[str, Any]:
     return campaign_json(campaign)
 
 
+@pytest.mark.slow
 def test_the_answer_is_the_same_when_workers_are_lost(capfd: pytest.CaptureFixture[str]) -> None:
     whole, torn = search(1), search(2, kill_at=(1, 12))
 
