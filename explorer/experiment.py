@@ -219,7 +219,8 @@ def _wanted_patches(log: LogReader, given: Sequence[PatchRecord], *, trust: bool
     if given:
         return given
     for record in carried:
-        if record.name not in FIXES if not record.is_code else not (trust and record.text):
+        may_run = trust and record.text if record.is_code else record.name in FIXES
+        if not may_run:
             raise UsageError(_refusal(record))
     return carried
 

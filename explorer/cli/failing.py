@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from explorer import signals
 from explorer.campaign_report import line_marks
-from explorer.cli.options import add_force, add_json, add_patch, add_trust, log_file, positive
+from explorer.cli.options import add_force, add_json, add_patch, add_trust, is_piped, log_file, positive
 from explorer.experiment import Experiment
 from explorer.json_out import print_json
 from explorer.report import LiveProgress, as_arguments, make_console
@@ -67,7 +67,7 @@ def add_shrink(parser: argparse.ArgumentParser) -> None:
 def _shrink(options: argparse.Namespace) -> int:
     budget, end = limits(options.budget, options.seconds)
     experiment = open_log(options)
-    if options.out is None and options.log.parent.name == "fd":
+    if options.out is None and is_piped(options.log):
         msg = "the log comes through a pipe: give --out FILE for the short one"
         raise UsageError(msg)
     out = options.out or options.log.with_suffix(".short.log")

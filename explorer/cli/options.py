@@ -110,7 +110,16 @@ def keep_piped(file: IO[bytes]) -> Path:
                 raise UsageError(msg)
         kept.flush()
         descriptor = os.dup(kept.fileno())  # stays open until the process ends
-    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    return _our_descriptors() / str(descriptor)
+
+
+def is_piped(log: Path) -> bool:
+    """Whether *log* has come through a pipe, so that nothing can be named after it."""
+    return log.parent == _our_descriptors()
+
+
+def _our_descriptors() -> Path:
+    return Path(f"/proc/{os.getpid()}/fd")
 
 
 def run_options(options: argparse.Namespace) -> RunOptions:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,38 +219,53 @@ def test_every_command_says_in_one_line_where_a_log_is_damaged(
 # -- pipes ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [("replay",), ("log",), ("slabinfo",)], ids=lambda words: words[0])
-def test_a_log_may_come_through_a_pipe(
-    payloads: list[Payload], tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = write_payloads(tmp_path / "x.log", payloads)
-    pipe = tmp_path / "pipe"
+@contextlib.contextmanager
+def piped(path: Path) -> Iterator[Path]:
+    """A pipe through which the file comes once."""
+    pipe = path.with_name("pipe")
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
-    capsys.readouterr()
-    from_file = main([*words, str(path)])
-    said = capsys.readouterr()
     writer.start()
-    from_pipe = main([*words, str(pipe)])
+    yield pipe
     writer.join()
 
-    assert from_pipe == from_file
-    assert capsys.readouterr().out.count("\n") in (said.out.count("\n"), said.out.count("\n") - 2)
+
+@pytest.mark.parametrize("command", ["replay", "log", "slabinfo"])
+def test_a_log_may_come_through_a_pipe(
+    payloads: list[Payload], tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_payloads(tmp_path / "x.log", payloads)
+    capsys.readouterr()
+    code = main([command, str(path)])
+    told = capsys.readouterr()
+    with piped(path) as pipe:
+        assert main([command, str(pipe)]) == code
+    out, err = capsys.readouterr()
+
+    assert same_time(re.sub(r"/proc/\d+/fd/\d+", str(path), out)) == same_time(told.out)
+    assert err == told.err
+
+
+def same_time(text: str) -> str:
+    """What a command says, without how long it took."""
+    return re.sub(r" in \d+\.\d+ s;", " in no time;", text)
 
 
 def test_what_is_made_of_a_log_in_a_pipe_needs_a_name(
     payloads: list[Payload], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_payloads(tmp_path / "x.log", payloads)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
-    writer.start()
-    code = main(["shrink", str(pipe)])
-    writer.join()
-
-    assert code == 2
+    with piped(write_payloads(tmp_path / "x.log", payloads)) as pipe:
+        assert main(["shrink", str(pipe)]) == 2
     assert "give --out FILE" in capsys.readouterr().err
+
+
+def test_a_directory_may_be_called_fd(payloads: list[Payload], tmp_path: Path) -> None:
+    path = tmp_path / "fd" / "x.log"
+    path.parent.mkdir()
+    write_payloads(path, payloads)
+
+    assert main(["shrink", str(path), "--budget", "3"]) == 1
+    assert path.with_name("x.short.log").exists()
 
 
 def test_of_an_endless_pipe_only_the_beginning_is_read(capsys: pytest.CaptureFixture[str]) -> None:
