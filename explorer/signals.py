@@ -136,11 +136,6 @@ def is_pending() -> bool:
     return _state.pending
 
 
-def has_come() -> bool:
-    """Whether a signal has come in this command."""
-    return bool(_state.first)
-
-
 def exit_code(code: int) -> int:
     """The exit code of a command: of one that was interrupted, 128 and the number of the signal (130, 143, 129)."""
     return 128 + _state.first if code == EXIT_INTERRUPTED and _state.first else code
