@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
@@ -247,11 +246,6 @@ def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:
     return bool(generator.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
-def tell(*values: object, **options: Any) -> None:
-    """print(), as a patch has it: what slabrace answers on stdout stays as it is."""
-    print(*values, **{"file": sys.stderr, **options})  # noqa: T201 -- the patch's
-
-
 def set_attribute(thing: object, name: str, value: object) -> None:
     """setattr(), as a patch has it."""
     setattr(touched(thing, name), name, value)
@@ -276,7 +270,6 @@ GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
         "@dropped": dropped,
         "setattr": set_attribute,
         "delattr": delete_attribute,
-        "print": tell,
     }
 )
 """What a patch's module has among its globals."""

@@ -56,9 +56,11 @@ def test_a_folder_and_a_pipe_are_no_patches(slabrace: Command, tmp_path: Path) -
         assert line == f"slabrace: --patch {path}: it is not a file"
 
 
-def test_what_a_patch_prints_is_not_the_answer(slabrace: Command, make_patch: MakePatch) -> None:
-    patch = make_patch("print('in', work.pending)\nawait unpatched(ctx, kmemcg_workfn, work)", "print('at import')\n")
+@pytest.mark.parametrize("write", ["print", "sys.stdout.write", "builtins.print"])
+def test_what_a_patch_prints_is_not_the_answer(slabrace: Command, make_patch: MakePatch, write: str) -> None:
+    body = f"{write}(f'in {{work.pending}}\\n')\nawait unpatched(ctx, kmemcg_workfn, work)"
+    patch = make_patch(body, f"import builtins\n{write}('at import\\n')\n")
     answer = slabrace("run", "rmdir-empty", "--patch", patch, "--no-log", "--json")
 
     assert json.loads(answer.out)["outcome"] == "ok"
-    assert answer.err.splitlines()[:2] == ["at import", "in False"]
+    assert answer.err.split("\n\n" if write.endswith("print") else "\n")[:2] == ["at import", "in False"]
