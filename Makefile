@@ -21,7 +21,7 @@ demo: venv ## run shared-dentry on both kernels, compare them, replay one log
 	@rm -rf $(DEMO)
 	$(BIN)/slabrace run shared-dentry --kernel original --set generations=60 --log $(DEMO)/original.log
 	$(BIN)/slabrace run shared-dentry --kernel 5.3 --set generations=60 --log $(DEMO)/5.3.log
-	$(BIN)/python -m explorer.compare $(DEMO)/original.log $(DEMO)/5.3.log
+	$(BIN)/slabrace compare $(DEMO)/original.log $(DEMO)/5.3.log
 	$(BIN)/slabrace replay $(DEMO)/5.3.log
 
 test: venv lint ## lint, types and the default suite of tests
@@ -47,7 +47,7 @@ lock: ## pin the packages anew (needs pip-tools)
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
 
 map: venv ## write the tables of docs/kernel-map.md anew
-	$(BIN)/python -m explorer.kernel_map --write
+	$(BIN)/python -m benchmarks.kernel_map --write
 
 docs: venv ## run what the pages show of a terminal, and write its output there (half an hour)
 	$(BIN)/python -m tests.docs.consoles --slow

@@ -8,11 +8,11 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES
 from benchmarks.pages import markdown_table
 from benchmarks.report import Machine
 from benchmarks.rows import Kernel, Row
 from benchmarks.trials import Results, Task, Trial
+from protocol.vocabulary import PROFILES
 
 NEVER = float("inf")
 MOST_SEEDS = 1_000

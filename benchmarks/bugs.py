@@ -18,8 +18,8 @@ from benchmarks.bug_tables import Made, as_json, findings_page, strategies_part
 from benchmarks.pages import DOCS, put_between_markers
 from benchmarks.rows import Kernel, Row, check_profiles, find_rows
 from benchmarks.trials import Results, Task, search_all
-from explorer.campaign import DEFAULT_BUDGET
-from explorer.cli.search import check_strategy
+from explorer import defaults
+from explorer.search.registry import check_strategy
 from protocol.atomic import write_file
 from protocol.errors import UsageError
 from protocol.names import no_such
@@ -39,8 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="trials of the portfolio on each kernel")
     parser.add_argument("--sampler-seeds", type=int, default=5, metavar="N", help="trials of each other strategy")
     parser.add_argument("--cured-seeds", type=int, default=1, metavar="N", help="trials where nothing may be found")
-    parser.add_argument("--budget", type=int, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="of one trial")
-    parser.add_argument("--cured-budget", type=int, default=DEFAULT_BUDGET, metavar="SCHEDULES", help="of those")
+    parser.add_argument("--budget", type=int, default=defaults.BUDGET, metavar="SCHEDULES", help="of one trial")
+    parser.add_argument("--cured-budget", type=int, default=defaults.BUDGET, metavar="SCHEDULES", help="of those")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many trials at once")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
     parser.add_argument("--any-code", action="store_true", help="go on with results of other code")

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from benchmarks.pages import DOCS
 from benchmarks.rows import Kernel, kernels
-from explorer.campaign import Campaign, Found
 from explorer.experiment import Experiment
 from explorer.explain.explanation import Explanation, explain_schedule
+from explorer.search.campaign import Campaign, Found
 from protocol.atomic import write_file
 from protocol.errors import UsageError
 

@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.kernel_fn import ALLOCATORS, FUNCTIONS, PROFILES, KernelFn, profile_range
+from actors.kernel.kernel_fn import ALLOCATORS, FUNCTIONS, KernelFn, profile_range
+from actors.system.observer import Observer
 from benchmarks.findings import SHORT
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from explorer.experiment import Experiment, RunOptions
-from explorer.strategies import make_strategy, seed_of
+from explorer.profile import seed_of
+from explorer.search.registry import make_strategy
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
-    from actors.system.flow import Flow
-    from actors.system.lane import Lane
-    from actors.system.world import EnabledSet, World
-    from protocol.findings import Finding
 
 PAGE = DOCS / "coverage.md"
 SCHEDULES, ROUND = 240, 12
@@ -61,7 +60,7 @@ MACHINES: tuple[Machine, ...] = tuple(itertools.product(PROFILES, ALLOCATORS))
 
 
 @attrs.define(eq=False)
-class Entries:
+class Entries(Observer):
     """An observer that collects the kernel functions that are called in the race."""
 
     names: set[str] = attrs.field(factory=set)
@@ -81,18 +80,6 @@ class Entries:
     def phase(self, name: str) -> None:
         """Only the race counts."""
         self._is_racing = name == "race"
-
-    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
-        """Nothing to do."""
-
-    def value(self, count: int, value: int) -> None:
-        """Nothing to do."""
-
-    def moved(self, flow: Flow) -> None:
-        """Nothing to do."""
-
-    def finding(self, finding: Finding) -> None:
-        """Nothing to do."""
 
 
 def functions_of(kernel: str, allocator: str) -> dict[str, KernelFn[..., object]]:
@@ -119,7 +106,7 @@ def entered(
     for number in schedules:
         stage = experiment.set_stage(make_strategy("random", seed_of(0, number)))
         stage.machine.functions = stage.machine.functions.watched(watchers)
-        stage.world.observer = entries
+        stage.world.observers = (entries,)
         stage.start()
         experiment.drive(stage.world)
     return entries.names

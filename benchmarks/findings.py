@@ -16,11 +16,11 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES
 from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_page, write_results
-from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
 from protocol.errors import UsageError
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS, find_scenario
 
 SHORT: dict[str, tuple[tuple[str, str], ...]] = {

@@ -16,10 +16,11 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES, profile_range
+from actors.kernel.kernel_fn import profile_range
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from protocol.atomic import write_file
 from protocol.errors import UsageError
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 
 RESULTS = str(DOCS / "findings.json")

@@ -17,8 +17,8 @@ import attrs
 from actors.system.recorder import Recorder
 from actors.system.stepper import run_stepper
 from actors.system.world import World
-from explorer.strategies.simple import RandomWalk
-from explorer.watch import Both, Watch
+from explorer.search.strategies.simple import RandomWalk
+from explorer.watch import Watch
 from scenarios import find_scenario
 from scenarios.stage import Stage
 
@@ -65,7 +65,7 @@ def run_generations(kernel: str, generations: int, held: int) -> list[Reading]:
     scenario = find_scenario("shared-dentry")
     knobs = {"generations": str(generations), "held": str(held), "every": str(generations // 2)}
     world = World(RandomWalk(0))
-    world.observer = Both(Recorder(), Watch(world))
+    world.observers = (Recorder(), Watch(world))
     stage = MeteredStage(world, kernel, scenario.values(knobs))
     scenario.build(stage)
     stage.start()

@@ -25,8 +25,8 @@ from rich.console import Console
 
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from benchmarks.trials import code_digest
-from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
 from protocol.atomic import write_file
 from protocol.errors import UsageError
 from scenarios import SCENARIOS

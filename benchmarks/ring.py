@@ -23,7 +23,7 @@ from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from benchmarks.measure import ROUNDS, Contestant, Race, how, race
 from benchmarks.report import Ratio, Report, Row
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
 
 ACTORS = 12
 SEVERAL = 6
@@ -85,7 +85,7 @@ def _starts(tokens: int) -> list[int]:
 
 def pass_in_slabrace(drive: Callable[[World], None], tokens: int, hops: int, *, is_recorded: bool = False) -> int:
     """Pass *tokens*, each *hops* times, as mail between actors; return the messages delivered."""
-    world = World(RandomWalk(0), observer=Recorder() if is_recorded else None)
+    world = World(RandomWalk(0), observers=(Recorder(),) if is_recorded else ())
     actors: list[Actor] = []
 
     async def relay(_actor: Actor, neighbour: int) -> None:

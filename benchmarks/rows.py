@@ -6,10 +6,11 @@ import re
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES, profile_range
+from actors.kernel.kernel_fn import profile_range
 from explorer.experiment import RunOptions
 from protocol.errors import UsageError
 from protocol.findings import Finding
+from protocol.vocabulary import PROFILES
 
 
 @attrs.frozen

@@ -19,9 +19,10 @@ from benchmarks.measure import Contestant, Race, how, race
 from benchmarks.peer import Peer, start_peers
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.small import LOADS, PROGRAMS, Load, ProgramExperiment
-from explorer.campaign import Campaign
 from explorer.experiment import DRIVERS, Experiment, RunOptions
-from explorer.strategies import make_strategy, seed_of
+from explorer.profile import seed_of
+from explorer.search.campaign import Campaign
+from explorer.search.registry import make_strategy
 
 SCHEDULES = 200
 ROUNDS = 5

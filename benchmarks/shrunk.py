@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from benchmarks.rows import Kernel, Row, find_rows
 from benchmarks.trials import Task, search_first
-from explorer.campaign import DEFAULT_BUDGET
+from explorer import defaults
 from explorer.explain.explanation import explain_schedule
 from explorer.shrink import Shrinker, reproduce
 
@@ -41,7 +41,7 @@ class Shrunk:
 def shrink(row: Row, kernel: Kernel) -> Shrunk | None:
     """Find the flaw, shrink what shows it, and count; None if no search finds it."""
     for seed in range(MOST_SEEDS):
-        campaign, found = search_first(Task(row, kernel, "portfolio", seed, DEFAULT_BUDGET))
+        campaign, found = search_first(Task(row, kernel, "portfolio", seed, defaults.BUDGET))
         if found is None:
             continue
         signature = found.finding.signature

@@ -18,8 +18,8 @@ from pathlib import Path
 import attrs
 
 from benchmarks.rows import Kernel, Row
-from explorer.campaign import Campaign, Found
 from explorer.experiment import Experiment
+from explorer.search.campaign import Campaign, Found
 from protocol.atomic import write_file
 from protocol.errors import UsageError
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.campaign import Campaign, Found
-from explorer.campaign_report import verdict
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
-from explorer.jobs import check_word
 from explorer.output import RUNS, file_stem
 from explorer.report import PlainConsole, show_finding
+from explorer.search.campaign import Campaign, Found
+from explorer.search.jobs import check_word
+from explorer.search.registry import EXACT, parse_strategy
+from explorer.search.report import verdict
 from explorer.session import record
-from explorer.strategies.exact import EXACT
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from scenarios.registry import Scenario
@@ -189,7 +189,7 @@ def command_line(campaign: Campaign) -> str:
     """The line to paste that makes the same search."""
     options = campaign.options
     words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel]
-    words += ["--seed", str(options.seed)] if options.strategy.partition(":")[0] not in EXACT else []
+    words += ["--seed", str(options.seed)] if parse_strategy(options.strategy).entry.name not in EXACT else []
     words += ["--strategy", options.strategy, "--budget", str(campaign.budget)]
     words += [f"--set={name}={value}" for name, value in options.settings]
     words += [f"--fault={name}={probability}" for name, probability in options.faults]

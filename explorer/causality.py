@@ -10,31 +10,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.bits import bits
-from actors.system.flow import Flow, Kind
 from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
-    from actors.system.lane import Lane
-    from explorer.watch import Accesses
-
-
-RANKS = {Kind.KTHREAD: 0, Kind.TASK: 1, Kind.KWORKER: 1, Kind.SOFTIRQ: 2, Kind.HARDIRQ: 3}
-"""Who keeps whom off a CPU: whoever keeps one rank off keeps off all below it."""
-
-
-def keeps_off(flow: Flow) -> int:
-    """The highest rank that *flow* keeps off its CPU now; 0 if it lets everybody on."""
-    return max(flow.held - 1, 0)
-
-
-def cpu_of(lane: Lane) -> int | None:
-    """The number of the CPU that a flow is on."""
-    return lane.cpu.id if isinstance(lane, Flow) and lane.cpu is not None else None
-
-
-def rank_of(lane: Lane) -> int:
-    """Who keeps it off its CPU."""
-    return RANKS[lane.kind] if isinstance(lane, Flow) else 0
+    from explorer.accesses import Accesses
 
 
 @attrs.define(eq=False)

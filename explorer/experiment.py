@@ -13,8 +13,6 @@ import attrs
 import msgspec
 
 from actors.kernel.fixes import FIXES
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.page_alloc import FAULTS
 from actors.kernel.patching import Patch, find_patches, name_patch
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
@@ -27,6 +25,7 @@ from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.names import no_such
 from protocol.records import Header, PatchRecord
+from protocol.vocabulary import CHECKS, FAULTS, PROFILES
 from scenarios import find_scenario
 from scenarios.stage import Stage
 
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
 V = TypeVar("V")
 Pairs = tuple[tuple[str, V], ...]
-
-CHECKS = ("off", "quiescent", "step")
 
 
 def _texts(values: Mapping[str, str] | Iterable[tuple[str, str]]) -> Pairs[str]:

@@ -22,14 +22,16 @@ import attrs
 from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
 
 from actors.kernel.fixes import FIXES
+from explorer.defaults import FINDING, NOTHING
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import explain_schedule, to_text
-from explorer.jobs import run_watched
-from explorer.schedule import Choice, Follow, Noting
+from explorer.schedule import Follow, Noting
+from explorer.search.jobs import run_watched
 from protocol.errors import UsageError
 from protocol.findings import Finding
+from protocol.formats.textfile import read_bounded
 from protocol.log import READ_BY, VERSION
-from protocol.textfile import read_bounded
+from protocol.schedule import Choice
 from scenarios import find_scenario
 from scenarios.registry import default_value
 
@@ -38,10 +40,8 @@ if TYPE_CHECKING:
     from explorer.watch import Watch
     from scenarios.stage import Stage
 
-DIRECTORY = Path("regressions")
 FORMAT = VERSION
 """A kept schedule means what it means in a log of that format."""
-NOTHING, FINDING = "nothing", "finding"
 
 TEST_NAME = "test_kept.py"
 _TEST_TEXT = '''\

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.system.strategy import Strategy
 from protocol.errors import UsageError
 from protocol.log import LogReader
 from protocol.records import PhaseRecord, Step, ValueRecord
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
-    from actors.system.strategy import Strategy
     from actors.system.world import World
 
 
@@ -58,7 +58,7 @@ def read_beginning(log: LogReader, at: int) -> Beginning:
     return Beginning(tuple(steps), tuple(values))
 
 
-class Onward:
+class Onward(Strategy):
     """Makes the choices of a beginning, and leaves all that follow to another strategy."""
 
     keeps_time = True
@@ -90,11 +90,3 @@ class Onward:
     def choose_value(self, count: int) -> int:
         """The value that was chosen then."""
         return min(next(self._values, 0), count - 1)
-
-    def choose_fault(self, _probability: float) -> bool:
-        """As for values."""
-        return self.choose_value(2) == 1
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """The times of the steps say how long things took."""
-        return 0

@@ -10,6 +10,7 @@ import attrs
 import msgspec
 
 from actors.system.lane import Lane
+from actors.system.strategy import Strategy
 from protocol.log import LogReader
 from protocol.records import (
     DEFINITIONS,
@@ -38,7 +39,7 @@ class Divergence:
     now: str
 
 
-class Replay:
+class Replay(Strategy):
     """Makes the recorded choices. `verify` is the sink of the replaying run's recorder.
 
     The first record that differs is kept in `divergence` and stops the world; so does the end of the log, or
@@ -92,12 +93,6 @@ class Replay:
             self._read_record()
         value = next((record.value for _, record in self._ahead if isinstance(record, ValueRecord)), 0)
         return min(value, count - 1)
-
-    def choose_fault(self, _probability: float) -> bool:
-        return self.choose_value(2) == 1
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        return 0
 
     # -- holding the run against the log ------------------------------------------------------------------------------
 

@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from actors.system.strategy import InTurn
+from actors.system.strategy import InTurn, Strategy
+from protocol.schedule import Choice
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
-    from actors.system.strategy import Strategy
     from actors.system.world import World
 
-Choice = str | int
-Schedule = tuple[Choice, ...]
 
-
-class Noting:
+class Noting(Strategy):
     """A strategy that chooses as another does, and notes the schedule."""
-
-    follows_a_log = False
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
@@ -59,7 +54,7 @@ class Noting:
         return self.strategy.draw_latency(low, high)
 
 
-class Follow:
+class Follow(Strategy):
     """A strategy that follows a schedule as far as it fits, and then takes the plain order.
 
     A lane that is not enabled when its turn comes is passed over; `first_misfit` is the number of the first choice that
@@ -68,7 +63,6 @@ class Follow:
     """
 
     name = "follow"
-    follows_a_log = False
 
     def __init__(self, schedule: Iterable[Choice], *, keeps_time: bool = False) -> None:
         self._choices = list(schedule)
@@ -77,9 +71,6 @@ class Follow:
         self.keeps_time = keeps_time
         self.first_misfit: int | None = None
         self.enabled_at_misfit: tuple[str, ...] = ()
-
-    def advance(self, world: World) -> None:
-        """Leave the time as it is."""
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Take the next lane of the schedule that can step."""
@@ -103,12 +94,4 @@ class Follow:
             if isinstance(choice, int):
                 self._next += 1
                 return min(choice, count - 1)
-        return 0
-
-    def choose_fault(self, _probability: float) -> bool:
-        """As for values."""
-        return self.choose_value(2) == 1
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """Nothing takes longer than it must."""
         return 0

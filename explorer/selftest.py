@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.strategies import seed_of
-from explorer.strategies.dpor import name_of
-from explorer.strategies.simple import RandomWalk
+from actors.system.strategy import Strategy
+from explorer.accesses import CONTEXTS, clash, name_of
+from explorer.profile import seed_of
+from explorer.search.strategies.simple import RandomWalk
 from explorer.trace import Trace, TracedStep, run_traced
-from explorer.watch import CONTEXTS, clash
 from protocol.operations import COMMUTE, READ, UPDATE
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class PairHeldError(Exception):
     """Two steps cannot be exchanged, although they are independent: the second keeps the CPU to itself for too long."""
 
 
-class Exchange:
+class Exchange(Strategy):
     """Follows a run, but with the step at *position* after the next one, or as soon as it is enabled from then on.
 
     `order` are the numbers of the run's steps in the order in which they come now. `misfit` says what cannot be
@@ -180,7 +180,6 @@ class Exchange:
 
     name = "exchange"
     keeps_time = True
-    follows_a_log = False
 
     def __init__(self, steps: Sequence[TracedStep], position: int) -> None:
         self.is_held = False
@@ -228,14 +227,6 @@ class Exchange:
     def choose_value(self, count: int) -> int:
         """As then."""
         return min(self._values.popleft(), count - 1) if self._values else 0
-
-    def choose_fault(self, _probability: float) -> bool:
-        """As then."""
-        return self.choose_value(2) == 1
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """Nothing takes longer than it must."""
-        return 0
 
 
 def ended_early(trace: Trace) -> bool:

@@ -19,10 +19,11 @@ from actors.system.world import World, call_stack
 from explorer import signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions, files_of
-from explorer.jobs import check_again, learn_first
+from explorer.observers import StopAt
 from explorer.replay import Divergence, Replay
-from explorer.strategies import make_strategy
-from explorer.watch import Both, StopAt, Watch
+from explorer.search.jobs import check_again, learn_first
+from explorer.search.registry import make_strategy
+from explorer.watch import Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader, LogWriter
@@ -301,7 +302,7 @@ def _execute(
     recorder = tail.recorder
     if records is not None:
         recorder.sink = both(recorder.sink, records.append)
-    world.observer = Both(recorder, Both(watch, StopAt(world, stop_at)) if stop_at else watch)
+    world.observers = (recorder, watch, StopAt(world, stop_at)) if stop_at else (recorder, watch)
     stage.start()
     started = time.perf_counter()
     experiment.drive(world, driver)

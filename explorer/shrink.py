@@ -17,20 +17,17 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.schedule import Choice, Follow, Schedule
+from actors.system.observer import Observer
+from explorer import defaults
+from explorer.schedule import Follow
 from explorer.trace import LONGEST_ORDERED, Trace, run_traced
 from protocol.errors import UsageError
+from protocol.schedule import Choice, Schedule
 
 if TYPE_CHECKING:
-    from actors.system.flow import Flow
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, World
     from explorer.experiment import Experiment
-    from protocol.findings import Finding
-
-DEFAULT_RUNS = 2_000
-DEFAULT_SECONDS = 45
-"""Together with what comes before and after, a run of 150,000 steps is done with within a minute."""
 
 LOOKS = 1_024
 """So often, in steps, a run looks at the clock."""
@@ -47,7 +44,7 @@ def size_of(trace: Trace) -> Size:
     return trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
 
 
-class Clock:
+class Clock(Observer):
     """An observer that stops the world when the time is over (`time.monotonic`)."""
 
     def __init__(self, end: float) -> None:
@@ -60,18 +57,6 @@ class Clock:
         if self._steps % LOOKS == 0 and time.monotonic() > self._end:
             world.stop(OUT_OF_TIME)
 
-    def value(self, count: int, value: int) -> None:
-        """Nothing to do."""
-
-    def moved(self, flow: Flow) -> None:
-        """Nothing to do."""
-
-    def phase(self, name: str) -> None:
-        """Nothing to do."""
-
-    def finding(self, finding: Finding) -> None:
-        """Nothing to do."""
-
 
 @attrs.define
 class Shrinker:
@@ -83,7 +68,7 @@ class Shrinker:
     experiment: Experiment
     best: Trace
     keeps_time: bool = False
-    budget: float = DEFAULT_RUNS
+    budget: float = defaults.SHRINK_RUNS
     end: float = math.inf
     progress: Callable[[Shrinker], None] | None = None
     runs: int = 0

@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.system.flow import SETTLE, Flow
+from actors.system.flow import SETTLE
+from actors.system.observer import Observer
 from actors.system.recorder import Recorder
 from explorer.causality import Event, Order
+from explorer.observers import FOUND
 from explorer.replay import Replay
-from explorer.schedule import Choice, Schedule
-from explorer.watch import FOUND, Both, Watch
+from explorer.watch import Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader
 from protocol.names import no_such
 from protocol.operations import UPDATE
 from protocol.records import FindingRecord
+from protocol.schedule import Choice, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from actors.system.lane import Lane
     from actors.system.strategy import Strategy
-    from actors.system.world import EnabledSet, Observer, World
+    from actors.system.world import EnabledSet, World
     from explorer.experiment import Experiment
     from scenarios.stage import Stage
 
@@ -63,7 +65,7 @@ class TracedStep(Event):
         return [self.lane, *self.values]
 
 
-class Tracing:
+class Tracing(Observer):
     """An observer that keeps the steps of the race; it stops the world at the finding with the signature *wanted*."""
 
     def __init__(self, world: World, watch: Watch, wanted: str | None = None) -> None:
@@ -106,9 +108,6 @@ class Tracing:
         """Keep what the environment chose."""
         if self._races and self.steps:
             self.steps[-1].values.append(value)
-
-    def moved(self, flow: Flow) -> None:
-        """The next step says where."""
 
     def phase(self, name: str) -> None:
         """Only the race is kept."""
@@ -204,8 +203,7 @@ def run_traced(
     stage = experiment.set_stage(strategy)
     watch = Watch(stage.world, wants_accesses=True)
     tracing = Tracing(stage.world, watch, wanted)
-    observer = Both(tracing, watch)
-    stage.world.observer = Both(recorder, observer) if recorder is not None else observer
+    stage.world.observers = (tracing, watch) if recorder is None else (recorder, tracing, watch)
     stage.start()
     experiment.drive(stage.world, driver)
     tracing.end_step()

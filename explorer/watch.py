@@ -1,14 +1,7 @@
-"""What a search sees of a run: what each step touched, and what follows from that.
+"""The watch: an observer that knows of a run its trace class, the lengths of its lanes, and what it covered.
 
-Two steps depend on each other if they are of one lane, or touch the same thing in ways that do not commute (SEARCH
-4.0). The messages say what is touched: the object that a request names, or the part of it that the operation is about,
-and how it is declared. Who touches a part reads the whole. Beside that:
-
-- what a step accesses beside that is told to `World.on_touch`: the parts of an object that its operation changes, whom
-  it wakes, where it posts, and what it uses of its own CPU's data, which nobody else can ask for;
-- a grace period begins by looking at who is in a read-side section; entering one depends on that.
-
-That a CPU, or a lock, is busy is no dependence of its own: what is done under it is.
+The trace class is a hash over the order of accesses, thing by thing. Which steps depend on each other is in
+`explorer.accesses`.
 """
 
 from __future__ import annotations
@@ -22,27 +15,19 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import Flow
-from explorer.strategies.sampling import SEED_MASK, SPREAD, Profile
-from explorer.strategies.surw import is_of_interest
+from actors.system.observer import Observer
+from explorer.accesses import CONTEXTS, Accesses, accesses_of, add_access, has_become_reader, part_of
+from explorer.profile import SEED_MASK, SPREAD, Profile, is_of_interest
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
     import types
 
-    from actors.system.actor import Message, Request
+    from actors.system.actor import Request
     from actors.system.lane import Lane
-    from actors.system.world import EnabledSet, Observer, World
-    from protocol.findings import Finding
+    from actors.system.world import EnabledSet, World
     from protocol.operations import OperationInfo
 
-CONTEXTS = "contexts"
-"""What who looks at the contexts of all flows updates; those that enter an atomic context commute."""
-
-FOUND = "found"
-"""Why a world stops that has shown the finding it was run for."""
-
-Accesses = dict[Hashable, Access]
-"""How a step accesses which things. Two steps that access one in the same way commute there, unless they update it."""
 
 Site = tuple[int, int]
 """Where a step was asked for: the ids of the code of the kernel function, and of what is declared of the operation.
@@ -51,68 +36,6 @@ A code object itself is hashed all over, each time.
 """
 
 Pair = tuple[tuple[str, str], tuple[str, str]]
-
-
-def accesses_of(lane: Lane) -> Accesses:
-    """What the pending step of *lane* is known to access before it happens, and how."""
-    request = lane.request
-    if request is None:
-        return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # it is an actor with mail
-    target, info, flow = request.target, request.info, request.flow
-    accesses: Accesses = dict.fromkeys(flow.in_use, UPDATE)
-    if target is not None:
-        mode, part = info.access, part_of(request)
-        if part is None:
-            add_access(accesses, target, mode)
-        else:
-            add_access(accesses, target, READ)
-            accesses[target, part] = mode
-    if info.looks_at_contexts:
-        accesses[CONTEXTS] = UPDATE
-    elif becomes_reader(flow):
-        accesses[CONTEXTS] = COMMUTE
-    return accesses
-
-
-def becomes_reader(flow: Flow) -> bool:
-    """Whether grace periods that begin after the flow's pending step wait for it, but not those that begin before."""
-    return flow.is_entering and not flow.held
-
-
-def has_become_reader(flow: Flow, *, was_reader: bool) -> bool:
-    """The same of the step that is over now: a handler enters its section within the step that is its arrival."""
-    return bool(flow.held) and not was_reader
-
-
-def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
-    """What the delivery of *mail* to the actor *lane* accesses."""
-    return {lane: UPDATE, mail.target: mail.info.access}
-
-
-def part_of(request: Request) -> int | str | None:
-    """Which part of its target the request accesses: what is its CPU's, or a field; None if the whole."""
-    info, target, flow = request.info, request.target, request.flow
-    if info.part:
-        return info.part
-    if request.actor is not None or flow.cpu is None or target is None or target.actor is flow.cpu.actor:
-        return None
-    return flow.cpu.id
-
-
-def add_access(accesses: Accesses, thing: Hashable, mode: Access) -> None:
-    """Add one more access; two different ones to the same thing are taken for an update."""
-    accesses[thing] = mode if accesses.get(thing, mode) is mode else UPDATE
-
-
-def clash(one: Accesses, other: Accesses) -> bool:
-    """Whether two steps that access these depend on each other."""
-    if len(other) < len(one):
-        one, other = other, one
-    for name, mode in one.items():
-        other_mode = other.get(name)
-        if other_mode is not None and (mode != other_mode or mode == UPDATE):
-            return True
-    return False
 
 
 @attrs.define(eq=False)
@@ -173,7 +96,7 @@ class LaneRecord:
     marked: int = 0
 
 
-class Watch:
+class Watch(Observer):
     """An observer of the race: its trace class, the lengths of its lanes, what it covered.
 
     Steps of calm phases are not watched: nothing races there. `accesses` is what the last step accessed, if that is
@@ -238,16 +161,10 @@ class Watch:
             self._total += mix(self._code, value * count)
             self.log10_alternatives += math.log10(count)
 
-    def moved(self, flow: object) -> None:
-        """Where a flow runs follows from what it does."""
-
     def phase(self, name: str) -> None:
         """Watch the race only."""
         self.end_step()
         self._watches = name == "race"
-
-    def finding(self, finding: Finding) -> None:
-        """The world keeps them."""
 
     def touch(self, thing: Hashable, access: Access) -> None:
         """The step that runs accesses *thing*, which its request does not name."""
@@ -342,85 +259,3 @@ class Watch:
     def _meet(self, name: str) -> LaneRecord:
         record = self._lanes[name] = LaneRecord(number_of(name))
         return record
-
-
-class Idle:
-    """An observer that does nothing, for those that look at one thing only."""
-
-    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
-        """Nothing to do."""
-
-    def value(self, count: int, value: int) -> None:
-        """Nothing to do."""
-
-    def moved(self, flow: Flow) -> None:
-        """Nothing to do."""
-
-    def phase(self, name: str) -> None:
-        """Nothing to do."""
-
-    def finding(self, finding: Finding) -> None:
-        """Nothing to do."""
-
-
-class Labels(Idle):
-    """An observer that remembers the labels of all objects that are asked for in the race."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self._watches = False
-
-    def phase(self, name: str) -> None:
-        """Calm phases are none of the race."""
-        self._watches = name == "race"
-
-    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
-        """Remember the object that this step asks for."""
-        if self._watches and lane.request is not None and lane.request.target is not None:
-            self.seen.add(lane.request.target.label)
-
-
-class StopAt(Idle):
-    """An observer that stops the world at a finding with this signature."""
-
-    def __init__(self, world: World, signature: str) -> None:
-        self._world = world
-        self._signature = signature
-
-    def finding(self, finding: Finding) -> None:
-        """Stop, if it is the one."""
-        if finding.signature == self._signature:
-            self._world.stop(FOUND)
-
-
-@attrs.frozen
-class Both:
-    """Two observers: the second sees everything after the first."""
-
-    first: Observer
-    second: Observer
-
-    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
-        """A step."""
-        self.first.step(world, enabled, index, lane)
-        self.second.step(world, enabled, index, lane)
-
-    def value(self, count: int, value: int) -> None:
-        """A choice of the environment."""
-        self.first.value(count, value)
-        self.second.value(count, value)
-
-    def moved(self, flow: Flow) -> None:
-        """A migration."""
-        self.first.moved(flow)
-        self.second.moved(flow)
-
-    def phase(self, name: str) -> None:
-        """A phase of the scenario."""
-        self.first.phase(name)
-        self.second.phase(name)
-
-    def finding(self, finding: Finding) -> None:
-        """A finding."""
-        self.first.finding(finding)
-        self.second.finding(finding)

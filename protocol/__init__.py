@@ -1,1 +1,1 @@
-"""What things are: operations, findings, errors, the log, and the /proc text formats."""
+"""Messages, and what is said of them: operations, schedules, records, the log, findings and errors; formats/ beside."""

@@ -17,7 +17,7 @@ from actors.kernel.slab_create import kmem_cache_create
 from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
 

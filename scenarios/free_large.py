@@ -13,7 +13,7 @@ from actors.kernel.context import Context
 from actors.kernel.kmem_cache import SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, fill
 

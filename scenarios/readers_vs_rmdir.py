@@ -16,7 +16,7 @@ from actors.kernel.kernel_files import KernelFile, find_file
 from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
-from protocol.slabinfo import SlabinfoRow, parse_slabinfo
+from protocol.formats.slabinfo import SlabinfoRow, parse_slabinfo
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

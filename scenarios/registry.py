@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError
+from protocol.formats.columns import MAX_DIGITS
+from protocol.formats.slabinfo import parse_slabinfo
+from protocol.formats.textfile import read_bounded
 from protocol.names import no_such
-from protocol.slabinfo import parse_slabinfo
-from protocol.textfile import read_bounded
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage

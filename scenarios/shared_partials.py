@@ -12,7 +12,7 @@ from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
 from actors.kernel.slab_common import kmem_cache_shrink
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, fill
 

@@ -23,7 +23,7 @@ from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.flow import Flow
 from actors.system.world import World
 from protocol.errors import UsageError
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 
 REAP_ROUNDS = 30
 """As many visits of cache_reap() as a full array and its slabs take to be given back (KERNEL.md 4.8)."""

@@ -21,21 +21,23 @@ import msgspec
 import pytest
 
 from actors.kernel.context import BUG_ON, WARN_ON, Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.kernel.kernel_fn import ALLOCATORS
 from actors.system.actor import Actor, Shared, receive
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.lane import Lane
+from actors.system.observer import Observer
 from actors.system.recorder import Recorder
 from actors.system.strategy import Strategy
 from actors.system.world import EnabledSet, World
 from explorer.experiment import DRIVERS, RunOptions
+from explorer.search.strategies.simple import RandomWalk
 from explorer.session import Result, run
-from explorer.strategies.simple import RandomWalk
 from protocol.errors import InternalError
 from protocol.findings import Finding
 from protocol.log import MAGIC, VERSION, LogReader, frame
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS, find_scenario
 from scenarios.registry import MACHINE, Scenario, scenario
 from scenarios.stage import Stage
@@ -338,19 +340,14 @@ class Lock(Shared):
         self.holder = None
 
 
-class Script:
+class Script(Strategy):
     """A strategy that steps the named lanes in this order and chooses these values; then the first, and 0."""
 
     name = "script"
-    keeps_time = False
-    follows_a_log = False
 
     def __init__(self, *lanes: str, values: Iterable[int] = ()) -> None:
         self._lanes = deque(lanes)
         self._values = deque(values)
-
-    def advance(self, world: World) -> None:
-        """Time passes with the steps."""
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """The next lane of the script, which must be enabled."""
@@ -363,17 +360,9 @@ class Script:
         """The next value of the script."""
         return self._values.popleft() % count if self._values else 0
 
-    def choose_fault(self, _probability: float) -> bool:
-        """A fault is a value like any other."""
-        return self.choose_value(2) == 1
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """Nothing takes longer than it must."""
-        return 0
-
 
 @attrs.define(eq=False)
-class Seen:
+class Seen(Observer):
     """An observer that remembers who stepped, and who could have."""
 
     stepped: list[str] = attrs.field(factory=list)
@@ -404,7 +393,7 @@ class Seen:
 def make_world(strategy: Strategy | None = None) -> tuple[World, Seen]:
     """An empty world, and the observer that watches it."""
     seen = Seen()
-    return World(strategy or RandomWalk(0), observer=seen), seen
+    return World(strategy or RandomWalk(0), observers=(seen,)), seen
 
 
 def make_cell(world: World, name: str = "cell", value: int = 0) -> Cell:
@@ -445,5 +434,5 @@ def record(world: World) -> tuple[list[Payload], Recorder]:
     """Have *world* recorded; the list fills with its payloads."""
     payloads: list[Payload] = []
     recorder = Recorder(payloads.append)
-    world.observer = recorder
+    world.observers = (recorder,)
     return payloads, recorder

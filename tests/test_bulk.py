@@ -9,11 +9,11 @@ import pytest
 
 from actors.kernel.cgroup import cgroup_attach_task
 from actors.kernel.context import Context
-from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.kmem_cache import KmemCache, SlabObject
 from actors.kernel.slab_bulk import build_detached_freelist, kmem_cache_alloc_bulk, kmem_cache_free_bulk
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.vocabulary import PROFILES
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
 from tests.files.helpers import Stand, perform
 

@@ -11,7 +11,6 @@ from actors.kernel import boot_caches
 from actors.kernel.cgroup import cgroup_attach_task, cgroup_mkdir
 from actors.kernel.context import Context
 from actors.kernel.fixes import FIXES
-from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
 from actors.kernel.slab_create import kmem_cache_create
 from actors.kernel.slab_destroy import kmem_cache_destroy
@@ -19,7 +18,8 @@ from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.stepper import run_stepper
 from actors.system.world import World
-from explorer.strategies import make_strategy
+from explorer.search.registry import make_strategy
+from protocol.vocabulary import PROFILES
 from scenarios.registry import MACHINE, default_value
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

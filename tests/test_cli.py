@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import scenarios
 from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import PROFILES
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
-from explorer.strategies import STRATEGIES
-from explorer.strategies.exact import EXACT
+from explorer.search.registry import EXACT, STRATEGIES
 from protocol.findings import ORACLES
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 from scenarios.registry import Scenario
 from tests.conftest import Command
@@ -47,12 +46,12 @@ def known_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- list -------------------------------------------------------------------------------------------------------------
 
-CATALOGUES: dict[str, list[str]] = {
-    "scenarios": [scenario.name for scenario in SCENARIOS],
-    "kernels": list(PROFILES),
-    "patches": [fix.slug for fix in ALL_FIXES],
-    "strategies": ["portfolio", *STRATEGIES, *EXACT],
-    "oracles": list(ORACLES),
+CATALOGUES: dict[str, Callable[[], Iterable[str]]] = {
+    "scenarios": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
+    "kernels": lambda: PROFILES,
+    "patches": lambda: [fix.slug for fix in ALL_FIXES],
+    "strategies": lambda: ["portfolio", *STRATEGIES, *EXACT],
+    "oracles": lambda: ORACLES,
 }
 
 
@@ -62,7 +61,7 @@ def test_list_names_all_there_are_each_with_a_summary(slabrace: Command, what: s
     entries = json.loads(slabrace("list", what, "--json").out)
 
     assert answer.code == 0
-    assert [entry["name"] for entry in entries] == CATALOGUES[what]
+    assert [entry["name"] for entry in entries] == list(CATALOGUES[what]())
     for entry in entries:
         assert entry["summary"]
         assert entry["name"] in answer.out
@@ -74,14 +73,14 @@ def test_list_alone_lists_everything(slabrace: Command) -> None:
     entries = json.loads(slabrace("list", "--json").out)
 
     assert answer.code == 0
-    assert [entry["name"] for entry in entries] == [name for names in CATALOGUES.values() for name in names]
+    assert [entry["name"] for entry in entries] == [name for names in CATALOGUES.values() for name in names()]
     assert {entry["kind"] for entry in entries} == set(CATALOGUES)
 
 
 def test_list_shows_the_knobs_of_every_scenario_with_their_defaults(slabrace: Command) -> None:
     text = slabrace("list", "scenarios").out
     entries = json.loads(slabrace("list", "scenarios", "--json").out)
-    for scenario, entry in zip(SCENARIOS, entries, strict=True):
+    for scenario, entry in zip(scenarios.SCENARIOS, entries, strict=True):
         assert [knob["name"] for knob in entry["knobs"]] == [knob.name for knob in scenario.knobs]
         for knob in scenario.knobs:
             assert f"{knob.name}={knob.default}: {knob.summary}" in text
@@ -309,8 +308,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_make_demo_compares_two_kernels(tmp_path: Path) -> None:
     for kernel in ("original", "5.3"):
         run_small("shared-dentry", kernel, log=tmp_path / f"{kernel}.log")
-    command = (sys.executable, "-m", "explorer.compare", "original.log", "5.3.log")
-    answer = run_process(*command, cwd=tmp_path)
+    answer = run_process(*MODULE, "compare", "original.log", "5.3.log", cwd=tmp_path)
 
     assert (answer.returncode, answer.stderr) == (0, "")
     for text in ("dying cgroups", "original", "5.3", "g1", "g2", "rel2"):

@@ -18,6 +18,7 @@ from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.lane import Lane
+from actors.system.observer import Observer
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import EnabledSet, World
@@ -76,7 +77,7 @@ class Pending(Shared):
 
 
 @attrs.define(eq=False)
-class Rules:
+class Rules(Observer):
     """The naive model: an observer that knows each flow's sections, and says who may step."""
 
     cpus: list[Cpu]
@@ -124,11 +125,6 @@ class Rules:
         assert [lane.name for lane in enabled.lanes] == [flow.name for flow in allowed]
         assert isinstance(lane, Flow)
         self.moments[lane] = [set(self.sections[lane])]
-
-    def value(self, count: int, value: int) -> None: ...
-    def moved(self, flow: Flow) -> None: ...
-    def phase(self, name: str) -> None: ...
-    def finding(self, finding: object) -> None: ...
 
 
 class Numbers(Script):
@@ -266,7 +262,7 @@ def set_up(world: World, programs: Programs) -> Board:
 def test_at_every_step_exactly_those_may_run_whom_the_rules_let_run(programs: Programs, numbers: list[int]) -> None:
     world = World(Numbers(numbers))
     board = set_up(world, programs)
-    world.observer = board.rules
+    world.observers = (board.rules,)
     run_stepper(world)
 
     assert world.stopped == "quiescent"
@@ -296,7 +292,7 @@ def test_the_rules_do_refuse_somebody() -> None:
     program: Program = [(IRQS, inner), (SOFTIRQS, inner), (PREEMPTION, inner), STEP]
     world = World(Numbers([7, 3, 5, 2, 11, 4] * 30))
     board = set_up(world, Programs([program] * 6, [STEP, (IRQS, [RAISE_HARDIRQ, STEP])], [STEP]))
-    world.observer = board.rules
+    world.observers = (board.rules,)
     run_stepper(world)
 
     assert world.stopped == "quiescent"

@@ -11,11 +11,12 @@ import attrs
 import msgspec
 import pytest
 
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.kernel.kernel_fn import ALLOCATORS
 from explorer.experiment import DRIVERS, RunOptions
+from explorer.search.registry import STRATEGIES
 from explorer.session import Result, replay, run
-from explorer.strategies import STRATEGIES
 from protocol.log import LogReader
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 from tests.helpers import (
     each_scenario,

@@ -16,7 +16,7 @@ import pytest
 
 from actors.kernel.onlooker import look
 from actors.system.flow import Flow
-from protocol.slabinfo import PAGE_SIZE
+from protocol.formats.slabinfo import PAGE_SIZE
 from scenarios.stage import Stage
 from tests.files.helpers import DATA, play
 

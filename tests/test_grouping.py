@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from actors.kernel.context import WARN_ON, Context
 from actors.system.actor import Actor
-from explorer.campaign import Campaign
-from explorer.campaign_report import campaign_json
 from explorer.experiment import Experiment, RunOptions
-from explorer.grouping import group_by_cause
+from explorer.explain.grouping import group_by_cause
+from explorer.search.campaign import Campaign
+from explorer.search.report import campaign_json
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
 from tests.explain.stages import Box

@@ -27,7 +27,7 @@ FIRST = {
     "a library call": "from explorer.experiment import Experiment, RunOptions\n"
     "Experiment.of(RunOptions(scenario='canary'))\n",
     "the command line": "from explorer.cli import make_parser\nmake_parser()\n",
-    "what a worker imports": "import explorer.campaign\n",
+    "what a worker imports": "import explorer.search.campaign\n",
 }
 """What a process has done before it looks."""
 
@@ -60,7 +60,7 @@ def test_a_patch_is_taken_by_one_process_and_by_many(tmp_path: Path, workers: st
     patch = tmp_path / "reads.py"
     patch.write_text(PATCH, encoding="utf-8")
     script = (
-        "from explorer.campaign import Campaign\n"
+        "from explorer.search.campaign import Campaign\n"
         "from explorer.experiment import Experiment, RunOptions\n"
         "if __name__ == '__main__':\n"
         f"    options = RunOptions(scenario='rmdir-empty', patches=({str(patch)!r},), strategy='random')\n"

@@ -9,11 +9,12 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.kernel.kernel_fn import ALLOCATORS
 from benchmarks.findings import cell, measure, plan
 from benchmarks.findings_page import PAGE, RESULTS, Judgement, read_judgements, read_results, unjudged
 from benchmarks.rows import ROWS, Kernel, Row
 from explorer.session import run
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 
 TEXT = Path(PAGE).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.recorder import Recorder
 from actors.system.world import World
-from explorer.strategies import STRATEGIES, make_strategy
+from explorer.search.registry import STRATEGIES, make_strategy
 from protocol.log import LogReader
 from protocol.records import DIGEST_BYTES, Names, Step, decode
 from tests.helpers import (
@@ -113,7 +113,7 @@ def test_the_digest_is_the_same_with_and_without_a_sink(drive: Drive) -> None:
     payloads, recorder, _ = run_counting_world(drive, 300)
     world, _ = make_world(make_strategy("random", 0))
     alone = Recorder()
-    world.observer = alone
+    world.observers = (alone,)
     make_counting_flows(world, 300)
     drive(world)
 
@@ -133,7 +133,7 @@ def test_progress_is_told_every_few_hundred_records(drive: Drive) -> None:
     world, _ = make_world()
     told: list[int] = []
     recorder = Recorder(on_batch=lambda: told.append(world.steps))
-    world.observer = recorder
+    world.observers = (recorder,)
     cell = make_cell(world)
 
     async def body(flow: Flow) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from explorer.cli import main
-from explorer.schedule import Follow, Schedule
+from explorer.schedule import Follow
 from explorer.shrink import Clock, Shrinker, size_of
 from explorer.trace import run_traced
+from protocol.schedule import Schedule
 from tests.explain.stages import FREED_TOO_EARLY, experiment, free_against_use, signature_of
 
 RESTLESS: Schedule = tuple(

@@ -12,7 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.errors import UsageError
-from protocol.slabinfo import COLUMNS_LINE, PAGE_SIZE, VERSION_LINE, SlabinfoRow, parse_slabinfo, render_slabinfo
+from protocol.formats.slabinfo import (
+    COLUMNS_LINE,
+    PAGE_SIZE,
+    VERSION_LINE,
+    SlabinfoRow,
+    parse_slabinfo,
+    render_slabinfo,
+)
 from scenarios.registry import DEFAULT_CAPTURE, SLABINFO, default_value, read_capture
 
 GOOD_ROW = "dentry 100 210 192 21 1 : tunables 0 0 0 : slabdata 10 10 0"

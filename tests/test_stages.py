@@ -11,8 +11,8 @@ from actors.kernel.kernel_fn import ALLOCATORS
 from actors.kernel.sched import RunQueues, load_balance
 from benchmarks.mutants import PLANTED
 from explorer.assertions import explored
-from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
 from protocol.errors import UsageError
 from scenarios.stage import Stage, small_cache
 from tests.helpers import make_scenario, some_machine

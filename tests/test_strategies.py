@@ -12,8 +12,8 @@ from actors.system.flow import Flow
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn
 from actors.system.world import World
-from explorer.strategies import STRATEGIES, make_strategy
-from explorer.strategies.simple import PARALLEL_JITTER, Clock, RandomWalk, RoundRobin
+from explorer.search.registry import STRATEGIES, make_strategy
+from explorer.search.strategies.simple import PARALLEL_JITTER, Clock, RandomWalk, RoundRobin
 from protocol.errors import UsageError
 from protocol.operations import UPDATE, operation
 from tests.helpers import Cell, Seen, make_cell, make_world, run_small, spawn

@@ -13,7 +13,7 @@ import trio.testing
 from actors.system.flow import Flow
 from actors.system.trio_driver import BREATH, TrioDriver, run_trio
 from actors.system.world import World
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
 from tests.helpers import Cell, Payload, make_cell, make_world, record, spawn
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.kernel.kmem_cache import SlabFlags
-from protocol.slabinfo import PAGE_SIZE
+from protocol.formats.slabinfo import PAGE_SIZE
 
 ACCOUNTED = frozenset(
     [

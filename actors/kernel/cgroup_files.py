@@ -13,8 +13,8 @@ from actors.kernel.locks import MutexHeld
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.seq_file import SeqFile, Whole
 from actors.kernel.vmstat import StatItem
-from protocol.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups, render_flat_keyed, render_u64
-from protocol.slabinfo import PAGE_SIZE
+from protocol.formats.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups, render_flat_keyed, render_u64
+from protocol.formats.slabinfo import PAGE_SIZE
 
 MEMORY_HIERARCHY_V1 = 1
 """The number of the one cgroup v1 hierarchy; that of cgroup v2 is 0."""

@@ -59,14 +59,14 @@ from actors.system.flow import Kind
 from actors.system.naming import Named
 from protocol.errors import UsageError
 from protocol.findings import Oops
+from protocol.formats.slabinfo import PAGE_SIZE
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
-from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
     from actors.kernel.list_head import ListEntry
     from actors.kernel.patching import Patch
     from actors.system.world import World
-    from protocol.slabinfo import SlabinfoRow
+    from protocol.formats.slabinfo import SlabinfoRow
 
 
 @attrs.define(eq=False)

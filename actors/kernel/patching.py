@@ -30,9 +30,9 @@ from actors.kernel.kernel_fn import FUNCTIONS, PATCH_LOADER, Body, KernelFn, ker
 from actors.kernel.patch_rules import GUARDS, guarded
 from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import BrokenRuleError, UsageError
+from protocol.formats.textfile import is_file, read_bounded
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
-from protocol.textfile import is_file, read_bounded
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context

@@ -19,7 +19,7 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kernfs import cgroup_ino
 from actors.kernel.kmem_cache import KmemCache, Slab
 from actors.system.actor import Shared
-from protocol.kpagecgroup import pack_kpagecgroup
+from protocol.formats.kpagecgroup import pack_kpagecgroup
 from protocol.operations import READ, operation
 
 if TYPE_CHECKING:

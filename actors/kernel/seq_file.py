@@ -15,7 +15,7 @@ import attrs
 
 from actors.kernel.context import Context
 from actors.kernel.kernel_fn import kernel_fn
-from protocol.slabinfo import PAGE_SIZE
+from protocol.formats.slabinfo import PAGE_SIZE
 
 T = TypeVar("T")
 

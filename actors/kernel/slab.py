@@ -35,7 +35,7 @@ from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
 
 if TYPE_CHECKING:
-    from protocol.slabinfo import SlabinfoRow
+    from protocol.formats.slabinfo import SlabinfoRow
 
 
 def cpu_cache_get(ctx: Context, cachep: KmemCache) -> ArrayCache:

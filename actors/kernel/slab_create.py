@@ -31,7 +31,7 @@ from actors.kernel.slab_mutex import (
     put_online_mems,
 )
 from actors.kernel.slub import __kmem_cache_alias, __kmem_cache_create
-from protocol.slabinfo import SlabinfoRow
+from protocol.formats.slabinfo import SlabinfoRow
 
 # -- root caches (8.1, 8.3) -------------------------------------------------------------------------------------------
 

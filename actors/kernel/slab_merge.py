@@ -9,7 +9,7 @@ from actors.kernel.kernel_fn import kernel_fn
 from actors.kernel.kmem_cache import KmemCache, SlabFlags
 
 if TYPE_CHECKING:
-    from protocol.slabinfo import SlabinfoRow
+    from protocol.formats.slabinfo import SlabinfoRow
 
 WORD = 8
 SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT

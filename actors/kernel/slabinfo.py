@@ -16,9 +16,9 @@ from actors.kernel.locks import MutexHeld, SpinLockIrqHeld, mutex_lock, mutex_un
 from actors.kernel.memcontrol import Memcg
 from actors.kernel.seq_file import SeqFile, SeqOperations, Whole
 from actors.kernel.slab_def import SHARED_FACTOR
-from protocol import memcg_slabinfo
-from protocol.memcg_slabinfo import MemcgSlabinfoRow
-from protocol.slabinfo import HEADER, SlabinfoRow, render_row
+from protocol.formats import memcg_slabinfo
+from protocol.formats.memcg_slabinfo import MemcgSlabinfoRow
+from protocol.formats.slabinfo import HEADER, SlabinfoRow, render_row
 
 ULONG = 1 << 64
 

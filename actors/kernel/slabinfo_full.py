@@ -19,7 +19,7 @@ from actors.kernel.memcontrol import KmemState, Memcg
 from actors.kernel.percpu_ref import PercpuRef
 from actors.kernel.slabinfo import ULONG, get_slabinfo
 from actors.kernel.vmscan import mem_cgroup_iter
-from protocol.slabinfo_full import CacheState, FullRow, render_slabinfo_full
+from protocol.formats.slabinfo_full import CacheState, FullRow, render_slabinfo_full
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine

@@ -42,8 +42,8 @@ from actors.kernel.slab_h import cache_from_obj, forget_slab, uncharge_slab_page
 from actors.kernel.slab_merge import find_mergeable
 from actors.kernel.smp import on_each_cpu_mask
 from actors.kernel.sysfs import sysfs_slab_add, sysfs_slab_alias, sysfs_slab_remove
+from protocol.formats.slabinfo import SlabinfoRow
 from protocol.operations import ATOMIC_NS, OperationInfo
-from protocol.slabinfo import SlabinfoRow
 
 CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
 THIS_CPU_SLAB = OperationInfo("this_cpu_slab", cost=ATOMIC_NS)

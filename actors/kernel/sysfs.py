@@ -22,8 +22,8 @@ from actors.kernel.slab_merge import is_unmergeable, slab_unmergeable
 from actors.kernel.slab_mutex import get_online_mems, put_online_mems
 from actors.kernel.workqueue import Work, queue_work
 from actors.system.actor import Shared
+from protocol.formats.slab_directory import DirectoryEntry, render_directory, unique_id
 from protocol.operations import READ, UPDATE, operation
-from protocol.slab_directory import DirectoryEntry, render_directory, unique_id
 
 if TYPE_CHECKING:
     from actors.kernel.machine import Machine

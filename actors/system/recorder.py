@@ -18,6 +18,7 @@ import msgspec
 
 from actors.system.actor import MAIL
 from actors.system.flow import Flow
+from actors.system.observer import Observer
 from protocol.records import STEP_BYTE, new_digest
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _SMALL = 0x80  # msgpack writes numbers below this as themselves, one byte each
 _pack_small = struct.Struct("7B").pack
 
 
-class Recorder:
+class Recorder(Observer):
     """Numbers names, packs payloads, hands them to `sink` (a log, a verifier, or nobody) and digests them.
 
     `last` is the virtual time of the last step recorded (ns).

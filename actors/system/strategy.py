@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
 
 
-class Strategy(Protocol):
-    """Who steps next, and every other choice.
+class Strategy(ABC):
+    """Makes the choices of one run: which lane steps next, and every other one.
 
     `keeps_time` strategies decide when each step happens (they set the clock in `advance`); for the others each
     step simply takes its cost, one after the other. A strategy that `follows_a_log` also makes the choices of the
@@ -18,40 +19,39 @@ class Strategy(Protocol):
     """
 
     name: str
-    keeps_time: bool
-    follows_a_log: bool
+    keeps_time: bool = False
+    follows_a_log: bool = False
 
-    def advance(self, world: World) -> None:
-        """Bring the clock to the time of the next step (only called if `keeps_time`)."""
+    def advance(self, world: World) -> None:  # noqa: B027 -- most strategies do not need it
+        """Bring the clock to the time of the next step (only called if `keeps_time`); by default, leave it alone."""
 
+    @abstractmethod
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Return the index of the lane that steps; *lanes* is never empty and always in the same order."""
 
+    @abstractmethod
     def choose_value(self, count: int) -> int:
         """Return a number below *count*."""
 
     def choose_fault(self, probability: float) -> bool:
-        """Say whether something goes wrong that does so with that probability."""
+        """Say whether something goes wrong that does so with that probability; by default, a choice of two values."""
+        return self.choose_value(2) == 1
 
     def draw_latency(self, low: int, high: int) -> int:
-        """Return how long (ns) something takes that takes between *low* and *high*; 0 if time is not kept."""
+        """Return how long (ns) something takes that takes between *low* and *high*; by default, no time."""
+        return 0
 
 
-class InTurn:
+class InTurn(Strategy):
     """Each lane runs until it has to wait, then the next one does, in the order of their creation.
 
     The order in which nothing races: stages are set with it.
     """
 
     name = "in turn"
-    keeps_time = False
-    follows_a_log = False
 
     def __init__(self) -> None:
         self._last = 0
-
-    def advance(self, world: World) -> None:
-        """Time passes with the steps."""
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Stay with the lane that stepped last, if it can; or take the next one after it."""
@@ -75,7 +75,3 @@ class InTurn:
     def choose_fault(self, _probability: float) -> bool:
         """Choose that nothing goes wrong."""
         return False
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """Nothing takes longer than it must."""
-        return 0

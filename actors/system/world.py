@@ -19,7 +19,7 @@ import itertools
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import msgspec
@@ -38,19 +38,10 @@ if TYPE_CHECKING:
     import types
 
     from actors.system.lane import Lane
+    from actors.system.observer import Observer
 
 
 _ACTORS = __file__.removesuffix("system/world.py")
-
-
-class Observer(Protocol):
-    """What records a run; it may look, and never choose or change."""
-
-    def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None: ...
-    def value(self, count: int, value: int) -> None: ...
-    def moved(self, flow: Flow) -> None: ...
-    def phase(self, name: str) -> None: ...
-    def finding(self, finding: Finding) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -65,6 +56,7 @@ class EnabledSet:
 class World(Named):
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
+    `observers` see each step, in this order.
     `checks` run after each step (properties, invariants), `rests` whenever the machine is at rest and somebody has
     waited for that, `endings` once at quiescence. `chooser` is who makes the choices in the present phase, the strategy
     unless the phase is calm; `keeps_time` is its. `function_ids` are the ids of the code objects of all kernel
@@ -79,7 +71,7 @@ class World(Named):
     """
 
     strategy: Strategy
-    observer: Observer | None = None
+    observers: tuple[Observer, ...] = ()
     chooser: Strategy = attrs.field(init=False)
     keeps_time: bool = attrs.field(init=False)
     now: int = 0
@@ -119,8 +111,8 @@ class World(Named):
     def begin_phase(self, name: str, *, calm: bool) -> None:
         """Begin a phase of the scenario; in a calm one nothing races, and the strategy is not asked."""
         self._let_choose(InTurn() if calm and not self.strategy.follows_a_log else self.strategy)
-        if self.observer is not None:
-            self.observer.phase(name)
+        for observer in self.observers:
+            observer.phase(name)
 
     def go_on_with(self, strategy: Strategy) -> None:
         """Let *strategy* make the choices from the next step of the race on; the last step takes its time, as ever."""
@@ -177,8 +169,8 @@ class World(Named):
             self.on_retire(actor)
 
     def moved(self, flow: Flow) -> None:
-        if self.observer is not None:
-            self.observer.moved(flow)
+        for observer in self.observers:
+            observer.moved(flow)
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -224,8 +216,8 @@ class World(Named):
         lanes = enabled.lanes
         index = self.chooser.choose(lanes)
         lane = lanes[index]
-        if self.observer is not None:
-            self.observer.step(self, enabled, index, lane)
+        for observer in self.observers:
+            observer.step(self, enabled, index, lane)
         self.steps += 1
         self.step_time = self.now
         return lane
@@ -342,8 +334,8 @@ class World(Named):
 
     def choose_value(self, count: int) -> int:
         value = self.chooser.choose_value(count)
-        if self.observer is not None:
-            self.observer.value(count, value)
+        for observer in self.observers:
+            observer.value(count, value)
         return value
 
     def should_fail(self, fault: str) -> bool:
@@ -353,8 +345,8 @@ class World(Named):
             return False
         fails = self.chooser.choose_fault(probability)
         self.fault = fault if fails else ""
-        if self.observer is not None:
-            self.observer.value(2, int(fails))
+        for observer in self.observers:
+            observer.value(2, int(fails))
         self.fault = ""
         return fails
 
@@ -395,8 +387,8 @@ class World(Named):
             details=details,
         )
         known = self.findings.get(finding.signature)
-        if known is None and self.observer is not None:
-            self.observer.finding(finding)
+        for observer in self.observers if known is None else ():
+            observer.finding(finding)
         self.findings[finding.signature] = (
             finding if known is None else msgspec.structs.replace(known, count=known.count + 1)
         )

@@ -14,7 +14,7 @@ from actors.kernel.slab_mutex import (
     put_online_mems,
 )
 from actors.kernel.slub import __kmem_cache_alias
-from protocol.slabinfo import SlabinfoRow
+from protocol.formats.slabinfo import SlabinfoRow
 
 
 @kernel_fn("kmem_cache_create_usercopy", "mm/slab_common.c")

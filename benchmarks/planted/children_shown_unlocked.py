@@ -7,7 +7,7 @@ from actors.kernel.locks import MutexHeld
 from actors.kernel.patching import kernel_fn
 from actors.kernel.seq_file import SeqFile, Whole
 from actors.kernel.slabinfo import memcg_slabinfo_row
-from protocol import memcg_slabinfo
+from protocol.formats import memcg_slabinfo
 
 
 @kernel_fn("memcg_slabinfo_show", "mm/slab_common.c")

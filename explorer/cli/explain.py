@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from explorer import signals
-from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import add_force
+from explorer.cli.options import open_log
 from explorer.cli.parser import needs
 from explorer.explain import FORMATS, explain_log, show_explanation
 from explorer.explain.as_json import to_json
@@ -18,18 +16,8 @@ from explorer.report import make_console
 from protocol.atomic import check_free, write_file
 
 
-def add_explain(parser: argparse.ArgumentParser) -> None:
-    """`explain`."""
-    add_log_options(parser)
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--format", choices=list(FORMATS), default="text", help="what to make (default: text)")
-    form.add_argument("--json", action="store_true", help="print one JSON object instead")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
-    add_force(parser)
-    parser.set_defaults(command=_explain)
-
-
-def _explain(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Explain it; return the exit code."""
     needs(options, "--force", "--out")
     check_free(options.out, overwrite=options.force)
     _give(options, explain_log(open_log(options), options.log, options.signature))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from actors.kernel.kernel_fn import PROFILES
-from explorer import signals
-from explorer.cli.options import add_json, natural, positive, seed, settings
+from explorer import defaults, signals
+from explorer.cli.options import settings
 from explorer.cli.parser import needs, refuse
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
@@ -20,32 +18,17 @@ from explorer.signals import EXIT_INTERRUPTED
 from protocol.atomic import check_free, write_file
 from protocol.errors import UsageError
 from protocol.names import no_such
+from protocol.vocabulary import PROFILES
 from scenarios.services import services
 
-HOSTS, WORKERS = 4, 2
 FORMATS = (".svg", ".png")
 EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "lost": 3}
 MOST_DAYS = next(knob.most for knob in services.knobs if knob.name == "days")
 SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
 
 
-def add_growth(parser: argparse.ArgumentParser) -> None:
-    """`growth`."""
-    parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7); 0: day 0 only")
-    parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({HOSTS})")
-    parser.add_argument("--kernel", default="5.3", help=f"what to compare original with: one of {', '.join(PROFILES)}")
-    parser.add_argument("--seed", type=seed, default=0, help="other hosts of the same kind")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a knob of the services")
-    parser.add_argument("--workers", type=positive, default=WORKERS, metavar="N", help=f"processes ({WORKERS})")
-    parser.add_argument("--walk", action="store_true", help="SLAB: how much its reaper walks, and who waits for it")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there; the name ends in .svg or .png")
-    parser.add_argument("--force", action="store_true", help="replace the files that --csv and --plot name")
-    add_json(parser)
-    parser.set_defaults(command=_growth)
-
-
-def _growth(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Simulate the hosts; return the exit code."""
     _check(options)
     fleet = _fleet(options)
     set_stage(fleet.runs[0].job, lambda _day: None)  # what cannot be booted is refused here and now
@@ -119,7 +102,7 @@ def _fleet(options: argparse.Namespace) -> Fleet:
         raise UsageError(msg)
     wanted["days"] = str(options.days)
     first = options.seed % SEEDS * HOSTS_OF_A_SEED
-    hosts = range(first, first + (options.hosts or HOSTS))
+    hosts = range(first, first + (options.hosts or defaults.HOSTS))
     if options.walk:
         return walk_fleet(options.kernel, hosts[0], wanted, options.workers)
     return Fleet.of((ORIGINAL, options.kernel), hosts, wanted, workers=options.workers)

@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.cli.failing import add_log_options, open_log
-from explorer.cli.options import add_json
+from explorer import defaults
+from explorer.cli.options import open_log
 from explorer.cli.parser import refuse
 from explorer.experiment import RunOptions
-from explorer.jobs import Report
 from explorer.json_out import print_json
 from explorer.keep import (
-    DIRECTORY,
-    FINDING,
-    NOTHING,
     TEST_NAME,
     TRUSTING,
     Again,
@@ -30,6 +26,7 @@ from explorer.keep import (
 )
 from explorer.output import file_stem
 from explorer.report import make_console
+from explorer.search.jobs import Report
 from explorer.shrink import reproduce
 from explorer.streams import complain, shell_word
 from explorer.trace import trace_log
@@ -37,27 +34,11 @@ from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
-    from explorer.campaign import Campaign
+    from explorer.search.campaign import Campaign
 
 
-def add_keep(parser: argparse.ArgumentParser) -> None:
-    """`keep`."""
-    add_log_options(parser, is_needed=False)
-    parser.add_argument("--dir", type=Path, default=DIRECTORY, metavar="DIR", help=f"where to (default: {DIRECTORY})")
-    parser.add_argument("--name", metavar="NAME", help="of the file (default: made of what was found)")
-    parser.add_argument("--force", action="store_true", help="replace the file, if it exists")
-    parser.add_argument(
-        "--expect",
-        choices=[NOTHING, FINDING],
-        default=NOTHING,
-        help="what the test of the file holds: that nothing is found, or that the flaw is still there",
-    )
-    parser.add_argument("--check", type=Path, metavar="DIR", help="run all that is kept in DIR, instead of a LOG")
-    add_json(parser)
-    parser.set_defaults(command=_keep)
-
-
-def _keep(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Keep a finding, or run those kept; return the exit code."""
     if (options.log is None) == (options.check is None):
         msg = "keep: give either a LOG or --check DIR"
         raise UsageError(msg)
@@ -144,22 +125,12 @@ def again_json(again: Again) -> dict[str, Any]:
 # -- explore ----------------------------------------------------------------------------------------------------------
 
 
-def add_kept_option(parser: argparse.ArgumentParser) -> None:
-    """`--kept`."""
-    parser.add_argument(
-        "--kept",
-        type=Path,
-        metavar="DIR",
-        help=f"run what was kept there for this scenario and kernel first (default: {DIRECTORY}, if it exists)",
-    )
-
-
 def kept_first(
     directory: Path | None, options: RunOptions, scenario: str, runs: list[Again]
 ) -> Callable[[Campaign], None]:
     """What a search does before it begins: run the kept schedules, and put what they came to into *runs*."""
     if directory is None:
-        directory = DIRECTORY if DIRECTORY.is_dir() else None
+        directory = defaults.KEPT if defaults.KEPT.is_dir() else None
     chosen = of_experiment(directory, options, scenario) if directory is not None else ()
     experiments = [kept.experiment_with(path, options) for path, kept in chosen]
 

@@ -1,38 +1,114 @@
-"""The command about real kernels: `match`."""
+"""The command `match`."""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from actors.kernel.kernel_fn import PROFILES
-from explorer.cli.options import add_force, add_json, add_patch, check_once, positive, settings
+from actors.kernel.kernel_fn import FUNCTIONS
+from explorer import defaults
+from explorer.cli.options import check_once, settings
 from explorer.cli.parser import needs
-from explorer.match.command import BUDGET, SCENARIOS, match
+from explorer.experiment import RunOptions
+from explorer.json_out import print_json
+from explorer.match.answer import Answer
+from explorer.match.search import Attempt, Found, Subject, make_subject, search
+from explorer.match.trail import Trail
+from explorer.report import LiveProgress, make_console
+from explorer.session import run
+from protocol.atomic import CannotWriteError, check_free
+from protocol.errors import InternalError, UsageError
+from protocol.formats.ftrace import Trace, parse_ftrace, read_function_list
+from protocol.formats.textfile import read_bounded
+from protocol.names import do_you_mean
+from scenarios import find_scenario
+
+if TYPE_CHECKING:
+    from explorer.session import Result
 
 
-def add_match(parser: argparse.ArgumentParser) -> None:
-    """`match`."""
-    parser.add_argument("trace", type=Path, metavar="TRACE", help="text of ftrace's function tracer (tracing/trace)")
-    parser.add_argument("--kernel", required=True, help=f"kernel profile: {', '.join(PROFILES)}")
-    parser.add_argument(
-        "--scenario", action="append", default=[], metavar="S", help=f"what was run (default: {', '.join(SCENARIOS)})"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a knob of the scenario")
-    add_patch(parser)
-    parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
-    parser.add_argument("--filter", type=Path, metavar="FILE", help="set_ftrace_filter when the trace was taken")
-    parser.add_argument("--ignore", action="append", default=[], metavar="FUNCTION", help="do not compare that")
-    parser.add_argument("--open-end", action="store_true", help="the tracer was stopped before the machine was at rest")
-    parser.add_argument("--budget", type=positive, default=BUDGET, metavar="N", help=f"schedules to try ({BUDGET})")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="log the schedule, or how far it got")
-    add_force(parser, "--log")
-    add_json(parser)
-    parser.set_defaults(command=_match)
-
-
-def _match(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
+    """Search for the schedule that a trace shows; return the exit code."""
     needs(options, "--force", "--log")
     for option, names in (("--scenario", options.scenario), ("--ignore", options.ignore)):
         check_once(option, names)
-    return match(options, settings(options.set))
+    given = settings(options.set)
+    trace = parse_ftrace(read_bounded(options.trace), source=str(options.trace))
+    check_free(options.log, overwrite=options.force)
+    _check_ignored(options.ignore, trace)
+    subjects = [_subject(name, options, given, trace) for name in options.scenario or defaults.TRACED]
+    started, progress = time.perf_counter(), LiveProgress()
+    try:
+        found = search(subjects, budget=options.budget, progress=lambda n, best: progress.show(_how_far(n, best)))
+    finally:
+        progress.close()
+    seconds = time.perf_counter() - started
+    unwritten: CannotWriteError | None = None
+    try:
+        result = _record(found, options.log, overwrite=options.force)
+    except CannotWriteError as error:
+        result, unwritten = _record(found, None), error  # what was found is told all the same
+    answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
+    if options.json:
+        print_json(answer.to_json())
+    else:
+        answer.show(make_console())
+    if unwritten is not None:
+        raise unwritten
+    return answer.exit_code
+
+
+def _settings(name: str, given: Mapping[str, str], trace: Trace) -> dict[str, str]:
+    """The knobs of that scenario: the machine has as many CPUs as the traced one, if nothing else is said."""
+    cpus = next((knob for knob in find_scenario(name).knobs if knob.name == "cpus"), None)
+    if cpus is None or not trace.cpus or "cpus" in given:
+        return dict(given)
+    if trace.cpus > cpus.most:
+        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of a model: give --set cpus=N"
+        raise UsageError(msg)
+    return {"cpus": str(trace.cpus), **given}
+
+
+def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
+    """UsageError if a function that is not to be compared is nowhere."""
+    in_trace = {line.function for line in trace.lines if line.function}
+    known = in_trace.union(*({body.name for body in function.bodies} for function in FUNCTIONS.values()))
+    for name in ignored:
+        if name not in known:
+            msg = f"--ignore {name}: there is no such function, in the trace or in the model{do_you_mean(name, known)}"
+            raise UsageError(msg)
+
+
+def _subject(name: str, options: argparse.Namespace, given: Mapping[str, str], trace: Trace) -> Subject:
+    """One scenario to try, as the options say."""
+    wanted = RunOptions(
+        scenario=name,
+        kernel=options.kernel,
+        strategy=Trail.name,
+        driver="stepper",
+        settings=_settings(name, given, trace),
+        patches=tuple(options.patch),
+        without=tuple(options.without),
+    )
+    traced = (
+        None if options.filter is None else read_function_list(read_bounded(options.filter), source=str(options.filter))
+    )
+    return make_subject(wanted, trace, traced=traced, ignored=options.ignore, open_end=options.open_end)
+
+
+def _how_far(number: int, best: Attempt) -> str:
+    return f"schedule {number}: {best.matched} of {len(best.subject.events)} lines matched"
+
+
+def _record(found: Found, log: Path | None, *, overwrite: bool = False) -> Result:
+    """Make the choices of the best run once more, with all checks, and log them if that is wanted."""
+    best = found.best
+    trail = Trail(best.trail, best.values, is_whole=best.parting is None)
+    result = run(best.subject.options, log=log, overwrite=overwrite, strategy=trail)
+    if result.steps != best.steps and not result.findings:
+        msg = f"match: the run took {best.steps} steps, and {result.steps} when it was made again"
+        raise InternalError(msg)
+    return result

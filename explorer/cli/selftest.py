@@ -1,50 +1,93 @@
-"""What `explore --check-commutation` does instead of a search."""
+"""The command `selftest`: what every search rests on, tried out on one scenario.
+
+First each of some schedules is run twice: the same choices have to lead to the same records. Then pairs of neighbouring
+steps are exchanged that count as independent: nothing else may change (`explorer.selftest`).
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from explorer.cli.options import positive
+import attrs
+
+from explorer import signals
+from explorer.cli.options import run_options
+from explorer.experiment import Experiment
 from explorer.json_out import print_json
 from explorer.report import make_console, show_header, styled
+from explorer.search.campaign import Campaign
+from explorer.search.jobs import check_word
+from explorer.search.registry import check_strategy
+from explorer.search.report import show_divergence
 from explorer.selftest import SelfTest, Violation
+from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from explorer.experiment import Experiment
+    from explorer.replay import Divergence
 
 EXIT_DIVERGED = 4
 SHOWN = 3
 """How many violations of one kind between the same two operations are printed."""
 
 
-def add_commutation_option(parser: argparse.ArgumentParser) -> None:
-    """`--check-commutation`."""
-    parser.add_argument(
-        "--check-commutation",
-        type=positive,
-        metavar="N",
-        help="do not search: exchange N pairs of steps that should be independent, and compare what comes after",
-    )
+@attrs.define
+class Tried:
+    """What the two parts came to: how many schedules were run twice, where one diverged, and which pairs were tried."""
+
+    commutation: SelfTest
+    twice: int = 0
+    divergence: Divergence | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether searches of this scenario can be relied on, as far as was tried."""
+        return self.divergence is None and not self.commutation.violations
 
 
-def check_commutation(experiment: Experiment, pairs: int, *, as_json: bool) -> int:
-    """Run the self-test; 4 if two steps that were taken for independent are not."""
-    test = SelfTest(experiment, pairs, seed=experiment.header.seed)
+def main(options: argparse.Namespace) -> int:
+    """Run the self-test; 4 if a schedule was not the same again, or if two independent steps do not commute."""
+    if not options.schedules and not options.pairs:
+        msg = "--schedules 0 --pairs 0: nothing is left to try"
+        raise UsageError(msg)
+    wanted = run_options(options)
+    check_strategy(wanted.strategy)
+    experiment = Experiment.of(wanted)
+    check_word(experiment)
     console = make_console()
-    if not as_json:
-        show_header(console, experiment.header, "stepper")
-    test.run()
-    if as_json:
-        print_json(selftest_json(test))
-    else:
-        show_selftest(console, test)
-    return EXIT_DIVERGED if test.violations else 0
+    if not options.json:
+        show_header(console, experiment.header, experiment.header.driver)
+    tried = Tried(SelfTest(experiment, options.pairs, seed=experiment.header.seed))
+    if options.schedules:
+        campaign = Campaign(experiment, wanted, budget=options.schedules, runs_twice=True)
+        campaign.run()
+        if campaign.stopped == "interrupted":
+            raise KeyboardInterrupt
+        tried.twice, tried.divergence = campaign.schedules, campaign.divergence
+    if tried.divergence is None:
+        tried.commutation.run()
+    give(options, console, tried)
+    return 0 if tried.is_sound else EXIT_DIVERGED
 
 
-def show_selftest(console: Console, test: SelfTest) -> None:
+@signals.answering()
+def give(options: argparse.Namespace, console: Console, tried: Tried) -> None:
+    """The answer."""
+    if options.json:
+        print_json(selftest_json(tried))
+        return
+    if tried.divergence is not None:
+        show_divergence(console, tried.divergence)
+        return
+    if tried.twice:
+        console.print(f"{tried.twice} schedules run twice: always the same")
+    if tried.commutation.pairs:
+        show_pairs(console, tried.commutation)
+
+
+def show_pairs(console: Console, test: SelfTest) -> None:
     """Each violation with its two steps, and how much was tried."""
     for (kind, _, _), violations in sorted(test.distinct().items()):
         console.print(styled(("not independent", "red"), f" ({kind}), {len(violations)} times:"))
@@ -57,14 +100,17 @@ def show_selftest(console: Console, test: SelfTest) -> None:
     )
 
 
-def selftest_json(test: SelfTest) -> dict[str, Any]:
-    """The one JSON object of `explore --check-commutation --json`."""
+def selftest_json(tried: Tried) -> dict[str, Any]:
+    """The one JSON object of `selftest --json`."""
+    test = tried.commutation
     header = test.experiment.header
     return {
-        "outcome": "diverged" if test.violations else "ok",
+        "outcome": "ok" if tried.is_sound else "diverged",
         "scenario": header.scenario,
         "kernel": header.kernel,
         "seed": header.seed,
+        "run_twice": tried.twice,
+        "divergence": attrs.asdict(tried.divergence) if tried.divergence else None,
         "pairs": test.tried,
         "kinds": len(test.sites),
         "held": test.held,

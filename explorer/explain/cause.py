@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.lane import Lane
+from explorer.accesses import CONTEXTS
 from explorer.causality import Order
 from explorer.explain.pairs import LOCKS, Nearness, Subject, is_wait, mentions, whole
-from explorer.watch import CONTEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from explorer.accesses import name_of
 from explorer.explain.pairs import MEMORY, Nearness, Pair, pairs_of
 from explorer.explain.swaps import Swaps, Way, change
 from explorer.schedule import Follow
-from explorer.strategies.dpor import name_of
 from explorer.trace import Trace, run_traced
 from protocol.operations import COMMUTE, READ, UPDATE
 

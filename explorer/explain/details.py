@@ -10,6 +10,7 @@ from actors.kernel.context import Context
 from actors.kernel.workqueue import Worker
 from actors.system.actor import Actor, Shared
 from actors.system.flow import BACKGROUND, SETTLE, SLEEP, STALL, Flow, Kind
+from actors.system.observer import Observer
 from actors.system.strategy import InTurn
 from actors.system.world import call_stack
 from protocol.findings import Finding
@@ -43,7 +44,7 @@ class Detail:
     faults: list[str] = attrs.field(factory=list)
 
 
-class Details:
+class Details(Observer):
     """An observer that keeps a `Detail` for each step of the race; `before` are the counters as the race found them."""
 
     def __init__(self) -> None:
@@ -91,9 +92,6 @@ class Details:
         """The trace has it; that it is a fault is to be seen here only."""
         if self._races and self.steps and self._world is not None and self._world.fault:
             self.steps[-1].faults.append(self._world.fault)
-
-    def moved(self, flow: Flow) -> None:
-        """The next step says where."""
 
     def phase(self, name: str) -> None:
         """Only the race is kept."""

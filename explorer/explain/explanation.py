@@ -17,12 +17,13 @@ from explorer.explain.conflict import Conflict, Conflicts, find_conflicts
 from explorer.explain.details import Detail, Details
 from explorer.explain.difference import Difference, first_difference
 from explorer.replay import Replay
-from explorer.schedule import Follow, Schedule
+from explorer.schedule import Follow
 from explorer.trace import Trace, run_traced, trace_log
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.log import LogReader
 from protocol.records import Header
+from protocol.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable

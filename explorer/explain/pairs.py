@@ -24,8 +24,7 @@ from actors.kernel.workqueue import PoolWorkqueue, WorkerPool
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.lane import Lane
-from explorer.strategies.dpor import name_of
-from explorer.watch import CONTEXTS, clash
+from explorer.accesses import CONTEXTS, clash, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator

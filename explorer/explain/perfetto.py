@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from explorer.strategies.dpor import name_of
+from explorer.accesses import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import SLEEP, STALL
-from explorer.schedule import Follow, Schedule
+from explorer.schedule import Follow
 from explorer.trace import Trace, run_traced
+from protocol.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from actors.system.stepper import run_stepper
 from actors.system.world import World
 from explorer.growth.memory import machine_bytes
 from explorer.growth.reaper import ReaperWatch, Walks
-from explorer.strategies.simple import Clock
+from explorer.search.strategies.simple import Clock
 from protocol.errors import InternalError
 from protocol.findings import Finding
 from scenarios.services import services

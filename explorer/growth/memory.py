@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from actors.kernel.percpu_ref import PercpuRef
 from actors.kernel.slab_def import array_limit
-from protocol.slabinfo import PAGE_SIZE
+from protocol.formats.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

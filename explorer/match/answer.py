@@ -9,7 +9,7 @@ import attrs
 import msgspec
 
 from explorer.report import as_arguments, styled
-from protocol.ftrace import Trace
+from protocol.formats.ftrace import Trace
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -25,7 +25,7 @@ import attrs
 from actors.system.flow import Flow, Kind
 from explorer.match.scope import Scope
 from protocol.errors import UsageError
-from protocol.ftrace import Interrupted, Trace, TraceLine
+from protocol.formats.ftrace import Interrupted, Trace, TraceLine
 
 BOUND_KWORKER = re.compile(r"kworker/(\d+):\d+H?")
 KINDS = {Kind.TASK: "task", Kind.KWORKER: "kworker", Kind.SOFTIRQ: "softirq", Kind.HARDIRQ: "hard IRQ"}

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from actors.system.flow import Flow, Kind
+from actors.system.strategy import Strategy
 from explorer.match.cursor import Cursor, Entry
 from explorer.match.races import Choice, touched_by
 
@@ -39,7 +40,7 @@ PATIENCE_NS = 60_000_000_000
 """How long after the last line the model may go on (virtual time): housekeeping timers never end by themselves."""
 
 
-class Follower:
+class Follower(Strategy):
     """Follows the trace of *cursor*, but for the choices in *plan*: by their number, which preference to take instead.
 
     `trail` is what was chosen, with the time at which, and `values` what the environment chose: a run that chooses so
@@ -48,7 +49,6 @@ class Follower:
 
     name = "match"
     keeps_time = True
-    follows_a_log = False
 
     def __init__(self, cursor: Cursor, plan: Mapping[int, int], *, is_lazy: bool = False) -> None:
         self.cursor = cursor
@@ -111,10 +111,6 @@ class Follower:
     def choose_fault(self, _probability: float) -> bool:
         """Nothing fails."""
         return False
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """What happens when is the trace's affair."""
-        return 0
 
     # -- preferences --------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import FUNCTIONS, PROFILES, FunctionTable, KernelFn
-from protocol.ftrace import Trace, TraceLine
+from actors.kernel.kernel_fn import FUNCTIONS, FunctionTable, KernelFn
+from protocol.formats.ftrace import Trace, TraceLine
+from protocol.vocabulary import PROFILES
 
 Function = KernelFn[Any, Any]
 

@@ -13,23 +13,28 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.kernel.machine import function_table
 from actors.system.world import running_stack
-from explorer.jobs import check_patches
-from explorer.match.cursor import Cursor, Entry, Event
+from explorer.experiment import Experiment
+from explorer.match.cursor import Cursor, Entry, Event, read_events
 from explorer.match.follower import Follower
 from explorer.match.parting import Parting, describe_parting
 from explorer.match.races import Choice, racing
+from explorer.match.scope import make_scope
+from explorer.search.jobs import check_patches
+from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from actors.kernel.context import Context
-    from explorer.experiment import Experiment, RunOptions
+    from explorer.experiment import RunOptions
     from explorer.match.scope import Scope
+    from protocol.formats.ftrace import Trace
 
 DEVIATION_COST = 8
 """A run with one more deviation is put behind as many further tries of its parent."""
@@ -206,3 +211,28 @@ def _enter(follower: Follower, name: str, ctx: Context) -> None:
     if world.chooser is follower:
         callers = tuple(code.co_name for code in running_stack(ctx))
         follower.entered(Entry(ctx, name, callers, ctx.cpu.id if ctx.cpu else None, world.steps), world)
+
+
+def make_subject(
+    wanted: RunOptions,
+    trace: Trace,
+    *,
+    traced: Iterable[str] | None = None,
+    ignored: Iterable[str] = (),
+    open_end: bool = False,
+) -> Subject:
+    """What to search for: a run as *wanted* that shows *trace*. UsageError if nothing of that can be compared.
+
+    *traced* is set_ftrace_filter, if it is known; *ignored* functions are not compared; with an *open_end* the model
+    may go on after the last line, as it may after lost events.
+    """
+    experiment = Experiment.of(attrs.evolve(wanted, check="off"))
+    allocator = experiment.header.parameters.get("allocator", "slub")
+    table = function_table(wanted.kernel, allocator, experiment.patches)
+    scope = make_scope(table, trace, traced=traced, ignored=ignored)
+    events = read_events(trace, scope)
+    if not events:
+        shown = ", ".join(skipped.function for skipped in scope.skipped[:3]) or "lost events"
+        msg = f"{trace.source}: there is no line to compare, only {shown}; trace the functions of docs/match.md"
+        raise UsageError(msg)
+    return Subject(wanted, experiment, scope, events, open_end or bool(trace.lost))

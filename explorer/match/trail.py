@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from actors.system.strategy import Strategy
+
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
 
 
-class Trail:
+class Trail(Strategy):
     """The choices of a run along a trace while the tasks raced: the time of each step, and which lane stepped.
 
     If that run left the trace, this one is `interrupted` where it did: its log is that of a run that did not end.
@@ -18,7 +20,6 @@ class Trail:
 
     name = "match"
     keeps_time = True
-    follows_a_log = False
 
     def __init__(self, steps: Sequence[tuple[int, int]], values: Sequence[int], *, is_whole: bool) -> None:
         self._steps = steps
@@ -47,7 +48,3 @@ class Trail:
     def choose_fault(self, _probability: float) -> bool:
         """Nothing failed."""
         return False
-
-    def draw_latency(self, _low: int, _high: int) -> int:
-        """Nothing took longer than the trace says."""
-        return 0

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import PROFILES
-from explorer.cli import make_parser
-from explorer.cli.completion import SHELLS
+from explorer.cli.usage import SHELLS, make_parser
+from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 from tests.conftest import Command
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 
 from actors.kernel.context import WARN_ON, Context
-from explorer.cli.selftest import selftest_json
+from explorer.cli.selftest import Tried, selftest_json
 from explorer.explain.as_json import to_json as explanation_json
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.host import Day, Job
@@ -79,7 +79,7 @@ def searches(command: Command) -> Printed:
     test = violations_of(lambda stage: two_tasks(stage, nothing, nothing), pairs=2)
     site = ("f", "op")
     test.violations.append(Violation(STATE, 0, 1, "one", "other", "what", site, site))
-    yield "explore --check-commutation", json.loads(json_text(selftest_json(test)))
+    yield "selftest", json.loads(json_text(selftest_json(Tried(test, twice=2))))
 
 
 def files(command: Command) -> Printed:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from actors.system.world import World
-from explorer.cli import main, make_parser
-from explorer.cli.failing import limits
-from explorer.cli.search import EXIT_NOT_EXHAUSTED
+from explorer.cli import main
+from explorer.cli.shrink import limits
+from explorer.cli.usage import EXIT_NOT_EXHAUSTED, make_parser
 from explorer.experiment import DRIVERS, Experiment
 from tests.conftest import Command, check_usage_error
 from tests.tidy.sources import ROOT
@@ -126,8 +126,8 @@ def test_a_name_that_is_not_known_is_answered_with_the_nearest(
         (["explore", "canary", "--strategy", "dpor", "--seed", "2"], "leave out --seed"),
         (["explore", "canary", "--strategy", "dpor", "--workers", "2"], "leave out --workers"),
         (["explore", "canary", "--strategy", "random", "--require-exhausted"], "random never comes to an end"),
-        (["explore", "canary", "--check-commutation", "2", "--budget", "5"], "leave out --budget"),
-        (["explore", "canary", "--check-commutation", "2", "--driver", "trio"], "leave out --driver"),
+        (["selftest", "canary", "--schedules", "0", "--pairs", "0"], "nothing is left to try"),
+        (["selftest", "canary", "--strategy", "best"], "there is no such strategy"),
         (["explore", "--from", "canary.log", "--at", "32", "--kept", "."], "leave out --kept"),
         (["explore", "--from", "canary.log", "--at", "32", "--check", "off"], "leave out --check"),
         (["replay", "canary.log", "--until", "45"], "there is no step 45: the log ends after step 44"),
@@ -230,8 +230,7 @@ def test_a_finding_is_a_finding_whatever_is_required(slabrace: Command) -> None:
 
 
 def test_a_search_by_time_has_no_other_end(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.campaign.DEFAULT_BUDGET", 3)
-    monkeypatch.setattr("explorer.cli.search.DEFAULT_BUDGET", 3)
+    monkeypatch.setattr("explorer.defaults.BUDGET", 3)
     command = ("explore", *CANARY, "--strategy", "random", "--no-log", "--json")
     by_default, by_time = (json.loads(slabrace(*command, *more).out) for more in ([], ["--time", "1"]))
 

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from actors.kernel.kernel_fn import FUNCTIONS, PROFILES
-from explorer import kernel_map
-from explorer.kernel_map import BESIDE, EARLIER, EARLIER_VERSIONS, LATER, LATER_VERSIONS, PAGE, Row, filled_in
+from actors.kernel.kernel_fn import FUNCTIONS
+from benchmarks import kernel_map
+from benchmarks.kernel_map import BESIDE, EARLIER, EARLIER_VERSIONS, LATER, LATER_VERSIONS, PAGE, Row, filled_in
+from protocol.vocabulary import PROFILES
 from tests.helpers import run_process
 from tests.tidy.sources import ROOT, modules
 
@@ -74,7 +75,7 @@ def page() -> str:
 
 
 def test_the_page_is_what_the_function_table_says() -> None:
-    assert page() == filled_in(page()), "run `python -m explorer.kernel_map --write`"
+    assert page() == filled_in(page()), "run `python -m benchmarks.kernel_map --write`"
 
 
 def test_every_kernel_function_is_on_the_page_with_its_file() -> None:
@@ -97,7 +98,7 @@ def test_every_module_that_declares_kernel_functions_is_known_to_the_page() -> N
 
 
 def test_the_command_prints_the_tables() -> None:
-    answer = run_process(sys.executable, "-m", "explorer.kernel_map")
+    answer = run_process(sys.executable, "-m", "benchmarks.kernel_map")
 
     assert answer.returncode == 0, answer.stderr
     for name, table in kernel_map.TABLES:

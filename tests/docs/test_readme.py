@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from explorer.cli import make_parser
+from explorer.cli.usage import make_parser
 from scenarios import find_scenario
 from tests.tidy.sources import ROOT
 

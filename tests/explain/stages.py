@@ -10,9 +10,10 @@ from actors.kernel.context import BUG_ON, WARN_ON, Context
 from actors.system.actor import Actor, Shared
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import Explanation, explain_schedule
-from explorer.schedule import Follow, Schedule
+from explorer.schedule import Follow
 from explorer.trace import run_traced
 from protocol.operations import READ, UPDATE, operation
+from protocol.schedule import Schedule
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
 

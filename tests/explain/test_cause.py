@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import Explanation, explain_schedule
 from explorer.explain.pairs import Nearness
 from explorer.explain.swaps import Way
+from explorer.search.campaign import Campaign
 
 
 def explained(scenario: str, kernel: str, pattern: str, *, faults: dict[str, float] | None = None) -> Explanation:

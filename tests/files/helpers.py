@@ -14,8 +14,8 @@ from actors.system.recorder import Recorder
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
-from explorer.strategies import make_strategy
-from protocol.slabinfo import parse_slabinfo, render_slabinfo
+from explorer.search.registry import make_strategy
+from protocol.formats.slabinfo import parse_slabinfo, render_slabinfo
 from scenarios import find_scenario
 from scenarios.registry import DEFAULT_CAPTURE, MACHINE, SLABINFO, default_value
 from scenarios.stage import Stage
@@ -76,7 +76,8 @@ def play(
     chosen = small | {key: str(value) for key, value in (settings or {}).items() if has_knob(name, key)}
     chooser = make_strategy(strategy, seed) if isinstance(strategy, str) else strategy
     world = World(chooser)
-    recorder = world.observer = Recorder()
+    recorder = Recorder()
+    world.observers = (recorder,)
     knobs = scenario.values(chosen)
     knobs |= {"slabinfo": caches} if caches is not None else {}
     stage = Stage(world, kernel, knobs, patches=patches)
@@ -100,7 +101,8 @@ def perform(
     """Run a stage of our own on a machine whose knobs are *machine*, defaults for the rest."""
     knobs = {knob.name: machine.get(knob.name, default_value(knob)) for knob in MACHINE}
     world = World(strategy or make_strategy("random", 0))
-    recorder = world.observer = Recorder()
+    recorder = Recorder()
+    world.observers = (recorder,)
     stage = Stage(world, kernel, knobs)
     build(stage)
     stage.start()

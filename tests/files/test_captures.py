@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-from protocol.cgroup_files import (
+from protocol.formats.cgroup_files import (
     CGROUPS_COLUMNS_LINE,
     CgroupsRow,
     parse_cgroups,
@@ -15,10 +15,10 @@ from protocol.cgroup_files import (
     render_flat_keyed,
     render_u64,
 )
-from protocol.kpagecgroup import pack_kpagecgroup, unpack_kpagecgroup
-from protocol.memcg_slabinfo import MemcgSlabinfoRow, parse_memcg_slabinfo, render_memcg_slabinfo
-from protocol.slab_directory import DirectoryEntry, parse_directory, render_directory, unique_id
-from protocol.slabinfo import parse_slabinfo, render_slabinfo
+from protocol.formats.kpagecgroup import pack_kpagecgroup, unpack_kpagecgroup
+from protocol.formats.memcg_slabinfo import MemcgSlabinfoRow, parse_memcg_slabinfo, render_memcg_slabinfo
+from protocol.formats.slab_directory import DirectoryEntry, parse_directory, render_directory, unique_id
+from protocol.formats.slabinfo import parse_slabinfo, render_slabinfo
 from scenarios.registry import DEFAULT_CAPTURE
 from tests.files.helpers import DATA
 

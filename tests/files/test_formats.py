@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol.cgroup_files import (
+from protocol.errors import UsageError
+from protocol.formats.cgroup_files import (
     CgroupsRow,
     parse_cgroups,
     parse_flat_keyed,
@@ -18,13 +19,12 @@ from protocol.cgroup_files import (
     render_flat_keyed,
     render_u64,
 )
-from protocol.columns import escape, unescape
-from protocol.errors import UsageError
-from protocol.kpagecgroup import pack_kpagecgroup, unpack_kpagecgroup
-from protocol.memcg_slabinfo import MemcgSlabinfoRow, parse_memcg_slabinfo, render_memcg_slabinfo
-from protocol.slab_directory import DirectoryEntry, parse_directory, render_directory, unique_id
-from protocol.slabinfo import SlabinfoRow, parse_kmem_slabinfo, render_row, render_slabinfo
-from protocol.slabinfo_full import CacheState, FullRow, parse_slabinfo_full, render_slabinfo_full
+from protocol.formats.columns import escape, unescape
+from protocol.formats.kpagecgroup import pack_kpagecgroup, unpack_kpagecgroup
+from protocol.formats.memcg_slabinfo import MemcgSlabinfoRow, parse_memcg_slabinfo, render_memcg_slabinfo
+from protocol.formats.slab_directory import DirectoryEntry, parse_directory, render_directory, unique_id
+from protocol.formats.slabinfo import SlabinfoRow, parse_kmem_slabinfo, render_row, render_slabinfo
+from protocol.formats.slabinfo_full import CacheState, FullRow, parse_slabinfo_full, render_slabinfo_full
 
 names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=40)
 cgroup_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

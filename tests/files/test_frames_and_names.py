@@ -14,10 +14,10 @@ from actors.kernel.slab_destroy import kmem_cache_destroy
 from actors.kernel.slub import kmem_cache_free
 from actors.system.flow import Flow
 from protocol.errors import UsageError
-from protocol.kpagecgroup import unpack_kpagecgroup
-from protocol.memcg_slabinfo import parse_memcg_slabinfo
-from protocol.slab_directory import parse_directory
-from protocol.slabinfo import SlabinfoRow
+from protocol.formats.kpagecgroup import unpack_kpagecgroup
+from protocol.formats.memcg_slabinfo import parse_memcg_slabinfo
+from protocol.formats.slab_directory import parse_directory
+from protocol.formats.slabinfo import SlabinfoRow
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 from tests.files.helpers import perform, play
 

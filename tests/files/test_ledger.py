@@ -14,8 +14,8 @@ from actors.kernel.kmem_cache import KmemCache
 from actors.kernel.onlooker import look
 from actors.kernel.patching import Patch
 from actors.system.flow import Flow
+from protocol.formats.slabinfo import parse_kmem_slabinfo
 from protocol.records import PatchRecord
-from protocol.slabinfo import parse_kmem_slabinfo
 from scenarios import SCENARIOS
 from scenarios.stage import Stage
 from tests.files.books import Books

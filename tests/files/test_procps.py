@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.kernel.onlooker import look
-from protocol.slabinfo import SlabinfoRow, parse_slabinfo
+from protocol.formats.slabinfo import SlabinfoRow, parse_slabinfo
 from scenarios.stage import Stage
 from tests.files.helpers import find, play
 

@@ -13,10 +13,10 @@ from actors.kernel.onlooker import look, look_at
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.vmstat import StatItem
 from actors.system.flow import Flow
-from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
-from protocol.memcg_slabinfo import parse_memcg_slabinfo
-from protocol.slabinfo import SlabinfoRow, parse_kmem_slabinfo, parse_slabinfo
-from protocol.slabinfo_full import CacheState, FullRow, parse_slabinfo_full
+from protocol.formats.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
+from protocol.formats.memcg_slabinfo import parse_memcg_slabinfo
+from protocol.formats.slabinfo import SlabinfoRow, parse_kmem_slabinfo, parse_slabinfo
+from protocol.formats.slabinfo_full import CacheState, FullRow, parse_slabinfo_full
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 from tests.files.helpers import Stand, find, perform, play
 

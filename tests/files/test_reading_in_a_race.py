@@ -18,9 +18,9 @@ from actors.kernel.slub import kmem_cache_free
 from actors.system.flow import Flow
 from actors.system.lane import Lane
 from explorer.experiment import RunOptions
+from explorer.search.strategies.simple import RandomWalk
 from explorer.session import run
-from explorer.strategies.simple import RandomWalk
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
 from tests.files.helpers import find, perform, play
 

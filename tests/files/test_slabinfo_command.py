@@ -12,9 +12,9 @@ from actors.kernel.kernel_files import FILES
 from actors.kernel.onlooker import look
 from explorer.experiment import RunOptions
 from explorer.session import run
-from protocol.kpagecgroup import unpack_kpagecgroup
-from protocol.slabinfo import parse_slabinfo
-from protocol.slabinfo_full import parse_slabinfo_full
+from protocol.formats.kpagecgroup import unpack_kpagecgroup
+from protocol.formats.slabinfo import parse_slabinfo
+from protocol.formats.slabinfo_full import parse_slabinfo_full
 from tests.files.conftest import Answer, Command
 from tests.files.helpers import SMALL, has_knob, play
 

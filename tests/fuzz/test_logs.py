@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from explorer.compare import main as compare
 from tests.fuzz.bench import Bench, Ending, check_ending
 from tests.fuzz.conftest import attempt
 from tests.fuzz.logs import Bad, Good, bad_logs
@@ -68,7 +67,7 @@ def test_a_log_with_something_wrong_is_not_compared(inputs: int, goods: tuple[Go
 
     def check_one(bad: Bad, pair: tuple[str, str]) -> None:
         bench.put("bad.log", bad.data)
-        ending = bench.run(*pair, main=compare)
+        ending = bench.run("compare", *pair)
         check_ending(ending)
         assert ending.code == 2 or bad.digest, f"{bad.how} is compared: {ending}"
 
@@ -80,9 +79,9 @@ def test_only_logs_of_one_scenario_are_compared(goods: tuple[Good, ...], bench: 
     for name, good in (("one.log", goods[0]), ("same.log", goods[0]), ("other.log", goods[2])):
         bench.put(name, good.data)
 
-    assert bench.run("one.log", "same.log", main=compare).code == 0
+    assert bench.run("compare", "one.log", "same.log").code == 0
     for wrong in (["one.log", "other.log"], ["one.log"], []):
-        ending = bench.run(*wrong, main=compare)
+        ending = bench.run("compare", *wrong)
         check_ending(ending)
         assert ending.code == 2
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
 from protocol.errors import UsageError
-from protocol.ftrace import parse_ftrace, read_function_list
-from protocol.kpagecgroup import unpack_kpagecgroup
-from protocol.memcg_slabinfo import parse_memcg_slabinfo
-from protocol.slab_directory import parse_directory
-from protocol.slabinfo import parse_kmem_slabinfo, parse_slabinfo
-from protocol.slabinfo_full import HEADER, parse_slabinfo_full
-from protocol.textfile import MOST_BYTES
+from protocol.formats.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
+from protocol.formats.ftrace import parse_ftrace, read_function_list
+from protocol.formats.kpagecgroup import unpack_kpagecgroup
+from protocol.formats.memcg_slabinfo import parse_memcg_slabinfo
+from protocol.formats.slab_directory import parse_directory
+from protocol.formats.slabinfo import parse_kmem_slabinfo, parse_slabinfo
+from protocol.formats.slabinfo_full import HEADER, parse_slabinfo_full
+from protocol.formats.textfile import MOST_BYTES
 from scenarios.registry import SLABINFO, default_value
 from tests.fuzz.bench import Bench, Memory, check_ending
 from tests.fuzz.conftest import attempt

@@ -28,9 +28,9 @@ from actors.system.flow import Section
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
-from explorer.strategies import Knowledge, find_strategy, make_strategy, seed_of
-from explorer.strategies.dpor import ASLEEP
-from explorer.strategies.exact import make_exact_search
+from explorer.profile import Knowledge, seed_of
+from explorer.search.registry import find_strategy, make_exact_search, make_strategy
+from explorer.search.strategies.dpor import ASLEEP
 from explorer.watch import Watch
 from protocol.operations import READ, OperationInfo
 from tests.litmus.language import Body, Program, Statement
@@ -237,7 +237,8 @@ def run_exactly(program: Program, strategy: str, rcu: str, *, budget: int) -> Re
             reached.is_exhausted = True
             break
         world = World(schedule)
-        watch = world.observer = Watch(world, wants_accesses=True)
+        watch = Watch(world, wants_accesses=True)
+        world.observers = (watch,)
         search.watch(schedule, watch)
         stage = Stage(program, world, rcu)
         run_stepper(world)
@@ -256,7 +257,8 @@ def run_sampler(program: Program, strategy: str, rcu: str, *, budget: int, seed:
     _, word = find_strategy(strategy)
     for number in range(budget):
         world = World(make_strategy(strategy, seed_of(seed, number), known))
-        watch = world.observer = Watch(world, word=word)
+        watch = Watch(world, word=word)
+        world.observers = (watch,)
         stage = Stage(program, world, rcu)
         run_stepper(world)
         reached.add(stage)

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from explorer.watch import CONTEXTS, Accesses
+from explorer.accesses import CONTEXTS, Accesses
 from protocol.errors import InternalError
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 from tests.litmus.found import FOUND
@@ -101,7 +101,7 @@ def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str,
 
     return (
         ("explorer.watch:accesses_of", requested),
-        ("explorer.strategies.dpor:accesses_of", requested),
+        ("explorer.search.strategies.dpor:accesses_of", requested),
         ("explorer.watch:Watch.touch", told),
         ("explorer.watch:Watch.end_step", ended),
     )
@@ -164,28 +164,30 @@ MUTANTS: tuple[Mutant, ...] = (
     without_part("worklist", "tickets", "busy_hash", "nr_running", theme=WORKS),
     without_part("readers", theme=CALLBACKS, only_wastes=True),
     without_part("busy_hash", theme=WORKS, only_wastes=True),
-    Mutant("whom flows keep off their CPUs", (("explorer.strategies.dpor:keeps_off", returns(lambda _flow: 0)),)),
+    Mutant(
+        "whom flows keep off their CPUs", (("explorer.search.strategies.dpor:keeps_off", returns(lambda _flow: 0)),)
+    ),
     Mutant(
         "that a block under way holds a reversal up",
-        (("explorer.strategies.races:Races._held_up", returns(lambda _self, _first, _second: None)),),
+        (("explorer.search.strategies.races:Races._held_up", returns(lambda _self, _first, _second: None)),),
     ),
     Mutant(
         "that a reversal does not begin with a block that holds it up",
-        (("explorer.strategies.races:Races._holds_up", returns(lambda _self, _begin, _others, _first: False)),),
+        (("explorer.search.strategies.races:Races._holds_up", returns(lambda _self, _begin, _others, _first: False)),),
     ),
     Mutant(
         "that a spinner gives no turn to those whom it keeps off",
-        (("explorer.strategies.dpor:turns_of", returns(lambda _event: {})),),
+        (("explorer.search.strategies.dpor:turns_of", returns(lambda _event: {})),),
     ),
     Mutant(
         "that sleeping steps wake",
-        (("explorer.strategies.dpor:Sleeper.is_woken_by", returns(lambda _self, _event: False)),),
+        (("explorer.search.strategies.dpor:Sleeper.is_woken_by", returns(lambda _self, _event: False)),),
     ),
     Mutant(
         "that steps kept off wake who keeps them off",
         (
             (
-                "explorer.strategies.dpor:Sleeper.of",
+                "explorer.search.strategies.dpor:Sleeper.of",
                 lambda original: staticmethod(
                     lambda event: attrs.evolve(original.__get__(None, _sleeper())(event), keeps_off=0)
                 ),
@@ -194,7 +196,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "the races of those who still wait",
-        (("explorer.strategies.races:Races.put_down_pending", returns(lambda _self, _event: None)),),
+        (("explorer.search.strategies.races:Races.put_down_pending", returns(lambda _self, _event: None)),),
         ("mutex", "mutex", "spin", "spin"),
     ),
 )
@@ -202,7 +204,7 @@ MUTANTS: tuple[Mutant, ...] = (
 
 
 def _sleeper() -> Any:
-    return importlib.import_module("explorer.strategies.dpor").Sleeper
+    return importlib.import_module("explorer.search.strategies.dpor").Sleeper
 
 
 # -- which program shows it -------------------------------------------------------------------------------------------

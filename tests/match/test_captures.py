@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.kernel.kernel_fn import PROFILES
+from protocol.vocabulary import PROFILES
 from tests.match.traces import (
     CAPTURES,
     REMOVALS,

@@ -153,7 +153,7 @@ def test_an_interrupted_search_says_so(match: Command, monkeypatch: pytest.Monke
     def interrupted(*arguments: Any, **options: Any) -> Found:
         return attrs.evolve(search(*arguments, **options), is_interrupted=True)
 
-    monkeypatch.setattr("explorer.match.command.search", interrupted)
+    monkeypatch.setattr("explorer.cli.match.search", interrupted)
     told = match(Capture("5.2.1", "rmdir-idle").path, "--kernel", "5.3", "--budget", 3)
 
     assert told.code == 130

@@ -14,7 +14,7 @@ from actors.system.world import World
 from explorer.match.cursor import Cursor, Entry, Event, read_events
 from explorer.match.scope import make_scope
 from protocol.errors import UsageError
-from protocol.ftrace import parse_ftrace
+from protocol.formats.ftrace import parse_ftrace
 from tests.match.traces import HEAD
 
 

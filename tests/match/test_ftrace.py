@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import UsageError
-from protocol.ftrace import Interrupted, base_name, parse_ftrace, read_function_list
+from protocol.formats.ftrace import Interrupted, base_name, parse_ftrace, read_function_list
 from tests.match.traces import CAPTURES, HEAD, Capture, entry_lines
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.kernel_fn import FUNCTIONS, PROFILES, FunctionTable
+from actors.kernel.kernel_fn import FUNCTIONS, FunctionTable
 from explorer.match.scope import CAPTURED, INLINED, MARKS, OUT_OF_SCOPE, Scope, make_scope, names_of
-from protocol.ftrace import Trace, parse_ftrace
+from protocol.formats.ftrace import Trace, parse_ftrace
+from protocol.vocabulary import PROFILES
 from tests.match.traces import CAPTURES, HEAD, Capture
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)

@@ -10,7 +10,7 @@ from explorer.match.cursor import Cursor
 from explorer.match.follower import Follower
 from explorer.match.races import Choice, racing
 from explorer.match.search import Attempt, Plan, run_along, search
-from explorer.strategies import make_strategy
+from explorer.search.registry import make_strategy
 from tests.match.traces import CAPTURES, STORIES, Capture, match, subject, trace_of
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)

@@ -15,10 +15,9 @@ from actors.system.flow import Kind
 from actors.system.strategy import Strategy
 from actors.system.world import running_stack
 from explorer.experiment import Experiment, RunOptions
-from explorer.match.command import make_subject
 from explorer.match.scope import CAPTURED
-from explorer.match.search import Found, Subject, search
-from protocol.ftrace import parse_ftrace
+from explorer.match.search import Found, Subject, make_subject, search
+from protocol.formats.ftrace import parse_ftrace
 
 DATA = Path(__file__).parents[1] / "data"
 OWN_KERNEL = {"5.2.1": "original", "5.3.1": "5.3"}

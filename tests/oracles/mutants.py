@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from explorer.experiment import Experiment, RunOptions
-from explorer.strategies import seed_of
-from explorer.strategies.simple import RandomWalk
+from explorer.profile import seed_of
+from explorer.search.strategies.simple import RandomWalk
 from scenarios.registry import Scenario
 from tests.helpers import small_settings
 

@@ -17,8 +17,8 @@ from actors.kernel.slab_def import THIS_CPU_ARRAY
 from actors.kernel.slub import __free_slab, kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
 from actors.system.actor import Actor
-from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
 from protocol.findings import Oops
 from scenarios.stage import Stage, small_cache
 from tests.helpers import make_scenario, make_world

@@ -9,8 +9,8 @@ from actors.kernel.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from actors.system.world import World
-from explorer.strategies.dfs import Dfs
-from explorer.strategies.dpor import Dpor
+from explorer.search.strategies.dfs import Dfs
+from explorer.search.strategies.dpor import Dpor
 from protocol.operations import READ, UPDATE, operation
 from tests.search.programs import Body, Program, cells, run
 

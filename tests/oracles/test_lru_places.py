@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
-from explorer.strategies.simple import RandomWalk
+from actors.kernel.kernel_fn import ALLOCATORS
+from explorer.search.strategies.simple import RandomWalk
+from protocol.vocabulary import PROFILES
 from scenarios.stage import mkdir, rmdir
 from tests.oracles.mutants import signatures
 from tests.vfs.vfs_helpers import (

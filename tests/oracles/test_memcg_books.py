@@ -14,7 +14,7 @@ from actors.kernel.locks import mutex_trylock, mutex_unlock
 from actors.kernel.memcg_invariants import Expected, MemcgBooks
 from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from explorer.experiment import Experiment, RunOptions
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
 from scenarios.registry import MACHINE, Scenario, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 from tests.oracles.mutants import signatures

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.kernel.kernel_fn import ALLOCATORS
 from actors.kernel.kmem_cache import KmemCache, SlabObject
 from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
 from actors.kernel.slub import kmem_cache_free
 from actors.kernel.slub_alloc import kmem_cache_alloc
+from protocol.vocabulary import PROFILES
 from scenarios.registry import MACHINE, Scenario, scenario
 from scenarios.stage import Stage, run_in, small_cache
 from tests.files.helpers import perform

@@ -161,7 +161,7 @@ def test_explore_answers_although_it_cannot_log(slabrace: Command, tmp_path: Pat
 def test_a_search_for_a_trace_answers_although_it_cannot_log(
     slabrace: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.match.command.check_free", lambda *_, **__: None)
+    monkeypatch.setattr("explorer.cli.match.check_free", lambda *_, **__: None)
     (tmp_path / "file").touch()
     answer = slabrace("match", TRACE, "--kernel", "5.3", "--scenario", "traced-create", "--log", "file/x.log")
 

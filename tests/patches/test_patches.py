@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.page_alloc import FAULTS
 from actors.kernel.patching import NamedFix
 from protocol.log import LogReader
+from protocol.vocabulary import FAULTS
 from tests.conftest import Answer, Command
 from tests.helpers import each_driver_name
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.campaign import Found
-from explorer.campaign_report import CampaignProgress
+from explorer.search.campaign import Found
+from explorer.search.report import CampaignProgress
 from explorer.session import replay
 from tests.conftest import Command
 from tests.helpers import start_process
@@ -32,7 +32,7 @@ def test_each_log_is_whole_when_the_finding_is_reported(slabrace: Command, monke
         shown[found.finding.signature] = found.log
 
     monkeypatch.setattr(CampaignProgress, "tell", tell)
-    monkeypatch.setattr("explorer.cli.search.group_by_cause", lambda _campaign: None)  # it takes many runs
+    monkeypatch.setattr("explorer.cli.explore.group_by_cause", lambda _campaign: None)  # it takes many runs
     told = json.loads(slabrace(*SEARCH, "--json").out)
 
     assert len(shown) > 1
@@ -42,7 +42,7 @@ def test_each_log_is_whole_when_the_finding_is_reported(slabrace: Command, monke
 def test_a_search_that_is_killed_has_said_and_left_what_it_found(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
-        "from explorer.campaign_report import CampaignProgress\n"
+        "from explorer.search.report import CampaignProgress\n"
         "from explorer.cli import main\n"
         "tell = CampaignProgress.tell\n"
         "def tell_and_die(self, found):\n"

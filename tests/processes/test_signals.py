@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from explorer import signals
-from explorer.campaign import Campaign
+from explorer.search.campaign import Campaign
 from explorer.shrink import Shrinker
 from explorer.signals import SIGNALS, Interrupted
 from tests.conftest import Command

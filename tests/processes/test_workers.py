@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from explorer.campaign import Campaign
-from explorer.campaign_report import campaign_json
 from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
+from explorer.search.report import campaign_json
 from explorer.workers import MOST_LOSSES, Pool, Task, WorkerLostError
 from protocol.errors import InternalError, UsageError
 from tests.conftest import Command

@@ -17,8 +17,8 @@ from actors.system.actor import Actor, Message, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.world import World
-from explorer.strategies.dfs import Dfs
-from explorer.strategies.dpor import ASLEEP, Dpor
+from explorer.search.strategies.dfs import Dfs
+from explorer.search.strategies.dpor import ASLEEP, Dpor
 from protocol.operations import READ, UPDATE, OperationInfo, operation
 from tests.search.programs import Cell, Lock, run
 

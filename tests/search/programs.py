@@ -12,8 +12,8 @@ from actors.system.flow import Flow, Kind
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
-from explorer.strategies.dfs import Dfs
-from explorer.strategies.dpor import Branch, Dpor
+from explorer.search.strategies.dfs import Dfs
+from explorer.search.strategies.dpor import Branch, Dpor
 from explorer.watch import Watch
 from protocol.operations import READ, UPDATE, operation
 
@@ -178,7 +178,7 @@ def start(program: Program, strategy: Strategy) -> tuple[World, Watch]:
     """A world in which *program* is about to race."""
     world = World(strategy)
     watch = Watch(world, wants_accesses=True)
-    world.observer = watch
+    world.observers = (watch,)
     watch.phase("race")
     for number, body in enumerate(program(world)):
         flow = Flow(world, f"flow {number}", Kind.KTHREAD)

@@ -9,10 +9,12 @@ import attrs
 
 from actors.system.lane import Lane
 from actors.system.strategy import Strategy
+from explorer.accesses import CONTEXTS, name_of
 from explorer.experiment import Experiment, RunOptions
-from explorer.strategies import make_strategy, seed_of
-from explorer.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried, name_of
-from explorer.watch import CONTEXTS, Watch
+from explorer.profile import seed_of
+from explorer.search.registry import make_strategy
+from explorer.search.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
+from explorer.watch import Watch
 from protocol.operations import COMMUTE, UPDATE, Access
 from scenarios.registry import MACHINE, RCU, Scenario
 from scenarios.stage import Stage
@@ -33,7 +35,8 @@ def toy(body: Body, rcu: str = "eager") -> Experiment:
 def play(experiment: Experiment, schedule: Branch) -> Stage:
     """Run the experiment once, by a branch of the search."""
     stage = experiment.set_stage(schedule)
-    watch = stage.world.observer = Watch(stage.world, wants_accesses=True)
+    watch = Watch(stage.world, wants_accesses=True)
+    stage.world.observers = (watch,)
     schedule.watched_by(watch)
     stage.start()
     experiment.drive(stage.world)

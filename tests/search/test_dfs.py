@@ -10,7 +10,7 @@ import pytest
 from actors.system.flow import Flow
 from actors.system.stepper import run_stepper
 from actors.system.world import World
-from explorer.strategies.dfs import Dfs
+from explorer.search.strategies.dfs import Dfs
 from tests.helpers import Seen
 from tests.search.programs import Body, Program, cells, independent, locked, run_dfs, start
 
@@ -26,7 +26,7 @@ def schedules_of(program: Program, search: Dfs) -> list[str]:
     while (follow := search.next_schedule()) is not None:
         world, _ = start(program, follow)
         seen = Seen()
-        world.observer = seen
+        world.observers = (seen,)
         run_stepper(world)
         search.learn(follow, world)
         found.append("".join(name[-1] for name in seen.stepped))

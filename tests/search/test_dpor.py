@@ -11,8 +11,8 @@ import pytest
 from actors.system.actor import Actor
 from actors.system.flow import Flow
 from actors.system.world import World
-from explorer.strategies.dfs import Dfs
-from explorer.strategies.dpor import Dpor
+from explorer.search.strategies.dfs import Dfs
+from explorer.search.strategies.dpor import Dpor
 from tests.search.machines import Outcome, Plan, Script, outcomes
 from tests.search.programs import (
     Body,

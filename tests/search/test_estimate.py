@@ -8,10 +8,10 @@ import random
 import pytest
 
 from actors.system.stepper import run_stepper
-from explorer.campaign_report import of_how_many, unseen
-from explorer.estimate import Probes, Sightings
-from explorer.strategies import make_strategy
-from explorer.strategies.dfs import Dfs
+from explorer.search.estimate import Probes, Sightings
+from explorer.search.registry import make_strategy
+from explorer.search.report import of_how_many, unseen
+from explorer.search.strategies.dfs import Dfs
 from tests.search.programs import Program, independent, last_zero, locked, read_then_write, run_dfs, start
 
 WALKS = 2_000

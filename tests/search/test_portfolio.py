@@ -11,12 +11,12 @@ import pytest
 
 from actors.kernel.context import BUG_ON, Context
 from actors.system.actor import Actor
-from explorer.campaign import Campaign
-from explorer.campaign_report import campaign_json, progress_line, verdict
-from explorer.estimate import Sightings
 from explorer.experiment import Experiment, RunOptions
-from explorer.jobs import Outcome, Report
-from explorer.plans import LEAST_SAMPLED, PORTFOLIO, Arm, News, Portfolio
+from explorer.search.campaign import Campaign
+from explorer.search.estimate import Sightings
+from explorer.search.jobs import Outcome, Report
+from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, News, Portfolio
+from explorer.search.report import campaign_json, progress_line, verdict
 from scenarios.canary import Counter
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
@@ -58,9 +58,9 @@ def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
         turns[job.strategy] += job.count
         plan.take(job, Report(), News(pairs=4 if job.strategy == "urw" else 0))
 
-    assert set(turns) == {"roundrobin", *PORTFOLIO}
+    assert set(turns) == {"roundrobin", *SHARES}
     assert turns["urw"] > turns["random"]
-    assert min(turns[name] for name in PORTFOLIO) > 100
+    assert min(turns[name] for name in SHARES) > 100
 
 
 def test_what_is_small_is_searched_exactly() -> None:
@@ -128,8 +128,8 @@ def test_an_exact_search_that_does_not_end_takes_turns_with_the_samplers() -> No
 
 def test_turns_do_not_change_what_an_exact_search_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on where it was: nothing is run twice, and in the end everything was."""
-    monkeypatch.setattr("explorer.plans.MOST_NEW", 1.0)
-    monkeypatch.setattr("explorer.plans.LEAST_EXACT", 8)
+    monkeypatch.setattr("explorer.search.portfolio.MOST_NEW", 1.0)
+    monkeypatch.setattr("explorer.search.portfolio.LEAST_EXACT", 8)
     monkeypatch.setattr(Portfolio, "_classes_at_least", lambda _: 4)
     campaign = explored("reclaim-in-charge", budget=2_000)
     alone = explored("reclaim-in-charge", budget=2_000, strategy="dpor")

@@ -18,7 +18,8 @@ from actors.system.lane import Lane
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import EnabledSet, World
-from explorer.strategies import Knowledge, find_strategy, make_strategy, seed_of
+from explorer.profile import Knowledge, seed_of
+from explorer.search.registry import find_strategy, make_strategy
 from explorer.watch import Watch
 from tests.helpers import Seen
 from tests.search.programs import Body, Cell, Program, cells, independent, read_then_write, start
@@ -43,7 +44,7 @@ def steps_of(program: Program, strategy: Strategy) -> Steps:
     """Run once."""
     world, _ = start(program, strategy)
     seen = SeenWithOwners()
-    world.observer = seen
+    world.observers = (seen,)
     run_stepper(world)
     return list(zip(seen.stepped, seen.owners, strict=True))
 
@@ -54,7 +55,7 @@ def learn(strategy: str, program: Program) -> Knowledge:
     for seed in range(50):
         world, _ = start(program, make_strategy("random", seed))
         watch = Watch(world, word=find_strategy(strategy)[1])
-        world.observer = watch
+        world.observers = (watch,)
         watch.phase("race")
         run_stepper(world)
         known.learn(watch.profile())

@@ -132,7 +132,7 @@ def test_the_self_test_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("kernel", ["original", "v3", "5.4-fixed"])
 def test_the_command_finds_that_free_and_destroy_commute(kernel: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explore", "free-vs-destroy", "--kernel", kernel, "--check-commutation", "40", "--json"]) == 0
+    assert main(["selftest", "free-vs-destroy", "--kernel", kernel, "--schedules", "3", "--pairs", "40", "--json"]) == 0
 
     answer = json.loads(capsys.readouterr().out)
     assert answer["outcome"] == "ok"
@@ -150,13 +150,13 @@ def test_the_command_ends_with_4_and_names_both_steps(
     toy = Scenario("toy", "a toy", MACHINE, body)
     monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: toy)
 
-    assert main(["explore", "toy", "--check-commutation", "60"]) == 4
+    assert main(["selftest", "toy", "--schedules", "0", "--pairs", "60"]) == 4
     out = capsys.readouterr().out
     assert "not independent (state)" in out
     assert "first on CPU 0 in" in out
     assert "second on CPU 1 in" in out
 
 
-def test_a_number_of_pairs_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explore", "canary", "--check-commutation", "0"]) == 2
+def test_something_has_to_be_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "canary", "--schedules", "0", "--pairs", "0"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

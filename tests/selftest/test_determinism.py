@@ -11,12 +11,11 @@ import pytest
 
 from actors.kernel.context import Context
 from actors.system.actor import Actor
-from explorer.campaign import Campaign
 from explorer.cli import main
 from explorer.determinism import first_divergence
 from explorer.experiment import Experiment, RunOptions
-from explorer.strategies import STRATEGIES
-from explorer.strategies.exact import EXACT
+from explorer.search.campaign import Campaign
+from explorer.search.registry import EXACT, STRATEGIES
 from scenarios.canary import Counter
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
@@ -70,10 +69,11 @@ def test_schedules_that_are_the_same_end_as_ever(strategy: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--strategy", "portfolio"], ["--strategy", "dpor", "--set", "rounds=1"]])
 def test_the_command_finds_the_canary_deterministic(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explore", "canary", *arguments, "--budget", "30", "--check-determinism", "--no-log", "--json"]) == 1
+    assert main(["selftest", "canary", *arguments, "--schedules", "30", "--pairs", "0", "--json"]) == 0
 
     answer = json.loads(capsys.readouterr().out)
-    assert answer["outcome"] == "finding"
+    assert answer["outcome"] == "ok"
+    assert 0 < answer["run_twice"] <= 30
     assert answer["divergence"] is None
 
 
@@ -82,7 +82,7 @@ def test_the_command_ends_with_4_and_says_where(
 ) -> None:
     monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: scenario_with(itertools.count()))
 
-    assert main(["explore", "leaky", "--check-determinism", "--no-log"]) == 4
+    assert main(["selftest", "leaky"]) == 4
     out = capsys.readouterr().out
     assert "not deterministic" in out
     assert "the order of a set" in out
@@ -198,7 +198,7 @@ def test_an_exact_search_compares_the_states_it_comes_back_to(
     monkeypatch: pytest.MonkeyPatch, strategy: str, lengths: list[int]
 ) -> None:
     """The task that reads more in some runs does not want the same after the choices that it has in common."""
-    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     campaign = leaky(itertools.chain(lengths, itertools.repeat(lengths[-1])), strategy, budget=200)
 
     assert campaign.outcome == "diverged"
@@ -209,8 +209,8 @@ def test_an_exact_search_compares_the_states_it_comes_back_to(
 
 @pytest.mark.parametrize("strategy", ["random", "portfolio", "dpor", "dfs"])
 def test_what_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
-    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
-    monkeypatch.setattr("explorer.jobs.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG], itertools.repeat(0))
     campaign = leaky(runs, strategy)
 
@@ -224,8 +224,8 @@ def test_what_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.Monke
 
 def test_what_cannot_be_logged_again_is_no_finding(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run that finds it and the one that confirms it show it, the one for the log does not."""
-    monkeypatch.setattr("explorer.campaign.is_checked", lambda _: False)
-    monkeypatch.setattr("explorer.jobs.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
+    monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG] * 2, itertools.repeat(0))
     monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: leaky_race(runs))
     answer = slabrace("explore", "leaky", "--strategy", "random", "--budget", 1)
@@ -235,11 +235,13 @@ def test_what_cannot_be_logged_again_is_no_finding(slabrace: Command, monkeypatc
     assert not list(Path("runs").glob("*"))
 
 
-def test_workers_find_nothing_where_nothing_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["explore", "canary", "--budget", "16", "--workers", "2", "--check-determinism", "--no-log", "--json"])
+def test_workers_find_nothing_where_nothing_is_wrong() -> None:
+    options = RunOptions(scenario="canary", strategy="portfolio", driver="stepper")
+    campaign = Campaign(Experiment.of(options), options, budget=16, workers=2, runs_twice=True)
+    campaign.run()
 
-    assert code == 1
-    assert json.loads(capsys.readouterr().out)["divergence"] is None
+    assert campaign.outcome == "finding"
+    assert campaign.divergence is None
 
 
 def test_runs_of_different_length_part_at_the_end_of_the_shorter() -> None:

@@ -13,8 +13,7 @@ MOST_LINES = 500
 
 REGISTRIES = {
     "actors/kernel/fixes.py": {"FIXES"},
-    "actors/kernel/kernel_fn.py": {"ALLOCATORS", "FUNCTIONS", "PROFILES"},
-    "actors/kernel/page_alloc.py": {"FAULTS"},
+    "actors/kernel/kernel_fn.py": {"ALLOCATORS", "FUNCTIONS"},
     "actors/system/lane.py": {"RESUMERS"},
 }
 """Module-level tables of actors/ that are filled while modules are imported, and by nothing that runs afterwards."""

@@ -12,7 +12,6 @@ from actors.kernel.ext4 import EXT4, __ext4_iget
 from actors.kernel.fs_writeback import sync_inodes_sb
 from actors.kernel.gfp import GFP_KERNEL
 from actors.kernel.inode import iput, prune_icache_sb
-from actors.kernel.kernel_fn import PROFILES
 from actors.kernel.list_lru import ListLruOne
 from actors.kernel.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
 from actors.kernel.read_write import vfs_read, vfs_write
@@ -24,8 +23,9 @@ from actors.system.lane import Lane
 from actors.system.recorder import Recorder
 from actors.system.world import EnabledSet, World
 from explorer.experiment import RunOptions
+from explorer.search.strategies.simple import RandomWalk
 from explorer.session import run as run_scenario
-from explorer.strategies.simple import RandomWalk
+from protocol.vocabulary import PROFILES
 from scenarios.stage import enter, mkdir
 from tests.vfs.vfs_helpers import (
     Lab,

@@ -8,7 +8,7 @@ import pytest
 from actors.kernel.context import Context
 from actors.kernel.dentry import Dentry
 from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.kernel_fn import PROFILES, profile_range
+from actors.kernel.kernel_fn import profile_range
 from actors.kernel.list_lru import (
     Isolate,
     ListLruWalk,
@@ -22,7 +22,8 @@ from actors.kernel.list_lru import (
 )
 from actors.kernel.locks import spin_lock, spin_unlock
 from actors.kernel.vmscan import ShrinkControl
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
+from protocol.vocabulary import PROFILES
 from scenarios.stage import enter, mkdir
 from tests.vfs.vfs_helpers import (
     SOUND,

@@ -19,7 +19,7 @@ from actors.kernel.vmscan import (
     try_to_free_mem_cgroup_pages,
     try_to_free_pages,
 )
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
 from scenarios.stage import charge_elsewhere, enter, mkdir
 from tests.vfs.vfs_helpers import (
     SOUND,

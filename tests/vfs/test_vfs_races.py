@@ -13,7 +13,7 @@ from actors.kernel.namei import do_filp_open, do_unlinkat, fput
 from actors.kernel.read_write import vfs_write
 from actors.kernel.super import SuperBlock
 from actors.kernel.vmscan import ShrinkControl
-from explorer.strategies.simple import RandomWalk
+from explorer.search.strategies.simple import RandomWalk
 from tests.vfs.vfs_helpers import Lab, Story, dentry_of, drop, names_in_cache, rest, run, run_all, start, touch
 
 LONG_ENOUGH = 1_000_000

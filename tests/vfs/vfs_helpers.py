@@ -32,7 +32,7 @@ from actors.kernel.vmscan import Kswapd, try_to_free_pages
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
 from actors.system.world import World
-from protocol.slabinfo import SlabinfoRow
+from protocol.formats.slabinfo import SlabinfoRow
 from scenarios.stage import REAP_ROUNDS, enter, mkdir, rmdir
 
 SECOND = 1_000_000_000

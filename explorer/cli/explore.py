@@ -1,0 +1,188 @@
+"""The command `explore`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from explorer import defaults, signals
+from explorer.cli.keep import again_json, kept_first, kept_lines
+from explorer.cli.options import run_options
+from explorer.cli.parser import refuse
+from explorer.cli.usage import EXIT_NOT_EXHAUSTED
+from explorer.experiment import Experiment
+from explorer.explain.grouping import group_by_cause
+from explorer.json_out import print_json
+from explorer.keep import Again
+from explorer.onward import Start
+from explorer.output import file_stem, new_file
+from explorer.report import make_console, show_header
+from explorer.search.campaign import Campaign, Found
+from explorer.search.jobs import check_word
+from explorer.search.registry import EXACT, PORTFOLIO, STRATEGIES, Named, check_strategy
+from explorer.search.report import CampaignProgress, campaign_json, show_campaign
+from explorer.session import record, replay
+from explorer.signals import EXIT_INTERRUPTED
+from explorer.streams import complain
+from protocol.atomic import CannotWriteError
+from protocol.errors import UsageError
+from protocol.log import LogReader
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_CODES = {"exhausted": 0, "budget": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "diverged": 4, "lost": 3}
+
+
+def main(options: argparse.Namespace) -> int:
+    """Search; return the exit code."""
+    start = start_of(options)
+    wanted = attrs.evolve(run_options(options), start=start)
+    check_mode(options, check_strategy(wanted.strategy))
+    experiment = Experiment.of(wanted)
+    check_word(experiment)
+    if start is not None:
+        check_start(start, wanted.patches)
+    console = make_console()
+    kept: list[Again] = []
+    before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
+    if not options.json:
+        show_header(console, experiment.header, experiment.header.driver)
+        if start is not None:
+            console.print(f"  from step {start.at} of {start.log} on")
+    progress, logger = CampaignProgress(), FindingLogger(experiment, is_off=options.no_log)
+    campaign = Campaign(
+        experiment,
+        wanted,
+        budget=options.budget or (defaults.BUDGET if options.time is None else None),
+        seconds=options.time,
+        workers=options.workers,
+        first_only=options.first,
+        progress=progress,
+        before=before,
+        on_found=lambda found: progress.tell(logger.log(found)),
+    )
+    try:
+        campaign.run()
+        group_if_there_is_time(campaign)
+    finally:
+        progress.close()
+        if campaign.divergence is not None:
+            logger.remove()
+    show(options, console, campaign, kept)
+    if campaign.loss is not None:
+        raise campaign.loss
+    if options.require_exhausted and campaign.outcome == "budget":
+        return EXIT_NOT_EXHAUSTED
+    return EXIT_CODES[campaign.outcome]
+
+
+def group_if_there_is_time(campaign: Campaign) -> None:
+    """Group what was found, which takes further runs: not if the search was interrupted, and not if this is."""
+    if campaign.stopped == "interrupted":
+        return
+    try:
+        group_by_cause(campaign)
+    except KeyboardInterrupt:
+        campaign.stopped = "interrupted"
+        for found in campaign.found.values():
+            found.symptoms.clear()
+            found.symptom_of = None
+
+
+@signals.answering()
+def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept: Sequence[Again]) -> None:
+    """The answer."""
+    if options.json:
+        print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
+        return
+    if options.kept is not None and not kept:
+        header = campaign.experiment.header
+        nothing = f"kept {options.kept}: nothing of {header.scenario} on {header.kernel} with these knobs"
+        console.print(nothing)
+    for line in kept_lines(kept):
+        console.print(line)
+    show_campaign(console, campaign)
+
+
+def start_of(options: argparse.Namespace) -> Start | None:
+    """Where the schedules begin, if not with the scenario; UsageError if that is not said clearly."""
+    if options.log is None:
+        if options.at is not None:
+            msg = "--at: of which log? give --from LOG"
+            raise UsageError(msg)
+        if options.scenario is None:
+            msg = "give a SCENARIO, or --from LOG --at STEP; see slabrace explore --help"
+            raise UsageError(msg)
+        return None
+    if options.at is None:
+        msg = f"--from {options.log}: from which step on? give --at STEP"
+        raise UsageError(msg)
+    if options.scenario is not None:
+        msg = f"--from {options.log}: leave out SCENARIO {options.scenario}, the log says that"
+        raise UsageError(msg)
+    refuse(options, f"--from {options.log}", ["--kernel", "--set", "--fault", "--without", "--check", "--kept"])
+    with closing(LogReader(options.log)) as log:
+        log.check_undamaged()
+    return Start(options.log, options.at, trust=options.trust)
+
+
+def check_start(start: Start, patches: Sequence[str]) -> None:
+    """UsageError if the kernel, with *patches*, does not do any more what the log says, or if the run ends before."""
+    result = replay(start.log, driver="stepper", patches=patches, trust=start.trust, until=start.at)
+    if result.outcome == "interrupted":
+        raise KeyboardInterrupt
+    if result.divergence is not None:
+        msg = (
+            f"{start.log}: a run parts from it at step {result.divergence.step}: then {result.divergence.then}; "
+            f"now {result.divergence.now}"
+        )
+        raise UsageError(msg)
+    if result.stopped == "finding":
+        msg = f"--at {start.at}: the run of {start.log} ends with a finding before that step; choose an earlier one"
+        raise UsageError(msg)
+
+
+def check_mode(options: argparse.Namespace, strategy: Named) -> None:
+    """UsageError for options that the others, or *strategy*, would have ignored."""
+    is_exact = strategy.entry.name in EXACT
+    if options.require_exhausted and (strategy.argument or strategy.entry.name in STRATEGIES):
+        why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
+        msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
+        raise UsageError(msg)
+    if is_exact:
+        mode = f"--strategy {strategy.text}, which draws nothing and runs in one process"
+        refuse(options, mode, ["--seed", "--workers"])
+
+
+@attrs.define
+class FindingLogger:
+    """Logs what a search finds when it finds it. `logged` are the logs of this search."""
+
+    experiment: Experiment
+    is_off: bool = False
+    logged: list[Path] = attrs.field(factory=list)
+
+    def log(self, found: Found) -> Found:
+        """Run the first schedule that showed the flaw once more, and log it; if that cannot be written, say so."""
+        if self.is_off:
+            return found
+        path = new_file(file_stem(self.experiment.header, found.finding))
+        try:
+            record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
+        except CannotWriteError as error:
+            complain(str(error))  # the answer is worth as much without a log
+            return found
+        self.logged.append(path)
+        found.log = str(path)
+        return found
+
+    def remove(self) -> None:
+        """Nothing was found, after all: one schedule did not show it any more."""
+        for path in self.logged:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The command `shrink`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer import defaults, signals
+from explorer.cli.options import open_log
+from explorer.cli.values import is_piped
+from explorer.json_out import print_json
+from explorer.report import LiveProgress, as_arguments, make_console
+from explorer.schedule import Follow
+from explorer.search.report import line_marks
+from explorer.session import record
+from explorer.shrink import Shrinker, reproduce, size_of
+from explorer.signals import EXIT_INTERRUPTED
+from explorer.streams import tell
+from explorer.trace import Trace, trace_log
+from protocol.atomic import check_free
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIRST_LINE = 100
+"""How many runs go without a word, where no terminal is."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Shrink it; return the exit code."""
+    budget, end = limits(options.budget, options.seconds)
+    experiment = open_log(options)
+    if options.out is None and is_piped(options.log):
+        msg = "the log comes through a pipe: give --out FILE for the short one"
+        raise UsageError(msg)
+    out = options.out or options.log.with_suffix(".short.log")
+    check_free(out, overwrite=options.force)
+    logged = trace_log(experiment, options.log, options.signature)
+    start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
+    progress = ShrinkProgress()
+    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=budget, end=end, progress=progress)
+    is_interrupted = False
+    try:
+        shrinker.shrink()
+    except KeyboardInterrupt:
+        is_interrupted = True
+    finally:
+        progress.close()
+    _give(options, out, shrinker, logged, is_interrupted=is_interrupted)
+    return EXIT_INTERRUPTED if is_interrupted else 1
+
+
+@signals.answering()
+def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Trace, *, is_interrupted: bool) -> None:
+    """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
+    best = shrinker.best
+    assert best.found is not None, "a shrinker keeps only what shows the flaw"
+    follow = Follow(best.schedule, keeps_time=shrinker.keeps_time)
+    record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
+    if options.json:
+        told = shrunk_json(options.log, out, shrinker, logged)
+        told["outcome"] = "interrupted" if is_interrupted else "finding"
+        print_json(told)
+    else:
+        show_shrunk(make_console(), out, shrinker, logged, how="; interrupted" if is_interrupted else "")
+
+
+def limits(budget: int | None, seconds: int | None) -> tuple[float, float]:
+    """How many runs there may be, and until when: what is said, both defaults if nothing is."""
+    if budget is None and seconds is None:
+        budget, seconds = defaults.SHRINK_RUNS, defaults.SHRINK_SECONDS
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    return math.inf if budget is None else budget, end
+
+
+class ShrinkProgress:
+    """A live line on a terminal; elsewhere a line at 100, 200, 500 ... runs. On standard error."""
+
+    def __init__(self) -> None:
+        self._live = LiveProgress()
+        self._marks = (mark for mark in line_marks() if mark >= FIRST_LINE)
+        self._next = next(self._marks)
+
+    def __call__(self, shrinker: Shrinker) -> None:
+        """Show how far *shrinker* is, if it is time to."""
+        preemptions, switches, steps, *_ = size_of(shrinker.best)
+        text = f"{shrinker.runs} runs: {preemptions} preemptions, {switches} switches, {steps} steps"
+        self._live.show(text)
+        if shrinker.runs >= self._next:
+            self._next = next(self._marks)
+            if not sys.stderr.isatty():
+                tell(text)
+
+    def close(self) -> None:
+        """Take the line away."""
+        self._live.close()
+
+
+def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict[str, object]:
+    """The one JSON object of `shrink --json`."""
+    return {
+        "outcome": "finding",
+        "signature": shrinker.signature,
+        "before": {"log": str(log), **figures(before)},
+        "after": {"log": str(out), **figures(shrinker.best)},
+        "parameters": {
+            name: value
+            for name, value in shrinker.experiment.header.parameters.items()
+            if not isinstance(value, str) or len(value) < 40  # not the text of whole files
+        },
+        "runs": shrinker.runs,
+    }
+
+
+def figures(trace: Trace) -> dict[str, int]:
+    """What is compared before and after."""
+    return {
+        "preemptions": trace.preemptions,
+        "switches": trace.switches,
+        "steps": len(trace.steps),
+        "steps_that_matter": len(trace.steps_that_matter()),
+        "lanes": len({step.lane for step in trace.steps}),
+    }
+
+
+def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, *, how: str = "") -> None:
+    """Before and after, and how to go on."""
+    console.print(shrinker.signature)
+    after = figures(shrinker.best)
+    for name, value in figures(before).items():
+        console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
+    log = as_arguments(out, shrinker.experiment.header)
+    console.print(f"{shrinker.runs} runs{how}", f"log: {out}", f"explain: slabrace explain {log}")

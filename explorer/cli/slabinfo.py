@@ -1,0 +1,179 @@
+"""`slabrace slabinfo`: what the kernel's files said at some step of a log."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
+from actors.kernel.kernfs import cgroup_ino
+from actors.kernel.onlooker import look_at
+from explorer import signals
+from explorer.cli.options import check_reached
+from explorer.cli.parser import needs
+from explorer.json_out import print_json
+from explorer.report import LiveProgress
+from explorer.session import Result, replay
+from explorer.streams import complain, print_bytes
+from protocol.atomic import check_free, write_file
+from protocol.errors import UsageError
+from protocol.findings import Oops
+from protocol.formats.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
+from protocol.formats.kpagecgroup import unpack_kpagecgroup
+from protocol.formats.memcg_slabinfo import parse_memcg_slabinfo
+from protocol.formats.slab_directory import parse_directory
+from protocol.formats.slabinfo import parse_kmem_slabinfo
+from protocol.formats.slabinfo_full import parse_slabinfo_full
+
+if TYPE_CHECKING:
+    from actors.kernel.machine import Machine
+    from scenarios.stage import Stage
+
+EXIT_USAGE = 2
+
+
+@attrs.frozen
+class Shown:
+    """What a file said: its bytes, when (virtual ns), and which cgroups there were then, by inode number."""
+
+    file: KernelFile
+    data: bytes
+    time: int
+    cgroups: dict[int, str]
+
+
+def main(options: argparse.Namespace) -> int:
+    """Replay the log up to the step, and print the file, or write it, as it is there; return the exit code."""
+    needs(options, "--force", "--out")
+    options.file = "slabinfo" if options.file is None else options.file
+    _check_before(options)
+    shown: list[Shown] = []
+    progress = LiveProgress()
+    try:
+        result = replay(
+            options.log,
+            driver="stepper",
+            patches=options.patch,
+            trust=options.trust,
+            until=options.at,
+            progress=progress,
+            inspect=lambda stage: shown.append(_look(stage, options.file)),
+        )
+    finally:
+        progress.close()
+    check_reached(options.log, options.at, result)
+    if result.outcome in ("diverged", "interrupted"):
+        return _report_no_file(options, result)
+    _give(options, result, shown[0])
+    if result.damage is not None:
+        complain(result.damage)
+    return EXIT_USAGE if result.is_damaged else 0
+
+
+# -- what cannot be done ----------------------------------------------------------------------------------------------
+
+
+def _check_before(options: argparse.Namespace) -> None:
+    """Refuse what is known to be in vain before the log is replayed."""
+    base = options.file.rpartition("/")[2]
+    file = next((file for file in FILES if file.css and file.name == base), None) or find_file(options.file)
+    if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
+        msg = f"{file.name} is binary, and standard output is a terminal: give --out FILE or --json, or redirect it"
+        raise UsageError(msg)
+    check_free(options.out, overwrite=options.force)
+
+
+def _report_no_file(options: argparse.Namespace, result: Result) -> int:
+    """The replay did not get there: say why, and show nothing."""
+    if options.json:
+        print_json(_facts(options, result))
+    elif result.divergence is not None:
+        where = f"the replay diverged at step {result.divergence.step}: {result.divergence.now}"
+        complain(f"{options.log}: {where}; see slabrace replay")
+    return result.exit_code
+
+
+# -- what the file says -----------------------------------------------------------------------------------------------
+
+
+def _look(stage: Stage, name: str) -> Shown:
+    """The file as it is now; UsageError if the machine has none, or a reader would die of it."""
+    machine = stage.machine
+    file, cgroup = locate(machine, name)
+    try:
+        data = look_at(machine, file, cgroup)
+    except Oops as oops:
+        msg = f"{file.name}: whoever reads it now dies of it: {oops.message}"
+        raise UsageError(msg) from None
+    return Shown(file, data, machine.world.now, _cgroups_by_inode(machine))
+
+
+def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
+    root = machine.root_cgroup
+    return {cgroup_ino(cgroup): f"/{cgroup_path(cgroup)}" for cgroup in (root, *root.descendants())}
+
+
+@signals.answering()
+def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
+    """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
+    if options.out is not None:
+        write_file(options.out, shown.data, overwrite=options.force)
+    if options.json:
+        facts = _facts(options, result) | {
+            "time_ns": shown.time,
+            "file": shown.file.name,
+            "path": shown.file.path,
+            "bytes": len(shown.data),
+            "rows": _rows(shown),
+            "out": str(options.out) if options.out else None,
+        }
+        print_json(facts)
+    elif options.out is None:
+        print_bytes(shown.data)
+
+
+def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:
+    header = result.header
+    return {
+        "outcome": "ok" if result.outcome == "finding" else result.outcome,
+        "log": str(options.log),
+        "scenario": header.scenario,
+        "kernel": header.kernel,
+        "seed": header.seed,
+        "step": result.steps,
+        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "damage": result.damage,
+    }
+
+
+def _rows(shown: Shown) -> list[dict[str, Any]]:
+    """The file's contents as objects, by the parser that reads a real one."""
+    name = shown.file.name
+    if shown.file.is_binary:
+        inodes = enumerate(unpack_kpagecgroup(shown.data, source=name))
+        return [{"pfn": pfn, "inode": ino, "cgroup": shown.cgroups.get(ino)} for pfn, ino in inodes if ino]
+    text = shown.data.decode()
+    if name == "memory.kmem.usage_in_bytes":
+        return [{"name": name, "value": parse_u64(text, source=name)}]
+    if name.endswith(".stat"):
+        return [{"name": key, "value": value} for key, value in parse_flat_keyed(text, source=name).items()]
+    return [attrs.asdict(row, value_serializer=_plain) for row in _PARSERS[name](text, source=name)]
+
+
+def _plain(_instance: object, _attribute: object, value: Any) -> Any:
+    """A value as JSON has it: enumerations by their words."""
+    return getattr(value, "value", value)
+
+
+_PARSERS: dict[str, Callable[..., tuple[Any, ...]]] = {
+    "slabinfo": parse_kmem_slabinfo,
+    "slabinfo_full": parse_slabinfo_full,
+    "memcg_slabinfo": parse_memcg_slabinfo,
+    "memory.kmem.slabinfo": parse_kmem_slabinfo,
+    "cgroups": parse_cgroups,
+    "slab": parse_directory,
+}

@@ -1,0 +1,86 @@
+"""The values of options: how the parser reads a number, a seed or the name of a log."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from protocol.errors import UsageError
+from protocol.formats.columns import MAX_DIGITS
+from protocol.log import MAGIC
+
+BLOCK, MOST_PIPED = 1 << 20, 1 << 30
+"""Bytes that are copied at once, and at most."""
+
+
+def log_file(text: str) -> Path:
+    """A log to be read; what comes through a pipe (`-`: standard input) is kept in an unnamed file meanwhile."""
+    path = Path("/dev/stdin" if text == "-" else text)
+    try:
+        file = path.open("rb")
+    except (OSError, ValueError):
+        return path  # the reader says what is wrong
+    with file:
+        try:
+            return path if file.seekable() else keep_piped(file)
+        except OSError as error:
+            msg = f"{text}: cannot keep what comes through the pipe: {error.strerror}"
+            raise UsageError(msg) from None
+
+
+def keep_piped(file: IO[bytes]) -> Path:
+    """Copy a log out of a pipe; return a path under which processes of ours can read it as often as they like.
+
+    Of what is no log only the beginning is copied, for a pipe may have no end.
+    """
+    with tempfile.TemporaryFile() as kept:
+        begin = file.read(len(MAGIC))
+        kept.write(begin)
+        while begin == MAGIC and (block := file.read(BLOCK)):
+            kept.write(block)
+            if kept.tell() > MOST_PIPED:
+                msg = f"the log that comes through the pipe has more than {MOST_PIPED >> 20} MiB; give it as a file"
+                raise UsageError(msg)
+        kept.flush()
+        descriptor = os.dup(kept.fileno())  # stays open until the process ends
+    return _our_descriptors() / str(descriptor)
+
+
+def is_piped(log: Path) -> bool:
+    """Whether *log* has come through a pipe, so that nothing can be named after it."""
+    return log.parent == _our_descriptors()
+
+
+def _our_descriptors() -> Path:
+    return Path(f"/proc/{os.getpid()}/fd")
+
+
+def seed(text: str) -> int:
+    """A seed: a whole number of 64 bits."""
+    number = natural(text)
+    if number >= 1 << 64:
+        msg = f"{text}: give a whole number below 2**64"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def natural(text: str) -> int:
+    """A whole number, zero or more."""
+    return _number(text, least=0, words="zero or more")
+
+
+def positive(text: str) -> int:
+    """A whole number, one or more."""
+    return _number(text, least=1, words="one or more")
+
+
+def _number(text: str, *, least: int, words: str) -> int:
+    is_number = text.isascii() and text.isdigit()
+    if not is_number or len(text) > MAX_DIGITS or int(text) < least:
+        why = "it is too large" if is_number and len(text) > MAX_DIGITS else f"give a whole number, {words}"
+        msg = f"{text!r:.40}: {why}"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)

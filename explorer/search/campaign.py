@@ -1,0 +1,385 @@
+"""Many schedules of one experiment: which flaws they show, what they covered, and what is left.
+
+With samplers a campaign is a line of jobs. They may run in several processes, but they are given out and taken in one
+order, and what a job knows is what became of the first, and of the jobs up to `AHEAD` before it: a campaign's answer
+does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.recorder import Recorder
+from explorer import defaults, signals
+from explorer.determinism import NotTheSameError
+from explorer.experiment import Experiment, RunOptions
+from explorer.replay import Divergence
+from explorer.schedule import Follow, Noting
+from explorer.search.estimate import Probes, Sightings
+from explorer.search.exact import ExactSearch
+from explorer.search.jobs import Job, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
+from explorer.search.portfolio import News, Plan, Portfolio, Sampling
+from explorer.search.registry import EXACT, STRATEGIES, make_exact_search, parse_strategy
+from explorer.search.strategies.dpor import ASLEEP
+from explorer.search.strategies.prefix import Following
+from explorer.search.strategies.simple import RandomWalk
+from explorer.watch import Pair, Watch
+from explorer.workers import Pool, Task, Tell, WorkerLostError
+from protocol.findings import Finding
+from protocol.schedule import Schedule
+
+if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
+
+AHEAD = 8
+"""How many jobs may be under way; also with one worker, so that it learns no sooner than many."""
+
+
+@attrs.define
+class Found:
+    """One flaw, and the first schedule that showed it; `experiment` if that was another one than the campaign's.
+
+    `seen` are all schedules that showed it. What has the cause of another finding is a symptom of that.
+    """
+
+    finding: Finding
+    first_schedule: int
+    strategy: str
+    remake: Callable[[], Strategy]
+    schedule: Schedule
+    count: int = 0
+    log: str | None = None
+    experiment: Experiment | None = None
+    seen: set[int] = attrs.field(factory=set, repr=False)
+    symptoms: list[Found] = attrs.field(factory=list, repr=False)
+    symptom_of: str | None = None
+
+
+@attrs.define
+class Statistics:
+    """What the schedules were like, as least, sum and most."""
+
+    schedules: int = 0
+    with_findings: int = 0
+    steps: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
+    switches: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one schedule."""
+        self.schedules += 1
+        self.with_findings += bool(outcome.findings)
+        for figure, value in ((self.steps, outcome.steps), (self.switches, outcome.switches)):
+            figure[:] = min(figure[0], value), figure[1] + value, max(figure[2], value)
+
+
+@attrs.define
+class Campaign:
+    """The state of a search.
+
+    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted`, `diverged` or `lost`: a job ended
+    each process that tried it, `loss` says which. `lost_workers` are those that were replaced, too.
+
+    *before* may run schedules of its own first, and `take_first` them. *on_found* is told of each finding as soon as it
+    is one; it may raise NotTheSameError if a further run does not show it. The *budget* is in schedules, None if there
+    is none. `cut_off` counts the runs of an exact search that ended before they were one: all that could go on had been
+    explored.
+
+    The same choices have to lead to the same run. Some schedules are run twice (`is_checked`), and each that shows
+    something new, before that is taken for a finding; with *runs_twice* all are. Exact searches compare each state that
+    they come to again. At the first difference the search stops as `diverged`, `divergence` says where, and nothing
+    counts as found: the kernel that was searched is not one.
+
+    `exact_classes` are those that the exact search has been through; if it comes to its end, these are all there are.
+    """
+
+    experiment: Experiment
+    options: RunOptions
+    budget: int | None = defaults.BUDGET
+    seconds: float | None = None
+    workers: int = 1
+    first_only: bool = False
+    progress: Callable[[Campaign], None] | None = None
+    before: Callable[[Campaign], None] | None = None
+    on_found: Callable[[Found], None] | None = None
+    runs_twice: bool = False
+    divergence: Divergence | None = None
+    loss: WorkerLostError | None = None
+    sightings: Sightings = attrs.field(factory=Sightings)
+    probes: Probes = attrs.field(factory=Probes)
+    statistics: Statistics = attrs.field(factory=Statistics)
+    found: dict[str, Found] = attrs.field(factory=dict)
+    by_strategy: dict[str, Counter[str]] = attrs.field(factory=dict)
+    functions: set[str] = attrs.field(factory=set)
+    pairs: set[Pair] = attrs.field(factory=set)
+    unreached: set[str] | None = None
+    cut_off: int = 0
+    exact_classes: set[str] = attrs.field(factory=set)
+    stopped: str = ""
+    began: float = attrs.field(factory=time.monotonic)
+    _pool: Pool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = Pool(self.workers)
+
+    def run(self) -> None:
+        """Search until nothing is left, or the budget or the time is spent."""
+        try:
+            self._search(self.options.strategy)
+        except KeyboardInterrupt:
+            self.stopped = self.stopped or "interrupted"
+        except WorkerLostError as error:
+            self.stopped, self.loss = "lost", error
+        finally:
+            self._pool.close()
+
+    def _search(self, strategy: str) -> None:
+        if self.before is not None:
+            self.before(self)
+        if parse_strategy(strategy).entry.name in EXACT:
+            self._search_exactly(strategy, make_exact_search(strategy))
+        else:
+            self._follow(self._plan(strategy))
+
+    @property
+    def lost_workers(self) -> int:
+        """How many worker processes were lost."""
+        return self._pool.lost
+
+    @property
+    def schedules(self) -> int:
+        """How many schedules were run."""
+        return self.statistics.schedules
+
+    def room_after(self, schedules: int) -> int:
+        """How many more than *schedules* may be run; without a budget, as many as a search by itself would plan."""
+        return defaults.BUDGET if self.budget is None else self.budget - schedules
+
+    @property
+    def outcome(self) -> str:
+        """DESIGN.md's word for it."""
+        if self.stopped in {"interrupted", "diverged", "lost"}:
+            return self.stopped
+        if self.found:
+            return "finding"
+        return "exhausted" if self.stopped == "exhausted" else "budget"
+
+    @property
+    def classes(self) -> int:
+        """How many trace classes there are, if the search came to its end; otherwise, how many it has seen.
+
+        A sample that ended with a fatal finding is a part of a class, or of several; once all are known it is none.
+        """
+        return len(self.exact_classes) if self.stopped == "exhausted" else self.sightings.classes
+
+    @property
+    def causes(self) -> list[Found]:
+        """What was found, without what are only symptoms of it (`grouping`)."""
+        return [found for found in self.found.values() if found.symptom_of is None]
+
+    def gaps(self) -> set[Pair]:
+        """Pairs of racing operations that were only ever seen in the other order."""
+        return {(second, first) for first, second in self.pairs} - self.pairs
+
+    def take_first(self, name: str, report: Report, experiment: Experiment, remake: Callable[[], Strategy]) -> None:
+        """Take in schedules that were run before the search, by what is called *name*.
+
+        They may be of another *experiment*; its classes are none of this one's.
+        """
+        sightings = self.sightings
+        if experiment.header.parameters != self.experiment.header.parameters:
+            self.sightings = Sightings()
+        self._count("kept", report, lambda _number: remake(), experiment, name)
+        self.sightings = sightings
+        self._check_end()
+
+    # -- sampling -----------------------------------------------------------------------------------------------------
+
+    def _plan(self, strategy: str) -> Plan:
+        seed = self.options.seed
+        return Portfolio(seed, self.sightings) if strategy == "portfolio" else Sampling(strategy, seed)
+
+    def _follow(self, plan: Plan) -> None:
+        """Sample, and search exactly where the plan wants it: each time the same search goes on."""
+        search = make_exact_search("dpor")
+        while not self.stopped:
+            self._sample(plan)
+            if not self.stopped:
+                self._search_exactly("dpor", search, most=plan.exact_room)
+
+    def _sample(self, plan: Plan) -> None:
+        under_way: deque[tuple[Job, Callable[[], Report]]] = deque()
+        given_out, leaves, ahead = self.schedules, False, 1
+        while not self.stopped:
+            room = self.room_after(given_out)
+            job = None
+            if room > 0 and len(under_way) < ahead and not leaves:
+                job = plan.next_job(room)
+                leaves = job is None
+            if job is not None:
+                given_out += job.count
+                under_way.append((job, self._give_out(job)))
+            elif under_way:
+                self._take(plan, *under_way.popleft())
+                ahead = AHEAD
+            else:
+                if room <= 0:
+                    self.stopped = "budget"
+                return
+
+    def _give_out(self, job: Job) -> Callable[[], Report]:
+        """Have a job run, here or in another process; return what gives its report."""
+        if self.workers == 1:
+            return lambda: run_job(self.experiment, job, twice=self.runs_twice)
+        task = Task(str(job), work, (self.options, job, self.runs_twice))
+        self._pool.add(task)
+        return lambda: self._pool.answer(task)
+
+    def _take(self, plan: Plan, job: Job, wait: Callable[[], Report]) -> None:
+        report = wait()
+        news = self._count(job.strategy, report, job.remake)
+        plan.take(job, report, news)
+        self._check_end()
+
+    def _count(
+        self,
+        strategy: str,
+        report: Report,
+        remake: Callable[[int], Strategy],
+        experiment: Experiment | None = None,
+        name: str | None = None,
+    ) -> News:
+        """Take in a report, up to a schedule that is not the same when it is run again; return what of it is new.
+
+        A signal waits until a schedule is counted, and what it found is confirmed and logged; it leaves the rest.
+        """
+        classes, found, pairs, schedules = self.sightings.classes, len(self.found), len(self.pairs), self.schedules
+        with signals.held_back():
+            for outcome in report.outcomes:
+                again = functools.partial(remake, outcome.number)
+                if any(finding.signature not in self.found for finding in outcome.findings):
+                    self.note(run_to_confirm(experiment or self.experiment, again, outcome))
+                if self.divergence is not None or signals.is_pending():
+                    break
+                self._add(outcome, strategy)
+                self._find(outcome, name or strategy, again, experiment)
+            self._cover(report)
+            self.note(report.divergence)
+            news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
+            counts = self.by_strategy.setdefault(strategy, Counter())
+            counts.update(schedules=self.schedules - schedules, classes=news.classes, findings=max(news.findings, 0))
+        return news
+
+    def _add(self, outcome: Outcome, strategy: str) -> None:
+        self.statistics.add(outcome)
+        entry = STRATEGIES.get(strategy)
+        self.sightings.add(outcome.trace_class, strategy if entry is not None and entry.is_unbiased else "")
+        if strategy == RandomWalk.name:
+            self.probes.add(outcome.log10_alternatives)
+
+    def _find(self, outcome: Outcome, name: str, remake: Callable[[], Strategy], experiment: Experiment | None) -> None:
+        """Take in what the schedule that was counted last has found; *name* made it."""
+        number = self.schedules - 1
+        for finding in outcome.findings:
+            is_new = finding.signature not in self.found
+            if is_new:
+                schedule = outcome.schedule
+                self.found[finding.signature] = Found(finding, number, name, remake, schedule, experiment=experiment)
+            found = self.found[finding.signature]
+            found.count += 1
+            found.seen.add(number)
+            if is_new:
+                self._tell(found)
+            if self.divergence is not None:
+                return
+
+    def _tell(self, found: Found) -> None:
+        try:
+            if self.on_found is not None:
+                self.on_found(found)
+        except NotTheSameError as error:
+            self.note(error.divergence)
+
+    def _cover(self, report: Report) -> None:
+        self.functions |= report.functions
+        self.pairs |= report.pairs
+        if report.unreached is not None:
+            self.unreached = report.unreached if self.unreached is None else self.unreached & report.unreached
+
+    def note(self, divergence: Divergence | None) -> None:
+        """Where a schedule was not the same again, if one was not: the search is over, and nothing is found."""
+        if divergence is not None and self.divergence is None:
+            self.divergence = divergence
+            self.stopped = "diverged"
+            self.found.clear()
+            for counts in self.by_strategy.values():
+                counts["findings"] = 0
+
+    def _check_end(self) -> None:
+        if self.stopped:
+            return
+        if self.first_only and self.found:
+            self.stopped = "first"
+        elif self.seconds is not None and time.monotonic() - self.began >= self.seconds:
+            self.stopped = "time"
+        if self.progress is not None:
+            self.progress(self)
+
+    # -- exact search -------------------------------------------------------------------------------------------------
+
+    def _search_exactly(self, strategy: str, search: ExactSearch, *, most: int | None = None) -> None:
+        """Search to the end, or for *most* schedules."""
+        began = self.schedules
+        while not self.stopped and (most is None or self.schedules - began < most):
+            schedule = search.next_schedule()
+            if schedule is None:
+                self.stopped = "exhausted"
+            elif self.room_after(self.schedules) <= 0:
+                self.stopped = "budget"
+            else:
+                self._try_exactly(strategy, search, schedule)
+                self._check_end()
+
+    def _try_exactly(self, strategy: str, search: ExactSearch, schedule: Following) -> None:
+        """Run one schedule of an exact search, and let it learn."""
+        noting = Noting(schedule)
+        stage = self.experiment.set_stage(noting)
+        watch = Watch(stage.world, wants_accesses=True)
+        records: list[bytes] = []
+        is_twice = self.runs_twice or is_checked(self.schedules)
+        stage.world.observers = (Recorder(records.append), watch) if is_twice else (watch,)
+        search.watch(schedule, watch)
+        stage.start()
+        self.experiment.drive(stage.world, self.experiment.header.driver)
+        schedule.end()
+        self.note(schedule.divergence)
+        if self.divergence is not None:
+            return
+        search.learn(schedule, stage.world)
+        if stage.world.stopped == ASLEEP:
+            self.cut_off += 1
+            self.by_strategy.setdefault(strategy, Counter())["cut_off"] += 1
+            return
+        report = Report()
+        if is_twice:
+            report.divergence = run_once_more(self.experiment, Follow(noting.choices, keeps_time=True), records)
+        if report.divergence is None:
+            report.add(self.schedules, stage, watch, noting.choices)
+            self.exact_classes.add(report.outcomes[0].trace_class)
+        self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
+
+
+@functools.lru_cache(maxsize=1)
+def experiment_of(options: RunOptions) -> Experiment:
+    """The experiment of a worker process."""
+    return Experiment.of(options)
+
+
+def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> Report:  # noqa: FBT001 -- a task has no keywords
+    """Run a job in a worker process."""
+    return run_job(experiment_of(options), job, twice=twice)

@@ -1,0 +1,240 @@
+"""What a search asks of a worker: some schedules of one strategy; and what it is told of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.recorder import Recorder
+from explorer.determinism import NotTheSameError, first_divergence
+from explorer.experiment import Experiment, files_of
+from explorer.observers import Labels
+from explorer.profile import Knowledge, Profile, seed_of
+from explorer.replay import Divergence
+from explorer.schedule import Noting
+from explorer.search.registry import STRATEGIES, find_strategy, make_strategy, parse_strategy
+from explorer.search.strategies.simple import RandomWalk
+from explorer.search.strategies.surw import SelectiveWalk
+from explorer.watch import Pair, Watch
+from protocol.errors import UsageError
+from protocol.findings import Finding
+from protocol.names import no_such
+from protocol.schedule import Choice, Schedule
+
+if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
+    from scenarios.stage import Stage
+
+SCHEDULES_PER_JOB = 8
+
+CHECKED_EVERY = 32
+"""How often a schedule of a search is run twice, beside some of the first."""
+
+
+MOST_RUNS_TO_SEE = 16
+"""How often a schedule that was not the same is run to see where it is not."""
+
+
+@attrs.frozen
+class Job:
+    """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with what is *known* so far."""
+
+    strategy: str
+    seed: int
+    first: int
+    count: int
+    known: Knowledge
+
+    def __str__(self) -> str:
+        """For people."""
+        last = self.first + self.count - 1
+        which = f"schedules {self.first} to {last}" if last > self.first else f"schedule {last}"
+        return f"{which} of {self.strategy}"
+
+    def remake(self, number: int) -> Strategy:
+        """The strategy that makes schedule *number*, each time the same."""
+        return make_strategy(self.strategy, seed_of(self.seed, number), self.known)
+
+
+@attrs.frozen
+class Outcome:
+    """What became of one schedule.
+
+    `log10_alternatives` is the decimal logarithm of the product of the numbers of alternatives at all its choices.
+    `schedule` is only kept if something was found.
+    """
+
+    number: int
+    trace_class: str
+    steps: int
+    choices: int
+    switches: int
+    log10_alternatives: float
+    findings: tuple[Finding, ...]
+    schedule: Schedule = ()
+
+
+@attrs.define
+class Report:
+    """What became of a job: its schedules one by one, and what they covered together.
+
+    `unreached` are the `sometimes` properties that no schedule reached; None before the first. `divergence` is where a
+    schedule that was run twice was not the same: it is not among the outcomes, and none comes after it.
+    """
+
+    outcomes: list[Outcome] = attrs.field(factory=list)
+    profiles: list[Profile] = attrs.field(factory=list)
+    functions: set[str] = attrs.field(factory=set)
+    pairs: set[Pair] = attrs.field(factory=set)
+    unreached: set[str] | None = None
+    divergence: Divergence | None = None
+
+    def add(self, number: int, stage: Stage, watch: Watch, choices: list[Choice]) -> None:
+        """Take in one schedule that has been run."""
+        world = stage.world
+        findings = tuple(world.findings.values())
+        self.outcomes.append(
+            Outcome(
+                number,
+                watch.trace_class(),
+                world.steps,
+                watch.choices,
+                watch.switches,
+                watch.log10_alternatives,
+                findings,
+                tuple(choices) if findings else (),
+            )
+        )
+        self.profiles.append(watch.profile())
+        self.functions |= watch.covered_functions()
+        self.pairs |= watch.racing_pairs()
+        missed = {prop.name for prop in stage.unreached}
+        self.unreached = missed if self.unreached is None else self.unreached & missed
+
+
+def run_watched(
+    experiment: Experiment, strategy: Strategy, *, word: str = "", records: list[bytes] | None = None
+) -> tuple[Stage, Watch]:
+    """Run the scenario once, on the driver of *experiment*, and watch it; add its records to *records*, if given."""
+    stage = experiment.set_stage(strategy)
+    watch = Watch(stage.world, word=word)
+    stage.world.observers = (watch,) if records is None else (Recorder(records.append), watch)
+    stage.start()
+    experiment.drive(stage.world, experiment.header.driver)
+    return stage, watch
+
+
+def learn_first(experiment: Experiment, strategy: str) -> Knowledge:
+    """What *strategy* has to know if it needs the lengths of lanes; from one random walk with the experiment's seed.
+
+    UsageError if its argument names an object that nothing asks for.
+    """
+    known = Knowledge()
+    entry, word = find_strategy(strategy)
+    if entry.learns:
+        _, watch = run_watched(experiment, make_strategy("random", experiment.header.seed), word=word)
+        known.learn(watch.profile())
+        if entry.name == SelectiveWalk.name and word and not known.expected_marked():
+            msg = f"--strategy {strategy}: {no_such('object in the race', word, labels_in(experiment))}"
+            raise UsageError(msg)
+    return known
+
+
+def check_word(experiment: Experiment) -> None:
+    """UsageError if the argument of the experiment's strategy names nothing, which takes a run to see."""
+    strategy = experiment.header.strategy
+    named = parse_strategy(strategy)
+    if named.argument and named.entry.name in STRATEGIES:
+        learn_first(experiment, strategy)
+
+
+def labels_in(experiment: Experiment) -> list[str]:
+    """The labels of all objects that are asked for in that random walk."""
+    stage = experiment.set_stage(make_strategy("random", experiment.header.seed))
+    labels = Labels()
+    stage.world.observers = (labels,)
+    stage.start()
+    experiment.drive(stage.world, experiment.header.driver)
+    return sorted(labels.seen)
+
+
+def is_checked(number: int) -> bool:
+    """Whether schedule *number* of a search is run twice in any case: 0, 1, 2, 4, 8, 16, and then every so often."""
+    return number % CHECKED_EVERY == 0 or (number < CHECKED_EVERY and number & (number - 1) == 0)
+
+
+def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
+    """Run all schedules of a job, some or (*twice*) each of them twice, up to the first that is not the same then."""
+    report = Report()
+    _, word = find_strategy(job.strategy)
+    for number in range(job.first, job.first + job.count):
+        noting = Noting(job.remake(number))
+        records: list[bytes] | None = [] if twice or is_checked(number) else None
+        stage, watch = run_watched(experiment, noting, word=word, records=records)
+        if records is not None:
+            report.divergence = run_once_more(experiment, job.remake(number), records)
+            if report.divergence is not None:
+                break
+        report.add(number, stage, watch, noting.choices)
+    return report
+
+
+def run_once_more(experiment: Experiment, strategy: Strategy, records: list[bytes]) -> Divergence | None:
+    """Run a schedule whose records are known again; say where it is not the same, if it is not."""
+    again: list[bytes] = []
+    run_watched(experiment, Noting(strategy), records=again)
+    return first_divergence(records, again)
+
+
+def check_again(experiment: Experiment, remake: Callable[[], Strategy], records: list[bytes], *, draws: bool) -> None:
+    """Run a schedule with these *records* once more: NotTheSameError if it is not the same.
+
+    If something *draws* random numbers in it, once need not be enough.
+    """
+    for _ in range(MOST_RUNS_TO_SEE if draws else 1):
+        divergence = run_once_more(experiment, remake(), records)
+        if divergence is not None:
+            raise NotTheSameError(divergence)
+
+
+def check_patches(experiment: Experiment) -> None:
+    """Run one schedule some times if there are patches of the user's: NotTheSameError if it is not always the same."""
+    if not files_of(experiment.patches):
+        return
+    records: list[bytes] = []
+    state = random.getstate()
+    run_watched(experiment, RandomWalk(0), records=records)
+    check_again(experiment, lambda: RandomWalk(0), records, draws=random.getstate() != state)
+
+
+def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
+    """Run a schedule again that found something; say where it is not the same, if it is not."""
+    report, noting = Report(), Noting(remake())
+    report.add(outcome.number, *run_watched(experiment, noting), noting.choices)
+    again = report.outcomes[0]
+    return None if again == outcome else where_they_part(experiment, remake, outcome, again)
+
+
+def where_they_part(
+    experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome, again: Outcome
+) -> Divergence:
+    """Two runs of one schedule are known to differ: run it with records until two do, to see in which step.
+
+    If they do not any more, what the first two came to has to do.
+    """
+    records: list[bytes] = []
+    run_watched(experiment, remake(), records=records)
+    for _ in range(MOST_RUNS_TO_SEE):
+        divergence = run_once_more(experiment, remake(), records)
+        if divergence is not None:
+            return divergence
+    return Divergence(min(outcome.steps, again.steps), in_short(outcome), in_short(again))
+
+
+def in_short(outcome: Outcome) -> str:
+    """What a run came to."""
+    found = ", ".join(finding.signature for finding in outcome.findings) or "nothing"
+    return f"{outcome.steps} steps of class {outcome.trace_class}; found: {found}"

@@ -1,0 +1,246 @@
+"""Strategies by name, and the one place where the text of a `--strategy` is parsed.
+
+A name may have an argument after a colon: `pct:3`, `surw:memcg_kmem_wq_lock`, `dfs:delays=2`. The algorithms are in
+`explorer.search.strategies`; each is imported when it is first used, so that a command may list them all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from explorer.profile import Knowledge
+from protocol.errors import UsageError
+from protocol.names import no_such
+
+if TYPE_CHECKING:
+    from actors.system.strategy import Strategy
+    from explorer.search.exact import ExactSearch
+    from explorer.search.strategies.dfs import Dfs
+
+PCT_DEPTH = 3
+"""How many ordering constraints pct looks for by default: one more than its priority changes."""
+
+PORTFOLIO = "portfolio"
+
+
+@attrs.frozen
+class StrategyEntry:
+    """A strategy by its name. `argument` says what may follow the colon; empty if nothing may."""
+
+    name: str
+    summary: str
+    argument: str = attrs.field(default="", kw_only=True)
+
+
+@attrs.frozen
+class Sampler(StrategyEntry):
+    """A strategy whose schedules are drawn: how one is made from a seed, the argument and what is known.
+
+    `learns`: it is of little use before one run has been learnt from. `is_unbiased`: its schedules are drawn, each one
+    like the others and whatever they showed, and none is left out, so that how often they repeat each other says how
+    much is unseen. Those with a bound leave out what lies beyond it, those that look at some steps only leave the
+    others in one order.
+    """
+
+    make: Callable[[int, str, Knowledge], Strategy]
+    learns: bool = False
+    is_unbiased: bool = False
+
+
+@attrs.frozen
+class ExactEntry(StrategyEntry):
+    """A search that ends when everything has been tried, and how it is made from its argument (empty if not given)."""
+
+    make: Callable[[str], ExactSearch]
+
+
+def _random(seed: int, _argument: str, _known: Knowledge) -> Strategy:
+    from explorer.search.strategies.simple import RandomWalk
+
+    return RandomWalk(seed)
+
+
+def _roundrobin(seed: int, _argument: str, _known: Knowledge) -> Strategy:
+    from explorer.search.strategies.simple import RoundRobin
+
+    return RoundRobin(seed)
+
+
+def _clock(seed: int, _argument: str, _known: Knowledge) -> Strategy:
+    from explorer.search.strategies.simple import Clock
+
+    return Clock(seed)
+
+
+def _urw(seed: int, _argument: str, known: Knowledge) -> Strategy:
+    from explorer.search.strategies.urw import UniformWalk
+
+    return UniformWalk(seed, known)
+
+
+def _surw(seed: int, word: str, known: Knowledge) -> Strategy:
+    from explorer.search.strategies.surw import SelectiveWalk
+
+    return SelectiveWalk(seed, word, known)
+
+
+def _pos(seed: int, _argument: str, _known: Knowledge) -> Strategy:
+    from explorer.search.strategies.pos import PartialOrderWalk
+
+    return PartialOrderWalk(seed)
+
+
+def _pct(seed: int, depth: str, known: Knowledge) -> Strategy:
+    from explorer.search.strategies.pct import PriorityWalk
+
+    return PriorityWalk(seed, _depth(depth), known)
+
+
+def _depth(text: str) -> int:
+    if not text:
+        return PCT_DEPTH
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        msg = f"--strategy pct:{text}: give a depth from 1 to 100"
+        raise UsageError(msg)
+    return int(text)
+
+
+def _dfs(text: str) -> Dfs:
+    from explorer.search.strategies.dfs import Dfs
+
+    match = re.fullmatch(r"(preemptions|delays)=([0-9]{1,3})", text)
+    if text and match is None:
+        msg = f"--strategy dfs:{text}: give dfs, dfs:preemptions=N or dfs:delays=N"
+        raise UsageError(msg)
+    return Dfs(**{match[1]: int(match[2])}) if match else Dfs()
+
+
+def _dpor(_argument: str) -> ExactSearch:
+    from explorer.search.strategies.dpor import Dpor
+
+    return Dpor()
+
+
+STRATEGIES: dict[str, Sampler] = {
+    entry.name: entry
+    for entry in (
+        Sampler("random", "each step is uniform over the enabled lanes", _random, is_unbiased=True),
+        Sampler("roundrobin", "lanes take turns; the seed says whose is first", _roundrobin),
+        Sampler("clock", "by virtual time, with latencies from the seed", _clock),
+        Sampler(
+            "urw",
+            "uniform over interleavings; the lengths of the lanes are learnt",
+            _urw,
+            learns=True,
+            is_unbiased=True,
+        ),
+        Sampler(
+            "surw",
+            "uniform over the orders of lifecycle steps, or of those on objects named so; lengths are learnt",
+            _surw,
+            argument="OBJECT",
+            learns=True,
+        ),
+        Sampler(
+            "pos",
+            "random priorities of steps, drawn anew for those that race with the one that happens",
+            _pos,
+            is_unbiased=True,
+        ),
+        Sampler(
+            "pct",
+            f"priorities with D-1 random changes (D is {PCT_DEPTH} if not given); the length of a run is learnt",
+            _pct,
+            argument="D",
+            learns=True,
+        ),
+    )
+}
+"""The samplers by name; `replay` is made from a log."""
+
+EXACT: dict[str, ExactEntry] = {
+    entry.name: entry
+    for entry in (
+        ExactEntry(
+            "dfs",
+            "every schedule, or every one within a bound (dfs:preemptions=2, dfs:delays=2)",
+            _dfs,
+            argument="BOUND",
+        ),
+        ExactEntry("dpor", "one schedule of each trace class: source sets and sleep sets", _dpor),
+    )
+}
+"""The exact searches by name; only `explore` can use them."""
+
+SEARCHES: dict[str, StrategyEntry] = {
+    entry.name: entry
+    for entry in (
+        StrategyEntry(
+            PORTFOLIO,
+            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default)",
+        ),
+        *STRATEGIES.values(),
+        *EXACT.values(),
+    )
+}
+"""All that `explore` can use."""
+
+
+@attrs.frozen
+class Named:
+    """A strategy as it was named: its `text`, which entry that is, and the argument, empty if none was given."""
+
+    text: str
+    entry: StrategyEntry
+    argument: str
+
+
+def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> Named:
+    """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are."""
+    name, colon, argument = text.partition(":")
+    entry = known.get(name)
+    if entry is None:
+        msg = f"--strategy {text}: {no_such('strategy', name, known)}"
+        raise UsageError(msg)
+    if colon and not entry.argument:
+        msg = f"--strategy {text}: {name} takes no argument"
+        raise UsageError(msg)
+    if colon and not argument:
+        msg = f"--strategy {text}: give {name}:{entry.argument}, or {name} alone"
+        raise UsageError(msg)
+    return Named(text, entry, argument)
+
+
+def find_strategy(text: str) -> tuple[Sampler, str]:
+    """The sampler and the argument that *text* means, which is checked; UsageError names those there are."""
+    named = parse_strategy(text, STRATEGIES)
+    assert isinstance(named.entry, Sampler), "nothing else is in STRATEGIES"
+    named.entry.make(0, named.argument, Knowledge())  # a wrong argument is reported now, not in the middle of a search
+    return named.entry, named.argument
+
+
+def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strategy:
+    """One schedule of the sampler that *text* means."""
+    entry, argument = find_strategy(text)
+    return entry.make(seed, argument, known or Knowledge())
+
+
+def make_exact_search(text: str) -> ExactSearch:
+    """The exact search that *text* means."""
+    named = parse_strategy(text, EXACT)
+    assert isinstance(named.entry, ExactEntry), "nothing else is in EXACT"
+    return named.entry.make(named.argument)
+
+
+def check_strategy(text: str) -> Named:
+    """The search that *text* means; UsageError if there is none, or if it does not take that argument."""
+    named = parse_strategy(text)
+    if isinstance(named.entry, Sampler):
+        find_strategy(text)
+    elif isinstance(named.entry, ExactEntry):
+        make_exact_search(text)
+    return named

@@ -1,0 +1,124 @@
+"""DFS: every schedule, or every one that leaves the base order only so often.
+
+The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A
+*preemption* takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a
+*delay* skips one lane in the base order (Emmi, Qadeer, Rakamaric, "Delay-Bounded Scheduling", POPL 2011). Guarantee:
+without a bound every schedule is run once, with one every schedule within it. Choices of values and faults are
+enumerated. Time passes only when nothing else can happen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from explorer.search.strategies.prefix import Following, State
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+    from actors.system.world import World
+    from explorer.watch import Watch
+
+
+@attrs.define(eq=False)
+class Choice:
+    """One choice on the path: which of how many possibilities is tried now, in the order in which they are tried.
+
+    `of` is what was chosen from: a state, or values in words.
+    """
+
+    taken: int
+    count: int
+    of: State | str
+
+
+class Dfs:
+    """The search: run what `next_schedule` gives to its end, `learn`, and ask for the next."""
+
+    def __init__(self, *, preemptions: int | None = None, delays: int | None = None) -> None:
+        self.preemptions = preemptions
+        self.delays = delays
+        self.path: list[Choice] = []
+        self._has_begun = False
+
+    def next_schedule(self) -> Descent | None:
+        """The next schedule; None when there is none left within the bounds."""
+        if not self._has_begun:
+            self._has_begun = True
+            return Descent(self)
+        while self.path:
+            choice = self.path[-1]
+            if choice.taken + 1 < choice.count:
+                choice.taken += 1
+                return Descent(self)
+            self.path.pop()
+        return None
+
+    def watch(self, follow: Descent, watch: Watch) -> None:
+        """What steps access is of no interest."""
+
+    def learn(self, follow: Descent, world: World) -> None:  # noqa: ARG002 -- the protocol
+        """Nothing: the path has grown while the schedule was run."""
+        assert follow.divergence is None, "what was explored proves nothing then"
+
+
+class Descent(Following):
+    """One schedule: along the path, then by the base order."""
+
+    name = "dfs"
+    keeps_time = True
+    follows_a_log = False
+
+    def __init__(self, search: Dfs) -> None:
+        super().__init__()
+        self._search = search
+        self._given = len(search.path)
+        self._next = 0
+        self._last: Lane | None = None
+        self._last_bit = 0
+        self._preemptions_left = search.preemptions
+        self._delays_left = search.delays
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Take the possibility that is due, of those that the bounds allow."""
+        first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last_bit), 0)
+        could_go_on = lanes[first] is self._last  # and not another, which was given its place when it had ended
+        state = State.of(tuple(lane.name for lane in lanes), self._last)
+        taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on), state)
+        if taken and could_go_on and self._preemptions_left is not None:
+            self._preemptions_left -= 1
+        if self._delays_left is not None:
+            self._delays_left -= taken
+        index = (first + taken) % len(lanes)
+        self._last, self._last_bit = lanes[index], lanes[index].bit
+        return index
+
+    def _allowed(self, count: int, *, could_go_on: bool) -> int:
+        if could_go_on and self._preemptions_left == 0:
+            return 1
+        return count if self._delays_left is None else min(count, self._delays_left + 1)
+
+    def _take(self, count: int, of: State | str) -> int:
+        path = self._search.path
+        if self._next == len(path):
+            path.append(Choice(0, count, of))
+        choice = path[self._next]
+        if (choice.count, choice.of) != (count, of):
+            self.part(choice.of, of)
+            return 0
+        self._next += 1
+        return choice.taken
+
+    def choose_value(self, count: int) -> int:
+        """Values are enumerated like lanes."""
+        return self._take(count, f"one of {count} values")
+
+    def choose_fault(self, _probability: float) -> bool:
+        """A fault is a choice like any other."""
+        return self._take(2, "whether something fails") == 1
+
+    def end(self) -> None:
+        """The run is over; it must not be before all of the path has been followed."""
+        if self._next < self._given:
+            self.part(self._search.path[self._next].of, "the end of the run")

@@ -1,0 +1,359 @@
+"""DPOR: one schedule of each trace class, and then the answer is a proof.
+
+Abdulla, Aronis, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, with source sets and sleep sets
+(their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is put
+down to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in the
+order of independent steps is explored; if the search ends, there is no other. None is run twice to its end, unless
+flows keep each other off a CPU. Independence is what `explorer.watch` says. Time passes only when nothing else can
+happen, so timers do not race with steps; choices of values and faults are enumerated.
+
+Departures: races are looked for once a run is over, and the order of events is kept from run to run but for what
+changed. Steps may wait (for a lock, for their CPU): where the reversal would begin with a step that is not enabled, it
+is put down at the last state before in which it was; where only the first of the two steps makes the second possible,
+there is none. That a flow keeps others off its CPU is no dependence, but its steps meanwhile are a block that they do
+not come between. So a reversal begins before each block that keeps off what it needs, on any CPU, and that does not end
+without the step to be reversed; it does not begin with such a block; and a step with which a block begins does not
+sleep while others do something there (`Sleeper`). A flow that spins holds its CPU until others have done something: it
+depends on all steps of those whom it keeps off (`turns_of`).
+A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
+others would have done is seen, too; so is one that ends because a CPU is kept for ever, with the block that keeps it.
+Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts these. All of this is
+held against an enumerator that shares nothing with it: tests/litmus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.flow import SPIN, Flow
+from actors.system.lane import Lane
+from explorer.accesses import (
+    Accesses,
+    accesses_of,
+    accesses_of_mail,
+    add_access,
+    clash,
+    cpu_of,
+    keeps_off,
+    name_of,
+    rank_of,
+)
+from explorer.causality import Event, Order
+from explorer.search.strategies.prefix import Following, State
+from explorer.search.strategies.races import Races
+from protocol.operations import COMMUTE, UPDATE
+
+if TYPE_CHECKING:
+    from actors.system.world import World
+    from explorer.watch import Watch
+
+ASLEEP = "asleep"
+"""Why a world stops whose enabled lanes need not be tried."""
+
+
+@attrs.define(eq=False)
+class Tried(Event):
+    """A step of the run at hand.
+
+    `values` are what the environment chose within it, out of `counts`; `named` is what it accesses by names that hold
+    in every run. `is_seen`: it is not its flow's own affair. `spins`: it only enters a section, to wait there.
+    """
+
+    values: list[int] = attrs.field(factory=list)
+    counts: list[int] = attrs.field(factory=list)
+    named: Accesses = attrs.field(factory=dict)
+    is_seen: bool = False
+    spins: bool = False
+
+
+@attrs.frozen
+class Sleeper:
+    """A step that need not be tried: what it accesses, and whom its flow keeps off which CPU afterwards.
+
+    Flows that are kept off could not have come right after it but only after the whole block. One that comes before,
+    and does something that others see, may let them come into the block; so the step has to be tried again then.
+    """
+
+    accesses: Accesses
+    cpu: int | None
+    keeps_off: int
+
+    @classmethod
+    def of(cls, event: Tried) -> Sleeper:
+        """The step that has been tried."""
+        return cls(event.named, event.cpu, event.keeps_off)
+
+    def is_woken_by(self, event: Tried) -> bool:
+        """Whether another step that happens first may lead to what has not been tried."""
+        is_kept_off = event.cpu == self.cpu and 0 < event.rank <= self.keeps_off
+        return clash(self.accesses, event.named) or (is_kept_off and event.is_seen)
+
+
+@attrs.define(eq=False)
+class Node:
+    """A state on the path of the search, and the step that is tried there now.
+
+    `to_try` are the lanes that have to be tried here, each with the values that its step has yet to be tried with;
+    `sleeping` are those that need not be, because what begins with them has been explored. `waiting` are those whose
+    step is not possible here, whoever has their CPU. `state` is what every run that comes here has to find.
+    """
+
+    enabled: tuple[str, ...]
+    sleeping: dict[str, Sleeper]
+    event: Tried
+    to_try: dict[str, list[list[int]]] = attrs.field(factory=dict)
+    waiting: frozenset[str] = frozenset()
+    state: State | None = None
+
+    def next_branch(self) -> Tried | None:
+        """The step to be tried next; None if this state is done with."""
+        lane = self.event.lane
+        if not self.to_try[lane]:
+            self.sleeping[lane] = Sleeper.of(self.event)
+        for name, branches in self.to_try.items():
+            if branches and name not in self.sleeping:
+                return Tried(name, values=branches.pop())
+        return None
+
+    def want(self, lane: str) -> None:
+        """Put *lane* down to be tried."""
+        self.to_try.setdefault(lane, [[]])
+
+    def covers(self, lanes: set[str]) -> bool:
+        """Whether the step of one of *lanes* is, was or need not be tried first here."""
+        return not (lanes.isdisjoint(self.to_try) and lanes.isdisjoint(self.sleeping))
+
+
+class Dpor:
+    """The search: run what `next_schedule` gives to its end, `learn` from it, and ask for the next."""
+
+    def __init__(self) -> None:
+        self.completed = 0
+        self.cut_off = 0
+        self.path: list[Node] = []
+        self._order = Order()
+        self._has_begun = False
+
+    def next_schedule(self) -> Branch | None:
+        """The next schedule; None when there is none left: everything has been explored."""
+        if not self._has_begun:
+            self._has_begun = True
+            return Branch(self.path)
+        while self.path:
+            event = self.path[-1].next_branch()
+            if event is not None:
+                self.path[-1].event = event
+                return Branch(self.path)
+            self.path.pop()
+        return None
+
+    def watch(self, branch: Branch, watch: Watch) -> None:
+        """Learn from *watch* what each step accesses."""
+        branch.watched_by(watch)
+
+    def learn(self, branch: Branch, world: World) -> None:
+        """Look for the races of a schedule that has been run, and put down their reversals."""
+        assert branch.divergence is None, "what was explored proves nothing then"
+        branch.end_event()
+        asleep: tuple[str, ...] = ()
+        if world.stopped == ASLEEP:
+            self.cut_off += 1
+            asleep = self.path.pop().enabled  # what begins with them has been tried, the step that was made among it
+        else:
+            self.completed += 1
+        if world.stopped == "finding" and self.path:
+            put_off(self.path[-1])
+        for node in self.path[branch.common :]:
+            add_values(node)
+        races = Races(self.path, self._order)
+        races.put_down(branch.common)
+        self._put_off_keepers(world, asleep)
+        for flow in world.flows:
+            is_at_rest = flow.request.info.idle and not flow.ready
+            if is_at_rest:
+                self._want_what_was_disabled(flow.name)
+            elif flow.name not in asleep:
+                event = Tried(flow.name, may_wait=True, cpu=cpu_of(flow), rank=rank_of(flow))
+                event.accesses = branch.number({**accesses_of(flow), flow: UPDATE, **turns_of(event)})
+                races.put_down_pending(event)
+        for actor, mail in world.lost_mail or ():
+            races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
+
+    def _want_what_was_disabled(self, lane: str) -> None:
+        """Have the step of a lane tried that could have been made, until another made it impossible for good."""
+        for node in reversed(self.path[self._order.latest(lane) + 1 :]):
+            if lane in node.enabled:
+                if lane not in node.sleeping:
+                    node.want(lane)
+                return
+
+    def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
+        """Have those tried before a block whom it keeps off for ever, or until who is asleep has stepped.
+
+        At the end the lanes *enabled* could have stepped.
+        """
+        for flow in world.flows:
+            if keeps_off(flow) and not (flow.ready or flow.request.info.idle):
+                for begin in self._order.begins_of_block(flow.name):
+                    node = self.path[begin]
+                    then = self.path[begin + 1].enabled if begin + 1 < len(self.path) else enabled
+                    for lane in node.enabled:
+                        if lane not in then and lane not in node.sleeping:
+                            node.want(lane)
+
+
+def put_off(node: Node) -> None:
+    """Let the others go on without the step that ended the run."""
+    others = {lane for lane in node.enabled if lane != node.event.lane}
+    if others and not node.covers(others):
+        node.want(min(others, key=node.enabled.index))
+
+
+def add_values(node: Node) -> None:
+    """Have the other values tried that the environment could have chosen within the step."""
+    event = node.event
+    for position, count in enumerate(event.counts):
+        if position >= len(event.values):
+            event.values.append(0)
+            node.to_try[event.lane] += [[*event.values[:-1], value] for value in range(1, count)]
+
+
+class Branch(Following):
+    """One schedule: along the path to its last node, and from there on by the first lane that need not be left out.
+
+    The lane that stepped last goes on if it can: the schedule with the fewest switches stands for its class.
+    """
+
+    name = "dpor"
+    keeps_time = True
+    follows_a_log = False
+
+    def __init__(self, path: list[Node]) -> None:
+        super().__init__()
+        self.common = max(len(path) - 1, 0)
+        self.path = path
+        self._given = len(path)
+        self._next = 0
+        self._is_quiet = False
+        self._watch: Watch | None = None
+        self._lane: Lane | None = None
+        self._counts: list[int] = []
+        self._names: dict[Hashable, str] = {}
+        self.numbers: dict[Hashable, int] = {}
+
+    def watched_by(self, watch: Watch) -> None:
+        """Learn from *watch* what each step accesses; before the run."""
+        self._watch = watch
+
+    # -- the strategy -------------------------------------------------------------------------------------------------
+
+    def advance(self, world: World) -> None:
+        """Leave the time as it is, and see whether it is going to pass by itself."""
+        super().advance(world)
+        self._is_quiet = not world.mask
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Follow the path, or add to it."""
+        self.end_event()
+        enabled = tuple(lane.name for lane in lanes)
+        state = State.of(enabled, self._lane)
+        if self._next < self._given:
+            node = self.path[self._next]
+            if node.state != state:
+                self.part(node.state, state)
+                return 0
+            self._counts = node.event.counts.copy()
+            node.event.counts.clear()  # of the run before
+        else:
+            self._counts.clear()
+            node = self._extend(enabled, lanes)
+            node.state = state
+        index = enabled.index(node.event.lane)
+        request = lanes[index].request
+        node.event.may_wait = request is not None and request.info.when is not None
+        node.event.spins = request is not None and request.info is SPIN
+        node.event.after_quiet = self._is_quiet
+        self._next += 1
+        self._lane = lanes[index]
+        node.event.cpu, node.event.rank = cpu_of(lanes[index]), rank_of(lanes[index])
+        return index
+
+    def choose_value(self, count: int) -> int:
+        """Choose as the path says, or the first possibility."""
+        event = self.path[self._next - 1].event
+        event.counts.append(count)
+        position = len(event.counts) - 1
+        if position < len(self._counts) and self._counts[position] != count:
+            self.part(f"one of {self._counts[position]} values", f"one of {count} values")
+            return 0
+        return event.values[position] if position < len(event.values) else 0
+
+    # -- the path -----------------------------------------------------------------------------------------------------
+
+    def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
+        sleeping: dict[str, Sleeper] = {}
+        last = ""
+        if self.path:
+            before = self.path[-1]
+            last = before.event.lane
+            event = before.event
+            sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
+        awake = [lane for lane in enabled if lane not in sleeping]
+        assert self._world is not None, "a world asks for the time first"
+        if not awake:
+            self._world.stop(ASLEEP)
+        first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
+        chosen = first[0] if first else last if last in awake else (awake or enabled)[0]
+        waiting = frozenset(flow.name for flow in self._world.flows if not flow.ready)
+        node = Node(enabled, sleeping, Tried(chosen), {chosen: []}, waiting)
+        self.path.append(node)
+        return node
+
+    def end_event(self) -> None:
+        """The step before is over: keep what it accessed."""
+        if self._next and self._watch is not None and self._lane is not None:
+            event = self.path[self._next - 1].event
+            self._watch.end_step()
+            accesses = {**self._watch.accesses, self._lane: UPDATE}
+            if self._next > self.common:
+                event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
+                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+            accesses.update(turns_of(event))
+            event.accesses = self.number(accesses)
+            if self._next > self.common:
+                event.named = self._name(accesses)
+
+    def number(self, accesses: Accesses) -> Accesses:
+        """The same by numbers, in the order of the first access: the same in all runs that begin alike."""
+        numbers = self.numbers
+        return {numbers.setdefault(thing, len(numbers)): mode for thing, mode in accesses.items()}
+
+    def _name(self, accesses: Accesses) -> Accesses:
+        """The same by names: the strongest access where things share one."""
+        named: Accesses = {}
+        for thing, mode in accesses.items():
+            name = self._names.get(thing)
+            if name is None:
+                name = self._names[thing] = name_of(thing, in_full=True)
+            add_access(named, name, mode)
+        return named
+
+    def end(self) -> None:
+        """The run is over; it must not be before all of the path has been followed."""
+        if self._next < self._given:
+            self.part(self.path[self._next].state, "the end of the run")
+
+
+def turns_of(event: Tried) -> Accesses:
+    """What a step has in common with a spinner of its CPU, which gives no turn to those whom it keeps off."""
+    if event.spins:
+        return {f"turns of rank {rank} on CPU {event.cpu}": UPDATE for rank in range(1, event.keeps_off + 1)}
+    return {f"turns of rank {event.rank} on CPU {event.cpu}": COMMUTE} if event.cpu is not None else {}
+
+
+def begins_grace_period(lane: Lane) -> bool:
+    """Whether the pending step of *lane* looks at the contexts of all flows."""
+    return lane.request is not None and lane.request.info.looks_at_contexts

@@ -1,0 +1,51 @@
+"""PCT: priorities, and few changes of them.
+
+Burckhardt, Kothari, Musuvathi, Nagarakatte, "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs",
+ASPLOS 2010. Lanes get random priorities; the highest enabled one steps; at d-1 random points the lane that steps falls
+below all others. Guarantee: a bug of depth d (d ordering constraints) is found with probability at least 1/(n k^(d-1))
+a run, for n lanes and k steps. Departures: k is learnt from earlier runs and counts only steps at which there was a
+choice; lanes that come up later get a random place among the others; a lane is a flow with its one pending request, or
+an actor with mail, so that races inside one mailbox are reordered, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from explorer.profile import Knowledge
+from explorer.search.strategies.sampling import RandomValues
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+
+
+class PriorityWalk(RandomValues):
+    """One schedule; how many choices there will be is taken from the longest run *known*."""
+
+    name = "pct"
+
+    def __init__(self, seed: int, depth: int, known: Knowledge) -> None:
+        super().__init__(seed)
+        points = self._source.sample(range(max(known.longest, depth)), depth - 1)
+        self._change_points = {point: -1.0 - rank for rank, point in enumerate(points)}
+        self._priorities: dict[str, float] = {}
+        self._choices = 0
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Take the highest; at a change point, let it fall first."""
+        if len(lanes) == 1:
+            return 0
+        index = self._highest(lanes)
+        below_all = self._change_points.get(self._choices)
+        self._choices += 1
+        if below_all is None:
+            return index
+        self._priorities[lanes[index].name] = below_all
+        return self._highest(lanes)
+
+    def _highest(self, lanes: tuple[Lane, ...]) -> int:
+        priorities = self._priorities
+        for lane in lanes:
+            if lane.name not in priorities:
+                priorities[lane.name] = self.random()
+        return max(range(len(lanes)), key=lambda index: priorities[lanes[index].name])

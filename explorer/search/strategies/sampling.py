@@ -1,0 +1,35 @@
+"""What strategies that draw schedules share, and what they know from the runs before."""
+
+from __future__ import annotations
+
+import random
+
+from actors.system.strategy import Strategy
+
+
+class RandomValues(Strategy):
+    """The part of a sampling strategy that is the same for all: values and faults are drawn, time is not kept."""
+
+    def __init__(self, seed: int) -> None:
+        self._source = random.Random(seed)
+        self.random = self._source.random
+
+    def choose_value(self, count: int) -> int:
+        """Draw a number below *count*."""
+        return int(self.random() * count)
+
+    def choose_fault(self, probability: float) -> bool:
+        """Draw whether something goes wrong."""
+        return self.random() < probability
+
+
+def draw(point: float, weights: list[float]) -> int:
+    """The index that *point*, a random number in [0, 1), falls on among *weights*."""
+    point *= sum(weights)
+    last = len(weights) - 1
+    for index, weight in enumerate(weights):
+        if point < weight or index == last:
+            return index
+        point -= weight
+    msg = "there is nothing to draw from"
+    raise ValueError(msg)
