@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.kernel_fn import ALLOCATORS, FUNCTIONS, KernelFn, profile_range
 from actors.system.observer import Observer
+from actors.versions.kernel_fn import FUNCTIONS, KernelFn
+from actors.versions.profiles import ALLOCATORS, profile_range
 from benchmarks.findings import SHORT
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from explorer.experiment import Experiment, RunOptions
@@ -29,7 +30,7 @@ from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from actors.kernel.context import Context
+    from actors.machine.context import Context
 
 PAGE = DOCS / "coverage.md"
 SCHEDULES, ROUND = 240, 12

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import attrs
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import FUNCTIONS, Body, KernelFn
+from actors.fixes import ALL_FIXES
+from actors.versions.kernel_fn import FUNCTIONS, Body, KernelFn
 from protocol.atomic import write_file
 from protocol.vocabulary import PROFILES
 

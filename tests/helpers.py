@@ -20,8 +20,7 @@ import msgpack
 import msgspec
 import pytest
 
-from actors.kernel.context import BUG_ON, WARN_ON, Context
-from actors.kernel.kernel_fn import ALLOCATORS
+from actors.machine.context import BUG_ON, WARN_ON, Context
 from actors.system.actor import Actor, Shared, receive
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
@@ -30,6 +29,7 @@ from actors.system.observer import Observer
 from actors.system.recorder import Recorder
 from actors.system.strategy import Strategy
 from actors.system.world import EnabledSet, World
+from actors.versions.profiles import ALLOCATORS
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.search.strategies.simple import RandomWalk
 from explorer.session import Result, run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import scenarios
-from actors.kernel.fixes import ALL_FIXES
+from actors.fixes import ALL_FIXES
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
 from explorer.search.registry import EXACT, STRATEGIES

@@ -11,7 +11,7 @@ import attrs
 import msgspec
 import pytest
 
-from actors.kernel.kernel_fn import ALLOCATORS
+from actors.versions.profiles import ALLOCATORS
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.search.registry import STRATEGIES
 from explorer.session import Result, replay, run

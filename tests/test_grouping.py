@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.kernel.context import WARN_ON, Context
+from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Actor
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain.grouping import group_by_cause

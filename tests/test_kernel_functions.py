@@ -12,7 +12,7 @@ from tests.helpers import run_process
 from tests.tidy.sources import modules
 
 PATCH = """
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.api import kernel_fn, unpatched
 
 
 @kernel_fn("vfs_read", "fs/read_write.c")
@@ -20,7 +20,7 @@ async def vfs_read(ctx, *arguments):
     await unpatched(ctx, vfs_read, *arguments)
 """
 
-TELL = "from actors.kernel.kernel_fn import FUNCTIONS; print(*FUNCTIONS)"
+TELL = "from actors.versions.kernel_fn import FUNCTIONS; print(*FUNCTIONS)"
 
 FIRST = {
     "the table itself": "",

@@ -1,11 +1,11 @@
 """mm/slab.c: kmem_getpages() does not give the pages back if they cannot be charged."""
 
-from actors.kernel.context import Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.page_alloc import alloc_pages
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_h import charge_slab_page
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.page_alloc import alloc_pages
+from actors.linux.mm.slab_h import charge_slab_page
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("kmem_getpages", "mm/slab.c")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import scenarios
-from actors.kernel.fixes import ALL_FIXES
+from actors.fixes import ALL_FIXES
 from explorer.cli.usage import make_parser
 from explorer.cli.values import log_file
 from explorer.defaults import KERNEL_FILES

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import scenarios
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import differences
+from actors.fixes import ALL_FIXES
+from actors.versions.kernel_fn import differences
 from explorer.json_out import print_json
 from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES

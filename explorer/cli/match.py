@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.kernel.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import FUNCTIONS
 from explorer import defaults
 from explorer.cli.options import check_once, settings
 from explorer.cli.parser import needs

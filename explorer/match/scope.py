@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import FUNCTIONS, FunctionTable, KernelFn
+from actors.versions.kernel_fn import FUNCTIONS, FunctionTable, KernelFn
 from protocol.formats.ftrace import Trace, TraceLine
 from protocol.vocabulary import PROFILES
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.machine import function_table
+from actors.linux.init.machine import function_table
 from actors.system.world import running_stack
 from explorer.experiment import Experiment
 from explorer.match.cursor import Cursor, Entry, Event, read_events
@@ -31,7 +31,7 @@ from explorer.search.jobs import check_patches
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
-    from actors.kernel.context import Context
+    from actors.machine.context import Context
     from explorer.experiment import RunOptions
     from explorer.match.scope import Scope
     from protocol.formats.ftrace import Trace

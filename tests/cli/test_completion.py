@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.fixes import ALL_FIXES
+from actors.fixes import ALL_FIXES
 from explorer.cli.usage import SHELLS, make_parser
 from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS

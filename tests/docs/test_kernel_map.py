@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.kernel.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import FUNCTIONS
 from benchmarks import kernel_map
 from benchmarks.kernel_map import BESIDE, EARLIER, EARLIER_VERSIONS, LATER, LATER_VERSIONS, PAGE, Row, filled_in
 from protocol.vocabulary import PROFILES

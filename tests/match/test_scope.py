@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.kernel_fn import FUNCTIONS, FunctionTable
+from actors.versions.kernel_fn import FUNCTIONS, FunctionTable
 from explorer.match.scope import CAPTURED, INLINED, MARKS, OUT_OF_SCOPE, Scope, make_scope, names_of
 from protocol.formats.ftrace import Trace, parse_ftrace
 from protocol.vocabulary import PROFILES

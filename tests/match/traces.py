@@ -9,11 +9,11 @@ from pathlib import Path
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import FUNCTIONS
+from actors.machine.context import Context
 from actors.system.flow import Kind
 from actors.system.strategy import Strategy
 from actors.system.world import running_stack
+from actors.versions.kernel_fn import FUNCTIONS
 from explorer.experiment import Experiment, RunOptions
 from explorer.match.scope import CAPTURED
 from explorer.match.search import Found, Subject, make_subject, search

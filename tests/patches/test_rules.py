@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import actors.kernel
-from actors.kernel.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import FUNCTIONS
 from explorer.experiment import Experiment, RunOptions
 from explorer.session import run
 from protocol.blame import is_interrupt

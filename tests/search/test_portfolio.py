@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.kernel.context import BUG_ON, Context
+from actors.machine.context import BUG_ON, Context
 from actors.system.actor import Actor
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign

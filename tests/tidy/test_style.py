@@ -12,8 +12,8 @@ from tests.tidy.sources import PACKAGES, Module, modules
 MOST_LINES = 500
 
 REGISTRIES = {
-    "actors/kernel/fixes.py": {"FIXES"},
-    "actors/kernel/kernel_fn.py": {"ALLOCATORS", "FUNCTIONS"},
+    "actors/fixes.py": {"FIXES"},
+    "actors/versions/kernel_fn.py": {"ALLOCATORS", "FUNCTIONS"},
     "actors/system/lane.py": {"RESUMERS"},
 }
 """Module-level tables of actors/ that are filled while modules are imported, and by nothing that runs afterwards."""
