@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES
+from actors.versions.profiles import PROFILES
 from benchmarks.pages import markdown_table
 from benchmarks.report import Machine
 from benchmarks.rows import Kernel, Row

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.kernel_fn import ALLOCATORS, FUNCTIONS, PROFILES, KernelFn, profile_range
+from actors.versions.kernel_fn import KernelFn, functions
+from actors.versions.profiles import ALLOCATORS, PROFILES, profile_range
 from benchmarks.findings import SHORT
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from explorer.experiment import Experiment, RunOptions
@@ -26,7 +27,7 @@ from explorer.strategies import make_strategy, seed_of
 from scenarios import SCENARIOS
 
 if TYPE_CHECKING:
-    from actors.kernel.context import Context
+    from actors.machine.context import Context
     from actors.system.flow import Flow
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, World
@@ -97,7 +98,7 @@ class Entries:
 
 def functions_of(kernel: str, allocator: str) -> dict[str, KernelFn[..., object]]:
     """The kernel functions that such a machine has, by name."""
-    return {name: function for name, function in FUNCTIONS.items() if function.body(kernel, allocator) is not None}
+    return {name: function for name, function in functions().items() if function.body(kernel, allocator) is not None}
 
 
 def entered(

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES
+from actors.versions.profiles import PROFILES
 from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_page, write_results
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES, profile_range
+from actors.versions.profiles import PROFILES, profile_range
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from protocol.atomic import write_file
 from protocol.errors import UsageError

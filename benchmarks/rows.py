@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-from actors.kernel.kernel_fn import PROFILES, profile_range
+from actors.versions.profiles import PROFILES, profile_range
 from explorer.experiment import RunOptions
 from protocol.errors import UsageError
 from protocol.findings import Finding

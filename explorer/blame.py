@@ -14,8 +14,8 @@ from typing import Literal, TextIO
 
 import attrs
 
-from actors.kernel.patch_rules import RULE
 from actors.system.world import World
+from actors.versions.patch_rules import RULE
 from explorer.watchdog import Watchdog
 from protocol.blame import MACHINE, SLABRACE, in_words, is_interrupt, place_in, places_of
 from protocol.errors import InternalError, UsageError

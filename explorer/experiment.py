@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import msgspec
 
-from actors.kernel.fixes import FIXES
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.page_alloc import FAULTS
-from actors.kernel.patching import Patch, find_patches, name_patch
+from actors.fixes import FIXES
+from actors.linux.mm.page_alloc import FAULTS
 from actors.system.stepper import run_stepper
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
+from actors.versions.patching import Patch, find_patches, name_patch
+from actors.versions.profiles import PROFILES
 from explorer import signals
 from explorer.blame import Blame
 from explorer.onward import Beginning, Onward, Start, read_beginning

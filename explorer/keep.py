@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
 
-from actors.kernel.fixes import FIXES
+from actors.fixes import FIXES
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import explain_schedule, to_text
 from explorer.jobs import run_watched

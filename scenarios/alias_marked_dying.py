@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabFlags
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

@@ -5,11 +5,10 @@ A task that stays inside an RCU read-side section, or has preemption off, must n
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, scenario
 from scenarios.stage import Stage, enter, mkdir, small_cache, warm_up
 

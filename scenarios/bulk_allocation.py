@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
+from actors.linux.include.slab import kmem_cache_alloc_bulk, kmem_cache_free_bulk
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from scenarios.registry import MEMORY, Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

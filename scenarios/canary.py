@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.context import BUG_ON, Context
+from actors.machine.context import BUG_ON, Context
 from actors.system.actor import Actor, Shared
 from protocol.operations import READ, UPDATE, operation
 from scenarios.registry import MACHINE, Knob, scenario

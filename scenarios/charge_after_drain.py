@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, css_put
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Stock, mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.kernel.memcontrol_kmem import get_mem_cgroup_from_current
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, css_put
+from actors.linux.mm.memcontrol import Stock, get_mem_cgroup_from_current, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, MEMORY, Knob, scenario
 from scenarios.stage import Stage, mkdir, rmdir, small_cache
 

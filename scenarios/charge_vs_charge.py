@@ -9,15 +9,10 @@ Other CPUs look at whose pages it holds, and nothing but RCU keeps that memcg un
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import css_get, css_put, memcg_of
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import (
-    Memcg,
-    drain_all_stock,
-    mem_cgroup_try_charge,
-    mem_cgroup_uncharge,
-)
-from actors.kernel.sched import RunQueues, load_balance
+from actors.linux.kernel.cgroup.cgroup import css_get, css_put, memcg_of
+from actors.linux.kernel.sched.fair import RunQueues, load_balance
+from actors.linux.mm.memcontrol import Memcg, drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
 from scenarios.stock_refill import keeps_dead_cgroup

@@ -8,13 +8,16 @@ cache may be merged with this one, or has its name.
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import (
+    SlabFlags,
+    kmem_cache_alloc,
+    kmem_cache_create,
+    kmem_cache_destroy,
+    kmem_cache_free,
+)
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
 

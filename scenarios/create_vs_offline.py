@@ -6,11 +6,10 @@ must not be published for a memcg that is gone, and the work's reference to the 
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.linux.mm.memcontrol import MemcgKmemCacheCreateWork
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
 

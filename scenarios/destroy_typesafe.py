@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, fill

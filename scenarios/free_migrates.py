@@ -7,12 +7,12 @@ off from the first look at the array; there the task is moved before or after th
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCacheCpu, SlabObject
-from actors.kernel.sched import RunQueues, load_balance
-from actors.kernel.slub import CMPXCHG_FREELIST, kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.linux.kernel.sched.fair import RunQueues, load_balance
+from actors.linux.mm.kmem_cache import KmemCacheCpu, SlabObject
+from actors.linux.mm.slub import CMPXCHG_FREELIST
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

@@ -6,10 +6,10 @@ flushes the CPUs and of the walk over the partial list (KERNEL.md 7.1.3 and 4, 7
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

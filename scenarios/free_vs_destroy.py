@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.rcu import RcuHead, call_rcu
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, scenario
 from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
 

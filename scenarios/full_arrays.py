@@ -8,13 +8,12 @@ of these arrays: there the same frees push objects onto slabs of another node.
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.locks import Completion
-from actors.kernel.slab_def import ALIEN_LIMIT, ArrayCache
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.kernel.locking.locks import Completion
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab_def import ALIEN_LIMIT, ArrayCache
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
 

@@ -6,10 +6,10 @@ the cache is to keep none (cpu_partial is 0). That store needs a grace period to
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

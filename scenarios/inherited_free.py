@@ -6,10 +6,10 @@ is read from its cache, and may be the next cgroup's a moment later.
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

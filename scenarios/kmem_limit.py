@@ -6,11 +6,10 @@ two cgroups below the limit one is removed; what the other has must be right in 
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
 

@@ -6,8 +6,8 @@ one is then freed as if it were the root's.
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
 

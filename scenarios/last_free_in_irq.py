@@ -6,9 +6,9 @@ Deactivation flushes other CPUs by IPI; what becomes empty there is given back t
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

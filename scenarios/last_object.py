@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_destroy_locked
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.locks import MutexHeld
-from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_destroy_locked
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, RCU, scenario
 from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
 

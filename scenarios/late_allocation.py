@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.machine.context import Context
 from scenarios.registry import MEMORY, Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
 

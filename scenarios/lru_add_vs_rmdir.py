@@ -7,11 +7,12 @@ handed to the parent (KERNEL.md 3.3.5 to 7, 11.3).
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.namei import File, do_filp_open, fput
-from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.namei import do_filp_open
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, make_files
 from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache

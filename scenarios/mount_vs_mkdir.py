@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.machine import Machine
-from actors.kernel.super import SuperBlock, do_remount, vfs_get_tree
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namespace import do_remount
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.init.machine import Machine
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, make_files
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache

@@ -6,15 +6,16 @@ lists of both are those of every cgroup there is, and one of these is removed me
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.kernfs import CGROUP2
-from actors.kernel.namei import do_mkdirat
-from actors.kernel.shmem import TMPFS
-from actors.kernel.super import SuperBlock, do_remount, vfs_get_tree
-from actors.kernel.vmscan import Kswapd, try_to_free_pages
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.kernfs import CGROUP2
+from actors.linux.fs.namei import do_mkdirat
+from actors.linux.fs.namespace import do_remount
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.shmem import TMPFS
+from actors.linux.mm.vmscan import Kswapd, try_to_free_pages
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, make_files
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache

@@ -7,13 +7,14 @@ goes along the list of all inodes, and holds the one that he is at.
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handler
-from actors.kernel.ext4 import EXT4
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.machine import Machine
-from actors.kernel.namei import do_unlinkat
-from actors.kernel.super import SuperBlock, do_remount, vfs_get_tree
+from actors.linux.fs.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handler
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namei import do_unlinkat
+from actors.linux.fs.namespace import do_remount
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.init.machine import Machine
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import write_file
 from scenarios.stage import Stage, small_cache

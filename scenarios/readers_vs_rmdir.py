@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kernel_files import KernelFile, find_file
-from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.files.kernel_files import KernelFile, find_file
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
+from actors.machine.context import Context
 from protocol.slabinfo import SlabinfoRow, parse_slabinfo
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up

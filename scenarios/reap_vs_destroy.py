@@ -6,9 +6,8 @@ takes it, too, to take its cache off the list and free it (8.2). SLUB has no rea
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, fill, small_cache
 

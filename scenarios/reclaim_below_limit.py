@@ -6,12 +6,12 @@ it, and so it may be freed by the reclaim itself (KERNEL.md 11.6).
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, memcg_of
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.kernel.super import SuperBlock, vfs_get_tree
-from actors.kernel.vmscan import SWAP_CLUSTER_MAX
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.mm.vmscan import SWAP_CLUSTER_MAX
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.shared_dentry import forget_names, write_file
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache, touch_pages

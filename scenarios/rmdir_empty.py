@@ -6,7 +6,7 @@ first possible moment. SLAB has no sysfs directory that would hold it a little l
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from scenarios.registry import machine, scenario
 from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
 

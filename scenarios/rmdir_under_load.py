@@ -11,11 +11,10 @@ from collections import deque
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.machine.context import Context
 from actors.system.actor import Actor, Shared
 from protocol.operations import UPDATE, operation
 from scenarios.registry import MACHINE, Knob, scenario

@@ -26,19 +26,19 @@ from functools import partial
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.gfp import GFP_KERNEL_ACCOUNT
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.machine import Machine
-from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput, inode_of
-from actors.kernel.read_write import vfs_read, vfs_write
-from actors.kernel.shmem import TMPFS
-from actors.kernel.slab_reap import REAPTIMEOUT_AC, start_cpu_timer
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
-from actors.kernel.super import DiskInode, SuperBlock, vfs_get_tree
-from actors.kernel.vmscan import Kswapd
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.namei import do_filp_open, do_unlinkat, inode_of
+from actors.linux.fs.read_write import vfs_read, vfs_write
+from actors.linux.fs.super import DiskInode, SuperBlock, vfs_get_tree
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.init.machine import Machine
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.shmem import TMPFS
+from actors.linux.mm.slab import REAPTIMEOUT_AC, start_cpu_timer
+from actors.linux.mm.vmscan import Kswapd
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL_ACCOUNT
 from scenarios.registry import Knob, scenario
 from scenarios.registry import machine as machine_knobs
 from scenarios.stage import Stage, mkdir, rmdir, run_in, touch_pages

@@ -8,16 +8,17 @@ closed and removed too, and nothing may be left. The points are those of the cap
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.dentry import Dentry
-from actors.kernel.drop_caches import drop_caches_sysctl_handler
-from actors.kernel.ext4 import EXT4
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
-from actors.kernel.shmem import TMPFS
-from actors.kernel.super import SuperBlock, caches_of, vfs_get_tree
+from actors.linux.fs.dcache import Dentry
+from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namei import do_filp_open, do_unlinkat
+from actors.linux.fs.read_write import vfs_write
+from actors.linux.fs.super import SuperBlock, caches_of, vfs_get_tree
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.shmem import TMPFS
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, enter, mkdir, rmdir
 

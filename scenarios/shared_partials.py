@@ -7,11 +7,9 @@ that nobody has taken yet may discard it (4.5). SLAB fills the arrays of the CPU
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, Slab, SlabObject
-from actors.kernel.slab_common import kmem_cache_shrink
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free, kmem_cache_shrink
+from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
+from actors.machine.context import Context
 from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, fill

@@ -5,9 +5,9 @@ Creation of child caches and the offlining of cgroups (which holds cgroup_mutex 
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_files import read_file
-from actors.kernel.slub import kmem_cache_free
+from actors.files.kernel_files import read_file
+from actors.linux.include.slab import kmem_cache_free
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

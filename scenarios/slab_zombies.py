@@ -6,12 +6,12 @@ slab_mutex.
 
 from __future__ import annotations
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.invariants import is_published
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.slab_reap import REAPTIMEOUT_AC
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab import REAPTIMEOUT_AC
+from actors.machine.context import Context
+from actors.oracles.ledger import is_published
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
 

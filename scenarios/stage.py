@@ -7,21 +7,20 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
-from actors.kernel.context import Context
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.invariants import Ledger, is_published
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.locks import Completion
-from actors.kernel.machine import Config, Machine
-from actors.kernel.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
-from actors.kernel.page_alloc import __free_pages, alloc_pages
-from actors.kernel.patching import Patch
-from actors.kernel.slab_reap import REAPTIMEOUT_AC
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.init.machine import Config, Machine
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
+from actors.linux.kernel.locking.locks import Completion
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
+from actors.linux.mm.page_alloc import __free_pages, alloc_pages
+from actors.linux.mm.slab import REAPTIMEOUT_AC
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
+from actors.oracles.ledger import Ledger, is_published
 from actors.system.flow import Flow
 from actors.system.world import World
+from actors.versions.patching import Patch
 from protocol.errors import UsageError
 from protocol.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 

@@ -7,13 +7,14 @@ without a name, too, for it would have to be cleared away after a crash.
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.ext4 import EXT4
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.inode import InodeState
-from actors.kernel.namei import File, do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
-from actors.kernel.super import SuperBlock, vfs_get_tree
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.inode import InodeState
+from actors.linux.fs.namei import do_filp_open, do_unlinkat
+from actors.linux.fs.read_write import vfs_write
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.machine.context import Context
 from scenarios.registry import MACHINE, Knob, scenario
 from scenarios.stage import Stage, small_cache
 

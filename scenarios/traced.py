@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import dput
-from actors.kernel.dentry import Dentry
-from actors.kernel.kernfs import CGROUP2, PROCS, cgroup_procs_write
-from actors.kernel.locks import Completion
-from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_rmdir, do_unlinkat, filename_lookup, fput
-from actors.kernel.shmem import TMPFS
-from actors.kernel.super import caches_of, vfs_get_tree
+from actors.linux.fs.dcache import Dentry, dput
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.kernfs import CGROUP2
+from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat, filename_lookup
+from actors.linux.fs.super import caches_of, vfs_get_tree
+from actors.linux.include.kernfs import PROCS
+from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
+from actors.linux.kernel.locking.locks import Completion
+from actors.linux.mm.shmem import TMPFS
+from actors.machine.context import Context
 from scenarios.registry import Knob, machine, scenario
 from scenarios.stage import Stage
 

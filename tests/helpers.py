@@ -20,8 +20,7 @@ import msgpack
 import msgspec
 import pytest
 
-from actors.kernel.context import BUG_ON, WARN_ON, Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.machine.context import BUG_ON, WARN_ON, Context
 from actors.system.actor import Actor, Shared, receive
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
@@ -29,6 +28,7 @@ from actors.system.lane import Lane
 from actors.system.recorder import Recorder
 from actors.system.strategy import Strategy
 from actors.system.world import EnabledSet, World
+from actors.versions.profiles import ALLOCATORS, PROFILES
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.session import Result, run
 from explorer.strategies.simple import RandomWalk

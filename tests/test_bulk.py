@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from actors.kernel.cgroup import cgroup_attach_task
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.slab_bulk import build_detached_freelist, kmem_cache_alloc_bulk, kmem_cache_free_bulk
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_free, kmem_cache_free_bulk
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slub import build_detached_freelist
+from actors.machine.context import Context
+from actors.versions.profiles import PROFILES
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
 from tests.files.helpers import Stand, perform
 

@@ -7,18 +7,21 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from actors.kernel import boot_caches
-from actors.kernel.cgroup import cgroup_attach_task, cgroup_mkdir
-from actors.kernel.context import Context
-from actors.kernel.fixes import FIXES
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.fixes import FIXES
+from actors.linux.include.slab import (
+    SlabFlags,
+    kmem_cache_alloc,
+    kmem_cache_create,
+    kmem_cache_destroy,
+    kmem_cache_free,
+)
+from actors.linux.init import boot_caches
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_mkdir
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.machine.context import Context
 from actors.system.stepper import run_stepper
 from actors.system.world import World
+from actors.versions.profiles import PROFILES
 from explorer.strategies import make_strategy
 from scenarios.registry import MACHINE, default_value
 from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import PROFILES
+from actors.fixes import ALL_FIXES
+from actors.versions.profiles import PROFILES
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
 from explorer.strategies import STRATEGIES

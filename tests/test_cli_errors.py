@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.kernel.fixes import ALL_FIXES
+from actors.fixes import ALL_FIXES
 from protocol.log import VERSION
 from protocol.records import Header, PatchRecord
 from scenarios import SCENARIOS, find_scenario
@@ -128,8 +128,8 @@ def test_a_full_disk_is_told_as_such_and_is_no_bug_of_ours(slabrace: Command) ->
 
 
 PATCH = """
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.memcontrol_kmem import memcg_offline_kmem
+from actors.api import kernel_fn, unpatched
+from actors.linux.mm.memcontrol import memcg_offline_kmem
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
 async def offline(ctx, memcg):

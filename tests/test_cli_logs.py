@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from scenarios import SCENARIOS
 from scenarios.stage import Stage
 from tests.conftest import Answer, Command, check_usage_error

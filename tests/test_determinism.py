@@ -11,7 +11,7 @@ import attrs
 import msgspec
 import pytest
 
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.versions.profiles import ALLOCATORS, PROFILES
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.session import Result, replay, run
 from explorer.strategies import STRATEGIES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.kernel.context import WARN_ON, Context
+from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Actor
 from explorer.campaign import Campaign
 from explorer.campaign_report import campaign_json

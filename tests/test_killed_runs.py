@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from actors.system.world import World
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.session import replay, run

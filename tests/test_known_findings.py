@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.versions.profiles import ALLOCATORS, PROFILES
 from benchmarks.findings import cell, measure, plan
 from benchmarks.findings_page import PAGE, RESULTS, Judgement, read_judgements, read_results, unjudged
 from benchmarks.rows import ROWS, Kernel, Row

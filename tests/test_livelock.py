@@ -16,8 +16,8 @@ from explorer.session import replay, run
 from tests.helpers import Cell, Drive, each_driver, make_cell, make_world, only, spawn
 
 IDEA = """
-from actors.kernel.memcontrol_kmem import memcg_offline_kmem
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.linux.mm.memcontrol import memcg_offline_kmem
+from actors.api import kernel_fn, unpatched
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
 async def offline(ctx, memcg):
@@ -45,8 +45,8 @@ def test_a_loop_of_a_patch_that_waits_for_what_never_comes_ends_the_run(tmp_path
 
 
 WORK = """
-from actors.kernel.kmem_cache import cache_of
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.kmem_cache import cache_of
+from actors.api import kernel_fn
 
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c")

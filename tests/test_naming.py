@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.kernel.machine import Config, Machine
+from actors.linux.init.machine import Config, Machine
 from actors.system.strategy import InTurn
 from actors.system.world import World
 from scenarios.stage import small_cache

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from actors.system.flow import Flow
 from explorer.experiment import DRIVERS, RunOptions
 from explorer.session import Result, replay, run

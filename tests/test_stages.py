@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS
-from actors.kernel.sched import RunQueues, load_balance
+from actors.linux.kernel.sched.fair import RunQueues, load_balance
+from actors.machine.context import Context
+from actors.versions.profiles import ALLOCATORS
 from benchmarks.mutants import PLANTED
 from explorer.assertions import explored
 from explorer.campaign import Campaign
@@ -58,7 +58,7 @@ STAGES = (
 BUDGET = 200
 
 SKIP_FLUSH = """
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.api import kernel_fn, unpatched
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")
 async def flush_memcg_workqueue(ctx, s):
@@ -68,8 +68,8 @@ async def flush_memcg_workqueue(ctx, s):
 """Nothing is waited for if there are no children: but one of them may be on its way."""
 
 SECOND_BARRIER = """
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.rcu import rcu_barrier
+from actors.api import kernel_fn, unpatched
+from actors.linux.kernel.rcu.tree import rcu_barrier
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")
 async def flush_memcg_workqueue(ctx, s):

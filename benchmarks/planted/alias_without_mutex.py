@@ -1,11 +1,11 @@
 """mm/slab_common.c: kmem_cache_create_usercopy() looks for a cache to share before it takes slab_mutex."""
 
-from actors.kernel.context import WARN_ON, Context, bug
-from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_create import create_root_cache
-from actors.kernel.slab_mutex import (
+from actors.api import kernel_fn
+from actors.linux.include.slab import SlabFlags
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab_common import create_root_cache
+from actors.linux.mm.slab_h import (
     get_online_cpus,
     get_online_mems,
     memcg_get_cache_ids,
@@ -13,7 +13,8 @@ from actors.kernel.slab_mutex import (
     put_online_cpus,
     put_online_mems,
 )
-from actors.kernel.slub import __kmem_cache_alias
+from actors.linux.mm.slub import __kmem_cache_alias
+from actors.machine.context import WARN_ON, Context, bug
 from protocol.slabinfo import SlabinfoRow
 
 

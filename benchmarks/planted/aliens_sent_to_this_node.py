@@ -1,10 +1,10 @@
 """mm/slab.c: __drain_alien_cache() puts the objects of another node onto the lists of this one."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_def import ALIEN_LIMIT, AlienCache
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.slab_def import ALIEN_LIMIT, AlienCache
+from actors.machine.context import Context
 
 
 @kernel_fn("__drain_alien_cache", "mm/slab.c")

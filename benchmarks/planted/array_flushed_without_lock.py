@@ -1,9 +1,9 @@
 """mm/slab.c: do_drain() puts objects back into their slabs without the node's list_lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab import cpu_cache_get, slabs_destroy
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab import cpu_cache_get, slabs_destroy
+from actors.machine.context import Context
 
 
 @kernel_fn("do_drain", "mm/slab.c")

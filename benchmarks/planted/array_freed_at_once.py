@@ -1,8 +1,8 @@
 """mm/slab_common.c: memcg_update_all_caches() frees the old arrays while readers may still look into them."""
 
-from actors.kernel.context import Context
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_update_all_caches", "mm/slab_common.c")

@@ -1,12 +1,12 @@
 """mm/slab.c: cache_alloc_refill() goes on with the array that it had before it slept."""
 
-from actors.kernel.context import BUG_ON, Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab import cache_grow_begin, cache_grow_end, cpu_cache_get
-from actors.kernel.slab_def import BATCHREFILL_LIMIT, THIS_CPU_ARRAY, alloc_block
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab import cache_grow_begin, cache_grow_end, cpu_cache_get
+from actors.linux.mm.slab_def import BATCHREFILL_LIMIT, THIS_CPU_ARRAY, alloc_block
+from actors.machine.context import BUG_ON, Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("cache_alloc_refill", "mm/slab.c")

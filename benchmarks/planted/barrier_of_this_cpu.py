@@ -1,10 +1,10 @@
 """kernel/rcu/tree.c: rcu_barrier() waits for the callbacks of the CPU that it runs on only."""
 
-from actors.kernel.context import Context
-from actors.kernel.lockdep import RCU_CALLBACK
-from actors.kernel.locks import Completion, MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import RcuHead, rcu_barrier_callback
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.lockdep import RCU_CALLBACK
+from actors.linux.kernel.locking.locks import Completion, MutexHeld
+from actors.linux.kernel.rcu.tree import RcuHead, rcu_barrier_callback
+from actors.machine.context import Context
 
 
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")

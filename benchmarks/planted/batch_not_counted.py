@@ -1,9 +1,9 @@
 """kernel/rcu/tree.c: rcu_do_batch() does not count the callbacks that it is calling: rcu_barrier() overlooks them."""
 
-from actors.kernel.context import Context, deref
-from actors.kernel.lockdep import RCU_CALLBACK
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import RcuData
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.lockdep import RCU_CALLBACK
+from actors.linux.kernel.rcu.tree import RcuData
+from actors.machine.context import Context, deref
 from protocol.operations import UPDATE
 
 

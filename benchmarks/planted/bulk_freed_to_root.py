@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab import ___cache_free
-from actors.kernel.slab_h import cache_from_obj
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab import ___cache_free
+from actors.linux.mm.slab_h import cache_from_obj
+from actors.machine.context import Context
 
 
 @kernel_fn("kmem_cache_free_bulk", "mm/slab.c")

@@ -1,10 +1,10 @@
 """mm/slub.c: build_detached_freelist() gives back one too few objects to look at again."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_bulk import LOOKAHEAD, DetachedFreelist
-from actors.kernel.slab_h import cache_from_obj, mark_freed
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab_h import cache_from_obj, mark_freed
+from actors.linux.mm.slub import LOOKAHEAD, DetachedFreelist
+from actors.machine.context import Context
 
 
 @kernel_fn("build_detached_freelist", "mm/slub.c")

@@ -1,9 +1,9 @@
 """kernel/cgroup/cgroup.c: cgroup_mkdir() does not destroy the cgroup again when its css cannot be created."""
 
-from actors.kernel.cgroup import Cgroup, cgroup_create, css_create
-from actors.kernel.context import Context
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_create, css_create
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("cgroup_mkdir", "kernel/cgroup/cgroup.c")

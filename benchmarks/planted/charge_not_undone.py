@@ -1,8 +1,8 @@
 """mm/page_counter.c: page_counter_try_charge() leaves the lower levels charged if an ancestor is full."""
 
-from actors.kernel.context import Context
-from actors.kernel.page_counter import PageCounter, page_counter_cancel
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.page_counter import PageCounter, page_counter_cancel
+from actors.machine.context import Context
 
 
 @kernel_fn("page_counter_try_charge", "mm/page_counter.c")

@@ -1,12 +1,12 @@
 """mm/slab_common.c: memcg_slabinfo_show() gives slab_mutex up before it walks the caches."""
 
-from actors.kernel.cgroup import CssFlags
-from actors.kernel.context import Context, deref
-from actors.kernel.kmem_cache import SlabFlags
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.seq_file import SeqFile, Whole
-from actors.kernel.slabinfo import memcg_slabinfo_row
+from actors.api import kernel_fn
+from actors.files.seq_file import SeqFile, Whole
+from actors.files.slabinfo import memcg_slabinfo_row
+from actors.linux.include.slab import SlabFlags
+from actors.linux.kernel.cgroup.cgroup import CssFlags
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.machine.context import Context, deref
 from protocol import memcg_slabinfo
 
 

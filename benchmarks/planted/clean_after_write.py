@@ -1,10 +1,10 @@
 """fs/fs-writeback.c: __writeback_single_inode() takes I_DIRTY away after it has written the inode."""
 
-from actors.kernel.context import Context
-from actors.kernel.fs_writeback import DIRTY
-from actors.kernel.inode import Inode
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.fs_writeback import DIRTY
+from actors.linux.fs.inode import Inode
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")

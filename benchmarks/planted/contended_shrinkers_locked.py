@@ -1,11 +1,11 @@
 """mm/vmscan.c: shrink_slab() makes way for a writer without giving shrinker_rwsem up."""
 
-from actors.kernel.context import Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.locks import down_read_trylock, up_read
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmscan import SHRINK_EMPTY, ShrinkControl, do_shrink_slab, shrink_slab_memcg
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import down_read_trylock, up_read
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.vmscan import SHRINK_EMPTY, ShrinkControl, do_shrink_slab, shrink_slab_memcg
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("shrink_slab", "mm/vmscan.c")

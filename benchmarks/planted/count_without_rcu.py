@@ -1,9 +1,9 @@
 """mm/list_lru.c: list_lru_count_one() reads the array of lists without rcu_read_lock()."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import ListLru, list_lru_from_memcg_idx, memcg_cache_id
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.list_lru import ListLru, list_lru_from_memcg_idx
+from actors.linux.mm.memcontrol import Memcg, memcg_cache_id
+from actors.machine.context import Context
 
 
 @kernel_fn("list_lru_count_one", "mm/list_lru.c")

@@ -1,11 +1,10 @@
 """mm/slub.c: new_slab_objects() uses the cpu slab that it looked up before it slept."""
 
-from actors.kernel.context import WARN_ON, Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.kmem_cache import Chain, KmemCache, KmemCacheCpu
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import flush_slab, this_cpu_slab
-from actors.kernel.slub_alloc import get_partial, new_slab
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import Chain, KmemCache, KmemCacheCpu
+from actors.linux.mm.slub import flush_slab, get_partial, new_slab, this_cpu_slab
+from actors.machine.context import WARN_ON, Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("new_slab_objects", "mm/slub.c")

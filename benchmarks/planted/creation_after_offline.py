@@ -1,11 +1,11 @@
 """mm/slab_common.c: memcg_create_kmem_cache() does not look whether the memcg is still online."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_create import create_child
-from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.slab_common import create_child
+from actors.linux.mm.slab_h import SlabMutexHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c")

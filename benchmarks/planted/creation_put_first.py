@@ -1,11 +1,11 @@
 """mm/memcontrol.c: memcg_kmem_cache_create_func() lets go of the memcg before it creates the cache for it."""
 
-from actors.kernel.cgroup import css_put
-from actors.kernel.context import Context
-from actors.kernel.memcontrol_kmem import MemcgKmemCacheCreateWork
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_create import memcg_create_kmem_cache
-from actors.kernel.workqueue import Work
+from actors.api import kernel_fn
+from actors.linux.include.slab import memcg_create_kmem_cache
+from actors.linux.kernel.cgroup.cgroup import css_put
+from actors.linux.kernel.workqueue import Work
+from actors.linux.mm.memcontrol import MemcgKmemCacheCreateWork
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")

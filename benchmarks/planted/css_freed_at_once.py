@@ -1,10 +1,10 @@
 """kernel/cgroup/cgroup.c: css_release_work_fn() frees the css without a grace period."""
 
-from actors.kernel.cgroup import CssFlags, css_free_rwork_fn, css_of
-from actors.kernel.context import Context, deref
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Work, queue_work
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import CssFlags, css_free_rwork_fn, css_of
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.kernel.workqueue import Work, queue_work
+from actors.machine.context import Context, deref
 
 
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")

@@ -1,12 +1,13 @@
 """mm/slab_common.c: kmemcg_cache_deactivate() does not look whether the root is being destroyed."""
 
-from actors.kernel.context import WARN_ON, Context
-from actors.kernel.kmem_cache import KmemCache, SlabFlags
-from actors.kernel.locks import SpinLockIrqHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import call_rcu
-from actors.kernel.slab_common import kmemcg_cache_deactivate_after_rcu, kmemcg_rcufn
-from actors.kernel.slub import __kmemcg_cache_deactivate
+from actors.api import kernel_fn
+from actors.linux.include.slab import SlabFlags
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld
+from actors.linux.kernel.rcu.tree import call_rcu
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab_common import kmemcg_cache_deactivate_after_rcu, kmemcg_rcufn
+from actors.linux.mm.slub import __kmemcg_cache_deactivate
+from actors.machine.context import WARN_ON, Context
 
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c")

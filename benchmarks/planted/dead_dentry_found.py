@@ -1,9 +1,9 @@
 """fs/dcache.c: d_lookup() does not look again whether the dentry is hashed when it has the lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.dentry import Dentry
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.dcache import Dentry
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("d_lookup", "fs/dcache.c")

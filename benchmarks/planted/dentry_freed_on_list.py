@@ -1,10 +1,9 @@
 """fs/dcache.c: __dentry_kill() frees the dentry though it is on the list of somebody who shrinks."""
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import LRU_LIST, SHRINK_LIST, d_lru_del, dentry_free, dentry_unlink_inode
-from actors.kernel.dentry import Dentry
-from actors.kernel.locks import spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.dcache import LRU_LIST, SHRINK_LIST, Dentry, d_lru_del, dentry_free, dentry_unlink_inode
+from actors.linux.kernel.locking.locks import spin_unlock
+from actors.machine.context import Context
 
 
 @kernel_fn("__dentry_kill", "fs/dcache.c")

@@ -1,10 +1,10 @@
 """mm/memcontrol.c: drain_stock() gives the pages back, and leaves their number in the stock."""
 
-from actors.kernel.cgroup import css_put_many
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Stock
-from actors.kernel.page_counter import page_counter_uncharge
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_put_many
+from actors.linux.mm.memcontrol import Stock
+from actors.linux.mm.page_counter import page_counter_uncharge
+from actors.machine.context import Context
 
 
 @kernel_fn("drain_stock", "mm/memcontrol.c")

@@ -1,8 +1,8 @@
 """mm/slab_common.c: memcg_set_kmem_cache_dying() marks the cache without memcg_kmem_wq_lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_set_kmem_cache_dying", "mm/slab_common.c")

@@ -1,9 +1,10 @@
 """fs/inode.c: evict() does not wait until nobody writes the inode any more."""
 
-from actors.kernel.context import BUG_ON, Context
-from actors.kernel.inode import Inode, InodeState, destroy_inode, inode_io_list_del
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.inode import Inode, InodeState, destroy_inode
+from actors.linux.include.fs import inode_io_list_del
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.machine.context import BUG_ON, Context
 
 
 @kernel_fn("evict", "fs/inode.c")

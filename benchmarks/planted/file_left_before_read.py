@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-from actors.kernel.context import Context
-from actors.kernel.kernfs_node import KernfsNode
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.include.kernfs import KernfsNode
+from actors.machine.context import Context
 
 
 @kernel_fn("kernfs_fop_read", "fs/kernfs/file.c")

@@ -1,8 +1,8 @@
 """fs/kernfs/file.c: kernfs_seq_show() drops its active reference before it shows the file."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.sysfs import KN_ACTIVE, Kobject, show_slab_objects
+from actors.api import kernel_fn
+from actors.linux.mm.slub_sysfs import KN_ACTIVE, Kobject, show_slab_objects
+from actors.machine.context import Context
 
 
 @kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")

@@ -1,10 +1,10 @@
 """mm/slab_common.c: flush_memcg_workqueue() flushes the queue first, then waits for callbacks that queue works."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import rcu_barrier
-from actors.kernel.workqueue import flush_workqueue
+from actors.api import kernel_fn
+from actors.linux.kernel.rcu.tree import rcu_barrier
+from actors.linux.kernel.workqueue import flush_workqueue
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.machine.context import Context
 
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c")

@@ -1,8 +1,8 @@
 """kernel/workqueue.c: flush_workqueue() waits for all items but the one that was queued last."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Workqueue
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import Workqueue
+from actors.machine.context import Context
 
 
 @kernel_fn("flush_workqueue", "kernel/workqueue.c")

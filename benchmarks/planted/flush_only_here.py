@@ -1,10 +1,10 @@
 """mm/slub.c: flush_all() forgets the other CPUs."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import flush_cpu_slab
-from actors.kernel.smp import on_each_cpu_mask
+from actors.api import kernel_fn
+from actors.linux.kernel.smp import on_each_cpu_mask
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slub import flush_cpu_slab
+from actors.machine.context import Context
 
 
 @kernel_fn("flush_all", "mm/slub.c")

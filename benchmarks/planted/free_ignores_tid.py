@@ -1,10 +1,10 @@
 """mm/slub.c: the fast path of kmem_cache_free() does not notice that somebody came between."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_h import cache_from_obj
-from actors.kernel.slub import CMPXCHG_FREELIST, __slab_free, next_tid, this_cpu_slab
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.slab_h import cache_from_obj
+from actors.linux.mm.slub import CMPXCHG_FREELIST, __slab_free, next_tid, this_cpu_slab
+from actors.machine.context import Context
 
 
 @kernel_fn("kmem_cache_free", "mm/slub.c")

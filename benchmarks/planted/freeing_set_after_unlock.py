@@ -1,9 +1,9 @@
 """fs/inode.c: iput_final() sets I_FREEING after it has let go of i_lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.inode import Inode, InodeState, evict, inode_add_lru, inode_lru_list_del
-from actors.kernel.locks import spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.inode import Inode, InodeState, evict, inode_add_lru, inode_lru_list_del
+from actors.linux.kernel.locking.locks import spin_unlock
+from actors.machine.context import Context
 
 
 @kernel_fn("iput_final", "fs/inode.c")

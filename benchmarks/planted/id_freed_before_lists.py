@@ -1,11 +1,10 @@
 """mm/memcontrol.c: memcg_offline_kmem() gives the kmemcg_id up before the LRU lists of that id are moved."""
 
-from actors.kernel.context import BUG_ON, Context
-from actors.kernel.list_lru import memcg_drain_all_list_lrus
-from actors.kernel.memcontrol import KmemState, Memcg
-from actors.kernel.memcontrol_kmem import memcg_free_cache_id
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_common import memcg_deactivate_kmem_caches
+from actors.api import kernel_fn
+from actors.linux.include.list_lru import memcg_drain_all_list_lrus
+from actors.linux.include.slab import memcg_deactivate_kmem_caches
+from actors.linux.mm.memcontrol import KmemState, Memcg, memcg_free_cache_id
+from actors.machine.context import BUG_ON, Context
 
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")

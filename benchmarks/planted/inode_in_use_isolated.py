@@ -1,10 +1,10 @@
 """fs/inode.c: inode_lru_isolate() does not look at i_count."""
 
-from actors.kernel.context import Context
-from actors.kernel.inode import Inode, InodeState, drop_pages_first
-from actors.kernel.list_lru import ListLruWalk, LruItem, LruStatus
-from actors.kernel.locks import spin_trylock, spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.inode import Inode, InodeState, drop_pages_first
+from actors.linux.kernel.locking.locks import spin_trylock, spin_unlock
+from actors.linux.mm.list_lru import ListLruWalk, LruItem, LruStatus
+from actors.machine.context import Context
 
 
 @kernel_fn("inode_lru_isolate", "fs/inode.c")

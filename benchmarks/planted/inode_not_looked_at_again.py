@@ -1,9 +1,9 @@
 """fs/dcache.c: shrink_lock_dentry() does not look whether the dentry still has the inode whose lock it waited for."""
 
-from actors.kernel.context import Context
-from actors.kernel.dentry import Dentry
-from actors.kernel.locks import spin_lock, spin_lock_nested, spin_trylock, spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.dcache import Dentry
+from actors.linux.kernel.locking.locks import spin_lock, spin_lock_nested, spin_trylock, spin_unlock
+from actors.machine.context import Context
 
 
 @kernel_fn("shrink_lock_dentry", "fs/dcache.c")

@@ -1,8 +1,9 @@
 """mm/vmscan.c: shrink_node() ends the walk early without mem_cgroup_iter_break()."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmscan import ScanControl, mem_cgroup_iter, shrink_node_memcg, shrink_slab
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import mem_cgroup_iter
+from actors.linux.mm.vmscan import ScanControl, shrink_node_memcg, shrink_slab
+from actors.machine.context import Context
 
 
 @kernel_fn("shrink_node", "mm/vmscan.c")

@@ -1,10 +1,9 @@
 """mm/memcontrol.c: mem_cgroup_iter() lets go of the memcg that it is at before it has found the next one."""
 
-from actors.kernel.cgroup import css_tryget
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmscan import mem_cgroup_iter_break
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_tryget
+from actors.linux.mm.memcontrol import Memcg, mem_cgroup_iter_break
+from actors.machine.context import Context
 
 
 @kernel_fn("mem_cgroup_iter", "mm/memcontrol.c")

@@ -1,9 +1,9 @@
 """lib/percpu-refcount.c: percpu_ref_kill_and_confirm() loses the callback that it was given."""
 
-from actors.kernel.context import WARN_ON, Context
-from actors.kernel.locks import SpinLockIrqHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import DEAD, Confirm, PercpuRef, __percpu_ref_switch_mode, percpu_ref_put
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld
+from actors.linux.lib.percpu_refcount import DEAD, Confirm, PercpuRef, __percpu_ref_switch_mode, percpu_ref_put
+from actors.machine.context import WARN_ON, Context
 
 
 @kernel_fn("percpu_ref_kill_and_confirm", "lib/percpu-refcount.c")

@@ -1,10 +1,10 @@
 """kernel/cgroup/cgroup.c: kill_css() does not hold the css until css_killed_work_fn() is through with it."""
 
-from actors.kernel.cgroup import Css, CssFlags, css_killed_ref_fn
-from actors.kernel.context import Context, deref
-from actors.kernel.kernfs_node import kernfs_remove
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import percpu_ref_kill_and_confirm
+from actors.api import kernel_fn
+from actors.linux.include.kernfs import kernfs_remove
+from actors.linux.kernel.cgroup.cgroup import Css, CssFlags, css_killed_ref_fn
+from actors.linux.lib.percpu_refcount import percpu_ref_kill_and_confirm
+from actors.machine.context import Context, deref
 
 
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c")

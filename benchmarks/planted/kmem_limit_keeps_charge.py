@@ -1,10 +1,10 @@
 """mm/memcontrol.c: memcg_kmem_charge_memcg() fails at the kmem limit and keeps what it has charged by then."""
 
-from actors.kernel.context import Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.memcontrol import Memcg, try_charge
-from actors.kernel.page_counter import page_counter_try_charge
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import Memcg, try_charge
+from actors.linux.mm.page_counter import page_counter_try_charge
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")

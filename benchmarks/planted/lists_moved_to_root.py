@@ -1,10 +1,10 @@
 """mm/list_lru.c: memcg_drain_all_list_lrus() moves the lists of an offline memcg to the root's, not to its parent's."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import memcg_drain_list_lru_node
-from actors.kernel.locks import MutexHeld
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.mm.list_lru import memcg_drain_list_lru_node
+from actors.linux.mm.memcontrol import Memcg
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")

@@ -1,9 +1,9 @@
 """mm/list_lru.c: the lists of an offline memcg are moved to its parent's without the node's lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import ListLru, ListLruNode, list_lru_from_memcg_idx, memcg_cache_id
-from actors.kernel.memcontrol import Memcg, memcg_set_shrinker_bit
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.list_lru import ListLru, ListLruNode, list_lru_from_memcg_idx
+from actors.linux.mm.memcontrol import Memcg, memcg_cache_id, memcg_set_shrinker_bit
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_drain_list_lru_node", "mm/list_lru.c")

@@ -1,9 +1,9 @@
 """mm/memcontrol.c: memcg_kmem_get_cache() looks the child cache up without rcu_read_lock()."""
 
-from actors.kernel.context import BUG_ON, Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.memcontrol_kmem import find_child_cache, memcg_kmem_bypass
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import find_child_cache, memcg_kmem_bypass
+from actors.machine.context import BUG_ON, Context
 
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c")

@@ -1,10 +1,10 @@
 """mm/list_lru.c: list_lru_add() looks for the memcg's list before it has the lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import ListLru, LruItem, list_lru_from_kmem
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.memcontrol import memcg_set_shrinker_bit
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_from_kmem
+from actors.linux.mm.memcontrol import memcg_set_shrinker_bit
+from actors.machine.context import Context
 
 
 @kernel_fn("list_lru_add", "mm/list_lru.c")

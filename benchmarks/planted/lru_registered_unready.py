@@ -1,9 +1,9 @@
 """mm/list_lru.c: __list_lru_init() registers the list before it has room for the memcgs."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import ListLru, ListLruNode, list_lru_register
-from actors.kernel.locks import down_read, up_read
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import down_read, up_read
+from actors.linux.mm.list_lru import ListLru, ListLruNode, list_lru_register
+from actors.machine.context import Context
 from actors.system.actor import Actor
 
 

@@ -1,8 +1,8 @@
 """include/linux/percpu-refcount.h: percpu_ref_get_many() reads the mode before it is in its RCU section."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import THIS_CPU_ADD, PercpuRef
+from actors.api import kernel_fn
+from actors.linux.lib.percpu_refcount import THIS_CPU_ADD, PercpuRef
+from actors.machine.context import Context
 
 
 @kernel_fn("percpu_ref_get_many", "include/linux/percpu-refcount.h")

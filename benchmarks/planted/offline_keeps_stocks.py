@@ -1,9 +1,8 @@
 """mm/memcontrol.c: mem_cgroup_css_offline() does not drain the stocks of the memcg."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.memcontrol_kmem import mem_cgroup_id_put, memcg_offline_kmem
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import Memcg, mem_cgroup_id_put, memcg_offline_kmem
+from actors.machine.context import Context
 
 
 @kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")

@@ -1,10 +1,10 @@
 """kernel/cgroup/cgroup.c: css_killed_work_fn() forgets the parent that waits for this child to be offline."""
 
-from actors.kernel.cgroup import css_of, css_put, offline_css
-from actors.kernel.context import Context
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Work
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_of, css_put, offline_css
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.kernel.workqueue import Work
+from actors.machine.context import Context
 
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")

@@ -1,11 +1,11 @@
 """mm/slab_common.c: the caches that a parent inherits hold no references to it."""
 
-from actors.kernel.cgroup import css_put
-from actors.kernel.context import Context, deref
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_common import deactivate_entries
-from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_put
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.slab_common import deactivate_entries
+from actors.linux.mm.slab_h import SlabMutexHeld
+from actors.machine.context import Context, deref
 
 
 @kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c")

@@ -1,10 +1,10 @@
 """kernel/cgroup/cgroup.c: css_killed_ref_fn() does not wait until the children of the css are offline."""
 
-from actors.kernel.cgroup import css_killed_work_fn, css_of
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import PercpuRef
-from actors.kernel.workqueue import queue_work
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_killed_work_fn, css_of
+from actors.linux.kernel.workqueue import queue_work
+from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.machine.context import Context
 
 
 @kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")

@@ -1,10 +1,10 @@
 """kernel/cgroup/cgroup.c: css_free_rwork_fn() lets go of the parent before it frees the css."""
 
-from actors.kernel.cgroup import css_of, css_put
-from actors.kernel.context import Context, deref
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import percpu_ref_exit
-from actors.kernel.workqueue import Work
+from actors.api import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_of, css_put
+from actors.linux.kernel.workqueue import Work
+from actors.linux.lib.percpu_refcount import percpu_ref_exit
+from actors.machine.context import Context, deref
 from protocol.operations import UPDATE
 
 

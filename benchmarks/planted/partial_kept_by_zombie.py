@@ -1,10 +1,10 @@
 """mm/slub.c: put_cpu_partial() leaves a slab on the CPU's list though the cache keeps none there."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.list_head import use
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import CMPXCHG_PARTIAL, THIS_CPU_SLAB, this_cpu_slab, unfreeze_this_cpu
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.slub import CMPXCHG_PARTIAL, THIS_CPU_SLAB, this_cpu_slab, unfreeze_this_cpu
+from actors.machine.context import Context
+from actors.machine.list_head import use
 
 
 @kernel_fn("put_cpu_partial", "mm/slub.c")

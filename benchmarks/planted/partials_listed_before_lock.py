@@ -1,11 +1,10 @@
 """mm/slub.c: get_partial_node() looks at the partial list before it takes list_lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import Chain, KmemCache, KmemCacheCpu, KmemCacheNode
-from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import put_cpu_partial
-from actors.kernel.slub_alloc import acquire_slab
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
+from actors.linux.mm.kmem_cache import Chain, KmemCache, KmemCacheCpu, KmemCacheNode
+from actors.linux.mm.slub import acquire_slab, put_cpu_partial
+from actors.machine.context import Context
 
 
 @kernel_fn("get_partial_node", "mm/slub.c")

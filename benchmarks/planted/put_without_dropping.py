@@ -1,9 +1,9 @@
 """lib/lockref.c: lockref_put_or_lock() keeps the reference if it had to wait for the lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.dentry import Lockref
-from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
+from actors.linux.lib.lockref import Lockref
+from actors.machine.context import Context
 
 
 @kernel_fn("lockref_put_or_lock", "lib/lockref.c")

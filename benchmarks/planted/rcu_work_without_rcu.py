@@ -1,9 +1,9 @@
 """kernel/workqueue.c: queue_rcu_work() queues the work at once."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import RcuHead
-from actors.kernel.workqueue import RcuWork, __queue_work
+from actors.api import kernel_fn
+from actors.linux.kernel.rcu.tree import RcuHead
+from actors.linux.kernel.workqueue import RcuWork, __queue_work
+from actors.machine.context import Context
 
 
 @kernel_fn("queue_rcu_work", "kernel/workqueue.c")

@@ -1,10 +1,10 @@
 """mm/slab.c: cache_reap() lets go of slab_mutex before it walks the caches."""
 
-from actors.kernel.context import Context
-from actors.kernel.locks import mutex_trylock, mutex_unlock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_reap import REAPTIMEOUT_AC, reap_one
-from actors.kernel.workqueue import Work, queue_delayed_work_on
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import mutex_trylock, mutex_unlock
+from actors.linux.kernel.workqueue import Work, queue_delayed_work_on
+from actors.linux.mm.slab import REAPTIMEOUT_AC, reap_one
+from actors.machine.context import Context
 
 
 @kernel_fn("cache_reap", "mm/slab.c")

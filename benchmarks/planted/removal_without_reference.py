@@ -1,10 +1,10 @@
 """mm/slub.c: sysfs_slab_remove() queues the removal work, and does not hold the kobject for it."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, cache_of
-from actors.kernel.patching import kernel_fn
-from actors.kernel.sysfs import kobject_of
-from actors.kernel.workqueue import Work, queue_work
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import Work, queue_work
+from actors.linux.mm.kmem_cache import KmemCache, cache_of
+from actors.linux.mm.slub_sysfs import kobject_of
+from actors.machine.context import Context
 
 
 @kernel_fn("sysfs_slab_remove", "mm/slub.c")

@@ -1,10 +1,10 @@
 """mm/slab_common.c: kmem_cache_destroy() leaves a cache marked as dying that somebody has taken up again."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_destroy import flush_memcg_workqueue, memcg_set_kmem_cache_dying, shutdown_with_children
-from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab_common import flush_memcg_workqueue, memcg_set_kmem_cache_dying, shutdown_with_children
+from actors.linux.mm.slab_h import SlabMutexHeld
+from actors.machine.context import Context
 
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c")

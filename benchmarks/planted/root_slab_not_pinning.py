@@ -1,11 +1,11 @@
 """mm/slab.h: memcg_charge_slab() takes no reference to a cache that belongs to the root by now."""
 
-from actors.kernel.context import Context
-from actors.kernel.gfp import Gfp
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_h import charge_memcg, first_online_memcg
-from actors.kernel.vmstat import mod_node_page_state
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.slab_h import charge_memcg, first_online_memcg
+from actors.linux.mm.vmstat import mod_node_page_state
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
 
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h")

@@ -1,11 +1,11 @@
 """mm/slab.c: drain_cpu_caches() empties the shared arrays before the alien ones, which fill them again."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.locks import SpinLockIrqHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab import __drain_alien_cache, do_drain, drain_array_locked, slabs_destroy
-from actors.kernel.smp import on_each_cpu_mask
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld
+from actors.linux.kernel.smp import on_each_cpu_mask
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab import __drain_alien_cache, do_drain, drain_array_locked, slabs_destroy
+from actors.machine.context import Context
 
 
 @kernel_fn("drain_cpu_caches", "mm/slab.c")

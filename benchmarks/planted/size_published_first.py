@@ -1,11 +1,11 @@
 """mm/memcontrol.c: memcg_alloc_cache_id() publishes the new size before the arrays have grown."""
 
-from actors.kernel.context import Context
-from actors.kernel.list_lru import memcg_update_all_list_lrus
-from actors.kernel.locks import down_write, up_write
-from actors.kernel.memcontrol_kmem import MEMCG_CACHES_MIN_SIZE
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_common import memcg_update_all_caches
+from actors.api import kernel_fn
+from actors.linux.include.list_lru import memcg_update_all_list_lrus
+from actors.linux.include.slab import memcg_update_all_caches
+from actors.linux.kernel.locking.locks import down_write, up_write
+from actors.linux.mm.memcontrol import MEMCG_CACHES_MIN_SIZE
+from actors.machine.context import Context
 
 
 @kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")

@@ -1,10 +1,10 @@
 """mm/slub.c: deactivate_slab() leaves a slab on the node's list that turned out to be empty meanwhile."""
 
-from actors.kernel.context import BUG_ON, Context
-from actors.kernel.kmem_cache import Chain, KmemCache, KmemCacheCpu, Slab
-from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import discard_slab, has_enough_partial, return_freelist, this_cpu_slab
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
+from actors.linux.mm.kmem_cache import Chain, KmemCache, KmemCacheCpu, Slab
+from actors.linux.mm.slub import discard_slab, has_enough_partial, return_freelist, this_cpu_slab
+from actors.machine.context import BUG_ON, Context
 
 
 @kernel_fn("deactivate_slab", "mm/slub.c")

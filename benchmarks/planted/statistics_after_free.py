@@ -1,9 +1,8 @@
 """mm/memcontrol.c: mem_cgroup_free() hands on the statistics of a memcg that it has freed."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import memcg_flush_percpu_vmstats
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import Memcg, memcg_flush_percpu_vmstats
+from actors.machine.context import Context
 
 
 @kernel_fn("mem_cgroup_free", "mm/memcontrol.c")

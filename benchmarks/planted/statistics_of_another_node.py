@@ -1,9 +1,9 @@
 """mm/memcontrol.c: mod_lruvec_state() counts for the node of the CPU, and not for that of the page."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import MEMCG_CHARGE_BATCH, NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH, NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
+from actors.machine.context import Context
 
 
 @kernel_fn("mod_lruvec_state", "mm/memcontrol.c")

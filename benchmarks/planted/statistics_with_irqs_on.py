@@ -1,8 +1,8 @@
 """mm/vmstat.c: the per-CPU delta of a node statistic is read, and written back, with interrupts on."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
+from actors.api import kernel_fn
+from actors.linux.mm.vmstat import NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
+from actors.machine.context import Context
 
 
 @kernel_fn("mod_node_page_state", "mm/vmstat.c")

@@ -1,9 +1,9 @@
 """mm/memcontrol.c: try_charge() puts pages into the stock before it takes their css references."""
 
-from actors.kernel.cgroup import css_get_many
-from actors.kernel.context import Context
-from actors.kernel.gfp import Gfp, gfpflags_allow_blocking
-from actors.kernel.memcontrol import (
+from actors.api import kernel_fn
+from actors.linux.include.swap import try_to_free_mem_cgroup_pages
+from actors.linux.kernel.cgroup.cgroup import css_get_many
+from actors.linux.mm.memcontrol import (
     MEM_CGROUP_RECLAIM_RETRIES,
     Memcg,
     charge_counters,
@@ -12,8 +12,9 @@ from actors.kernel.memcontrol import (
     force_charge,
     refill_stock,
 )
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import MEMCG_CHARGE_BATCH
+from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp, gfpflags_allow_blocking
 
 
 @kernel_fn("try_charge", "mm/memcontrol.c")
@@ -30,7 +31,7 @@ async def charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
             batch = nr_pages
         elif not gfpflags_allow_blocking(gfp):
             return await force_charge(ctx, memcg, gfp, nr_pages)
-        elif await ctx.machine.try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
+        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
             continue
         elif not drained:
             await drain_all_stock(ctx, over)

@@ -1,9 +1,9 @@
 """mm/memcontrol.c: drain_local_stock() leaves FLUSHING_CACHED_CHARGE set."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import STOCK, drain_stock, this_cpu_stock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Work
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import Work
+from actors.linux.mm.memcontrol import STOCK, drain_stock, this_cpu_stock
+from actors.machine.context import Context
 
 
 @kernel_fn("drain_local_stock", "mm/memcontrol.c")

@@ -1,9 +1,9 @@
 """mm/memcontrol.c: consume_stock() takes from the stock with interrupts on."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import STOCK, Memcg, this_cpu_stock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import MEMCG_CHARGE_BATCH
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import STOCK, Memcg, this_cpu_stock
+from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH
+from actors.machine.context import Context
 
 
 @kernel_fn("consume_stock", "mm/memcontrol.c")

@@ -1,9 +1,9 @@
 """mm/memcontrol.c: refill_stock() looks up this CPU's stock before it switches interrupts off."""
 
-from actors.kernel.context import Context
-from actors.kernel.memcontrol import STOCK, Memcg, drain_stock, this_cpu_stock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import MEMCG_CHARGE_BATCH
+from actors.api import kernel_fn
+from actors.linux.mm.memcontrol import STOCK, Memcg, drain_stock, this_cpu_stock
+from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH
+from actors.machine.context import Context
 
 
 @kernel_fn("refill_stock", "mm/memcontrol.c")

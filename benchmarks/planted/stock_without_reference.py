@@ -1,10 +1,10 @@
 """mm/memcontrol.c: drain_all_stock() looks at the memcgs of other CPUs' stocks without holding them."""
 
-from actors.kernel.context import Context
-from actors.kernel.locks import mutex_trylock, mutex_unlock
-from actors.kernel.memcontrol import Memcg, drain_local_stock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import queue_work_on
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import mutex_trylock, mutex_unlock
+from actors.linux.kernel.workqueue import queue_work_on
+from actors.linux.mm.memcontrol import Memcg, drain_local_stock
+from actors.machine.context import Context
 
 
 @kernel_fn("drain_all_stock", "mm/memcontrol.c")

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 
-from actors.kernel.context import Context
-from actors.kernel.errno import ENOMEM
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.page_alloc import kmalloc
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_create import init_memcg_params, memcg_link_cache
-from actors.kernel.slab_destroy import destroy_memcg_params, free_cache_struct
-from actors.kernel.slub import __kmem_cache_create
+from actors.api import kernel_fn
+from actors.linux.include.slab import kmalloc
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.slab_common import destroy_memcg_params, free_cache_struct, init_memcg_params, memcg_link_cache
+from actors.linux.mm.slub import __kmem_cache_create
+from actors.machine.context import Context
+from actors.machine.errno import ENOMEM
+from actors.machine.gfp import GFP_KERNEL
 
 
 @kernel_fn("create_cache", "mm/slab_common.c")

@@ -1,10 +1,10 @@
 """mm/slab.c: cache_flusharray() does not destroy the free slabs that are too many, though they are off their list."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_def import ArrayCache
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.slab_def import ArrayCache
+from actors.machine.context import Context
 
 
 @kernel_fn("cache_flusharray", "mm/slab.c")

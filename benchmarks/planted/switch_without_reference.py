@@ -1,10 +1,10 @@
 """lib/percpu-refcount.c: the switch to atomic mode holds no reference of its own meanwhile."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import ATOMIC, Confirm, PercpuRef, percpu_ref_noop_confirm_switch
-from actors.kernel.percpu_ref import percpu_ref_switch_to_atomic_rcu as switched
-from actors.kernel.rcu import call_rcu
+from actors.api import kernel_fn
+from actors.linux.kernel.rcu.tree import call_rcu
+from actors.linux.lib.percpu_refcount import ATOMIC, Confirm, PercpuRef, percpu_ref_noop_confirm_switch
+from actors.linux.lib.percpu_refcount import percpu_ref_switch_to_atomic_rcu as switched
+from actors.machine.context import Context
 
 
 @kernel_fn("__percpu_ref_switch_to_atomic", "lib/percpu-refcount.c")

@@ -1,9 +1,9 @@
 """mm/slub.c: flush_slab() does not step the tid of the CPU whose slab it takes away."""
 
-from actors.kernel.context import Context, deref
-from actors.kernel.kmem_cache import KmemCache, KmemCacheCpu
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import deactivate_slab
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu
+from actors.linux.mm.slub import deactivate_slab
+from actors.machine.context import Context, deref
 
 
 @kernel_fn("flush_slab", "mm/slub.c")

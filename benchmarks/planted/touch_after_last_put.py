@@ -1,10 +1,10 @@
 """mm/slub.c: __free_slab() looks at the cache once more after the uncharge that may free it."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.page_alloc import __free_pages
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_h import uncharge_slab_page
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.page_alloc import __free_pages
+from actors.linux.mm.slab_h import uncharge_slab_page
+from actors.machine.context import Context
 
 
 @kernel_fn("__free_slab", "mm/slub.c")

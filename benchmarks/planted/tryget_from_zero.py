@@ -1,8 +1,8 @@
 """include/linux/percpu-refcount.h: percpu_ref_tryget() takes a reference though the count is zero."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import PercpuRef, percpu_ref_get
+from actors.api import kernel_fn
+from actors.linux.lib.percpu_refcount import PercpuRef, percpu_ref_get
+from actors.machine.context import Context
 
 
 @kernel_fn("percpu_ref_tryget", "include/linux/percpu-refcount.h")

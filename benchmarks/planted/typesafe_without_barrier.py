@@ -1,10 +1,10 @@
 """mm/slab_common.c: type-safe caches are released without waiting for their slabs that wait for a grace period."""
 
-from actors.kernel.context import Context
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_destroy import release_cache
-from actors.kernel.workqueue import Work
+from actors.api import kernel_fn
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.kernel.workqueue import Work
+from actors.linux.mm.slab_common import release_cache
+from actors.machine.context import Context
 
 
 @kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")

@@ -1,11 +1,11 @@
 """mm/slab.h: memcg_uncharge_slab() uses the cache's memcg without rcu_read_lock()."""
 
-from actors.kernel.context import Context, deref
-from actors.kernel.kmem_cache import KmemCache, Slab
-from actors.kernel.memcontrol import memcg_kmem_uncharge_memcg
-from actors.kernel.patching import kernel_fn
-from actors.kernel.percpu_ref import percpu_ref_put_many
-from actors.kernel.vmstat import mod_lruvec_state, mod_node_page_state
+from actors.api import kernel_fn
+from actors.linux.lib.percpu_refcount import percpu_ref_put_many
+from actors.linux.mm.kmem_cache import KmemCache, Slab
+from actors.linux.mm.memcontrol import memcg_kmem_uncharge_memcg, mod_lruvec_state
+from actors.linux.mm.vmstat import mod_node_page_state
+from actors.machine.context import Context, deref
 
 
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h")

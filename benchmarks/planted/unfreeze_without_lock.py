@@ -1,9 +1,9 @@
 """mm/slub.c: put_cpu_partial() gives slabs back to the node without its list_lock."""
 
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, KmemCacheCpu
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import discard_slab, has_enough_partial, unfreeze
+from actors.api import kernel_fn
+from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu
+from actors.linux.mm.slub import discard_slab, has_enough_partial, unfreeze
+from actors.machine.context import Context
 
 
 @kernel_fn("unfreeze_partials", "mm/slub.c")

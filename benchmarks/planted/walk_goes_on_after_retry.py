@@ -2,9 +2,9 @@
 
 from collections import deque
 
-from actors.kernel.context import BUG_ON, Context, bug
-from actors.kernel.list_lru import Isolate, ListLruWalk, LruStatus
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.mm.list_lru import Isolate, ListLruWalk, LruStatus
+from actors.machine.context import BUG_ON, Context, bug
 
 
 @kernel_fn("__list_lru_walk_one", "mm/list_lru.c")

@@ -1,8 +1,8 @@
 """kernel/workqueue.c: queue_work_on() does not look whether the work is pending."""
 
-from actors.kernel.context import Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Work, Workqueue, __queue_work
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import Work, Workqueue, __queue_work
+from actors.machine.context import Context
 
 
 @kernel_fn("queue_work_on", "kernel/workqueue.c")

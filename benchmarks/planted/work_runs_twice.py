@@ -1,8 +1,8 @@
 """kernel/workqueue.c: __queue_work() queues a work on this CPU though it still runs on another one."""
 
-from actors.kernel.context import WARN_ON, Context
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import Work, Workqueue
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import Work, Workqueue
+from actors.machine.context import WARN_ON, Context
 
 
 @kernel_fn("__queue_work", "kernel/workqueue.c")

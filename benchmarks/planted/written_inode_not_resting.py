@@ -1,9 +1,9 @@
 """fs/fs-writeback.c: inode_sync_complete() wants the inode on the LRU while it counts as being written."""
 
-from actors.kernel.context import Context
-from actors.kernel.fs_writeback import SYNC
-from actors.kernel.inode import Inode, inode_add_lru
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
+from actors.linux.fs.fs_writeback import SYNC
+from actors.linux.fs.inode import Inode, inode_add_lru
+from actors.machine.context import Context
 
 
 @kernel_fn("inode_sync_complete", "fs/fs-writeback.c")

@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import PROFILES, differences
+from actors.fixes import ALL_FIXES
+from actors.versions.kernel_fn import differences
+from actors.versions.profiles import PROFILES
 from explorer.cli.options import add_json
 from explorer.json_out import print_json
 from explorer.plans import PORTFOLIO_SUMMARY

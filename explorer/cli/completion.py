@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_files import FILES
-from actors.kernel.kernel_fn import PROFILES
+from actors.files.kernel_files import FILES
+from actors.fixes import ALL_FIXES
+from actors.versions.profiles import PROFILES
 from explorer.cli.options import log_file
 from explorer.experiment import CHECKS, DRIVERS
 from explorer.strategies import STRATEGIES

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
-from actors.kernel.kernfs import cgroup_ino
-from actors.kernel.onlooker import look_at
+from actors.files.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
+from actors.files.onlooker import look_at
+from actors.linux.include.kernfs import cgroup_ino
 from explorer import signals
 from explorer.cli.options import add_force, add_json, add_patch, add_trust, check_reached, log_file, natural
 from explorer.cli.parser import needs
@@ -31,7 +31,7 @@ from protocol.slabinfo import parse_kmem_slabinfo
 from protocol.slabinfo_full import parse_slabinfo_full
 
 if TYPE_CHECKING:
-    from actors.kernel.machine import Machine
+    from actors.linux.init.machine import Machine
     from scenarios.stage import Stage
 
 EXIT_USAGE = 2

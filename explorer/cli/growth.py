@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from actors.kernel.kernel_fn import PROFILES
+from actors.versions.profiles import PROFILES
 from explorer import signals
 from explorer.cli.options import add_json, natural, positive, seed, settings
 from explorer.cli.parser import needs, refuse

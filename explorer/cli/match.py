@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from actors.kernel.kernel_fn import PROFILES
+from actors.versions.profiles import PROFILES
 from explorer.cli.options import add_force, add_json, add_patch, check_once, positive, settings
 from explorer.cli.parser import needs
 from explorer.match.command import BUDGET, SCENARIOS, match

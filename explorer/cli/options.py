@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.page_alloc import FAULTS
+from actors.linux.mm.page_alloc import FAULTS
+from actors.versions.profiles import PROFILES
 from explorer.experiment import CHECKS, RunOptions
 from protocol.columns import MAX_DIGITS
 from protocol.errors import UsageError

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.workqueue import Worker
+from actors.linux.kernel.workqueue import Worker
+from actors.machine.context import Context
 from actors.system.actor import Actor, Shared
 from actors.system.flow import BACKGROUND, SETTLE, SLEEP, STALL, Flow, Kind
 from actors.system.strategy import InTurn

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.locks import Completion, Lock, RwSem
-from actors.kernel.rcu import Rcu, RcuData
-from actors.kernel.smp import CallQueue
-from actors.kernel.softirq import Softirq, TimerBase
-from actors.kernel.workqueue import PoolWorkqueue, WorkerPool
+from actors.linux.kernel.locking.locks import Completion, Lock, RwSem
+from actors.linux.kernel.rcu.tree import Rcu, RcuData
+from actors.linux.kernel.smp import CallQueue
+from actors.linux.kernel.softirq import Softirq
+from actors.linux.kernel.time.timer import TimerBase
+from actors.linux.kernel.workqueue import PoolWorkqueue, WorkerPool
 from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.lane import Lane

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.kernel.percpu_ref import PercpuRef
-from actors.kernel.slab_def import array_limit
+from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.linux.mm.slab_def import array_limit
 from protocol.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from actors.kernel.kmem_cache import KmemCache
-    from actors.kernel.machine import Machine
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.kmem_cache import KmemCache
 
 HOST_CPUS = 32
 """As the machine of KERNEL.md 12.2, on one node; the cover letters do not say what the production hosts have."""

@@ -11,7 +11,7 @@ import attrs
 from actors.system.world import call_stack
 
 if TYPE_CHECKING:
-    from actors.kernel.machine import Machine
+    from actors.linux.init.machine import Machine
     from actors.system.flow import Flow
 
 REAPER = "cache_reap"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.kernel_fn import FUNCTIONS
-from actors.kernel.machine import function_table
+from actors.linux.init.machine import function_table
+from actors.versions.kernel_fn import functions
 from explorer.experiment import Experiment, RunOptions
 from explorer.json_out import print_json
 from explorer.match.answer import Answer
@@ -79,7 +79,7 @@ def _settings(name: str, settings: Mapping[str, str], trace: Trace) -> dict[str,
 def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
     """UsageError if a function that is not to be compared is nowhere."""
     in_trace = {line.function for line in trace.lines if line.function}
-    known = in_trace.union(*({body.name for body in function.bodies} for function in FUNCTIONS.values()))
+    known = in_trace.union(*({body.name for body in function.bodies} for function in functions().values()))
     for name in ignored:
         if name not in known:
             msg = f"--ignore {name}: there is no such function, in the trace or in the model{do_you_mean(name, known)}"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.rcu import RcuData
+from actors.linux.kernel.rcu.tree import RcuData
+from actors.machine.context import Context
 from actors.system.flow import Flow
 from protocol.operations import READ
 

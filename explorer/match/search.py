@@ -27,7 +27,7 @@ from explorer.match.parting import Parting, describe_parting
 from explorer.match.races import Choice, racing
 
 if TYPE_CHECKING:
-    from actors.kernel.context import Context
+    from actors.machine.context import Context
     from explorer.experiment import Experiment, RunOptions
     from explorer.match.scope import Scope
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.kernel_fn import PROFILES
+from actors.fixes import ALL_FIXES
+from actors.versions.profiles import PROFILES
 from explorer.cli import make_parser
 from explorer.cli.completion import SHELLS
 from scenarios import SCENARIOS

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from actors.kernel.context import WARN_ON, Context
+from actors.machine.context import WARN_ON, Context
 from explorer.cli.selftest import selftest_json
 from explorer.explain.as_json import to_json as explanation_json
 from explorer.growth.fleet import Fleet, HostRun

@@ -21,7 +21,7 @@ from tests.tidy.sources import ROOT
 TRACE = ROOT / "tests" / "data" / "ftrace-linux-5.3.1-create.txt"
 CANARY = ("canary", "--set", "rounds=1", "--seed", "1")
 PATCH = """
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="..5.4-fixd")
 async def kmemcg_workfn(ctx, work):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from actors.kernel.context import BUG_ON, WARN_ON, Context
+from actors.machine.context import BUG_ON, WARN_ON, Context
 from actors.system.actor import Actor, Shared
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import Explanation, explain_schedule

@@ -33,12 +33,12 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.cgroup import CssFlags
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.machine import Machine
-from actors.kernel.memcontrol import KmemState, Memcg
-from actors.kernel.percpu_ref import PercpuRef
-from actors.kernel.vmstat import StatItem
+from actors.linux.init.machine import Machine
+from actors.linux.kernel.cgroup.cgroup import CssFlags
+from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import KmemState, Memcg
+from actors.linux.mm.vmstat import StatItem
 from actors.system.flow import Flow
 from actors.system.world import call_stack
 from scenarios.stage import Stage

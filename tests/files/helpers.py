@@ -8,12 +8,12 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.patching import Patch
 from actors.system.flow import Flow
 from actors.system.recorder import Recorder
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
+from actors.versions.patching import Patch
 from explorer.strategies import make_strategy
 from protocol.slabinfo import parse_slabinfo, render_slabinfo
 from scenarios import find_scenario

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kernel_files import FILES, locate
-from actors.kernel.kernfs import cgroup_ino
-from actors.kernel.onlooker import look
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_destroy import kmem_cache_destroy
-from actors.kernel.slub import kmem_cache_free
+from actors.files.kernel_files import FILES, locate
+from actors.files.onlooker import look
+from actors.linux.include.kernfs import cgroup_ino
+from actors.linux.include.slab import kmem_cache_create, kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from actors.system.flow import Flow
 from protocol.errors import UsageError
 from protocol.kpagecgroup import unpack_kpagecgroup

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actors.kernel.kernel_fn import Body
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.onlooker import look
-from actors.kernel.patching import Patch
+from actors.files.onlooker import look
+from actors.linux.mm.kmem_cache import KmemCache
 from actors.system.flow import Flow
+from actors.versions.kernel_fn import Body
+from actors.versions.patching import Patch
 from protocol.records import PatchRecord
 from protocol.slabinfo import parse_kmem_slabinfo
 from scenarios import SCENARIOS

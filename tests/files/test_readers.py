@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kernel.cgroup import Cgroup, CssFlags
-from actors.kernel.context import Context
-from actors.kernel.invariants import is_published
-from actors.kernel.kernel_files import FILES, KernelFile, cgroup_path, has_file
-from actors.kernel.kmem_cache import KmemCache
-from actors.kernel.onlooker import look, look_at
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.vmstat import StatItem
+from actors.files.kernel_files import FILES, KernelFile, cgroup_path, has_file
+from actors.files.onlooker import look, look_at
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup, CssFlags
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.vmstat import StatItem
+from actors.machine.context import Context
+from actors.oracles.ledger import is_published
 from actors.system.flow import Flow
 from protocol.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
 from protocol.memcg_slabinfo import parse_memcg_slabinfo

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.kernel_files import find_file
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.onlooker import look
-from actors.kernel.seq_file import SeqFile, SeqOperations, Whole, read_whole, single_open
-from actors.kernel.slabinfo import slabinfo_open
-from actors.kernel.slub import kmem_cache_free
+from actors.files.kernel_files import find_file
+from actors.files.onlooker import look
+from actors.files.seq_file import SeqFile, SeqOperations, Whole, read_whole, single_open
+from actors.files.slabinfo import slabinfo_open
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.machine.context import Context
 from actors.system.flow import Flow
 from actors.system.lane import Lane
 from explorer.experiment import RunOptions

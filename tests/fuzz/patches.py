@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import functools
 
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.api import kernel_fn, unpatched
 
 """
 
@@ -147,7 +147,7 @@ AROUND: Sequence[Piece] = (
     ),
     *(
         (f"{text}\n", None)
-        for text in ("__file__ = None", "from actors.kernel import patching; patching.kernel_fn = None")[:1]
+        for text in ("__file__ = None", "from actors.versions import patching; patching.kernel_fn = None")[:1]
     ),
 )
 

@@ -27,7 +27,7 @@ FIX = "work-fn-store-after-free"
 
 TEXT = f"""\
 from pathlib import Path
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.api import kernel_fn, unpatched
 
 Path("{MARK}").touch()
 

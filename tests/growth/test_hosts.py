@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kernel.invariants import is_published
+from actors.oracles.ledger import is_published
 from explorer.growth.host import Day
 from explorer.growth.memory import HOST_CPUS, cache_bytes, machine_bytes, memcg_bytes
 from protocol.errors import UsageError

@@ -172,8 +172,8 @@ def test_a_text_knob_is_kept_whole(tmp_path: Path) -> None:
 
 
 PATCH = """\
-from actors.kernel.context import WARN_ON
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.machine.context import WARN_ON
+from actors.api import kernel_fn, unpatched
 
 @kernel_fn("do_exit", "kernel/exit.c")
 async def do_exit(ctx):

@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.locks import (
+from actors.linux.init.machine import Config, Machine
+from actors.linux.kernel.locking.locks import (
     Completion,
     Mutex,
     SpinLock,
@@ -19,10 +19,10 @@ from actors.kernel.locks import (
     spin_unlock,
     spin_unlock_irqrestore,
 )
-from actors.kernel.machine import Config, Machine
-from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
-from actors.kernel.smp import on_each_cpu_mask
-from actors.kernel.workqueue import Work, flush_workqueue, queue_work
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
+from actors.linux.kernel.smp import on_each_cpu_mask
+from actors.linux.kernel.workqueue import Work, flush_workqueue, queue_work
+from actors.machine.context import Context
 from actors.system.actor import Actor
 from actors.system.flow import Section
 from actors.system.stepper import run_stepper

@@ -19,8 +19,8 @@ MARKER = Path("it-ran")
 CODE = """\
 from pathlib import Path
 
-from actors.kernel.context import WARN_ON
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.machine.context import WARN_ON
+from actors.api import kernel_fn, unpatched
 
 Path("it-ran").touch()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.kernel.kernel_fn import PROFILES
+from actors.versions.profiles import PROFILES
 from tests.match.traces import (
     CAPTURES,
     REMOVALS,

@@ -187,7 +187,7 @@ def test_a_patch_is_laid_over_the_kernel(match: Command, tmp_path: Path) -> None
     """Without the flush at offline, 5.3 parts from its own trace there."""
     patch = tmp_path / "no_flush.py"
     patch.write_text(
-        "from actors.kernel.kernel_fn import kernel_fn\n\n"
+        "from actors.api import kernel_fn\n\n"
         '@kernel_fn("memcg_flush_percpu_vmstats", "mm/memcontrol.c", known_as="memcg_flush_nothing")\n'
         "async def memcg_flush_percpu_vmstats(ctx, memcg, *, slab_only):\n"
         '    """Flush nothing, under another name."""\n'

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import pytest
 
-from actors.kernel.kernel_fn import FunctionTable
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.strategy import InTurn
 from actors.system.world import World
+from actors.versions.kernel_fn import FunctionTable
 from explorer.match.cursor import Cursor, Entry, Event, read_events
 from explorer.match.scope import make_scope
 from protocol.errors import UsageError

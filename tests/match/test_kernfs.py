@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import d_lookup, dput
-from actors.kernel.dentry import Dentry
-from actors.kernel.kernfs import CGROUP2, PROCS, cgroup_procs_write
-from actors.kernel.namei import do_filp_open, do_mkdirat, do_rmdir, filename_lookup, fput
-from actors.kernel.shmem import TMPFS
-from actors.kernel.super import FileSystemType, vfs_get_tree
+from actors.linux.fs.dcache import Dentry, d_lookup, dput
+from actors.linux.fs.file_table import fput
+from actors.linux.fs.kernfs import CGROUP2
+from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, filename_lookup
+from actors.linux.fs.super import FileSystemType, vfs_get_tree
+from actors.linux.include.kernfs import PROCS
+from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
+from actors.linux.mm.shmem import TMPFS
+from actors.machine.context import Context
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn
 from actors.system.world import World

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import attrs
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import FUNCTIONS
+from actors.machine.context import Context
 from actors.system.flow import Kind
 from actors.system.strategy import Strategy
 from actors.system.world import running_stack
+from actors.versions.kernel_fn import functions
 from explorer.experiment import Experiment, RunOptions
 from explorer.match.command import make_subject
 from explorer.match.scope import CAPTURED
@@ -132,7 +132,7 @@ def trace_of(kernel: str, story: str, strategy: Strategy, *, clock: Callable[[Co
             rows.append(_row(ctx, name, callers[0] if callers else "process_one_work", clock(ctx)))
 
     table = stage.machine.functions
-    captured = [FUNCTIONS[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
+    captured = [functions()[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
     stage.machine.functions = table.watched(
         {function: partial(enter, table.bodies(function)[0].name) for function in captured if table.bodies(function)}
     )

@@ -6,16 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from actors.kernel.cgroup import cgroup_create, cgroup_mkdir
-from actors.kernel.context import Context
-from actors.kernel.kmem_cache import KmemCache, MemcgCacheArray, SlabFlags
-from actors.kernel.list_lru import ListLruMemcg, ListLruNode
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.rcu import synchronize_rcu
-from actors.kernel.slab_create import kmem_cache_create
-from actors.kernel.slab_def import THIS_CPU_ARRAY
-from actors.kernel.slub import __free_slab, kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import SlabFlags, kmem_cache_alloc, kmem_cache_create, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_create, cgroup_mkdir
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.linux.kernel.rcu.tree import synchronize_rcu
+from actors.linux.mm.kmem_cache import KmemCache, MemcgCacheArray
+from actors.linux.mm.list_lru import ListLruMemcg, ListLruNode
+from actors.linux.mm.slab_def import THIS_CPU_ARRAY
+from actors.linux.mm.slub import __free_slab
+from actors.machine.context import Context
 from actors.system.actor import Actor
 from explorer.campaign import Campaign
 from explorer.experiment import Experiment, RunOptions

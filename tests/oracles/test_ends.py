@@ -6,10 +6,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.locks import Mutex, RwSem, SpinLock, down_read, mutex_lock, mutex_unlock, spin_lock, spin_unlock
-from actors.kernel.rcu import RcuHead, call_rcu
-from actors.kernel.workqueue import Work, queue_work
+from actors.linux.kernel.locking.locks import (
+    Mutex,
+    RwSem,
+    SpinLock,
+    down_read,
+    mutex_lock,
+    mutex_unlock,
+    spin_lock,
+    spin_unlock,
+)
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.kernel.workqueue import Work, queue_work
+from actors.machine.context import Context
 from actors.system.actor import Actor
 from scenarios.stage import Stage, small_cache
 from tests.helpers import make_scenario

@@ -8,11 +8,12 @@ from pathlib import Path
 import attrs
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.list_head import ListEntry, ListHead
-from actors.kernel.namei import do_filp_open, fput
-from actors.kernel.read_write import vfs_write
+from actors.linux.fs.file_table import fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namei import do_filp_open
+from actors.linux.fs.read_write import vfs_write
+from actors.machine.context import Context
+from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor
 from actors.system.world import World
 from protocol.findings import Oops
@@ -164,10 +165,10 @@ def test_freeing_what_is_on_a_list_is_an_access_to_the_list() -> None:
 RELEASED_FIRST = '''
 """mm/slab_common.c: shutdown_cache() frees the cache before it takes it off slab_caches."""
 
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_destroy import memcg_unlink_cache, release_cache
-from actors.kernel.slub import __kmem_cache_shutdown
-from actors.kernel.sysfs import sysfs_slab_unlink
+from actors.api import kernel_fn
+from actors.linux.mm.slab_common import memcg_unlink_cache, release_cache
+from actors.linux.mm.slub import __kmem_cache_shutdown
+from actors.linux.mm.slub_sysfs import sysfs_slab_unlink
 
 
 @kernel_fn("shutdown_cache", "mm/slab_common.c")
@@ -186,10 +187,10 @@ STAYS_ON_SLAB_CACHES = RELEASED_FIRST.replace("    await ctx.ask(ctx.machine.sla
 CSS_STAYS = '''
 """kernel/cgroup/cgroup.c: css_release_work_fn() does not take the css off its parent's list."""
 
-from actors.kernel.cgroup import CssFlags, css_free_rwork_fn, css_of
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
-from actors.kernel.workqueue import queue_rcu_work
+from actors.linux.kernel.cgroup.cgroup import CssFlags, css_free_rwork_fn, css_of
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.api import kernel_fn
+from actors.linux.kernel.workqueue import queue_rcu_work
 
 
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
@@ -208,10 +209,10 @@ async def release(ctx, work):
 SLAB_STAYS = '''
 """mm/slub.c: an empty slab beyond min_partial is given back, and stays on the node's list."""
 
-from actors.kernel.locks import spin_unlock_irqrestore
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import discard_slab, __kmem_cache_shrink
-from actors.kernel.locks import SpinLockIrqHeld
+from actors.linux.kernel.locking.locks import spin_unlock_irqrestore
+from actors.api import kernel_fn
+from actors.linux.mm.slub import discard_slab, __kmem_cache_shrink
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld
 
 
 @kernel_fn("free_partial", "mm/slub.c")
@@ -228,9 +229,10 @@ async def free_partial(ctx, s, n):
 INODE_STAYS = '''
 """fs/inode.c: evict() leaves the inode on the superblock's list of all inodes."""
 
-from actors.kernel.inode import destroy_inode, inode_io_list_del
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.linux.fs.inode import destroy_inode
+from actors.linux.include.fs import inode_io_list_del
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.api import kernel_fn
 
 
 @kernel_fn("evict", "fs/inode.c")
@@ -247,9 +249,9 @@ async def evict(ctx, inode):
 DENTRY_STAYS = '''
 """fs/dcache.c: __dentry_kill() leaves the dentry among its parent's children."""
 
-from actors.kernel.dcache import LRU_LIST, MAY_FREE, SHRINK_LIST, d_lru_del, dentry_free, dentry_unlink_inode
-from actors.kernel.locks import SpinLockHeld, spin_unlock
-from actors.kernel.patching import kernel_fn
+from actors.linux.fs.dcache import LRU_LIST, MAY_FREE, SHRINK_LIST, d_lru_del, dentry_free, dentry_unlink_inode
+from actors.linux.kernel.locking.locks import SpinLockHeld, spin_unlock
+from actors.api import kernel_fn
 
 
 @kernel_fn("__dentry_kill", "fs/dcache.c")
@@ -275,8 +277,8 @@ async def kill(ctx, dentry):
 DENTRY_STAYS_ON_LRU = '''
 """fs/dcache.c: d_lru_del() forgets to take the dentry off the LRU."""
 
-from actors.kernel.dcache import LRU_LIST
-from actors.kernel.patching import kernel_fn
+from actors.linux.fs.dcache import LRU_LIST
+from actors.api import kernel_fn
 
 
 @kernel_fn("d_lru_del", "fs/dcache.c")
@@ -287,8 +289,8 @@ async def delete(ctx, dentry):
 PAGE_STAYS = '''
 """mm/swap.c: __put_page() leaves the page on the LRU list of its memcg."""
 
-from actors.kernel.filemap import uncharge_page
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.memcontrol import uncharge_page
+from actors.api import kernel_fn
 
 
 @kernel_fn("__put_page", "mm/swap.c")

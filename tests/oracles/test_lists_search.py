@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from actors.kernel.list_head import ListEntry, ListHead
+from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from actors.system.world import World

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
+from actors.machine.context import Context
+from actors.versions.profiles import ALLOCATORS, PROFILES
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import mkdir, rmdir
 from tests.oracles.mutants import signatures
@@ -31,9 +31,9 @@ PLACE = "invariant:LRU list:"
 DRAINED = '''
 """mm/list_lru.c: memcg_drain_all_list_lrus() does {what}."""
 
-from actors.kernel.list_lru import memcg_drain_list_lru_node
-from actors.kernel.locks import MutexHeld
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.list_lru import memcg_drain_list_lru_node
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.api import kernel_fn
 
 
 @kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
@@ -51,7 +51,7 @@ NOT_AT_ALL = DRAINED.format(what="nothing", how="pass")
 BY_ROOT_CACHE = '''
 """mm/list_lru.c: mem_cgroup_from_kmem() finds a memcg for nothing, as v1 to v5 did."""
 
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
 
 
 @kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c")
@@ -61,9 +61,9 @@ async def nobody(ctx, item):
 THIS_NODE = '''
 """mm/list_lru.c: list_lru_add() takes the node of the CPU for that of the memory."""
 
-from actors.kernel.list_lru import list_lru_from_kmem
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.list_lru import list_lru_from_kmem
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.api import kernel_fn
 
 
 @kernel_fn("list_lru_add", "mm/list_lru.c")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.cgroup import memcg_of
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS
-from actors.kernel.locks import mutex_trylock, mutex_unlock
-from actors.kernel.memcg_invariants import Expected, MemcgBooks
-from actors.kernel.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.kernel.cgroup.cgroup import memcg_of
+from actors.linux.kernel.locking.locks import mutex_trylock, mutex_unlock
+from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.machine.context import Context
+from actors.oracles.memcg import Expected, MemcgBooks
+from actors.versions.profiles import ALLOCATORS
 from explorer.experiment import Experiment, RunOptions
 from explorer.strategies.simple import RandomWalk
 from scenarios.registry import MACHINE, Scenario, scenario
@@ -22,8 +22,8 @@ from tests.oracles.mutants import signatures
 BATCHED = '''
 """mm/memcontrol.c: mod_lruvec_state() goes wrong on the way up."""
 
-from actors.kernel.patching import kernel_fn
-from actors.kernel.vmstat import MEMCG_CHARGE_BATCH, NODE_STAT_THRESHOLD, THIS_CPU_STAT
+from actors.api import kernel_fn
+from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH, NODE_STAT_THRESHOLD, THIS_CPU_STAT
 
 
 @kernel_fn("mod_lruvec_state", "mm/memcontrol.c")
@@ -57,8 +57,8 @@ LRUVEC_OF_FIRST_NODE = BATCHED.replace("memcg.lruvec_stats[nid].batch", "memcg.l
 UNCHARGE = '''
 """mm/page_counter.c: page_counter_uncharge() stops below the root."""
 
-from actors.kernel.page_counter import page_counter_cancel
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.page_counter import page_counter_cancel
+from actors.api import kernel_fn
 
 
 @kernel_fn("page_counter_uncharge", "mm/page_counter.c")
@@ -72,9 +72,9 @@ async def uncharge(ctx, counter, nr_pages):
 NO_MEMSW = '''
 """mm/memcontrol.c: cancel_charge() forgets memsw."""
 
-from actors.kernel.cgroup import css_put_many
-from actors.kernel.page_counter import page_counter_uncharge
-from actors.kernel.patching import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_put_many
+from actors.linux.mm.page_counter import page_counter_uncharge
+from actors.api import kernel_fn
 
 
 @kernel_fn("cancel_charge", "mm/memcontrol.c")
@@ -87,9 +87,9 @@ async def cancel(ctx, memcg, nr_pages):
 NOT_MOVED = '''
 """mm/slab_common.c: caches are deactivated at offline, and stay where they are."""
 
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slab_common import deactivate_entries
-from actors.kernel.slab_mutex import SlabMutexHeld
+from actors.api import kernel_fn
+from actors.linux.mm.slab_common import deactivate_entries
+from actors.linux.mm.slab_h import SlabMutexHeld
 
 
 @kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.slub import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.machine.context import Context
+from actors.versions.profiles import ALLOCATORS
 from scenarios.registry import MACHINE, scenario
 from scenarios.stage import Stage, fill, small_cache, warm_up
 from tests.oracles.mutants import signatures
@@ -17,9 +17,9 @@ from tests.oracles.mutants import signatures
 PARTIAL = '''
 """mm/slub.c: unfreeze_partials() puts all slabs onto the list of this CPU's node."""
 
-from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.patching import kernel_fn
-from actors.kernel.slub import unfreeze
+from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
+from actors.api import kernel_fn
+from actors.linux.mm.slub import unfreeze
 
 
 @kernel_fn("unfreeze_partials", "mm/slub.c")
@@ -35,8 +35,8 @@ async def unfreeze_all(ctx, s, c):
 GROWN = '''
 """mm/slab.c: cache_grow_end() puts a new slab onto the lists of the last node."""
 
-from actors.kernel.locks import SpinLockHeld
-from actors.kernel.patching import kernel_fn
+from actors.linux.kernel.locking.locks import SpinLockHeld
+from actors.api import kernel_fn
 
 
 @kernel_fn("cache_grow_end", "mm/slab.c")
@@ -48,7 +48,7 @@ async def grow(ctx, cachep, slab):
 NO_ALIENS = '''
 """mm/slab.c: cache_free_alien() takes every object for one of this node."""
 
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
 
 
 @kernel_fn("cache_free_alien", "mm/slab.c")

@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.kernel.context import Context
-from actors.kernel.kernel_fn import ALLOCATORS, PROFILES
-from actors.kernel.kmem_cache import KmemCache, SlabObject
-from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_alloc_bulk, kmem_cache_free, kmem_cache_free_bulk
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.machine.context import Context
+from actors.versions.profiles import ALLOCATORS, PROFILES
 from scenarios.registry import MACHINE, Scenario, scenario
 from scenarios.stage import Stage, run_in, small_cache
 from tests.files.helpers import perform
@@ -28,12 +26,12 @@ each_allocator = pytest.mark.parametrize("allocator", ALLOCATORS)
 HEADER = '''
 """{file}: an allocator that gets its objects wrong."""
 
-from actors.kernel.kmem_cache import SlabObject
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slab_bulk import kmem_cache_alloc_bulk, kmem_cache_free_bulk
-from actors.kernel.slab_h import mark_allocated, mark_freed
-from actors.kernel.slub import kmem_cache_free
-from actors.kernel.slub_alloc import kmem_cache_alloc
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.api import kernel_fn, unpatched
+from actors.linux.include.slab import kmem_cache_alloc_bulk, kmem_cache_free_bulk
+from actors.linux.mm.slab_h import mark_allocated, mark_freed
+from actors.linux.include.slab import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_alloc
 
 '''
 

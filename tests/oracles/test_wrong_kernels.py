@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.cgroup import Cgroup
-from actors.kernel.context import Context
-from actors.kernel.drop_caches import SLAB
-from actors.kernel.inode import Inode
-from actors.kernel.namei import do_unlinkat, inode_of
-from actors.kernel.super import SuperBlock
+from actors.linux.fs.drop_caches import SLAB
+from actors.linux.fs.inode import Inode
+from actors.linux.fs.namei import do_unlinkat, inode_of
+from actors.linux.fs.super import SuperBlock
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.machine.context import Context
 from tests.oracles.mutants import signatures
 from tests.vfs.vfs_helpers import Lab, dentry_of, drop, in_cgroup, open_file, run, touch
 
@@ -21,9 +21,9 @@ DISK = "invariant:disk:"
 ALWAYS_DELETES = '''
 """fs/ext4/inode.c: ext4_evict_inode() deletes the file, whether or not it has a name."""
 
-from actors.kernel.filemap import truncate_inode_pages_final
-from actors.kernel.inode import clear_inode
-from actors.kernel.patching import kernel_fn
+from actors.linux.mm.truncate import truncate_inode_pages_final
+from actors.linux.fs.inode import clear_inode
+from actors.api import kernel_fn
 
 
 @kernel_fn("ext4_evict_inode", "fs/ext4/inode.c")
@@ -35,7 +35,7 @@ async def evict(ctx, inode):
 NO_SECOND_LOOK = '''
 """fs/dcache.c: d_lookup() finds nothing that anybody has made."""
 
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
 
 
 @kernel_fn("d_lookup", "fs/dcache.c")
@@ -45,8 +45,8 @@ async def lookup(ctx, parent, name):
 FREED_TWICE = '''
 """mm/slub.c: discard_slab() frees the slab, and frees it again."""
 
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slub import discard_slab
+from actors.api import kernel_fn, unpatched
+from actors.linux.mm.slub import discard_slab
 
 
 @kernel_fn("discard_slab", "mm/slub.c")

@@ -12,9 +12,9 @@ import explorer.watchdog
 HEAD = """\
 import asyncio, math, os, random, signal, sys, threading, time, types
 import trio
-import actors.kernel.slab_common as slab_common
-from actors.kernel.context import BUG_ON
-from actors.kernel.patching import kernel_fn, unpatched
+import actors.linux.mm.slab_common as slab_common
+from actors.machine.context import BUG_ON
+from actors.api import kernel_fn, unpatched
 from actors.system.actor import Actor, Shared
 from protocol.errors import UsageError
 from protocol.operations import UPDATE, operation

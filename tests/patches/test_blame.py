@@ -13,8 +13,8 @@ from protocol.findings import Finding
 from tests.helpers import each_driver_name, run_small
 
 NOT_ON_ITS_LIST = """
-from actors.kernel.cgroup import css_get
-from actors.kernel.patching import kernel_fn
+from actors.linux.kernel.cgroup.cgroup import css_get
+from actors.api import kernel_fn
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c")
 async def forget_the_list(ctx, s, memcg):
@@ -24,10 +24,10 @@ async def forget_the_list(ctx, s, memcg):
 """
 
 WORK_AND_CALLBACK = """
-from actors.kernel.patching import kernel_fn
-from actors.kernel.rcu import call_rcu
-from actors.kernel.slab_common import kmemcg_rcufn, queue_cache_work
-from actors.kernel.slub import __kmem_cache_shrink
+from actors.api import kernel_fn
+from actors.linux.kernel.rcu.tree import call_rcu
+from actors.linux.mm.slab_common import kmemcg_rcufn, queue_cache_work
+from actors.linux.mm.slub import __kmem_cache_shrink
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c")
 async def both_at_once(ctx, s):
@@ -37,9 +37,9 @@ async def both_at_once(ctx, s):
 """
 
 ONE_PUT_TOO_MANY = """
-from actors.kernel.memcontrol_kmem import memcg_kmem_put_cache
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.percpu_ref import percpu_ref_put
+from actors.linux.mm.memcontrol import memcg_kmem_put_cache
+from actors.api import kernel_fn, unpatched
+from actors.linux.lib.percpu_refcount import percpu_ref_put
 
 @kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c")
 async def put_twice(ctx, cachep):
@@ -51,8 +51,8 @@ async def put_twice(ctx, cachep):
 
 
 NO_MEMCG = """
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slab_common import kmemcg_cache_deactivate
+from actors.api import kernel_fn, unpatched
+from actors.linux.mm.slab_common import kmemcg_cache_deactivate
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c")
 async def forget_the_memcg(ctx, s):
@@ -61,10 +61,10 @@ async def forget_the_memcg(ctx, s):
 """
 
 FREED_TOO_EARLY = """
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.rcu import call_rcu
-from actors.kernel.slab_common import kmemcg_rcufn
-from actors.kernel.slab_destroy import slab_kmem_cache_release
+from actors.api import kernel_fn, unpatched
+from actors.linux.kernel.rcu.tree import call_rcu
+from actors.linux.mm.slab_common import kmemcg_rcufn
+from actors.linux.mm.slab_common import slab_kmem_cache_release
 
 @kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
 async def leave_a_callback(ctx, s):
@@ -73,8 +73,8 @@ async def leave_a_callback(ctx, s):
 """
 
 NOT_ON_THE_LIST_OF_ALL = """
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slab_create import memcg_link_cache
+from actors.api import kernel_fn, unpatched
+from actors.linux.mm.slab_common import memcg_link_cache
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c")
 async def off_again(ctx, s, memcg):

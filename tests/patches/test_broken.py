@@ -84,7 +84,7 @@ BROKEN = {
     "no await in a condition": Broken(
         "it calls ask() without await, so nothing is done",
         "if ctx.ask(cache_of(work.container).read_dying):  # here\n    return",
-        "from actors.kernel.kmem_cache import cache_of",
+        "from actors.linux.mm.kmem_cache import cache_of",
     ),
     "no await behind not": Broken(
         "it calls kmemcg_workfn() without await, so nothing is done",
@@ -97,7 +97,7 @@ BROKEN = {
     "unpatched of another": Broken(
         "unpatched() is for what a patch makes of rcu_barrier(), and is not called from there",
         "await unpatched(ctx, rcu_barrier)  # here",
-        "from actors.kernel.rcu import rcu_barrier",
+        "from actors.linux.kernel.rcu.tree import rcu_barrier",
     ),
     "no await of ask": Broken("it calls ask() without await, so nothing is done", "ctx.ask(ctx.memcg)  # here"),
     "a recursion": Broken("RecursionError: it calls itself for ever", "await kmemcg_workfn(ctx, work)  # here"),
@@ -143,7 +143,7 @@ TOUCHING = {
         "other = next(flow for flow in ctx.world.flows if flow.name == 'rcu_gp')\nawait other.sleep(9)  # here",
     ),
     "a module": Broken(
-        "it changes kmemcg_workfn of the module actors.kernel.slab_common, which is not the patch's",
+        "it changes kmemcg_workfn of the module actors.linux.mm.slab_common, which is not the patch's",
         "slab_common.kmemcg_workfn = None  # here",
     ),
     "a class": Broken(f"it changes label of the class Shared without asking; {RULE}", "Shared.label = 'mine'  # here"),

@@ -28,7 +28,7 @@ BROKEN = {
     "a thread": ("threading.Thread(target=print).start()  # here", "it starts a thread, which is not of the machine"),
     "a module": (
         "slab_common.kmemcg_workfn = None  # here",
-        "it changes kmemcg_workfn of the module actors.kernel.slab_common, which is not the patch's",
+        "it changes kmemcg_workfn of the module actors.linux.mm.slab_common, which is not the patch's",
     ),
 }
 

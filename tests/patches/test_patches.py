@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.fixes import ALL_FIXES
-from actors.kernel.page_alloc import FAULTS
-from actors.kernel.patching import NamedFix
+from actors.fixes import ALL_FIXES
+from actors.linux.mm.page_alloc import FAULTS
+from actors.versions.patching import NamedFix
 from protocol.log import LogReader
 from tests.conftest import Answer, Command
 from tests.helpers import each_driver_name
@@ -19,8 +19,8 @@ FIX, COMMIT = "memcg-pointer-before-rcu-free", "b749ecfaf6c5"
 BUILT_IN = "work-fn-store-after-free"
 
 IDEA = """
-from actors.kernel.memcontrol_kmem import memcg_offline_kmem
-from actors.kernel.patching import kernel_fn, unpatched
+from actors.linux.mm.memcontrol import memcg_offline_kmem
+from actors.api import kernel_fn, unpatched
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")
 async def offline(ctx, memcg):
@@ -187,7 +187,7 @@ def test_only_kernel_code_that_follows_none_is_the_kernel_s_mistake(
     """A name that is not there is the patch's mistake, and so is what its other functions do."""
     patch = tmp_path / "patch.py"
     patch.write_text(
-        "from actors.kernel.patching import kernel_fn\n\n\ndef helper(thing):\n    return thing.name\n\n\n"
+        "from actors.api import kernel_fn\n\n\ndef helper(thing):\n    return thing.name\n\n\n"
         '@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c")\n'
         f"async def memcg_offline_kmem(ctx, memcg):\n    {code}\n"
     )
@@ -212,7 +212,7 @@ def test_an_exception_of_a_patch_names_its_line(
 ) -> None:
     patch = tmp_path / "patch.py"
     patch.write_text(
-        "import trio\nfrom actors.kernel.patching import kernel_fn\n\n"
+        "import trio\nfrom actors.api import kernel_fn\n\n"
         '@kernel_fn("kmemcg_workfn", "mm/slab_common.c")\n'
         f"async def kmemcg_workfn(ctx, work):\n    {body}\n"
     )

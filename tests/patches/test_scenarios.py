@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from explorer.assertions import explored
 from explorer.experiment import DRIVERS
 from protocol.errors import UsageError

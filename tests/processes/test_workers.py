@@ -23,7 +23,7 @@ from tests.processes.tasks import die, die_once, double, fail, refuse
 
 ENDS_ITS_PROCESS = """
 import os
-from actors.kernel.patching import kernel_fn
+from actors.api import kernel_fn
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c")
 async def kmemcg_workfn(ctx, work):

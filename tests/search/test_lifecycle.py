@@ -7,12 +7,21 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.lockless import LocklessField
-from actors.kernel.locks import Completion, Mutex, MutexHeld, RwSem, down_read, down_write, up_read, up_write
-from actors.kernel.machine import Machine
-from actors.kernel.percpu_ref import BIAS, PercpuRef
-from actors.kernel.workqueue import Work, queue_work_on
+from actors.linux.init.machine import Machine
+from actors.linux.kernel.locking.locks import (
+    Completion,
+    Mutex,
+    MutexHeld,
+    RwSem,
+    down_read,
+    down_write,
+    up_read,
+    up_write,
+)
+from actors.linux.kernel.workqueue import Work, queue_work_on
+from actors.linux.lib.percpu_refcount import BIAS, PercpuRef
+from actors.machine.context import Context
+from actors.machine.lockless import LocklessField
 from actors.system.actor import Actor, Message, Shared
 from actors.system.flow import Flow
 from actors.system.world import World

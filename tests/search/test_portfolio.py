@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors.kernel.context import BUG_ON, Context
+from actors.machine.context import BUG_ON, Context
 from actors.system.actor import Actor
 from explorer.campaign import Campaign
 from explorer.campaign_report import campaign_json, progress_line, verdict

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.rcu import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier, synchronize_rcu
+from actors.machine.context import Context
 from actors.system.actor import Actor
 from scenarios.stage import Stage, small_cache
 from tests.helpers import Cell

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from actors.kernel.context import WARN_ON, Context
+from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Actor
 from explorer.cli import main
 from explorer.experiment import Experiment, RunOptions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.kernel.context import Context
+from actors.machine.context import Context
 from actors.system.actor import Actor
 from explorer.campaign import Campaign
 from explorer.cli import main
@@ -100,8 +100,8 @@ SOURCES = {
 PATCH = """
 {source}
 
-from actors.kernel.patching import kernel_fn, unpatched
-from actors.kernel.slab_common import memcg_deactivate_kmem_caches
+from actors.api import kernel_fn, unpatched
+from actors.linux.include.slab import memcg_deactivate_kmem_caches
 
 
 @kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c")

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import dget, dput
-from actors.kernel.dentry import DentryFlags
-from actors.kernel.drop_caches import drop_caches_sysctl_handler
-from actors.kernel.ext4 import EXT4, __ext4_iget
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.inode import iput, prune_icache_sb
-from actors.kernel.kernel_fn import PROFILES
-from actors.kernel.list_lru import ListLruOne
-from actors.kernel.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
-from actors.kernel.read_write import vfs_read, vfs_write
-from actors.kernel.shmem import TMPFS
-from actors.kernel.super import FileSystemType, SuperBlock
-from actors.kernel.vmscan import ShrinkControl
+from actors.linux.fs.dcache import DentryFlags, dget, dput
+from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
+from actors.linux.fs.ext4 import EXT4, __ext4_iget
+from actors.linux.fs.file_table import fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.inode import iput, prune_icache_sb
+from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_lookup
+from actors.linux.fs.read_write import vfs_read, vfs_write
+from actors.linux.fs.super import FileSystemType, SuperBlock
+from actors.linux.mm.list_lru import ListLruOne
+from actors.linux.mm.shmem import TMPFS
+from actors.linux.mm.vmscan import ShrinkControl
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
 from actors.system.flow import Flow
 from actors.system.lane import Lane
 from actors.system.recorder import Recorder
 from actors.system.world import EnabledSet, World
+from actors.versions.profiles import PROFILES
 from explorer.experiment import RunOptions
 from explorer.session import run as run_scenario
 from explorer.strategies.simple import RandomWalk

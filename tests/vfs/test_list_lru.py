@@ -5,11 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.dentry import Dentry
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.kernel_fn import PROFILES, profile_range
-from actors.kernel.list_lru import (
+from actors.linux.fs.dcache import Dentry
+from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
+from actors.linux.mm.list_lru import (
     Isolate,
     ListLruWalk,
     LruItem,
@@ -20,8 +18,10 @@ from actors.kernel.list_lru import (
     list_lru_del,
     list_lru_walk_one,
 )
-from actors.kernel.locks import spin_lock, spin_unlock
-from actors.kernel.vmscan import ShrinkControl
+from actors.linux.mm.vmscan import ShrinkControl
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
+from actors.versions.profiles import PROFILES, profile_range
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import enter, mkdir
 from tests.vfs.vfs_helpers import (

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import dput, prune_dcache_sb
-from actors.kernel.drop_caches import drop_caches_sysctl_handler
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.gfp import GFP_KERNEL, GFP_NOWAIT
-from actors.kernel.inode import InodeState, prune_icache_sb
-from actors.kernel.namei import File, do_filp_open, filename_lookup, fput
-from actors.kernel.read_write import vfs_read, vfs_write
-from actors.kernel.vmscan import (
-    Kswapd,
-    ScanControl,
-    ShrinkControl,
-    balance_pgdat,
-    shrink_node,
-    try_to_free_mem_cgroup_pages,
-    try_to_free_pages,
-)
+from actors.linux.fs.dcache import dput, prune_dcache_sb
+from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.inode import InodeState, prune_icache_sb
+from actors.linux.fs.namei import do_filp_open, filename_lookup
+from actors.linux.fs.read_write import vfs_read, vfs_write
+from actors.linux.include.swap import try_to_free_mem_cgroup_pages
+from actors.linux.mm.vmscan import Kswapd, ScanControl, ShrinkControl, balance_pgdat, shrink_node, try_to_free_pages
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT
 from explorer.strategies.simple import RandomWalk
 from scenarios.stage import charge_elsewhere, enter, mkdir
 from tests.vfs.vfs_helpers import (

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import d_add, d_alloc, d_lookup, dput, prune_dcache_sb
-from actors.kernel.dentry import DentryFlags
-from actors.kernel.filemap import invalidate_mapping_pages, put_page
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.locks import SpinLock, spin_lock, spin_unlock
-from actors.kernel.namei import do_filp_open, do_unlinkat, fput
-from actors.kernel.read_write import vfs_write
-from actors.kernel.super import SuperBlock
-from actors.kernel.vmscan import ShrinkControl
+from actors.linux.fs.dcache import DentryFlags, d_add, d_alloc, d_lookup, dput, prune_dcache_sb
+from actors.linux.fs.file_table import fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namei import do_filp_open, do_unlinkat
+from actors.linux.fs.read_write import vfs_write
+from actors.linux.fs.super import SuperBlock
+from actors.linux.kernel.locking.locks import SpinLock, spin_lock, spin_unlock
+from actors.linux.mm.filemap import put_page
+from actors.linux.mm.truncate import invalidate_mapping_pages
+from actors.linux.mm.vmscan import ShrinkControl
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
 from explorer.strategies.simple import RandomWalk
 from tests.vfs.vfs_helpers import Lab, Story, dentry_of, drop, names_in_cache, rest, run, run_all, start, touch
 

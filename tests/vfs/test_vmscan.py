@@ -5,16 +5,15 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from actors.kernel.context import Context
-from actors.kernel.dcache import prune_dcache_sb
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
-from actors.kernel.inode import InodeState, prune_icache_sb
-from actors.kernel.locks import down_write, up_write
-from actors.kernel.namei import do_filp_open, fput
-from actors.kernel.read_write import vfs_read, vfs_write
-from actors.kernel.super import super_cache_count, super_cache_scan
-from actors.kernel.vmscan import (
+from actors.linux.fs.dcache import prune_dcache_sb
+from actors.linux.fs.file_table import fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.inode import InodeState, prune_icache_sb
+from actors.linux.fs.namei import do_filp_open
+from actors.linux.fs.read_write import vfs_read, vfs_write
+from actors.linux.fs.super import super_cache_count, super_cache_scan
+from actors.linux.kernel.locking.locks import down_write, up_write
+from actors.linux.mm.vmscan import (
     DEF_PRIORITY,
     SHRINK_EMPTY,
     SHRINK_STOP,
@@ -26,6 +25,8 @@ from actors.kernel.vmscan import (
     shrink_slab,
     try_to_free_pages,
 )
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
 from scenarios.stage import mkdir
 from tests.vfs.vfs_helpers import (
     SOUND,

@@ -9,29 +9,30 @@ from typing import Any
 
 import attrs
 
-from actors.kernel.cgroup import Cgroup, memcg_of
-from actors.kernel.context import Context
-from actors.kernel.dcache import dput
-from actors.kernel.dentry import Dentry
-from actors.kernel.drop_caches import drop_caches_sysctl_handler
-from actors.kernel.ext4 import EXT4
-from actors.kernel.fs_writeback import sync_inodes_sb
-from actors.kernel.gfp import GFP_KERNEL
-from actors.kernel.invariants import Ledger
-from actors.kernel.kernel_fn import FUNCTIONS
-from actors.kernel.list_lru import ListLruOne, LruList
-from actors.kernel.machine import Config, Machine
-from actors.kernel.memcontrol import Memcg
-from actors.kernel.namei import File, do_filp_open, do_mkdirat, do_unlinkat, filename_lookup, fput
-from actors.kernel.patching import make_patch, read_patch
-from actors.kernel.read_write import vfs_read, vfs_write
-from actors.kernel.shmem import TMPFS
-from actors.kernel.slab_reap import REAPTIMEOUT_AC
-from actors.kernel.super import FileSystemType, SuperBlock, do_remount, vfs_get_tree
-from actors.kernel.vmscan import Kswapd, try_to_free_pages
+from actors.linux.fs.dcache import Dentry, dput
+from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.fs_writeback import sync_inodes_sb
+from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_unlinkat, filename_lookup
+from actors.linux.fs.namespace import do_remount
+from actors.linux.fs.read_write import vfs_read, vfs_write
+from actors.linux.fs.super import FileSystemType, SuperBlock, vfs_get_tree
+from actors.linux.init.machine import Config, Machine
+from actors.linux.kernel.cgroup.cgroup import Cgroup, memcg_of
+from actors.linux.mm.list_lru import ListLruOne, LruList
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.shmem import TMPFS
+from actors.linux.mm.slab import REAPTIMEOUT_AC
+from actors.linux.mm.vmscan import Kswapd, try_to_free_pages
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL
+from actors.oracles.ledger import Ledger
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
 from actors.system.world import World
+from actors.versions.kernel_fn import functions
+from actors.versions.patching import make_patch, read_patch
 from protocol.slabinfo import SlabinfoRow
 from scenarios.stage import REAP_ROUNDS, enter, mkdir, rmdir
 
@@ -232,7 +233,7 @@ class Tracer:
     def trace(self, machine: Machine, *names: str, note: Callable[..., object] = lambda _ctx, *_args: None) -> None:
         """Note every entry of these functions from now on; *note* is given what the function is."""
         for name in names:
-            function = FUNCTIONS[name]
+            function = functions()[name]
             machine.functions[function] = self._traced(name, machine.functions[function], note)
 
     def _traced(self, name: str, code: Callable[..., Any], note: Callable[..., object]) -> Callable[..., Any]:

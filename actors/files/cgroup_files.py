@@ -1,0 +1,56 @@
+"""What cgroups tell user space of slabs and of dying cgroups: cgroup.stat, memory.stat, usage, /proc/cgroups.
+
+kernel/cgroup/cgroup.c, kernel/cgroup/cgroup-v1.c, mm/memcontrol.c @5.3.1; KERNEL.md 10.5 and 10.7. Hardly any of it is
+locked: each number is read by itself, and may lag behind (statistics are batched on every CPU, KERNEL.md 9.4).
+"""
+
+from __future__ import annotations
+
+from actors.files.seq_file import SeqFile, Whole
+from actors.linux.kernel.cgroup.cgroup import Cgroup
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.mm.memcontrol import Memcg
+from actors.linux.mm.vmstat import StatItem
+from actors.machine.context import Context, deref
+from actors.versions.kernel_fn import kernel_fn
+from protocol.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups, render_flat_keyed, render_u64
+from protocol.slabinfo import PAGE_SIZE
+
+MEMORY_HIERARCHY_V1 = 1
+"""The number of the one cgroup v1 hierarchy; that of cgroup v2 is 0."""
+
+
+@kernel_fn("cgroup_stat_show", "kernel/cgroup/cgroup.c")
+async def cgroup_stat_show(ctx: Context, m: SeqFile[Whole], cgroup: Cgroup) -> None:
+    """cgroup.stat: live and dying descendants, read one after the other."""
+    counts = {
+        "nr_descendants": await ctx.ask(cgroup.read_nr_descendants),
+        "nr_dying_descendants": await ctx.ask(cgroup.read_nr_dying_descendants),
+    }
+    m.seq_puts(render_flat_keyed(counts))
+
+
+@kernel_fn("memory_stat_show", "mm/memcontrol.c")
+async def memory_stat_show(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
+    """memory.stat of cgroup v2: the lines about slabs, in bytes, of the whole subtree."""
+    total = sum([await ctx.ask(memcg.vmstats.read_total, item) for item in StatItem])
+    reclaimable = await ctx.ask(memcg.vmstats.read_total, StatItem.NR_SLAB_RECLAIMABLE)
+    unreclaimable = await ctx.ask(memcg.vmstats.read_total, StatItem.NR_SLAB_UNRECLAIMABLE)
+    pages = dict(zip(SLAB_KEYS, (total, reclaimable, unreclaimable), strict=True))
+    m.seq_puts(render_flat_keyed({key: nr * PAGE_SIZE for key, nr in pages.items()}))
+
+
+@kernel_fn("mem_cgroup_read_u64", "mm/memcontrol.c")
+async def mem_cgroup_read_u64(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
+    """memory.kmem.usage_in_bytes of cgroup v1: the counter's pages; one that fell below zero is a very large number."""
+    counter = deref(memcg.kmem, "&memcg->kmem")
+    m.seq_puts(render_u64(await ctx.ask(counter.read) * PAGE_SIZE))
+
+
+@kernel_fn("proc_cgroupstats_show", "kernel/cgroup/cgroup-v1.c")
+async def proc_cgroupstats_show(ctx: Context, m: SeqFile[Whole]) -> None:
+    """/proc/cgroups: the one controller that the model has; dying cgroups are counted until they are freed."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        hierarchy = MEMORY_HIERARCHY_V1 if ctx.machine.config.cgroup == 1 else 0
+        num_cgroups = await ctx.ask(ctx.machine.cgroup_tree.read_nr_cgrps)
+        m.seq_puts(render_cgroups([CgroupsRow("memory", hierarchy, num_cgroups, 1)]))

@@ -1,0 +1,99 @@
+"""slabinfo_full: every cache, zombies too, with its first and its present memcg. Not a file of Linux; KERNEL.md 10.4.
+
+It is read as Shakeel Butt described Google's on linux-mm, 20 June 2019: not in one section like memcg_slabinfo, but
+memcg by memcg, dying ones too, letting go of slab_mutex in between. So it delays nobody for long, and a cache that is
+reparented meanwhile may be shown twice, or not at all. Caches that are off all lists, and wait only for their structs
+to be freed, a kernel could not find; `all_rows` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.files.slabinfo import ULONG, get_slabinfo
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import KmemState, Memcg, mem_cgroup_iter
+from actors.machine.context import Context
+from actors.oracles.ledger import is_published
+from actors.versions.kernel_fn import kernel_fn
+from protocol.slabinfo_full import CacheState, FullRow, render_slabinfo_full
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+
+
+@kernel_fn("slabinfo_full_show", "mm/slab_common.c")
+async def slabinfo_full_show(ctx: Context) -> str:
+    """No function of Linux: root caches, then the caches of each memcg, then those that wait for freed slabs."""
+    machine, rows = ctx.machine, []
+    async with MutexHeld(ctx, machine.slab_mutex):
+        rows += [await full_row(ctx, s) for s in await ctx.ask(machine.slab_root_caches.list)]
+    memcg = await mem_cgroup_iter(ctx, machine.root_mem_cgroup, None)
+    while memcg is not None:
+        async with MutexHeld(ctx, machine.slab_mutex):
+            rows += [await full_row(ctx, s) for s in await ctx.ask(memcg.list_kmem_caches)]
+        memcg = await mem_cgroup_iter(ctx, machine.root_mem_cgroup, memcg)
+    async with MutexHeld(ctx, machine.slab_mutex):
+        rows += [await full_row(ctx, s) for s in await ctx.ask(machine.slab_caches_to_rcu_destroy.list)]
+    return render_slabinfo_full(rows)
+
+
+async def all_rows(ctx: Context) -> str:
+    """The whole file, with every cache whose struct is not freed; for whoever looks at a machine that stands still."""
+    caches = sorted(ctx.machine.all_caches, key=lambda s: (not s.is_root_cache, s.memcg is None))
+    return render_slabinfo_full([await full_row(ctx, s) for s in caches])
+
+
+async def full_row(ctx: Context, s: KmemCache) -> FullRow:
+    """One cache; slab_mutex keeps it and all but its counts as they are."""
+    sinfo = await get_slabinfo(ctx, s)
+    return FullRow(
+        s.root.name,
+        None if s.is_root_cache else owner_of(s),
+        None if s.memcg is None else memcg_name(s.memcg),
+        state_of(ctx.machine, s),
+        sinfo.active_objs % ULONG,
+        sinfo.num_objs % ULONG,
+        sinfo.active_slabs % ULONG,
+        sinfo.num_slabs % ULONG,
+        ctx.world.now - ctx.machine.all_caches[s],
+    )
+
+
+def owner_of(s: KmemCache) -> str:
+    """The `serial:name` in a child cache's own name, which never changes."""
+    return s.name[len(s.root.name) + 1 : -1]
+
+
+def memcg_name(memcg: Memcg) -> str:
+    """`serial:name`, as in the names of the caches that are created for it."""
+    cgroup = memcg.css.cgroup
+    return f"{cgroup.serial_nr}:{cgroup.name}"
+
+
+def state_of(machine: Machine, s: KmemCache) -> CacheState:
+    """How far the cache is in its life."""
+    if s not in machine.slab_caches.caches and not is_new(s):
+        return CacheState.SHUT
+    if s.is_root_cache:
+        return CacheState.DYING if s.dying else CacheState.ACTIVE
+    if is_killed(s):
+        return CacheState.DRAINING if s.percpu_refcnt.is_atomic else CacheState.KILLED
+    return CacheState.ACTIVE if is_published(s) or is_new(s) or is_linked_to_owner(s) else CacheState.DEACTIVATED
+
+
+def is_killed(s: KmemCache) -> bool:
+    """Whether it has dropped its own reference; without such references it never does."""
+    return isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
+
+
+def is_new(s: KmemCache) -> bool:
+    """Made, and on no list yet: what leaves the lists has a memcg, or was killed, or goes with its root."""
+    return s.memcg is None and not s.root.dying and not is_killed(s)
+
+
+def is_linked_to_owner(s: KmemCache) -> bool:
+    """Whether its memcg is the one it was made for, and still online: then it is not published yet, or was just now."""
+    return s.memcg is not None and s.memcg.kmem_state is KmemState.ONLINE and memcg_name(s.memcg) == owner_of(s)

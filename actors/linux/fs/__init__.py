@@ -1,0 +1,1 @@
+"""Linux fs/: dentries, inodes, superblocks, and the filesystems of the model."""

@@ -1,0 +1,106 @@
+"""Directories of sysfs and of cgroups, as far as their removal waits for readers of their files. fs/kernfs @5.3.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.machine.context import Context
+from actors.system.actor import Shared
+from actors.versions.kernel_fn import extern
+from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.linux.fs.super import SuperBlock
+    from actors.linux.kernel.cgroup.cgroup import Cgroup
+    from actors.system.flow import Flow
+
+
+@attrs.define(eq=False)
+class KernfsNode(Shared):
+    """struct kernfs_node of a directory called `name`: `active` are the readers that are inside one of its files.
+
+    Once it `is_removed`, nobody gets inside any more; whoever removes it waits for those who are. `lock_class` is
+    lockdep's, of being inside and of that wait. The node outlives what it shows: who has a file open keeps it.
+    """
+
+    name: str
+    lock_class: str
+    is_removed: bool = attrs.field(default=False, init=False)
+    active: dict[Context, None] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"kernfs_node {self.name}"
+
+    @property
+    def held_by(self) -> str:
+        return f", held by {', '.join(ctx.name for ctx in self.active)}" if self.active else ""
+
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        return tuple(self.active)
+
+    @operation(UPDATE)
+    def kernfs_get_active(self, ctx: Context) -> bool:
+        """Go inside a file; False (-ENODEV) if it is being removed."""
+        if not self.is_removed:
+            self.active[ctx] = None
+        return not self.is_removed
+
+    @operation(UPDATE)
+    def kernfs_put_active(self, ctx: Context) -> None:
+        self.active.pop(ctx, None)
+
+    @operation(UPDATE)
+    def deactivate(self) -> None:
+        """Nobody gets inside any more."""
+        self.is_removed = True
+
+    def is_drained(self) -> bool:
+        return not self.active
+
+    @operation(READ, when=is_drained, sleeps=True)
+    def kernfs_drain(self) -> None:
+        """Sleep until nobody is inside."""
+
+
+PROCS = "cgroup.procs"
+
+
+def cgroup_ino(cgroup: Cgroup) -> int:
+    """The number of a cgroup's directory."""
+    return 2 * cgroup.serial_nr
+
+
+@attrs.define(eq=False)
+class KernfsRoot(Shared):
+    """struct kernfs_root of cgroup2: nodes by their numbers. A directory's is even, that of its file the next one."""
+
+    cgroup: Cgroup
+
+    @property
+    def label(self) -> str:
+        return "kernfs of cgroup2"
+
+    def cgroup_of(self, ino: int) -> Cgroup:
+        """kn->priv: the cgroup whose directory, or file, that is; a directory that is in use is not forgotten."""
+        return next(cgroup for cgroup in (self.cgroup, *self.cgroup.descendants()) if cgroup.serial_nr == ino // 2)
+
+    @operation(READ)
+    def find(self, directory: int, name: str) -> int | None:
+        """kernfs_find_ns(): the number of a name in a directory, unless it is removed."""
+        parent = self.cgroup_of(directory)
+        if name == PROCS:
+            return None if parent.is_dead else directory + 1
+        return next((cgroup_ino(child) for child in parent.children if child.name == name and not child.is_dead), None)
+
+
+def root_of(sb: SuperBlock) -> KernfsRoot:
+    """kernfs_info(sb)->root."""
+    assert isinstance(sb.s_fs_info, KernfsRoot), f"{sb.label} is not of kernfs"
+    return sb.s_fs_info
+
+
+@extern
+async def kernfs_remove(ctx: Context, kn: KernfsNode) -> None: ...

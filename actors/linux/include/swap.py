@@ -1,0 +1,16 @@
+"""Prototypes of include/linux/swap.h: reclaim as mm/memcontrol.c calls it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
+from actors.versions.kernel_fn import extern
+
+if TYPE_CHECKING:
+    from actors.linux.mm.memcontrol import Memcg
+
+
+@extern
+async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int, gfp_mask: Gfp) -> int: ...

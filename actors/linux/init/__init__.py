@@ -1,0 +1,1 @@
+"""Linux init/: the machine boots."""

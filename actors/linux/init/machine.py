@@ -1,0 +1,335 @@
+"""The machine: everything the kernel keeps in globals, booted for one run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.fs.super import Vfs
+from actors.linux.init.boot_caches import (
+    flags_of,
+    has_ctor,
+    has_usercopy,
+    is_exempt,
+)
+from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags
+from actors.linux.kernel.exit import do_exit
+from actors.linux.kernel.locking.lockdep import Lockdep
+from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
+from actors.linux.kernel.rcu.eager import EagerRcu
+from actors.linux.kernel.rcu.tree import Rcu, rcu_core, rcu_gp_kthread
+from actors.linux.kernel.smp import CallQueue, ipi_handler
+from actors.linux.kernel.softirq import RCU_SOFTIRQ, TIMER_SOFTIRQ, Softirq, run_softirqs
+from actors.linux.kernel.time.timer import TimerBase, run_timer_softirq, timer_interrupt
+from actors.linux.kernel.workqueue import Work, WorkerPool, Workqueue
+from actors.linux.lib.idr import Ida
+from actors.linux.mm.kmem_cache import CacheList, KmemCache
+from actors.linux.mm.list_lru import ListLru
+from actors.linux.mm.memcontrol import (
+    Memcg,
+    MemcgKmemCacheCreateWork,
+    StaticKey,
+    Stock,
+    mem_cgroup_alloc,
+    memory_cgrp_subsys,
+)
+from actors.linux.mm.new_cache import new_root_cache
+from actors.linux.mm.page_alloc import BuddyAllocator
+from actors.linux.mm.slab import start_cpu_timer
+from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
+from actors.linux.mm.slub_sysfs import SlabKset, boot_kobject
+from actors.linux.mm.vmscan import Shrinkers
+from actors.linux.mm.vmstat import VmStats
+from actors.machine.context import Context
+from actors.machine.object_books import ObjectBooks
+from actors.system.actor import Actor
+from actors.system.cpu import Cpu
+from actors.system.flow import Kind
+from actors.system.naming import Named
+from actors.versions.kernel_fn import FunctionTable
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from actors.machine.list_head import ListEntry
+    from actors.system.world import World
+    from actors.versions.patching import Patch
+    from protocol.slabinfo import SlabinfoRow
+
+
+@functools.lru_cache(maxsize=32)
+def function_table(kernel: str, allocator: str, patches: tuple[Patch, ...]) -> FunctionTable:
+    """The functions of a kernel, looked up once for all the machines that run it."""
+    return FunctionTable(kernel, allocator, [patch.bodies for patch in patches])
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """What a machine is: `kernel` profile and `allocator` (`slub` or `slab`), CPUs and NUMA nodes, cgroup version.
+
+    `rcu` is how grace periods come: `batched`, as the kernel's, or `eager`, each callback its own, for exact searches.
+    `use_hierarchy` matters on cgroup v1 only: whether a memcg is charged for its children.
+    """
+
+    kernel: str
+    allocator: str = "slub"
+    cpus: int = 2
+    nodes: int = 1
+    cgroup: int = 2
+    use_hierarchy: bool = True
+    rcu: str = "batched"
+
+
+@attrs.define(eq=False, init=False)
+class Machine(Named):
+    """A booted machine with its CPUs, its root cgroup and its root caches.
+
+    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
+    was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
+    asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
+    `freed_on_lists` is what was freed while it was on a list, `objects` who has which object.
+    `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
+    every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
+    """
+
+    world: World
+    config: Config
+    functions: FunctionTable
+    lockdep: Lockdep
+    cpus: tuple[Cpu, ...]
+    slab_caches: CacheList
+    slab_root_caches: CacheList
+    slab_caches_to_rcu_destroy: CacheList
+    all_caches: dict[KmemCache, int]
+    _children: dict[KmemCache, None]
+    _child_caches: tuple[KmemCache, ...] | None
+    check_child: Callable[[KmemCache], None] | None
+    check_forgotten: Callable[[KmemCache], None] | None
+    pending_creations: dict[MemcgKmemCacheCreateWork, None]
+    freed_on_lists: list[ListEntry]
+    objects: ObjectBooks
+    reaps: list[tuple[int, int, int]]
+    is_reaping: bool
+    memory_cgrp_subsys: CgroupSubsys
+    slab_mutex: Mutex
+    cgroup_mutex: Mutex
+    percpu_charge_mutex: Mutex
+    list_lrus_mutex: Mutex
+    memcg_cache_ids_sem: RwSem
+    mem_hotplug_lock: RwSem
+    memcg_kmem_wq_lock: SpinLock
+    percpu_ref_switch_lock: SpinLock
+    softirqs: list[Softirq]
+    timer_bases: list[TimerBase]
+    rcu: Rcu
+    buddy: BuddyAllocator
+    cgroup_tree: CgroupTree
+    memcg_cache_ida: Ida
+    kmem_enabled: StaticKey
+    memcg_nr_cache_ids: int
+    list_lrus: list[ListLru]
+    shrinkers: Shrinkers
+    vfs: Vfs
+    node_stats: list[VmStats]
+    stocks: list[Stock]
+    call_queues: list[CallQueue]
+    worker_pools: list[WorkerPool]
+    cgroup_destroy_wq: Workqueue
+    memcg_kmem_cache_wq: Workqueue
+    system_wq: Workqueue
+    slab_caches_to_rcu_destroy_work: Work
+    slab_kset: SlabKset
+    root_cgroup: Cgroup
+    root_mem_cgroup: Memcg
+    _css_serials: itertools.count[int]
+    _slabs: itertools.count[int]
+    _pids: itertools.count[int]
+
+    def __init__(
+        self, world: World, config: Config, *, rows: Iterable[SlabinfoRow] = (), patches: Iterable[Patch] = ()
+    ) -> None:
+        """Boot: CPUs with their handlers and kworkers, services, the root cgroup, a root cache for each row.
+
+        *patches* are laid over the kernel profile, the first below the second.
+        """
+        self.world = world
+        self.config = config
+        self.functions = function_table(config.kernel, config.allocator, tuple(patches))
+        world.function_ids = self.functions.code_ids
+        self.lockdep = Lockdep()
+        self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
+        self.check_child, self.check_forgotten = None, None
+        self._children, self._child_caches = {}, None
+        self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
+        self.freed_on_lists, self.objects = [], ObjectBooks()
+        self.is_reaping = True
+        self.memory_cgrp_subsys = memory_cgrp_subsys
+        self._css_serials, self._slabs = itertools.count(2), itertools.count(1)
+        self._pids = itertools.count(100)
+        self._boot_locks()
+        self._boot_services()
+        self._boot_per_cpu()
+        self._boot_root_cgroup()
+        for row in rows:
+            self._boot_cache(row)
+
+    def _boot_locks(self) -> None:
+        world = self.world
+        self.slab_mutex = Mutex.boot(world, "slab_mutex")
+        self.cgroup_mutex = Mutex.boot(world, "cgroup_mutex")
+        self.percpu_charge_mutex = Mutex.boot(world, "percpu_charge_mutex")
+        self.list_lrus_mutex = Mutex.boot(world, "list_lrus_mutex")
+        self.memcg_cache_ids_sem = RwSem.boot(world, "memcg_cache_ids_sem")
+        self.mem_hotplug_lock = RwSem.boot(world, "mem_hotplug_lock")
+        self.memcg_kmem_wq_lock = SpinLock.boot(world, "memcg_kmem_wq_lock")
+        self.percpu_ref_switch_lock = SpinLock.boot(world, "percpu_ref_switch_lock")
+
+    def _boot_services(self) -> None:
+        world, cpus = self.world, self.cpus
+        self.softirqs = [Softirq(cpu.actor, cpu) for cpu in cpus]
+        self.timer_bases = [TimerBase(softirq.actor, softirq) for softirq in self.softirqs]
+        rcu = EagerRcu if self.config.rcu == "eager" else Rcu
+        self.rcu = rcu.boot(Actor(world, "rcu"), self.softirqs)
+        self.buddy = BuddyAllocator.boot(world)
+        self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
+        self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
+        self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
+        self.memcg_nr_cache_ids = 0
+        self.shrinkers, self.vfs = Shrinkers.boot(world), Vfs.boot(world)
+        self.node_stats = [
+            VmStats.alloc(self.buddy.actor, f"node {nid}", len(cpus)) for nid in range(self.config.nodes)
+        ]
+        pools = self.worker_pools = [WorkerPool(Actor(world, f"workqueue/{cpu.id}"), self, cpu) for cpu in cpus]
+        self.cgroup_destroy_wq = Workqueue.alloc(pools, "cgroup_destroy", max_active=1)
+        self.memcg_kmem_cache_wq = Workqueue.alloc(pools, "memcg_kmem_cache", max_active=1)
+        self.system_wq = Workqueue.alloc(pools, "events", max_active=256)
+        slab_common = Actor(world, "slab_caches")
+        self.slab_caches = CacheList(slab_common, "slab_caches")
+        self.slab_root_caches = CacheList(slab_common, "slab_root_caches")
+        self.slab_caches_to_rcu_destroy = CacheList(slab_common, "slab_caches_to_rcu_destroy")
+        self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
+        self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
+        self.slab_kset = SlabKset(slab_common, self)
+
+    def _boot_per_cpu(self) -> None:
+        self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
+        for cpu in self.cpus:
+            self._boot_cpu(cpu)
+        if self.config.rcu == "batched":
+            gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
+            self.world.spawn(gp, rcu_gp_kthread(gp))
+
+    def _boot_cpu(self, cpu: Cpu) -> None:
+        calls, softirq, timers = self.call_queues[cpu.id], self.softirqs[cpu.id], self.timer_bases[cpu.id]
+        rdp = self.rcu.per_cpu[cpu.id]
+        softirq.actions[RCU_SOFTIRQ] = lambda ctx: rcu_core(ctx, rdp)
+        softirq.actions[TIMER_SOFTIRQ] = lambda ctx: run_timer_softirq(ctx, timers)
+        cpu.hardirq = irq = Context(self.world, f"hi/{cpu.id}", Kind.HARDIRQ, cpu, machine=self)
+        cpu.softirq = handler = Context(self.world, f"si/{cpu.id}", Kind.SOFTIRQ, cpu, machine=self)
+        if self.config.allocator == "slab":
+            start_cpu_timer(self, cpu.id)
+        clock = Context(self.world, f"timer/{cpu.id}", Kind.KTHREAD, machine=self)
+        self.world.spawn(irq, ipi_handler(irq, calls))
+        self.world.spawn(handler, run_softirqs(handler, softirq))
+        self.world.spawn(clock, timer_interrupt(clock, timers))
+        self.worker_pools[cpu.id].spawn_worker()
+
+    def _boot_root_cgroup(self) -> None:
+        """The root is never removed, and its references are not counted (CSS_NO_REF)."""
+        root = self.root_cgroup = Cgroup(Actor(self.world, "cgroup /"), "/", 1, None)
+        root.self_css = Css(root.actor, "self css of /", root, None, flags=CssFlags.ONLINE)
+        root.css = Css(root.actor, "css of /", root, None, flags=CssFlags.ONLINE, online_cnt=1, id=1)
+        root.has_css = True
+        root.css.memcg = self.root_mem_cgroup = mem_cgroup_alloc(self, root.css, None)
+        self.root_mem_cgroup.is_root = True
+
+    @property
+    def slab_supports_sysfs(self) -> bool:
+        """SLAB_SUPPORTS_SYSFS: only SLUB does."""
+        return self.config.allocator == "slub"
+
+    @property
+    def child_caches(self) -> tuple[KmemCache, ...]:
+        """Those caches of `all_caches` that are of cgroups, oldest first."""
+        if self._child_caches is None:
+            self._child_caches = tuple(self._children)
+        return self._child_caches
+
+    # -- structures ---------------------------------------------------------------------------------------------------
+
+    def _boot_cache(self, row: SlabinfoRow) -> None:
+        """A root cache of the booted machine."""
+        cache = new_root_cache(self, row, flags_of(row.name), has_ctor=has_ctor(row.name))
+        cache.has_usercopy, cache.is_mergeable = has_usercopy(row.name), not is_exempt(row.name)
+        if self.slab_supports_sysfs:
+            boot_kobject(self, cache)
+        self.slab_caches.add(cache)
+        self.slab_root_caches.add(cache)
+
+    def add_cache(self, cache: KmemCache) -> None:
+        """Enter a cache that has been made into `all_caches`, and let the ledger check a child after each step."""
+        self.all_caches[cache] = self.world.now
+        if cache.root_cache is not None:
+            self._children[cache], self._child_caches = None, None
+            if self.check_child is not None:
+                cache.actor.check = functools.partial(self.check_child, cache)
+
+    def forget_cache(self, cache: KmemCache) -> None:
+        """The struct is being freed."""
+        if self.check_forgotten is not None:
+            self.check_forgotten(cache)
+        self.all_caches.pop(cache, None)
+        self._children.pop(cache, None)
+        self._child_caches = None
+
+    def next_slab_serial(self) -> int:
+        return next(self._slabs)
+
+    # -- who is there -------------------------------------------------------------------------------------------------
+
+    def node_of_cpu(self, cpu: int) -> int:
+        """cpu_to_node(): the CPUs are dealt out evenly."""
+        return cpu * self.config.nodes // len(self.cpus)
+
+    def root_cache(self, name: str) -> KmemCache:
+        """The root cache of that name; UsageError if the machine has none."""
+        for cache in self.all_caches:
+            if cache.name == name:
+                return cache
+        msg = f"slabinfo: there is no row {name!r}, and every machine here needs it; take a capture that has one"
+        raise UsageError(msg)
+
+    def memcgs(self) -> list[Memcg]:
+        """Every memcg that is not freed, but for the root's."""
+        memcgs = (cgroup.css.memcg for cgroup in self.root_cgroup.descendants() if cgroup.has_css)
+        return [memcg for memcg in memcgs if memcg is not None and memcg.freed is None]
+
+    def next_css_serial(self) -> int:
+        return next(self._css_serials)
+
+    def next_pid(self) -> int:
+        """For tasks that have no name of their own."""
+        return next(self._pids)
+
+    # -- flows --------------------------------------------------------------------------------------------------------
+
+    def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
+        """Create a task on *cpu*, in the root cgroup; it may be woken on any CPU if it *migrates*."""
+        cpus = self.cpus if migrates else (self.cpus[cpu],)
+        return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
+
+    def start(self, task: Context, body: Callable[[Context], Awaitable[None]], done: Completion | None = None) -> None:
+        """Let *task* run *body*, then exit, and tell who waits for that."""
+
+        async def live() -> None:
+            await task.begin()
+            await body(task)
+            await do_exit(task)
+            if done is not None:
+                await task.ask(done.complete)
+
+        self.world.spawn(task, live())

@@ -1,0 +1,1 @@
+"""Linux kernel/: locks, RCU, work queues, softirqs, IPIs, cgroups."""

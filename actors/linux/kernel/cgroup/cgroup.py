@@ -1,0 +1,586 @@
+"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1; steps of KERNEL.md 3.
+
+A cgroup is kept by three things: its own base reference (dropped at rmdir), its children, and the css of each
+controller; the model has one controller, memory. A css (CgroupSubsysState) is kept by its base reference, its
+children and whatever the controller charges to it. `nr_dying_descendants` falls only when the last of all that is gone.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.include.kernfs import KernfsNode, kernfs_remove, root_of
+from actors.linux.include.slab import kmalloc
+from actors.linux.kernel.locking.lockdep import lockdep_assert_held
+from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
+from actors.linux.lib.idr import Ida
+from actors.linux.lib.percpu_refcount import (
+    PercpuRef,
+    percpu_ref_exit,
+    percpu_ref_get,
+    percpu_ref_get_many,
+    percpu_ref_kill,
+    percpu_ref_kill_and_confirm,
+    percpu_ref_put,
+    percpu_ref_put_many,
+    percpu_ref_tryget,
+    percpu_ref_tryget_live,
+)
+from actors.machine.context import BUG_ON, Context, deref
+from actors.machine.gfp import GFP_KERNEL
+from actors.machine.list_head import ListEntry, ListHead, use
+from actors.system.actor import Actor, Shared
+from actors.versions.kernel_fn import kernel_fn
+from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.linux.fs.dcache import Dentry
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.memcontrol import Memcg
+
+
+# -- the tree of cgroups, and which task is in which: state under css_set_lock (KERNEL.md 3) --------------------------
+
+
+@attrs.define(eq=False)
+class CgroupTree(Shared):
+    """The descendant counts and the children lists.
+
+    Each operation is one css_set_lock section of the kernel, and one access: of those who read outside the lock nobody
+    can tell. `nr_cgrps` counts the cgroups that are not freed, the root too. `css_idr` is the memory controller's; its
+    lock is taken for nothing else, so neither giving a number out nor taking it back is a step of its own.
+    """
+
+    nr_cgrps: int = attrs.field(default=1, init=False)
+    css_idr: Ida = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.css_idr = Ida(self.actor, "css_idr", lowest=2)
+
+    @property
+    def label(self) -> str:
+        return "css_set_lock"
+
+    @operation(READ)
+    def is_at_limit(self, parent: Cgroup) -> bool:
+        """cgroup_check_hierarchy_limits(): dying descendants do not count."""
+        levels = [parent, *parent.ancestors()]
+        for level in levels:
+            level.touch_part("descendants", READ)
+        return any(
+            level.max_descendants is not None and level.nr_descendants >= level.max_descendants for level in levels
+        )
+
+    @operation(UPDATE)
+    def link(self, cgroup: Cgroup) -> None:
+        """3.1.2: a new cgroup is counted by every ancestor."""
+        for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
+            ancestor.nr_descendants += 1
+        if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
+            cgroup.parent.children.list_add_tail(cgroup)
+        self.nr_cgrps += 1
+
+    @operation(READ, part="nr_cgrps")
+    def read_nr_cgrps(self) -> int:
+        """atomic_read(&root->nr_cgrps)."""
+        return self.nr_cgrps
+
+    @operation(READ)
+    def read_memcg(self, task: Context) -> Memcg | None:
+        """task_css(): the memcg of *task*, None for the root's; may be another one a step later."""
+        return task.memcg
+
+    @operation(UPDATE)
+    def move_task(self, task: Context, cgroup: Cgroup) -> None:
+        """css_set_move_task()."""
+        if task.memcg is not None:
+            old = task.memcg.css.cgroup
+            old.touch_part("population", UPDATE)
+            old.tasks -= 1
+            old.reconsider()
+        task.memcg = None
+        if cgroup.parent is not None:
+            task.memcg = cgroup.css.memcg
+            cgroup.touch_part("population", UPDATE)
+            cgroup.tasks += 1
+
+    @operation(UPDATE)
+    def mark_dying(self, cgroup: Cgroup) -> None:
+        """3.2.3: it is now a dying descendant of every ancestor."""
+        cgroup.touch(UPDATE)
+        cgroup.is_dead = True
+        for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
+            ancestor.nr_descendants -= 1
+            ancestor.nr_dying_descendants += 1
+        if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
+            cgroup.parent.reconsider()
+
+    @operation(UPDATE)
+    def forget(self, cgroup: Cgroup) -> None:
+        """3.4.4: nothing keeps it any more."""
+        for ancestor in cgroup.ancestors():
+            ancestor.touch_part("descendants", UPDATE)
+            ancestor.nr_dying_descendants -= 1
+        if cgroup.parent is not None:
+            cgroup.parent.touch_part("population", UPDATE)
+            cgroup.parent.children.list_del(cgroup)
+
+
+# -- the children of a css, in the order of their cgroups -------------------------------------------------------------
+# A walk of all memcgs asks again and again for the memcg after the present one (css_next_descendant_pre()). C follows
+# a pointer; here that is a search, which must not begin at the first child every time.
+
+
+class CssChildren(ListHead["Css"]):
+    """A list of css, oldest first: they are linked in the order in which their cgroups are made (cgroup_mutex)."""
+
+    _in_order: tuple[Css, ...] | None = None
+
+    def __setitem__(self, css: Css, value: None) -> None:
+        super().__setitem__(css, value)
+        self._in_order = None
+
+    def __delitem__(self, css: Css) -> None:
+        super().__delitem__(css)
+        self._in_order = None
+
+    def first_memcg_after(self, serial_nr: int) -> Memcg | None:
+        """That of the oldest child whose cgroup is younger than the one of that number."""
+        if self._in_order is None:
+            self._in_order = tuple(self)
+        first = bisect_right(self._in_order, serial_nr, key=lambda css: css.cgroup.serial_nr)
+        for css in itertools.islice(self._in_order, first, None):
+            if self.freed:
+                use(css)
+            if css.memcg is not None:
+                return css.memcg
+        return None
+
+
+class CssFlags(enum.Flag):
+    """The CSS_ flags."""
+
+    ONLINE = enum.auto()
+    DYING = enum.auto()
+    RELEASED = enum.auto()
+
+
+@attrs.define(eq=False)
+class Css(ListEntry):
+    """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
+
+    `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4). `id` is the
+    controller's: 1 for the root, given out again when the css is freed. `files` is the directory with its files.
+    """
+
+    name: str
+    cgroup: Cgroup
+    parent: Css | None
+    memcg: Memcg | None = None
+    refcnt: PercpuRef | None = None
+    flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
+    online_cnt: int = 0
+    id: int = 0
+    children: CssChildren = attrs.field(init=False)
+    destroy_work: Work = attrs.field(init=False)
+    destroy_rwork: RcuWork = attrs.field(init=False)
+    files: KernfsNode = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.children = CssChildren(self, "children")
+        self.files = KernfsNode(self.actor, f"with the files of {self.name}", "kn->active#cgroup")
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def prepare(self, machine: Machine) -> None:
+        """Initialise the reference count and the works of a css that is not the root's."""
+        self.refcnt = PercpuRef.init(self.actor, self, css_release, len(machine.cpus))
+        self.destroy_work = Work(self.actor, self, name="destroy_work")
+        self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
+
+    @property
+    def is_online(self) -> bool:
+        return CssFlags.ONLINE in self.flags
+
+    @operation(READ, part="flags")
+    def read_flags(self) -> CssFlags:
+        return self.flags
+
+    @operation(UPDATE, part="flags")
+    def set_flags(self, flags: CssFlags) -> None:
+        self.flags |= flags
+
+    @operation(UPDATE, part="flags")
+    def clear_flags(self, flags: CssFlags) -> None:
+        self.flags &= ~flags
+
+    @operation(UPDATE, part="children")
+    def link_child(self, child: Css) -> None:
+        """init_and_link_css() and online_css(): descendant walks find *child* from now on; cgroup_mutex is held."""
+        self.children.list_add_tail(child)
+
+    @operation(UPDATE, part="children")
+    def unlink_child(self, child: Css) -> None:
+        """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
+        self.children.list_del(child)
+
+    @operation(UPDATE, part="online_cnt")
+    def add_online_cnt(self, nr: int) -> int:
+        self.online_cnt += nr
+        return self.online_cnt
+
+    def parts(self) -> tuple[Shared | None, ...]:
+        """The struct with the reference count and the works inside it."""
+        return (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
+
+
+@attrs.define(eq=False)
+class Cgroup(ListEntry):
+    """struct cgroup. `tasks` is the number of live tasks in it; the root's are not counted."""
+
+    name: str
+    serial_nr: int
+    parent: Cgroup | None
+    self_css: Css = attrs.field(init=False)
+    css: Css = attrs.field(init=False)
+    children: ListHead[Cgroup] = attrs.field(init=False)
+    tasks: int = attrs.field(default=0, init=False)
+    nr_descendants: int = attrs.field(default=0, init=False)
+    nr_dying_descendants: int = attrs.field(default=0, init=False)
+    max_descendants: int | None = None
+    is_dead: bool = attrs.field(default=False, init=False)
+    has_css: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.children = ListHead(self, "population")
+
+    @property
+    def label(self) -> str:
+        return f"cgroup {self.name}"
+
+    def is_empty(self) -> bool:
+        """No live task, no online child: otherwise rmdir says EBUSY."""
+        return not self.tasks and all(child.is_dead for child in self.children.walk())
+
+    @operation(READ, part="descendants")
+    def read_nr_descendants(self) -> int:
+        """cgroup_stat_show() does not lock."""
+        return self.nr_descendants
+
+    @operation(READ, part="descendants")
+    def read_nr_dying_descendants(self) -> int:
+        return self.nr_dying_descendants
+
+    @operation(READ, part="population")
+    def read_populated(self) -> bool:
+        return not self.is_empty()
+
+    @operation(READ, when=is_empty, sleeps=True, part="population")
+    def wait_until_empty(self) -> None:
+        """poll(cgroup.events): sleep until nothing is in it."""
+
+    def descendants(self) -> list[Cgroup]:
+        """All cgroups below this one that are not forgotten, dying ones too."""
+        below = list(self.children)
+        for cgroup in below:
+            below.extend(cgroup.children)
+        return below
+
+    def ancestors(self) -> list[Cgroup]:
+        """All cgroups above this one, nearest first."""
+        above = []
+        level = self.parent
+        while level is not None:
+            above.append(level)
+            level = level.parent
+        return above
+
+
+@attrs.frozen
+class CgroupSubsys:
+    """struct cgroup_subsys: what the memory controller does at each turn of a css's life."""
+
+    css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg]]
+    css_online: Callable[[Context, Memcg], Awaitable[None]]
+    css_offline: Callable[[Context, Memcg], Awaitable[None]]
+    css_released: Callable[[Context, Memcg], Awaitable[None]]
+    css_free: Callable[[Context, Memcg], Awaitable[None]]
+
+
+# -- references: the root's are never counted -------------------------------------------------------------------------
+
+
+@kernel_fn("css_get_many", "include/linux/cgroup.h")
+async def css_get_many(ctx: Context, css: Css, nr: int) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_get_many(ctx, css.refcnt, nr)
+
+
+@kernel_fn("css_get", "include/linux/cgroup.h")
+async def css_get(ctx: Context, css: Css) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_get(ctx, css.refcnt)
+
+
+@kernel_fn("css_put_many", "include/linux/cgroup.h")
+async def css_put_many(ctx: Context, css: Css, nr: int) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_put_many(ctx, css.refcnt, nr)
+
+
+@kernel_fn("css_put", "include/linux/cgroup.h")
+async def css_put(ctx: Context, css: Css) -> None:
+    if css.refcnt is not None:
+        await percpu_ref_put(ctx, css.refcnt)
+
+
+@kernel_fn("css_tryget", "include/linux/cgroup.h")
+async def css_tryget(ctx: Context, css: Css) -> bool:
+    return css.refcnt is None or await percpu_ref_tryget(ctx, css.refcnt)
+
+
+@kernel_fn("css_tryget_online", "include/linux/cgroup.h")
+async def css_tryget_online(ctx: Context, css: Css) -> bool:
+    """Take a reference unless the css was killed."""
+    return css.refcnt is None or await percpu_ref_tryget_live(ctx, css.refcnt)
+
+
+# -- mkdir ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("cgroup_mkdir", "kernel/cgroup/cgroup.c")
+async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """Create a cgroup below *parent* with its memory css (3.1).
+
+    None: an ancestor has too many (-EAGAIN), or there was no memory; what there is by then goes as at rmdir.
+    """
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if await ctx.ask(ctx.machine.cgroup_tree.is_at_limit, parent):
+            return None
+        cgroup = await cgroup_create(ctx, parent, name)
+        if cgroup is not None and not await css_create(ctx, cgroup):
+            await cgroup_destroy_locked(ctx, cgroup)
+            return None
+        return cgroup
+
+
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
+async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """3.1.2: the cgroup itself, counted by its ancestors, holding its parent; None is -ENOMEM."""
+    machine = ctx.machine
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return None
+    serial_nr = machine.next_css_serial()
+    actor = Actor(ctx.world, f"cgroup {name}")
+    cgroup = Cgroup(actor, name, serial_nr, parent)
+    cgroup.self_css = Css(actor, f"self css of {name}", cgroup, parent.self_css)
+    cgroup.self_css.prepare(machine)
+    await ctx.ask(machine.cgroup_tree.link, cgroup)
+    await css_get(ctx, parent.self_css)
+    await ctx.ask(cgroup.self_css.set_flags, CssFlags.ONLINE)
+    return cgroup
+
+
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c")
+async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
+    """3.1.3 to 3.1.5: allocate, link and online the memory css.
+
+    False is -ENOMEM: without a reference count it is freed after a grace period, and never was online.
+    """
+    parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
+    css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
+    css.prepare(ctx.machine)
+    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
+    await init_and_link_css(ctx, css)
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        css.destroy_rwork.work.init_work(css_free_rwork_fn)
+        await queue_rcu_work(ctx, css.destroy_rwork)
+        return False
+    ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+    css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+    await ctx.ask(parent.link_child, css)
+    await online_css(ctx, css)
+    return True
+
+
+@kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
+async def init_and_link_css(ctx: Context, css: Css) -> None:
+    """3.1.4: a css holds its parent css and its cgroup."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    BUG_ON(ctx, css.cgroup.has_css, "init_and_link_css: cgroup_css(cgrp, ss)")
+    await css_get(ctx, deref(css.parent, "init_and_link_css(): css->parent"))
+    await css_get(ctx, css.cgroup.self_css)
+
+
+@kernel_fn("online_css", "kernel/cgroup/cgroup.c")
+async def online_css(ctx: Context, css: Css) -> None:
+    """3.1.5: publish it, and be counted by the parent."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
+    await ctx.ask(css.set_flags, CssFlags.ONLINE)
+    css.cgroup.css = css
+    css.cgroup.has_css = True
+    await ctx.ask(css.add_online_cnt, 1)
+    if css.parent is not None:
+        await ctx.ask(css.parent.add_online_cnt, 1)
+
+
+def memcg_of(css: Css) -> Memcg:
+    """mem_cgroup_from_css()."""
+    return deref(css.memcg, "mem_cgroup_from_css(css)")
+
+
+def css_of(container: Shared) -> Css:
+    """container_of() the css that a reference count or a work is inside of."""
+    assert isinstance(container, Css), f"{container.label} is inside no css"
+    return container
+
+
+# -- tasks ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c")
+async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
+    """Move *task*, wherever it is in its work, into *dst_cgrp* (a write to cgroup.procs)."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
+
+
+@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c")
+async def cgroup_exit(ctx: Context) -> None:
+    """A task ends: its cgroup may be empty now."""
+    await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
+
+
+@kernel_fn("cgroup_procs_write", "kernel/cgroup/cgroup.c")
+async def cgroup_procs_write(ctx: Context, procs: Dentry, task: Context) -> None:
+    """Write a task's number to an open cgroup.procs: it belongs there from now on."""
+    inode = deref(await ctx.ask(procs.read_inode), "cgroup_procs_write(): file->f_inode")
+    await cgroup_attach_task(ctx, root_of(procs.d_sb).cgroup_of(inode.i_ino), task)
+
+
+# -- rmdir ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("cgroup_rmdir", "kernel/cgroup/cgroup.c")
+async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
+    """Remove a cgroup; False (-EBUSY) while it has tasks or online children."""
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        return await cgroup_destroy_locked(ctx, cgroup)
+
+
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
+async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
+    """3.2.1 to 3.2.3."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if await ctx.ask(cgroup.read_populated):
+        return False
+    await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
+    if cgroup.has_css:
+        await kill_css(ctx, cgroup.css)
+    await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
+    await kernfs_remove(ctx, cgroup.self_css.files)
+    await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
+    return True
+
+
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
+async def kill_css(ctx: Context, css: Css) -> None:
+    """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if CssFlags.DYING in await ctx.ask(css.read_flags):
+        return
+    await ctx.ask(css.set_flags, CssFlags.DYING)
+    await kernfs_remove(ctx, css.files)
+    await css_get(ctx, css)
+    await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
+
+
+@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
+async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
+    """3.2.4: every CPU knows; offline it once its children are offline."""
+    css = css_of(ref.container)
+    if await ctx.ask(css.add_online_cnt, -1) == 0:
+        css.destroy_work.init_work(css_killed_work_fn)
+        await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+
+
+@kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
+async def css_killed_work_fn(ctx: Context, work: Work) -> None:
+    """3.2.5: offline the css, and its parent if this was the last online child of a killed one."""
+    css: Css | None = css_of(work.container)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        while css is not None:
+            await offline_css(ctx, css)
+            await css_put(ctx, css)
+            css = css.parent  # it cannot go away while cgroup_mutex is held
+            if css is None or await ctx.ask(css.add_online_cnt, -1) != 0:
+                break
+
+
+@kernel_fn("offline_css", "kernel/cgroup/cgroup.c")
+async def offline_css(ctx: Context, css: Css) -> None:
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if CssFlags.ONLINE in await ctx.ask(css.read_flags):
+        await ctx.machine.memory_cgrp_subsys.css_offline(ctx, memcg_of(css))
+        await ctx.ask(css.clear_flags, CssFlags.ONLINE)
+
+
+# -- release ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("css_release", "kernel/cgroup/cgroup.c")
+async def css_release(ctx: Context, ref: PercpuRef) -> None:
+    """3.4.1: the last reference is gone."""
+    css = css_of(ref.container)
+    css.destroy_work.init_work(css_release_work_fn)
+    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+
+
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
+async def css_release_work_fn(ctx: Context, work: Work) -> None:
+    """3.4.2 and 3.4.4: unlink, then free after a grace period."""
+    css = css_of(work.container)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(css.set_flags, CssFlags.RELEASED)
+        if css.memcg is None:
+            await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
+        else:
+            await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
+            await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
+
+
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
+async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
+    """3.4.3: free the css, then drop what it held."""
+    css = css_of(work.container)
+    await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
+    parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
+    if css.memcg is not None:
+        await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        if css.id:
+            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        ctx.kfree(*css.parts())
+        await css_put(ctx, cgroup.self_css)
+    else:
+        ctx.machine.cgroup_tree.touch_part("nr_cgrps", UPDATE)
+        ctx.machine.cgroup_tree.nr_cgrps -= 1
+        ctx.kfree(cgroup, *css.parts())
+        cgroup.actor.retire()
+    await css_put(ctx, parent)

@@ -1,0 +1,249 @@
+"""lockdep: learns in which order and in which contexts lock classes are taken, and says what could deadlock.
+
+kernel/locking/lockdep.c @5.3, Documentation/locking/lockdep-design.txt. A lock belongs to a class by its name. Taking B
+while A is held is the dependency A -> B; a circle of dependencies can deadlock, whether or not it did. A class that an
+interrupt handler takes must never be held with such interrupts on, nor be taken before a class that is
+(`hardirq-safe`, `softirq-unsafe` and so on). Waiting for work items and RCU callbacks counts as taking a lock which
+those hold while they run: flush_workqueue() and rcu_barrier() under a lock that a work takes is a circle, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import attrs
+
+from actors.system.flow import Kind
+
+if TYPE_CHECKING:
+    from actors.machine.context import Context
+
+RCU_CALLBACK = "rcu_callback"
+"""The class that every RCU callback holds while it runs, and for which rcu_barrier() waits."""
+
+WAITS = (RCU_CALLBACK, "(wq_completion)", "(work_completion)")
+"""Classes that stand for waiting; nobody is ever interrupted while holding one, in a way that matters."""
+
+IRQS = (("hardirq", "in-hardirq", "hardirq-on"), ("softirq", "in-softirq", "softirq-on"))
+"""Each kind of interrupt with the usage bits of what it takes, and of what is taken while it may come."""
+
+
+class HeldLock(NamedTuple):
+    """One lock as its holder sees it: the class, and where it was taken."""
+
+    name: str
+    is_read: bool
+    where: str
+
+
+@attrs.frozen
+class Problem:
+    """What could deadlock: a name that is the same however it was found, a headline, and a line per dependency."""
+
+    name: str
+    message: str
+    details: tuple[str, ...]
+
+
+@attrs.define(eq=False)
+class LockGraph:
+    """What is known of all lock classes; several runs may be merged into one.
+
+    `after[A][B]` is where B was first taken with A held; `usage[A]` has "in-softirq" and so on, each with its place.
+    """
+
+    after: dict[str, dict[str, str]] = attrs.field(factory=dict)
+    usage: dict[str, dict[str, str]] = attrs.field(factory=dict)
+
+    def learn_order(self, held: str, name: str, where: str) -> bool:
+        """Note held -> name; False if that was known."""
+        order = self.after.setdefault(held, {})
+        if name in order:
+            return False
+        order[name] = where
+        return True
+
+    def learn_usage(self, name: str, bits: Iterable[str], where: str) -> bool:
+        """Note in which contexts *name* is taken; False if that was known."""
+        known = self.usage.setdefault(name, {})
+        new = [bit for bit in bits if bit not in known]
+        known.update(dict.fromkeys(new, where))
+        return bool(new)
+
+    def merge(self, other: LockGraph) -> bool:
+        """Add what another run has learned; False if that is nothing new."""
+        news = [
+            self.learn_order(held, name, where) for held, order in other.after.items() for name, where in order.items()
+        ]
+        news += [
+            self.learn_usage(name, [bit], where) for name, bits in other.usage.items() for bit, where in bits.items()
+        ]
+        return any(news)
+
+    def problems(self) -> Iterator[Problem]:
+        """All that could deadlock, by what is known so far; each circle once."""
+        seen: set[str] = set()
+        for held, order in self.after.items():
+            for name in order:
+                for problem in self.problems_of(held, name):
+                    if problem.name not in seen:
+                        seen.add(problem.name)
+                        yield problem
+
+    def problems_of(self, held: str, name: str) -> Iterator[Problem]:
+        """What the dependency held -> name closes: a circle, or a way from interrupts to what they may interrupt."""
+        path = self._path(name, {held})
+        if path:
+            yield self._circle(path)
+        yield from self.inversions()
+
+    def _circle(self, path: list[str]) -> Problem:
+        """*path* leads from one class to another after which the first is taken."""
+        start = path.index(min(path))
+        circle = path[start:] + path[:start]
+        pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
+        return Problem(
+            " -> ".join([*circle, circle[0]]),
+            "WARNING: possible circular locking dependency detected",
+            tuple(self._dependency(*pair) for pair in pairs),
+        )
+
+    def inversions(self) -> Iterator[Problem]:
+        """Every class that an interrupt takes, and from which a chain leads to one that interrupts may come in."""
+        for irq, taken_in, taken_on in IRQS:
+            safe = [name for name, bits in self.usage.items() if taken_in in bits]
+            if not safe:
+                continue
+            unsafe = {name for name, bits in self.usage.items() if taken_on in bits}
+            for name in safe:
+                path = [name] if name in unsafe else self._path(name, unsafe)
+                if path:
+                    yield self._inversion(irq, path)
+
+    def _inversion(self, irq: str, path: list[str]) -> Problem:
+        first, last = path[0], path[-1]
+        message = (
+            f"WARNING: inconsistent lock state: {{IN-{irq.upper()}}} and {{{irq.upper()}-ON}}"
+            if first == last
+            else f"WARNING: {irq.upper()}-safe -> {irq.upper()}-unsafe lock order detected"
+        )
+        return Problem(
+            f"{irq}: {' -> '.join(path)}",
+            message,
+            (
+                f"{first} is taken in a {irq}: {self.usage[first][f'in-{irq}']}",
+                *(self._dependency(*pair) for pair in itertools.pairwise(path)),
+                f"{last} is taken with {irq}s on: {self.usage[last][f'{irq}-on']}",
+            ),
+        )
+
+    def _dependency(self, held: str, name: str) -> str:
+        return f"{name} is taken with {held} held: {self.after[held][name]}"
+
+    def _path(self, start: str, goals: set[str]) -> list[str] | None:
+        """A shortest chain of dependencies from *start* to one of *goals*."""
+        if start not in self.after:
+            return [start] if start in goals else None
+        paths = [[start]]
+        seen = {start}
+        for path in paths:
+            if path[-1] in goals:
+                return path
+            for name in self.after.get(path[-1], ()):
+                if name not in seen:
+                    seen.add(name)
+                    paths.append([*path, name])
+        return None
+
+
+@attrs.define(eq=False)
+class Lockdep:
+    """lockdep of one machine: keeps every flow's stack of held locks, and reports what is new.
+
+    `seen` are the situations in which a lock was taken, or interrupts switched on: one known has nothing new to teach
+    when it comes again.
+    """
+
+    graph: LockGraph = attrs.field(factory=LockGraph)
+    reported: set[str] = attrs.field(factory=set)
+    seen: set[tuple[object, ...]] = attrs.field(factory=set)
+
+    def acquire(self, ctx: Context, name: str, *, tries: bool = False, reads: bool = False) -> None:
+        """*ctx* is about to wait for a lock of class *name* (or has it, if it only *tries*)."""
+        where = ctx.function_of(sys._getframe(1)).co_name
+        bits = contexts(ctx)
+        situation = (name, tries, reads, bits, *ctx.held_locks)
+        if situation not in self.seen:
+            self.seen.add(situation)
+            waited = [] if tries else ctx.held_locks
+            before = [held.name for held in waited if held.name != name or not (held.is_read and reads)]
+            self._learn(ctx, name, () if name.startswith(WAITS) else bits, before, where)
+        ctx.held_locks.append(HeldLock(name, reads, where))
+
+    def _learn(self, ctx: Context, name: str, bits: Sequence[str], before: list[str], where: str) -> None:
+        """*name* is taken in the contexts *bits* with the locks *before* held: see what that closes, if it is new."""
+        known, after = self.graph.usage.get(name, {}), self.graph.after
+        news = [held for held in before if name not in after.get(held, ())]
+        if news or any(bit not in known for bit in bits):
+            place = f"{where}() in {ctx.name}, step {ctx.world.step}"
+            self.graph.learn_usage(name, bits, place)
+            for held in news:
+                self.graph.learn_order(held, name, place)
+                self._report_new(ctx, self.graph.problems_of(held, name))
+            if not news:
+                self._report_new(ctx, self.graph.inversions())
+
+    def release(self, ctx: Context, name: str) -> None:
+        """*ctx* gives up the lock that it took last of class *name*; unlocking what one does not hold is a finding."""
+        for index in range(len(ctx.held_locks) - 1, -1, -1):
+            if ctx.held_locks[index].name == name:
+                del ctx.held_locks[index]
+                return
+        ctx.world.report("lockdep", f"unlock of {name}", f"WARNING: bad unlock balance detected: {name}", flow=ctx)
+
+    def irqs_enabled(self, ctx: Context) -> None:
+        """Interrupts are on again: every lock that is still held is one that may be interrupted."""
+        bits = contexts(ctx)
+        situation = (bits, *ctx.held_locks)
+        if situation in self.seen:
+            return
+        self.seen.add(situation)
+        for held in ctx.held_locks:
+            if held.name.startswith(WAITS):
+                continue
+            place = f"{held.where}() in {ctx.name}, step {ctx.world.step}"
+            if self.graph.learn_usage(held.name, bits, place):
+                self._report_new(ctx, self.graph.inversions())
+
+    def _report_new(self, ctx: Context, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            if problem.name not in self.reported:
+                self.reported.add(problem.name)
+                ctx.world.report("lockdep", problem.name, problem.message, *problem.details, flow=ctx)
+
+
+def contexts(ctx: Context) -> tuple[str, ...]:
+    """The usage bits that taking a lock here and now means."""
+    irqs_off = ctx.irqs_off or ctx.kind is Kind.HARDIRQ
+    if ctx.in_handler:
+        handler = "in-softirq" if ctx.kind is Kind.SOFTIRQ else "in-hardirq"
+        return (handler,) if irqs_off else (handler, "hardirq-on")
+    if irqs_off:
+        return ()
+    return ("hardirq-on",) if ctx.softirqs_off else ("hardirq-on", "softirq-on")
+
+
+def debug_check_no_locks_held(ctx: Context) -> None:
+    """Report what a task takes with it when it ends: nobody will ever unlock it."""
+    for held in ctx.held_locks:
+        text = f"WARNING: {ctx.name} still has a lock held: {held.name}, taken in {held.where}()"
+        ctx.world.report("lockdep", f"{held.name} is still held", text, flow=ctx)
+
+
+def lockdep_assert_held(ctx: Context, name: str) -> None:
+    """Report when *ctx* touches what a lock of class *name* protects, and does not hold it."""
+    if all(held.name != name for held in ctx.held_locks):
+        ctx.world.report("lockdep", f"{name} is not held", f"WARNING: suspicious access: {name} is not held", flow=ctx)

@@ -1,0 +1,372 @@
+"""Mutexes, spinlocks, reader-writer semaphores and completions. kernel/locking.
+
+Flows that wait are not enabled; they never spin. Which of several waiters gets a lock is the strategy's choice. A
+flow that waits for a spinlock has already switched preemption (or IRQs) off, and so keeps its CPU. lockdep learns
+of each attempt before the wait.
+
+    await mutex_lock(ctx, m) ... await mutex_unlock(ctx, m)         or  async with MutexHeld(ctx, m):
+    await spin_lock(ctx, l) ... await spin_unlock(ctx, l)           or  async with SpinLockHeld(ctx, l):
+    flags = await spin_lock_irqsave(ctx, l) ...                     or  async with SpinLockIrqHeld(ctx, l):
+    await spin_unlock_irqrestore(ctx, l, flags)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.machine.context import Context
+from actors.system.actor import Actor, Shared
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.system.flow import Flow
+    from actors.system.world import World
+
+MUTEX_WAKE = (500, 5_000)
+
+
+@attrs.define(eq=False)
+class Lock(Shared):
+    """What mutexes and spinlocks share: a class for lockdep, by its name, and a holder."""
+
+    name: str
+    holder: Context | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> Lock:
+        """Create a lock that is an actor of its own."""
+        return cls(Actor(world, name), name)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def held_by(self) -> str:
+        return f", held by {self.holder.name}" if self.holder is not None else ""
+
+    def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
+        return (self.holder,) if self.holder is not None else ()
+
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.holder is flow
+
+    def is_free(self, _ctx: Context) -> bool:
+        return self.holder is None
+
+    def assert_held(self) -> None:
+        """lockdep_assert_held(): report when what this very lock protects is touched by who does not hold it."""
+        world = self.actor.world
+        flow = world.current
+        if self.holder is not flow:
+            text = f"WARNING: suspicious access: {self.name} is not held"
+            world.report("lockdep", f"{self.name} is not held", text, flow=flow)
+
+
+@attrs.define(eq=False)
+class Mutex(Lock):
+    """struct mutex: may only be taken where one may sleep."""
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> Mutex:
+        return cls(Actor(world, name), name)
+
+    @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE)
+    def lock(self, ctx: Context) -> None:
+        self.holder = ctx
+
+    @operation(UPDATE, name="mutex_trylock")
+    def trylock(self, ctx: Context) -> bool:
+        if self.holder is not None:
+            return False
+        self.holder = ctx
+        return True
+
+    @operation(UPDATE, name="mutex_unlock")
+    def unlock(self) -> None:
+        self.holder = None
+
+
+@attrs.define(eq=False)
+class SpinLock(Lock):
+    """spinlock_t; whoever takes it has preemption off, and IRQs too with the irq forms."""
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> SpinLock:
+        return cls(Actor(world, name), name)
+
+    @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS)
+    def lock(self, ctx: Context) -> None:
+        self.holder = ctx
+
+    @operation(UPDATE, name="spin_trylock", cost=ATOMIC_NS)
+    def trylock(self, ctx: Context) -> bool:
+        if self.holder is not None:
+            return False
+        self.holder = ctx
+        return True
+
+    @operation(UPDATE, name="spin_unlock", cost=ATOMIC_NS)
+    def unlock(self) -> None:
+        self.holder = None
+
+
+@attrs.define(eq=False)
+class RwSem(Shared):
+    """struct rw_semaphore, or a percpu one: fair, so a writer that waits keeps new readers out."""
+
+    name: str
+    readers: list[Context] = attrs.field(factory=list, init=False)
+    writer: Context | None = attrs.field(default=None, init=False)
+    writers_waiting: int = attrs.field(default=0, init=False)
+
+    @classmethod
+    def boot(cls, world: World, name: str) -> RwSem:
+        """Create a semaphore that is an actor of its own."""
+        return cls(Actor(world, name), name)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def held_by(self) -> str:
+        holders = [*self.readers, *([self.writer] if self.writer else [])]
+        waiting = f", {self.writers_waiting} writers waiting" if self.writers_waiting else ""
+        return (f", held by {', '.join(ctx.name for ctx in holders)}" if holders else "") + waiting
+
+    def blockers(self, flow: Flow) -> tuple[Flow, ...]:
+        """A writer waits for all who hold it, a reader for the writer, or for those who want to be one."""
+        writers = [flow for flow in self.waiters if flow.request.info.access is UPDATE]
+        if flow in writers:
+            return (*self.readers, *([self.writer] if self.writer else []))
+        return (self.writer,) if self.writer else tuple(writers)
+
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.writer is flow or flow in self.readers
+
+    def assert_held_write(self) -> None:
+        """lockdep_assert_held_write()."""
+        world = self.actor.world
+        if self.writer is not world.current:
+            text = f"WARNING: suspicious access: {self.name} is not held for writing"
+            world.report("lockdep", f"{self.name} is not held for writing", text, flow=world.current)
+
+    def may_read(self, _ctx: Context) -> bool:
+        return self.writer is None and not self.writers_waiting
+
+    def may_write(self, _ctx: Context) -> bool:
+        return self.writer is None and not self.readers
+
+    @operation(COMMUTE, name="down_read", when=may_read, sleeps=True, latency=MUTEX_WAKE)
+    def down_read(self, ctx: Context) -> None:
+        self.readers.append(ctx)
+
+    @operation(COMMUTE, name="down_read_trylock")
+    def down_read_trylock(self, ctx: Context) -> bool:
+        if not self.may_read(ctx):
+            return False
+        self.readers.append(ctx)
+        return True
+
+    @operation(READ, name="rwsem_is_contended")
+    def is_contended(self) -> bool:
+        return self.writers_waiting > 0
+
+    @operation(COMMUTE, name="up_read")
+    def up_read(self, ctx: Context) -> None:
+        if ctx in self.readers:
+            self.readers.remove(ctx)
+
+    @operation(UPDATE)
+    def announce_writer(self) -> None:
+        """A writer queues up: from now on new readers have to wait."""
+        self.writers_waiting += 1
+
+    @operation(UPDATE, name="down_write", when=may_write, sleeps=True, latency=MUTEX_WAKE)
+    def down_write(self, ctx: Context) -> None:
+        self.writers_waiting -= 1
+        self.writer = ctx
+
+    @operation(UPDATE, name="up_write")
+    def up_write(self) -> None:
+        self.writer = None
+
+
+# -- the kernel's calls -----------------------------------------------------------------------------------------------
+
+
+async def mutex_lock(ctx: Context, mutex: Mutex) -> None:
+    ctx.machine.lockdep.acquire(ctx, mutex.name)
+    await ctx.ask(mutex.lock, ctx)
+
+
+async def mutex_trylock(ctx: Context, mutex: Mutex) -> bool:
+    if not await ctx.ask(mutex.trylock, ctx):
+        return False
+    ctx.machine.lockdep.acquire(ctx, mutex.name, tries=True)
+    return True
+
+
+async def mutex_unlock(ctx: Context, mutex: Mutex) -> None:
+    ctx.machine.lockdep.release(ctx, mutex.name)
+    await ctx.ask(mutex.unlock)
+
+
+async def spin_lock(ctx: Context, lock: SpinLock) -> None:
+    """Take *lock* with preemption off; an interrupt that wants it too would wait for ever."""
+    ctx.preempt_disable()
+    ctx.machine.lockdep.acquire(ctx, lock.name)
+    await ctx.ask(lock.lock, ctx)
+
+
+async def spin_lock_nested(ctx: Context, lock: SpinLock) -> None:
+    """Take *lock* with another of its class held already, in an order that the caller vouches for."""
+    ctx.preempt_disable()
+    ctx.machine.lockdep.acquire(ctx, lock.name, tries=True)
+    await ctx.ask(lock.lock, ctx)
+
+
+async def spin_trylock(ctx: Context, lock: SpinLock) -> bool:
+    """Take *lock*, with preemption off, unless it is taken."""
+    ctx.preempt_disable()
+    if not await ctx.ask(lock.trylock, ctx):
+        ctx.preempt_enable()
+        return False
+    ctx.machine.lockdep.acquire(ctx, lock.name, tries=True)
+    return True
+
+
+async def spin_unlock(ctx: Context, lock: SpinLock) -> None:
+    ctx.machine.lockdep.release(ctx, lock.name)
+    await ctx.ask(lock.unlock)
+    ctx.preempt_enable()
+
+
+async def spin_lock_irqsave(ctx: Context, lock: SpinLock) -> bool:
+    """Take *lock* with IRQs off; return the flags for spin_unlock_irqrestore()."""
+    flags = ctx.local_irq_save()
+    ctx.preempt_disable()
+    ctx.machine.lockdep.acquire(ctx, lock.name)
+    await ctx.ask(lock.lock, ctx)
+    return flags
+
+
+async def spin_unlock_irqrestore(ctx: Context, lock: SpinLock, flags: bool) -> None:  # noqa: FBT001 -- the C signature
+    ctx.machine.lockdep.release(ctx, lock.name)
+    await ctx.ask(lock.unlock)
+    ctx.local_irq_restore(flags)
+    ctx.preempt_enable()
+
+
+async def down_read(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.acquire(ctx, sem.name, reads=True)
+    await ctx.ask(sem.down_read, ctx)
+
+
+async def down_read_trylock(ctx: Context, sem: RwSem) -> bool:
+    """Read-lock *sem*, unless a writer has it or waits for it."""
+    if not await ctx.ask(sem.down_read_trylock, ctx):
+        return False
+    ctx.machine.lockdep.acquire(ctx, sem.name, tries=True, reads=True)
+    return True
+
+
+async def up_read(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.release(ctx, sem.name)
+    await ctx.ask(sem.up_read, ctx)
+
+
+async def down_write(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.acquire(ctx, sem.name)
+    await ctx.ask(sem.announce_writer)
+    await ctx.ask(sem.down_write, ctx)
+
+
+async def down_write_nested(ctx: Context, sem: RwSem) -> None:
+    """Write-lock *sem* with another of its class held already, in an order that the caller vouches for."""
+    ctx.machine.lockdep.acquire(ctx, sem.name, tries=True)
+    await ctx.ask(sem.announce_writer)
+    await ctx.ask(sem.down_write, ctx)
+
+
+async def up_write(ctx: Context, sem: RwSem) -> None:
+    ctx.machine.lockdep.release(ctx, sem.name)
+    await ctx.ask(sem.up_write)
+
+
+# -- the same as blocks; an Oops inside leaves the lock taken, as in the kernel ---------------------------------------
+
+
+@attrs.define
+class MutexHeld:
+    """`async with MutexHeld(ctx, mutex):`."""
+
+    ctx: Context
+    mutex: Mutex
+
+    async def __aenter__(self) -> None:
+        await mutex_lock(self.ctx, self.mutex)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await mutex_unlock(self.ctx, self.mutex)
+
+
+@attrs.define
+class SpinLockHeld:
+    """`async with SpinLockHeld(ctx, lock):` -- with preemption off, and IRQs as they are."""
+
+    ctx: Context
+    lock: SpinLock
+
+    async def __aenter__(self) -> None:
+        await spin_lock(self.ctx, self.lock)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await spin_unlock(self.ctx, self.lock)
+
+
+@attrs.define
+class SpinLockIrqHeld:
+    """`async with SpinLockIrqHeld(ctx, lock):` -- with IRQs off, and afterwards as they were."""
+
+    ctx: Context
+    lock: SpinLock
+    flags: bool = attrs.field(default=False, init=False)
+
+    async def __aenter__(self) -> None:
+        self.flags = await spin_lock_irqsave(self.ctx, self.lock)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await spin_unlock_irqrestore(self.ctx, self.lock, self.flags)
+
+
+@attrs.define(eq=False)
+class Completion(Shared):
+    """struct completion that `remaining` events must complete."""
+
+    remaining: int
+
+    def is_done(self) -> bool:
+        return self.remaining == 0
+
+    @operation(COMMUTE, cost=ATOMIC_NS)
+    def expect_one_more(self) -> None:
+        self.remaining += 1
+
+    @operation(COMMUTE, cost=ATOMIC_NS)
+    def complete(self) -> None:
+        self.remaining -= 1
+
+    @operation(READ, when=is_done, sleeps=True, latency=MUTEX_WAKE)
+    def wait_for_completion(self) -> None:
+        """Sleep until all events have happened."""
+
+    @operation(READ, when=is_done)
+    def spin_until_done(self) -> None:
+        """Wait with preemption off, as smp_call_function_many() does."""

@@ -1,0 +1,1 @@
+"""Linux lib/: reference counts and identifiers."""

@@ -1,0 +1,1 @@
+"""Linux mm/: the slab allocators, memory cgroups, reclaim, the page cache."""

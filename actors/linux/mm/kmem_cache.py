@@ -1,0 +1,487 @@
+"""The structures of the slab allocators: kmem_cache, its slabs, SLUB's per-CPU and per-node parts.
+
+include/linux/slub_def.h, mm/slab.h @5.3.1; KERNEL.md 0.4 and 4.2. The free objects of a slab form a linked list; here
+a list is nested pairs `(object, rest)`, so that taking the head or handing over the whole list is one assignment, as
+in C. SLAB's own parts are in `slab`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+import attrs
+
+from actors.linux.include.slab import SlabFlags
+from actors.linux.kernel.locking.locks import SpinLock
+from actors.linux.kernel.rcu.tree import RcuHead
+from actors.linux.kernel.workqueue import Work
+from actors.linux.mm.vmstat import StatItem
+from actors.machine.context import Context, deref
+from actors.machine.list_head import ListEntry, ListHead, corruption
+from actors.machine.lockless import LocklessField
+from actors.system.actor import Shared
+from protocol.findings import Oops
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.linux.lib.percpu_refcount import PercpuRef
+    from actors.linux.mm.memcontrol import Memcg
+    from actors.linux.mm.slab_def import ArrayCache, SlabNode
+    from actors.linux.mm.slub_sysfs import Kobject
+
+Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs the old spelling
+"""A list of free objects, by their index in the slab."""
+
+WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
+"""What a cache has to do next, in a worker or at once."""
+
+
+class SlabCounters(NamedTuple):
+    """What cmpxchg_double() compares: the slab's freelist and its counters word."""
+
+    freelist: Chain
+    inuse: int
+    frozen: bool
+
+
+class SlabObject(NamedTuple):
+    """An allocated object: its slab and its index there. What kmem_cache_alloc() returns a pointer to."""
+
+    slab: Slab
+    at: int
+
+    @property
+    def label(self) -> str:
+        return f"object {self.at} of {self.slab.label}"
+
+
+@attrs.define(eq=False)
+class Slab(ListEntry):
+    """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
+
+    `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
+    to this slab, `slab_list` the node's list that it is linked into. The ledger's: `live`, a mask of the allocated
+    objects, `made_by` (who, at which step), `given`, to whom a user gave each object last, `readers_gone`: of RCU's.
+    """
+
+    serial: int
+    slab_cache: KmemCache
+    nid: int
+    order: int
+    objects: int
+    freelist: Chain
+    inuse: int
+    frozen: bool
+    made_by: tuple[str, int]
+    pfn: int
+    live: int = 0
+    given: dict[int, str] = attrs.field(factory=dict, init=False)
+    pobjects: int = 0
+    memcg: Memcg | None = None
+    readers_gone: Callable[[], bool] | None = attrs.field(default=None, init=False)
+    slab_list: ListHead[Slab] | None = None
+    rcu_head: RcuHead = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.rcu_head = RcuHead(self)
+
+    @property
+    def label(self) -> str:
+        return f"slab {self.serial} of {self.slab_cache.name}"
+
+    @property
+    def pages(self) -> int:
+        """Its size in 4K pages."""
+        return 1 << self.order
+
+    def list_add(self, slabs: ListHead[Slab], *, tail: bool = False) -> None:
+        """Link it into a list of some node."""
+        (slabs.list_add_tail if tail else slabs.list_add)(self)
+        self.slab_list = slabs
+
+    def list_del(self) -> None:
+        """Unlink it, from whatever list it is on: the links are the slab's own, and do not tell whose list that is."""
+        if self.slab_list is None:
+            raise corruption("list_del", self)
+        self.slab_list.list_del(self)
+        self.slab_list = None
+
+    def assert_node(self, node: Shared, nid: int) -> None:
+        """The lists of a kmem_cache_node are for memory of its node: get_node(s, page_to_nid(page))."""
+        if self.nid != nid:
+            text = f"{self.label}, which is memory of node {self.nid}, comes to {node.label}"
+            self.actor.world.report("invariant", "node", f"invariant node: {text}")
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_counters(self) -> SlabCounters:
+        return SlabCounters(self.freelist, self.inuse, self.frozen)
+
+    @operation(UPDATE)
+    def cmpxchg_double(self, old: SlabCounters, new: SlabCounters) -> bool:
+        """Set freelist and counters to *new* if they are still *old*."""
+        if self.freelist is not old.freelist or self.inuse != old.inuse or self.frozen != old.frozen:
+            return False
+        self.freelist, self.inuse, self.frozen = new
+        return True
+
+
+@attrs.define(eq=False)
+class KmemCacheCpu(Shared):
+    """struct kmem_cache_cpu: SLUB's part of a cache on one CPU, number `cpu`, which owns it.
+
+    `partial` is the stack of frozen partial slabs.
+    """
+
+    cache: KmemCache
+    cpu: int
+    tid: int
+    freelist: Chain = None
+    page: Slab | None = None
+    partial: list[Slab] = attrs.field(factory=list)
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache_cpu of {self.cache.name} on {self.actor.name}"
+
+    @operation(READ)
+    def has_cpu_slab(self) -> bool:
+        """What flush_all() asks of other CPUs."""
+        return self.page is not None or bool(self.partial)
+
+
+@attrs.define(eq=False)
+class KmemCacheNode(Shared):
+    """struct kmem_cache_node of SLUB. `partial` is ordered, head first; `nr_partial` should be its length."""
+
+    cache: KmemCache
+    nid: int
+    list_lock: SpinLock = attrs.field(init=False)
+    partial: ListHead[Slab] = attrs.field(init=False)
+    nr_partial: int = attrs.field(default=0, init=False)
+    nr_slabs: int = attrs.field(default=0, init=False)
+    total_objects: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.list_lock = SpinLock(self.actor, "&(&n->list_lock)->rlock")
+        self.partial = ListHead(self, "partial")
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache_node {self.nid} of {self.cache.name}"
+
+    @operation(READ, part="partial")
+    def read_nr_partial(self) -> int:
+        return self.nr_partial
+
+    @operation(UPDATE, part="partial")
+    def add_partial(self, slab: Slab, *, tail: bool) -> None:
+        self.list_lock.assert_held()
+        slab.assert_node(self, self.nid)
+        slab.list_add(self.partial, tail=tail)
+        self.nr_partial += 1
+
+    @operation(UPDATE, part="partial")
+    def remove_partial(self, slab: Slab) -> None:
+        self.list_lock.assert_held()
+        slab.list_del()
+        self.nr_partial -= 1
+
+    @operation(READ, part="partial")
+    def list_partial(self) -> tuple[Slab, ...]:
+        """The list as it is; list_lock keeps it so."""
+        return self.partial.walk()
+
+    @operation(UPDATE, part="partial")
+    def sort_partial(self, order: tuple[Slab, ...]) -> None:
+        self.list_lock.assert_held()
+        self.partial.reorder(order)
+
+    @operation(UPDATE, part="nr_slabs")
+    def add_nr_slabs(self, nr: int, objects: int) -> None:
+        self.nr_slabs += nr
+        self.total_objects += objects
+
+    @operation(READ, part="nr_slabs")
+    def read_nr_slabs(self) -> int:
+        return self.nr_slabs
+
+    @operation(READ, part="nr_slabs")
+    def read_total_objects(self) -> int:
+        return self.total_objects
+
+
+@attrs.define(eq=False)
+class MemcgCacheArray(Shared):
+    """struct memcg_cache_array of a root cache: its child caches by kmemcg_id. RCU-freed when it is outgrown."""
+
+    root: KmemCache
+    entries: list[KmemCache | None]
+
+    @property
+    def label(self) -> str:
+        return f"memcg_caches of {self.root.name}"
+
+    def grown(self, size: int, copied: int) -> MemcgCacheArray:
+        """A longer array, with the first *copied* entries of this one, unless that has none (it is NULL in C)."""
+        if self.entries:
+            self._check(copied - 1)
+        return MemcgCacheArray(self.actor, self.root, (self.entries[:copied] + [None] * size)[:size])
+
+    @operation(READ)
+    def read_entry(self, kmemcg_id: int) -> KmemCache | None:
+        self._check(kmemcg_id)
+        return self.entries[kmemcg_id]
+
+    @operation(UPDATE)
+    def set_entry(self, kmemcg_id: int, cache: KmemCache | None) -> None:
+        self._check(kmemcg_id)
+        self.entries[kmemcg_id] = cache
+
+    def _check(self, kmemcg_id: int) -> None:
+        if not 0 <= kmemcg_id < len(self.entries):
+            text = f"entries[{kmemcg_id}] of {self.label}, which has {len(self.entries)}"
+            raise Oops("bug", "slab-out-of-bounds", f"BUG: KASAN: slab-out-of-bounds: {text}")
+
+    @operation(READ)
+    def list_entries(self, count: int) -> tuple[KmemCache | None, ...]:
+        """for_each_memcg_cache_index(): the first *count* entries as they are; slab_mutex keeps them so."""
+        if count:
+            self._check(count - 1)
+        return tuple(self.entries[:count])
+
+
+@attrs.define(eq=False)
+class AtomicRef(Shared):
+    """The atomic_long that v1 counts a cache's pages with; each fall to 0 shuts the cache down (KERNEL-v1-v3 2.1)."""
+
+    cache: KmemCache
+    release: WorkFn
+    count: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"refcnt of {self.cache.name}"
+
+    @property
+    def tally(self) -> tuple[str, int]:
+        return "references", self.count
+
+    @operation(UPDATE)
+    def add(self, nr: int) -> int:
+        """atomic_long_add_return()."""
+        old = self.count
+        self.count += nr
+        if self.count < 0 or (old == 0 and nr > 0):
+            self.actor.world.report(
+                "refcount", "KmemCache", f"refcount of {self.cache.label} went from {old} to {self.count}"
+            )
+        return self.count
+
+
+@attrs.define(eq=False)
+class KmemCache(ListEntry):
+    """struct kmem_cache with its memcg_params: an actor of its own.
+
+    `object_size` is in bytes, `objects` per slab of 2^`order` pages, `min_objects` and `min_order` for when memory is
+    short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt` that counts pages, running
+    allocations (from v2 on) and itself. `refcount` counts the aliases of a root cache. `rcu_head` and `work` share
+    their storage in C: at most one of them is in use. `has_usercopy`: part of each object may be copied to user space
+    (usersize). What was made before all others is not `is_mergeable` (a refcount below zero in C).
+
+    The ledger's own: `inflight` (allocations between get and put: who, since which step), `charged_pages` (pages
+    charged and not yet uncharged), `slabs` (every slab that exists).
+    """
+
+    name: str
+    object_size: int
+    objects: int
+    order: int
+    flags: SlabFlags
+    cpu_partial: LocklessField
+    min_partial: LocklessField
+    root_cache: KmemCache | None = None
+    min_objects: int = 1
+    min_order: int = 0
+    has_ctor: bool = False
+    has_usercopy: bool = False
+    refcount: int = 1
+    is_mergeable: bool = True
+    memcg: Memcg | None = attrs.field(default=None, init=False)
+    refcnt: PercpuRef | AtomicRef | None = attrs.field(default=None, init=False)
+    memcg_caches: MemcgCacheArray | None = attrs.field(default=None, init=False)
+    is_root_cache: bool = attrs.field(init=False)
+    children: ListHead[KmemCache] = attrs.field(init=False)
+    dying: bool = attrs.field(default=False, init=False)
+    work_fn: WorkFn | None = attrs.field(default=None, init=False)
+    rcu_head: RcuHead = attrs.field(init=False)
+    work: Work = attrs.field(init=False)
+    kobj: Kobject | None = attrs.field(default=None, init=False)
+    kobj_remove_work: Work = attrs.field(init=False)
+    cpu_slab: list[KmemCacheCpu] = attrs.field(factory=list, init=False)
+    node: list[KmemCacheNode] = attrs.field(factory=list, init=False)
+    cpu_cache: list[ArrayCache] = attrs.field(factory=list, init=False)
+    slab_node: list[SlabNode] = attrs.field(factory=list, init=False)
+    inflight: dict[Context, int] = attrs.field(factory=dict, init=False)
+    charged_pages: int = attrs.field(default=0, init=False)
+    slabs: dict[Slab, None] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.is_root_cache = self.root_cache is None
+        self.children = ListHead(self, "children")
+        self.rcu_head = RcuHead(self)
+        self.work = Work(self.actor, self)
+        self.kobj_remove_work = Work(self.actor, self, name="kobj_remove_work")
+
+    @property
+    def label(self) -> str:
+        return f"kmem_cache {self.name}"
+
+    @property
+    def root(self) -> KmemCache:
+        """memcg_root_cache()."""
+        return self.root_cache or self
+
+    @property
+    def stat_item(self) -> StatItem:
+        """cache_vmstat_idx()."""
+        reclaimable = SlabFlags.RECLAIM_ACCOUNT in self.flags
+        return StatItem.NR_SLAB_RECLAIMABLE if reclaimable else StatItem.NR_SLAB_UNRECLAIMABLE
+
+    @property
+    def percpu_refcnt(self) -> PercpuRef:
+        """memcg_params.refcnt from v2 on; a root cache has none."""
+        return deref(self.refcnt, "s->memcg_params.refcnt")  # type: ignore[return-value]  # no AtomicRef from v2 on
+
+    @property
+    def atomic_refcnt(self) -> AtomicRef:
+        """memcg_params.refcnt of v1."""
+        return deref(self.refcnt, "s->memcg_params.refcnt")  # type: ignore[return-value]  # a PercpuRef from v2 on
+
+    @property
+    def slot_size(self) -> int:
+        """s->size: what an object takes up in its slab, in bytes."""
+        return (self.object_size + 7) & ~7
+
+    @property
+    def live_objects(self) -> int:
+        return sum(slab.live.bit_count() for slab in self.slabs)
+
+    @property
+    def slab_pages(self) -> int:
+        """The size of all its slabs in 4K pages."""
+        return sum(slab.pages for slab in self.slabs)
+
+    def begin_allocation(self, ctx: Context) -> None:
+        self.inflight[ctx] = ctx.world.step
+
+    def end_allocation(self, ctx: Context) -> None:
+        self.inflight.pop(ctx, None)
+
+    def parts(self) -> Iterator[Shared | None]:
+        """The struct with everything inside it."""
+        yield from (self, self.refcnt, self.work, self.kobj, self.kobj_remove_work, self.cpu_partial, self.min_partial)
+        yield from self.cpu_slab
+        for node in self.node:
+            yield from (node, node.list_lock)
+        yield from self.cpu_cache
+        for slab_node in self.slab_node:
+            yield from slab_node.parts()
+
+    # -- memcg_params -------------------------------------------------------------------------------------------------
+
+    @operation(READ, part="memcg")
+    def read_memcg(self) -> Memcg | None:
+        return self.memcg
+
+    @operation(UPDATE, part="memcg")
+    def set_memcg(self, memcg: Memcg | None) -> None:
+        self.memcg = memcg
+
+    @operation(READ, part="memcg_caches")
+    def read_memcg_caches(self) -> MemcgCacheArray:
+        return deref(self.memcg_caches, "s->memcg_params.memcg_caches")
+
+    @operation(UPDATE, part="memcg_caches")
+    def set_memcg_caches(self, array: MemcgCacheArray) -> None:
+        self.memcg_caches = array
+
+    @operation(READ, part="children")
+    def list_children(self) -> tuple[KmemCache, ...]:
+        """The list as it is; slab_mutex keeps it so."""
+        return self.children.walk()
+
+    @operation(UPDATE, part="children")
+    def add_child(self, child: KmemCache) -> None:
+        self.children.list_add_tail(child)
+        child.recheck()
+
+    @operation(UPDATE, part="children")
+    def del_child(self, child: KmemCache) -> None:
+        self.children.list_del(child)
+        child.recheck()
+
+    @operation(READ, part="dying")
+    def read_dying(self) -> bool:
+        return self.dying
+
+    @operation(UPDATE, part="dying")
+    def set_dying(self, dying: bool) -> None:  # noqa: FBT001 -- the flag's value
+        self.dying = dying
+
+    @operation(READ, part="work_fn")
+    def read_work_fn(self) -> WorkFn | None:
+        return self.work_fn
+
+    @operation(UPDATE, part="work_fn")
+    def set_work_fn(self, work_fn: WorkFn | None) -> None:
+        self.work_fn = work_fn
+
+    @operation(UPDATE, part="flags")
+    def set_flag(self, flag: SlabFlags) -> None:
+        self.flags |= flag
+
+    @operation(UPDATE, part="refcount")
+    def add_refcount(self, nr: int) -> int:
+        """An alias more or less; slab_mutex is held."""
+        self.refcount += nr
+        return self.refcount
+
+
+@attrs.define(eq=False)
+class CacheList(Shared):
+    """slab_caches, slab_root_caches, slab_caches_to_rcu_destroy: under slab_mutex, oldest first."""
+
+    name: str
+    caches: ListHead[KmemCache] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.caches = ListHead(self)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(READ)
+    def list(self) -> tuple[KmemCache, ...]:
+        """The list as it is."""
+        return self.caches.walk()
+
+    @operation(UPDATE)
+    def add(self, cache: KmemCache) -> None:
+        self.caches.list_add_tail(cache)
+
+    @operation(UPDATE)
+    def delete(self, cache: KmemCache) -> None:
+        self.caches.list_del(cache)
+
+    @operation(UPDATE)
+    def take_all(self) -> tuple[KmemCache, ...]:
+        """list_splice_init(): take all that there is."""
+        return self.caches.take_all()
+
+
+def cache_of(container: Shared) -> KmemCache:
+    """container_of() the cache that an rcu_head, a work or a reference count is inside of."""
+    assert isinstance(container, KmemCache), f"{container.label} is no cache"
+    return container

@@ -1,0 +1,1025 @@
+"""Memory cgroups and what is charged to them. mm/memcontrol.c @5.3.1; kmem's part is in `memcontrol_kmem`.
+
+A page that is charged is counted in the memcg's page counter and in those of all its ancestors, and holds a reference
+to the memcg's css. Charging is by batches: a CPU keeps what it charged too much in its stock (KERNEL.md 9).
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.include.list_lru import memcg_drain_all_list_lrus, memcg_update_all_list_lrus
+from actors.linux.include.slab import (
+    kmalloc,
+    memcg_create_kmem_cache,
+    memcg_deactivate_kmem_caches,
+    memcg_destroy_kmem_caches,
+    memcg_update_all_caches,
+)
+from actors.linux.include.swap import try_to_free_mem_cgroup_pages
+from actors.linux.kernel.cgroup.cgroup import (
+    CgroupSubsys,
+    Css,
+    CssFlags,
+    css_get,
+    css_get_many,
+    css_put,
+    css_put_many,
+    css_tryget,
+    css_tryget_online,
+    memcg_of,
+)
+from actors.linux.kernel.locking.locks import down_write, mutex_trylock, mutex_unlock, up_write
+from actors.linux.kernel.workqueue import Work, queue_work, queue_work_on
+from actors.linux.lib.percpu_refcount import percpu_ref_get, percpu_ref_put, percpu_ref_tryget
+from actors.linux.mm.page_alloc import __free_pages, alloc_pages
+from actors.linux.mm.page_counter import PageCounter, page_counter_try_charge, page_counter_uncharge
+from actors.linux.mm.vmstat import (
+    MEMCG_CHARGE_BATCH,
+    NODE_STAT_THRESHOLD,
+    THIS_CPU_STAT,
+    StatItem,
+    VmStats,
+    flush_items,
+)
+from actors.machine.context import BUG_ON, WARN_ON, Context, deref
+from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp, gfpflags_allow_blocking
+from actors.machine.list_head import ListHead, use
+from actors.system.actor import Shared
+from actors.versions.kernel_fn import kernel_fn
+from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.filemap import Page
+    from actors.linux.mm.kmem_cache import KmemCache
+    from actors.system.actor import Actor
+
+MEM_CGROUP_RECLAIM_RETRIES = 5
+
+STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
+
+
+@attrs.define(eq=False)
+class StaticKey(Shared):
+    """memcg_kmem_enabled_key: one for each kmem memcg that is allocated, and those that are `kept` for ever."""
+
+    usage: int = attrs.field(default=0, init=False)
+    kept: int = attrs.field(default=0, init=False)
+
+    @property
+    def label(self) -> str:
+        return "memcg_kmem_enabled_key"
+
+    @operation(READ, cost=ATOMIC_NS)
+    def is_enabled(self) -> bool:
+        """memcg_kmem_enabled()."""
+        return self.usage > 0
+
+    @operation(UPDATE)
+    def add(self, nr: int) -> None:
+        self.usage += nr
+
+    @operation(UPDATE)
+    def keep(self) -> None:
+        self.kept += 1
+
+
+class KmemState(enum.Enum):
+    """enum memcg_kmem_state."""
+
+    NONE = "KMEM_NONE"
+    ONLINE = "KMEM_ONLINE"
+    ALLOCATED = "KMEM_ALLOCATED"
+
+
+@attrs.define(eq=False)
+class Memcg(Shared):
+    """struct mem_cgroup: an actor of its own, with its css. `kmem_caches` are its child caches, oldest first.
+
+    `parent` is None for the root, and without hierarchy (cgroup v1) for all. `memsw` and `kmem` are v1's counters.
+    `user_pages` are pages of its tasks that reclaim may take. `cache_pages` of them belong to files (`filemap`); those
+    that no reclaimer has isolated are on `lru`, by node, oldest first. `shrinker_maps` say, by node, which shrinkers
+    may find something here.
+
+    invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
+    `kmem_caches` has this memcg as its memcg and holds one reference to its css.
+    """
+
+    name: str
+    css: Css
+    parent: Memcg | None
+    memory: PageCounter
+    memsw: PageCounter | None
+    kmem: PageCounter | None
+    vmstats: VmStats
+    lruvec_stats: list[VmStats]
+    is_root: bool = False
+    kmemcg_id: int = -1
+    kmem_state: KmemState = KmemState.NONE
+    kmem_caches: ListHead[KmemCache] = attrs.field(init=False)
+    id_ref: int = attrs.field(default=0, init=False)
+    user_pages: int = attrs.field(default=0, init=False)
+    cache_pages: int = attrs.field(default=0, init=False)
+    lru: dict[int, ListHead[Page]] = attrs.field(init=False)
+    shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.kmem_caches = ListHead(self, "kmem_caches")
+        self.lru = defaultdict(functools.partial(ListHead, self))
+
+    @classmethod
+    def alloc(
+        cls, actor: Actor, name: str, css: Css, parent: Memcg | None, *, has_v1_counters: bool, cpus: int, nodes: int
+    ) -> Memcg:
+        """mem_cgroup_alloc(): counters below those of *parent*, statistics per CPU and per node."""
+
+        def counter(what: str, of: Callable[[Memcg], PageCounter | None]) -> PageCounter:
+            return PageCounter(actor, f"{what} of {name}", of(parent) if parent else None)
+
+        def stats(what: str) -> VmStats:
+            return VmStats.alloc(actor, f"{name}{what}", cpus)
+
+        return cls(
+            actor,
+            name,
+            css,
+            parent,
+            memory=counter("memory", lambda memcg: memcg.memory),
+            memsw=counter("memsw", lambda memcg: memcg.memsw) if has_v1_counters else None,
+            kmem=counter("kmem", lambda memcg: memcg.kmem) if has_v1_counters else None,
+            vmstats=stats(""),
+            lruvec_stats=[stats(f", node {nid}") for nid in range(nodes)],
+        )
+
+    @property
+    def label(self) -> str:
+        return f"mem_cgroup {self.name}"
+
+    def parts(self) -> tuple[Shared | None, ...]:
+        """The struct with its counters and statistics."""
+        return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats)
+
+    def ancestors(self) -> list[Memcg]:
+        """All memcgs above this one, nearest first."""
+        above = []
+        level = self.parent
+        while level is not None:
+            above.append(level)
+            level = level.parent
+        return above
+
+    def is_descendant_of(self, root: Memcg) -> bool:
+        """mem_cgroup_is_descendant(): itself included."""
+        return self is root or root in self.ancestors()
+
+    def subtree(self) -> list[Memcg]:
+        """css_for_each_descendant_pre(): this memcg and everything below it that is not released yet."""
+        found = [self]
+        for memcg in found:
+            found.extend(css.memcg for css in memcg.css.children if css.memcg is not None)
+        return found
+
+    @operation(READ)
+    def list_subtree(self) -> tuple[Memcg, ...]:
+        """The subtree as it is now; cgroup_mutex or RCU keeps its members from going away."""
+        subtree = tuple(self.subtree())
+        for memcg in subtree:
+            memcg.css.touch_part("children", READ)
+            memcg.css.children.walk()
+        return subtree
+
+    @operation(READ, part="kmemcg_id")
+    def read_kmemcg_id(self) -> int:
+        return self.kmemcg_id
+
+    @operation(UPDATE, part="kmemcg_id")
+    def set_kmemcg_id(self, kmemcg_id: int) -> None:
+        self.kmemcg_id = kmemcg_id
+
+    @operation(READ, part="kmem_state")
+    def read_kmem_state(self) -> KmemState:
+        return self.kmem_state
+
+    @operation(UPDATE, part="kmem_state")
+    def set_kmem_state(self, state: KmemState) -> None:
+        self.kmem_state = state
+
+    @operation(READ, part="kmem_caches")
+    def list_kmem_caches(self) -> tuple[KmemCache, ...]:
+        """The list as it is; slab_mutex keeps it so."""
+        return self.kmem_caches.walk()
+
+    @operation(UPDATE, part="kmem_caches")
+    def add_kmem_cache(self, cache: KmemCache) -> None:
+        self.kmem_caches.list_add_tail(cache)
+        cache.recheck()
+
+    @operation(UPDATE, part="kmem_caches")
+    def del_kmem_cache(self, cache: KmemCache) -> None:
+        self.kmem_caches.list_del(cache)
+        cache.recheck()
+
+    @operation(UPDATE, part="kmem_caches")
+    def take_kmem_caches(self) -> tuple[KmemCache, ...]:
+        """Empty the list (the first half of list_splice)."""
+        caches = self.kmem_caches.take_all()
+        for cache in caches:
+            cache.recheck()
+        return caches
+
+    @operation(UPDATE, part="kmem_caches")
+    def splice_kmem_caches(self, caches: tuple[KmemCache, ...]) -> None:
+        for cache in caches:
+            self.kmem_caches.list_add_tail(cache)
+
+    @operation(UPDATE, part="id")
+    def add_id_ref(self, nr: int) -> int:
+        self.id_ref += nr
+        return self.id_ref
+
+    @operation(UPDATE)
+    def add_user_pages(self, nr: int) -> None:
+        self.user_pages += nr
+
+    @operation(UPDATE)
+    def take_user_pages(self, nr: int) -> int:
+        """Up to *nr* of the pages that reclaim may take and that belong to no file."""
+        taken = min(nr, self.user_pages - self.cache_pages)
+        self.user_pages -= taken
+        return taken
+
+    @operation(UPDATE)
+    def add_cache_pages(self, nr: int) -> None:
+        self.user_pages += nr
+        self.cache_pages += nr
+
+    @operation(READ)
+    def lru_size(self, nid: int) -> int:
+        """lruvec_lru_size(): pages that belong to no file are all taken for node 0's."""
+        return len(self.lru[nid]) + (self.user_pages - self.cache_pages if nid == 0 else 0)
+
+    @operation(UPDATE)
+    def add_to_lru(self, page: Page) -> None:
+        self.lru[page.nid].list_add_tail(page)
+
+    @operation(UPDATE)
+    def delete_from_lru(self, page: Page) -> None:
+        if page in self.lru[page.nid]:
+            self.lru[page.nid].list_del(page)
+
+    @operation(UPDATE)
+    def isolate_lru_pages(self, nid: int, nr: int) -> tuple[Page, ...]:
+        """Up to *nr* of the oldest pages, each with a reference; one that is being freed stays. One lock section."""
+        pages = tuple(page for page in self.lru[nid] if page.refs)[:nr]
+        for page in pages:
+            page.refs += 1
+            self.lru[nid].list_del(page)
+        return pages
+
+    @operation(UPDATE)
+    def set_shrinker_bit(self, nid: int, shrinker_id: int) -> None:
+        self.shrinker_maps[nid].add(shrinker_id)
+
+    @operation(UPDATE)
+    def clear_shrinker_bit(self, nid: int, shrinker_id: int) -> None:
+        self.shrinker_maps[nid].discard(shrinker_id)
+
+    @operation(READ)
+    def find_next_shrinker_bit(self, nid: int, after: int) -> int | None:
+        """find_next_bit(): the map as it is at this moment."""
+        return min((bit for bit in self.shrinker_maps[nid] if bit > after), default=None)
+
+    @operation(READ)
+    def next_descendant_pre(self, pos: Memcg | None) -> Memcg | None:
+        """css_next_descendant_pre() with this one as the root: the one after *pos*, which may be gone; under RCU."""
+        if pos is None:
+            return self
+        after = 0
+        while True:
+            use(pos.css)
+            pos.css.touch_part("children", READ)
+            found = pos.css.children.first_memcg_after(after)
+            if found is not None or pos is self:
+                return found
+            after = pos.css.cgroup.serial_nr
+            pos = memcg_of(deref(pos.css.parent, "css_next_descendant_pre(): pos->parent"))
+
+
+# -- charging (9.2) ---------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("try_charge", "mm/memcontrol.c")
+async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
+
+    A charge that does not fit first tries the exact amount, then reclaims, then takes back what the stocks hold. The
+    model has no OOM killer: after the last retry the charge fails, unless it must not.
+    """
+    if memcg.is_root:
+        return True
+    if await consume_stock(ctx, memcg, nr_pages):
+        return True
+    batch = max(MEMCG_CHARGE_BATCH, nr_pages)
+    retries, drained = MEM_CGROUP_RECLAIM_RETRIES, False
+    while (over := await charge_counters(ctx, memcg, batch)) is not None:
+        if batch > nr_pages:
+            batch = nr_pages
+        elif not gfpflags_allow_blocking(gfp):
+            return await force_charge(ctx, memcg, gfp, nr_pages)
+        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
+            continue
+        elif not drained:
+            await drain_all_stock(ctx, over)
+            drained = True
+        elif Gfp.NORETRY in gfp or not retries:
+            return await force_charge(ctx, memcg, gfp, nr_pages)
+        else:
+            retries -= 1
+    await css_get_many(ctx, memcg.css, batch)
+    if batch > nr_pages:
+        await refill_stock(ctx, memcg, batch - nr_pages)
+    return True
+
+
+async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | None:
+    """Charge memsw (cgroup v1), then memory; return the memcg that is over its limit, if one is."""
+    if memcg.memsw is not None and (full := await page_counter_try_charge(ctx, memcg.memsw, nr_pages)) is not None:
+        return next(level for level in (memcg, *memcg.ancestors()) if level.memsw is full)
+    full = await page_counter_try_charge(ctx, memcg.memory, nr_pages)
+    if full is None:
+        return None
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    return next(level for level in (memcg, *memcg.ancestors()) if level.memory is full)
+
+
+async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """What must not fail is charged over the limit; the rest fails."""
+    if Gfp.NOFAIL not in gfp:
+        return False
+    for counter in (memcg.memory, memcg.memsw):
+        level = counter
+        while level is not None:
+            await ctx.ask(level.add, nr_pages)
+            level = level.parent
+    await css_get_many(ctx, memcg.css, nr_pages)
+    return True
+
+
+@kernel_fn("cancel_charge", "mm/memcontrol.c")
+async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Take a charge back, with its css references."""
+    if memcg.is_root:
+        return
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await css_put_many(ctx, memcg.css, nr_pages)
+
+
+@kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c")
+async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
+    """A task's page: of the page cache, or anonymous. It stays charged until reclaim or its end takes it."""
+    if not await alloc_pages(ctx, GFP_KERNEL, 1):
+        return False
+    if not await try_charge(ctx, memcg, GFP_KERNEL, 1):
+        await __free_pages(ctx, 1)
+        return False
+    await ctx.ask(memcg.add_user_pages, 1)
+    return True
+
+
+@kernel_fn("mem_cgroup_uncharge", "mm/memcontrol.c")
+async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
+    """A task's page goes."""
+    if await ctx.ask(memcg.take_user_pages, 1):
+        await cancel_charge(ctx, memcg, 1)
+        await __free_pages(ctx, 1)
+
+
+@kernel_fn("uncharge_page", "mm/memcontrol.c")
+async def uncharge_page(ctx: Context, page: Page) -> None:
+    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
+    await ctx.ask(page.memcg.add_cache_pages, -1)
+    await cancel_charge(ctx, page.memcg, 1)
+    await __free_pages(ctx, 1)
+
+
+@kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c")
+async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
+    """From now on that shrinker may find something in *memcg*; the root's are always asked."""
+    if shrinker_id >= 0 and memcg is not None and not memcg.is_root:
+        await ctx.ask(memcg.set_shrinker_bit, nid, shrinker_id)
+
+
+# -- kernel memory (9.2, 1.3) -----------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")
+async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """Charge kernel pages, if kmem accounting is on: memory, then v1's kmem counter, whose limit knows no mercy."""
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return True
+    if not await try_charge(ctx, memcg, gfp, nr_pages):
+        return False
+    if memcg.kmem is not None and await page_counter_try_charge(ctx, memcg.kmem, nr_pages) is not None:
+        await cancel_charge(ctx, memcg, nr_pages)
+        return False
+    return True
+
+
+@kernel_fn("memcg_kmem_uncharge_memcg", "mm/memcontrol.c")
+async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Uncharge kernel pages, whatever memcg this is; the css references are the caller's."""
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return
+    if memcg.kmem is not None:
+        await page_counter_uncharge(ctx, memcg.kmem, nr_pages)
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
+# -- stocks (9.3) -----------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Stock(Shared):
+    """struct memcg_stock_pcp of one CPU: pages charged in advance to `cached`, each with a css reference."""
+
+    cpu: int
+    work: Work = attrs.field(init=False)
+    cached: Memcg | None = attrs.field(default=None, init=False)
+    nr_pages: int = attrs.field(default=0, init=False)
+    is_flushing: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.work = Work(self.actor, self)
+        self.work.init_work(drain_local_stock)
+
+    @property
+    def label(self) -> str:
+        return f"memcg_stock of {self.actor.name}"
+
+    @operation(READ)
+    def read_cached(self) -> Memcg | None:
+        """stock->cached and ->nr_pages, as another CPU sees them."""
+        return self.cached if self.nr_pages else None
+
+    @operation(UPDATE)
+    def test_and_set_flushing(self) -> bool:
+        was, self.is_flushing = self.is_flushing, True
+        return was
+
+
+def this_cpu_stock(ctx: Context) -> Stock:
+    """this_cpu_ptr(&memcg_stock)."""
+    stock = ctx.machine.stocks[ctx.smp_processor_id]
+    ctx.use(stock)
+    return stock
+
+
+@kernel_fn("consume_stock", "mm/memcontrol.c")
+async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
+    """Take *nr_pages* from this CPU's stock, if it is *memcg*'s and has so many."""
+    if nr_pages > MEMCG_CHARGE_BATCH:
+        return False
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached is not memcg or stock.nr_pages < nr_pages:
+            return False
+        stock.nr_pages -= nr_pages
+        return True
+
+
+@kernel_fn("refill_stock", "mm/memcontrol.c")
+async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached is not memcg:
+            await drain_stock(ctx, stock)
+            stock.cached = memcg
+        stock.nr_pages += nr_pages
+        if stock.nr_pages > MEMCG_CHARGE_BATCH:
+            await drain_stock(ctx, stock)
+
+
+@kernel_fn("drain_stock", "mm/memcontrol.c")
+async def drain_stock(ctx: Context, stock: Stock) -> None:
+    """Give back what *stock* holds, this CPU's own; IRQs are off."""
+    old, nr_pages = stock.cached, stock.nr_pages
+    if old is not None and nr_pages:
+        await page_counter_uncharge(ctx, old.memory, nr_pages)
+        if old.memsw is not None:
+            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        await css_put_many(ctx, old.css, nr_pages)
+        stock.nr_pages = 0
+    stock.cached = None
+
+
+@kernel_fn("drain_local_stock", "mm/memcontrol.c")
+async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
+    """Give back what this CPU's stock holds."""
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        await drain_stock(ctx, stock)
+        stock.is_flushing = False
+
+
+@kernel_fn("drain_all_stock", "mm/memcontrol.c")
+async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
+    """9.3: give back what the stocks of all CPUs hold for the subtree; if somebody is at it already, do nothing."""
+    machine = ctx.machine
+    if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
+        return
+    with ctx.preempt_section:
+        for stock in machine.stocks:
+            memcg = await ctx.ask(stock.read_cached)  # may be stale from here on
+            if memcg is None or not await css_tryget(ctx, memcg.css):
+                continue
+            if memcg.is_descendant_of(root_memcg) and not await ctx.ask(stock.test_and_set_flushing):
+                if stock.cpu == ctx.smp_processor_id:
+                    await drain_local_stock(ctx)
+                else:
+                    await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)
+            await css_put(ctx, memcg.css)
+    await mutex_unlock(ctx, machine.percpu_charge_mutex)
+
+
+# -- kmem: ids, child caches, offline and free ------------------------------------------------------------------------
+# mm/memcontrol.c, version by version; KERNEL.md 3, 4.1 and 5, KERNEL-v1-v3.md 2.2, 3.2, 4.2.
+
+MEMCG_CACHES_MIN_SIZE = 4
+
+
+# -- css callbacks ----------------------------------------------------------------------------------------------------
+
+
+def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
+    """A memcg with its counters, below *parent* if there is a hierarchy."""
+    is_v1 = machine.config.cgroup == 1
+    return Memcg.alloc(
+        css.actor,
+        css.cgroup.name,
+        css,
+        parent if machine.config.use_hierarchy or not is_v1 else None,
+        has_v1_counters=is_v1,
+        cpus=len(machine.cpus),
+        nodes=machine.config.nodes,
+    )
+
+
+@kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c")
+async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg:
+    """3.1.3: the memcg with its counters, kmem online."""
+    memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
+    await memcg_online_kmem(ctx, memcg)
+    return memcg
+
+
+@kernel_fn("memcg_online_kmem", "mm/memcontrol.c")
+async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
+    """Give *memcg* its kmemcg_id; from now on its tasks may have child caches."""
+    BUG_ON(ctx, await ctx.ask(memcg.read_kmemcg_id) >= 0, "memcg_online_kmem: memcg->kmemcg_id >= 0")
+    kmem_state = await ctx.ask(memcg.read_kmem_state)
+    BUG_ON(ctx, kmem_state is not KmemState.NONE, "memcg_online_kmem: memcg->kmem_state")
+    kmemcg_id = await memcg_alloc_cache_id(ctx)
+    await ctx.ask(ctx.machine.kmem_enabled.add, 1)
+    await ctx.ask(memcg.set_kmemcg_id, kmemcg_id)
+    await ctx.ask(memcg.set_kmem_state, KmemState.ONLINE)
+
+
+@kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")
+async def memcg_alloc_cache_id(ctx: Context) -> int:
+    """The lowest free id; if it does not fit, all arrays grow first."""
+    machine = ctx.machine
+    kmemcg_id = await ctx.ask(machine.memcg_cache_ida.ida_simple_get)
+    if kmemcg_id < machine.memcg_nr_cache_ids:
+        return kmemcg_id
+    await down_write(ctx, machine.memcg_cache_ids_sem)
+    size = max(2 * (kmemcg_id + 1), MEMCG_CACHES_MIN_SIZE)
+    await memcg_update_all_caches(ctx, size)
+    await memcg_update_all_list_lrus(ctx, size)
+    machine.memcg_nr_cache_ids = size
+    await up_write(ctx, machine.memcg_cache_ids_sem)
+    return kmemcg_id
+
+
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
+async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> None:
+    """3.1.5: the id's reference pins the css until offline."""
+    await ctx.ask(memcg.add_id_ref, 1)
+    await css_get(ctx, memcg.css)
+
+
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
+async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
+    """3.2.5a to d."""
+    await memcg_offline_kmem(ctx, memcg)
+    await drain_all_stock(ctx, memcg)
+    await mem_cgroup_id_put(ctx, memcg)
+
+
+@kernel_fn("mem_cgroup_id_put", "mm/memcontrol.c")
+async def mem_cgroup_id_put(ctx: Context, memcg: Memcg) -> None:
+    if await ctx.ask(memcg.add_id_ref, -1) == 0:
+        await css_put(ctx, memcg.css)
+
+
+@kernel_fn("mem_cgroup_css_released", "mm/memcontrol.c")
+async def mem_cgroup_css_released(ctx: Context, memcg: Memcg) -> None:
+    """Invalidate reclaim's iterators; the model's reclaim has none."""
+
+
+# -- offline (3.3) ----------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="v2..v7,5.4-fixed")
+async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
+    """No new child caches; deactivate the present ones and move them to the parent; give the ids up."""
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
+        return
+    await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    await memcg_deactivate_kmem_caches(ctx, memcg, parent)
+    await reparent_ids(ctx, memcg, parent)
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="5.3")
+async def memcg_offline_kmem_5_3(ctx: Context, memcg: Memcg) -> None:
+    """[M]: flushes the slab statistics, too, for nothing of them reaches the memcg any more."""
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
+        return
+    await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    await memcg_deactivate_kmem_caches(ctx, memcg, parent)
+    await memcg_flush_percpu_vmstats(ctx, memcg, slab_only=True)
+    await reparent_ids(ctx, memcg, parent)
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="original..v1")
+async def memcg_offline_kmem_v1(ctx: Context, memcg: Memcg) -> None:
+    """[O], [v1]: deactivation does not know the parent."""
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
+        return
+    await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
+    await memcg_deactivate_kmem_caches(ctx, memcg, None)
+    await reparent_ids(ctx, memcg, memcg.parent or ctx.machine.root_mem_cgroup)
+
+
+async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """3.3.5 to 7: the subtree's ids become the parent's, the LRU lists follow, the id is free for others."""
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    BUG_ON(ctx, kmemcg_id < 0, "memcg_offline_kmem: kmemcg_id < 0")
+    with ctx.rcu_read_section:
+        for child in await ctx.ask(memcg.list_subtree):
+            child_id = await ctx.ask(child.read_kmemcg_id)
+            BUG_ON(ctx, child_id != kmemcg_id, "memcg_offline_kmem: child->kmemcg_id != kmemcg_id")
+            await ctx.ask(child.set_kmemcg_id, await ctx.ask(parent.read_kmemcg_id))
+    await memcg_drain_all_list_lrus(ctx, kmemcg_id, parent)
+    await memcg_free_cache_id(ctx, kmemcg_id)
+
+
+@kernel_fn("memcg_free_cache_id", "mm/memcontrol.c")
+async def memcg_free_cache_id(ctx: Context, kmemcg_id: int) -> None:
+    """3.3.7: the id may be given out again at once."""
+    await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
+
+
+@kernel_fn("memcg_cache_id", "include/linux/memcontrol.h")
+async def memcg_cache_id(ctx: Context, memcg: Memcg | None) -> int:
+    """The kmemcg_id: the parent's once the memcg is offline, -1 for the root and for nobody."""
+    return -1 if memcg is None else await ctx.ask(memcg.read_kmemcg_id)
+
+
+# -- the end (3.4.3, 3.5) ---------------------------------------------------------------------------------------------
+
+
+@kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c")
+async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
+    await memcg_free_kmem(ctx, memcg)
+    await mem_cgroup_free(ctx, memcg)
+
+
+@kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="5.3..")
+async def mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
+    """Hand what is pending in the statistics to the ancestors, then free the struct."""
+    await memcg_flush_percpu_vmstats(ctx, memcg, slab_only=False)
+    ctx.kfree(*memcg.parts())
+
+
+@kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="..v7")
+async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
+    """What is pending in the statistics is lost with the struct."""
+    ctx.kfree(*memcg.parts())
+
+
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..")
+async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
+    """Nothing of the memcg's caches may be left here; its own counters may be above zero (7.5)."""
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # css_alloc failed, it never was online
+        await memcg_offline_kmem(ctx, memcg)
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
+        caches = await ctx.ask(memcg.list_kmem_caches)
+        WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
+        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+
+
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original")
+async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
+    """[O]: here, and only here, its child caches go, and nothing may be charged any more."""
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
+        await memcg_offline_kmem(ctx, memcg)
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
+        await memcg_destroy_kmem_caches(ctx, memcg)
+        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+        WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
+
+
+# -- the choice of the cache (4.1) ------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v5..")
+async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
+    """The child cache of the current memcg with a reference held, or *cachep* itself."""
+    BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
+    if memcg_kmem_bypass(ctx):
+        return cachep
+    with ctx.rcu_read_section:
+        return await find_child_cache(ctx, cachep)
+
+
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v3..v4")
+async def memcg_kmem_get_cache_v3(ctx: Context, cachep: KmemCache) -> KmemCache:
+    """[v3], [v4]: the exit label locks once more, where it should unlock."""
+    BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
+    if memcg_kmem_bypass(ctx):
+        return cachep
+    ctx.rcu_read_lock()
+    child = await find_child_cache(ctx, cachep)
+    ctx.rcu_read_lock()
+    return child
+
+
+async def find_child_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
+    """4.1.M steps 1 to 3, under RCU."""
+    memcg = await get_memcg(ctx)  # may be stale from here on
+    if memcg is None or memcg.is_root:
+        return cachep
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    if kmemcg_id < 0:
+        return cachep
+    child = await read_entry(ctx, cachep, kmemcg_id)
+    if child is None:
+        await memcg_schedule_kmem_cache_create(ctx, memcg, cachep)
+        return cachep
+    if not await percpu_ref_tryget(ctx, child.percpu_refcnt):
+        return cachep
+    child.begin_allocation(ctx)
+    return child
+
+
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v2")
+async def memcg_kmem_get_cache_v2(ctx: Context, cachep: KmemCache) -> KmemCache:
+    """[v2]: the memcg is held while the cache is looked up, then the cache is."""
+    BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
+    if memcg_kmem_bypass(ctx):
+        return cachep
+    memcg = await get_mem_cgroup_from_current(ctx)
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    child = None
+    if kmemcg_id >= 0:
+        with ctx.rcu_read_section:
+            child = await read_entry(ctx, cachep, kmemcg_id)
+        if child is None:
+            await memcg_schedule_kmem_cache_create(ctx, memcg, cachep)
+        else:
+            await percpu_ref_get(ctx, child.percpu_refcnt)
+            child.begin_allocation(ctx)
+    await css_put(ctx, memcg.css)
+    return child or cachep
+
+
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="original..v1")
+async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> KmemCache:
+    """[O], [v1]: the reference is to the memcg; [O] lets it keep its caches."""
+    BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
+    if memcg_kmem_bypass(ctx):
+        return cachep
+    memcg = await get_mem_cgroup_from_current(ctx)
+    kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
+    if kmemcg_id >= 0:
+        with ctx.rcu_read_section:
+            child = await read_entry(ctx, cachep, kmemcg_id)
+        if child is not None:
+            child.begin_allocation(ctx)
+            return child
+        await memcg_schedule_kmem_cache_create(ctx, memcg, cachep)
+    await css_put(ctx, memcg.css)
+    return cachep
+
+
+@kernel_fn("memcg_kmem_bypass", "mm/memcontrol.c")
+def memcg_kmem_bypass(ctx: Context) -> bool:
+    """Interrupts and kernel threads are not accounted."""
+    return ctx.in_handler or not ctx.has_mm
+
+
+async def get_memcg(ctx: Context) -> Memcg | None:
+    """active_memcg, or the task's; None for the root's. RCU keeps it from being freed, and nothing else."""
+    return ctx.active_memcg or await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
+
+
+@kernel_fn("get_mem_cgroup_from_current", "mm/memcontrol.c")
+async def get_mem_cgroup_from_current(ctx: Context) -> Memcg:
+    """The current memcg with a css reference held. Another's memcg that is offline counts as the root's."""
+    root = ctx.machine.root_mem_cgroup
+    with ctx.rcu_read_section:
+        if ctx.active_memcg is not None:
+            return ctx.active_memcg if await css_tryget_online(ctx, ctx.active_memcg.css) else root
+        while True:
+            memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx) or root
+            if await css_tryget_online(ctx, memcg.css):
+                return memcg
+
+
+@kernel_fn("get_mem_cgroup_from_mm", "mm/memcontrol.c")
+async def get_mem_cgroup_from_mm(ctx: Context) -> Memcg:
+    """The memcg of the task, with a css reference held; the task is moved when it is removed, so try again."""
+    with ctx.rcu_read_section:
+        while True:
+            memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx) or ctx.machine.root_mem_cgroup
+            if await css_tryget_online(ctx, memcg.css):
+                return memcg
+
+
+async def read_entry(ctx: Context, cachep: KmemCache, kmemcg_id: int) -> KmemCache | None:
+    """cache_from_memcg_idx(): the child cache for that id, as it was at that moment."""
+    array = await ctx.ask(cachep.read_memcg_caches)
+    return await ctx.ask(array.read_entry, kmemcg_id)
+
+
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..")
+async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
+    """Drop what memcg_kmem_get_cache() took."""
+    if not cachep.is_root_cache:
+        cachep.end_allocation(ctx)
+        await percpu_ref_put(ctx, cachep.percpu_refcnt)
+
+
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="original..v1")
+async def memcg_kmem_put_cache_original(ctx: Context, cachep: KmemCache) -> None:
+    """[O], [v1]: the memcg is read from the cache only now; in [v1] that may be another one."""
+    if not cachep.is_root_cache:
+        cachep.end_allocation(ctx)
+        memcg = deref(await ctx.ask(cachep.read_memcg), "memcg_kmem_put_cache(): cachep->memcg_params.memcg")
+        await css_put(ctx, memcg.css)
+
+
+# -- asynchronous creation (5.1, 5.2) ---------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class MemcgKmemCacheCreateWork(Shared):
+    """struct memcg_kmem_cache_create_work. It owns a css reference of its memcg."""
+
+    memcg: Memcg
+    cachep: KmemCache
+
+    @property
+    def label(self) -> str:
+        return f"creation of {self.cachep.name} for {self.memcg.name}"
+
+
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="v3..5.3")
+async def memcg_schedule_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
+    """5.1: have the child cache created by a worker. Without memory for that, the css reference is lost."""
+    if await css_tryget_online(ctx, memcg.css) and kmalloc(ctx, GFP_NOWAIT, "work"):
+        await queue_kmem_cache_create(ctx, memcg, cachep)
+
+
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="5.4-fixed")
+async def memcg_schedule_kmem_cache_create_fixed(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
+    """[54]: without memory for the work the css reference is given back."""
+    if not await css_tryget_online(ctx, memcg.css):
+        return
+    if kmalloc(ctx, GFP_NOWAIT, "work"):
+        await queue_kmem_cache_create(ctx, memcg, cachep)
+    else:
+        await css_put(ctx, memcg.css)
+
+
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="..v2")
+async def memcg_schedule_kmem_cache_create_original(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
+    """[O] to [v2]: the caller holds a reference, so a plain get will do."""
+    if kmalloc(ctx, GFP_NOWAIT, "work"):
+        await css_get(ctx, memcg.css)
+        await queue_kmem_cache_create(ctx, memcg, cachep)
+
+
+async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
+    """Queue the work that owns the css reference just taken."""
+    cw = MemcgKmemCacheCreateWork(cachep.actor, memcg, cachep)
+    ctx.machine.pending_creations[cw] = None
+    work = Work(cw.actor, cw)
+    work.init_work(memcg_kmem_cache_create_func)
+    await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, work)
+
+
+@kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
+async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
+    """5.2."""
+    cw = work.container
+    assert isinstance(cw, MemcgKmemCacheCreateWork)
+    await memcg_create_kmem_cache(ctx, cw.memcg, cw.cachep)
+    ctx.machine.pending_creations.pop(cw, None)
+    await css_put(ctx, cw.memcg.css)
+    ctx.kfree(cw, work)
+
+
+memory_cgrp_subsys = CgroupSubsys(
+    css_alloc=mem_cgroup_css_alloc,
+    css_online=mem_cgroup_css_online,
+    css_offline=mem_cgroup_css_offline,
+    css_released=mem_cgroup_css_released,
+    css_free=mem_cgroup_css_free,
+)
+
+
+@kernel_fn("mem_cgroup_online", "include/linux/memcontrol.h")
+async def mem_cgroup_online(ctx: Context, memcg: Memcg) -> bool:
+    """CSS_ONLINE: set until the very end of offline (3.2.5e)."""
+    return CssFlags.ONLINE in await ctx.ask(memcg.css.read_flags)
+
+
+# -- memcgs in turn ---------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("mem_cgroup_iter", "mm/memcontrol.c")
+async def mem_cgroup_iter(ctx: Context, root: Memcg, prev: Memcg | None) -> Memcg | None:
+    """The memcg after *prev* below *root*, dying ones too, with a css reference held; that of *prev* is dropped.
+
+    Every reclaimer walks by itself: the kernel's shared positions are left out.
+    """
+    is_hierarchical = root.is_root or ctx.machine.config.cgroup == 2 or ctx.machine.config.use_hierarchy
+    if not is_hierarchical:
+        return root if prev is None else None
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(root.next_descendant_pre, prev)
+        while memcg is not None and memcg is not root and not await css_tryget(ctx, memcg.css):
+            memcg = await ctx.ask(root.next_descendant_pre, memcg)
+    await mem_cgroup_iter_break(ctx, root, prev)
+    return memcg
+
+
+@kernel_fn("mem_cgroup_iter_break", "mm/memcontrol.c")
+async def mem_cgroup_iter_break(ctx: Context, root: Memcg, prev: Memcg | None) -> None:
+    """Drop the reference of an iteration that ends early."""
+    if prev is not None and prev is not root:
+        await css_put(ctx, prev.css)
+
+
+# -- statistics (9.4) -------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("mod_lruvec_state", "mm/memcontrol.c")
+async def mod_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: StatItem, nr_pages: int) -> None:
+    """Count slab pages of the node, of *memcg* and of its part of the node, in one section with IRQs off."""
+    stats = ctx.machine.node_stats[nid]
+    with ctx.irq_section:
+        await ctx.this_cpu(memcg.vmstats, THIS_CPU_STAT)
+        of_node = stats.batch(ctx, item, nr_pages, NODE_STAT_THRESHOLD)
+        of_memcg = memcg.vmstats.batch(ctx, item, nr_pages, MEMCG_CHARGE_BATCH)
+        of_lruvec = memcg.lruvec_stats[nid].batch(ctx, item, nr_pages, MEMCG_CHARGE_BATCH)
+        if of_node:
+            await ctx.ask(stats.add, item, of_node)
+        if of_memcg:
+            for level in (memcg, *memcg.ancestors()):
+                await ctx.ask(level.vmstats.add, item, of_memcg)
+        if of_lruvec:
+            for level in (memcg, *memcg.ancestors()):
+                await ctx.ask(level.lruvec_stats[nid].add, item, of_lruvec)
+
+
+@kernel_fn("memcg_flush_percpu_vmstats", "mm/memcontrol.c", profiles="5.3..")
+async def memcg_flush_percpu_vmstats(ctx: Context, memcg: Memcg, *, slab_only: bool) -> None:
+    """Add what is pending to the memcg and all its ancestors. It stays pending, though, and may be added again.
+
+    *slab_only* leaves out the last item that it means: the upper bound of the loop is exclusive.
+    """
+    items = [StatItem.NR_SLAB_RECLAIMABLE] if slab_only else list(StatItem)
+    await flush_items(ctx, [level.vmstats for level in (memcg, *memcg.ancestors())], items)
+    for nid in range(len(memcg.lruvec_stats)):
+        await flush_items(ctx, [level.lruvec_stats[nid] for level in (memcg, *memcg.ancestors())], items)

@@ -1,0 +1,111 @@
+"""The page allocator, as far as the lifecycle can tell: pages go out and come back, and getting some may take long.
+
+mm/page_alloc.c, mm/vmscan.c @5.3.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp, gfpflags_allow_blocking
+from actors.system.actor import Actor, Shared
+from actors.system.world import World
+from actors.versions.kernel_fn import kernel_fn
+from protocol.operations import UPDATE, operation
+
+PAGE_NS = 400
+
+RECLAIM_NS = (100_000, 10_000_000)
+
+CONGESTION_WAIT_NS = 100_000_000  # HZ/10
+
+FAULTS: dict[str, str] = {
+    "page": "alloc_pages() for a slab fails",
+    "work": "kmalloc() of the work item that creates a child cache fails",
+    "kmem_cache": "the struct kmem_cache of a new cache cannot be allocated",
+    "cache_name": "kstrdup() or kasprintf() of the name of a new cache fails",
+    "memcg_caches": "the array of child caches of a new root cache cannot be allocated",
+    "cache_parts": "the per-CPU or per-node parts of a new cache cannot be allocated",
+    "sysfs": "the directory of a new cache, or a link to it, cannot be made in /sys/kernel/slab",
+    "percpu": "percpu_ref_init() fails, of a css or of a child cache",
+    "delayed-kworker": "a kworker is kept from its item for half a second",
+    "delayed-gp": "a grace period takes half a second longer",
+}
+"""What `--fault` may name, each with what goes wrong."""
+
+
+@attrs.define(eq=False)
+class BuddyAllocator(Shared):
+    """Counts 4K pages; `allocated` are out now.
+
+    `is_short`: memory is short, so that an allocation that may sleep sometimes has to reclaim first. Only slabs have a
+    place in memory, below frame `max_pfn`; no frame is given out twice, so an old number betrays whoever kept it.
+    """
+
+    allocated: int = attrs.field(default=0, init=False)
+    max_pfn: int = attrs.field(default=1, init=False)
+    is_short: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def boot(cls, world: World) -> BuddyAllocator:
+        return cls(Actor(world, "buddy"))
+
+    @property
+    def label(self) -> str:
+        return "buddy allocator"
+
+    @operation(UPDATE, cost=PAGE_NS)
+    def take(self, nr_pages: int) -> None:
+        self.allocated += nr_pages
+
+    @operation(UPDATE, cost=PAGE_NS)
+    def give_back(self, nr_pages: int) -> None:
+        self.allocated -= nr_pages
+
+    def place(self, order: int) -> int:
+        """The first page frame for 2^order pages, aligned to their number; frame 0 is nobody's."""
+        self.touch(UPDATE)
+        pages = 1 << order
+        pfn = -(-self.max_pfn // pages) * pages
+        self.max_pfn = pfn + pages
+        return pfn
+
+    @operation(UPDATE, sleeps=True, latency=RECLAIM_NS)
+    def try_to_free_pages(self) -> None:
+        """Direct reclaim: the caller sleeps until pages have been given back elsewhere in the machine."""
+
+
+@kernel_fn("alloc_pages", "mm/page_alloc.c")
+async def alloc_pages(ctx: Context, gfp: Gfp, nr_pages: int) -> bool:
+    """Take *nr_pages* from the buddy allocator; False if there are none.
+
+    If the caller may sleep, it may have to reclaim, which may be over at once, take any time, or wait for writeback
+    that takes longer than everything here; and the scheduler may wake it up on another CPU.
+    """
+    if ctx.world.should_fail("page"):
+        return False
+    if ctx.machine.buddy.is_short and not gfpflags_allow_blocking(gfp) and await ctx.choose(2):
+        return False
+    await ctx.ask(ctx.machine.buddy.take, nr_pages)
+    if gfpflags_allow_blocking(gfp):
+        ctx.might_sleep("alloc_pages")
+        if ctx.machine.buddy.is_short:
+            await reclaim(ctx)
+        if len(ctx.cpus_allowed) > 1:
+            await ctx.migrate(ctx.cpus_allowed[await ctx.choose(len(ctx.cpus_allowed))])
+    return True
+
+
+async def reclaim(ctx: Context) -> None:
+    """__alloc_pages_slowpath(), if it comes to that."""
+    how = await ctx.choose(3)
+    if how == 1:
+        await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+    elif how:
+        await ctx.sleep(CONGESTION_WAIT_NS)
+
+
+@kernel_fn("__free_pages", "mm/page_alloc.c")
+async def __free_pages(ctx: Context, nr_pages: int) -> None:
+    await ctx.ask(ctx.machine.buddy.give_back, nr_pages)

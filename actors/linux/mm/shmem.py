@@ -1,0 +1,113 @@
+"""tmpfs: files that are nowhere but in memory. mm/shmem.c, fs/libfs.c @5.3.1; KERNEL.md 11.7.
+
+A name exists as long as its dentry: creation takes one reference more, which only unlink drops, so nothing of a file
+that has a name ever rests on an LRU; and what has lost its last reference goes at once. Its pages have no place on a
+disk, and without swap nobody can take them away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.linux.fs.dcache import d_instantiate, dget, dput
+from actors.linux.fs.inode import clear_inode, free_inode_object, generic_delete_inode, new_inode
+from actors.linux.fs.libfs import simple_lookup
+from actors.linux.fs.super import FileSystemType
+from actors.linux.include.slab import kmem_cache_alloc
+from actors.linux.kernel.locking.locks import RwSem
+from actors.linux.mm.kmem_cache import SlabObject
+from actors.linux.mm.truncate import truncate_inode_pages_final
+from actors.machine.context import Context, deref
+from actors.versions.kernel_fn import kernel_fn
+
+if TYPE_CHECKING:
+    from actors.linux.fs.dcache import Dentry
+    from actors.linux.fs.inode import Inode
+    from actors.linux.fs.super import SuperBlock
+
+
+# -- its inodes -------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("shmem_alloc_inode", "mm/shmem.c")
+async def shmem_alloc_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
+    return await kmem_cache_alloc(ctx, sb.caches.inode)
+
+
+@kernel_fn("shmem_get_inode", "mm/shmem.c")
+async def shmem_get_inode(ctx: Context, sb: SuperBlock, *, is_directory: bool) -> Inode | None:
+    """A new inode, in no hash: lookups find it by its dentry only."""
+    inode = await new_inode(ctx, sb)
+    if inode is not None and is_directory:
+        inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
+    return inode
+
+
+@kernel_fn("shmem_fill_super", "mm/shmem.c")
+async def shmem_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
+    """The inode of the root directory."""
+    return await shmem_get_inode(ctx, sb, is_directory=True)
+
+
+@kernel_fn("shmem_evict_inode", "mm/shmem.c")
+async def shmem_evict_inode(ctx: Context, inode: Inode) -> None:
+    await truncate_inode_pages_final(ctx, inode)
+    await clear_inode(ctx, inode)
+
+
+@kernel_fn("shmem_destroy_inode", "mm/shmem.c")
+async def shmem_destroy_inode(ctx: Context, inode: Inode) -> None:
+    """mpol_free_shared_policy(): the model's files have none, but that has to be looked up."""
+    await ctx.ask(inode.read_shared_policy)
+
+
+@kernel_fn("shmem_free_in_core_inode", "mm/shmem.c")
+async def shmem_free_in_core_inode(ctx: Context, inode: Inode) -> None:
+    await free_inode_object(ctx, inode)
+
+
+@kernel_fn("shmem_mknod", "mm/shmem.c")
+async def shmem_mknod(ctx: Context, directory: Inode, dentry: Dentry, *, is_directory: bool) -> bool:
+    """A new file, whose dentry is pinned in core; False is -ENOSPC."""
+    inode = await shmem_get_inode(ctx, directory.i_sb, is_directory=is_directory)
+    if inode is None:
+        return False
+    await d_instantiate(ctx, dentry, inode)
+    await dget(ctx, dentry)
+    return True
+
+
+@kernel_fn("shmem_create", "mm/shmem.c")
+async def shmem_create(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
+    return await shmem_mknod(ctx, directory, dentry, is_directory=False)
+
+
+@kernel_fn("shmem_mkdir", "mm/shmem.c")
+async def shmem_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
+    return await shmem_mknod(ctx, directory, dentry, is_directory=True)
+
+
+@kernel_fn("shmem_unlink", "mm/shmem.c")
+async def shmem_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
+    """Undo the reference of the creation: that does all the work."""
+    inode = deref(await ctx.ask(dentry.read_inode), "shmem_unlink(): dentry->d_inode")
+    await ctx.ask(inode.add_nlink, -1)
+    await dput(ctx, dentry)
+
+
+TMPFS = FileSystemType(
+    name="tmpfs",
+    inode_cache="shmem_inode_cache",
+    get_root=shmem_fill_super,
+    alloc_inode=shmem_alloc_inode,
+    destroy_inode=shmem_destroy_inode,
+    free_inode=shmem_free_in_core_inode,
+    evict_inode=shmem_evict_inode,
+    drop_inode=generic_delete_inode,
+    always_deletes_dentries=True,
+    has_reclaimable_pages=False,
+    lookup=simple_lookup,
+    create=shmem_create,
+    mkdir=shmem_mkdir,
+    unlink=shmem_unlink,
+)

@@ -1,0 +1,852 @@
+"""The life of kmem_caches. mm/slab_common.c, version by version; KERNEL.md 5 to 8, KERNEL-v1-v3.md.
+
+A child cache is created by a worker and published in its root's array (`slab_create`), and deactivated when its memcg
+goes offline. From there the profiles part:
+
+    original  deactivated -> (grace period) -> shrunk -> waits, with all its pages, for the memcg to be freed
+    v1        deactivated -> (grace period) -> shrunk and moved to the parent -> (count 0, grace period) -> gone
+    v2 ..     deactivated and moved to the parent memcg -> (grace period) -> shrunk, its refcnt killed
+              -> (grace period; then the last page goes) -> shut down and freed
+
+Everything but the hot paths is under slab_mutex. What the end of a root cache does to its children is in
+`slab_destroy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from actors.linux.include.slab import SlabFlags, kmalloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import css_get, css_get_many, css_put
+from actors.linux.kernel.locking.lockdep import lockdep_assert_held
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier
+from actors.linux.kernel.workqueue import Work, flush_workqueue, queue_work
+from actors.linux.lib.percpu_refcount import PercpuRef, percpu_ref_exit, percpu_ref_kill
+from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, MemcgCacheArray, SlabObject, cache_of
+from actors.linux.mm.memcontrol import KmemState, Memcg
+from actors.linux.mm.new_cache import new_child_cache, new_root_cache
+from actors.linux.mm.slab_h import (
+    SlabMutexHeld,
+    __kmem_cache_alias,
+    __kmem_cache_create,
+    __kmem_cache_release,
+    __kmem_cache_shrink,
+    __kmem_cache_shutdown,
+    __kmemcg_cache_deactivate,
+    __kmemcg_cache_deactivate_after_rcu,
+    get_online_cpus,
+    get_online_mems,
+    kmemcg_cache_put_many,
+    memcg_get_cache_ids,
+    memcg_put_cache_ids,
+    put_online_cpus,
+    put_online_mems,
+    sysfs_slab_release,
+    sysfs_slab_unlink,
+)
+from actors.machine.context import BUG_ON, WARN_ON, Context, bug, deref
+from actors.machine.errno import ENOMEM
+from actors.machine.gfp import GFP_KERNEL
+from actors.versions.kernel_fn import kernel_fn
+from protocol.slabinfo import SlabinfoRow
+
+# -- creation (KERNEL.md 5.3, 8.3) ------------------------------------------------------------------------------------
+# Creation may fail wherever it needs memory, and with SLUB also because the name of a new cache's directory in sysfs is
+# taken. Whatever has been made by then goes again. Whoever wanted a root cache is told, and the kernel says so in its
+# log; without a child cache the root serves, and nobody is told.
+
+
+# -- root caches (8.1, 8.3) -------------------------------------------------------------------------------------------
+
+
+@kernel_fn("kmem_cache_create", "mm/slab_common.c")
+async def kmem_cache_create(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags = SlabFlags.NONE, *, has_ctor: bool = False
+) -> KmemCache | None:
+    """Create a root cache, or share one that fits; *row* gives name, object size and geometry."""
+    return await kmem_cache_create_usercopy(ctx, row, flags, has_ctor=has_ctor, has_usercopy=False)
+
+
+@kernel_fn("kmem_cache_create_usercopy", "mm/slab_common.c")
+async def kmem_cache_create_usercopy(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
+) -> KmemCache | None:
+    """The same for objects of which a part may be copied to user space. None, and a line in the log, on failure."""
+    get_online_cpus(ctx)
+    await get_online_mems(ctx)
+    await memcg_get_cache_ids(ctx)
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        s: KmemCache | int | None = None
+        if not has_usercopy:
+            s = await __kmem_cache_alias(ctx, row, flags, has_ctor=has_ctor)
+        if s is None:
+            s = await create_root_cache(ctx, row, flags, has_ctor=has_ctor, has_usercopy=has_usercopy)
+    await memcg_put_cache_ids(ctx)
+    await put_online_mems(ctx)
+    put_online_cpus(ctx)
+    if isinstance(s, KmemCache):
+        return s
+    if SlabFlags.PANIC in flags:
+        bug(ctx, f"kmem_cache_create: Failed to create slab '{row.name}'. Error {s}")
+    WARN_ON(ctx, True, f"kmem_cache_create({row.name}) failed with error {s}")
+    return None
+
+
+async def create_root_cache(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
+) -> KmemCache | int:
+    """kstrdup_const() of the name, then the cache itself."""
+
+    def zalloc() -> KmemCache:
+        s = new_root_cache(ctx.machine, row, flags, has_ctor=has_ctor)
+        s.has_usercopy = has_usercopy
+        return s
+
+    if not kmalloc(ctx, GFP_KERNEL, "cache_name"):
+        return -ENOMEM
+    return await create_cache(ctx, zalloc, None)
+
+
+# -- child caches (5.3) -----------------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..")
+async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
+            await create_child(ctx, memcg, root_cache)
+
+
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v6")
+async def memcg_create_kmem_cache_v6(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """[v6]: not for a root that is being destroyed, which is tested under the lock."""
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
+            async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+                dying = await ctx.ask(root_cache.read_dying)
+            if not dying:
+                await create_child(ctx, memcg, root_cache)
+
+
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="..v5")
+async def memcg_create_kmem_cache_until_v5(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """[O] to [v5]: not for a root that is being destroyed; slab_mutex is lock enough."""
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE and not await ctx.ask(root_cache.read_dying):
+            await create_child(ctx, memcg, root_cache)
+
+
+async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
+    """5.3b to e: unless there is one already, create it; whoever looks from now on finds it. Failure is silent."""
+    idx = await ctx.ask(memcg.read_kmemcg_id)
+    array = await ctx.ask(root_cache.read_memcg_caches)
+    if await ctx.ask(array.read_entry, idx) is not None or not kmalloc(ctx, GFP_KERNEL, "cache_name"):
+        return
+    cgroup = memcg.css.cgroup
+    name = f"{root_cache.name}({cgroup.serial_nr}:{cgroup.name})"
+    s = await create_cache(ctx, lambda: new_child_cache(ctx.machine, root_cache, name), memcg)
+    if isinstance(s, KmemCache):
+        await ctx.ask(array.set_entry, idx, s)
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("create_cache", "mm/slab_common.c")
+async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
+    """Make a cache, of *memcg* or a root, by kmem_cache_zalloc(); link it. -errno if that cannot be done."""
+    if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
+        return -ENOMEM
+    s = zalloc()
+    err = init_memcg_params(ctx, s)
+    if err:  # destroy_memcg_params() does not find anything yet
+        free_cache_struct(ctx, s)
+        return err
+    err = await __kmem_cache_create(ctx, s)
+    if err:
+        await destroy_memcg_params(ctx, s)
+        free_cache_struct(ctx, s)
+        return err
+    await ctx.ask(ctx.machine.slab_caches.add, s)
+    await memcg_link_cache(ctx, s, memcg)
+    return s
+
+
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..")
+def init_memcg_params(ctx: Context, s: KmemCache) -> int:
+    """A child's reference count starts with one, its own, dropped by deactivation; 0 or -ENOMEM."""
+    if s.is_root_cache:
+        return init_root_params(ctx)
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return -ENOMEM
+    s.refcnt = PercpuRef.init(s.actor, s, kmemcg_cache_shutdown, len(ctx.machine.cpus))
+    return 0
+
+
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v1")
+def init_memcg_params_v1(ctx: Context, s: KmemCache) -> int:
+    """[v1]: a plain atomic counter."""
+    if s.is_root_cache:
+        return init_root_params(ctx)
+    s.refcnt = AtomicRef(s.actor, s, kmemcg_queue_cache_shutdown_v1)
+    return 0
+
+
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original")
+def init_memcg_params_original(ctx: Context, s: KmemCache) -> int:
+    """[O]: caches have no reference count."""
+    return init_root_params(ctx) if s.is_root_cache else 0
+
+
+def init_root_params(ctx: Context) -> int:
+    """kvzalloc() of a root's array, if there ever was a memcg that needs one."""
+    if ctx.machine.memcg_nr_cache_ids and not kmalloc(ctx, GFP_KERNEL, "memcg_caches"):
+        return -ENOMEM
+    return 0
+
+
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..")
+async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
+    """Put a cache on its lists; a child pins the memcg that it belongs to."""
+    if memcg is None:
+        await ctx.ask(ctx.machine.slab_root_caches.add, s)
+        return
+    await css_get(ctx, memcg.css)
+    await ctx.ask(s.set_memcg, memcg)
+    await ctx.ask(s.root.add_child, s)
+    await ctx.ask(memcg.add_kmem_cache, s)
+
+
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
+async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
+    """[O]: the memcg owns the cache, and not the other way round."""
+    if memcg is None:
+        await ctx.ask(ctx.machine.slab_root_caches.add, s)
+        return
+    await ctx.ask(s.set_memcg, memcg)
+    await ctx.ask(s.root.add_child, s)
+    await ctx.ask(memcg.add_kmem_cache, s)
+
+
+# -- the arrays of root caches ----------------------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
+async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
+    """Replace the array of every root cache by a longer one; the old one lives until its readers are gone."""
+    machine = ctx.machine
+    async with MutexHeld(ctx, machine.slab_mutex):
+        for root in await ctx.ask(machine.slab_root_caches.list):
+            old = await ctx.ask(root.read_memcg_caches)
+            await ctx.ask(root.set_memcg_caches, old.grown(num_memcgs, machine.memcg_nr_cache_ids))
+            await call_rcu(ctx, RcuHead(old), free_memcg_params)
+
+
+@kernel_fn("free_memcg_params", "mm/slab_common.c")
+async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
+    """The array has been relocated, and nobody reads the old one any more."""
+    assert isinstance(head.container, MemcgCacheArray)
+    ctx.kfree(head.container)
+
+
+@kernel_fn("kmem_cache_shrink", "mm/slab_common.c")
+async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
+    """Give back what is empty, whoever asks for it; True if any slab remains."""
+    get_online_cpus(ctx)
+    await get_online_mems(ctx)
+    remain = await __kmem_cache_shrink(ctx, s)
+    await put_online_mems(ctx)
+    put_online_cpus(ctx)
+    return remain
+
+
+@kernel_fn("__kmem_cache_free_bulk", "mm/slab_common.c")
+async def __kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
+    """One after the other, as if each had been freed alone."""
+    for obj in objects:
+        await kmem_cache_free(ctx, s, obj)
+
+
+# -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..")
+async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """Deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
+    async with SlabMutexHeld(ctx):
+        await deactivate_entries(ctx, memcg)
+        await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v2..v3")
+async def memcg_deactivate_kmem_caches_v2(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """[v2], [v3]: a memcg that is its own parent keeps its caches."""
+    async with SlabMutexHeld(ctx):
+        await deactivate_entries(ctx, memcg)
+        if memcg is not parent:
+            await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
+
+
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original..v1")
+async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
+    """[O], [v1]: deactivate the memcg's caches; they stay where they are."""
+    async with SlabMutexHeld(ctx):
+        await deactivate_entries(ctx, memcg)
+
+
+async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
+    """Deactivate the memcg's cache of every root that has one, and take it out of the array."""
+    lockdep_assert_held(ctx, "slab_mutex")
+    idx = await ctx.ask(memcg.read_kmemcg_id)
+    for root in await ctx.ask(ctx.machine.slab_root_caches.list):
+        array = await ctx.ask(root.read_memcg_caches)
+        s = await ctx.ask(array.read_entry, idx)
+        if s is not None:
+            await kmemcg_cache_deactivate(ctx, s)
+            await ctx.ask(array.set_entry, idx, None)
+
+
+async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """7.1.3 and 4: first every cache is re-pointed and lets go of the old memcg, then the new one gets the list."""
+    caches = await ctx.ask(memcg.list_kmem_caches)
+    for s in caches:
+        await ctx.ask(s.set_memcg, parent)
+        await css_put(ctx, memcg.css)
+    if caches:
+        await ctx.ask(parent.splice_kmem_caches, await ctx.ask(memcg.take_kmem_caches))
+        await css_get_many(ctx, parent.css, len(caches))
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..")
+async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
+    """Keep no empty slabs from now on; the rest after a grace period, when every CPU knows."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
+        return
+    await __kmemcg_cache_deactivate(ctx, s)
+    await ctx.ask(s.set_flag, SlabFlags.DEACTIVATED)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
+            await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_cache_deactivate_v6(ctx: Context, s: KmemCache) -> None:
+    """[v6], [v7]: warn if something else is under way."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
+        return
+    await __kmemcg_cache_deactivate(ctx, s)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            await defer_deactivation(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v5")
+async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
+    """[v5]: slab_mutex is all that protects the dying flag here."""
+    if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
+        return
+    await __kmemcg_cache_deactivate(ctx, s)
+    if not await ctx.ask(s.root.read_dying):
+        await defer_deactivation(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4")
+async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v4]: as [v5], and a root cache would not be noticed."""
+    await __kmemcg_cache_deactivate(ctx, s)
+    root = deref(s.root_cache, "kmemcg_cache_deactivate(): s->memcg_params.root_cache")
+    if not await ctx.ask(root.read_dying):
+        await defer_deactivation(ctx, s)
+
+
+async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
+    """7.1.1d."""
+    WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_deactivate: s->memcg_params.work_fn")
+    await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
+    await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original", known_as="memcg_deactivate_kmem_caches")
+async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
+    """[O]: what the allocator has to do is all."""
+    await __kmemcg_cache_deactivate(ctx, s)
+
+
+@kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original")
+async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> None:
+    """6.1: SLUB's deactivation goes on after a grace period; until then it pins the memcg."""
+    if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: is_root_cache(s)"):
+        return
+    text = "slab_deactivate_memcg_cache_rcu_sched: s->memcg_params.deact_fn"
+    if WARN_ON(ctx, await ctx.ask(s.read_work_fn), text) or await ctx.ask(s.root.read_dying):
+        return
+    memcg = deref(await ctx.ask(s.read_memcg), "slab_deactivate_memcg_cache_rcu_sched(): s->memcg_params.memcg")
+    await css_get(ctx, memcg.css)
+    await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
+    await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+# -- the deferred part (6.2, 7.2) -------------------------------------------------------------------------------------
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..")
+async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
+    """7.2.5: a grace period has passed; go on in a worker. The work re-uses the storage of the rcu_head."""
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_schedule_work_after_rcu")
+async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
+    """[v1] to [v5]: for the shutdown, too."""
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
+async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
+    """6.2: a grace period has passed; shrink the cache in a worker."""
+    await queue_cache_work(ctx, cache_of(head.container))
+
+
+async def queue_cache_work(ctx: Context, s: KmemCache) -> None:
+    """INIT_WORK and queue_work: the cache's next piece of work, on this CPU."""
+    s.work.init_work(kmemcg_workfn)
+    await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
+async def kmemcg_workfn(ctx: Context, work: Work) -> None:
+    """7.2.6 and 9: run whatever the cache has to do next, under slab_mutex. Afterwards there may be no cache."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
+    """[v6], [v7]: and say that nothing is under way any more, though there may be no cache."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5", known_as="kmemcg_after_rcu_workfn")
+async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
+    """[v2] to [v5]: the same under its old name."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v1", known_as="kmemcg_after_rcu_workfn")
+async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
+    """[v1]: and drop a reference, whatever the work was."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+        await kmemcg_cache_put_many(ctx, s, 1)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_workfn")
+async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
+    """6.3: afterwards the memcg may go."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+    memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_deactivate_workfn(): s->memcg_params.memcg")
+    await css_put(ctx, memcg.css)
+
+
+async def call_work_fn(ctx: Context, s: KmemCache) -> None:
+    """s->memcg_params.work_fn(s)."""
+    work_fn = await ctx.ask(s.read_work_fn)
+    await deref(work_fn, "kmemcg_workfn(): s->memcg_params.work_fn")(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..")
+async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """Give back what is empty, then drop the cache's own reference: from now on its pages keep it."""
+    await __kmemcg_cache_deactivate_after_rcu(ctx, s)
+    await percpu_ref_kill(ctx, s.percpu_refcnt)
+
+
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v1")
+async def kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1]: give back what is empty, then move to the parent of the memcg that it has now."""
+    await __kmemcg_cache_deactivate_after_rcu(ctx, s)
+    memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_cache_deactivate_after_rcu(): s->memcg_params.memcg")
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    if parent is memcg:
+        return
+    await ctx.ask(memcg.del_kmem_cache, s)
+    await ctx.ask(parent.add_kmem_cache, s)
+    await ctx.ask(s.set_memcg, parent)
+    await css_get(ctx, parent.css)
+    await css_put(ctx, memcg.css)
+
+
+# -- the last reference is gone (7.2.8) -------------------------------------------------------------------------------
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="5.3..")
+async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
+    """In whatever context the last reference went: shut the cache down in a worker, unless its root does that."""
+    s = cache_of(ref.container)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
+            await queue_cache_work(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v6..v7")
+async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
+    """[v6], [v7]: warn if something else is under way."""
+    s = cache_of(ref.container)
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        if not await ctx.ask(s.root.read_dying):
+            WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_shutdown: s->memcg_params.work_fn")
+            await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
+            await queue_cache_work(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v4..v5", known_as="kmemcg_queue_cache_shutdown")
+async def kmemcg_queue_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
+    """[v4], [v5]: the lock is taken with interrupts as they are; another grace period comes first."""
+    s = cache_of(ref.container)
+    async with SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        await queue_shutdown_after_rcu(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v2..v3", known_as="kmemcg_queue_cache_shutdown")
+async def kmemcg_queue_cache_shutdown_v2(ctx: Context, ref: PercpuRef) -> None:
+    """[v2], [v3]: no lock at all."""
+    await queue_shutdown_after_rcu(ctx, cache_of(ref.container))
+
+
+async def queue_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """KERNEL-v1-v3 2.9."""
+    if not await ctx.ask(s.root.read_dying):
+        WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_queue_cache_shutdown: s->memcg_params.work_fn")
+        await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
+        await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
+
+
+@kernel_fn("kmemcg_queue_cache_shutdown", "mm/slab_common.c", profiles="v1")
+async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1]: no lock at all."""
+    await queue_shutdown_after_rcu(ctx, s)
+
+
+@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
+async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
+    """7.2.9: the last reference is gone: shut the cache down, which has no slab any more."""
+    WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
+
+
+@kernel_fn(
+    "kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_cache_shutdown_after_rcu"
+)
+async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v5]: the same under its old name."""
+    WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_after_rcu: shutdown_cache(s)")
+
+
+# -- the end of caches (KERNEL.md 6.4 to 8) ---------------------------------------------------------------------------
+# A child cache ends when its last page has gone (v1 and later), when its memcg is freed (original), or with its root.
+# The end of a root first marks it as dying, then waits until nothing is under way for its children any more, and then
+# shuts down whatever is left. What "nothing is under way" takes is where most of the mistakes were made.
+
+
+# -- root caches ------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
+async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
+    """8.2: wait for what is under way, then drop one alias, and with the last one everything. NULL is nothing."""
+    if s is None:
+        return
+    await flush_memcg_workqueue(ctx, s)
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(s.add_refcount, -1) == 0:
+            await shutdown_with_children(ctx, s)
+
+
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="5.4-fixed")
+async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
+    """[54]: only the last alias marks the cache as dying; somebody may take it up again meanwhile."""
+    if s is None:
+        return
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(s.add_refcount, -1) != 0:
+            return
+        await memcg_set_kmem_cache_dying(ctx, s, dying=True)
+    await flush_memcg_workqueue(ctx, s)
+    async with SlabMutexHeld(ctx):
+        if await ctx.ask(s.add_refcount, 0) != 0:
+            await memcg_set_kmem_cache_dying(ctx, s, dying=False)
+        else:
+            await shutdown_with_children(ctx, s)
+
+
+async def shutdown_with_children(ctx: Context, s: KmemCache) -> None:
+    """8.2.4 to 6: the children, then the root; what has objects stays, half dead."""
+    failed = await shutdown_memcg_caches(ctx, s) or await shutdown_cache(ctx, s)
+    WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects")
+
+
+@kernel_fn("memcg_set_kmem_cache_dying", "mm/slab_common.c", profiles="5.4-fixed")
+async def memcg_set_kmem_cache_dying(ctx: Context, s: KmemCache, *, dying: bool) -> None:
+    """[54]: the mark is a function of its own, under the irq-safe lock."""
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        await ctx.ask(s.set_dying, dying)
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="5.4-fixed")
+async def flush_memcg_workqueue_fixed(ctx: Context, s: KmemCache) -> None:
+    """[54]: children that are left have been killed by now; their switch to atomic mode takes another grace period."""
+    await rcu_barrier(ctx)
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+    if await ctx.ask(s.list_children):
+        await rcu_barrier(ctx)
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v6..5.3")
+async def flush_memcg_workqueue(ctx: Context, s: KmemCache) -> None:
+    """8.2.2: nothing new from now on; what was registered becomes a work; what was queued is done."""
+    async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        await ctx.ask(s.set_dying, dying=True)
+    await rcu_barrier(ctx)
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v4..v5")
+async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
+    """[v4], [v5]: both locks, the inner one with interrupts on."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex), SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
+        await ctx.ask(s.set_dying, dying=True)
+    await rcu_barrier(ctx)
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v1..v3")
+async def flush_memcg_workqueue_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1] to [v3]: dying is set under slab_mutex alone."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        await ctx.ask(s.set_dying, dying=True)
+    await rcu_barrier(ctx)
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+
+
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="original")
+async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
+    """[O]: SLAB has no RCU callbacks to wait for."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        await ctx.ask(s.set_dying, dying=True)
+    if ctx.machine.functions.allocator == "slub":
+        await rcu_barrier(ctx)
+    await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
+
+
+@kernel_fn("shutdown_memcg_caches", "mm/slab_common.c")
+async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
+    """8.2.4: first the children in the array, those that fail set aside; then all others. True: some are left."""
+    BUG_ON(ctx, not s.is_root_cache, "shutdown_memcg_caches: !is_root_cache(s)")
+    lockdep_assert_held(ctx, "slab_mutex")
+    array = await ctx.ask(s.read_memcg_caches)
+    busy = []
+    for index, child in enumerate(await ctx.ask(array.list_entries, ctx.machine.memcg_nr_cache_ids)):
+        if child is None:
+            continue
+        if await shutdown_cache(ctx, child):
+            busy.append(child)
+        else:
+            await ctx.ask(array.set_entry, index, None)
+    for child in await ctx.ask(s.list_children):
+        if child not in busy:
+            await shutdown_cache(ctx, child)
+    return bool(await ctx.ask(s.list_children))
+
+
+# -- one cache --------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("shutdown_cache", "mm/slab_common.c")
+async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
+    """7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
+    lockdep_assert_held(ctx, "slab_mutex")
+    if await __kmem_cache_shutdown(ctx, s):
+        return True
+    await memcg_unlink_cache(ctx, s)
+    await ctx.ask(ctx.machine.slab_caches.delete, s)
+    if ctx.machine.slab_supports_sysfs:
+        await sysfs_slab_unlink(ctx, s)
+    if SlabFlags.TYPESAFE_BY_RCU in s.flags:
+        await ctx.ask(ctx.machine.slab_caches_to_rcu_destroy.add, s)
+        await queue_work(ctx, ctx.machine.system_wq, ctx.machine.slab_caches_to_rcu_destroy_work)
+    else:
+        await release_cache(ctx, s)
+    return False
+
+
+async def release_cache(ctx: Context, s: KmemCache) -> None:
+    """With sysfs, the kobject may still be held; without, the struct goes now."""
+    if ctx.machine.slab_supports_sysfs:
+        await sysfs_slab_release(ctx, s)
+    else:
+        await slab_kmem_cache_release(ctx, s)
+
+
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v3..5.3")
+async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
+    """Off the lists; the memcg is let go here and now, though freed slabs may still wait for RCU."""
+    if s.is_root_cache:
+        await ctx.ask(ctx.machine.slab_root_caches.delete, s)
+        return
+    memcg = await unlink_child(ctx, s)
+    await css_put(ctx, memcg.css)
+    await ctx.ask(s.set_memcg, None)
+
+
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v1..v2")
+async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
+    """[v1], [v2]: the memcg is let go, and the pointer to it stays."""
+    if s.is_root_cache:
+        await ctx.ask(ctx.machine.slab_root_caches.delete, s)
+        return
+    memcg = await unlink_child(ctx, s)
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original,5.4-fixed")
+async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
+    """[O] does not hold the memcg; [54] lets go of it with the struct."""
+    if s.is_root_cache:
+        await ctx.ask(ctx.machine.slab_root_caches.delete, s)
+    else:
+        await unlink_child(ctx, s)
+
+
+async def unlink_child(ctx: Context, s: KmemCache) -> Memcg:
+    """Off the list of its root and that of its memcg."""
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_unlink_cache(): s->memcg_params.memcg")
+    await ctx.ask(s.root.del_child, s)
+    await ctx.ask(memcg.del_kmem_cache, s)
+    return memcg
+
+
+@kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
+async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
+    """7.2.11: once all freed slabs of type-safe caches have really gone, the caches may."""
+    machine = ctx.machine
+    async with MutexHeld(ctx, machine.slab_mutex):
+        to_destroy = await ctx.ask(machine.slab_caches_to_rcu_destroy.take_all)
+    if not to_destroy:
+        return
+    await rcu_barrier(ctx)
+    for s in to_destroy:
+        await release_cache(ctx, s)
+
+
+@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
+async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
+    """7.2.12: free the struct with everything inside it."""
+    __kmem_cache_release(ctx, s)
+    await destroy_memcg_params(ctx, s)
+    free_cache_struct(ctx, s)
+
+
+def free_cache_struct(ctx: Context, s: KmemCache) -> None:
+    """kmem_cache_free(kmem_cache, s): the struct with what is in it; its name goes, too."""
+    ctx.machine.forget_cache(s)
+    ctx.kfree(*s.parts())
+    s.actor.retire()
+
+
+@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3")
+async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
+    """7.2.12: a root's array goes; a child's percpu reference count exits."""
+    if s.is_root_cache:
+        await free_root_array(ctx, s)
+    else:
+        await percpu_ref_exit(ctx, s.percpu_refcnt)
+
+
+@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="5.4-fixed")
+async def destroy_memcg_params_fixed(ctx: Context, s: KmemCache) -> None:
+    """[54]: only now the memcg is let go: no slab can want to be uncharged any more."""
+    if s.is_root_cache:
+        await free_root_array(ctx, s)
+        return
+    await let_memcg_go(ctx, s)
+    await percpu_ref_exit(ctx, s.percpu_refcnt)
+
+
+async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
+    """mem_cgroup_put(), which takes NULL: a cache that could not be created never had a memcg."""
+    memcg = await ctx.ask(s.read_memcg)
+    if memcg is not None:
+        await css_put(ctx, memcg.css)
+    await ctx.ask(s.set_memcg, None)
+
+
+@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="original..v1")
+async def destroy_memcg_params_original(ctx: Context, s: KmemCache) -> None:
+    """[O], [v1]: nothing of a child's has to be freed."""
+    if s.is_root_cache:
+        await free_root_array(ctx, s)
+
+
+async def free_root_array(ctx: Context, s: KmemCache) -> None:
+    """kvfree(): nobody allocates from a root cache that is being destroyed."""
+    ctx.kfree(await ctx.ask(s.read_memcg_caches))
+
+
+# -- the end of a memcg's caches in the original (6.4) ----------------------------------------------------------------
+
+
+@kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c", profiles="original")
+async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
+    """[O]: the memcg is being freed, so no page is left in any of its caches; every one of them goes."""
+    async with SlabMutexHeld(ctx):
+        for s in await ctx.ask(memcg.list_kmem_caches):
+            BUG_ON(ctx, await shutdown_cache(ctx, s), "memcg_destroy_kmem_caches: shutdown_cache(s)")
+
+
+# -- merging (KERNEL.md 8.1) ------------------------------------------------------------------------------------------
+
+WORD = 8
+
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
+
+SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
+
+
+@kernel_fn("find_mergeable", "mm/slab_common.c")
+async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
+    """Find a root cache to share: same merge flags, no constructor, less than a word wasted for each object."""
+    if has_ctor or flags & SLAB_NEVER_MERGE:
+        return None
+    for s in await ctx.ask(ctx.machine.slab_root_caches.list):
+        if await slab_unmergeable(ctx, s) or (s.flags ^ flags) & SLAB_MERGE_SAME:
+            continue
+        if s.slot_size >= row.objsize and s.slot_size - row.objsize < WORD:
+            return s
+    return None
+
+
+@kernel_fn("slab_unmergeable", "mm/slab_common.c")
+async def slab_unmergeable(_ctx: Context, s: KmemCache) -> bool:
+    """Children, caches with a constructor or a usercopy region, and those that say so. No profile looks at dying."""
+    return is_unmergeable(s)
+
+
+def is_unmergeable(s: KmemCache) -> bool:
+    """The same at boot, when nothing runs yet."""
+    if not s.is_root_cache or s.has_ctor or s.has_usercopy or not s.is_mergeable:
+        return True
+    return bool(s.flags & SLAB_NEVER_MERGE)

@@ -1,0 +1,360 @@
+"""What both allocators do with the pages and objects of a cache. mm/slab.h, version by version; KERNEL.md 4.4 and 4.5.
+
+Appendices A2 and A3, KERNEL-v1-v3 2.4, 2.5, 3.4, 3.5. A slab's pages are charged before they become a slab, and
+uncharged after they were one. From v1 on they pin the cache, which pins the memcg; before that they pin the memcg.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import attrs
+
+from actors.linux.include.slab import SlabFlags
+from actors.linux.kernel.cgroup.cgroup import css_put, css_put_many, css_tryget_online
+from actors.linux.kernel.locking.locks import down_read, mutex_lock, mutex_unlock, up_read
+from actors.linux.lib.percpu_refcount import percpu_ref_get_many, percpu_ref_put_many
+from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
+from actors.linux.mm.memcontrol import (
+    Memcg,
+    memcg_kmem_charge_memcg,
+    memcg_kmem_get_cache,
+    memcg_kmem_put_cache,
+    memcg_kmem_uncharge_memcg,
+    mod_lruvec_state,
+)
+from actors.linux.mm.vmstat import mod_node_page_state
+from actors.machine.context import BUG_ON, WARN_ON, Context, deref
+from actors.machine.gfp import Gfp, gfpflags_allow_blocking
+from actors.versions.kernel_fn import extern, kernel_fn
+from protocol.findings import Oops
+from protocol.slabinfo import SlabinfoRow
+
+# -- charging ---------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..")
+async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """Charge the pages of *slab*, which is not one yet; False if the memcg is full. A root's pages are only counted."""
+    if not s.is_root_cache:
+        return await memcg_charge_slab(ctx, slab, gfp, s)
+    await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
+    return True
+
+
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="original", known_as="memcg_charge_slab")
+async def charge_slab_page_original(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[O]: the pages pin the memcg, which is remembered in page.mem_cgroup."""
+    if s.is_root_cache:
+        await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
+        return True
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
+    if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
+        return False
+    slab.memcg = memcg
+    s.charged_pages += slab.pages
+    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
+    return True
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..")
+async def memcg_charge_slab(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """A2: charge the cache's memcg, or its first online ancestor; the root is never charged."""
+    memcg = await first_online_memcg(ctx, s)
+    if memcg is None or memcg.is_root:
+        await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
+        await pin_cache(ctx, slab, s)
+        return True
+    return await charge_memcg(ctx, slab, gfp, s, memcg)
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4..v7")
+async def memcg_charge_slab_v4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v4] to [v7]: the root as any other."""
+    memcg = await first_online_memcg(ctx, s)
+    return memcg is not None and await charge_memcg(ctx, slab, gfp, s, memcg)
+
+
+async def first_online_memcg(ctx: Context, s: KmemCache) -> Memcg | None:
+    """4.4 (1): the cache's memcg or an ancestor, with a css reference held."""
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(s.read_memcg)  # may be stale from here on
+        while memcg is not None and not await css_tryget_online(ctx, memcg.css):
+            memcg = memcg.parent
+    return memcg
+
+
+async def charge_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache, memcg: Memcg) -> bool:
+    """4.4 (3) to (7): charge; then the pages pin the cache instead of the memcg."""
+    charged = await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages)
+    if charged:
+        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
+        await pin_cache(ctx, slab, s)
+        await css_put_many(ctx, memcg.css, slab.pages)
+    await css_put(ctx, memcg.css)
+    return charged
+
+
+async def pin_cache(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """One reference of the cache for each page."""
+    await percpu_ref_get_many(ctx, s.percpu_refcnt, slab.pages)
+    s.charged_pages += slab.pages
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v2..v3")
+async def memcg_charge_slab_v2(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v2], [v3]: all of it under RCU, though charging may have to sleep; nobody asks whether the memcg is online."""
+    with ctx.rcu_read_section:
+        memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
+        if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
+            return False
+        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
+        await pin_cache(ctx, slab, s)
+        await css_put_many(ctx, memcg.css, slab.pages)
+    return True
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v1")
+async def memcg_charge_slab_v1(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v1]: a failed charge is not reported, so the slab will be uncharged for nothing."""
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
+    if await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
+        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
+        await kmemcg_cache_get_many(ctx, s, slab.pages)
+        s.charged_pages += slab.pages
+        await css_put_many(ctx, memcg.css, slab.pages)
+    return True
+
+
+# -- uncharging -------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..")
+async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """The pages of *slab*, which is none any more, go; with them perhaps the cache."""
+    if s.is_root_cache:
+        await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)
+    else:
+        await memcg_uncharge_slab(ctx, slab, s)
+
+
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="original", known_as="memcg_uncharge_slab")
+async def uncharge_slab_page_original(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[O]: uncharge the memcg that the pages were charged to; this may be its last reference."""
+    memcg = slab.memcg
+    if memcg is None:
+        await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)
+        return
+    BUG_ON(ctx, memcg.is_root, "__memcg_kmem_uncharge: VM_BUG_ON_PAGE(mem_cgroup_is_root(memcg))")
+    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
+    await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
+    slab.memcg = None
+    s.charged_pages -= slab.pages
+    await css_put_many(ctx, memcg.css, slab.pages)
+
+
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="5.3..")
+async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """A3: uncharge whatever memcg the cache has now, unless it is the root; the put is the last touch of the cache."""
+    with ctx.rcu_read_section:
+        memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
+        if memcg.is_root:
+            await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)
+        else:
+            await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
+            await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
+    s.charged_pages -= slab.pages
+    await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
+
+
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v2..v7")
+async def memcg_uncharge_slab_v2(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[v2] to [v7]: the root as any other, though it was perhaps never charged."""
+    await uncharge_current_memcg(ctx, slab, s)
+    s.charged_pages -= slab.pages
+    await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
+
+
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v1")
+async def memcg_uncharge_slab_v1(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[v1]: whether or not the charge succeeded."""
+    await uncharge_current_memcg(ctx, slab, s)
+    s.charged_pages -= slab.pages
+    await kmemcg_cache_put_many(ctx, s, slab.pages)
+
+
+async def uncharge_current_memcg(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """Statistics and counters of the memcg that the cache has at this moment."""
+    with ctx.rcu_read_section:
+        memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
+        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
+        await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
+
+
+@kernel_fn("kmemcg_cache_get_many", "mm/slab.h", profiles="v1")
+async def kmemcg_cache_get_many(ctx: Context, s: KmemCache, nr: int) -> None:
+    """[v1]: atomic_long_add(); nothing is checked."""
+    await ctx.ask(s.atomic_refcnt.add, nr)
+
+
+@kernel_fn("kmemcg_cache_put_many", "mm/slab.h", profiles="v1")
+async def kmemcg_cache_put_many(ctx: Context, s: KmemCache, nr: int) -> None:
+    """[v1]: atomic_long_sub_and_test(); every time that it gets to zero, the cache is shut down."""
+    if await ctx.ask(s.atomic_refcnt.add, -nr) == 0:
+        await s.atomic_refcnt.release(ctx, s)
+
+
+# -- from an object to its cache --------------------------------------------------------------------------------------
+
+
+@kernel_fn("cache_from_obj", "mm/slab.h")
+async def cache_from_obj(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCache:
+    """The cache to free *obj* to: its slab knows, but is asked only while kmem accounting is on."""
+    mark_freed(ctx, obj)
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return s
+    cachep = obj.slab.slab_cache
+    wrong = cachep is not s and cachep.root_cache is not s
+    return s if WARN_ON(ctx, wrong, "cache_from_obj: Wrong slab cache") else cachep
+
+
+def mark_freed(ctx: Context, obj: SlabObject) -> None:
+    """The ledger: *obj* must be allocated; from now on it is not."""
+    slab = obj.slab
+    if slab.freed is not None:
+        ctx.world.raise_use_after_free(slab)
+    if not slab.live >> obj.at & 1:
+        raise Oops("double-free", "object", f"BUG: double free of {obj.label}")
+    slab.live &= ~(1 << obj.at)
+    if not slab.live and SlabFlags.TYPESAFE_BY_RCU in slab.slab_cache.flags:
+        slab.readers_gone = functools.partial(ctx.machine.rcu.has_passed, ctx.machine.rcu.get_state())
+
+
+def mark_allocated(obj: SlabObject) -> SlabObject:
+    """The ledger: *obj* is handed out; a freelist that holds an allocated object is corrupt."""
+    slab = obj.slab
+    if slab.live >> obj.at & 1:
+        raise Oops("double-free", "freelist", f"BUG: {obj.label} is on a freelist, and allocated")
+    slab.live |= 1 << obj.at
+    return obj
+
+
+def forget_slab(slab: Slab) -> None:
+    """The ledger: *slab* is none any more, and gives its pages back; once, and only when RCU readers have left it."""
+    if slab not in slab.slab_cache.slabs:
+        raise Oops("double-free", "page", f"BUG: double free of {slab.label}")
+    del slab.slab_cache.slabs[slab]
+    if slab.readers_gone is not None and not slab.readers_gone():
+        text = f"{slab.label} is type-safe, and goes; no grace period has passed since its last object was freed"
+        slab.actor.world.report("invariant", "type-safe", f"invariant type-safe: {text}")
+
+
+# -- before and after each allocation (KERNEL.md 4.1) -----------------------------------------------------------------
+
+__GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
+
+
+@kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
+async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache:
+    """Choose the cache: accounted allocations are served from the child cache of the task's memcg."""
+    if gfpflags_allow_blocking(gfp):
+        ctx.might_sleep("slab_pre_alloc_hook")
+    enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
+    if enabled and (__GFP_ACCOUNT in gfp or SLAB_ACCOUNT in s.flags):
+        return await memcg_kmem_get_cache(ctx, s)
+    return s
+
+
+@kernel_fn("slab_post_alloc_hook", "mm/slab.h")
+async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
+    """Give back what the choice took, if kmem accounting is still on."""
+    if await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        await memcg_kmem_put_cache(ctx, s)
+
+
+# -- the locks round every change of the set of caches ----------------------------------------------------------------
+
+CPU_HOTPLUG_LOCK = "cpu_hotplug_lock"
+
+
+def get_online_cpus(ctx: Context) -> None:
+    """The model has no CPU hotplug, so nobody ever waits here; but lockdep learns the order."""
+    ctx.machine.lockdep.acquire(ctx, CPU_HOTPLUG_LOCK, reads=True)
+
+
+def put_online_cpus(ctx: Context) -> None:
+    ctx.machine.lockdep.release(ctx, CPU_HOTPLUG_LOCK)
+
+
+async def get_online_mems(ctx: Context) -> None:
+    """mm/memory_hotplug.c: a memory hotplug writer, even one that still waits, keeps us out."""
+    await down_read(ctx, ctx.machine.mem_hotplug_lock)
+
+
+async def put_online_mems(ctx: Context) -> None:
+    await up_read(ctx, ctx.machine.mem_hotplug_lock)
+
+
+async def memcg_get_cache_ids(ctx: Context) -> None:
+    """mm/memcontrol.c: no array of memcgs grows meanwhile."""
+    await down_read(ctx, ctx.machine.memcg_cache_ids_sem)
+
+
+async def memcg_put_cache_ids(ctx: Context) -> None:
+    await up_read(ctx, ctx.machine.memcg_cache_ids_sem)
+
+
+@attrs.define
+class SlabMutexHeld:
+    """`async with SlabMutexHeld(ctx):` -- get_online_cpus(), get_online_mems() and slab_mutex, released in reverse."""
+
+    ctx: Context
+
+    async def __aenter__(self) -> None:
+        get_online_cpus(self.ctx)
+        await get_online_mems(self.ctx)
+        await mutex_lock(self.ctx, self.ctx.machine.slab_mutex)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await mutex_unlock(self.ctx, self.ctx.machine.slab_mutex)
+            await put_online_mems(self.ctx)
+            put_online_cpus(self.ctx)
+
+
+@extern
+async def __kmem_cache_alias(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool
+) -> KmemCache | None: ...
+
+
+@extern
+async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int: ...
+
+
+@extern
+def __kmem_cache_release(ctx: Context, s: KmemCache) -> None: ...
+
+
+@extern
+async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool: ...
+
+
+@extern
+async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool: ...
+
+
+@extern
+async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None: ...
+
+
+@extern
+async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None: ...
+
+
+@extern
+async def sysfs_slab_release(ctx: Context, s: KmemCache) -> None: ...
+
+
+@extern
+async def sysfs_slab_unlink(ctx: Context, s: KmemCache) -> None: ...

@@ -1,0 +1,272 @@
+"""The sysfs side of SLUB's caches: kobjects, directories, removal, readers. mm/slub.c @5.3; KERNEL.md 10.8.
+
+A cache's kobject holds the struct until the last reference goes. Its directory goes with kobject_del(), which waits for
+those who are inside one of its files (they hold an active reference). Child caches have theirs below their root's, in
+`cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.include.kernfs import KernfsNode
+from actors.linux.include.slab import SlabFlags, kmalloc
+from actors.linux.kernel.workqueue import Work, queue_work
+from actors.linux.mm.kmem_cache import KmemCache, cache_of
+from actors.linux.mm.slab_common import is_unmergeable, slab_kmem_cache_release, slab_unmergeable
+from actors.linux.mm.slab_h import get_online_mems, put_online_mems
+from actors.machine.context import Context, deref
+from actors.machine.errno import EEXIST, ENOMEM
+from actors.machine.gfp import GFP_KERNEL
+from actors.system.actor import Shared
+from actors.versions.kernel_fn import kernel_fn
+from protocol.operations import READ, UPDATE, operation
+from protocol.slab_directory import DirectoryEntry, render_directory, unique_id
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+
+KN_ACTIVE = "kn->active"
+"""lockdep's class of being inside a sysfs file, and of waiting for those who are."""
+
+
+@attrs.define(eq=False)
+class Kobject(Shared):
+    """struct kobject of a cache: `refs` hold the struct.
+
+    `sd` is its directory. That outlives the cache: who has one of its files open keeps it, and not the kobject.
+    """
+
+    cache: KmemCache
+    sd: KernfsNode
+    refs: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"kobject of {self.cache.name}"
+
+    @property
+    def tally(self) -> tuple[str, int]:
+        return "references", self.refs
+
+    @property
+    def name(self) -> str:
+        return self.sd.name
+
+    @property
+    def is_removed(self) -> bool:
+        return self.sd.is_removed
+
+    @operation(UPDATE)
+    def add_ref(self, nr: int) -> int:
+        self.refs += nr
+        return self.refs
+
+    @operation(READ)
+    def read_in_sysfs(self) -> bool:
+        return not self.is_removed
+
+
+@attrs.define(eq=False)
+class SlabKset(Shared):
+    """slab_kset, the directory /sys/kernel/slab: `roots` are the directories of root caches by name, gone ones too.
+
+    `links` are the links in it by name. Nobody removes a link with what it means: it is there until its name is used
+    again.
+    """
+
+    machine: Machine
+    roots: dict[str, Kobject] = attrs.field(factory=dict, init=False)
+    links: dict[str, Kobject] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return "slab_kset"
+
+    def is_taken(self, name: str) -> bool:
+        """Whether a directory of that name is there: one that is on its way out is until its kobject_del()."""
+        kobj = self.roots.get(name)
+        if kobj is None:
+            return False
+        kobj.sd.touch(READ)
+        return not kobj.is_removed
+
+    @operation(UPDATE)
+    def add_directory(self, kobj: Kobject) -> bool:
+        """kobject_add(): False is -EEXIST. A link of that name has been removed before."""
+        if self.is_taken(kobj.name):
+            return False
+        self.links.pop(kobj.name, None)
+        self.roots[kobj.name] = kobj
+        return True
+
+    @operation(UPDATE)
+    def add_link(self, name: str, kobj: Kobject) -> bool:
+        """sysfs_create_link(), after a link that was left has been removed; False is -EEXIST."""
+        if self.is_taken(name):
+            return False
+        self.links[name] = kobj
+        return True
+
+    @operation(READ)
+    def list_roots(self) -> tuple[Kobject, ...]:
+        """The directories of root caches; kernfs_mutex is held."""
+        return tuple(kobj for kobj in self.roots.values() if not kobj.is_removed)
+
+    @operation(READ)
+    def list_links(self) -> tuple[tuple[str, Kobject], ...]:
+        """The links that lead somewhere, by name; kernfs_mutex is held."""
+        return tuple((name, kobj) for name, kobj in self.links.items() if not kobj.is_removed)
+
+    @operation(READ)
+    def list_children(self, root: KmemCache) -> tuple[str, ...]:
+        """The names in the `cgroup` directory of *root*, which may be gone; kernfs_mutex is held."""
+        kobjs = (cache.kobj for cache in self.machine.all_caches if cache.root_cache is root)
+        return tuple(kobj.name for kobj in kobjs if kobj is not None and not kobj.is_removed)
+
+
+def kobject_of(s: KmemCache) -> Kobject:
+    return deref(s.kobj, "&s->kobj")
+
+
+@kernel_fn("sysfs_slab_add", "mm/slub.c")
+async def sysfs_slab_add(ctx: Context, s: KmemCache) -> int:
+    """Make the directory; a mergeable cache gets one with a unique name, and a link to that. Returns 0 or -errno.
+
+    A child's name has the serial number of its css in it, and no memcg has two caches of one root: it is never taken.
+    """
+    kset = ctx.machine.slab_kset
+    s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
+    name = s.name if await slab_unmergeable(ctx, s) else create_unique_id(s)
+    if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
+        return -ENOMEM
+    kobj = Kobject(s.actor, s, KernfsNode(kset.actor, name, KN_ACTIVE))
+    if s.is_root_cache and not await ctx.ask(kset.add_directory, kobj):
+        return -EEXIST
+    s.kobj = kobj
+    if name != s.name:
+        await sysfs_slab_alias(ctx, s, s.name)
+    return 0
+
+
+def boot_kobject(machine: Machine, s: KmemCache) -> None:
+    """The same for all caches of a machine that boots, once sysfs is there (slab_sysfs_init).
+
+    Of several caches of a capture with the same unique name only one can be mergeable: the others keep their own.
+    """
+    kset = machine.slab_kset
+    if not is_unmergeable(s) and kset.is_taken(create_unique_id(s)):
+        s.is_mergeable = False
+    name = s.name if is_unmergeable(s) else create_unique_id(s)
+    s.kobj = Kobject(s.actor, s, KernfsNode(kset.actor, name, KN_ACTIVE))
+    s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
+    kset.add_directory(s.kobj)
+    if name != s.name:
+        kset.add_link(s.name, s.kobj)
+
+
+def create_unique_id(s: KmemCache) -> str:
+    """A name that tells all that is compared when caches are merged."""
+    flags = s.flags
+    return unique_id(
+        s.slot_size,
+        is_dma=SlabFlags.CACHE_DMA in flags,
+        is_reclaimable=SlabFlags.RECLAIM_ACCOUNT in flags,
+        is_accounted=SlabFlags.ACCOUNT in flags,
+    )
+
+
+@kernel_fn("sysfs_slab_alias", "mm/slub.c")
+async def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> bool:
+    """A link from another name of the cache to its directory; False if that cannot be made."""
+    if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
+        return False
+    return await ctx.ask(ctx.machine.slab_kset.add_link, name, kobject_of(s))
+
+
+@kernel_fn("sysfs_slab_remove", "mm/slub.c")
+async def sysfs_slab_remove(ctx: Context, s: KmemCache) -> None:
+    """Announce the removal from a worker, for which the cache is held."""
+    await ctx.ask(kobject_of(s).add_ref, 1)
+    await queue_work(ctx, ctx.machine.system_wq, s.kobj_remove_work)
+
+
+@kernel_fn("sysfs_slab_remove_workfn", "mm/slub.c")
+async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
+    """Tell user space, unless the directory is gone already; then let go of the cache."""
+    kobj = kobject_of(cache_of(work.container))
+    await ctx.ask(kobj.read_in_sysfs)
+    await kobject_put(ctx, kobj)
+
+
+@kernel_fn("sysfs_slab_unlink", "mm/slub.c")
+async def sysfs_slab_unlink(ctx: Context, s: KmemCache) -> None:
+    """kobject_del(): the directory goes, so that its name is free; waits for those who are inside."""
+    kn = kobject_of(s).sd
+    ctx.might_sleep("kernfs_drain")
+    lockdep = ctx.machine.lockdep
+    lockdep.acquire(ctx, KN_ACTIVE)
+    await ctx.ask(kn.deactivate)
+    await ctx.ask(kn.kernfs_drain)
+    lockdep.release(ctx, KN_ACTIVE)
+
+
+@kernel_fn("sysfs_slab_release", "mm/slub.c")
+async def sysfs_slab_release(ctx: Context, s: KmemCache) -> None:
+    await kobject_put(ctx, kobject_of(s))
+
+
+@kernel_fn("kobject_put", "lib/kobject.c")
+async def kobject_put(ctx: Context, kobj: Kobject) -> None:
+    """Drop a reference; the last one frees the cache."""
+    if await ctx.ask(kobj.add_ref, -1) == 0:
+        await slab_kmem_cache_release(ctx, kobj.cache)
+
+
+# -- readers ----------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")
+async def kernfs_seq_show(ctx: Context, kobj: Kobject) -> int | None:
+    """Read /sys/kernel/slab/NAME/objects through an open file; None (-ENODEV) if the directory is gone."""
+    kn = kobj.sd
+    if not await ctx.ask(kn.kernfs_get_active, ctx):
+        return None
+    ctx.machine.lockdep.acquire(ctx, KN_ACTIVE, reads=True)
+    shown = await show_slab_objects(ctx, kobj.cache)
+    ctx.machine.lockdep.release(ctx, KN_ACTIVE)
+    await ctx.ask(kn.kernfs_put_active, ctx)
+    return shown
+
+
+@kernel_fn("show_slab_objects", "mm/slub.c", profiles="..5.3")
+async def show_slab_objects(ctx: Context, s: KmemCache) -> int:
+    """How many slabs the nodes have; memory hotplug is kept out for that."""
+    await get_online_mems(ctx)
+    shown = await count_slabs(ctx, s)
+    await put_online_mems(ctx)
+    return shown
+
+
+@kernel_fn("show_slab_objects", "mm/slub.c", profiles="5.4-fixed")
+async def show_slab_objects_fixed(ctx: Context, s: KmemCache) -> int:
+    """[54]: a count that is wrong for a moment is better than a deadlock (e4f8e513c3d3)."""
+    return await count_slabs(ctx, s)
+
+
+async def count_slabs(ctx: Context, s: KmemCache) -> int:
+    return sum([await ctx.ask(n.read_nr_slabs) for n in s.node])
+
+
+async def read_slab_directory(ctx: Context) -> str:
+    """getdents(2) of /sys/kernel/slab and of each `cgroup` directory below it, one after the other."""
+    kset = ctx.machine.slab_kset
+    entries = []
+    for kobj in await ctx.ask(kset.list_roots):
+        entries.append(DirectoryEntry(kobj.name))
+        names = await ctx.ask(kset.list_children, kobj.cache)
+        entries += [DirectoryEntry(f"{kobj.name}/cgroup/{name}") for name in names]
+    entries += [DirectoryEntry(name, kobj.name) for name, kobj in await ctx.ask(kset.list_links)]
+    return render_directory(entries)

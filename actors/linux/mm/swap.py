@@ -1,0 +1,25 @@
+"""References to pages of the page cache, and LRU lists. mm/swap.c @5.3.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.linux.mm.memcontrol import uncharge_page
+from actors.machine.context import Context
+from actors.versions.kernel_fn import kernel_fn
+
+if TYPE_CHECKING:
+    from actors.linux.mm.filemap import Page
+
+
+@kernel_fn("lru_cache_add", "mm/swap.c")
+async def lru_cache_add(ctx: Context, page: Page) -> None:
+    """From now on reclaim finds the page; the kernel's per-CPU pagevecs are left out."""
+    await ctx.ask(page.memcg.add_to_lru, page)
+
+
+@kernel_fn("__put_page", "mm/swap.c")
+async def __put_page(ctx: Context, page: Page) -> None:
+    """The last reference is gone: off the LRU list, uncharge, free."""
+    await ctx.ask(page.memcg.delete_from_lru, page)
+    await uncharge_page(ctx, page)

@@ -1,0 +1,33 @@
+"""Pages leave the page cache with their file, or on request. mm/truncate.c @5.3.1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.linux.mm.filemap import put_page
+from actors.linux.mm.swap import __put_page
+from actors.machine.context import Context
+from actors.versions.kernel_fn import kernel_fn
+
+if TYPE_CHECKING:
+    from actors.linux.fs.inode import Inode
+
+
+@kernel_fn("invalidate_mapping_pages", "mm/truncate.c")
+async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
+    """Take out the pages that are clean and that nobody uses; how many those were."""
+    invalidated = 0
+    for page in await ctx.ask(inode.list_pages):
+        if not await ctx.ask(page.get):
+            continue
+        invalidated += await ctx.ask(page.remove_mapping)
+        await put_page(ctx, page)
+    return invalidated
+
+
+@kernel_fn("truncate_inode_pages_final", "mm/truncate.c")
+async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
+    """The file is going away, and all its pages with it; one that reclaim has isolated is freed by reclaim."""
+    for page in await ctx.ask(inode.list_pages):
+        if await ctx.ask(page.truncate):
+            await __put_page(ctx, page)

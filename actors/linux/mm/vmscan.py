@@ -1,0 +1,454 @@
+"""Reclaim: shrinkers, and the walk over memcgs with pages and slabs to give back. mm/vmscan.c @5.3.1; KERNEL.md 11.
+
+Pressure is a priority: at 12 a 4096th of everything is looked at, at 0 all of it. Slab objects are looked at in
+batches, and what is less than a batch is only put down (`nr_deferred`), so a memcg with few objects is not touched
+until the priority gets low (11.4). The root's objects are on global lists; any other memcg is asked only while it is
+online and only by shrinkers that may find something there. Pages of a removed memcg are always scanned a little (11.6),
+slabs are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.kernel.locking.locks import RwSem, down_read_trylock, down_write, up_read, up_write
+from actors.linux.mm.filemap import put_page, reclaim_user_pages
+from actors.linux.mm.memcontrol import (
+    Memcg,
+    mem_cgroup_iter,
+    mem_cgroup_iter_break,
+    mem_cgroup_online,
+    memcg_set_shrinker_bit,
+)
+from actors.machine.context import Context
+from actors.machine.gfp import GFP_KERNEL, Gfp
+from actors.machine.list_head import ListEntry, ListHead
+from actors.system.actor import Actor, Shared
+from actors.system.flow import Kind
+from actors.versions.kernel_fn import kernel_fn
+from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.filemap import Page
+    from actors.system.world import World
+
+DEF_PRIORITY = 12
+
+DEFAULT_SEEKS = 2
+
+SHRINK_BATCH = 128
+
+SWAP_CLUSTER_MAX = 32
+
+SHRINK_STOP = -1
+"""~0UL: the shrinker could not do anything; as the long that it is kept in."""
+
+SHRINK_EMPTY = -2
+"""~0UL - 1: there is nothing to shrink at all."""
+
+LONG = 1 << 63
+
+
+@attrs.define
+class ShrinkControl:
+    """struct shrink_control: what one call of a shrinker is about. Whoever scans may lower `nr_scanned`."""
+
+    gfp_mask: Gfp
+    nid: int
+    memcg: Memcg
+    nr_to_scan: int = 0
+    nr_scanned: int = 0
+
+
+ShrinkFn = Callable[[Context, "Shrinker", ShrinkControl], Awaitable[int]]
+
+
+@attrs.define(eq=False)
+class Shrinker(ListEntry):
+    """struct shrinker inside of `container`: counts and scans objects of one kind, by memcg and node.
+
+    `nr_deferred` is, for each node, what should have been scanned and was not, for whatever memcg.
+    """
+
+    container: Shared
+    count_objects: ShrinkFn
+    scan_objects: ShrinkFn
+    nr_deferred: list[int]
+    seeks: int = DEFAULT_SEEKS
+    batch: int = 0
+    id: int = -1
+
+    @property
+    def label(self) -> str:
+        return f"shrinker of {self.container.label}"
+
+    @operation(UPDATE)
+    def take_deferred(self, nid: int) -> int:
+        """atomic_long_xchg(&shrinker->nr_deferred[nid], 0)."""
+        nr, self.nr_deferred[nid] = self.nr_deferred[nid], 0
+        return nr
+
+    @operation(UPDATE)
+    def add_deferred(self, nid: int, nr: int) -> None:
+        self.nr_deferred[nid] += nr
+
+
+@attrs.define(eq=False)
+class Shrinkers(Shared):
+    """shrinker_list and shrinker_idr, under `rwsem`. A shrinker in the idr that is None is being registered."""
+
+    rwsem: RwSem
+    by_order: ListHead[Shrinker] = attrs.field(init=False)
+    by_id: dict[int, Shrinker | None] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.by_order = ListHead(self)
+
+    @classmethod
+    def boot(cls, world: World) -> Shrinkers:
+        return cls(Actor(world, "shrinkers"), RwSem.boot(world, "shrinker_rwsem"))
+
+    @property
+    def label(self) -> str:
+        return "shrinker_list"
+
+    @operation(UPDATE)
+    def alloc_id(self) -> int:
+        """idr_alloc(): for a shrinker that is not ready yet. None ever goes here."""
+        self.rwsem.assert_held_write()
+        shrinker_id = len(self.by_id)
+        self.by_id[shrinker_id] = None
+        return shrinker_id
+
+    @operation(UPDATE)
+    def add(self, shrinker: Shrinker) -> None:
+        self.rwsem.assert_held_write()
+        self.by_order.list_add_tail(shrinker)
+        self.by_id[shrinker.id] = shrinker
+
+    @operation(READ)
+    def list(self) -> tuple[Shrinker, ...]:
+        """The list as it is; `rwsem` keeps it so."""
+        return self.by_order.walk()
+
+    @operation(READ)
+    def find(self, shrinker_id: int) -> Shrinker | None:
+        """idr_find(): None is one that is being registered."""
+        return self.by_id.get(shrinker_id)
+
+
+# -- a shrinker comes -------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("prealloc_shrinker", "mm/vmscan.c")
+async def prealloc_shrinker(ctx: Context, shrinker: Shrinker) -> None:
+    """Give a memcg-aware shrinker its id, so that lists may set bits for it; nobody calls it yet."""
+    shrinkers = ctx.machine.shrinkers
+    await down_write(ctx, shrinkers.rwsem)
+    shrinker.id = await ctx.ask(shrinkers.alloc_id)
+    await up_write(ctx, shrinkers.rwsem)
+
+
+@kernel_fn("register_shrinker_prepared", "mm/vmscan.c")
+async def register_shrinker_prepared(ctx: Context, shrinker: Shrinker) -> None:
+    shrinkers = ctx.machine.shrinkers
+    await down_write(ctx, shrinkers.rwsem)
+    await ctx.ask(shrinkers.add, shrinker)
+    await up_write(ctx, shrinkers.rwsem)
+
+
+# -- shrink_slab (11.4) -----------------------------------------------------------------------------------------------
+
+
+def as_long(number: int) -> int:
+    """What an unsigned long holds, read as a long."""
+    return (number + LONG) % (2 * LONG) - LONG
+
+
+def as_unsigned(number: int) -> int:
+    """What a long holds, read as an unsigned long."""
+    return number % (2 * LONG)
+
+
+def quotient(number: int, by: int) -> int:
+    """Division as in C: towards zero."""
+    return number // by if number >= 0 else -(-number // by)
+
+
+@attrs.frozen
+class ScanTarget:
+    """How many objects to scan now, and how many in all: what is not scanned is deferred."""
+
+    total_scan: int
+    with_deferred: int
+
+
+def scan_target(freeable: int, nr_deferred: int, seeks: int, priority: int) -> ScanTarget:
+    """The arithmetic of do_shrink_slab(), with its types: a negative count makes a huge delta."""
+    delta = as_unsigned((freeable >> priority) * 4) // seeks if seeks else as_unsigned(quotient(freeable, 2))
+    total_scan = as_long(nr_deferred + delta)
+    with_deferred = total_scan
+    if total_scan < 0:
+        total_scan, with_deferred = freeable, nr_deferred
+    if delta < as_unsigned(quotient(freeable, 4)):
+        total_scan = min(total_scan, quotient(freeable, 2))
+    return ScanTarget(min(total_scan, 2 * freeable), with_deferred)
+
+
+@kernel_fn("do_shrink_slab", "mm/vmscan.c")
+async def do_shrink_slab(ctx: Context, shrinkctl: ShrinkControl, shrinker: Shrinker, priority: int) -> int:
+    """Let *shrinker* scan as much as *priority* asks for, in batches; how many objects it freed, or SHRINK_EMPTY."""
+    nid = shrinkctl.nid
+    freeable = await shrinker.count_objects(ctx, shrinker, shrinkctl)
+    if freeable in (0, SHRINK_EMPTY):
+        return freeable
+    target = scan_target(freeable, await ctx.ask(shrinker.take_deferred, nid), shrinker.seeks, priority)
+    batch_size = shrinker.batch or SHRINK_BATCH
+    freed, scanned, total_scan = 0, 0, target.total_scan
+    while total_scan >= batch_size or total_scan >= freeable:
+        shrinkctl.nr_to_scan = shrinkctl.nr_scanned = min(batch_size, total_scan)
+        ret = await shrinker.scan_objects(ctx, shrinker, shrinkctl)
+        if ret == SHRINK_STOP:
+            break
+        freed += ret
+        total_scan -= shrinkctl.nr_scanned
+        scanned += shrinkctl.nr_scanned
+    next_deferred = max(target.with_deferred - scanned, 0)
+    if next_deferred > 0:
+        await ctx.ask(shrinker.add_deferred, nid, next_deferred)
+    return freed
+
+
+@kernel_fn("shrink_slab", "mm/vmscan.c")
+async def shrink_slab(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
+    """Shrink what *memcg* has on that node: for the root, by all shrinkers. How many objects went."""
+    if not memcg.is_root:
+        return await shrink_slab_memcg(ctx, gfp_mask, nid, memcg, priority)
+    shrinkers = ctx.machine.shrinkers
+    if not await down_read_trylock(ctx, shrinkers.rwsem):
+        return 0
+    freed = 0
+    for shrinker in await ctx.ask(shrinkers.list):
+        ret = await do_shrink_slab(ctx, ShrinkControl(gfp_mask, nid, memcg), shrinker, priority)
+        freed += 0 if ret == SHRINK_EMPTY else ret
+        if await ctx.ask(shrinkers.rwsem.is_contended):
+            freed = freed or 1
+            break
+    await up_read(ctx, shrinkers.rwsem)
+    return freed
+
+
+@kernel_fn("shrink_slab_memcg", "mm/vmscan.c")
+async def shrink_slab_memcg(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
+    """A memcg other than the root: only if it is online, and only shrinkers that have their bit in its map."""
+    is_enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
+    if not is_enabled or not await mem_cgroup_online(ctx, memcg):
+        return 0
+    shrinkers = ctx.machine.shrinkers
+    if not await down_read_trylock(ctx, shrinkers.rwsem):
+        return 0
+    freed, bit = 0, await ctx.ask(memcg.find_next_shrinker_bit, nid, -1)
+    while bit is not None:
+        shrinker = await ctx.ask(shrinkers.find, bit)
+        if shrinker is not None:
+            freed += await shrink_by_bit(ctx, ShrinkControl(gfp_mask, nid, memcg), shrinker, priority)
+            if await ctx.ask(shrinkers.rwsem.is_contended):
+                freed = freed or 1
+                break
+        bit = await ctx.ask(memcg.find_next_shrinker_bit, nid, bit)
+    await up_read(ctx, shrinkers.rwsem)
+    return freed
+
+
+async def shrink_by_bit(ctx: Context, sc: ShrinkControl, shrinker: Shrinker, priority: int) -> int:
+    """The body of shrink_slab_memcg(): the bit of a shrinker that finds nothing is cleared.
+
+    Something may have been added between the count and that, so the shrinker is asked once more.
+    """
+    ret = await do_shrink_slab(ctx, sc, shrinker, priority)
+    if ret != SHRINK_EMPTY:
+        return ret
+    await ctx.ask(sc.memcg.clear_shrinker_bit, sc.nid, shrinker.id)
+    ret = await do_shrink_slab(ctx, sc, shrinker, priority)
+    if ret == SHRINK_EMPTY:
+        return 0
+    await memcg_set_shrinker_bit(ctx, sc.memcg, sc.nid, shrinker.id)
+    return ret
+
+
+@kernel_fn("drop_slab_node", "mm/vmscan.c")
+async def drop_slab_node(ctx: Context, nid: int) -> None:
+    """11.5: shrink all memcgs with full force, until hardly anything goes any more."""
+    while True:
+        freed, memcg = 0, await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, None)
+        while memcg is not None:
+            freed += await shrink_slab(ctx, GFP_KERNEL, nid, memcg, 0)
+            memcg = await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, memcg)
+        if freed <= 10:
+            return
+
+
+@kernel_fn("drop_slab", "mm/vmscan.c")
+async def drop_slab(ctx: Context) -> None:
+    for nid in range(ctx.machine.config.nodes):
+        await drop_slab_node(ctx, nid)
+
+
+# -- reclaim ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class ScanControl:
+    """struct scan_control: one reclaim, for a memcg at its limit or (None) for the whole machine."""
+
+    nr_to_reclaim: int
+    gfp_mask: Gfp
+    target_mem_cgroup: Memcg | None
+    is_kswapd: bool = False
+    priority: int = DEF_PRIORITY
+    nr_reclaimed: int = 0
+
+
+@kernel_fn("shrink_node", "mm/vmscan.c")
+async def shrink_node(ctx: Context, nid: int, sc: ScanControl) -> None:
+    """Pages, then slabs, of one memcg after the other; kswapd sees to all, others stop when they have enough."""
+    root = sc.target_mem_cgroup or ctx.machine.root_mem_cgroup
+    memcg = await mem_cgroup_iter(ctx, root, None)
+    while memcg is not None:
+        await shrink_node_memcg(ctx, nid, memcg, sc)
+        await shrink_slab(ctx, sc.gfp_mask, nid, memcg, sc.priority)
+        if not sc.is_kswapd and sc.nr_reclaimed >= sc.nr_to_reclaim:
+            await mem_cgroup_iter_break(ctx, root, memcg)
+            return
+        memcg = await mem_cgroup_iter(ctx, root, memcg)
+
+
+@kernel_fn("shrink_node_memcg", "mm/vmscan.c")
+async def shrink_node_memcg(ctx: Context, nid: int, memcg: Memcg, sc: ScanControl) -> None:
+    """Pages of *memcg*, in batches, until enough are reclaimed."""
+    nr, nr_reclaimed = await get_scan_count(ctx, nid, memcg, sc.priority), 0
+    is_first_try = sc.target_mem_cgroup is None and not sc.is_kswapd and sc.priority == DEF_PRIORITY
+    while nr > 0 and (is_first_try or nr_reclaimed < sc.nr_to_reclaim):
+        nr_to_scan = min(nr, SWAP_CLUSTER_MAX)
+        nr -= nr_to_scan
+        nr_reclaimed += await shrink_inactive_list(ctx, nid, memcg, nr_to_scan)
+    sc.nr_reclaimed += nr_reclaimed
+
+
+@kernel_fn("get_scan_count", "mm/vmscan.c")
+async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) -> int:
+    """How many pages to look at: by the priority; of a removed memcg, a few in any case (11.6)."""
+    size = await ctx.ask(memcg.lru_size, nid)
+    scan = size >> priority
+    if not scan and not await mem_cgroup_online(ctx, memcg):
+        scan = min(size, SWAP_CLUSTER_MAX)
+    return scan
+
+
+@kernel_fn("do_try_to_free_pages", "mm/vmscan.c")
+async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
+    """Sleep; then every node, with more and more force, until enough pages are reclaimed. How many were."""
+    await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+    while sc.priority >= 0 and sc.nr_reclaimed < sc.nr_to_reclaim:
+        for nid in range(ctx.machine.config.nodes):
+            await shrink_node(ctx, nid, sc)
+        sc.priority -= 1
+    return sc.nr_reclaimed
+
+
+@kernel_fn("try_to_free_mem_cgroup_pages", "mm/vmscan.c")
+async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int, gfp_mask: Gfp) -> int:
+    """Reclaim for a memcg at its limit, in its subtree."""
+    ctx.might_sleep("try_to_free_mem_cgroup_pages")
+    sc = ScanControl(max(nr_pages, SWAP_CLUSTER_MAX), gfp_mask, memcg)
+    return await do_try_to_free_pages(ctx, sc)
+
+
+@kernel_fn("try_to_free_pages", "mm/vmscan.c")
+async def try_to_free_pages(ctx: Context, gfp_mask: Gfp) -> int:
+    """Direct reclaim: whoever wants memory looks for some in the whole machine."""
+    return await do_try_to_free_pages(ctx, ScanControl(SWAP_CLUSTER_MAX, gfp_mask, None))
+
+
+# -- kswapd -----------------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Kswapd(Shared):
+    """The kswapd of one node: `wanted` pages should become free."""
+
+    nid: int
+    wanted: int = attrs.field(default=0, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"kswapd{self.nid}"
+
+    def is_wanted(self) -> bool:
+        return self.wanted > 0
+
+    @operation(UPDATE)
+    def wake_up(self, nr_pages: int) -> None:
+        """wakeup_kswapd(): more than it is at already it is not asked for."""
+        self.wanted = max(self.wanted, nr_pages)
+
+    @operation(UPDATE, when=is_wanted, sleeps=True, idle=True)
+    def sleep(self) -> int:
+        """kswapd_try_to_sleep(): until somebody wants pages; how many."""
+        wanted, self.wanted = self.wanted, 0
+        return wanted
+
+    @classmethod
+    def run(cls, machine: Machine, nid: int) -> Kswapd:
+        """kswapd_run(): start the thread, on the node's first CPU; where it has none, on the first of all."""
+        kswapd = cls(Actor(machine.world, f"kswapd{nid}"), nid)
+        cpu = next((cpu for cpu in machine.cpus if machine.node_of_cpu(cpu.id) == nid), machine.cpus[0])
+        thread = Context(machine.world, f"kswapd{nid}", Kind.TASK, cpu, machine=machine, cpus_allowed=(cpu,))
+        machine.world.spawn(thread, kswapd_thread(thread, kswapd))
+        return kswapd
+
+
+async def kswapd_thread(ctx: Context, kswapd: Kswapd) -> None:
+    """kswapd(): for ever."""
+    while True:
+        await balance_pgdat(ctx, kswapd.nid, await ctx.ask(kswapd.sleep))
+
+
+@kernel_fn("balance_pgdat", "mm/vmscan.c")
+async def balance_pgdat(ctx: Context, nid: int, nr_to_reclaim: int) -> int:
+    """Reclaim on one node with more and more force, all memcgs each time, until that many pages are free."""
+    sc = ScanControl(nr_to_reclaim, GFP_KERNEL, None, is_kswapd=True)
+    while sc.priority >= 1 and sc.nr_reclaimed < nr_to_reclaim:
+        await shrink_node(ctx, nid, sc)
+        sc.priority -= 1
+    return sc.nr_reclaimed
+
+
+# -- reclaim of pages (mm/vmscan.c) -----------------------------------------------------------------------------------
+
+
+@kernel_fn("shrink_inactive_list", "mm/vmscan.c")
+async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
+    """Isolate the oldest pages of *memcg* and free them if they are clean; then pages of its tasks. How many went."""
+    pages = await ctx.ask(memcg.isolate_lru_pages, nid, nr_to_scan)
+    nr_reclaimed = await shrink_page_list(ctx, pages)
+    if nid == 0 and len(pages) < nr_to_scan:
+        nr_reclaimed += await reclaim_user_pages(ctx, memcg, nr_to_scan - len(pages))
+    return nr_reclaimed
+
+
+@kernel_fn("shrink_page_list", "mm/vmscan.c")
+async def shrink_page_list(ctx: Context, pages: tuple[Page, ...]) -> int:
+    """Free what may go, put the rest back (putback_inactive_pages)."""
+    nr_reclaimed = 0
+    for page in pages:
+        if await ctx.ask(page.remove_mapping):
+            nr_reclaimed += 1
+        else:
+            await ctx.ask(page.memcg.add_to_lru, page)
+        await put_page(ctx, page)
+    return nr_reclaimed

@@ -1,0 +1,95 @@
+"""The flow as kernel code sees it, and the WARN_ON and BUG_ON that it meets."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import attrs
+
+from actors.machine.list_head import ListEntry
+from actors.system.actor import Shared
+from actors.system.flow import Flow
+from protocol.findings import Oops
+from protocol.operations import UPDATE
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.linux.kernel.locking.lockdep import HeldLock
+    from actors.linux.mm.memcontrol import Memcg
+    from actors.system.cpu import Cpu
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Context(Flow):
+    """One execution context of a machine.
+
+    `memcg` is the cgroup of the task (None: the root cgroup), `active_memcg` the one that it charges on behalf of
+    (memalloc_use_memcg()). Kernel threads and handlers have no mm, so they never allocate from child caches.
+    `cpus_allowed` is where the scheduler may move it when it sleeps. `held_locks` is lockdep's, oldest first.
+    """
+
+    machine: Machine = attrs.field(kw_only=True)
+    has_mm: bool = attrs.field(default=False, kw_only=True)
+    cpus_allowed: tuple[Cpu, ...] = attrs.field(default=(), kw_only=True)
+    memcg: Memcg | None = attrs.field(default=None, init=False)
+    active_memcg: Memcg | None = attrs.field(default=None, init=False)
+    held_locks: list[HeldLock] = attrs.field(factory=list, init=False)
+
+    @property
+    def smp_processor_id(self) -> int:
+        """The number of the CPU this flow runs on; may be stale after the next await unless preemption is off."""
+        assert self.cpu is not None, f"{self.name} is bound to no CPU"
+        return self.cpu.id
+
+    @property
+    def numa_node(self) -> int:
+        """numa_node_id(): the node of that CPU."""
+        return self.machine.node_of_cpu(self.smp_processor_id)
+
+    def local_irq_enable(self) -> None:
+        super().local_irq_enable()
+        if self.held_locks:
+            self.machine.lockdep.irqs_enabled(self)
+
+    def kfree(self, *parts: Shared | None) -> None:
+        """Free an object with the parts that are embedded in it: who asks for one later is told so.
+
+        Who frees a lock that it holds itself is told at once (debug_check_no_locks_freed()).
+        """
+        function = self.function_of(sys._getframe(1)).co_name
+        freed = f"{function}() in {self.name}, step {self.world.step}"
+        for part in parts:
+            if part is not None:
+                if part.is_held_by(self):
+                    self.world.report("lockdep", f"held {part.label} freed", "WARNING: held lock freed!", flow=self)
+                part.touch(UPDATE)
+                part.freed = freed
+                if isinstance(part, ListEntry) and part.free_links():
+                    self.machine.freed_on_lists.append(part)
+
+
+def WARN_ON(ctx: Context, condition: object, text: str) -> bool:
+    """Report a kernel warning if *condition* holds, and go on, as the kernel does; return the condition."""
+    if condition:
+        ctx.world.report("warn", text, f"WARNING: {text}", flow=ctx)
+    return bool(condition)
+
+
+def BUG_ON(ctx: Context, condition: object, text: str) -> None:
+    """Kill this flow if *condition* holds. VM_BUG_ON() too: the model is built with CONFIG_DEBUG_VM."""
+    if condition:
+        bug(ctx, text)
+
+
+def bug(_ctx: Context, text: str) -> NoReturn:
+    raise Oops("bug", text, f"kernel BUG: {text}")
+
+
+def deref(pointer: T | None, text: str) -> T:
+    """Follow *pointer*; NULL kills the flow. *text* is the C expression."""
+    if pointer is None:
+        raise Oops("null-deref", text, f"BUG: kernel NULL pointer dereference: {text}")
+    return pointer

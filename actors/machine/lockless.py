@@ -1,0 +1,69 @@
+"""Fields that CPUs share without a lock."""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.machine.context import Context
+from actors.system.actor import Message, Shared
+from protocol.operations import COMMUTE, READ, UPDATE, operation
+
+
+@attrs.define(eq=False)
+class LocklessField(Shared):
+    """A number that one CPU stores and others read without any lock or barrier.
+
+    The store reaches every other CPU some time: a delivery of its own for each of them, and at the latest with the
+    grace period that starts after it. Everything else in the model is sequentially consistent (docs/limits.md).
+    """
+
+    name: str
+    value: int
+    view: View = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.view = View(self.actor, f"view of {self.name}")
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(READ)
+    def read(self, cpu: int) -> int:
+        """What that CPU sees."""
+        self.view.touch(READ)
+        return self.view.unseen.get(cpu, self.value)
+
+    @operation(UPDATE)
+    def store(self, ctx: Context, value: int) -> None:
+        """Store *value*: visible on this CPU now, on the others later."""
+        self.view.touch(UPDATE)
+        for cpu in ctx.machine.cpus:
+            if cpu is not ctx.cpu:
+                self.view.unseen.setdefault(cpu.id, self.value)
+                self.actor.post(Message.mail(self.view.become_visible_on, cpu.id))
+        self.value = value
+        ctx.machine.rcu.touch_part("stores", COMMUTE)
+        ctx.machine.rcu.stores[self] = None
+
+
+@attrs.define(eq=False)
+class View(Shared):
+    """What CPUs have not seen yet of the stores to a field, and see instead. It is no part of the memory of that."""
+
+    name: str
+    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @operation(COMMUTE)
+    def become_visible_on(self, cpu: int) -> None:
+        """A store reaches that CPU."""
+        self.unseen.pop(cpu, None)
+
+    def become_visible(self) -> None:
+        """What a full memory barrier on every CPU does, within the step that runs."""
+        self.touch(COMMUTE)
+        self.unseen.clear()

@@ -1,0 +1,1 @@
+"""Oracles: they compare the machine with shadow accounting and report findings."""

@@ -1,0 +1,442 @@
+"""The ledger: the invariants of KERNEL.md 13, the accounts, and what is left at quiescence.
+
+It looks at the machine from outside, at the counts that the kernel keeps (page counters, statistics, reference counts,
+lists) and at the model's own books (live objects, charged pages, running allocations), and compares. Per step it looks
+only at the cache that the step touched, before the flow goes on, so that a violation is reported where it was
+committed. What slab_mutex protects may be inconsistent while that is held: it is looked at when it is released.
+References are booked after a get and before a put, so in between a count may exceed its ledger, never fall below it; at
+quiescence they are equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.linux.mm.memcontrol import KmemState, Memcg
+from actors.linux.mm.vmstat import StatItem
+from actors.oracles.lifecycle import above, check_cgroups, lifecycle_wrongs
+from actors.oracles.lru import lru_wrongs
+from actors.oracles.memcg import MemcgBooks
+from actors.oracles.objects import object_wrongs
+from actors.oracles.vfs import resting_wrongs, vfs_wrongs
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.system.flow import Flow
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding.
+
+    `unsettled` are the caches that were touched while slab_mutex was held, in that order, `touched` those of the step
+    that runs, if what it does afterwards matters. What is wrong with a cache is `known` as long as it is wrong: only
+    the step that makes it so is to blame, not those that come later. `owners` are the memcgs that the caches had when
+    they were checked last. `moved` are the pages of caches that were moved to the root, by item, with those that
+    running allocations may be adding; None as long as nobody watches.
+    """
+
+    machine: Machine
+    unsettled: dict[KmemCache, None] = attrs.field(factory=dict)
+    touched: dict[KmemCache, None] = attrs.field(factory=dict)
+    known: set[tuple[str, KmemCache]] = attrs.field(factory=set)
+    owners: dict[KmemCache, Memcg | None] = attrs.field(factory=dict)
+    moved: Counter[StatItem] | None = None
+
+    # -- each step ----------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """From now on check every child cache that is made, and what slab_mutex protects when it is released."""
+        self.moved = Counter()
+        self.machine.check_child = self.check_child
+        self.machine.check_forgotten = self.check_forgotten
+        self.machine.slab_mutex.actor.check = self.check_settled
+        if self.machine.config.nodes > 1 and self.machine.config.allocator == "slab":
+            self.machine.world.checks.append(self.check_arrays)
+
+    def check_child(self, s: KmemCache) -> None:
+        """Check a child cache that a step asked something of."""
+        if s.freed is None and s.root_cache is not None:
+            self._check_references(s)
+            self._check_deferred(s)
+            self._check_partial(s)
+            if len(s.slab_node) > 1:
+                self.touched[s] = None
+            if s.memcg is not self.owners.get(s):
+                self._check_move(s, s.root_cache)
+            if self.machine.slab_mutex.holder is None:
+                self._check_lists(s, s.root_cache)
+            else:
+                self.unsettled[s] = None
+
+    def check_forgotten(self, s: KmemCache) -> None:
+        """I7: nothing of a cache is left, or under way, when its struct is freed."""
+        self.owners.pop(s, None)
+        what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
+        what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
+        if isinstance(s.refcnt, PercpuRef) and s.refcnt.confirm_switch is not None:
+            what.append("the switch of its reference count")
+        if what and not s.is_root_cache:
+            self._violated("I7", f"{s.name} is freed; there is still {' and '.join(what)}")
+
+    def check_settled(self) -> None:
+        """slab_mutex was taken or released: whoever releases it leaves the lists of what it touched in order."""
+        if self.machine.slab_mutex.holder is None:
+            for s in self.unsettled:
+                if s.freed is None and s.root_cache is not None:
+                    self._check_lists(s, s.root_cache)
+            self.unsettled.clear()
+
+    def _check_references(self, s: KmemCache) -> None:
+        """I1, I2: the reference count covers all that is held."""
+        ref = s.refcnt
+        if isinstance(ref, PercpuRef):
+            held = s.charged_pages + len(s.inflight) + ref.own_refs
+            is_wrong = ref.value < held
+            if is_wrong or self.known:
+                self._judge("I1", s, is_wrong, f"{ref.label} is {ref.value}, but {held} references are held")
+
+    def _check_deferred(self, s: KmemCache) -> None:
+        """I8: at most one of rcu_head and work is in use, and a queued work knows what to do."""
+        is_wrong = s.work.pending and (s.rcu_head.queued or s.work_fn is None)
+        if is_wrong or self.known:
+            self._judge("I8", s, is_wrong, f"a work of {s.name} is queued: rcu_head queued, or no work_fn")
+
+    def _check_partial(self, s: KmemCache) -> None:
+        """I12, unless list_lock is held."""
+        wrong = [
+            slab.label
+            for node in s.node
+            if node.list_lock.holder is None
+            for slab in node.partial
+            if slab.frozen or slab.inuse >= slab.objects
+        ]
+        if wrong or self.known:
+            self._judge("I12", s, bool(wrong), f"{' and '.join(wrong)} on the node's partial list: frozen or full")
+
+    def check_arrays(self, _flow: Flow) -> None:
+        """The shared array of a node is for objects of that node alone; it changes between two requests."""
+        for s in self.touched:
+            wrong = list(arrays_off_node(s))
+            if wrong or self.known:
+                self._judge("node", s, bool(wrong), " and ".join(wrong))
+        self.touched.clear()
+
+    def _check_lists(self, s: KmemCache, root: KmemCache) -> None:
+        """I3 and I6: slab_mutex is not held."""
+        if s.memcg is None or s not in self.machine.slab_caches.caches:
+            return
+        is_lost = s not in s.memcg.kmem_caches or s not in root.children
+        self._judge("I6", s, is_lost, f"{s.name} is not on the lists of its memcg and its root")
+        is_killed = isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
+        is_late = is_published(s) and (is_killed or s.memcg.kmem_state is KmemState.NONE)
+        self._judge("I3", s, is_late, f"{s.name} can still be found, but is on its way out")
+
+    def _check_move(self, s: KmemCache, root: KmemCache) -> None:
+        """I5: a cache gets a memcg under slab_mutex, only ever that of its memcg's parent, and none once unlinked."""
+        memcg, last = s.memcg, self.owners.get(s)
+        self.owners[s] = memcg
+        if memcg is not None and memcg.is_root and self.moved is not None:
+            self.moved[s.stat_item] += s.charged_pages + (len(s.inflight) << s.order)
+        if memcg is None:
+            is_right = s not in root.children
+        else:
+            is_locked = self.machine.slab_mutex.holder is not None
+            is_right = is_locked and (last is None or above(self.machine, last) is memcg)
+        if not is_right:
+            names = [owner.name if owner is not None else "none" for owner in (last, memcg)]
+            self._violated("I5", f"the memcg of {s.name} was {names[0]}, and is {names[1]}")
+
+    def _judge(self, number: str, s: KmemCache, is_wrong: bool, text: str) -> None:  # noqa: FBT001 -- the verdict
+        """Report what has become wrong just now; what was wrong before is known."""
+        if not is_wrong:
+            self.known.discard((number, s))
+        elif (number, s) not in self.known:
+            self.known.add((number, s))
+            self._violated(number, text)
+
+    # -- quiescence ---------------------------------------------------------------------------------------------------
+
+    def check_at_rest(self) -> None:
+        """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
+        self._all_violated(lru_wrongs(self.machine))
+        self._all_violated(resting_wrongs(self.machine))
+        self._all_violated(check_cgroups(self.machine))
+        for cache in self.machine.all_caches:
+            self._all_violated(("node", text) for text in arrays_off_node(cache))
+
+    def check_quiescent(self) -> None:
+        """All books at once, when nothing can happen any more."""
+        machine = self.machine
+        owned = self._owned_slabs()
+        self.check_at_rest()
+        for kind, name, text, details in object_wrongs(machine.objects, machine.all_caches):
+            what = "leaked" if kind == "leak" else kind
+            machine.world.report(kind, name, f"{what} {name}: {text}", *details)
+        for cache in machine.all_caches:
+            self._check_slabs(cache, owned)
+            if cache not in machine.slab_caches.caches and cache.kobj is not None:
+                text = f"{cache.name} is off all lists, yet it is not released"
+                self._leak(
+                    "kmem_cache held by its kobject", text, f"{cache.kobj.label} has {cache.kobj.refs} references"
+                )
+        for cache in machine.child_caches:
+            self._check_child_at_rest(cache)
+        self._check_tree()
+        stock = self._stock_pages()
+        for memcg in machine.memcgs():
+            self._check_css(memcg, stock[memcg])
+        for what, text in MemcgBooks(machine, stock, self.moved).wrongs():
+            self._wrong_account(what, text)
+        self._check_machine()
+
+    def _owned_slabs(self) -> set[Slab]:
+        """The slabs that some CPU or some partial list knows of; any other must be full."""
+        owned: set[Slab] = set()
+        for cache in self.machine.all_caches:
+            for node in cache.node:
+                owned.update(node.partial)
+            for c in cache.cpu_slab:
+                owned.update(c.partial)
+                if c.page is not None:
+                    owned.add(c.page)
+            for slab_node in cache.slab_node:
+                owned.update(slab_node.all_slabs())
+        return owned
+
+    def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
+        """I12: every slab is somewhere, free and used objects add up, and no CPU has a freelist alone."""
+        for c in s.cpu_slab:
+            if c.page is None and c.freelist is not None:
+                self._violated("I12", f"{c.label} has a freelist, and no slab")
+        counted = sum(node.nr_slabs for node in s.node) + sum(len(node.all_slabs()) for node in s.slab_node)
+        if counted != len(s.slabs):
+            self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")
+        parked = Counter(obj.slab for cache in s.slab_node for obj in cache.parked())
+        parked.update(obj.slab for cache in s.cpu_cache for obj in cache.entries)
+        for slab in s.slabs:
+            free = slab.objects - slab.live.bit_count()
+            on_lists = len(list(free_objects(s, slab))) + parked[slab]
+            if on_lists != free:
+                self._violated("I12", f"{slab.label} has {free} free objects, but {on_lists} are on freelists")
+            if free and slab not in owned:
+                self._leak("slab", f"{slab.label} has {free} free objects, and nobody knows it")
+
+    def _check_child_at_rest(self, s: KmemCache) -> None:
+        """I1 as an equation; Q3: a cache that nobody can find any more is there only for the objects in it."""
+        if s.charged_pages != s.slab_pages:
+            self._violated("I1", f"{s.name} has {s.slab_pages} pages, {s.charged_pages} are charged")
+        for ctx, since in s.inflight.items():
+            self._violated("I1", f"{s.name} is held by an allocation of {ctx.name} since step {since}, at quiescence")
+        ref = s.refcnt
+        if isinstance(ref, PercpuRef) and ref.value != s.charged_pages + ref.own_refs:
+            flow, step = ref.last_get
+            self._leak(
+                "kmem_cache reference",
+                f"{ref.label} is {ref.value}; the ledger explains {s.charged_pages + ref.own_refs}",
+                f"the last get was that of {flow}, step {step}",
+            )
+        is_listed = s in self.machine.slab_caches.caches
+        if is_listed and ref is not None and not is_published(s) and not s.live_objects:
+            holder, details = cache_holder(s)
+            self._leak(f"kmem_cache held by {holder}", f"{s.name} has no object, yet it is not released", *details)
+
+    def _check_css(self, memcg: Memcg, stock_pages: int) -> None:
+        """Q1, Q2: each reference to a css has a holder (KERNEL.md 3.6)."""
+        ref = memcg.css.refcnt
+        assert ref is not None
+        children = sum(child.freed is None for child in self._child_csses(memcg))
+        creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
+        charged = self._references_of_caches(memcg)
+        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages + memcg.user_pages + creations
+        if ref.value != held:
+            flow, step = ref.last_get
+            text = f"{ref.label} is {ref.value}; the ledger explains {held}"
+            self._leak("css reference", text, f"the last get was that of {flow}, step {step}")
+        if memcg.css.cgroup.is_dead and not (children or memcg.user_pages or self._pins_by_objects(memcg)):
+            holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
+            holders += [("a stock", [line]) for line in self._stocks_of(memcg)]
+            holder = holders[0][0] if holders else "nobody"
+            text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
+            self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
+
+    def _pins_by_objects(self, memcg: Memcg) -> bool:
+        """Whether what lives in its caches holds the memcg, as it should: without reparenting alone (Q1, Q2)."""
+        is_reparenting = self.machine.config.kernel != "original"
+        return not is_reparenting and any(cache.live_objects for cache in memcg.kmem_caches)
+
+    def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
+        """The stocks that hold pages of *memcg*, until their CPUs charge another memcg (9.3)."""
+        for stock in self.machine.stocks:
+            if stock.cached is memcg and stock.nr_pages:
+                yield f"{stock.label} holds {stock.nr_pages} pages, until that CPU charges another memcg"
+
+    def _child_csses(self, memcg: Memcg) -> Iterator[Memcg]:
+        for child in memcg.css.cgroup.children:
+            if child.has_css and child.css.memcg is not None:
+                yield child.css.memcg
+
+    def _references_of_caches(self, memcg: Memcg) -> int:
+        """Without reference counts of their own, caches pin the memcg by their pages; otherwise by one each."""
+        if self.machine.config.kernel == "original":
+            return sum(cache.charged_pages for cache in memcg.kmem_caches)
+        return len(memcg.kmem_caches)
+
+    def _check_tree(self) -> None:
+        """I13, I14."""
+        root = self.machine.root_cgroup
+        cgroups = root.descendants()
+        if root.nr_descendants + root.nr_dying_descendants != len(cgroups):
+            self._violated("I14", f"{len(cgroups)} cgroups are left below the root, it counts otherwise")
+        online = (memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE)
+        ids = Counter(memcg.kmemcg_id for memcg in online)
+        for kmemcg_id, users in ids.items():
+            if users > 1:
+                self._violated("I13", f"{users} online memcgs have kmemcg_id {kmemcg_id}")
+
+    def _check_machine(self) -> None:
+        """Q8, Q10, I11, and the pages of the whole machine."""
+        machine = self.machine
+        memcgs = machine.memcgs()
+        key = machine.kmem_enabled.usage - machine.kmem_enabled.kept
+        if key != len(memcgs):
+            self._violated("Q10", f"memcg_kmem_enabled_key is {key}, memcgs: {len(memcgs)}")
+        for lock in (machine.slab_mutex, machine.cgroup_mutex, machine.percpu_charge_mutex, machine.list_lrus_mutex):
+            if lock.holder is not None:
+                self._violated("I11", f"{lock.name} is held by {lock.holder.name} at quiescence")
+        pages = sum(cache.slab_pages for cache in machine.all_caches)
+        pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
+        if machine.buddy.allocated != pages:
+            self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
+        self._check_node_statistics()
+        self._all_violated(lifecycle_wrongs(machine))
+        for kind, name, text in vfs_wrongs(machine):
+            machine.world.report(kind, name, f"{kind} {name}: {text}")
+
+    def _check_node_statistics(self) -> None:
+        """What each node counts, with what its CPUs have still to add, is what it has."""
+        expected: Counter[tuple[int, StatItem]] = Counter()
+        for cache in self.machine.all_caches:
+            for slab in cache.slabs:
+                expected[slab.nid, cache.stat_item] += slab.pages
+        for nid, stats in enumerate(self.machine.node_stats):
+            for item in StatItem:
+                counted = stats.total[item] + stats.pending(item)
+                if counted != expected[nid, item]:
+                    text = f"{item.value} of node {nid} comes to {counted} pages, it has {expected[nid, item]}"
+                    self._wrong_account(f"{item.value} of a node", text)
+
+    def _stock_pages(self) -> Counter[Memcg]:
+        pages: Counter[Memcg] = Counter()
+        for stock in self.machine.stocks:
+            if stock.cached is not None:
+                pages[stock.cached] += stock.nr_pages
+        return pages
+
+    def _all_violated(self, wrongs: Iterable[tuple[str, str]]) -> None:
+        for number, text in wrongs:
+            self._violated(number, text)
+
+    def _violated(self, number: str, text: str) -> None:
+        self.machine.world.report("invariant", number, f"invariant {number}: {text}")
+
+    def _wrong_account(self, what: str, text: str) -> None:
+        self.machine.world.report("accounting", what, f"accounting: {text}")
+
+    def _leak(self, what: str, text: str, *details: str) -> None:
+        self.machine.world.report("leak", what, f"leaked {what}: {text}", *details)
+
+    def is_anything_left(self) -> bool:
+        """Whether a cache or a memcg exists that nobody can find and in which nothing lives."""
+        empty_caches = (s for s in self.machine.child_caches if not is_published(s) and not s.live_objects)
+        dead = (memcg for memcg in self.machine.memcgs() if memcg.css.cgroup.is_dead)
+        empty_memcgs = (memcg for memcg in dead if not any(cache.live_objects for cache in memcg.kmem_caches))
+        return any(True for _ in empty_caches) or any(True for _ in empty_memcgs)
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    def figures(self) -> dict[str, int]:
+        """What the machine counts now; `zombie_caches` are the child caches of removed cgroups."""
+        machine = self.machine
+        children = machine.child_caches
+        return {
+            "nr_descendants": machine.root_cgroup.nr_descendants,
+            "nr_dying_descendants": machine.root_cgroup.nr_dying_descendants,
+            "kmem_caches": len(machine.all_caches),
+            "child_caches": len(children),
+            "zombie_caches": sum(not is_published(cache) for cache in children),
+            "slab_pages": sum(cache.slab_pages for cache in machine.all_caches),
+            "live_objects": sum(cache.live_objects for cache in machine.all_caches),
+            "allocated_pages": machine.buddy.allocated,
+            "grace_periods": machine.rcu.completed,
+        }
+
+
+def is_published(s: KmemCache) -> bool:
+    """Whether an allocation of a task in its memcg would find the child cache *s*: it is in its root's array."""
+    if s.memcg is None or s.root.memcg_caches is None:
+        return False
+    entries = s.root.memcg_caches.entries
+    return 0 <= s.memcg.kmemcg_id < len(entries) and entries[s.memcg.kmemcg_id] is s
+
+
+def arrays_off_node(s: KmemCache) -> Iterator[str]:
+    """SLAB's shared arrays that hold objects of another node than theirs (KERNEL.md 4.7)."""
+    for n in s.slab_node:
+        if n.shared is not None:
+            strangers = [obj for obj in n.shared.entries if obj.slab.nid != n.nid]
+            if strangers:
+                yield f"{n.shared.label} has {len(strangers)} objects of other nodes"
+
+
+def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
+    """The free objects of *slab*, on its own list and on those of the CPUs that have it."""
+    chains = [slab.freelist, *(c.freelist for c in s.cpu_slab if c.page is slab)]
+    for chain in chains:
+        rest = chain
+        while rest is not None:
+            index, rest = rest
+            yield index
+
+
+def memcg_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """Why one of its caches keeps a dead memcg: what keeps the cache, or that it was not moved to the parent."""
+    if s.live_objects and s.refcnt is not None:
+        return "a cache that was not moved up", [f"{s.name} has {s.live_objects} objects"]
+    return cache_holder(s)
+
+
+def cache_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """What keeps a cache without objects: a role for the signature, and a line for each holder, with its step."""
+    kept = [(c.page, "an empty cpu slab", c.label) for c in s.cpu_slab if c.page is not None]
+    kept += [(slab, "an empty cpu partial slab", c.label) for c in s.cpu_slab for slab in c.partial]
+    kept += [(slab, "an empty slab of the node", node.label) for node in s.node for slab in node.partial]
+    kept += [
+        (obj.slab, "a free object of a CPU's array", array.label) for array in s.cpu_cache for obj in array.entries
+    ]
+    if kept:
+        return kept[0][1], [
+            f"{where} holds {slab.label}, which {slab.made_by[0]} allocated at step {slab.made_by[1]}"
+            for slab, _, where in kept
+        ]
+    if s.slabs:
+        return "a lost slab", [f"{slab.label}, allocated at step {slab.made_by[1]}" for slab in s.slabs]
+    return reference_holder(s)
+
+
+def reference_holder(s: KmemCache) -> tuple[str, list[str]]:
+    """What keeps a cache without slabs."""
+    if s.root.dying:
+        return "its root, which is marked as dying", [f"{s.root.name} has {s.root.refcount} users"]
+    if isinstance(s.refcnt, AtomicRef):
+        return "its reference count", [f"{s.refcnt.label} is {s.refcnt.count}"]
+    if s.refcnt is None:
+        return "nobody", []
+    flow, step = s.refcnt.last_get
+    return "a reference", [f"{s.refcnt.label} is {s.refcnt.value}; the last get was that of {flow}, step {step}"]

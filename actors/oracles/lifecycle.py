@@ -1,0 +1,114 @@
+"""More books at quiescence: which lists each cache is on, whose ids are whose, and the pages that the nodes count.
+
+Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 13 has the numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from actors.linux.mm.memcontrol import KmemState
+from actors.linux.mm.vmstat import StatItem
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.kmem_cache import KmemCache
+    from actors.linux.mm.memcontrol import Memcg
+
+
+def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """All that is wrong with the lists, ids and node statistics of *machine*, at rest: the number, and the details."""
+    yield from check_ids(machine)
+    yield from check_idas(machine)
+    yield from check_list_of_all(machine)
+    for s in machine.child_caches:
+        if s in machine.slab_caches.caches:
+            yield from check_owner(machine, s)
+    if machine.config.kernel == "original":
+        yield from check_page_owners(machine)
+    yield from check_node_statistics(machine)
+    yield from check_freed_on_lists(machine)
+
+
+def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Whoever comes beside a freed element of a list uses freed memory, and somebody will, unless the list is gone."""
+    for entry in machine.freed_on_lists:
+        for head in entry.on_lists:
+            if head.owner is not None and head.owner.freed is None:
+                yield "list", f"{entry.label} is still on {head.label}; it was freed by {entry.freed}"
+
+
+def check_cgroups(machine: Machine) -> Iterator[tuple[str, str]]:
+    """A cgroup that is not removed has its css: if that cannot be made, mkdir fails, and takes the cgroup away again.
+
+    Otherwise nobody knows the cgroup, and its parent can never be removed (KERNEL.md 3.1).
+    """
+    for cgroup in machine.root_cgroup.descendants():
+        if not (cgroup.is_dead or cgroup.has_css):
+            yield "cgroup", f"{cgroup.label} is not removed, and has no css: its mkdir has failed"
+
+
+def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I13: an offline memcg has its parent's id; without a parent that is the root's, -1."""
+    for memcg in machine.memcgs():
+        wanted = above(machine, memcg).kmemcg_id
+        if memcg.kmem_state is KmemState.ALLOCATED and memcg.kmemcg_id != wanted:
+            yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
+
+
+def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Every number that is given out is somebody's: a memcg's until it is offline, a css's until it is freed."""
+    csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
+    online = [memcg.kmemcg_id for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE]
+    for ida, wanted in (
+        (machine.memcg_cache_ida, online),
+        (machine.cgroup_tree.css_idr, [css.id for css in csses if css.freed is None]),
+    ):
+        lost, missing = sorted(ida.used.difference(wanted)), sorted(set(wanted) - ida.used)
+        if lost or missing:
+            yield "ids", f"{ida.label}: {lost} are given out, and nobody's; {missing} are somebody's, and free"
+
+
+def above(machine: Machine, memcg: Memcg) -> Memcg:
+    """Where what *memcg* has goes when it goes offline."""
+    return memcg.parent or machine.root_mem_cgroup
+
+
+def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Q4: slab_caches has all roots and all their children, and no other."""
+    roots = machine.slab_root_caches.caches
+    expected = dict.fromkeys([*roots, *(child for root in roots for child in root.children)])
+    listed = machine.slab_caches.caches
+    for s in [*(s for s in listed if s not in expected), *(s for s in expected if s not in listed)]:
+        yield "Q4", f"{s.name} is on slab_caches, or on the lists of roots and children, but not on both"
+
+
+def check_owner(machine: Machine, s: KmemCache) -> Iterator[tuple[str, str]]:
+    """Q5: a cache is on the list of its memcg, and on that alone."""
+    owners = [memcg for memcg in (*machine.memcgs(), machine.root_mem_cgroup) if s in memcg.kmem_caches]
+    if owners != [s.memcg]:
+        names = " and ".join(memcg.name for memcg in owners) or "nobody"
+        yield "Q5", f"{s.name} is on the list of {names}; its memcg is {s.memcg.name if s.memcg else None}"
+
+
+def check_page_owners(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I16: [O] a page of a child cache knows the memcg that it pins."""
+    for s in machine.child_caches:
+        for slab in s.slabs:
+            if slab.memcg is None:
+                yield "I16", f"page.mem_cgroup of {slab.label} is NULL"
+
+
+def check_node_statistics(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Q6: what a node counts, with what its CPUs have still to add, are all slab pages of it, whosever they are."""
+    pages: Counter[tuple[int, StatItem]] = Counter()
+    for s in machine.all_caches:
+        for slab in s.slabs:
+            pages[slab.nid, s.stat_item] += slab.pages
+    for nid, stats in enumerate(machine.node_stats):
+        for item in StatItem:
+            counted, there = stats.total[item] + stats.pending(item), pages[nid, item]
+            if counted != there:
+                yield "Q6", f"node {nid} counts {counted} pages as {item.value}, it has {there}"

@@ -1,0 +1,83 @@
+"""The books of the LRU lists at rest: whose list each item is on, and how many each list counts.
+
+Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 11 and 13 have the rules. An item belongs to
+the list of the memcg that its slab has now, on the slab's node: when a memcg goes offline its caches are moved to its
+parent, and so is what its lists have, or (before the series) its page still names the memcg, whose id is the parent's
+by then. So nothing may be left on the list of an id that is nobody's, and nothing may have gone further up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from actors.linux.mm.memcontrol import KmemState
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.list_lru import ListLru, ListLruNode, ListLruOne, LruItem
+    from actors.linux.mm.memcontrol import Memcg
+
+BY_PAGE = ("original", "v1", "v2", "v3", "v4", "v5")
+"""The profiles that find an item's memcg by page.mem_cgroup. v1 to v5 set it for no slab: all is on the global list."""
+
+
+def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """What is wrong with the lists whenever the machine is at rest: the number, and the details."""
+    for lru in machine.list_lrus:
+        for node in lru.nodes:
+            yield from check_counts(node)
+            yield from check_places(machine, node)
+            yield from check_finders(machine, lru, node)
+
+
+def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:
+    """Q8: each list counts its items, and the node counts all."""
+    for one in node.lists():
+        if one.nr_items != len(one.items):
+            yield "Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}"
+    counts = sum(one.nr_items for one in node.lists())
+    if counts != node.nr_items:
+        yield "Q8", f"the lists of {node.label} count {counts} items, the node {node.nr_items}"
+
+
+def check_places(machine: Machine, node: ListLruNode) -> Iterator[tuple[str, str]]:
+    """Each item is on the list of the memcg, and of the node, that its slab belongs to."""
+    for kmemcg_id, one in enumerate(node.lists(), start=-1):
+        for item in one.items:
+            slab = item.obj.slab
+            if slab.freed is not None:
+                continue  # check_freed_on_lists() says so
+            memcg = memcg_of_item(machine, item)
+            wanted = memcg.kmemcg_id if memcg is not None else -1
+            if wanted != kmemcg_id or slab.nid != node.nid:
+                owner = memcg.name if memcg is not None else "nobody"
+                place = f"is on the list of id {kmemcg_id} of {node.label}"
+                text = f"{item.memory.label} {place}; it is {owner}'s, id {wanted}, of node {slab.nid}"
+                yield "LRU list", text
+
+
+def memcg_of_item(machine: Machine, item: LruItem) -> Memcg | None:
+    """The memcg that an item belongs to, by the rule of this kernel (11.1); None: to nobody, as a root cache's."""
+    slab = item.obj.slab
+    if machine.config.kernel in BY_PAGE:
+        return slab.memcg
+    return None if slab.slab_cache.is_root_cache else slab.slab_cache.memcg
+
+
+def check_finders(machine: Machine, lru: ListLru, node: ListLruNode) -> Iterator[tuple[str, str]]:
+    """Q8: of the memcgs' lists only those of online ones have items, and reclaim knows of these."""
+    online = {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE}
+    for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
+        if one.items:
+            yield from check_finder(lru, node, kmemcg_id, one, online.get(kmemcg_id))
+
+
+def check_finder(
+    lru: ListLru, node: ListLruNode, kmemcg_id: int, one: ListLruOne, memcg: Memcg | None
+) -> Iterator[tuple[str, str]]:
+    """Somebody finds the items of one memcg's list."""
+    if memcg is None:
+        yield "Q8", f"{node.label} has {len(one.items)} items for id {kmemcg_id}, which is nobody's"
+    elif lru.shrinker_id not in memcg.shrinker_maps[node.nid]:
+        yield "Q8-shrinker-bit", f"no shrinker will find the items of {memcg.name} on {node.label}"

@@ -1,0 +1,325 @@
+"""Patches: changes of some kernel functions, laid over a profile. docs/patches.md teaches them.
+
+A user's patch is a Python file that declares functions as the kernel modules do:
+
+    from actors.versions.patching import kernel_fn, unpatched
+
+    @kernel_fn("kmemcg_workfn", "mm/slab_common.c")
+    async def kmemcg_workfn(ctx, work):
+        await unpatched(ctx, kmemcg_workfn, work)      # what it was before
+        ...
+
+Named fixes are the upstream commits of `fixes`: put into profiles that lack them, or taken out of those that have them.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import linecache
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+
+import attrs
+
+from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions, kernel_fn, make_body
+from actors.versions.patch_rules import GUARDS, guarded
+from actors.versions.profiles import profile_range
+from protocol.blame import in_words, is_interrupt, place_in
+from protocol.errors import BrokenRuleError, UsageError
+from protocol.names import do_you_mean, no_such
+from protocol.records import PatchRecord, hash_of
+from protocol.textfile import is_file, read_bounded
+
+if TYPE_CHECKING:
+    from actors.machine.context import Context
+
+__all__ = ("NamedFix", "Patch", "kernel_fn", "make_patch", "unpatched")
+
+P = ParamSpec("P")
+
+R = TypeVar("R")
+
+
+def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call what *function* would be without the patch that calls this: for patches that add to a function.
+
+    The call may stand in a helper of the patched function; BrokenRuleError if that function is not running.
+    """
+    table = ctx.machine.functions
+    bodies = {body.code.__code__: body.code for body in table.bodies(function)}
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code not in bodies:
+        frame = frame.f_back
+    if frame is None:
+        msg = f"unpatched() is for what a patch makes of {function.name}(), and is not called from there"
+        raise BrokenRuleError(msg)
+    result: R = table.below(function, bodies[frame.f_code])(ctx, *args, **kwargs)
+    return result
+
+
+@attrs.frozen(eq=False)
+class Patch:
+    """Some functions to lay over a profile, and what logs say of them."""
+
+    record: PatchRecord
+    bodies: Mapping[str, Body]
+
+    @property
+    def path(self) -> str:
+        """The file that it is from; empty for named fixes, which are part of us."""
+        return self.record.file
+
+
+@attrs.define(eq=False)
+class NamedFix:
+    """An upstream fix, or a known variation, by slug and (if it has one) commit id.
+
+    `built_into` are the profiles that have it. It can be put into the others that its functions are for, and taken out.
+    """
+
+    slug: str
+    commit: str
+    summary: str
+    built_into: tuple[str, ...]
+    _in: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
+    _out: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
+
+    def puts_in(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare what the function is with the fix, in profiles that lack it."""
+        return self._declare(self._in, name, file, profiles)
+
+    def takes_out(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare what the function is without the fix, in profiles that have it."""
+        return self._declare(self._out, name, file, profiles)
+
+    @property
+    def goes_into(self) -> list[str]:
+        """The profiles that it can be put into."""
+        return sorted({p for _, body in self._in for p in body.profiles}, key=profile_range("..").index)
+
+    @property
+    def comes_out_of(self) -> list[str]:
+        """The profiles that it can be taken out of."""
+        return sorted({p for _, body in self._out for p in body.profiles}, key=profile_range("..").index)
+
+    @property
+    def functions_in(self) -> list[str]:
+        """The functions that it changes where it is put in."""
+        return [name for name, _ in self._in]
+
+    @property
+    def functions_out(self) -> list[str]:
+        """The functions that it changes where it is taken out."""
+        return [name for name, _ in self._out]
+
+    @staticmethod
+    def _declare(
+        where: list[tuple[str, Body]], name: str, file: str, profiles: str
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        def declare(code: Callable[..., Any]) -> Callable[..., Any]:
+            where.append((name, make_body(code, name, file, profile_range(profiles))))
+            return code
+
+        return declare
+
+    def added_to(self, profile: str) -> Patch:
+        """The patch that puts this fix into *profile*; UsageError if that has it, or if it does not apply."""
+        if profile in self.built_into:
+            msg = f"--patch {self.slug}: {profile} has that fix already; --without takes it out"
+            raise UsageError(msg)
+        return self._select(self._in, profile, f"--patch {self.slug}", self.slug)
+
+    def removed_from(self, profile: str) -> Patch:
+        """The patch that takes this fix out of *profile*; UsageError if that does not have it."""
+        if profile not in self.built_into:
+            having = ", ".join(self.built_into) or "no profile"
+            msg = f"--without {self.slug}: {profile} does not have that fix; {having} has it"
+            raise UsageError(msg)
+        return self._select(self._out, profile, f"--without {self.slug}", f"without {self.slug}")
+
+    def _select(self, where: list[tuple[str, Body]], profile: str, option: str, name: str) -> Patch:
+        bodies = {function: body for function, body in where if profile in body.profiles}
+        if not bodies:
+            known = sorted({p for _, body in where for p in body.profiles}, key=profile_range("..").index)
+            msg = f"{option}: does not apply to {profile}; it applies to {', '.join(known) or 'no profile'}"
+            raise UsageError(msg)
+        return Patch(PatchRecord(name), bodies)
+
+
+# -- a user's file ----------------------------------------------------------------------------------------------------
+
+
+def read_patch(path: Path) -> PatchRecord:
+    """The text of a patch file, which is not run; UsageError if it cannot be read."""
+    try:
+        text = read_bounded(path, option="--patch ", must_be_file=True).decode()
+    except UnicodeDecodeError:
+        msg = f"--patch {path}: cannot read it: it is not text"
+        raise UsageError(msg) from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    name, file = (each.encode(errors="backslashreplace").decode() for each in (path.name, str(path)))  # logs are UTF-8
+    return PatchRecord(name, file, hash_of(text), text)
+
+
+def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
+    """Run the text of a patch for one kind of machine; UsageError with file and line if that cannot be done."""
+    path = Path(record.file)
+    linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
+    bodies = _import(path, record.text, Checker(path, profile, allocator))
+    if not bodies:
+        msg = f"--patch {path}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
+        raise UsageError(msg)
+    return Patch(record, bodies)
+
+
+def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
+    module = types.ModuleType(f"patch:{path.stem}")
+    module.__file__ = str(path)
+    functions()  # before the loader is set: what a patch imports declares functions, and they are no part of the patch
+    token = PATCH_LOADER.set(checker.take)
+    sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
+    try:
+        module.__dict__.update(GUARDS)
+        exec(_compile(path, source), module.__dict__)  # noqa: S102 -- the user's own code is what a patch is
+    except UsageError:
+        raise
+    except BaseException as error:  # whatever goes wrong in the user's file is the user's, an end of the process too
+        if is_interrupt(error):
+            raise
+        _, line, _ = place_in([str(path)], error) or ("", "?", "")
+        msg = f"--patch {path}, line {line}: {in_words(error)}"
+        raise UsageError(msg) from None
+    finally:
+        PATCH_LOADER.reset(token)
+        sys.modules.pop(module.__name__, None)
+    return checker.bodies
+
+
+def _compile(path: Path, source: str) -> types.CodeType:
+    """The program in a patch file; UsageError with file and line if it is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of Python, about style
+            code: types.CodeType = compile(guarded(ast.parse(source, str(path))), str(path), "exec")
+    except SyntaxError as error:
+        msg = f"--patch {path}, line {error.lineno or 1}: {error.msg}"
+        raise UsageError(msg) from None
+    except (RecursionError, MemoryError):
+        msg = f"--patch {path}: an expression in it is nested too deeply for Python"
+        raise UsageError(msg) from None
+    return code
+
+
+@attrs.define
+class Checker:
+    """Takes the functions of a patch file, and refuses what does not fit the machine."""
+
+    path: Path
+    profile: str
+    allocator: str
+    bodies: dict[str, Body] = attrs.field(factory=dict)
+
+    def take(self, name: str, body: Body) -> KernelFn[Any, Any]:
+        """Check one declaration. What is for other profiles is left alone."""
+        function = functions().get(name) or next((f for f in functions().values() if name in _names(f)), None)
+        if function is None:
+            self._fail(body, f"there is no kernel function {name!r}{do_you_mean(name, functions())}")
+        if self.profile in body.profiles and body.is_built(self.allocator):
+            self._check(function, body)
+            self.bodies[function.name] = body
+        return function
+
+    def _check(self, function: KernelFn[Any, Any], body: Body) -> None:
+        old = function.body(self.profile, self.allocator)
+        if old is None:
+            having = sorted({p for b in function.bodies for p in b.profiles}, key=profile_range("..").index)
+            self._fail(body, f"{self.profile} has no {function.name}(); {', '.join(having)} have it")
+        if old.file != body.file:
+            self._fail(body, f"{function.name}() is in {old.file}, not in {body.file}")
+        if inspect.isgeneratorfunction(body.code) or inspect.isasyncgenfunction(body.code):
+            self._fail(body, f"{function.name}() must not yield; it waits with await")
+        if inspect.iscoroutinefunction(old.code) != inspect.iscoroutinefunction(body.code):
+            wanted = "async def" if inspect.iscoroutinefunction(old.code) else "def"
+            self._fail(body, f"{function.name}() must be declared with {wanted!r}")
+        if not body.name.isidentifier():
+            self._fail(body, f"{function.name}() cannot be known as {body.name!r}, which is no name")
+        if not _takes_every_call(body.code, old.code):
+            self._fail(body, f"{function.name}() takes {_bare(old.code)}, not {_bare(body.code)}")
+
+    def _fail(self, body: Body, text: str) -> NoReturn:
+        msg = f"--patch {self.path}, line {body.code.__code__.co_firstlineno}: {text}"
+        raise UsageError(msg)
+
+
+def _bare(code: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes, without types and defaults."""
+    signature = inspect.signature(code)
+    bare = [each.replace(annotation=each.empty, default=each.empty) for each in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=signature.empty)
+
+
+def _takes_every_call(new: Callable[..., Any], old: Callable[..., Any]) -> bool:
+    """Whether *new* can be called as *old* is: with as many arguments by position, and the same by name."""
+    parameters, signature = inspect.signature(old).parameters.values(), inspect.signature(new)
+    by_place = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    by_name = {each.name: None for each in parameters if each.kind is each.KEYWORD_ONLY}
+    needed = sum(each.default is each.empty for each in by_place)
+    try:
+        for count in range(needed, len(by_place) + 1):
+            signature.bind(*[None] * count, **by_name)
+    except TypeError:
+        return False
+    return True
+
+
+def _names(function: KernelFn[Any, Any]) -> set[str]:
+    """All names that a function has had."""
+    return {body.name for body in function.bodies}
+
+
+def find_patches(
+    wanted: Iterable[PatchRecord], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
+) -> Iterator[Patch]:
+    """What `--patch` and `--without` come to on that kind of machine. None is named twice."""
+    wanted, without = list(wanted), list(without)
+    _check_none_twice("--without", [(name, fixes.get(name) or name) for name in without])
+    _check_none_twice(
+        "--patch", [(one.path or one.name, fixes.get(one.name) or one.sha256 or one.name) for one in wanted]
+    )
+    for name in without:
+        if name not in fixes:
+            msg = f"--without {name}: {no_such('fix', name, fixes, see='slabrace list patches')}"
+            raise UsageError(msg)
+        yield fixes[name].removed_from(profile)
+    for record in wanted:
+        is_fix = record.name in fixes
+        if is_fix and record.is_code:
+            msg = f"--patch {record.path}: a fix is called {record.name}, and no file passes for one; rename the file"
+            raise UsageError(msg)
+        if not (is_fix or record.is_code):
+            msg = f"--patch {record.name}: {no_such('fix', record.name, fixes, see='slabrace list patches')}"
+            raise UsageError(msg)
+        yield fixes[record.name].added_to(profile) if is_fix else make_patch(record, profile, allocator)
+
+
+def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
+    """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
+    if name in fixes:
+        return PatchRecord(name)
+    if name.endswith(".py") or is_file(name):
+        return read_patch(Path(name))
+    msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
+    raise UsageError(msg)
+
+
+def _check_none_twice(option: str, named: Sequence[tuple[str, object]]) -> None:
+    """UsageError if one thing is given by two names, or twice by one."""
+    things = [thing for _, thing in named]
+    twice = next((name for at, (name, thing) in enumerate(named) if thing in things[:at]), None)
+    if twice is not None:
+        msg = f"{option} {twice}: it is given twice"
+        raise UsageError(msg)
