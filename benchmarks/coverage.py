@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.observer import Observer
-from actors.versions.kernel_fn import FUNCTIONS, KernelFn
+from actors.versions.kernel_fn import KernelFn, functions
 from actors.versions.profiles import ALLOCATORS, profile_range
 from benchmarks.findings import SHORT
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
@@ -85,7 +85,7 @@ class Entries(Observer):
 
 def functions_of(kernel: str, allocator: str) -> dict[str, KernelFn[..., object]]:
     """The kernel functions that such a machine has, by name."""
-    return {name: function for name, function in FUNCTIONS.items() if function.body(kernel, allocator) is not None}
+    return {name: function for name, function in functions().items() if function.body(kernel, allocator) is not None}
 
 
 def entered(

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 
 from actors.fixes import ALL_FIXES
-from actors.versions.kernel_fn import FUNCTIONS, Body, KernelFn
+from actors.versions.kernel_fn import Body, KernelFn, functions
 from protocol.atomic import write_file
 from protocol.vocabulary import PROFILES
 
@@ -276,7 +276,7 @@ def rows_table(rows: Iterable[Row], versions: tuple[str, ...]) -> str:
     """A row for each change, with the variants that implement it."""
     lines = ["| change | what the versions do | here |", "|---|---|---|"]
     for one in rows:
-        here = "<br>".join(variants(FUNCTIONS[name], versions) for name, _ in one.changes) or "no step of its own"
+        here = "<br>".join(variants(functions()[name], versions) for name, _ in one.changes) or "no step of its own"
         lines.append(f"| {one.title} | {one.what} | {here} |")
     return "\n".join(lines)
 
@@ -298,7 +298,7 @@ def variants(function: KernelFn[..., object], versions: tuple[str, ...]) -> str:
 def functions_tables() -> str:
     """Every body of every kernel function, by C file and name, the oldest first."""
     by_file: dict[str, list[tuple[str, Body]]] = {}
-    for name, function in sorted(FUNCTIONS.items()):
+    for name, function in sorted(functions().items()):
         for body in sorted(function.bodies, key=age):
             by_file.setdefault(body.file, []).append((name, body))
     return "\n\n".join(file_table(file, by_file[file]) for file in sorted(by_file))
@@ -336,8 +336,8 @@ def changed(profiles: list[str], functions: Iterable[str]) -> str:
 
 
 def place(body: Body) -> str:
-    """The file of actors/kernel that *body* is in."""
-    return body.code.__module__.removeprefix("actors.kernel.") + ".py"
+    """The file below actors/ that *body* is in."""
+    return body.code.__module__.removeprefix("actors.").replace(".", "/") + ".py"
 
 
 def span(profiles: tuple[str, ...]) -> str:

@@ -20,7 +20,7 @@ async def vfs_read(ctx, *arguments):
     await unpatched(ctx, vfs_read, *arguments)
 """
 
-TELL = "from actors.versions.kernel_fn import FUNCTIONS; print(*FUNCTIONS)"
+TELL = "from actors.versions.kernel_fn import functions; print(*functions())"
 
 FIRST = {
     "the table itself": "",
@@ -36,7 +36,7 @@ def declared() -> set[str]:
     """The names that `@kernel_fn` declares, read from the text of the modules."""
     return {
         str(decorator.args[0].value)
-        for module in modules("actors/kernel")
+        for module in modules("actors/linux", "actors/files")
         for function in module.tree.body
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for decorator in function.decorator_list

@@ -6,9 +6,6 @@ locked: each number is read by itself, and may lag behind (statistics are batche
 
 from __future__ import annotations
 
-from protocol.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups, render_flat_keyed, render_u64
-from protocol.slabinfo import PAGE_SIZE
-
 from actors.files.seq_file import SeqFile, Whole
 from actors.linux.kernel.cgroup.cgroup import Cgroup
 from actors.linux.kernel.locking.locks import MutexHeld
@@ -16,6 +13,8 @@ from actors.linux.mm.memcontrol import Memcg
 from actors.linux.mm.vmstat import StatItem
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups, render_flat_keyed, render_u64
+from protocol.formats.slabinfo import PAGE_SIZE
 
 MEMORY_HIERARCHY_V1 = 1
 """The number of the one cgroup v1 hierarchy; that of cgroup v2 is 0."""

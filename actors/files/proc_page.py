@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from protocol.kpagecgroup import pack_kpagecgroup
 
 from actors.linux.include.kernfs import cgroup_ino
 from actors.linux.kernel.cgroup.cgroup import CssFlags
@@ -20,6 +19,7 @@ from actors.linux.mm.kmem_cache import KmemCache, Slab
 from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.kpagecgroup import pack_kpagecgroup
 from protocol.operations import READ, operation
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Literal, TypeVar
 
 import attrs
-from protocol.slabinfo import PAGE_SIZE
 
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.slabinfo import PAGE_SIZE
 
 T = TypeVar("T")
 

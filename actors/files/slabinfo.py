@@ -7,8 +7,6 @@ or destroyed meanwhile; but objects and slabs come and go, and what is added up 
 from __future__ import annotations
 
 import attrs
-from protocol.memcg_slabinfo import MemcgSlabinfoRow
-from protocol.slabinfo import HEADER, SlabinfoRow, render_row
 
 from actors.files.seq_file import SeqFile, SeqOperations, Whole
 from actors.linux.include.slab import SlabFlags
@@ -19,7 +17,9 @@ from actors.linux.mm.memcontrol import Memcg
 from actors.linux.mm.slab_def import SHARED_FACTOR
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
-from protocol import memcg_slabinfo
+from protocol.formats import memcg_slabinfo
+from protocol.formats.memcg_slabinfo import MemcgSlabinfoRow
+from protocol.formats.slabinfo import HEADER, SlabinfoRow, render_row
 
 ULONG = 1 << 64
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.slabinfo_full import CacheState, FullRow, render_slabinfo_full
-
 from actors.files.slabinfo import ULONG, get_slabinfo
 from actors.linux.kernel.locking.locks import MutexHeld
 from actors.linux.lib.percpu_refcount import PercpuRef
@@ -20,6 +18,7 @@ from actors.linux.mm.memcontrol import KmemState, Memcg, mem_cgroup_iter
 from actors.machine.context import Context
 from actors.oracles.ledger import is_published
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.slabinfo_full import CacheState, FullRow, render_slabinfo_full
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine

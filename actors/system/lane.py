@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_KERNEL = __file__.removesuffix("system/lane.py") + "kernel/"
+_KERNEL = tuple(__file__.removesuffix("system/lane.py") + room for room in ("linux/", "machine/", "files/", "fixes.py"))
+"""Paths of the code that stands for C: an attribute of None there is a null pointer."""
 
 RESUMERS: set[int] = set()
 """The ids of the code objects that resume coroutines: the call chain of all that runs begins in one of them."""

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import attrs
-from protocol.textfile import is_file, read_bounded
 
 from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions, kernel_fn, make_body
 from actors.versions.patch_rules import GUARDS, guarded
 from actors.versions.profiles import profile_range
 from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import BrokenRuleError, UsageError
+from protocol.formats.textfile import is_file, read_bounded
 from protocol.names import do_you_mean, no_such
 from protocol.records import PatchRecord, hash_of
 

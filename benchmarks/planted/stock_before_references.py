@@ -1,6 +1,7 @@
 """mm/memcontrol.c: try_charge() puts pages into the stock before it takes their css references."""
 
 from actors.api import kernel_fn
+from actors.linux.include.swap import try_to_free_mem_cgroup_pages
 from actors.linux.kernel.cgroup.cgroup import css_get_many
 from actors.linux.mm.memcontrol import (
     MEM_CGROUP_RECLAIM_RETRIES,
@@ -30,7 +31,7 @@ async def charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
             batch = nr_pages
         elif not gfpflags_allow_blocking(gfp):
             return await force_charge(ctx, memcg, gfp, nr_pages)
-        elif await ctx.machine.try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
+        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
             continue
         elif not drained:
             await drain_all_stock(ctx, over)

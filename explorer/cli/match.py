@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.versions.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import functions
 from explorer import defaults
 from explorer.cli.options import check_once, settings
 from explorer.cli.parser import needs
@@ -75,7 +75,7 @@ def _settings(name: str, given: Mapping[str, str], trace: Trace) -> dict[str, st
 def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
     """UsageError if a function that is not to be compared is nowhere."""
     in_trace = {line.function for line in trace.lines if line.function}
-    known = in_trace.union(*({body.name for body in function.bodies} for function in FUNCTIONS.values()))
+    known = in_trace.union(*({body.name for body in function.bodies} for function in functions().values()))
     for name in ignored:
         if name not in known:
             msg = f"--ignore {name}: there is no such function, in the trace or in the model{do_you_mean(name, known)}"

@@ -20,7 +20,7 @@ from typing import Any
 
 import attrs
 
-from actors.versions.kernel_fn import FUNCTIONS, FunctionTable, KernelFn
+from actors.versions.kernel_fn import FunctionTable, KernelFn, functions
 from protocol.formats.ftrace import Trace, TraceLine
 from protocol.vocabulary import PROFILES
 
@@ -165,8 +165,8 @@ def make_scope(
 def _guess_shown(in_trace: Iterable[str], profile: str) -> frozenset[str]:
     """The names of the trace, and all of the captured filters that these are from; the C names of any version."""
     names = frozenset(in_trace)
-    by_name = {body.name: function.name for function in FUNCTIONS.values() for body in function.bodies}
-    youngest = {name if name in FUNCTIONS else by_name[name] for name in names if name in by_name}
+    by_name = {body.name: function.name for function in functions().values() for body in function.bodies}
+    youngest = {name if name in functions() else by_name[name] for name in names if name in by_name}
     filters = [functions for functions in CAPTURED.values() if functions & youngest]
     inlined = {name for name, profiles in INLINED.items() if profile in profiles}
     return names.union(*filters) - (inlined - names)
@@ -178,7 +178,7 @@ def names_of(table: FunctionTable) -> dict[str, Function]:
     Where the model has split a function, both parts bear its name; the one that is declared with it is the function.
     """
     found: dict[str, Function] = {}
-    for function in FUNCTIONS.values():
+    for function in functions().values():
         for body in table.bodies(function)[:1]:
             if body.name == function.name or body.name not in found:
                 found[body.name] = function
@@ -188,7 +188,7 @@ def names_of(table: FunctionTable) -> dict[str, Function]:
 def _profiles_by_name() -> dict[str, tuple[str, ...]]:
     """The profiles that have a function of that name, for every name."""
     found: dict[str, set[str]] = {}
-    for function in FUNCTIONS.values():
+    for function in functions().values():
         for body in function.bodies:
             found.setdefault(body.name, set()).update(body.profiles)
     return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.versions.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import functions
 from benchmarks import kernel_map
 from benchmarks.kernel_map import BESIDE, EARLIER, EARLIER_VERSIONS, LATER, LATER_VERSIONS, PAGE, Row, filled_in
 from protocol.vocabulary import PROFILES
@@ -86,13 +86,17 @@ def test_every_kernel_function_is_on_the_page_with_its_file() -> None:
         elif line.startswith("| `"):
             listed.add((line.split("`")[1], section))
 
-    assert listed == {(body.name, body.file) for function in FUNCTIONS.values() for body in function.bodies}
+    assert listed == {(body.name, body.file) for function in functions().values() for body in function.bodies}
 
 
 def test_every_module_that_declares_kernel_functions_is_known_to_the_page() -> None:
     """What only some command imports would be missing from the table, and nobody would notice."""
-    declaring = {module.path.name for module in modules("actors/kernel") if "\n@kernel_fn(" in module.text}
-    known = {kernel_map.place(body) for function in FUNCTIONS.values() for body in function.bodies}
+    declaring = {
+        module.name.removeprefix("actors/")
+        for module in modules("actors/linux", "actors/files")
+        if "\n@kernel_fn(" in module.text
+    }
+    known = {kernel_map.place(body) for function in functions().values() for body in function.bodies}
 
     assert declaring == known
 
@@ -137,7 +141,7 @@ CHANGES = [
 def test_the_function_that_a_row_names_is_another_in_that_version(
     versions: tuple[str, ...], name: str, version: str
 ) -> None:
-    function, before = FUNCTIONS[name], versions[versions.index(version) - 1]
+    function, before = functions()[name], versions[versions.index(version) - 1]
 
     assert version in versions[1:]
     assert function.body(before, "slub") is not function.body(version, "slub")
@@ -154,7 +158,7 @@ def test_every_function_that_differs_between_the_versions_is_in_a_row_that_says_
     said = {(name, version) for row in rows for name, changed_in in row.changes for version in changed_in}
     differing = {
         (name, version)
-        for name, function in FUNCTIONS.items()
+        for name, function in functions().items()
         for before, version in itertools.pairwise(versions)
         if function.body(before, "slub") is not function.body(version, "slub")
     }

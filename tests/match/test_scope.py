@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.versions.kernel_fn import FUNCTIONS, FunctionTable
+from actors.versions.kernel_fn import FunctionTable, functions
 from explorer.match.scope import CAPTURED, INLINED, MARKS, OUT_OF_SCOPE, Scope, make_scope, names_of
 from protocol.formats.ftrace import Trace, parse_ftrace
 from protocol.vocabulary import PROFILES
@@ -92,7 +92,7 @@ def test_a_function_out_of_scope_is_skipped_with_its_reason() -> None:
 
 def test_one_function_of_a_captured_filter_stands_for_the_whole() -> None:
     assert {function.name for function in scope_of("kill_css").shown.values()} == {
-        name for name in CAPTURED["removal"] if FunctionTable("5.3", "slub").bodies(FUNCTIONS[name])
+        name for name in CAPTURED["removal"] if FunctionTable("5.3", "slub").bodies(functions()[name])
     }
     assert "kill_css" not in scope_of("create_cache").shown
 
@@ -115,7 +115,7 @@ def test_a_function_goes_by_the_name_that_it_has_in_the_kernel(kernel: str) -> N
     )
     scope = scope_of("kill_css", kernel=kernel)
 
-    assert scope.shown[known_as.get(kernel, "kmemcg_workfn")] is FUNCTIONS["kmemcg_workfn"]
+    assert scope.shown[known_as.get(kernel, "kmemcg_workfn")] is functions()["kmemcg_workfn"]
 
 
 def test_a_function_of_another_kernel_is_compared_and_not_skipped() -> None:

@@ -13,7 +13,7 @@ from actors.machine.context import Context
 from actors.system.flow import Kind
 from actors.system.strategy import Strategy
 from actors.system.world import running_stack
-from actors.versions.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import functions
 from explorer.experiment import Experiment, RunOptions
 from explorer.match.scope import CAPTURED
 from explorer.match.search import Found, Subject, make_subject, search
@@ -131,7 +131,7 @@ def trace_of(kernel: str, story: str, strategy: Strategy, *, clock: Callable[[Co
             rows.append(_row(ctx, name, callers[0] if callers else "process_one_work", clock(ctx)))
 
     table = stage.machine.functions
-    captured = [FUNCTIONS[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
+    captured = [functions()[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
     stage.machine.functions = table.watched(
         {function: partial(enter, table.bodies(function)[0].name) for function in captured if table.bodies(function)}
     )

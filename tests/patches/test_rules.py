@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import actors.kernel
-from actors.versions.kernel_fn import FUNCTIONS
+import actors.linux
+from actors.versions.kernel_fn import functions
 from explorer.experiment import Experiment, RunOptions
 from explorer.session import run
 from protocol.blame import is_interrupt
@@ -19,14 +19,14 @@ from tests.conftest import Command
 from tests.helpers import each_driver_name, run_small, small_settings
 from tests.patches.conftest import MakePatch
 
-KERNEL = Path(actors.kernel.__file__).parent
+LINUX = Path(actors.linux.__file__).parent
 
 
 def modules_of_functions(kernel: str, allocator: str) -> list[str]:
     """The kernel's modules with functions of it, but without classes: these would be others if read again."""
-    bodies = [body for function in FUNCTIONS.values() for body in function.bodies]
+    bodies = [body for function in functions().values() for body in function.bodies]
     files = {body.code.__code__.co_filename for body in bodies if kernel in body.profiles and body.is_built(allocator)}
-    trees = {file: ast.parse(Path(file).read_text()) for file in files if Path(file).parent == KERNEL}
+    trees = {file: ast.parse(Path(file).read_text()) for file in files if LINUX in Path(file).parents}
     return sorted(file for file, tree in trees.items() if not any(isinstance(at, ast.ClassDef) for at in tree.body))
 
 

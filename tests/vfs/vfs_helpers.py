@@ -31,7 +31,7 @@ from actors.oracles.ledger import Ledger
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
 from actors.system.world import World
-from actors.versions.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import functions
 from actors.versions.patching import make_patch, read_patch
 from protocol.formats.slabinfo import SlabinfoRow
 from scenarios.stage import REAP_ROUNDS, enter, mkdir, rmdir
@@ -233,7 +233,7 @@ class Tracer:
     def trace(self, machine: Machine, *names: str, note: Callable[..., object] = lambda _ctx, *_args: None) -> None:
         """Note every entry of these functions from now on; *note* is given what the function is."""
         for name in names:
-            function = FUNCTIONS[name]
+            function = functions()[name]
             machine.functions[function] = self._traced(name, machine.functions[function], note)
 
     def _traced(self, name: str, code: Callable[..., Any], note: Callable[..., object]) -> Callable[..., Any]:

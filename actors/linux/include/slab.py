@@ -9,13 +9,12 @@ import enum
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from protocol.slabinfo import SlabinfoRow
-
 from actors.machine.context import Context
 from actors.machine.flags import Flags
 from actors.machine.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.machine.object_books import noting_allocation, noting_allocations, noting_free, noting_frees
 from actors.versions.kernel_fn import extern, noted
+from protocol.formats.slabinfo import SlabinfoRow
 
 if TYPE_CHECKING:
     from actors.linux.mm.kmem_cache import KmemCache, SlabObject

@@ -54,11 +54,10 @@ from actors.versions.kernel_fn import FunctionTable
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
-    from protocol.slabinfo import SlabinfoRow
-
     from actors.machine.list_head import ListEntry
     from actors.system.world import World
     from actors.versions.patching import Patch
+    from protocol.formats.slabinfo import SlabinfoRow
 
 
 @functools.lru_cache(maxsize=32)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.slabinfo import PAGE_SIZE, SlabinfoRow
-
 from actors.linux.include.slab import SlabFlags
 from actors.linux.kernel.locking.locks import SpinLock
 from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu, KmemCacheNode, MemcgCacheArray, Slab
@@ -26,6 +24,7 @@ from actors.machine.context import Context
 from actors.machine.lockless import LocklessField
 from actors.system.actor import Actor
 from protocol.findings import Oops
+from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine

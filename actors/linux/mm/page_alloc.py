@@ -20,20 +20,6 @@ RECLAIM_NS = (100_000, 10_000_000)
 
 CONGESTION_WAIT_NS = 100_000_000  # HZ/10
 
-FAULTS: dict[str, str] = {
-    "page": "alloc_pages() for a slab fails",
-    "work": "kmalloc() of the work item that creates a child cache fails",
-    "kmem_cache": "the struct kmem_cache of a new cache cannot be allocated",
-    "cache_name": "kstrdup() or kasprintf() of the name of a new cache fails",
-    "memcg_caches": "the array of child caches of a new root cache cannot be allocated",
-    "cache_parts": "the per-CPU or per-node parts of a new cache cannot be allocated",
-    "sysfs": "the directory of a new cache, or a link to it, cannot be made in /sys/kernel/slab",
-    "percpu": "percpu_ref_init() fails, of a css or of a child cache",
-    "delayed-kworker": "a kworker is kept from its item for half a second",
-    "delayed-gp": "a grace period takes half a second longer",
-}
-"""What `--fault` may name, each with what goes wrong."""
-
 
 @attrs.define(eq=False)
 class BuddyAllocator(Shared):

@@ -49,9 +49,8 @@ from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import UPDATE
 
 if TYPE_CHECKING:
-    from protocol.slabinfo import SlabinfoRow
-
     from actors.linux.init.machine import Machine
+    from protocol.formats.slabinfo import SlabinfoRow
 
 
 # -- SLAB -------------------------------------------------------------------------------------------------------------

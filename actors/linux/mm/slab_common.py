@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from protocol.slabinfo import SlabinfoRow
-
 from actors.linux.include.slab import SlabFlags, kmalloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import css_get, css_get_many, css_put
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
@@ -51,6 +49,7 @@ from actors.machine.context import BUG_ON, WARN_ON, Context, bug, deref
 from actors.machine.errno import ENOMEM
 from actors.machine.gfp import GFP_KERNEL
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.slabinfo import SlabinfoRow
 
 # -- creation (KERNEL.md 5.3, 8.3) ------------------------------------------------------------------------------------
 # Creation may fail wherever it needs memory, and with SLUB also because the name of a new cache's directory in sysfs is

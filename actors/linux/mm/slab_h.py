@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 
 import attrs
-from protocol.slabinfo import SlabinfoRow
 
 from actors.linux.include.slab import SlabFlags
 from actors.linux.kernel.cgroup.cgroup import css_put, css_put_many, css_tryget_online
@@ -29,6 +28,7 @@ from actors.machine.context import BUG_ON, WARN_ON, Context, deref
 from actors.machine.gfp import Gfp, gfpflags_allow_blocking
 from actors.versions.kernel_fn import extern, kernel_fn
 from protocol.findings import Oops
+from protocol.formats.slabinfo import SlabinfoRow
 
 # -- charging ---------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from protocol.slabinfo import SlabinfoRow
-
 from actors.linux.include.slab import SlabFlags, kmalloc
 from actors.linux.kernel.locking.locks import (
     SpinLockIrqHeld,
@@ -49,6 +47,7 @@ from actors.machine.errno import ENOMEM
 from actors.machine.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
 from actors.machine.list_head import use
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.slabinfo import SlabinfoRow
 from protocol.operations import ATOMIC_NS, OperationInfo
 
 CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)

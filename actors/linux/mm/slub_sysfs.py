@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from protocol.slab_directory import DirectoryEntry, render_directory, unique_id
 
 from actors.linux.include.kernfs import KernfsNode
 from actors.linux.include.slab import SlabFlags, kmalloc
@@ -23,6 +22,7 @@ from actors.machine.errno import EEXIST, ENOMEM
 from actors.machine.gfp import GFP_KERNEL
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
+from protocol.formats.slab_directory import DirectoryEntry, render_directory, unique_id
 from protocol.operations import READ, UPDATE, operation
 
 if TYPE_CHECKING:

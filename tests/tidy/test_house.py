@@ -1,0 +1,124 @@
+"""A kernel function stands where its C file says, and a prototype has a body."""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from actors.linux.kernel.rcu import tree
+from actors.versions.kernel_fn import Body, KernelFn, functions
+from tests.tidy.sources import ROOT, modules
+
+WITH_A_HEADER = {
+    "include/linux/cgroup.h": "kernel/cgroup/cgroup",
+    "include/linux/dcache.h": "fs/dcache",
+    "include/linux/memcontrol.h": "mm/memcontrol",
+    "include/linux/mm.h": "mm/filemap",
+    "include/linux/percpu-refcount.h": "lib/percpu_refcount",
+    "mm/slab.h": "mm/slab_h",
+}
+"""Inline functions of a header stand with the C file they belong to."""
+
+ELSEWHERE = {
+    ("mm/slub.c", "mm/slub_sysfs"): "the half of mm/slub.c that is about /sys/kernel/slab",
+    ("lib/kobject.c", "mm/slub_sysfs"): "the only kobjects of the model are those of caches",
+    ("fs/kernfs/file.c", "mm/slub_sysfs"): "kernfs_seq_show() calls the file's function, of which there is one",
+    ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
+}
+"""Functions that do not stand at their path, each with the reason."""
+
+
+def homes(file: str) -> set[str]:
+    """The modules below actors/linux/ in which a function of a C file may stand."""
+    path = Path(file).with_suffix("")
+    name = str(path).replace("-", "_")
+    return {WITH_A_HEADER.get(file, name), str(path.parent), *(here for c_file, here in ELSEWHERE if c_file == file)}
+
+
+def home(body: Body) -> str:
+    """The module of a body, as a path from the root of the repository without its suffix."""
+    return str(Path(body.code.__code__.co_filename).relative_to(ROOT).with_suffix(""))
+
+
+def test_every_kernel_function_stands_where_its_c_file_says() -> None:
+    bodies = [body for function in functions().values() for body in function.bodies]
+    wrong = [
+        f"{home(body)}.py declares {body.name}(), which belongs into {' or '.join(sorted(homes(body.file)))}"
+        for body in bodies
+        if not home(body).startswith("actors/files/")
+        and home(body).removeprefix("actors/linux/") not in homes(body.file)
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_exception_is_left_that_nothing_needs() -> None:
+    used = {(body.file, home(body).removeprefix("actors/linux/")) for f in functions().values() for body in f.bodies}
+
+    assert set(ELSEWHERE) <= used
+    assert set(WITH_A_HEADER.items()) <= used
+
+
+def test_a_folder_module_is_the_only_one_of_its_folder() -> None:
+    """fs/ext4.py stands for fs/ext4/: there must be no second place for a function of it."""
+    for module in modules("actors/linux"):
+        if module.path.name != "__init__.py":
+            assert not module.path.with_suffix("").is_dir(), module.name
+
+
+def prototypes() -> list[tuple[str, str, ast.arguments]]:
+    """Every `@extern` with its module and what it takes."""
+    return [
+        (module.name, node.name, node.args)
+        for module in modules("actors/linux")
+        for node in module.tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and any(getattr(each, "id", "") == "extern" for each in node.decorator_list)
+    ]
+
+
+def definitions(function: KernelFn[..., object]) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The bodies of a function as they are written."""
+    found = []
+    for body in function.bodies:
+        tree = ast.parse(Path(body.code.__code__.co_filename).read_text(encoding="utf-8"))
+        line = body.code.__code__.co_firstlineno
+        found += [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.decorator_list
+            and line in range(node.decorator_list[0].lineno, node.lineno + 1)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("module", "name", "arguments"), [pytest.param(*each, id=each[1]) for each in prototypes()])
+def test_a_prototype_has_bodies_that_take_the_same(module: str, name: str, arguments: ast.arguments) -> None:
+    defined = definitions(functions()[name])
+
+    assert defined, f"{module} declares {name}(), and nothing defines it"
+    for each in defined:
+        assert [arg.arg for arg in each.args.args] == [arg.arg for arg in arguments.args], f"{module}: {name}()"
+        assert [arg.arg for arg in each.args.kwonlyargs] == [arg.arg for arg in arguments.kwonlyargs]
+        assert [ast.unparse(one) for one in each.args.defaults] == [ast.unparse(one) for one in arguments.defaults]
+
+
+def test_a_prototype_is_declared_once() -> None:
+    names = [name for _, name, _ in prototypes()]
+
+    assert len(names) == len(set(names)) > 20
+
+
+def test_names_of_the_old_address_are_those_of_today() -> None:
+    """Patches that were written for actors.kernel of 0.2 still run."""
+    old = import_module("actors.kernel.rcu")
+
+    assert old.call_rcu is tree.call_rcu
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = old.nonsense
+    with pytest.raises(ImportError, match="no_such_module"):
+        import_module("actors.kernel.no_such_module")
