@@ -51,7 +51,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.keep import assert_as_expected, kept_files
+from slabrace.keep import assert_as_expected, kept_files
 
 
 @pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)

@@ -182,7 +182,7 @@ def fails(stage: Stage) -> None:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).parent.parent
-MODULE = (sys.executable, "-m", "explorer")
+MODULE = (sys.executable, "-m", "slabrace")
 SCRIPT = (str(Path(sys.executable).with_name("slabrace")),)
 
 

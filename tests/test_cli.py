@@ -270,7 +270,7 @@ def test_how_much_is_checked_is_an_option_that_a_replay_keeps(slabrace: Command,
 # -- the real process -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["python -m explorer", "slabrace"])
+@pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["python -m slabrace", "slabrace"])
 def test_the_command_and_the_module_are_the_same(command: tuple[str, ...], tmp_path: Path) -> None:
     found = run_process(*command, "run", "canary", "--set", "rounds=50", "--log", "x.log", cwd=tmp_path)
     replayed = run_process(*command, "replay", "x.log", "--json", cwd=tmp_path)

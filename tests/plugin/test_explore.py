@@ -14,7 +14,7 @@ from explorer.cli import main
 from protocol.errors import UsageError
 from tests.helpers import install, make_scenario, quiet, warns
 
-PLUGIN = () if metadata.entry_points(group="pytest11", name="slabrace") else ("-p", "explorer.pytest_plugin")
+PLUGIN = () if metadata.entry_points(group="pytest11", name="slabrace") else ("-p", "slabrace.pytest_plugin")
 """What loads the plugin, if it is not installed as such (yet): it must not be loaded twice."""
 
 RunTests = Callable[..., pytest.RunResult]
@@ -52,7 +52,7 @@ def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests)
         ]
     )
     result.stdout.no_fnmatch_line("*explorer/assertions.py*")
-    result.stdout.no_fnmatch_line("*explorer/pytest_plugin.py*")
+    result.stdout.no_fnmatch_line("*slabrace/pytest_plugin.py*")
 
 
 def test_the_line_to_paste_finds_the_same(run_tests: RunTests, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,8 +178,9 @@ def test_what_is_found_is_logged_where_that_is_wanted(
     for _ in range(2):  # the second time the log is there already
         result = run_tests(text, "--explore-logs", "logs")
         result.assert_outcomes(failed=1)
-    (log,) = Path(pytester.path, "logs").iterdir()
-    result.stdout.fnmatch_lines(["  replay: slabrace replay logs/*", f"log: logs/{log.name}"])
+    (log,) = Path(pytester.path).glob("logs/*-test_it/*.log")
+    shown = log.relative_to(pytester.path)
+    result.stdout.fnmatch_lines([f"  replay: slabrace replay {shown}", f"log: {shown}"])
     capsys.readouterr()
 
     assert main(["replay", str(log)]) == 1
@@ -233,7 +234,7 @@ def test_the_tests_that_keep_writes_run_beside_it(
     run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_tests("def test_it(explore):\n    explore('canary', settings={'rounds': 1})\n", "--explore-logs", "logs")
-    (log,) = Path(pytester.path, "logs").iterdir()
+    (log,) = Path(pytester.path).glob("logs/*/*.log")
     assert main(["keep", str(log), "--name", "lost", "--dir", str(pytester.path / "kept")]) == 0
     assert main(["keep", str(log), "--name", "meant", "--dir", str(pytester.path / "kept"), "--expect=finding"]) == 0
     capsys.readouterr()
