@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: help venv demo test test-slow lint format bench lock map docs clean
+.PHONY: help venv demo test test-slow dist lint format bench lock map docs clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -42,9 +42,15 @@ format: venv ## let ruff lay out and mend the code
 bench: venv ## the benchmarks, as ratios
 	$(BIN)/python -m benchmarks
 
-lock: ## pin the packages anew (needs pip-tools)
-	pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
+COMPILE := pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+lock: ## pin the packages anew, all of them and those for run time (needs pip-tools, and Python 3.11)
+	$(COMPILE) --extra dev --extra plot --extra docs --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+
+dist: venv ## build the sdist and the wheel, and try the wheel on every Python that is here
+	$(BIN)/python -m pytest -q -m slow tests/packaging
 
 map: venv ## write the tables of docs/kernel-map.md anew
 	$(BIN)/python -m benchmarks.kernel_map --write

@@ -12,6 +12,8 @@ import attrs
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "actors", "scenarios", "explorer")
+SHIPPED = (*PACKAGES, "slabrace")
+"""What the distribution has; `slabrace` starts the others."""
 
 
 @attrs.frozen

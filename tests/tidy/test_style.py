@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.tidy.sources import PACKAGES, Module, modules
+from tests.tidy.sources import SHIPPED, Module, modules
 
 REGISTRIES = {
     "actors/fixes.py": {"FIXES"},
@@ -66,7 +66,7 @@ def test_no_state_lives_outside_a_world() -> None:
 def test_nothing_is_rebound_globally() -> None:
     wrong = [
         f"{module.name}:{node.lineno}: `global {', '.join(node.names)}`: let it hang off the World"
-        for module in modules(*PACKAGES)
+        for module in modules(*SHIPPED)
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Global)
     ]
@@ -124,7 +124,7 @@ def bad_exception(comment: str) -> str | None:
 def test_whoever_switches_a_check_off_says_which_and_why() -> None:
     wrong = [
         f"{module.name}:{line}: {problem}"
-        for module in modules(*PACKAGES, "tests", "benchmarks")
+        for module in modules(*SHIPPED, "tests", "benchmarks")
         for line, comment in module.comments()
         if (problem := bad_exception(comment))
     ]
@@ -154,7 +154,7 @@ def test_nothing_is_left_to_do() -> None:
     """An unfinished thought is an issue, not a comment."""
     wrong = [
         f"{module.name}:{line}: {comment}: file an issue, and take the comment away"
-        for module in modules(*PACKAGES)
+        for module in modules(*SHIPPED)
         for line, comment in module.comments()
         if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", comment)
     ]
@@ -188,7 +188,7 @@ def test_every_public_class_and_function_says_what_it_is(folder: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("folder", [*PACKAGES, "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", [*SHIPPED, "tests", "benchmarks"])
 def test_every_module_says_what_it_is(folder: str) -> None:
     wrong = [module.name for module in modules(folder) if not ast.get_docstring(module.tree)]
 
