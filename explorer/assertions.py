@@ -26,6 +26,7 @@ from explorer.session import record
 from explorer.streams import shell_word
 from protocol.errors import UsageError
 from protocol.findings import Finding
+from scenarios import SCENARIOS
 from scenarios.registry import Scenario
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ def findings_report(campaign: Campaign) -> list[str]:
 def explained_finding(experiment: Experiment, found: Found) -> str:
     """The explained report of a finding; the bare one if its schedule depends on time and cannot be made by itself."""
     try:
-        log = Path(found.log) if found.log is not None else None
+        is_known = any(scenario is experiment.scenario for scenario in SCENARIOS)
+        log = Path(found.log) if found.log is not None and is_known else None  # with a log, it says how to replay it
         return on_one_screen(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
     except NotReproducedError:
         out = io.StringIO()
