@@ -30,10 +30,11 @@ test: venv lint ## lint, types and the default suite of tests
 test-slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
-lint: venv ## ruff and mypy
+lint: venv ## ruff, mypy, and the order of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: venv ## let ruff lay out and mend the code
 	$(BIN)/ruff check --fix .
