@@ -81,10 +81,10 @@ class Finder:
         if name.count(".") > 1:
             return spec
         if is_ours(top):
-            return spec or PathFinder.find_spec(name, [os.path.join(folder or os.curdir, top) for folder in sys.path])  # noqa: PTH118
+            return spec or PathFinder.find_spec(name, [os.path.join(folder or os.curdir, top) for folder in sys.path])  # noqa: PTH118 -- as above
         if spec is not None and not _is_inside(top, spec.origin):
             return spec
-        if PathFinder.find_spec(name, [os.path.join(ROOT, top)]) is None:  # noqa: PTH118
+        if PathFinder.find_spec(name, [os.path.join(ROOT, top)]) is None:  # noqa: PTH118 -- as above
             return None
         msg = (
             f"No module named {name!r}: here {top} is {_place_of(sys.modules[top])}, and slabrace has a package of "
@@ -137,12 +137,12 @@ def is_ours(name: str) -> bool:
 
 def _is_package(name: str, file: str) -> bool:
     """Whether *file* is the `__init__.py` of slabrace's package of that name."""
-    return os.path.realpath(os.path.dirname(file)) == os.path.realpath(os.path.join(ROOT, name))  # noqa: PTH118, PTH120
+    return os.path.realpath(os.path.dirname(file)) == os.path.realpath(os.path.join(ROOT, name))  # noqa: PTH118, PTH120 -- as above
 
 
 def _is_inside(top: str, file: str | None) -> bool:
     """Whether *file* is one of those of slabrace's package *top*."""
-    return (file or "").startswith(os.path.join(ROOT, top, ""))  # noqa: PTH118
+    return (file or "").startswith(os.path.join(ROOT, top, ""))  # noqa: PTH118 -- as above
 
 
 def _place_of(package: ModuleType) -> str:
