@@ -749,7 +749,7 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v5..")
 async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """Return the child cache of the current memcg with a reference held, or *cachep* itself."""
+    """Find the current memcg's child cache under RCU and take a reference to it; otherwise return *cachep*."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep

@@ -342,7 +342,7 @@ async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v6..v7")
 async def kmemcg_cache_deactivate_v6(ctx: Context, s: KmemCache) -> None:
-    """[v6], [v7]: warn if work_fn is set, that is, if deferred work is pending."""
+    """[v6], [v7]: `dying` is read under memcg_kmem_wq_lock; warn if deferred work is pending (work_fn is set)."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
     await __kmemcg_cache_deactivate(ctx, s)
@@ -363,7 +363,7 @@ async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4")
 async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v4]: as [v5], but without the check for a root cache."""
+    """[v1] to [v4]: `dying` is read under slab_mutex alone; there is no check for a root cache."""
     await __kmemcg_cache_deactivate(ctx, s)
     root = deref(s.root_cache, "kmemcg_cache_deactivate(): s->memcg_params.root_cache")
     if not await ctx.ask(root.read_dying):
@@ -443,7 +443,7 @@ async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5", known_as="kmemcg_after_rcu_workfn")
 async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
-    """[v2] to [v5]: as [v6], under its old name."""
+    """[v2] to [v5]: clears work_fn afterwards, though work_fn may have freed the cache; drops no reference."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -513,7 +513,7 @@ async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v6..v7")
 async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
-    """[v6], [v7]: warn if work_fn is set, that is, if deferred work is pending."""
+    """[v6], [v7]: the lock is irq-safe and the work is queued at once; warn if work_fn is set."""
     s = cache_of(ref.container)
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         if not await ctx.ask(s.root.read_dying):
@@ -560,7 +560,7 @@ async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
     "kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_cache_shutdown_after_rcu"
 )
 async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v5]: as [v6], under its old name."""
+    """[v1] to [v5]: shut down a cache whose last reference was dropped a grace period ago."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_after_rcu: shutdown_cache(s)")
 
 
@@ -733,7 +733,7 @@ async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original,5.4-fixed")
 async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
-    """[O]: a cache holds no reference to its memcg. [54]: the reference is dropped later, with the struct."""
+    """[O], [54]: drops no reference to the memcg: in [O] there is none, in [54] it is dropped with the struct."""
     if s.is_root_cache:
         await ctx.ask(ctx.machine.slab_root_caches.delete, s)
     else:

@@ -40,7 +40,7 @@ __GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
 
 @kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..")
 async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """Charge *slab*'s pages, before it is a slab; False if the memcg is full. A root cache's pages are only counted."""
+    """Charge the pages of a future slab; False if the memcg is full. A root cache's pages are only counted."""
     if not s.is_root_cache:
         return await memcg_charge_slab(ctx, slab, gfp, s)
     await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)

@@ -413,7 +413,7 @@ async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None
 
 @kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """Every CPU sees the stores now: free the empty slabs; a cache without slabs leaves sysfs now."""
+    """Every CPU sees the stores: free the empty slabs; a cache without slabs leaves sysfs now."""
     if not await __kmem_cache_shrink(ctx, s):
         await sysfs_slab_remove(ctx, s)
 
@@ -683,10 +683,10 @@ async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], siz
 
 @kernel_fn("kmem_cache_alloc_bulk", "mm/slub.c", profiles="5.4-fixed")
 async def kmem_cache_alloc_bulk(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
-    """Allocate *size* objects of *s* or of its child for the current memcg; an empty list is -ENOMEM.
+    """Allocate *size* objects of *s* or of its child; an empty list is -ENOMEM. The tid steps before the slow path.
 
-    Objects are taken from this CPU's freelist with IRQs off. The slow path may enable IRQs, so the tid steps before
-    it.
+    Objects are taken from this CPU's freelist with IRQs off. The slow path may enable IRQs, so the tid must step
+    first.
     """
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
