@@ -88,9 +88,9 @@ class Machine(Named):
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
     Shadow accounting: `all_caches` has every kmem_cache whose struct is not freed, with the time it was made (ns);
-    `child_caches` has those of cgroups, oldest first. `check_child` is called after each step that accessed a child
-    cache made after it was set, `check_forgotten` before a struct is freed. `freed_on_lists` has objects that were
-    freed while on a list; `objects` has the user of each allocated object.
+    `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
+    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. `freed_on_lists` has
+    objects that were freed while on a list; `objects` has the user of each allocated object.
 
     `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
     two seconds while the machine `is_reaping`. Its timer is deferrable, so on an idle CPU it does not run.

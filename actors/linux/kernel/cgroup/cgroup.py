@@ -577,7 +577,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
-    """3.4.3: free the css, then drop what it held."""
+    """3.4.3: free the css, then drop its references to its cgroup and its parent css."""
     css = css_of(work.container)
     await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
