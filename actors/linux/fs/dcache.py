@@ -75,7 +75,7 @@ class Dentry(ListEntry):
     """struct dentry: a name in its parent, and the inode that it names (None: negative, there is no such file).
 
     It holds a reference to its parent and one to its inode. `d_subdirs` are its children, hashed or not. All of this
-    is changed with d_lock held. `is_hashed`, which the superblock changes: a lookup can find the dentry.
+    is changed with d_lock held. `is_hashed`: a lookup can find the dentry; the superblock changes this field.
     """
 
     d_sb: SuperBlock

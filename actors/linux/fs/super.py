@@ -179,7 +179,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_dentry(self, dentry: Dentry) -> None:
-        """__d_rehash(); the lock of the directory prevents that a name is hashed twice."""
+        """__d_rehash(); the lock of the directory prevents a name from being hashed twice."""
         place = deref(dentry.d_parent, "__d_rehash(): entry->d_parent"), dentry.d_name
         if place in self.dentry_hash:
             text = f"invariant dcache: {dentry.label} is hashed, and so is another one of that name"
@@ -212,7 +212,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_inode(self, inode: Inode) -> None:
-        """__insert_inode_hash(); two inodes of one number would have the file in memory twice."""
+        """__insert_inode_hash(); a second inode of one number would duplicate the file in memory."""
         self.inode_hash_lock.assert_held()
         if inode.i_ino in self.inode_hash:
             text = f"invariant inode: {inode.label} is hashed, and so is another one of that number"
@@ -221,7 +221,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def unhash_inode(self, inode: Inode) -> None:
-        """remove_inode_hash(), which wakes those that wait for the inode to be unhashed."""
+        """remove_inode_hash(), which wakes the execution contexts that wait for it."""
         self.inode_hash_lock.assert_held()
         if self.inode_hash.get(inode.i_ino) is inode:
             del self.inode_hash[inode.i_ino]

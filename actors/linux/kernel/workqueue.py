@@ -188,7 +188,7 @@ class WorkerPool(Shared):
 
     @operation(UPDATE, part="worklist")
     def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
-        """__queue_work(): append *work* to the pool, or at max_active to the queue's list; False if it is queued."""
+        """__queue_work(): append *work* to the pool, or to the queue's list at max_active; False if queued already."""
         pwq.touch_part("tickets", UPDATE)
         pwq.touch_nr_active()
         if any(item.work is work for item in (*self.worklist, *pwq.inactive)):

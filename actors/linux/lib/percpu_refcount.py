@@ -346,7 +346,7 @@ async def percpu_ref_call_confirm_rcu_until_v7(ctx: Context, ref: PercpuRef) -> 
 
 
 async def confirm_the_switch(ctx: Context, ref: PercpuRef) -> None:
-    """Call the confirm callback, then wake those that wait for the end of the switch."""
+    """Call the confirm callback, then wake the execution contexts that wait for the end of the switch."""
     confirm = await ctx.ask(ref.read_confirm_switch)
     await deref(confirm, "percpu_ref_call_confirm_rcu(): ref->confirm_switch")(ctx, ref)
     await ctx.ask(ref.end_switch)

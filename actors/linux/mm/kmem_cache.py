@@ -61,9 +61,11 @@ class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, divided into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`. `pobjects` is the number of free objects on a CPU's
-    partial list up to this slab. `slab_list` is the node's list that the slab is on. Shadow accounting: `live` is a
-    mask of the allocated objects, `made_by` the execution context and the step that made the slab, `given` the last
-    user of each object; `readers_gone` is true after the grace period since the last object was freed.
+    partial list up to this slab. `slab_list` is the node's list that the slab is on.
+
+    Shadow accounting: `live` is a mask of the allocated objects. `made_by` is the execution context and the step that
+    made the slab. `given` has the last user of each object. `readers_gone` returns whether a grace period has passed
+    since the last object was freed.
     """
 
     serial: int

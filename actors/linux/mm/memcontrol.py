@@ -542,7 +542,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
 
 @kernel_fn("drain_all_stock", "mm/memcontrol.c")
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
-    """9.3: drain the stocks of all CPUs that belong to the subtree; do nothing if another drain is running."""
+    """9.3: on all CPUs, drain the stocks that belong to the subtree; do nothing if another drain is running."""
     machine = ctx.machine
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
@@ -926,7 +926,7 @@ async def memcg_schedule_kmem_cache_create_original(ctx: Context, memcg: Memcg, 
 
 
 async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """Queue the work, which takes over the css reference just taken."""
+    """Queue the creation; the work takes over the caller's css reference."""
     cw = MemcgKmemCacheCreateWork(cachep.actor, memcg, cachep)
     ctx.machine.pending_creations[cw] = None
     work = Work(cw.actor, cw)

@@ -567,8 +567,8 @@ async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
 # -- destruction (KERNEL.md 6.4 to 8) ---------------------------------------------------------------------------------
 # A child cache ends when its last page is freed (v1 and later), when its memcg is freed (original), or with its root.
 # The destruction of a root cache has three stages. It marks the root as dying. It waits until no RCU callback and no
-# work item of its children is pending. It shuts down all caches that are left. Most of the series' bugs are in the
-# second stage: it does not wait for everything that is pending.
+# work item of its children is pending. It shuts down all caches that are left. Most of the mistakes were made in the
+# second stage, which did not wait for everything that was pending.
 
 
 # -- destruction of root caches (8.2) ---------------------------------------------------------------------------------

@@ -307,7 +307,7 @@ async def memcg_put_cache_ids(ctx: Context) -> None:
 
 @attrs.define
 class SlabMutexHeld:
-    """`async with SlabMutexHeld(ctx):` takes CPU hotplug, memory hotplug and slab_mutex; releases them in reverse."""
+    """`async with SlabMutexHeld(ctx):` takes both hotplug locks and slab_mutex, and releases them in reverse order."""
 
     ctx: Context
 
