@@ -45,8 +45,8 @@ def shrink(row: Row, kernel: Kernel) -> Shrunk | None:
         if found is None:
             continue
         signature = found.finding.signature
-        trace, keeps_time = reproduce(campaign.experiment, found.schedule, signature)
-        shrinker = Shrinker(campaign.experiment, trace, keeps_time=keeps_time)
+        trace, controls_clock = reproduce(campaign.experiment, found.schedule, signature)
+        shrinker = Shrinker(campaign.experiment, trace, controls_clock=controls_clock)
         shrinker.shrink()
         best = shrinker.best
         matter = len(explain_schedule(shrinker.experiment, best.schedule, signature).important)

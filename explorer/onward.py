@@ -61,7 +61,7 @@ def read_beginning(log: LogReader, at: int) -> Beginning:
 class Onward(Strategy):
     """Makes the choices of a beginning, and leaves all that follow to another strategy."""
 
-    keeps_time = True
+    controls_clock = True
     follows_a_log = True
 
     def __init__(self, beginning: Beginning, strategy: Strategy) -> None:

@@ -47,7 +47,7 @@ class Replay(Strategy):
     """
 
     name = "replay"
-    keeps_time = True
+    controls_clock = True
     follows_a_log = True
 
     def __init__(self, log: LogReader, *, until: int | None = None) -> None:

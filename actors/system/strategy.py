@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 class Strategy(ABC):
     """Makes the choices of one run: which lane steps next, and every other one.
 
-    `keeps_time` strategies decide when each step happens (they set the clock in `advance`); for the others each
+    `controls_clock` strategies decide when each step happens (they set the clock in `advance`); for the others each
     step simply takes its cost, one after the other. A strategy that `follows_a_log` also makes the choices of the
     calm phases (see `World.begin_phase`), which are otherwise made by `InTurn`.
     """
 
     name: str
-    keeps_time: bool = False
+    controls_clock: bool = False
     follows_a_log: bool = False
 
     def advance(self, world: World) -> None:  # noqa: B027 -- most strategies do not need it
-        """Bring the clock to the time of the next step (only called if `keeps_time`); by default, leave it alone."""
+        """Set the clock to the time of the next step. Called only if `controls_clock`; the default does nothing."""
 
     @abstractmethod
     def choose(self, lanes: tuple[Lane, ...]) -> int:

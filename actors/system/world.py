@@ -59,7 +59,7 @@ class World(Named):
     `observers` see each step, in this order.
     `checks` run after each step (properties, invariants), `rests` whenever the machine is at rest and somebody has
     waited for that, `endings` once at quiescence. `chooser` is who makes the choices in the present phase, the strategy
-    unless the phase is calm; `keeps_time` is its. `function_ids` are the ids of the code objects of all kernel
+    unless the phase is calm; `controls_clock` is its. `function_ids` are the ids of the code objects of all kernel
     functions: what other functions do is shown as done by the kernel function that called them. `faults` are the
     probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does not name:
     the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next` is set from
@@ -73,7 +73,7 @@ class World(Named):
     strategy: Strategy
     observers: tuple[Observer, ...] = ()
     chooser: Strategy = attrs.field(init=False)
-    keeps_time: bool = attrs.field(init=False)
+    controls_clock: bool = attrs.field(init=False)
     now: int = 0
     steps: int = 0
     mask: int = 0
@@ -116,17 +116,17 @@ class World(Named):
 
     def go_on_with(self, strategy: Strategy) -> None:
         """Let *strategy* make the choices from the next step of the race on; the last step takes its time, as ever."""
-        was_kept = self.keeps_time
+        was_kept = self.controls_clock
         self.strategy = strategy
         self._let_choose(strategy)
-        if self.keeps_time:
+        if self.controls_clock:
             strategy.advance(self)
         elif was_kept:
             self.now += self.cost
 
     def _let_choose(self, chooser: Strategy) -> None:
         self.chooser = chooser
-        self.keeps_time = chooser.keeps_time
+        self.controls_clock = chooser.controls_clock
 
     # -- who is there -------------------------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class World(Named):
         if self.stopped is not None or self.stop_before_next is not None:
             self.stop(self.stop_before_next or "")
             return None
-        if self.keeps_time:
+        if self.controls_clock:
             self.chooser.advance(self)
             if self.stopped is not None:
                 return None
@@ -228,7 +228,7 @@ class World(Named):
             self._bury(flow)
         elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
-        if not self.keeps_time:
+        if not self.controls_clock:
             self.now += self.cost
         for check in self.checks:
             check(flow)
@@ -252,7 +252,7 @@ class World(Named):
             self.mask ^= actor.bit
             if self.lends_places:
                 self._free_place_of(actor)
-        if not self.keeps_time:
+        if not self.controls_clock:
             self.now += self.cost
         return message
 

@@ -67,7 +67,7 @@ class Descent(Following):
     """One schedule: along the path, then by the base order."""
 
     name = "dfs"
-    keeps_time = True
+    controls_clock = True
     follows_a_log = False
 
     def __init__(self, search: Dfs) -> None:

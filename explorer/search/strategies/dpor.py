@@ -228,7 +228,7 @@ class Branch(Following):
     """
 
     name = "dpor"
-    keeps_time = True
+    controls_clock = True
     follows_a_log = False
 
     def __init__(self, path: list[Node]) -> None:
