@@ -62,7 +62,7 @@ class Onward(Strategy):
     """Makes the choices of a beginning, and leaves all that follow to another strategy."""
 
     controls_clock = True
-    follows_a_log = True
+    is_replay = True
 
     def __init__(self, beginning: Beginning, strategy: Strategy) -> None:
         self.name = strategy.name

@@ -48,7 +48,7 @@ class Replay(Strategy):
 
     name = "replay"
     controls_clock = True
-    follows_a_log = True
+    is_replay = True
 
     def __init__(self, log: LogReader, *, until: int | None = None) -> None:
         self.divergence: Divergence | None = None

@@ -14,13 +14,13 @@ class Strategy(ABC):
     """Makes the choices of one run: which lane steps next, and every other one.
 
     `controls_clock` strategies decide when each step happens (they set the clock in `advance`); for the others each
-    step simply takes its cost, one after the other. A strategy that `follows_a_log` also makes the choices of the
+    step simply takes its cost, one after the other. A strategy that `is_replay` also makes the choices of the
     calm phases (see `World.begin_phase`), which are otherwise made by `InTurn`.
     """
 
     name: str
     controls_clock: bool = False
-    follows_a_log: bool = False
+    is_replay: bool = False
 
     def advance(self, world: World) -> None:  # noqa: B027 -- most strategies do not need it
         """Set the clock to the time of the next step. Called only if `controls_clock`; the default does nothing."""

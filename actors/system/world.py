@@ -110,7 +110,7 @@ class World(Named):
 
     def begin_phase(self, name: str, *, calm: bool) -> None:
         """Begin a phase of the scenario; in a calm one nothing races, and the strategy is not asked."""
-        self._let_choose(InTurn() if calm and not self.strategy.follows_a_log else self.strategy)
+        self._let_choose(InTurn() if calm and not self.strategy.is_replay else self.strategy)
         for observer in self.observers:
             observer.phase(name)
 

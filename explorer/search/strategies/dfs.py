@@ -68,7 +68,7 @@ class Descent(Following):
 
     name = "dfs"
     controls_clock = True
-    follows_a_log = False
+    is_replay = False
 
     def __init__(self, search: Dfs) -> None:
         super().__init__()

@@ -229,7 +229,7 @@ class Branch(Following):
 
     name = "dpor"
     controls_clock = True
-    follows_a_log = False
+    is_replay = False
 
     def __init__(self, path: list[Node]) -> None:
         super().__init__()
