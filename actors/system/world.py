@@ -63,7 +63,7 @@ class World(Named):
     functions: what other functions do is shown as done by the kernel function that called them. `faults` are the
     probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does not name:
     the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next` is set from
-    outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors have one only while mail waits for
+    outside (Ctrl-C): no step is cut in half. If the world `recycles_slots`, actors have one only while mail waits for
     them: of many actors most get hardly any. `current`, `step_time` and `cost` are of the step that runs now, or was
     the last: its flow, when it began and how long it takes (ns). `patience` is how long a call may go on before it is a
     livelock. `lost_mail` is what was due next at actors that ended before, if somebody has put a list there. `fault` is
@@ -87,7 +87,7 @@ class World(Named):
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
-    lends_places: bool = False
+    recycles_slots: bool = False
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
@@ -250,7 +250,7 @@ class World(Named):
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
-            if self.lends_places:
+            if self.recycles_slots:
                 self._free_place_of(actor)
         if not self.controls_clock:
             self.now += self.cost
