@@ -167,7 +167,7 @@ class Kept:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_time: bool, expects: str) -> Kept:
+def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, controls_clock: bool, expects: str) -> Kept:
     """What a regression file in *directory* says about a finding."""
     assert trace.found is not None, "there is something to keep"
     header = experiment.header
@@ -184,7 +184,7 @@ def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_ti
         ),
         without=header.without,
         faults=dict(header.faults),
-        keeps_time=keeps_time,
+        keeps_time=controls_clock,
         schedule=trace.schedule,
         slabrace=header.slabrace,
     )
@@ -307,12 +307,12 @@ class Again:
 
     def strategy(self) -> Follow:
         """What makes the same choices once more."""
-        return Follow(self.choices, keeps_time=self.kept.keeps_time)
+        return Follow(self.choices, controls_clock=self.kept.keeps_time)
 
 
 def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
     """Run a kept schedule to its end, on the experiment of its file or on another one."""
-    follow = Follow(kept.schedule, keeps_time=kept.keeps_time)
+    follow = Follow(kept.schedule, controls_clock=kept.keeps_time)
     noting = Noting(follow)
     stage, watch = run_watched(experiment, noting)
     at, misfit = follow.first_misfit, None

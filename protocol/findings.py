@@ -1,4 +1,4 @@
-"""Findings: what is wrong with the simulated kernel, as values."""
+"""Findings: flaws of the simulated kernel, as values."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ ORACLES: dict[str, str] = {
 """The oracles by their stable names, each with what makes it speak."""
 
 FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
-"""Kinds after which the machine's state means nothing any more: the run ends there."""
+"""Kinds after which the machine's state is meaningless: the run ends there."""
 
 NOWHERE = frozenset({"deadlock", "property"})
-"""Kinds that are no function's: a cycle is as it is whoever got there first, a property is broken whoever looks."""
+"""Kinds without a function: neither a cycle of flows nor a broken property has one function to blame."""
 
 
 Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-"""A number that logs hold: zero or more, in 64 bits with a sign."""
+"""A number in logs: zero or more, within a signed 64-bit integer."""
 
 
 class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     """One flaw of the simulated kernel, as the run showed it.
 
-    `name` says what exactly (the WARN_ON's site, the invariant's number, the object's type, the cycle of a deadlock),
-    `function` the kernel function that was running, `stack` its callers (innermost first), `details` the kernel-style
-    lines below the headline: who freed it, who holds it.
+    `name` identifies it (the WARN_ON's site, the invariant's number, the object's type, the cycle of a deadlock).
+    `function` is the kernel function that was running, `stack` its callers (innermost first). `details` are the
+    kernel-style lines below the headline, such as the free of the object or the holder of a reference.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Finding(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def signature(self) -> str:
-        """Same flaw, same signature, whatever the schedule: kind, name and function, if one is to blame."""
+        """Same flaw, same signature, whatever the schedule: kind, name, and the function to blame, if there is one."""
         return f"{self.kind}:{self.name}:{self.function}"
 
     @property
@@ -66,8 +66,8 @@ class Finding(Struct, frozen=True, forbid_unknown_fields=True):
         return self.kind in FATAL
 
 
-class Oops(Exception):  # noqa: N818 -- the kernel's word; it is caught at the flow's end and becomes a Finding
-    """The flow that raises it is dead, as after BUG(): carries kind, name and text of the finding."""
+class Oops(Exception):  # noqa: N818 -- the kernel's word; it ends the flow and becomes a Finding
+    """Ends the flow that raises it, as BUG() does; carries kind, name and text of the finding."""
 
     def __init__(self, kind: str, name: str, message: str, *details: str) -> None:
         super().__init__(message)

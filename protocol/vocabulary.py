@@ -8,13 +8,13 @@ PROFILES: dict[str, str] = {
     "v2": "23 Apr 2019: percpu_ref, held during allocations; all caches are reparented at once, at offline",
     "v3": "8 May 2019: the cache is looked up and pinned under RCU, without a reference to the memcg",
     "v4": "14 May 2019: charges go to the first online ancestor; a spinlock round the dying flag",
-    "v5": "21 May 2019: the unbalanced rcu_read_lock() of v3 and v4 is gone",
+    "v5": "21 May 2019: without the unbalanced rcu_read_lock() of v3 and v4",
     "v6": "4 Jun 2019: the lock is irq-safe and covers every test of dying; shutdown is queued at once",
     "v7": "11 Jun 2019: creation no longer tests dying; the memcg pointer is read with READ_ONCE()",
     "5.3": "Linux 5.3.1: v7 as merged, with the fixes of the summer of 2019",
     "5.4-fixed": "Linux 5.4.286: with the fixes that came afterwards",
 }
-"""The kernel profiles by name, oldest first, each with what distinguishes it."""
+"""The kernel profiles by name, oldest first, each with its distinguishing features."""
 
 FAULTS: dict[str, str] = {
     "page": "alloc_pages() for a slab fails",
@@ -28,10 +28,10 @@ FAULTS: dict[str, str] = {
     "delayed-kworker": "a kworker is kept from its item for half a second",
     "delayed-gp": "a grace period takes half a second longer",
 }
-"""What `--fault` may name, each with what goes wrong."""
+"""The faults that `--fault` may name, each with its effect."""
 
 CHECKS = ("off", "quiescent", "step")
-"""How much of the invariants is checked."""
+"""The times at which invariants are checked: never, at quiescence, or after each step as well."""
 
 DRIVERS = ("trio", "stepper")
 """The event loops that can run a world."""

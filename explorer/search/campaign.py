@@ -367,11 +367,11 @@ class Campaign:
             return
         report = Report()
         if is_twice:
-            report.divergence = run_once_more(self.experiment, Follow(noting.choices, keeps_time=True), records)
+            report.divergence = run_once_more(self.experiment, Follow(noting.choices, controls_clock=True), records)
         if report.divergence is None:
             report.add(self.schedules, stage, watch, noting.choices)
             self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
+        self._count(strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
 
 
 @functools.lru_cache(maxsize=1)

@@ -114,6 +114,6 @@ def test_a_wake_up_and_a_counter_are_seen() -> None:
 def test_the_number_of_runs_is_bounded() -> None:
     toy = experiment(free_against_use)
     trace = run_traced(toy, Follow(FREED_TOO_EARLY), signature_of(toy, FREED_TOO_EARLY))
-    none = find_conflicts(toy, trace, keeps_time=False, budget=0)
+    none = find_conflicts(toy, trace, controls_clock=False, budget=0)
 
     assert (none.found, none.runs, none.is_cut_off) == ((), 0, True)

@@ -160,7 +160,7 @@ def test_a_text_knob_is_kept_whole(tmp_path: Path) -> None:
     experiment = Experiment.of(options)
     trace = run_traced(experiment, Follow(("count0", "count1", "count0", "count1", "count0", "count1")))
     finding = next(iter(trace.stage.world.findings.values()))
-    kept = make_kept(experiment, attrs.evolve(trace, found=finding), tmp_path, keeps_time=False, expects="nothing")
+    kept = make_kept(experiment, attrs.evolve(trace, found=finding), tmp_path, controls_clock=False, expects="nothing")
     path = tmp_path / "kept.json"
     path.write_text(to_text_file(kept))
     capture.unlink()

@@ -126,7 +126,7 @@ def test_no_file_passes_for_a_fix_on_the_command_line_either(slabrace: Command, 
     code, _, err = slabrace("run", "canary", "--no-log", "--patch", "./work-fn-store-after-free")
 
     assert code == 2
-    assert "no file passes for one" in err
+    assert "is the name of a built-in fix" in err
     assert not MARKER.exists()
     assert log.exists()
 

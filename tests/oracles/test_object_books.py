@@ -154,7 +154,7 @@ def test_the_report_says_what_became_of_the_object() -> None:
     (finding,) = perform(build).world.findings.values()
 
     assert finding.signature == "leak:object:"
-    assert finding.message == "leaked object: alpha counts 2 objects as allocated, which nobody has"
+    assert finding.message == "leaked object: alpha counts 2 objects as allocated, but no user has them"
     assert finding.details[0] == "object 0 of slab 1 of alpha was never handed out"
     assert finding.details[1].startswith("object 1 of slab 1 of alpha was given to kmem_cache_free() by lose, step ")
 

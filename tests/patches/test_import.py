@@ -25,7 +25,7 @@ BROKEN = {
         "while True:  # here\n    try:\n        time.sleep(1)\n    except Exception:\n        pass",
         STUCK,
     ),
-    "a thread": ("threading.Thread(target=print).start()  # here", "it starts a thread, which is not of the machine"),
+    "a thread": ("threading.Thread(target=print).start()  # here", "it starts a thread, which is outside the machine"),
     "a module": (
         "slab_common.kmemcg_workfn = None  # here",
         "it changes kmemcg_workfn of the module actors.linux.mm.slab_common, which is not the patch's",

@@ -202,7 +202,7 @@ def test_only_kernel_code_that_follows_none_is_the_kernel_s_mistake(
     ("body", "said"),
     [
         ("raise StopIteration", "StopIteration"),
-        ("await trio.sleep(0)", "it awaits something that is not of the machine"),
+        ("await trio.sleep(0)", "it awaits something outside the machine"),
         ("await kmemcg_workfn(ctx, work)", "RecursionError: "),
     ],
     ids=["StopIteration", "a foreign await", "a recursion"],

@@ -76,7 +76,7 @@ class Sample(Branch):
 
     def __init__(self, strategy: Strategy) -> None:
         super().__init__([])
-        self.keeps_time = strategy.keeps_time
+        self.controls_clock = strategy.controls_clock
         self._strategy = strategy
 
     def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
