@@ -21,14 +21,16 @@ ORACLES: dict[str, str] = {
     "accounting": "a page counter or a statistic is not what was charged, or went below zero",
     "invariant": "an invariant of the lifecycle does not hold (I at each step, Q at quiescence)",
     "property": "an always or eventually property of the scenario does not hold",
+    "oracle": "an oracle of your own (--oracle) says that something is wrong",
 }
 """The oracles by their stable names, each with what makes it speak."""
 
 FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
 """Kinds after which the machine's state means nothing any more: the run ends there."""
 
-NOWHERE = frozenset({"deadlock", "property"})
-"""Kinds that are no function's: a cycle is as it is whoever got there first, a property is broken whoever looks."""
+NOWHERE = frozenset({"deadlock", "property", "oracle"})
+"""Kinds that are no function's: a cycle is as it is whoever got there first, a property is broken whoever looks,
+and so is what an oracle of the user's looks for."""
 
 
 Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]

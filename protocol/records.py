@@ -33,10 +33,11 @@ class WrongRecordError(ValueError):
 # -- the schema -------------------------------------------------------------------------------------------------------
 
 
-class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """A patch as a log carries it: the name of a named fix; or of a file its name, its path then, and its text.
+class CodeRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Code that a run was made with, as a log carries it: its name; of a file also the path then, and the text.
 
-    `sha256` is that of the text. Who reads the log runs that text only if told to.
+    The name of a file's code is `FILE` or `FILE:NAME`; without path and text it is known by its name alone. `sha256` is
+    the hash of the text. A reader of the log runs that text only if told to.
     """
 
     name: str
@@ -46,13 +47,22 @@ class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_code(self) -> bool:
-        """Whether this is somebody's file, and not one of slabrace's own fixes."""
+        """Whether this is somebody's file, and not known by its name alone."""
         return bool(self.path or self.sha256 or self.text)
 
     @property
     def file(self) -> str:
-        """The file that its code is of, for tracebacks; empty for a fix. There need not be such a file here."""
+        """The file that the code is of, for tracebacks; empty if there is none. There need not be such a file here."""
         return str(PurePath(self.path or self.name)) if self.is_code else ""
+
+    @property
+    def member(self) -> str:
+        """NAME of `FILE:NAME`; empty if the whole file is meant."""
+        return self.name.removeprefix(PurePath(self.path).name).removeprefix(":") if self.is_code else ""
+
+
+class PatchRecord(CodeRecord, frozen=True, forbid_unknown_fields=True):
+    """A patch: the name of a named fix, or a file."""
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +70,8 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
     fixes and files that were laid over the kernel, `without` the fixes taken out. `faults` are probabilities by name.
-    `shows` is the signature of the finding that the log was written for, if it was.
+    `shows` is the signature of the finding that the log was written for, if it was. `scenario_code` is the file of the
+    scenario, if that is not known by its name alone; `oracles` are those of the user's that looked at the machine.
     """
 
     scenario: str
@@ -75,6 +86,14 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     without: tuple[str, ...] = ()
     faults: dict[str, Probability] = {}
     shows: str = ""
+    scenario_code: CodeRecord | None = None
+    oracles: tuple[CodeRecord, ...] = ()
+
+    @property
+    def code(self) -> tuple[CodeRecord, ...]:
+        """All code that the log carries, and the fixes and the installed oracles that it names."""
+        scenario = () if self.scenario_code is None else (self.scenario_code,)
+        return (*self.patches, *scenario, *self.oracles)
 
 
 class Record(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -206,15 +225,19 @@ def decode_header(payload: bytes) -> Header:
     if not 0 <= record.header.seed < 1 << 64:
         msg = f"the seed is {record.header.seed}"
         raise WrongRecordError(msg)
-    for patch in record.header.patches:
-        if patch.text and hash_of(patch.text) != patch.sha256:
-            msg = f"the text of patch {patch.name} has another SHA-256 than it says"
+    for code in record.header.code:
+        if code.text and hash_of(code.text) != code.sha256:
+            msg = f"the text of {code.name} has another SHA-256 than it says"
             raise WrongRecordError(msg)
+    of_scenario = record.header.scenario_code
+    if of_scenario is not None and of_scenario.name != record.header.scenario:
+        msg = f"the scenario is {record.header.scenario}, and its code is called {of_scenario.name}"
+        raise WrongRecordError(msg)
     return record.header
 
 
 def hash_of(text: str) -> str:
-    """The SHA-256 by which a patch is known, in hexadecimal."""
+    """The SHA-256 by which a file is known, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

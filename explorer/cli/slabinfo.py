@@ -13,7 +13,7 @@ from actors.files.kernel_files import FILES, KernelFile, cgroup_path, find_file,
 from actors.files.onlooker import look_at
 from actors.linux.include.kernfs import cgroup_ino
 from explorer import signals
-from explorer.cli.options import check_reached
+from explorer.cli.options import check_reached, given
 from explorer.cli.parser import needs
 from explorer.json_out import print_json
 from explorer.report import LiveProgress
@@ -57,8 +57,7 @@ def main(options: argparse.Namespace) -> int:
         result = replay(
             options.log,
             driver="stepper",
-            patches=options.patch,
-            trust=options.trust,
+            given=given(options),
             until=options.at,
             progress=progress,
             inspect=lambda stage: shown.append(_look(stage, options.file)),

@@ -10,7 +10,7 @@ import attrs
 
 from actors.system.recorder import Recorder
 from explorer.determinism import NotTheSameError, first_divergence
-from explorer.experiment import Experiment, files_of
+from explorer.experiment import Experiment
 from explorer.observers import Labels
 from explorer.profile import Knowledge, Profile, seed_of
 from explorer.replay import Divergence
@@ -201,8 +201,8 @@ def check_again(experiment: Experiment, remake: Callable[[], Strategy], records:
 
 
 def check_patches(experiment: Experiment) -> None:
-    """Run one schedule some times if there are patches of the user's: NotTheSameError if it is not always the same."""
-    if not files_of(experiment.patches):
+    """Run one schedule some times if there is code of the user's: NotTheSameError if it is not always the same."""
+    if not experiment.runs_user_code:
         return
     records: list[bytes] = []
     state = random.getstate()
