@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import attrs
-from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
+import msgspec
+from msgspec import Meta, Struct
 
 from actors.fixes import FIXES
 from actors.versions.user_code import parse_reference
@@ -29,9 +30,10 @@ from explorer.explain import explain_schedule, to_text
 from explorer.schedule import Follow, Noting
 from explorer.search.jobs import run_watched
 from protocol.errors import UsageError
-from protocol.findings import Finding
+from protocol.findings import Finding, Natural
 from protocol.formats.textfile import read_bounded
 from protocol.log import READ_BY, VERSION
+from protocol.records import Probability
 from protocol.schedule import Choice
 from scenarios.registry import default_value
 
@@ -69,43 +71,24 @@ def test_text(*, trust: bool) -> str:
     return _TEST_TEXT.format(trust=TRUSTING if trust else "")
 
 
-_TEXT = instance_of(str)
+FileName = Annotated[str, Meta(pattern=r"^[^\0]*$")]
+"""No file has a NUL in its name."""
+
+Expectation = Literal["nothing", "finding"]
+
+Value = str | Natural
+"""The value of a knob; the name of a lane, or a number that the environment chose."""
 
 
-def _has_no_nul(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if "\0" in value:
-        msg = f"{attribute.name}: no file has a NUL in its name"
-        raise ValueError(msg)
-
-
-def _dict_of(value: Callable[..., Any]) -> Callable[..., Any]:
-    """A validator of names with such values; an empty list is not taken for an empty dictionary."""
-    return deep_mapping(_TEXT, value, mapping_validator=instance_of(dict))
-
-
-def _is_probability(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value <= 1):
-        msg = f"{attribute.name}: {value!r:.60} is no probability"
-        raise ValueError(msg)
-
-
-def _is_choice(_instance: object, attribute: attrs.Attribute[Choice], value: object) -> None:
-    """A lane's name, or a number that the environment chose; and what a knob can be."""
-    if not (isinstance(value, str) or (type(value) is int and value >= 0)):
-        msg = f"{attribute.name}: {value!r:.60} is neither a text nor a number from 0 on"
-        raise ValueError(msg)
-
-
-@attrs.frozen
-class KeptCode:
+class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
     """Code that a run was made with: a name, or a file, by its path from the directory of the regression file.
 
     The name of a file's code may be `FILE:NAME`. `sha256` is the hash of the file's text.
     """
 
-    name: str = attrs.field(validator=_TEXT)
-    path: str = attrs.field(default="", validator=[_TEXT, _has_no_nul])
-    sha256: str = attrs.field(default="", validator=_TEXT)
+    name: str
+    path: FileName = ""
+    sha256: str = ""
 
     @classmethod
     def of(cls, code: CodeRecord, directory: Path) -> KeptCode:
@@ -130,24 +113,23 @@ class KeptCode:
         raise UsageError(msg)
 
 
-@attrs.frozen(kw_only=True)
-class Kept:
+class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a regression file says; `knobs` are those that were not at their default."""
 
-    scenario: str = attrs.field(validator=_TEXT)
-    kernel: str = attrs.field(validator=_TEXT)
-    signature: str = attrs.field(validator=_TEXT)
-    expects: str = attrs.field(default=NOTHING, validator=in_((NOTHING, FINDING)))
-    knobs: dict[str, int | str] = attrs.field(factory=dict, validator=_dict_of(_is_choice))
-    check: str = attrs.field(default="step", validator=_TEXT)
+    scenario: str
+    kernel: str
+    signature: str
+    expects: Expectation = NOTHING
+    knobs: dict[str, Value] = {}
+    check: str = "step"
     patches: tuple[KeptCode, ...] = ()
     scenario_code: KeptCode | None = None
     oracles: tuple[KeptCode, ...] = ()
-    without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
-    faults: dict[str, float] = attrs.field(factory=dict, validator=_dict_of(_is_probability))
-    keeps_time: bool = attrs.field(default=False, validator=instance_of(bool))
-    schedule: tuple[Choice, ...] = attrs.field(validator=deep_iterable(_is_choice))
-    slabrace: str = attrs.field(validator=_TEXT)
+    without: tuple[str, ...] = ()
+    faults: dict[str, Probability] = {}
+    keeps_time: bool = False
+    schedule: tuple[Value, ...]
+    slabrace: str
 
     @property
     def files(self) -> list[KeptCode]:
@@ -194,7 +176,7 @@ class Kept:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_time: bool, expects: str) -> Kept:
+def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_time: bool, expects: Expectation) -> Kept:
     """What a regression file in *directory* says about a finding."""
     assert trace.found is not None, "there is something to keep"
     header = experiment.header
@@ -224,7 +206,7 @@ def path_from(directory: Path, path: str) -> str:
 
 def to_text_file(kept: Kept) -> str:
     """A regression file: JSON, one choice of the schedule on each line only where that helps a diff, so in one line."""
-    fields = {"format": FORMAT, **attrs.asdict(kept)}
+    fields = {"format": FORMAT, **msgspec.to_builtins(kept)}
     schedule = json.dumps(fields.pop("schedule"), ensure_ascii=False)
     head = json.dumps(fields, indent=1, ensure_ascii=False)
     return f'{head[:-2]},\n "schedule": {schedule}\n}}\n'
@@ -242,25 +224,11 @@ def read_kept(path: Path) -> Kept:
             hint = f"; slabrace {READ_BY[version]} reads it" if is_older else ""
             msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads{hint}"
             raise UsageError(msg)
-        lists = {name: tuple(_list(name, fields[name])) for name in LISTS if name in fields}
-        for name in ("patches", "oracles"):
-            lists[name] = tuple(KeptCode(**code) for code in lists.get(name, ()))
-        of_scenario = fields.pop("scenario_code", None)
-        return Kept(**{**fields, **lists}, scenario_code=None if of_scenario is None else KeptCode(**of_scenario))
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        return msgspec.convert(fields, Kept)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, msgspec.ValidationError) as error:
         why = error if isinstance(error, UnicodeError) or not error.args else error.args[0]
         msg = f"{path}: this is not a finding that was kept: {str(why).partition(chr(10))[0]}"
         raise UsageError(msg) from None
-
-
-LISTS = ("patches", "oracles", "without", "schedule")
-
-
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        msg = f"{name} is not a list"
-        raise ValueError(msg)  # noqa: TRY004 -- read_kept() catches it, as all that is wrong with a value
-    return value
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

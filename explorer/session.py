@@ -19,6 +19,7 @@ from actors.system.world import World, call_stack
 from explorer import signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import NOTHING_GIVEN, Experiment, Given, RunOptions, strategy_files
+from explorer.json_out import as_json, finding_json, patches_json
 from explorer.observers import StopAt
 from explorer.replay import Divergence, Replay
 from explorer.search.jobs import check_again, learn_first
@@ -370,7 +371,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "scenario": header.scenario,
         "kernel": header.kernel,
-        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "patches": patches_json(header),
         "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": result.driver,
@@ -380,12 +381,12 @@ def to_json(result: Result) -> dict[str, Any]:
         "trace_class": result.trace_class,
         "log": str(result.log) if result.log else None,
         "final": dict(result.final),
-        "samples": [attrs.asdict(sample) for sample in result.samples],
+        "samples": as_json(result.samples),
         "findings": [_finding_json(finding, result) for finding in result.findings],
         "schedules": 1,
         "trace_classes": 1,
         "unreached": list(result.unreached),
-        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "divergence": as_json(result.divergence),
         "damage": result.damage,
         "seconds": round(result.seconds, 3),
     }
@@ -393,8 +394,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def _finding_json(finding: Finding, result: Result) -> dict[str, Any]:
     return {
-        **msgspec.to_builtins(finding),
-        "signature": finding.signature,
+        **finding_json(finding),
         "first_schedule": 0,
         "log": str(result.log) if result.log else None,
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
+from typing import Any, NoReturn
 
 from explorer import defaults
 from explorer.cli.parser import Parser
@@ -24,7 +24,7 @@ EXIT_NOT_EXHAUSTED = 5
 def make_parser() -> Parser:
     """The parser of the whole command line; `command` of what it returns is the name of the command, None if none."""
     parser = Parser(prog="slabrace", description="A race laboratory for the Linux slab/memcg lifecycle.")
-    parser.add_argument("--version", action="version", version=f"slabrace {metadata.version('slabrace')}")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show program's version number and exit")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     for name, (text, add_options) in COMMANDS.items():
@@ -33,6 +33,17 @@ def make_parser() -> Parser:
         command.set_defaults(command=name)
     parser.commands = commands.choices
     return parser
+
+
+class ShowVersion(argparse.Action):
+    """`--version`: the version is looked up only if it is asked for, which takes longer than all other help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print it, and end."""
+        from importlib import metadata  # noqa: PLC0415 -- as above
+
+        print("slabrace", metadata.version("slabrace"))  # noqa: T201 -- the answer
+        parser.exit()
 
 
 # -- options that several commands share ------------------------------------------------------------------------------
