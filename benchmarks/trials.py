@@ -11,15 +11,15 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import attrs
 
 from benchmarks.rows import Kernel, Row
+from explorer import workers
 from explorer.experiment import Experiment
 from explorer.search.campaign import Campaign, Found
+from explorer.workers import Pool, Tell
 from protocol.atomic import write_file
 from protocol.errors import UsageError
 
@@ -101,13 +101,25 @@ def search_all(tasks: Iterable[Task], processes: int) -> Iterator[tuple[Task, Tr
         for task in tasks:
             yield task, search(task)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        futures = {pool.submit(search, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = Pool(processes)
+    under_way = [(task, workers.Task(task.key, work, (task,))) for task in tasks]
+    try:
+        for _, wanted in under_way:
+            pool.add(wanted)
+        while under_way:
+            ended = [(task, wanted) for task, wanted in under_way if wanted.is_done]
+            under_way = [(task, wanted) for task, wanted in under_way if not wanted.is_done]
+            for task, wanted in ended:
+                yield task, pool.answer(wanted)
+            if not ended:
+                pool.hear()
+    finally:
+        pool.close()
+
+
+def work(task: Task, _tell: Tell) -> Trial:
+    """Make a trial in a worker process."""
+    return search(task)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The dependence relation: what the steps of a run access, and which of them depend on each other.
 
-Two steps depend on each other if they are of one lane, or access the same thing in ways that do not commute (SEARCH
+Two steps depend on each other if they are of one lane, or access the same thing in ways that do not commute (SEARCH.md
 4.0). Messages say what is accessed: the object that a request names, or the part of it that the operation is about, and
 how the operation is declared. An access to a part reads the whole. Beside that:
 

@@ -81,19 +81,3 @@ class Blame:
             names = ", ".join(self.patches)
             return UsageError(f"--patch {names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
         return None if isinstance(error, Exception) else InternalError(in_words(error))
-
-
-def leave_abandoned_flows_alone() -> None:
-    """Let Python say nothing of flows that a run left where they stood and that do not end there: the run is over.
-
-    Python closes them some time later, perhaps at its own end; if a `finally` of the user's awaits then, or raises,
-    that is told on stderr. Nothing is done in a program that has a hook of its own for that.
-    """
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _tell
-
-
-def _tell(what: sys.UnraisableHookArgs) -> None:
-    code = getattr(what.object, "cr_code", None)
-    if code is None or not code.co_filename.startswith(MACHINE):
-        sys.__unraisablehook__(what)

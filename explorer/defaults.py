@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 KERNEL = "5.3"
 CHECK = "step"
@@ -25,7 +26,8 @@ TWICE, PAIRS = 100, 300
 """Schedules that `selftest` runs twice, and pairs of steps that it exchanges."""
 
 KEPT = Path("regressions")
-NOTHING, FINDING = "nothing", "finding"
+NOTHING: Final = "nothing"
+FINDING: Final = "finding"
 """What a regression file expects."""
 
 EXPLAIN_FORMATS = ("text", "mermaid", "perfetto", "html")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explorer.replay import THE_END, Divergence, in_words
-from protocol.errors import InternalError
+from protocol.errors import NoAnswerError
 from protocol.records import DEFINITIONS, STEP_BYTE, Names, decode
 
 CAUSES = (
@@ -12,8 +12,10 @@ CAUSES = (
 )
 
 
-class NotTheSameError(InternalError):
-    """A schedule that was run again was not the same; `divergence` says where. Exit code 4."""
+class NotTheSameError(NoAnswerError):
+    """A schedule that was run again was not the same; `divergence` says where."""
+
+    exit_code = 4
 
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-import msgspec
 import structlog
 
-from explorer.json_out import with_schema
+from explorer.json_out import finding_json, with_schema
 from explorer.report import make_console
 from explorer.streams import as_text
 from protocol.log import LogReader
@@ -104,4 +103,4 @@ def _describe_other(names: Names, record: Record, number: int) -> Iterator[Event
         case MovedRecord():
             yield "moved", {"step": number, "flow": names.lanes[record.lane].name, "cpu": record.cpu}
         case FindingRecord():
-            yield "finding", msgspec.to_builtins(record.finding)
+            yield "finding", finding_json(record.finding)

@@ -14,23 +14,25 @@ import msgspec
 
 from actors.fixes import FIXES
 from actors.system.stepper import run_stepper
+from actors.system.strategy import Strategy
 from actors.system.trio_driver import run_trio
 from actors.system.world import World
 from actors.versions.patching import Patch, find_patches, name_patch
 from explorer import signals
 from explorer.blame import Blame
+from explorer.kinds import ORACLE, SCENARIO
 from explorer.onward import Beginning, Onward, Start, read_beginning
-from protocol.blame import SLABRACE
+from explorer.references import Found, find, find_by_name, load, name_code, own_files
 from protocol.errors import UsageError
+from protocol.findings import ORACLES
 from protocol.log import LogReader
 from protocol.names import no_such
-from protocol.records import Header, PatchRecord
+from protocol.records import CodeRecord, Header, PatchRecord
 from protocol.vocabulary import CHECKS, FAULTS, PROFILES
-from scenarios import find_scenario
 from scenarios.stage import Stage
 
 if TYPE_CHECKING:
-    from actors.system.strategy import Strategy
+    from actors.oracles.own import Oracle
     from scenarios.registry import Scenario
 
 DRIVERS: dict[str, Callable[[World], None]] = {"trio": run_trio, "stepper": run_stepper}
@@ -50,9 +52,9 @@ def _numbers(values: Mapping[str, float] | Iterable[tuple[str, float]]) -> Pairs
 class RunOptions:
     """What a run is made of; together with the code it determines every byte of the log but the header.
 
-    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries. With a `start`
-    the scenario, the kernel, the knobs, the faults and what is checked are those of its log, and so are the patches, if
-    none are given.
+    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries. `scenario`,
+    `oracles` and `patches` are names or files, as on the command line. With a `start` the kernel, the knobs, the faults
+    and the checks are those of its log, and so are the scenario, the oracles and the patches, if none are given.
     """
 
     scenario: str
@@ -63,22 +65,43 @@ class RunOptions:
     settings: Pairs[str] = attrs.field(default=(), converter=_texts)
     check: str = "step"
     patches: tuple[str, ...] = ()
+    oracles: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     faults: Pairs[float] = attrs.field(default=(), converter=_numbers)
     start: Start | None = None
 
 
 @attrs.frozen
-class Experiment:
-    """A scenario that can be run. `header` describes one run of it, `patches` are those that it names.
+class Given:
+    """What a log is run with, instead of the code that it carries or names; nothing, if it is empty.
 
-    Every run of it begins with the choices of `beginning`, if there is one.
+    A file with the text that the log carries is as good as *trust* in that text. `oracles` and `patches` of other texts
+    take the place of all that the log has.
+    """
+
+    patches: tuple[str, ...] = ()
+    scenario: str = ""
+    oracles: tuple[str, ...] = ()
+    trust: bool = False
+
+
+NOTHING_GIVEN = Given()
+
+
+@attrs.frozen
+class Experiment:
+    """A scenario that can be run. `header` describes one run of it; `patches` and `oracles` are those that it names.
+
+    `files` are where code of the user's is, but for patches. Every run begins with the choices of `beginning`, if there
+    is one.
     """
 
     header: Header
     scenario: Scenario
     patches: tuple[Patch, ...]
     beginning: Beginning | None = None
+    oracles: tuple[Oracle, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -86,16 +109,19 @@ class Experiment:
     ) -> Experiment:
         """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name.
 
-        *recorded* are values of knobs, checked but not typed by anybody (they name no files); the settings come first.
+        *recorded* are values of knobs that nobody typed, so they name no files; the settings come first.
         """
         if options.start is not None:
             return cls._of_start(options, options.start)
-        scenario = scenario or find_scenario(options.scenario)
+        found = find(SCENARIO, options.scenario) if scenario is None else Found((scenario,))
+        scenario = _named(found)
         _check_options(options)
+        scenario.check(recorded, "knobs")
         parameters = scenario.values(dict(options.settings), recorded)
         wanted = [name_patch(name, FIXES) for name in options.patches]
         patches = _select(wanted, options.without, options.kernel, parameters)
         laid_over = patches[len(options.without) :]
+        oracles = load_oracles(map(name_oracle, options.oracles))
         header = Header(
             scenario=scenario.name,
             kernel=options.kernel,
@@ -108,13 +134,22 @@ class Experiment:
             patches=records_of(laid_over),
             without=options.without,
             faults=dict(options.faults),
+            scenario_code=found.code,
+            oracles=tuple(one.code for one in oracles if one.code is not None),
         )
-        return cls(header, scenario, patches)
+        return cls(header, scenario, patches)._with(found, oracles)
+
+    def _with(self, scenario: Found[Scenario], oracles: Sequence[Found[Oracle]]) -> Experiment:
+        """The same, looked at by *oracles*; all code of the user's is known."""
+        things = tuple(oracle for found in oracles for oracle in found.things)
+        files = [*scenario.files, *(file for found in oracles for file in found.files)]
+        return attrs.evolve(self, oracles=things, files=tuple(dict.fromkeys(files)))
 
     @classmethod
     def _of_start(cls, options: RunOptions, start: Start) -> Experiment:
+        given = Given(options.patches, options.scenario, options.oracles, trust=start.trust)
         with closing(LogReader(start.log)) as log:
-            experiment = cls.of_log(log, options.patches, trust=start.trust)
+            experiment = cls.of_log(log, given)
             header = msgspec.structs.replace(
                 experiment.header,
                 strategy=options.strategy,
@@ -125,24 +160,34 @@ class Experiment:
             return attrs.evolve(experiment, header=header, beginning=read_beginning(log, start.at))
 
     @classmethod
-    def of_log(cls, log: LogReader, patches: Sequence[str] = (), *, trust: bool = False) -> Experiment:
-        """What *log* is a run of; with *patches*, if there are any, instead of those that it names.
+    def of_log(cls, log: LogReader, given: Given = NOTHING_GIVEN) -> Experiment:
+        """What *log* is a run of, with what is *given* instead of what it names.
 
-        Code that the log carries runs only with *trust*, or if *patches* are files with the same text; otherwise it is
-        a UsageError.
+        Code that the log carries runs only with trust, or if files of the same text are given; otherwise it is a
+        UsageError.
         """
         header = log.header
         try:
-            scenario = find_scenario(header.scenario)
+            found = _scenario_of(log, given)
+            scenario = _named(found)
             _check_header(scenario, log)
-            wanted = _wanted_patches(log, [name_patch(name, FIXES) for name in patches], trust=trust)
+            wanted = _wanted(
+                header.patches, [name_patch(name, FIXES) for name in given.patches], PATCHES, trust=given.trust
+            )
             chosen = _select(wanted, header.without, header.kernel, header.parameters)
+            oracles = _oracles_of(log, given)
         except UsageError as error:
             msg = str(error)
             raise UsageError(msg if msg.startswith(f"{log.path}:") else f"{log.path}: {msg}") from None
-        if patches:
+        header = msgspec.structs.replace(
+            header,
+            scenario=scenario.name,
+            scenario_code=found.code,
+            oracles=tuple(one.code for one in oracles if one.code is not None),
+        )
+        if given.patches:
             header = msgspec.structs.replace(header, patches=records_of(chosen[len(header.without) :]))
-        return cls(header, scenario, chosen)
+        return cls(header, scenario, chosen)._with(found, oracles)
 
     def with_knob(self, name: str, value: int) -> Experiment:
         """The same with another value of one knob."""
@@ -154,7 +199,9 @@ class Experiment:
         header = self.header
         chooser = strategy if self.beginning is None else Onward(self.beginning, strategy)
         world = World(chooser, faults=header.faults)
-        stage = Stage(world, header.kernel, header.parameters, check=header.check, patches=self.patches)
+        stage = Stage(
+            world, header.kernel, header.parameters, check=header.check, patches=self.patches, oracles=self.oracles
+        )
         with self.blaming(world):
             self.scenario.build(stage)
         return stage
@@ -170,19 +217,25 @@ class Experiment:
 
     def blaming(self, world: World | None) -> Blame:
         """A `with` block for whatever may run code of the user's in *world*."""
-        return Blame(files_of(self.patches), own_files(self.scenario), world)
+        files = (*self.files, *own_files(self.scenario.build), *(strategy_files(world.strategy) if world else ()))
+        return Blame(tuple(patch.path for patch in self.patches if patch.path), files, world)
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether files of the user's are part of it, in which anything may be that is not the same a second time."""
+        return bool(self.files) or any(patch.path for patch in self.patches)
 
 
-def files_of(patches: Iterable[Patch]) -> tuple[str, ...]:
-    """The files of those patches that are the user's."""
-    return tuple(patch.path for patch in patches if patch.path)
+def strategy_files(strategy: Strategy) -> tuple[str, ...]:
+    """The files of the user's by whose code *strategy* chooses, itself or by others that it asks."""
+    asked: object = getattr(strategy, "strategy", None)
+    return _class_files(type(strategy)) + (strategy_files(asked) if isinstance(asked, Strategy) else ())
 
 
-def own_files(scenario: Scenario) -> tuple[str, ...]:
-    """The file of a scenario that is not one of slabrace's."""
-    code = getattr(scenario.build, "__code__", None)
-    file = code.co_filename if code is not None else ""
-    return (file,) if file and not file.startswith(SLABRACE) else ()
+@functools.lru_cache(maxsize=64)
+def _class_files(strategy: type[Strategy]) -> tuple[str, ...]:
+    methods = (value for cls in strategy.__mro__ if issubclass(cls, Strategy) for value in vars(cls).values())
+    return tuple(dict.fromkeys(file for method in methods for file in own_files(method) if callable(method)))
 
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:
@@ -203,12 +256,72 @@ def _select(
         return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
 
 
-def _wanted_patches(log: LogReader, given: Sequence[PatchRecord], *, trust: bool) -> Sequence[PatchRecord]:
-    """Those *given*, or those of the log: if no code is among them, if that is *given* too, or if the user has *trust*.
+# -- code by name, by file, and out of a log --------------------------------------------------------------------------
+
+
+def _named(found: Found[Scenario]) -> Scenario:
+    """The scenario that was found, under the name that logs and reports have for it."""
+    (scenario,) = found.things
+    return scenario if found.code is None else attrs.evolve(scenario, name=found.code.name)
+
+
+def name_oracle(text: str) -> CodeRecord:
+    """What `--oracle` names: an installed oracle, or a file, whose text is read; nothing is run."""
+    if text in ORACLES:
+        msg = f"--oracle {text}: it is one of slabrace's own, which always look; leave it out"
+        raise UsageError(msg)
+    return name_code(ORACLE, text)
+
+
+def load_oracles(records: Iterable[CodeRecord]) -> list[Found[Oracle]]:
+    """What the code of these declares; UsageError if two oracles have one name."""
+    found = [load(ORACLE, one, wants_all=True) if one.is_code else find_by_name(ORACLE, one.name) for one in records]
+    names = [oracle.name for one in found for oracle in one.things]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"--oracle: there are two of the name {twice}"
+        raise UsageError(msg)
+    return [one if one.code is not None else attrs.evolve(one, code=CodeRecord(one.things[0].name)) for one in found]
+
+
+def _scenario_of(log: LogReader, given: Given) -> Found[Scenario]:
+    """The scenario that is *given*, or that of the log: by its name, or its code, if the user trusts that."""
+    code = log.header.scenario_code
+    if given.scenario:
+        return find(SCENARIO, given.scenario, member="" if code is None else code.member)
+    if code is None:
+        return find_by_name(SCENARIO, log.header.scenario)
+    _wanted((code,), (), OF_A_FILE, trust=given.trust)
+    return load(SCENARIO, code)
+
+
+def _oracles_of(log: LogReader, given: Given) -> list[Found[Oracle]]:
+    """The oracles that are *given*, or those of the log, as for patches."""
+    given_now = [name_oracle(text) for text in given.oracles]
+    return load_oracles(_wanted(log.header.oracles, given_now, OWN_ORACLES, trust=given.trust))
+
+
+@attrs.frozen
+class Carried:
+    """A kind of code in logs: the word for it, the option that gives a file, and whether a name alone is known."""
+
+    word: str
+    option: str
+    is_known: Callable[[str], bool]
+
+
+PATCHES = Carried("patch", "--patch", FIXES.__contains__)
+OF_A_FILE = Carried("scenario", "--scenario", lambda _name: True)
+OWN_ORACLES = Carried("oracle", "--oracle", lambda _name: True)
+
+C = TypeVar("C", bound=CodeRecord)
+
+
+def _wanted(carried: Sequence[C], given: Sequence[C], kind: Carried, *, trust: bool) -> Sequence[C]:
+    """What is *given*, or *carried* by the log: if no code is among that, or it is given too, or the user has *trust*.
 
     No file is opened because a log names it.
     """
-    carried = log.header.patches
     code = [record for record in carried if record.is_code]
     if code and [record.sha256 for record in given] == [record.sha256 for record in code]:
         same = {record.sha256: record for record in given}
@@ -216,22 +329,25 @@ def _wanted_patches(log: LogReader, given: Sequence[PatchRecord], *, trust: bool
     if given:
         return given
     for record in carried:
-        may_run = trust and record.text if record.is_code else record.name in FIXES
+        may_run = trust and record.text if record.is_code else kind.is_known(record.name)
         if not may_run:
-            raise UsageError(_refusal(record))
+            raise UsageError(_refusal(record, kind))
     return carried
 
 
-def _refusal(record: PatchRecord) -> str:
+def _refusal(record: CodeRecord, kind: Carried) -> str:
     """Why a log is not run: what it would run, where that came from, and what the user can do."""
     if not record.is_code:
-        return f"recorded with the fix {record.name}, which this slabrace does not have; a file is given with --patch"
-    what = f"recorded with the patch {record.name} (from {record.path}, sha256 {record.sha256[:12]})"
+        return (
+            f"recorded with the fix {record.name}, which this slabrace does not have; a file is given with "
+            f"{kind.option}"
+        )
+    what = f"recorded with the {kind.word} {record.name} (from {record.path}, sha256 {record.sha256[:12]})"
     if not record.text:
-        return f"{what}, whose text is not in the log: give the file with --patch"
+        return f"{what}, whose text is not in the log: give the file with {kind.option}"
     return (
         f"{what}, whose {len(record.text.splitlines())} lines are in the log and run only if you trust them: read them "
-        "with slabrace log --patches, then give --trust, or --patch with a file of the same text"
+        f"with slabrace log --patches, then give --trust, or {kind.option} with a file of the same text"
     )
 
 

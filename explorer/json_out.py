@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from protocol.findings import Finding
+    from protocol.records import Header
 
 SCHEMA = 1
 """The version of what docs/json.md says: another one once a field goes or means something else, not for a new one."""
@@ -25,3 +31,18 @@ def json_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
 def print_json(value: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
     """Print it: a command's answer, on standard output."""
     sys.stdout.write(json_text(value))
+
+
+def as_json(value: object) -> Any:
+    """A record as what json.dumps() takes: an object of its fields, enumerations as their values."""
+    return msgspec.to_builtins(value)
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """A finding, with its signature."""
+    return {**as_json(finding), "signature": finding.signature}
+
+
+def patches_json(header: Header) -> list[str]:
+    """What was laid over the kernel, and taken out of it."""
+    return [patch.name for patch in header.patches] + [f"without {name}" for name in header.without]

@@ -14,30 +14,33 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import attrs
-from attrs.validators import deep_iterable, deep_mapping, in_, instance_of
+import msgspec
+from msgspec import Meta, Struct
 
 from actors.fixes import FIXES
+from actors.versions.user_code import parse_reference
 from explorer.defaults import FINDING, NOTHING
-from explorer.experiment import Experiment, RunOptions
+from explorer.experiment import NOTHING_GIVEN, OF_A_FILE, OWN_ORACLES, PATCHES, Carried, Experiment, Given, RunOptions
 from explorer.explain import explain_schedule, to_text
 from explorer.schedule import Follow, Noting
 from explorer.search.jobs import run_watched
 from protocol.errors import UsageError
-from protocol.findings import Finding
+from protocol.findings import Finding, Natural
 from protocol.formats.textfile import read_bounded
 from protocol.log import READ_BY, VERSION
+from protocol.records import Probability
 from protocol.schedule import Choice
-from scenarios import find_scenario
 from scenarios.registry import default_value
 
 if TYPE_CHECKING:
     from explorer.trace import Trace
     from explorer.watch import Watch
+    from protocol.records import CodeRecord
     from scenarios.stage import Stage
 
 FORMAT = VERSION
@@ -64,100 +67,106 @@ TRUSTING = ", trust=True"
 
 
 def test_text(*, trust: bool) -> str:
-    """The file of the test; with *trust* it runs the patch files that the kept findings name."""
+    """The file of the test; with *trust* it runs the files that the kept findings name."""
     return _TEST_TEXT.format(trust=TRUSTING if trust else "")
 
 
-_TEXT = instance_of(str)
+FileName = Annotated[str, Meta(pattern=r"^[^\0]*$")]
+"""No file has a NUL in its name."""
+
+Expectation = Literal["nothing", "finding"]
+
+Value = str | Natural
+"""The value of a knob; the name of a lane, or a number that the environment chose."""
 
 
-def _has_no_nul(_instance: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if "\0" in value:
-        msg = f"{attribute.name}: no file has a NUL in its name"
-        raise ValueError(msg)
+class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
+    """Code that a run was made with: a name, or a file, by its path from the directory of the regression file.
 
+    The name of a file's code may be `FILE:NAME`. `sha256` is the hash of the file's text.
+    """
 
-def _dict_of(value: Callable[..., Any]) -> Callable[..., Any]:
-    """A validator of names with such values; an empty list is not taken for an empty dictionary."""
-    return deep_mapping(_TEXT, value, mapping_validator=instance_of(dict))
+    name: str
+    path: FileName = ""
+    sha256: str = ""
 
+    @classmethod
+    def of(cls, code: CodeRecord, directory: Path) -> KeptCode:
+        """What a regression file in *directory* says of it."""
+        return cls(code.name, path_from(directory, code.path), code.sha256)
 
-def _is_probability(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value <= 1):
-        msg = f"{attribute.name}: {value!r:.60} is no probability"
-        raise ValueError(msg)
-
-
-def _is_choice(_instance: object, attribute: attrs.Attribute[Choice], value: object) -> None:
-    """A lane's name, or a number that the environment chose; and what a knob can be."""
-    if not (isinstance(value, str) or (type(value) is int and value >= 0)):
-        msg = f"{attribute.name}: {value!r:.60} is neither a text nor a number from 0 on"
-        raise ValueError(msg)
-
-
-@attrs.frozen
-class KeptPatch:
-    """A patch: a named fix, or a file, by its path from the directory of the regression file, and its SHA-256."""
-
-    name: str = attrs.field(validator=_TEXT)
-    path: str = attrs.field(default="", validator=[_TEXT, _has_no_nul])
-    sha256: str = attrs.field(default="", validator=_TEXT)
-
-    def option(self, source: Path, given: Sequence[str], *, trust: bool) -> str:
-        """What `--patch` would be for the file *source*; UsageError if that would run what nobody has asked for."""
+    def reference(self, source: Path, kind: Carried, given: Sequence[str], *, trust: bool) -> str:
+        """How it is named on the command line, for the file *source*; UsageError if nobody has asked to run that."""
         if not self.path:
-            if self.name in FIXES:
+            if kind.is_known(self.name):
                 return self.name
             msg = f"{source}: kept with the fix {self.name}, which this slabrace does not have"
             raise UsageError(msg)
         file = Path(os.path.normpath(source.parent / self.path))
-        if trust or file.resolve() in {Path(name).resolve() for name in given if name not in FIXES}:
-            return str(file)
-        msg = f"{source}: kept with the patch {file}, which runs only if you say so: give --trust, or --patch {file}"
+        files = [parse_reference(text, FIXES).file for text in given]
+        if trust or file.resolve() in {Path(name).resolve() for name in files if name}:
+            return str(file) + self.name.removeprefix(file.name)
+        msg = (
+            f"{source}: kept with the {kind.word} {file}, which runs only if you say so: give --trust, or "
+            f"{kind.option} {file}"
+        )
         raise UsageError(msg)
 
 
-@attrs.frozen(kw_only=True)
-class Kept:
+class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a regression file says; `knobs` are those that were not at their default."""
 
-    scenario: str = attrs.field(validator=_TEXT)
-    kernel: str = attrs.field(validator=_TEXT)
-    signature: str = attrs.field(validator=_TEXT)
-    expects: str = attrs.field(default=NOTHING, validator=in_((NOTHING, FINDING)))
-    knobs: dict[str, int | str] = attrs.field(factory=dict, validator=_dict_of(_is_choice))
-    check: str = attrs.field(default="step", validator=_TEXT)
-    patches: tuple[KeptPatch, ...] = ()
-    without: tuple[str, ...] = attrs.field(default=(), validator=deep_iterable(_TEXT))
-    faults: dict[str, float] = attrs.field(factory=dict, validator=_dict_of(_is_probability))
-    keeps_time: bool = attrs.field(default=False, validator=instance_of(bool))
-    schedule: tuple[Choice, ...] = attrs.field(validator=deep_iterable(_is_choice))
-    slabrace: str = attrs.field(validator=_TEXT)
+    scenario: str
+    kernel: str
+    signature: str
+    expects: Expectation = NOTHING
+    knobs: dict[str, Value] = {}
+    check: str = "step"
+    patches: tuple[KeptCode, ...] = ()
+    scenario_code: KeptCode | None = None
+    oracles: tuple[KeptCode, ...] = ()
+    without: tuple[str, ...] = ()
+    faults: dict[str, Probability] = {}
+    keeps_time: bool = False
+    schedule: tuple[Value, ...]
+    slabrace: str
 
-    def experiment(self, source: Path, given: Sequence[str] = (), *, trust: bool = False) -> Experiment:
+    @property
+    def files(self) -> list[KeptCode]:
+        """The files of the user's that it names."""
+        code = [*self.patches, *self.oracles, *([] if self.scenario_code is None else [self.scenario_code])]
+        return [one for one in code if one.path]
+
+    def experiment(self, source: Path, given: Given = NOTHING_GIVEN) -> Experiment:
         """What to run, for the file *source*; UsageError if this slabrace does not have it any more.
 
-        Patch files that the file names run only with *trust*, or if they are among those *given*.
+        Files that the file names run only with trust, or if they are among those *given*.
         """
-        patches = tuple(patch.option(source, given, trust=trust) for patch in self.patches)
-        options = RunOptions(scenario=self.scenario, driver="stepper", patches=patches, without=self.without)
+        scenario, trust = self.scenario, given.trust
+        if self.scenario_code is not None:
+            scenario = self.scenario_code.reference(source, OF_A_FILE, [given.scenario], trust=trust)
+        options = RunOptions(
+            scenario=scenario,
+            driver="stepper",
+            patches=tuple(one.reference(source, PATCHES, given.patches, trust=trust) for one in self.patches),
+            oracles=tuple(one.reference(source, OWN_ORACLES, given.oracles, trust=trust) for one in self.oracles),
+            without=self.without,
+        )
         return self.experiment_with(source, options)
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
-        """The same with the patches of *options*, and with its own knobs and faults over those of the file.
+        """The same with the scenario, the patches and the oracles of *options*; its own knobs, faults over theirs.
 
         What is typed may name a file, as on the command line; what the file says does not, it is the value itself.
         """
         wanted = attrs.evolve(
             options,
-            scenario=self.scenario,
             kernel=self.kernel,
             check=self.check,
             faults={**self.faults, **dict(options.faults)},
             strategy="kept",
         )
         try:
-            find_scenario(self.scenario).check(self.knobs, "knobs")
             return Experiment.of(wanted, recorded=self.knobs)
         except UsageError as error:
             msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the file says it, and no option does
@@ -167,7 +176,9 @@ class Kept:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, controls_clock: bool, expects: str) -> Kept:
+def make_kept(
+    experiment: Experiment, trace: Trace, directory: Path, *, controls_clock: bool, expects: Expectation
+) -> Kept:
     """What a regression file in *directory* says about a finding."""
     assert trace.found is not None, "there is something to keep"
     header = experiment.header
@@ -179,9 +190,9 @@ def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, controls
         expects=expects,
         knobs={name: value for name, value in header.parameters.items() if value != defaults[name]},
         check=header.check,
-        patches=tuple(
-            KeptPatch(patch.name, path_from(directory, patch.path), patch.sha256) for patch in header.patches
-        ),
+        patches=tuple(KeptCode.of(patch, directory) for patch in header.patches),
+        scenario_code=None if header.scenario_code is None else KeptCode.of(header.scenario_code, directory),
+        oracles=tuple(KeptCode.of(oracle, directory) for oracle in header.oracles),
         without=header.without,
         faults=dict(header.faults),
         keeps_time=controls_clock,
@@ -197,7 +208,7 @@ def path_from(directory: Path, path: str) -> str:
 
 def to_text_file(kept: Kept) -> str:
     """A regression file: JSON, one choice of the schedule on each line only where that helps a diff, so in one line."""
-    fields = {"format": FORMAT, **attrs.asdict(kept)}
+    fields = {"format": FORMAT, **msgspec.to_builtins(kept)}
     schedule = json.dumps(fields.pop("schedule"), ensure_ascii=False)
     head = json.dumps(fields, indent=1, ensure_ascii=False)
     return f'{head[:-2]},\n "schedule": {schedule}\n}}\n'
@@ -215,23 +226,11 @@ def read_kept(path: Path) -> Kept:
             hint = f"; slabrace {READ_BY[version]} reads it" if is_older else ""
             msg = f"{path}: format {version} is not {FORMAT}, which this slabrace reads{hint}"
             raise UsageError(msg)
-        lists = {name: tuple(_list(name, fields[name])) for name in LISTS if name in fields}
-        lists["patches"] = tuple(KeptPatch(**patch) for patch in lists.get("patches", ()))
-        return Kept(**{**fields, **lists})
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        return msgspec.convert(fields, Kept)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, msgspec.ValidationError) as error:
         why = error if isinstance(error, UnicodeError) or not error.args else error.args[0]
         msg = f"{path}: this is not a finding that was kept: {str(why).partition(chr(10))[0]}"
         raise UsageError(msg) from None
-
-
-LISTS = ("patches", "without", "schedule")
-
-
-def _list(name: str, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        msg = f"{name} is not a list"
-        raise ValueError(msg)  # noqa: TRY004 -- read_kept() catches it, as all that is wrong with a value
-    return value
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -300,10 +299,10 @@ class Again:
         return self.shows_it if self.kept.expects == FINDING else not self.findings
 
     @property
-    def changed_patches(self) -> list[str]:
-        """The patch files that were not run as they were."""
-        texts = {record.sha256 for record in self.experiment.header.patches}
-        return [patch.path for patch in self.kept.patches if patch.path and patch.sha256 not in texts]
+    def changed_files(self) -> list[str]:
+        """The files of patches, scenario and oracles that were not run as they were."""
+        texts = {record.sha256 for record in self.experiment.header.code}
+        return [one.path for one in self.kept.files if one.sha256 not in texts]
 
     def strategy(self) -> Follow:
         """What makes the same choices once more."""
@@ -325,11 +324,11 @@ def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
 def assert_as_expected(path: Path, *, trust: bool = False) -> None:
     """For tests: AssertionError with the explained report if a kept finding is not what its file expects.
 
-    Patch files that the file names are run only with *trust*; otherwise they are a UsageError.
+    Files that the file names (patches, scenario, oracles) are run only with *trust*; else they are a UsageError.
     """
     __tracebackhide__ = True  # pytest shows the report, not this function
     kept = read_kept(path)
-    again = run_again(path, kept, kept.experiment(path, trust=trust))
+    again = run_again(path, kept, kept.experiment(path, Given(trust=trust)))
     if again.is_as_expected:
         return
     stale = f"\n{again.misfit}" if again.misfit is not None else ""

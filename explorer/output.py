@@ -31,4 +31,4 @@ def file_stem(header: Header, finding: Finding) -> str:
 def stem_of(words: str) -> str:
     """*words* as the name of a file: no character that means something to a shell or a file system."""
     stem = re.sub(r"[^\w.]+", "-", words).encode()[:LONGEST_STEM].decode(errors="ignore")
-    return stem.strip("-").lstrip(".") or "log"
+    return stem.rstrip("-").lstrip("-.") or "log"

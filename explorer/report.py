@@ -14,11 +14,12 @@ from explorer.streams import as_text, shell_word
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from actors.system.world import World
     from explorer.session import Position, Result, TailStep
-    from protocol.records import Header
+    from protocol.records import CodeRecord, Header
 
 QUIET_SECONDS = 2.0
 REFRESH_SECONDS = 0.2
@@ -75,9 +76,16 @@ def show_header(console: Console, header: Header, driver: str) -> None:
         f"driver {driver}, check {header.check}, slabrace {header.slabrace}"
     )
     console.print(styled((header.scenario, "bold"), about), f"  {knobs}")
-    for patch in header.patches:
-        where = f" ({patch.path}, sha256 {patch.sha256[:12]})" if patch.path else ""
-        console.print(f"  patch {patch.name}{where}")
+    of_scenario = [] if header.scenario_code is None else [header.scenario_code]
+    kinds: dict[str, Sequence[CodeRecord]] = {
+        "scenario": of_scenario,
+        "patch": header.patches,
+        "oracle": header.oracles,
+    }
+    for kind, code in kinds.items():
+        for each in code:
+            where = f" ({each.path}, sha256 {each.sha256[:12]})" if each.path else ""
+            console.print(f"  {kind} {each.name}{where}")
     for name in header.without:
         console.print(f"  without {name}")
     if header.faults:
@@ -124,9 +132,20 @@ def show_replay_line(console: Console, result: Result, *, relaid: bool = False) 
 
 
 def as_arguments(log: Path | str, header: Header, *, relaid: bool = False) -> str:
-    """A log as a command takes it: with the files of its patches, which run only if they are given again."""
-    patches = [patch for patch in header.patches if relaid or patch.is_code]
-    return shell_word(log) + "".join(f" --patch {shell_word(patch.path or patch.name)}" for patch in patches)
+    """A log as a command takes it: with the files of its code, which run only if they are given again."""
+    words = [shell_word(log)]
+    if header.scenario_code is not None:
+        words += ["--scenario", shell_word(reference_to(header.scenario_code))]
+    options: dict[str, Sequence[CodeRecord]] = {"--patch": header.patches, "--oracle": header.oracles}
+    for option, several in options.items():
+        for code in several:
+            words += [option, shell_word(reference_to(code))] if relaid or code.is_code else []
+    return " ".join(words)
+
+
+def reference_to(code: CodeRecord) -> str:
+    """How *code* is named on the command line."""
+    return code.path + f":{code.member}" * bool(code.member) if code.path else code.name
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from actors.system.recorder import Recorder
 from actors.system.world import World, call_stack
 from explorer import signals
 from explorer.determinism import NotTheSameError
-from explorer.experiment import Experiment, RunOptions, files_of
+from explorer.experiment import NOTHING_GIVEN, Experiment, Given, RunOptions, strategy_files
+from explorer.json_out import as_json, finding_json, patches_json
 from explorer.observers import StopAt
 from explorer.replay import Divergence, Replay
 from explorer.search.jobs import check_again, learn_first
@@ -187,7 +188,8 @@ def run(
     learned = learn_first(experiment, options.strategy) if strategy is None else None
     remake = partial(make_strategy, options.strategy, options.seed, learned)
     stage = experiment.set_stage(strategy or remake())
-    records: list[bytes] | None = [] if strategy is None and files_of(experiment.patches) else None
+    may_vary = experiment.runs_user_code or strategy_files(stage.world.strategy)
+    records: list[bytes] | None = [] if strategy is None and may_vary else None
     state = random.getstate()
     with (
         _interruptible(stage.world),
@@ -251,8 +253,7 @@ def replay(
     path: Path,
     *,
     driver: str = "trio",
-    patches: Sequence[str] = (),
-    trust: bool = False,
+    given: Given = NOTHING_GIVEN,
     until: int | None = None,
     progress: Progress | None = None,
     begun: Begun | None = None,
@@ -260,12 +261,12 @@ def replay(
 ) -> Result:
     """Replay a log under either driver, up to its end, its first damage, or *until* steps.
 
-    *patches* and *trust* are those of `Experiment.of_log`. *inspect* gets the stage
-    as it stands there, unless the replay left its log or was interrupted.
+    *given* is the code to run it with (`Experiment.of_log`). *inspect* gets the stage as it stands there, unless the
+    replay left its log or was interrupted.
     """
     log = LogReader(path)
     try:
-        experiment = Experiment.of_log(log, patches, trust=trust)
+        experiment = Experiment.of_log(log, given)
         strategy = Replay(log, until=until)
         try:
             stage = experiment.set_stage(strategy)
@@ -370,7 +371,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "scenario": header.scenario,
         "kernel": header.kernel,
-        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "patches": patches_json(header),
         "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": result.driver,
@@ -380,12 +381,12 @@ def to_json(result: Result) -> dict[str, Any]:
         "trace_class": result.trace_class,
         "log": str(result.log) if result.log else None,
         "final": dict(result.final),
-        "samples": [attrs.asdict(sample) for sample in result.samples],
+        "samples": as_json(result.samples),
         "findings": [_finding_json(finding, result) for finding in result.findings],
         "schedules": 1,
         "trace_classes": 1,
         "unreached": list(result.unreached),
-        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "divergence": as_json(result.divergence),
         "damage": result.damage,
         "seconds": round(result.seconds, 3),
     }
@@ -393,8 +394,7 @@ def to_json(result: Result) -> dict[str, Any]:
 
 def _finding_json(finding: Finding, result: Result) -> dict[str, Any]:
     return {
-        **msgspec.to_builtins(finding),
-        "signature": finding.signature,
+        **finding_json(finding),
         "first_schedule": 0,
         "log": str(result.log) if result.log else None,
     }

@@ -29,7 +29,7 @@ import attrs
 
 from explorer.signals import SIGNALS
 from explorer.streams import complain
-from protocol.errors import InternalError, UsageError
+from protocol.errors import InternalError, NoAnswerError, UsageError
 
 MOST_LOSSES = 3
 """How many workers a task may lose before it is given up: one may be bad luck, three are the task's fault."""
@@ -37,8 +37,8 @@ MOST_LOSSES = 3
 Tell = Callable[[object], None]
 
 
-class WorkerLostError(InternalError):
-    """A task has lost every worker that tried it. Exit code 3."""
+class WorkerLostError(NoAnswerError):
+    """A task has lost every worker that tried it."""
 
 
 @attrs.define(eq=False)

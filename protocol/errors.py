@@ -18,6 +18,12 @@ class InternalError(Exception):
     """slabrace itself is wrong: please report it. Exit code 3. Never shown as a finding."""
 
 
+class NoAnswerError(InternalError):
+    """A command cannot answer, for a reason that is told in one line, without a traceback. `exit_code` is its."""
+
+    exit_code = 3
+
+
 class DamagedLogError(UsageError):
     """A log whose bytes are not as written: torn, flipped, foreign or from a later version."""
 

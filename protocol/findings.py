@@ -21,14 +21,15 @@ ORACLES: dict[str, str] = {
     "accounting": "a page counter or a statistic is not what was charged, or went below zero",
     "invariant": "an invariant of the lifecycle does not hold (I at each step, Q at quiescence)",
     "property": "an always or eventually property of the scenario does not hold",
+    "oracle": "an oracle of your own (--oracle) says that something is wrong",
 }
 """The oracles by their stable names, each with what makes it speak."""
 
 FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
 """Kinds after which the machine's state is meaningless: the run ends there."""
 
-NOWHERE = frozenset({"deadlock", "property"})
-"""Kinds without a function: neither a cycle of flows nor a broken property has one function to blame."""
+NOWHERE = frozenset({"deadlock", "property", "oracle"})
+"""Kinds without a function: no single function is to blame for a cycle, a broken property, or a user's oracle."""
 
 
 Natural = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]

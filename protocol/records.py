@@ -33,9 +33,10 @@ class WrongRecordError(ValueError):
 # -- the schema -------------------------------------------------------------------------------------------------------
 
 
-class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """A patch in a log: the name of a named fix; or the name, the path at that time and the text of a file.
+class CodeRecord(Struct, frozen=True, forbid_unknown_fields=True):
+    """Code of a run, as a log carries it: its name, and for a file its path at that time and its text.
 
+    The name is `FILE` or `FILE:NAME`. Code without path and text is built in or installed, and its name identifies it.
     `sha256` is the hash of the text. A reader of the log runs that text only if told to.
     """
 
@@ -46,13 +47,22 @@ class PatchRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_code(self) -> bool:
-        """Whether this is a user's file, not one of slabrace's own fixes."""
+        """Whether this is a user's file, not code that its name identifies."""
         return bool(self.path or self.sha256 or self.text)
 
     @property
     def file(self) -> str:
-        """The file name of its code, for tracebacks; empty for a fix. The file need not exist here."""
+        """The file name of its code, for tracebacks; empty if there is none. The file need not exist here."""
         return str(PurePath(self.path or self.name)) if self.is_code else ""
+
+    @property
+    def member(self) -> str:
+        """NAME of `FILE:NAME`; empty if the whole file is meant."""
+        return self.name.removeprefix(PurePath(self.path).name).removeprefix(":") if self.is_code else ""
+
+
+class PatchRecord(CodeRecord, frozen=True, forbid_unknown_fields=True):
+    """A patch: the name of a named fix, or a file."""
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +70,8 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `parameters` are the scenario's parameters by name, with the content (not the path) of files. `patches` are the
     named fixes and files that were laid over the kernel, `without` the fixes taken out. `faults` are probabilities by
-    name. `shows` is the signature of the finding for which the log was written, if any.
+    name. `shows` is the signature of the finding for which the log was written, if any. `scenario_code` is the file of
+    a scenario that comes from a file. `oracles` are the user's oracles that checked the machine.
     """
 
     scenario: str
@@ -75,6 +86,14 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     without: tuple[str, ...] = ()
     faults: dict[str, Probability] = {}
     shows: str = ""
+    scenario_code: CodeRecord | None = None
+    oracles: tuple[CodeRecord, ...] = ()
+
+    @property
+    def code(self) -> tuple[CodeRecord, ...]:
+        """All code that the log carries, and the fixes and the installed oracles that it names."""
+        scenario = () if self.scenario_code is None else (self.scenario_code,)
+        return (*self.patches, *scenario, *self.oracles)
 
 
 class Record(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -206,15 +225,19 @@ def decode_header(payload: bytes) -> Header:
     if not 0 <= record.header.seed < 1 << 64:
         msg = f"the seed is {record.header.seed}"
         raise WrongRecordError(msg)
-    for patch in record.header.patches:
-        if patch.text and hash_of(patch.text) != patch.sha256:
-            msg = f"the text of patch {patch.name} has another SHA-256 than it says"
+    for code in record.header.code:
+        if code.text and hash_of(code.text) != code.sha256:
+            msg = f"the text of {code.name} has another SHA-256 than it says"
             raise WrongRecordError(msg)
+    of_scenario = record.header.scenario_code
+    if of_scenario is not None and of_scenario.name != record.header.scenario:
+        msg = f"the scenario is {record.header.scenario}, and its code is called {of_scenario.name}"
+        raise WrongRecordError(msg)
     return record.header
 
 
 def hash_of(text: str) -> str:
-    """The SHA-256 that identifies a patch, in hexadecimal."""
+    """The SHA-256 that identifies a file, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

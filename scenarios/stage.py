@@ -18,6 +18,7 @@ from actors.linux.mm.slab import REAPTIMEOUT_AC
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL
 from actors.oracles.ledger import Ledger, is_published
+from actors.oracles.own import Oracle
 from actors.system.flow import Flow
 from actors.system.world import World
 from actors.versions.patching import Patch
@@ -67,6 +68,7 @@ class Stage:
     knobs: Mapping[str, Any]
     check: str = "step"
     patches: tuple[Patch, ...] = ()
+    oracles: tuple[Oracle, ...] = ()
     machine: Machine = attrs.field(init=False)
     ledger: Ledger = attrs.field(init=False)
     session: Cgroup = attrs.field(init=False)
@@ -103,6 +105,8 @@ class Stage:
         if self.check != "off":
             self.world.rests.append(self.ledger.check_at_rest)
             self.world.endings.append(self.ledger.check_quiescent)
+        for oracle in self.oracles:
+            oracle.watch(machine)
         return machine
 
     def make_scarce(self, percent: int, *sites: str) -> None:

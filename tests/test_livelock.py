@@ -11,7 +11,7 @@ import pytest
 from actors.system.flow import Flow
 from actors.system.livelock import Patience
 from actors.system.world import World
-from explorer.experiment import RunOptions
+from explorer.experiment import Given, RunOptions
 from explorer.session import replay, run
 from tests.helpers import Cell, Drive, each_driver, make_cell, make_world, only, spawn
 
@@ -41,7 +41,7 @@ def test_a_loop_of_a_patch_that_waits_for_what_never_comes_ends_the_run(tmp_path
     assert (finding.name, finding.function) == ("memcg_offline_kmem", "memcg_offline_kmem")
     assert 100_000 < result.steps < 200_000
     assert result.stopped == "finding"
-    assert replay(log, driver="stepper", trust=True).digest == result.digest
+    assert replay(log, driver="stepper", given=Given(trust=True)).digest == result.digest
 
 
 WORK = """

@@ -15,26 +15,22 @@ that have it.
 
 from __future__ import annotations
 
-import ast
 import inspect
-import linecache
 import sys
 import types
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import attrs
 
-from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions, kernel_fn, make_body
+from actors.versions.kernel_fn import Body, KernelFn, functions, kernel_fn, make_body
 from actors.versions.patch_rules import GUARDS, guarded
 from actors.versions.profiles import profile_range
-from protocol.blame import in_words, is_interrupt, place_in
+from actors.versions.user_code import parse_reference, read_code, run_code
 from protocol.errors import BrokenRuleError, UsageError
-from protocol.formats.textfile import is_file, read_bounded
 from protocol.names import do_you_mean, no_such
-from protocol.records import PatchRecord, hash_of
+from protocol.records import PatchRecord
 
 if TYPE_CHECKING:
     from actors.machine.context import Context
@@ -156,64 +152,16 @@ class NamedFix:
 # -- a user's file ----------------------------------------------------------------------------------------------------
 
 
-def read_patch(path: Path) -> PatchRecord:
-    """The text of a patch file, read but not run; UsageError if it cannot be read."""
-    try:
-        text = read_bounded(path, option="--patch ", must_be_file=True).decode()
-    except UnicodeDecodeError:
-        msg = f"--patch {path}: cannot read it: it is not text"
-        raise UsageError(msg) from None
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    name, file = (each.encode(errors="backslashreplace").decode() for each in (path.name, str(path)))  # logs are UTF-8
-    return PatchRecord(name, file, hash_of(text), text)
-
-
 def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
     """Run the text of a patch for one kind of machine; UsageError with file and line if that fails."""
-    path = Path(record.file)
-    linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
-    bodies = _import(path, record.text, Checker(path, profile, allocator))
-    if not bodies:
-        msg = f"--patch {path}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
+    checker = Checker(Path(record.file), profile, allocator)
+    run_code(record, "patch", option="--patch ", take=checker.take, change=guarded, names=GUARDS)
+    if not checker.bodies:
+        msg = (
+            f"--patch {record.file}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
+        )
         raise UsageError(msg)
-    return Patch(record, bodies)
-
-
-def _import(path: Path, source: str, checker: Checker) -> dict[str, Body]:
-    module = types.ModuleType(f"patch:{path.stem}")
-    module.__file__ = str(path)
-    functions()  # before the loader is set: modules that a patch imports declare functions that are not the patch's
-    token = PATCH_LOADER.set(checker.take)
-    sys.modules[module.__name__] = module  # attrs and dataclasses in a patch look their module up
-    try:
-        module.__dict__.update(GUARDS)
-        exec(_compile(path, source), module.__dict__)  # noqa: S102 -- a patch is the user's own code
-    except UsageError:
-        raise
-    except BaseException as error:  # every error in the user's file is the user's, including SystemExit
-        if is_interrupt(error):
-            raise
-        _, line, _ = place_in([str(path)], error) or ("", "?", "")
-        msg = f"--patch {path}, line {line}: {in_words(error)}"
-        raise UsageError(msg) from None
-    finally:
-        PATCH_LOADER.reset(token)
-        sys.modules.pop(module.__name__, None)
-    return checker.bodies
-
-
-def _compile(path: Path, source: str) -> types.CodeType:
-    """The code of a patch file; UsageError with file and line if it is not valid Python."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Python's warnings about style
-            code: types.CodeType = compile(guarded(ast.parse(source, str(path))), str(path), "exec")
-    except SyntaxError as error:
-        msg = f"--patch {path}, line {error.lineno or 1}: {error.msg}"
-        raise UsageError(msg) from None
-    except (RecursionError, MemoryError):
-        msg = f"--patch {path}: an expression in it is nested too deeply for Python"
-        raise UsageError(msg) from None
-    return code
+    return Patch(record, checker.bodies)
 
 
 @attrs.define
@@ -313,10 +261,11 @@ def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
 
     UsageError if it is neither.
     """
+    named = parse_reference(name, fixes)
     if name in fixes:
         return PatchRecord(name)
-    if name.endswith(".py") or is_file(name):
-        return read_patch(Path(name))
+    if named.file and not named.member:
+        return read_code(PatchRecord, Path(named.file), option="--patch ")
     msg = f"--patch {name}: {no_such('fix or file', name, fixes, see='slabrace list patches')}"
     raise UsageError(msg)
 

@@ -12,16 +12,14 @@ import traceback
 from collections.abc import Sequence
 
 from explorer import signals
-from explorer.blame import leave_abandoned_flows_alone
+from explorer.abandoned import leave_abandoned_flows_alone
 from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
-from explorer.determinism import NotTheSameError
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain, on_standard_streams, tell
-from explorer.workers import WorkerLostError
-from protocol.errors import UsageError
+from protocol.errors import NoAnswerError, UsageError
 
-EXIT_USAGE, EXIT_INTERNAL, EXIT_DIVERGED = 2, 3, 4
+EXIT_USAGE, EXIT_INTERNAL = 2, 3
 
 
 @on_standard_streams
@@ -49,9 +47,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except UsageError as error:
         complain(str(error))
         return EXIT_USAGE
-    except (NotTheSameError, WorkerLostError) as error:
+    except NoAnswerError as error:
         complain(str(error))
-        return EXIT_DIVERGED if isinstance(error, NotTheSameError) else EXIT_INTERNAL
+        return error.exit_code
     except Exception as error:  # noqa: BLE001 -- whatever is left is our error, and is called so
         if comes_of_a_signal(error):
             return EXIT_INTERRUPTED

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.versions.user_code import parse_reference
 from explorer import defaults, signals
 from explorer.cli.keep import again_json, kept_first, kept_lines
 from explorer.cli.options import run_options
 from explorer.cli.parser import refuse
 from explorer.cli.usage import EXIT_NOT_EXHAUSTED
-from explorer.experiment import Experiment
+from explorer.experiment import Experiment, Given
 from explorer.explain.grouping import group_by_cause
 from explorer.json_out import print_json
 from explorer.keep import Again
@@ -47,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
     experiment = Experiment.of(wanted)
     check_word(experiment)
     if start is not None:
-        check_start(start, wanted.patches)
+        check_start(start, Given(wanted.patches, wanted.scenario, wanted.oracles, trust=start.trust))
     console = make_console()
     kept: list[Again] = []
     before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
@@ -123,7 +124,7 @@ def start_of(options: argparse.Namespace) -> Start | None:
     if options.at is None:
         msg = f"--from {options.log}: from which step on? give --at STEP"
         raise UsageError(msg)
-    if options.scenario is not None:
+    if options.scenario is not None and not parse_reference(options.scenario, ()).file:
         msg = f"--from {options.log}: leave out SCENARIO {options.scenario}, the log says that"
         raise UsageError(msg)
     refuse(options, f"--from {options.log}", ["--kernel", "--set", "--fault", "--without", "--check", "--kept"])
@@ -132,9 +133,9 @@ def start_of(options: argparse.Namespace) -> Start | None:
     return Start(options.log, options.at, trust=options.trust)
 
 
-def check_start(start: Start, patches: Sequence[str]) -> None:
-    """UsageError if the kernel, with *patches*, does not do any more what the log says, or if the run ends before."""
-    result = replay(start.log, driver="stepper", patches=patches, trust=start.trust, until=start.at)
+def check_start(start: Start, given: Given) -> None:
+    """UsageError if the kernel, with what is *given*, does not do what the log says, or if the run ends before."""
+    result = replay(start.log, driver="stepper", given=given, until=start.at)
     if result.outcome == "interrupted":
         raise KeyboardInterrupt
     if result.divergence is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer import defaults
-from explorer.cli.options import open_log
+from explorer.cli.options import given, open_log
 from explorer.cli.parser import refuse
 from explorer.experiment import RunOptions
 from explorer.json_out import print_json
@@ -61,11 +61,11 @@ def _keep_log(options: argparse.Namespace) -> int:
     kept = make_kept(experiment, trace, options.dir, controls_clock=controls_clock, expects=options.expect)
     write_file(path, to_text_file(kept), overwrite=options.force)
     test = options.dir / TEST_NAME
-    has_code = any(patch.path for patch in kept.patches)
+    has_code = bool(kept.files)
     if not test.exists():
         write_file(test, test_text(trust=has_code))
     elif has_code and TRUSTING not in test.read_text(encoding="utf-8", errors="replace"):
-        complain(f"{test} runs no patch files: let it say assert_as_expected(path{TRUSTING})")
+        complain(f"{test} runs no files: let it say assert_as_expected(path{TRUSTING})")
     if options.json:
         answer = {"outcome": "finding", "file": str(path), "test": str(test), "signature": kept.signature}
         print_json(answer)
@@ -76,7 +76,7 @@ def _keep_log(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     kept_findings = [(path, read_kept(path)) for path in kept_files(options.check)]
-    experiments = [kept.experiment(path, options.patch, trust=options.trust) for path, kept in kept_findings]
+    experiments = [kept.experiment(path, given(options)) for path, kept in kept_findings]
     runs = [run_again(path, kept, one) for (path, kept), one in zip(kept_findings, experiments, strict=True)]
     is_wrong = not all(again.is_as_expected for again in runs)
     if options.json:
@@ -99,7 +99,7 @@ def again_lines(again: Again) -> list[str]:
     verdict = "as expected" if again.is_as_expected else "NOT as expected"
     lines = [f"{again.path}: {again.kept.signature} {shown}, {verdict}"]
     lines += [f"  also found: {signature}" for signature in others]
-    lines += [f"  patch {path} is not what it was" for path in again.changed_patches]
+    lines += [f"  {path} is not what it was" for path in again.changed_files]
     return lines + ([f"  stale: {again.misfit}"] if again.misfit is not None else [])
 
 
@@ -115,7 +115,8 @@ def again_json(again: Again) -> dict[str, Any]:
         "shows_it": again.shows_it,
         "as_expected": again.is_as_expected,
         "findings": [finding.signature for finding in again.findings],
-        "changed_patches": again.changed_patches,
+        "changed_patches": [path for path in again.changed_files if path in {one.path for one in again.kept.patches}],
+        "changed_files": again.changed_files,
         "stale": None
         if misfit is None
         else {"choice": misfit.choice, "at": misfit.at, "of": misfit.of, "enabled": list(misfit.enabled)},

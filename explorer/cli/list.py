@@ -3,71 +3,60 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import scenarios
-from actors.fixes import ALL_FIXES
-from actors.versions.kernel_fn import differences
 from explorer.json_out import print_json
 from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.findings import ORACLES
-from protocol.vocabulary import PROFILES
-from scenarios import find_scenario
-from scenarios.registry import MACHINE, Knob
+
+Entry = dict[str, Any]
 
 
-def _scenario_entries() -> list[dict[str, object]]:
-    return [
-        {
-            "name": scenario.name,
-            "summary": scenario.summary,
-            "also": list(scenario.also),
-            "knobs": [_knob_entry(knob) for knob in scenario.knobs],
-        }
-        for scenario in scenarios.SCENARIOS
-    ]
+def main(options: argparse.Namespace) -> int:
+    """Print it; return the exit code."""
+    chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
+    if options.json:
+        print_json([{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()])
+        return 0
+    console = make_console()
+    for what in chosen:
+        entries = _CATALOGUES[what]()
+        width = max(len(str(entry["name"])) for entry in entries)
+        console.print(styled((what, "bold")))
+        for entry in entries:
+            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}")
+            for line in _details(entry):
+                console.print(f"  {'':{width}}    {line}")
+        for line in _common_lines(what):
+            console.print(line)
+    return 0
 
 
-def _knob_entry(knob: Knob) -> dict[str, object]:
-    is_number = not (knob.choices or knob.is_slabinfo)
-    return {
-        "name": knob.name,
-        "default": knob.default,
-        "choices": list(knob.choices) or None,
-        "least": knob.least if is_number else None,
-        "most": knob.most if is_number else None,
-        "summary": knob.summary,
-    }
+def _scenario_entries() -> list[Entry]:
+    from explorer.cli.catalogues import scenario_entries
+
+    return scenario_entries()
 
 
-def _kernel_entries() -> list[dict[str, object]]:
-    return [
-        {"name": name, "summary": summary, "differs": differences(before, name)}
-        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
-    ]
+def _kernel_entries() -> list[Entry]:
+    from explorer.cli.catalogues import kernel_entries
+
+    return kernel_entries()
 
 
-def _patch_entries() -> list[dict[str, object]]:
-    return [
-        {
-            "name": entry.slug,
-            "commit": entry.commit,
-            "summary": entry.summary,
-            "built_into": list(entry.built_into),
-            "goes_into": entry.goes_into,
-            "comes_out_of": entry.comes_out_of,
-        }
-        for entry in ALL_FIXES
-    ]
+def _patch_entries() -> list[Entry]:
+    from explorer.cli.catalogues import patch_entries
+
+    return patch_entries()
 
 
-def _strategy_entries() -> list[dict[str, object]]:
+def _strategy_entries() -> list[Entry]:
     return [{"name": e.name, "argument": e.argument, "summary": e.summary} for e in SEARCHES.values()]
 
 
-def _oracle_entries() -> list[dict[str, object]]:
+def _oracle_entries() -> list[Entry]:
     return [{"name": name, "summary": summary} for name, summary in ORACLES.items()]
 
 
@@ -80,40 +69,23 @@ _CATALOGUES = {
 }
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print it; return the exit code."""
-    chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
-    if options.json:
-        entries = [{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()]
-        print_json(entries)
-        return 0
-    console = make_console()
-    for what in chosen:
-        entries = _CATALOGUES[what]()
-        width = max(len(str(entry["name"])) for entry in entries)
-        console.print(styled((what, "bold")))
-        for entry in entries:
-            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}")
-            for line in _details(entry):
-                console.print(f"  {'':{width}}    {line}")
-        if what == "scenarios":
-            console.print("every scenario, unless it says otherwise above")
-            for line in _knob_lines(MACHINE):
-                console.print(f"  {line}")
-    return 0
-
-
-def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
-    return [f"{knob.name}={knob.default}: {knob.summary} ({knob.values_in_words})" for knob in knobs]
-
-
-def _details(entry: dict[str, Any]) -> Iterator[str]:
+def _details(entry: Entry) -> Iterator[str]:
     """What else there is to say of one entry, a line each."""
     if "knobs" in entry:
+        from explorer.cli.catalogues import knob_lines_of
+
         yield from (f"also called {name}" for name in entry["also"])
-        common = _knob_lines(MACHINE)  # said once, below all scenarios
-        yield from (line for line in _knob_lines(find_scenario(entry["name"]).knobs) if line not in common)
+        yield from knob_lines_of(entry["name"])
     for difference in entry.get("differs", ()):
         yield f"{difference['function']}(): {difference['summary']}"
     if "built_into" in entry:
         yield f"{entry['commit'] or 'no commit'}; built into {', '.join(entry['built_into']) or 'none'}"
+
+
+def _common_lines(what: str) -> Iterator[str]:
+    """What is said below all entries."""
+    if what == "scenarios":
+        from explorer.cli.catalogues import common_knob_lines
+
+        yield "every scenario, unless it says otherwise above"
+        yield from (f"  {line}" for line in common_knob_lines())

@@ -51,9 +51,12 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
 
 
 def _print_patches(log: LogReader) -> int:
-    """The patches of a log, to be read before they are trusted."""
+    """The code of a log, to be read before it is trusted."""
     console = make_console()
-    for patch in log.header.patches:
-        console.print(f"# {patch.name}, {f'from {patch.path}' if patch.is_code else 'a fix of slabrace'}")
-        console.print(*patch.text.splitlines())
+    for code in log.header.code:
+        origin = (
+            f"from {code.path}" if code.is_code else "a fix of slabrace" if code in log.header.patches else "installed"
+        )
+        console.print(f"# {code.name}, {origin}")
+        console.print(*code.text.splitlines())
     return 0

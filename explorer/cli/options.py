@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer import defaults
-from explorer.experiment import Experiment, RunOptions
+from explorer.experiment import Experiment, Given, RunOptions
 from protocol.errors import UsageError
 from protocol.log import LogReader
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str = "") -> RunOptions:
     """What the options about an experiment say; *strategy* and *driver* are those of a command without such options."""
     return RunOptions(
-        scenario=options.scenario,
+        scenario=options.scenario or "",
         kernel=defaults.KERNEL if options.kernel is None else options.kernel,
         strategy=strategy or options.strategy,
         driver=driver or options.driver,
@@ -28,15 +28,21 @@ def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str 
         settings=settings(options.set),
         check=defaults.CHECK if options.check is None else options.check,
         patches=tuple(options.patch),
+        oracles=tuple(options.oracle),
         without=tuple(options.without),
         faults=_faults(options.fault),
     )
 
 
+def given(options: argparse.Namespace) -> Given:
+    """The code that is given for a log (`usage.add_code`)."""
+    return Given(tuple(options.patch), options.code or "", tuple(options.oracle), trust=options.trust)
+
+
 def open_log(options: argparse.Namespace) -> Experiment:
     """What the log of `usage.add_finding` is a run of; UsageError if it is damaged."""
     with closing(LogReader(options.log)) as log:
-        experiment = Experiment.of_log(log, options.patch, trust=options.trust)
+        experiment = Experiment.of_log(log, given(options))
         log.check_undamaged()
         return experiment
 

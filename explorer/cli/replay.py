@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from explorer.cli.options import check_reached
+from explorer.cli.options import check_reached, given
 from explorer.cli.run import show
 from explorer.report import LiveProgress, make_console, show_header
 from explorer.session import replay
@@ -27,8 +27,7 @@ def main(options: argparse.Namespace) -> int:
         result = replay(
             options.log,
             driver=options.driver,
-            patches=options.patch,
-            trust=options.trust,
+            given=given(options),
             until=options.until,
             progress=progress,
             begun=begin if options.until is None else None,

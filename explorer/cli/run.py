@@ -13,14 +13,12 @@ from explorer.report import LiveProgress, make_console, show_header, show_replay
 from explorer.search.registry import SEARCHES, STRATEGIES, parse_strategy
 from explorer.session import Result, run, to_json
 from protocol.errors import UsageError
-from scenarios import find_scenario
 
 
 def main(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
     needs(options, "--force", "--log")
     wanted = run_options(options)
-    find_scenario(wanted.scenario)
     if parse_strategy(wanted.strategy, {**SEARCHES, **STRATEGIES}).entry.name not in STRATEGIES:
         msg = f"--strategy {wanted.strategy}: it makes many schedules: give it to slabrace explore"
         raise UsageError(msg)

@@ -14,7 +14,7 @@ import attrs
 from explorer import signals
 from explorer.cli.options import run_options
 from explorer.experiment import Experiment
-from explorer.json_out import print_json
+from explorer.json_out import as_json, print_json
 from explorer.report import make_console, show_header, styled
 from explorer.search.campaign import Campaign
 from explorer.search.jobs import check_word
@@ -110,7 +110,7 @@ def selftest_json(tried: Tried) -> dict[str, Any]:
         "kernel": header.kernel,
         "seed": header.seed,
         "run_twice": tried.twice,
-        "divergence": attrs.asdict(tried.divergence) if tried.divergence else None,
+        "divergence": as_json(tried.divergence),
         "pairs": test.tried,
         "kinds": len(test.sites),
         "held": test.held,

@@ -13,9 +13,9 @@ from actors.files.kernel_files import FILES, KernelFile, cgroup_path, find_file,
 from actors.files.onlooker import look_at
 from actors.linux.include.kernfs import cgroup_ino
 from explorer import signals
-from explorer.cli.options import check_reached
+from explorer.cli.options import check_reached, given
 from explorer.cli.parser import needs
-from explorer.json_out import print_json
+from explorer.json_out import as_json, print_json
 from explorer.report import LiveProgress
 from explorer.session import Result, replay
 from explorer.streams import complain, print_bytes
@@ -57,8 +57,7 @@ def main(options: argparse.Namespace) -> int:
         result = replay(
             options.log,
             driver="stepper",
-            patches=options.patch,
-            trust=options.trust,
+            given=given(options),
             until=options.at,
             progress=progress,
             inspect=lambda stage: shown.append(_look(stage, options.file)),
@@ -145,7 +144,7 @@ def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:
         "kernel": header.kernel,
         "seed": header.seed,
         "step": result.steps,
-        "divergence": attrs.asdict(result.divergence) if result.divergence else None,
+        "divergence": as_json(result.divergence),
         "damage": result.damage,
     }
 
@@ -161,12 +160,7 @@ def _rows(shown: Shown) -> list[dict[str, Any]]:
         return [{"name": name, "value": parse_u64(text, source=name)}]
     if name.endswith(".stat"):
         return [{"name": key, "value": value} for key, value in parse_flat_keyed(text, source=name).items()]
-    return [attrs.asdict(row, value_serializer=_plain) for row in _PARSERS[name](text, source=name)]
-
-
-def _plain(_instance: object, _attribute: object, value: Any) -> Any:
-    """A value as JSON has it: enumerations by their words."""
-    return getattr(value, "value", value)
+    return [as_json(row) for row in _PARSERS[name](text, source=name)]
 
 
 _PARSERS: dict[str, Callable[..., tuple[Any, ...]]] = {

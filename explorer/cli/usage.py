@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
+from typing import Any, NoReturn
 
 from explorer import defaults
 from explorer.cli.parser import Parser
@@ -24,7 +24,7 @@ EXIT_NOT_EXHAUSTED = 5
 def make_parser() -> Parser:
     """The parser of the whole command line; `command` of what it returns is the name of the command, None if none."""
     parser = Parser(prog="slabrace", description="A race laboratory for the Linux slab/memcg lifecycle.")
-    parser.add_argument("--version", action="version", version=f"slabrace {metadata.version('slabrace')}")
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show program's version number and exit")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
     for name, (text, add_options) in COMMANDS.items():
@@ -33,6 +33,17 @@ def make_parser() -> Parser:
         command.set_defaults(command=name)
     parser.commands = commands.choices
     return parser
+
+
+class ShowVersion(argparse.Action):
+    """`--version`: the version is looked up only if it is asked for, which takes longer than all other help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print it, and end."""
+        from importlib import metadata  # noqa: PLC0415 -- as above
+
+        print("slabrace", metadata.version("slabrace"))  # noqa: T201 -- the answer
+        parser.exit()
 
 
 # -- options that several commands share ------------------------------------------------------------------------------
@@ -46,7 +57,9 @@ def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object
 def add_scenario(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     """What is run, and on which kernel."""
     nargs = "?" if is_optional else None
-    parser.add_argument("scenario", metavar="SCENARIO", nargs=nargs, help="see slabrace list scenarios")
+    parser.add_argument(
+        "scenario", metavar="SCENARIO", nargs=nargs, help="a name (see slabrace list scenarios), or FILE.py:NAME"
+    )
     parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {defaults.KERNEL})")
     parser.add_argument("--seed", type=seed, default=0, help="of all that is drawn at random (default: 0)")
 
@@ -69,6 +82,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
         help=f"let it happen with that probability: {', '.join(FAULTS)}",
     )
     add_patch(parser)
+    add_oracle(parser)
     add_without(parser)
 
 
@@ -98,12 +112,34 @@ def add_patch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_oracle(parser: argparse.ArgumentParser) -> None:
+    """`--oracle`."""
+    parser.add_argument(
+        "--oracle",
+        action="append",
+        default=[],
+        metavar="O",
+        help="let an oracle of your own look at the machine: FILE.py[:NAME], or the name of an installed one",
+    )
+
+
+def add_code(parser: argparse.ArgumentParser) -> None:
+    """The code that a log is run with: given again, or trusted."""
+    add_patch(parser)
+    parser.add_argument(
+        "--scenario", dest="code", metavar="FILE.py[:NAME]", help="the file of the scenario, if LOG has it from a file"
+    )
+    add_oracle(parser)
+    add_trust(parser)
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """`--trust`, and what it means."""
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run the patches whose text LOG carries: they are programs, and can do all that you can do",
+        help="run the files whose text LOG carries (patches, scenario, oracles): they are programs, and can do all "
+        "that you can do",
     )
 
 
@@ -111,8 +147,7 @@ def add_finding(parser: argparse.ArgumentParser, *, is_needed: bool = True) -> N
     """Which finding of which log."""
     parser.add_argument("log", type=log_file, nargs=None if is_needed else "?", metavar="LOG")
     parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
-    add_patch(parser)
-    add_trust(parser)
+    add_code(parser)
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------
@@ -147,8 +182,7 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=natural, metavar="STEP", help="stop after so many steps, and show who stands where"
     )
-    add_patch(parser)
-    add_trust(parser)
+    add_code(parser)
     add_json(parser)
 
 
@@ -156,14 +190,17 @@ def _log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", type=log_file, metavar="LOG")
     parser.add_argument("--first", type=natural, default=0, metavar="STEP", help="begin at this step")
     parser.add_argument("--last", type=natural, metavar="STEP", help="end with this step")
-    parser.add_argument("--patches", action="store_true", help="print the text of the patches that it carries, instead")
+    parser.add_argument(
+        "--patches",
+        action="store_true",
+        help="print the text of the files that it carries, instead: patches, scenario and oracles",
+    )
     add_json(parser, "print JSON lines")
 
 
 def _slabinfo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", type=log_file, metavar="LOG")
-    add_patch(parser)
-    add_trust(parser)
+    add_code(parser)
     parser.add_argument("--at", type=natural, metavar="STEP", help="after so many steps (default: at the log's end)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -187,7 +224,7 @@ def _explore(parser: argparse.ArgumentParser) -> None:
         dest="log",
         type=log_file,
         metavar="LOG",
-        help="begin every schedule as this log does, instead of SCENARIO",
+        help="begin every schedule as this log does; SCENARIO is left out, unless LOG has it from a file",
     )
     add_trust(parser)
     parser.add_argument("--at", type=natural, metavar="STEP", help="the first step of LOG that may go otherwise")

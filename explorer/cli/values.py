@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from pathlib import Path
 from typing import IO
 
 from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS
-from protocol.log import MAGIC
 
 BLOCK, MOST_PIPED = 1 << 20, 1 << 30
 """Bytes that are copied at once, and at most."""
@@ -36,6 +34,10 @@ def keep_piped(file: IO[bytes]) -> Path:
 
     Of what is no log only the beginning is copied, for a pipe may have no end.
     """
+    import tempfile  # noqa: PLC0415 -- hardly any log comes through a pipe
+
+    from protocol.log import MAGIC  # noqa: PLC0415 -- as above
+
     with tempfile.TemporaryFile() as kept:
         begin = file.read(len(MAGIC))
         kept.write(begin)

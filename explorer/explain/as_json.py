@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import attrs
-import msgspec
-
 from explorer.explain.conflict import Conflict
 from explorer.explain.rows import Row, StepRow, rows_of
 from explorer.explain.text import why_no_conflict
+from explorer.json_out import as_json, finding_json, patches_json
 
 if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
@@ -27,11 +25,11 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
         "scenario": header.scenario,
         "kernel": header.kernel,
         "parameters": short_parameters(header.parameters),
-        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "patches": patches_json(header),
         "faults": dict(header.faults),
         "log": str(explanation.log) if explanation.log is not None else None,
         "signature": finding.signature,
-        "finding": {**msgspec.to_builtins(finding), "signature": finding.signature},
+        "finding": finding_json(finding),
         "steps": len(trace.steps),
         "steps_that_matter": len(explanation.important),
         "rows": [row_json(row) for row in rows_of(explanation)],
@@ -73,7 +71,7 @@ def row_json(row: Row) -> dict[str, Any]:
     """One line of the table."""
     if isinstance(row, StepRow):
         return {"row": "step", **step_json(row.step), "ran_ahead_of": row.ahead_of or None, "notes": list(row.notes)}
-    return {"row": "steps", **attrs.asdict(row)}
+    return {"row": "steps", **as_json(row)}
 
 
 def conflict_json(explanation: Explanation) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from explorer.growth.comparison import ORIGINAL, Error, Row, errors_of, mean_err
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.memory import HOST_CPUS
 from explorer.growth.published import TABLES
+from explorer.json_out import as_json
 from explorer.report import LiveProgress
 from explorer.streams import tell
 from scenarios.services import WORKLOAD
@@ -170,8 +171,8 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "unit": knobs["unit"],
         "allocator": knobs["allocator"],
         "workload": {knob.name: knobs[knob.name] for knob in WORKLOAD},
-        "mean": [attrs.asdict(row) for row in comparison.rows],
-        "published": [attrs.asdict(table) for table in TABLES],
+        "mean": as_json(comparison.rows),
+        "published": as_json(TABLES),
         "errors": [
             {
                 "series": error.series,
@@ -200,7 +201,7 @@ def _run_json(run: HostRun) -> dict[str, Any]:
         "kernel": run.job.kernel,
         "host": run.job.host,
         "is_over": run.is_over,
-        "days": [attrs.asdict(day) for day in run.days],
+        "days": as_json(run.days),
         "findings": [finding.signature for finding in run.findings],
     }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.host import Day, Job
 from explorer.growth.report import describe, outcome_of, total
+from explorer.json_out import as_json
 
 NS_PER_US, NS_PER_MS = 1_000, 1_000_000
 WALK = {"allocator": "slab", "probe": "yes"}
@@ -88,7 +88,7 @@ def walk_json(fleet: Fleet) -> dict[str, Any]:
                 "host": run.job.host,
                 "zombies": has_zombies(run),
                 "is_over": run.is_over,
-                "days": [attrs.asdict(day) for day in run.days],
+                "days": as_json(run.days),
                 "findings": [finding.signature for finding in run.findings],
             }
             for run in fleet.runs

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import msgspec
 
+from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, styled
 from protocol.formats.ftrace import Trace
 
@@ -52,11 +52,11 @@ class Answer:
             "trace": str(self.path),
             "scenario": header.scenario,
             "kernel": header.kernel,
-            "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+            "patches": patches_json(header),
             "lines": len(best.subject.events),
             "matched": best.matched,
-            "skipped": [attrs.asdict(skipped) for skipped in best.subject.scope.skipped],
-            "lost_events": [attrs.asdict(lost) for lost in self.trace.lost],
+            "skipped": as_json(best.subject.scope.skipped),
+            "lost_events": as_json(self.trace.lost),
             "flows": best.flows,
             "cpus": {str(theirs): ours for theirs, ours in sorted(best.cpus.items())},
             "after": list(best.after),
@@ -65,7 +65,7 @@ class Answer:
             "schedules": self.found.schedules,
             "steps": self.result.steps,
             "digest": self.result.digest,
-            "findings": [{**msgspec.to_builtins(one), "signature": one.signature} for one in self.result.findings],
+            "findings": [finding_json(finding) for finding in self.result.findings],
             "log": str(self.result.log) if self.result.log else None,
             "seconds": round(self.seconds, 3),
         }

@@ -22,10 +22,9 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting
 from explorer.search.estimate import Probes, Sightings
-from explorer.search.exact import ExactSearch
-from explorer.search.jobs import Job, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
-from explorer.search.portfolio import News, Plan, Portfolio, Sampling
-from explorer.search.registry import EXACT, STRATEGIES, make_exact_search, parse_strategy
+from explorer.search.jobs import Job, News, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
+from explorer.search.protocol import Search
+from explorer.search.registry import STRATEGIES, make_search
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
@@ -130,7 +129,7 @@ class Campaign:
     def run(self) -> None:
         """Search until nothing is left, or the budget or the time is spent."""
         try:
-            self._search(self.options.strategy)
+            self._search()
         except KeyboardInterrupt:
             self.stopped = self.stopped or "interrupted"
         except WorkerLostError as error:
@@ -138,13 +137,10 @@ class Campaign:
         finally:
             self._pool.close()
 
-    def _search(self, strategy: str) -> None:
+    def _search(self) -> None:
         if self.before is not None:
             self.before(self)
-        if parse_strategy(strategy).entry.name in EXACT:
-            self._search_exactly(strategy, make_exact_search(strategy))
-        else:
-            self._follow(self._plan(strategy))
+        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings))
 
     @property
     def lost_workers(self) -> int:
@@ -198,39 +194,26 @@ class Campaign:
         self.sightings = sightings
         self._check_end()
 
-    # -- sampling -----------------------------------------------------------------------------------------------------
+    # -- the search ---------------------------------------------------------------------------------------------------
 
-    def _plan(self, strategy: str) -> Plan:
-        seed = self.options.seed
-        return Portfolio(seed, self.sightings) if strategy == "portfolio" else Sampling(strategy, seed)
-
-    def _follow(self, plan: Plan) -> None:
-        """Sample, and search exactly where the plan wants it: each time the same search goes on."""
-        search = make_exact_search("dpor")
-        while not self.stopped:
-            self._sample(plan)
-            if not self.stopped:
-                self._search_exactly("dpor", search, most=plan.exact_room)
-
-    def _sample(self, plan: Plan) -> None:
+    def _follow(self, search: Search) -> None:
+        """Run what *search* hands out, up to `AHEAD` jobs at once, or only one before anything has been learnt."""
         under_way: deque[tuple[Job, Callable[[], Report]]] = deque()
-        given_out, leaves, ahead = self.schedules, False, 1
+        given_out, ahead = self.schedules, 1
         while not self.stopped:
             room = self.room_after(given_out)
-            job = None
-            if room > 0 and len(under_way) < ahead and not leaves:
-                job = plan.next_job(room)
-                leaves = job is None
-            if job is not None:
-                given_out += job.count
-                under_way.append((job, self._give_out(job)))
+            planned = search.next_schedule(room) if room > 0 and len(under_way) < ahead else None
+            if isinstance(planned, Job):
+                given_out += planned.count
+                under_way.append((planned, self._give_out(planned)))
+            elif planned is not None:
+                self._try_exactly(search, planned)
+                given_out, ahead = self.schedules, 1
             elif under_way:
-                self._take(plan, *under_way.popleft())
+                self._take(search, *under_way.popleft())
                 ahead = AHEAD
             else:
-                if room <= 0:
-                    self.stopped = "budget"
-                return
+                self.stopped = "exhausted" if search.done else "budget"
 
     def _give_out(self, job: Job) -> Callable[[], Report]:
         """Have a job run, here or in another process; return what gives its report."""
@@ -240,10 +223,10 @@ class Campaign:
         self._pool.add(task)
         return lambda: self._pool.answer(task)
 
-    def _take(self, plan: Plan, job: Job, wait: Callable[[], Report]) -> None:
+    def _take(self, search: Search, job: Job, wait: Callable[[], Report]) -> None:
         report = wait()
-        news = self._count(job.strategy, report, job.remake)
-        plan.take(job, report, news)
+        self._count(job.strategy, report, job.remake)
+        search.learn(job, report)
         self._check_end()
 
     def _count(
@@ -253,8 +236,8 @@ class Campaign:
         remake: Callable[[int], Strategy],
         experiment: Experiment | None = None,
         name: str | None = None,
-    ) -> News:
-        """Take in a report, up to a schedule that is not the same when it is run again; return what of it is new.
+    ) -> None:
+        """Take in a report, up to a schedule that is not the same when it is run again, and note in it what is new.
 
         A signal waits until a schedule is counted, and what it found is confirmed and logged; it leaves the rest.
         """
@@ -271,9 +254,9 @@ class Campaign:
             self._cover(report)
             self.note(report.divergence)
             news = News(self.sightings.classes - classes, len(self.found) - found, len(self.pairs) - pairs)
+            report.news = news
             counts = self.by_strategy.setdefault(strategy, Counter())
             counts.update(schedules=self.schedules - schedules, classes=news.classes, findings=max(news.findings, 0))
-        return news
 
     def _add(self, outcome: Outcome, strategy: str) -> None:
         self.statistics.add(outcome)
@@ -332,46 +315,40 @@ class Campaign:
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
-    def _search_exactly(self, strategy: str, search: ExactSearch, *, most: int | None = None) -> None:
-        """Search to the end, or for *most* schedules."""
-        began = self.schedules
-        while not self.stopped and (most is None or self.schedules - began < most):
-            schedule = search.next_schedule()
-            if schedule is None:
-                self.stopped = "exhausted"
-            elif self.room_after(self.schedules) <= 0:
-                self.stopped = "budget"
-            else:
-                self._try_exactly(strategy, search, schedule)
-                self._check_end()
-
-    def _try_exactly(self, strategy: str, search: ExactSearch, schedule: Following) -> None:
+    def _try_exactly(self, search: Search, schedule: Following) -> None:
         """Run one schedule of an exact search, and let it learn."""
+        report = self._run_exactly(schedule)
+        if self.divergence is None:
+            search.learn(schedule, report)
+        self._check_end()
+
+    def _run_exactly(self, schedule: Following) -> Report:
+        """Run it and count it, unless it was cut off, or was not the same as before."""
         noting = Noting(schedule)
         stage = self.experiment.set_stage(noting)
         watch = Watch(stage.world, wants_accesses=True)
         records: list[bytes] = []
         is_twice = self.runs_twice or is_checked(self.schedules)
         stage.world.observers = (Recorder(records.append), watch) if is_twice else (watch,)
-        search.watch(schedule, watch)
+        schedule.watched_by(watch)
         stage.start()
         self.experiment.drive(stage.world, self.experiment.header.driver)
-        schedule.end()
+        schedule.end(stage.world)
         self.note(schedule.divergence)
+        report = Report()
         if self.divergence is not None:
-            return
-        search.learn(schedule, stage.world)
+            return report
         if stage.world.stopped == ASLEEP:
             self.cut_off += 1
-            self.by_strategy.setdefault(strategy, Counter())["cut_off"] += 1
-            return
-        report = Report()
+            self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
+            return report
         if is_twice:
             report.divergence = run_once_more(self.experiment, Follow(noting.choices, controls_clock=True), records)
         if report.divergence is None:
             report.add(self.schedules, stage, watch, noting.choices)
             self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
+        self._count(schedule.strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
+        return report
 
 
 @functools.lru_cache(maxsize=1)

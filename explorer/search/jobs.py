@@ -10,7 +10,7 @@ import attrs
 
 from actors.system.recorder import Recorder
 from explorer.determinism import NotTheSameError, first_divergence
-from explorer.experiment import Experiment, files_of
+from explorer.experiment import Experiment
 from explorer.observers import Labels
 from explorer.profile import Knowledge, Profile, seed_of
 from explorer.replay import Divergence
@@ -60,6 +60,15 @@ class Job:
 
 
 @attrs.frozen
+class News:
+    """What a job brought that was not known: trace classes, findings, ordered pairs of racing operations."""
+
+    classes: int = 0
+    findings: int = 0
+    pairs: int = 0
+
+
+@attrs.frozen
 class Outcome:
     """What became of one schedule.
 
@@ -82,7 +91,8 @@ class Report:
     """What became of a job: its schedules one by one, and what they covered together.
 
     `unreached` are the `sometimes` properties that no schedule reached; None before the first. `divergence` is where a
-    schedule that was run twice was not the same: it is not among the outcomes, and none comes after it.
+    schedule that was run twice was not the same: it is not among the outcomes, and none comes after it. `news` is what
+    of it was not known, once it has been counted.
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
@@ -91,6 +101,7 @@ class Report:
     pairs: set[Pair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     divergence: Divergence | None = None
+    news: News = News()
 
     def add(self, number: int, stage: Stage, watch: Watch, choices: list[Choice]) -> None:
         """Take in one schedule that has been run."""
@@ -201,8 +212,8 @@ def check_again(experiment: Experiment, remake: Callable[[], Strategy], records:
 
 
 def check_patches(experiment: Experiment) -> None:
-    """Run one schedule some times if there are patches of the user's: NotTheSameError if it is not always the same."""
-    if not files_of(experiment.patches):
+    """Run one schedule some times if there is code of the user's: NotTheSameError if it is not always the same."""
+    if not experiment.runs_user_code:
         return
     records: list[bytes] = []
     state = random.getstate()

@@ -1,19 +1,28 @@
-"""In which order a search tries strategies."""
+"""The portfolio: a search of searches, samplers by what has paid, and an exact search where it seems to fit.
+
+No paper: a bandit with discounted yields (SEARCH.md 4.10). No guarantee beyond those of its searches, each of which
+keeps a share: the exact search explores the same as by itself, in turns.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import attrs
 
-from explorer.profile import Knowledge
-from explorer.search.estimate import Sightings
-from explorer.search.jobs import SCHEDULES_PER_JOB, Job, Report
-from explorer.search.registry import find_strategy
+from explorer.search.jobs import SCHEDULES_PER_JOB, Job
+from explorer.search.registry import make_exact_search
+from explorer.search.sampling import Draws, Sampling
 from explorer.search.strategies.sampling import draw
+
+if TYPE_CHECKING:
+    from explorer.search.estimate import Sightings
+    from explorer.search.jobs import Report
+    from explorer.search.protocol import Search
+    from explorer.search.strategies.prefix import Following
 
 SHARES = {"surw": 1.0, "pos": 2.0, "pct:2": 2.0, "pct:3": 2.0, "pct:4": 2.0, "urw": 1.0, "random": 1.0}
 """The samplers that the portfolio weighs against each other (SEARCH.md 4.10), in the order of their first turns.
@@ -38,56 +47,11 @@ FORGETTING = 0.9
 """By how much the yield of older jobs counts less with each new one of the same strategy."""
 
 
-@attrs.frozen
-class News:
-    """What a job brought that was not known: trace classes, findings, ordered pairs of racing operations."""
-
-    classes: int = 0
-    findings: int = 0
-    pairs: int = 0
-
-
-class Plan(Protocol):
-    """What to try next. `exact_room`: how many schedules an exact search gets before the sampling goes on."""
-
-    exact_room: int
-
-    def next_job(self, room: int) -> Job | None:
-        """The next job, of at most *room* schedules; None to try an exact search."""
-
-    def take(self, job: Job, report: Report, news: News) -> None:
-        """Learn from what became of a job."""
-
-
-@attrs.define
-class Sampling:
-    """One strategy, schedule after schedule."""
-
-    strategy: str
-    seed: int
-    known: Knowledge = attrs.field(factory=Knowledge)
-    exact_room: int = 0
-    _next: int = 0
-
-    def next_job(self, room: int) -> Job:
-        """As many schedules as a job has; only one to begin with if the strategy has to learn first."""
-        learns_first = find_strategy(self.strategy)[0].learns and not self._next
-        count = 1 if learns_first else min(SCHEDULES_PER_JOB, room)
-        job = Job(self.strategy, self.seed, self._next, count, self.known.copy())
-        self._next += count
-        return job
-
-    def take(self, job: Job, report: Report, news: News) -> None:  # noqa: ARG002 -- the protocol
-        """Learn the lengths of lanes and runs."""
-        for profile in report.profiles:
-            self.known.learn(profile)
-
-
 @attrs.define
 class Arm:
-    """A strategy of the portfolio, its share, and what its schedules have brought of late."""
+    """A sampler of the portfolio, its share, and what its schedules have brought of late."""
 
-    strategy: str
+    search: Sampling
     share: float
     schedules: float = 0.0
     gain: float = 0.0
@@ -105,62 +69,84 @@ class Portfolio:
     New classes do not steer: where there are very many, every schedule is of a new one. An exact search begins when so
     few schedules seem to be possible that one may run them all, or so few classes, once some have been sampled. If it
     does not come to its end when it should have, it takes turns with the samplers from then on, each turn twice as
-    long: what seems small may be large behind some rare choice. `_exact_at` is when its next turn is due,
-    `_log10_alternatives` the largest product of the numbers of alternatives that a schedule has had.
+    long: what seems small may be large behind some rare choice. A turn begins when all jobs have been learnt from.
+
+    `sightings` is what the whole campaign has seen. `turn` is how many schedules the exact search had in its latest
+    turn, `_left` how many of them it has still to run; `_exact_at` is when its next turn is due. `_under_way` counts
+    jobs. `_log10_alternatives` is the largest product of the numbers of alternatives that a schedule has had.
     """
 
     seed: int
     sightings: Sightings
-    known: Knowledge = attrs.field(factory=Knowledge)
-    exact_room: int = 0
-    arms: dict[str, Arm] = attrs.field(factory=lambda: {name: Arm(name, share) for name, share in SHARES.items()})
+    exact: Search = attrs.field(factory=lambda: make_exact_search("dpor"))
+    turn: int = 0
+    draws: Draws = attrs.field(init=False)
+    arms: dict[str, Arm] = attrs.field(init=False)
     _random: random.Random = attrs.field(init=False)
-    _exact_at: int = 1
-    _log10_alternatives: float | None = None
-    _waiting: list[str] = attrs.field(factory=lambda: list(SHARES))
-    _next: int = 0
+    _waiting: list[str] = attrs.field(factory=lambda: ["roundrobin", *SHARES], init=False)
+    _under_way: int = attrs.field(default=0, init=False)
+    _left: int = attrs.field(default=0, init=False)
+    _exact_at: int = attrs.field(default=1, init=False)
+    _log10_alternatives: float | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(self.seed)
+        self.draws = Draws(self.seed)
+        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in SHARES.items()}
 
-    def next_job(self, room: int) -> Job | None:
-        """None once an exact search seems to fit into *room*. The first jobs are short: what is small is soon seen."""
-        if self.sightings.total >= self._exact_at:
-            alternatives = self._alternatives_within(room)
-            if self.exact_room or alternatives or self._seems_small(room):
-                self._give_exact_turn(room, alternatives)
-                return None
-        if not self._next:
-            return self._job("roundrobin", 1)
-        if self._waiting:
-            return self._job(self._waiting.pop(0), 1)
-        return self._job(self._choose(), min(SCHEDULES_PER_JOB, max(self._next // SCHEDULES_PER_JOB, 1), room))
+    def next_schedule(self, room: int = 1) -> Job | Following | None:
+        """A schedule of the exact search in its turn, otherwise a job of a sampler; None if jobs have to end first."""
+        if not self._left and self._has_turn(room):
+            self.turn = self._left = self._length_of_turn(room)
+            self._exact_at = self.sightings.total + 2 * self.turn  # the samplers get as much after it
+        if self._left:
+            planned: Following | None = None if self._under_way else self.exact.next_schedule()
+            return planned
+        self._under_way += 1
+        return self._sample(room)
 
-    def take(self, job: Job, report: Report, news: News) -> None:
-        """Weigh the strategy anew."""
-        for profile in report.profiles:
-            self.known.learn(profile)
+    def learn(self, planned: Job | Following, report: Report) -> None:
+        """Weigh the sampler anew, or go on with the turn."""
+        if not isinstance(planned, Job):
+            self.exact.learn(planned, report)
+            self._left -= len(report.outcomes)
+            return
+        self._under_way -= 1
+        self.draws.learn(report)
         for outcome in report.outcomes:
             self._log10_alternatives = max(self._log10_alternatives or 0.0, outcome.log10_alternatives)
-        arm = self.arms.get(job.strategy)
+        arm = self.arms.get(planned.strategy)
         if arm is not None:
-            arm.schedules = arm.schedules * FORGETTING + job.count
-            arm.gain = arm.gain * FORGETTING + news.pairs + NEW_FINDING * news.findings
+            arm.schedules = arm.schedules * FORGETTING + planned.count
+            arm.gain = arm.gain * FORGETTING + report.news.pairs + NEW_FINDING * report.news.findings
+
+    @property
+    def done(self) -> bool:
+        """Whether the exact search has come to its end; that is looked at in its turns only."""
+        return self._left > 0 and self.exact.done
+
+    def _sample(self, room: int) -> Job:
+        """The first jobs are short: what is small is soon seen."""
+        if self._waiting:
+            return self.draws.job(self._waiting.pop(0), 1)
+        longest = max(self.draws.next // SCHEDULES_PER_JOB, 1)
+        return self.arms[self._choose()].search.next_schedule(min(longest, room))
 
     def _choose(self) -> str:
         names: Sequence[str] = list(self.arms)
         return names[draw(self._random.random(), [self.arms[name].weight for name in names])]
 
-    def _job(self, strategy: str, count: int) -> Job:
-        job = Job(strategy, self.seed, self._next, count, self.known.copy())
-        self._next += count
-        return job
+    def _has_turn(self, room: int) -> bool:
+        """Whether an exact search is due, and seems to fit into *room*; once it has begun it is due again and again."""
+        if self.sightings.total < self._exact_at:
+            return False
+        return bool(self.turn or self._alternatives_within(room) or self._seems_small(room))
 
-    def _give_exact_turn(self, room: int, alternatives: int) -> None:
-        """An exact search gets as much as it seems to need, then twice as much; the samplers get the same after it."""
-        wanted = 2 * self.exact_room or max(LEAST_EXACT, self._classes_at_least(), alternatives)
-        self.exact_room = max(1, min(wanted, room if alternatives else room // 2))
-        self._exact_at = self.sightings.total + 2 * self.exact_room
+    def _length_of_turn(self, room: int) -> int:
+        """An exact search gets as many schedules as it seems to need, then twice as many."""
+        alternatives = self._alternatives_within(room)
+        wanted = 2 * self.turn or max(LEAST_EXACT, self._classes_at_least(), alternatives)
+        return max(1, min(wanted, room if alternatives else room // 2))
 
     def _alternatives_within(self, room: int) -> int:
         """How many schedules seem to be possible, if *room* is enough for all of them; otherwise 0."""

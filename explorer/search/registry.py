@@ -18,7 +18,8 @@ from protocol.names import no_such
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
-    from explorer.search.exact import ExactSearch
+    from explorer.search.estimate import Sightings
+    from explorer.search.protocol import Search
     from explorer.search.strategies.dfs import Dfs
 
 PCT_DEPTH = 3
@@ -55,7 +56,7 @@ class Sampler(StrategyEntry):
 class ExactEntry(StrategyEntry):
     """A search that ends when everything has been tried, and how it is made from its argument (empty if not given)."""
 
-    make: Callable[[str], ExactSearch]
+    make: Callable[[str], Search]
 
 
 def _random(seed: int, _argument: str, _known: Knowledge) -> Strategy:
@@ -119,7 +120,7 @@ def _dfs(text: str) -> Dfs:
     return Dfs(**{match[1]: int(match[2])}) if match else Dfs()
 
 
-def _dpor(_argument: str) -> ExactSearch:
+def _dpor(_argument: str) -> Search:
     from explorer.search.strategies.dpor import Dpor
 
     return Dpor()
@@ -229,11 +230,22 @@ def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strat
     return entry.make(seed, argument, known or Knowledge())
 
 
-def make_exact_search(text: str) -> ExactSearch:
+def make_exact_search(text: str) -> Search:
     """The exact search that *text* means."""
     named = parse_strategy(text, EXACT)
     assert isinstance(named.entry, ExactEntry), "nothing else is in EXACT"
     return named.entry.make(named.argument)
+
+
+def make_search(text: str, seed: int, sightings: Sightings) -> Search:
+    """The search that *text* means, of a campaign that has seen *sightings*."""
+    from explorer.search.portfolio import Portfolio
+    from explorer.search.sampling import Draws, Sampling
+
+    entry = parse_strategy(text).entry
+    if isinstance(entry, ExactEntry):
+        return make_exact_search(text)
+    return Sampling(text, Draws(seed)) if isinstance(entry, Sampler) else Portfolio(seed, sightings)
 
 
 def check_strategy(text: str) -> Named:

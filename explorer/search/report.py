@@ -6,14 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import attrs
-import msgspec
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from explorer.determinism import CAUSES
+from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, show_finding, styled
 from explorer.search.registry import parse_strategy
 from explorer.streams import as_text, tell
@@ -243,7 +242,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "scenario": header.scenario,
         "kernel": header.kernel,
         "from": {"log": str(start.log), "at": start.at} if start is not None else None,
-        "patches": [patch.name for patch in header.patches] + [f"without {name}" for name in header.without],
+        "patches": patches_json(header),
         "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": header.driver,
@@ -264,7 +263,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "pairs": len(campaign.pairs),
         "gaps": [describe(pair) for pair in sorted(campaign.gaps())],
         "unreached": sorted(campaign.unreached or ()),
-        "divergence": attrs.asdict(campaign.divergence) if campaign.divergence else None,
+        "divergence": as_json(campaign.divergence),
         "seconds": round(time.monotonic() - campaign.began, 3),
     }
 
@@ -272,7 +271,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
 def found_json(found: Found) -> dict[str, Any]:
     """One finding."""
     return {
-        **msgspec.to_builtins(found.finding),
+        **finding_json(found.finding),
         "signature": found.finding.signature,
         "count": found.count,
         "first_schedule": found.first_schedule,

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from explorer.cli import main
-from explorer.experiment import Experiment, RunOptions
+from explorer.experiment import Experiment, Given, RunOptions
 from explorer.keep import FORMAT, Again, make_kept, read_kept, run_again, to_text_file
 from explorer.schedule import Follow
 from explorer.trace import run_traced
@@ -45,7 +45,7 @@ def test_a_file_is_read_as_it_was_written(kept: Path) -> None:
 def again_as_kept(path: Path, *, trust: bool = False) -> Again:
     """A kept finding, run once more."""
     kept = read_kept(path)
-    return run_again(path, kept, kept.experiment(path, trust=trust))
+    return run_again(path, kept, kept.experiment(path, Given(trust=trust)))
 
 
 def test_a_kept_finding_is_shown_again(kept: Path) -> None:
@@ -196,11 +196,11 @@ def test_a_patch_file_is_named_from_where_the_regression_file_is(log: Path, caps
 
     assert kept_patch["path"] == "../patches/idea.py"
     assert again_as_kept(path, trust=True).shows_it
-    assert not again_as_kept(path, trust=True).changed_patches
+    assert not again_as_kept(path, trust=True).changed_files
     patch.write_text(PATCH.replace('"count1"', '"nobody"'))
     again = again_as_kept(path, trust=True)
     assert not again.shows_it
-    assert again.changed_patches == ["../patches/idea.py"]
+    assert again.changed_files == ["../patches/idea.py"]
     capsys.readouterr()
 
 

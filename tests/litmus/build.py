@@ -29,6 +29,7 @@ from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
 from explorer.profile import Knowledge, seed_of
+from explorer.search.jobs import Report
 from explorer.search.registry import find_strategy, make_exact_search, make_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.watch import Watch
@@ -239,10 +240,11 @@ def run_exactly(program: Program, strategy: str, rcu: str, *, budget: int) -> Re
         world = World(schedule)
         watch = Watch(world, wants_accesses=True)
         world.observers = (watch,)
-        search.watch(schedule, watch)
+        schedule.watched_by(watch)
         stage = Stage(program, world, rcu)
         run_stepper(world)
-        search.learn(schedule, world)
+        schedule.end(world)
+        search.learn(schedule, Report())
         if world.stopped == ASLEEP:
             reached.cut_off += 1
         else:

@@ -142,7 +142,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "entering a read section",
         (
-            ("explorer.watch:becomes_reader", returns(lambda _flow: False)),
+            ("explorer.accesses:becomes_reader", returns(lambda _flow: False)),
             ("explorer.watch:has_become_reader", returns(lambda _flow, **_before: False)),
         ),
     ),

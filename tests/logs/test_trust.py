@@ -186,4 +186,4 @@ def test_the_test_of_kept_findings_says_whether_it_runs_their_patches(slabrace: 
     code, _, err = slabrace("keep", "x.log", "--patch", "idea.py", "--name", "again")
 
     assert code == 0
-    assert err == f"slabrace: {test} runs no patch files: let it say assert_as_expected(path, trust=True)\n"
+    assert err == f"slabrace: {test} runs no files: let it say assert_as_expected(path, trust=True)\n"

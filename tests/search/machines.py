@@ -17,6 +17,7 @@ from actors.system.actor import Actor, Message, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.world import World
+from explorer.search.jobs import Report
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import ASLEEP, Dpor
 from protocol.operations import READ, UPDATE, OperationInfo, operation
@@ -292,6 +293,6 @@ def outcomes(plan: Plan, search: Dfs | Dpor, *, most: int) -> Iterator[tuple[str
             return ()
 
         world, trace_class = run(program, schedule)
-        search.learn(schedule, world)
+        search.learn(schedule, Report())
         if world.stopped != ASLEEP:
             yield trace_class, machines[0].outcome()

@@ -12,8 +12,10 @@ from actors.system.flow import Flow, Kind
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
+from explorer.search.jobs import Report
 from explorer.search.strategies.dfs import Dfs
-from explorer.search.strategies.dpor import Branch, Dpor
+from explorer.search.strategies.dpor import Dpor
+from explorer.search.strategies.prefix import Following
 from explorer.watch import Watch
 from protocol.operations import READ, UPDATE, operation
 
@@ -189,9 +191,11 @@ def start(program: Program, strategy: Strategy) -> tuple[World, Watch]:
 def run(program: Program, strategy: Strategy) -> tuple[World, str]:
     """Run *program* once; return the world and the trace class."""
     world, watch = start(program, strategy)
-    if isinstance(strategy, Branch):
+    if isinstance(strategy, Following):
         strategy.watched_by(watch)
     run_stepper(world)
+    if isinstance(strategy, Following):
+        strategy.end(world)
     return world, watch.trace_class()
 
 
@@ -201,7 +205,7 @@ def run_dpor(program: Program) -> tuple[Dpor, list[str]]:
     classes = []
     while (branch := search.next_schedule()) is not None:
         world, trace_class = run(program, branch)
-        search.learn(branch, world)
+        search.learn(branch, Report())
         if world.stopped != "asleep":
             classes.append(trace_class)
     return search, classes

@@ -12,6 +12,7 @@ from actors.system.strategy import Strategy
 from explorer.accesses import CONTEXTS, name_of
 from explorer.experiment import Experiment, RunOptions
 from explorer.profile import seed_of
+from explorer.search.jobs import Report
 from explorer.search.registry import make_strategy
 from explorer.search.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
 from explorer.watch import Watch
@@ -40,7 +41,7 @@ def play(experiment: Experiment, schedule: Branch) -> Stage:
     schedule.watched_by(watch)
     stage.start()
     experiment.drive(stage.world)
-    schedule.end_event()
+    schedule.end(stage.world)
     return stage
 
 
@@ -66,7 +67,7 @@ class GoingThrough:
                 self.ended = True
                 return
             stage = play(self.experiment, schedule)
-            self.search.learn(schedule, stage.world)
+            self.search.learn(schedule, Report())
             if stage.world.stopped != ASLEEP:
                 yield schedule, stage
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from actors.machine.context import BUG_ON, Context
@@ -14,9 +16,11 @@ from actors.system.actor import Actor
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from explorer.search.estimate import Sightings
-from explorer.search.jobs import Outcome, Report
-from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, News, Portfolio
+from explorer.search.jobs import SCHEDULES_PER_JOB, Job, News, Outcome, Report
+from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, Portfolio
+from explorer.search.protocol import Search
 from explorer.search.report import campaign_json, progress_line, verdict
+from explorer.search.sampling import Draws, Sampling
 from scenarios.canary import Counter
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
@@ -37,67 +41,123 @@ def sampled(schedules: int, classes: int) -> Sightings:
     return sightings
 
 
-def test_an_arm_without_news_keeps_its_share() -> None:
-    arm = Arm("pos", 2.0, schedules=1_000.0, gain=0.0)
+def arm(**brought: float) -> Arm:
+    return Arm(Sampling("pos", Draws(0)), 2.0, **brought)
 
-    assert arm.weight == pytest.approx(2.0)
+
+def test_an_arm_without_news_keeps_its_share() -> None:
+    assert arm(schedules=1_000.0, gain=0.0).weight == pytest.approx(2.0)
 
 
 def test_an_arm_with_news_gets_more() -> None:
-    assert Arm("pos", 2.0, schedules=8.0, gain=16.0).weight > Arm("pos", 2.0, schedules=8.0, gain=0.0).weight
+    assert arm(schedules=8.0, gain=16.0).weight > arm(schedules=8.0, gain=0.0).weight
 
 
 def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
     """Also those that never bring anything, while one always does."""
     sightings = Sightings()
-    plan = Portfolio(0, sightings)
+    portfolio = Portfolio(0, sightings)
     turns: collections.Counter[str] = collections.Counter()
     for _ in range(600):
-        job = plan.next_job(1_000_000)
-        assert job is not None
+        job = portfolio.next_schedule(1_000_000)
+        assert isinstance(job, Job)
         turns[job.strategy] += job.count
-        plan.take(job, Report(), News(pairs=4 if job.strategy == "urw" else 0))
+        portfolio.learn(job, Report(news=News(pairs=4 if job.strategy == "urw" else 0)))
 
     assert set(turns) == {"roundrobin", *SHARES}
     assert turns["urw"] > turns["random"]
     assert min(turns[name] for name in SHARES) > 100
 
 
+@attrs.define
+class Endless:
+    """In place of dpor: a search that hands out a schedule for ever."""
+
+    def next_schedule(self, room: int = 1) -> str:  # noqa: ARG002 -- the protocol
+        return "the next"
+
+    def learn(self, planned: str, report: Report) -> None:
+        assert planned == "the next"
+        assert report.outcomes
+
+    @property
+    def done(self) -> bool:
+        return False
+
+
+def portfolio_of(sightings: Sightings) -> Portfolio:
+    search: Search = Endless()
+    return Portfolio(0, sightings, search)
+
+
+def outcome(log10_alternatives: float = 30.0) -> Outcome:
+    return Outcome(0, "class", 12, 6, 5, log10_alternatives, ())
+
+
+def turns_in(portfolio: Portfolio, schedules: int, room: int) -> list[tuple[int, int]]:
+    """Run so many schedules; say at which of them a turn of the exact search began, and how long it was."""
+    turns: list[tuple[int, int]] = []
+    was_exact = False
+    first = portfolio.sightings.total
+    while portfolio.sightings.total < first + schedules:
+        planned: object = portfolio.next_schedule(room)
+        is_exact = planned == "the next"
+        if is_exact and not was_exact:
+            turns.append((portfolio.sightings.total, portfolio.turn))
+        was_exact = is_exact
+        count = planned.count if isinstance(planned, Job) else 1
+        for _ in range(count):
+            portfolio.sightings.add("another")
+        portfolio.learn(planned, Report([outcome()] * count))  # type: ignore[arg-type]  # the stand-in's is a text
+    return turns
+
+
 def test_what_is_small_is_searched_exactly() -> None:
-    assert Portfolio(0, sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED)).next_job(10_000) is None
+    portfolio = portfolio_of(sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED))
+
+    assert not isinstance(portfolio.next_schedule(10_000), Job)
 
 
 def after_a_schedule(log10_alternatives: float) -> Portfolio:
     """The portfolio, once it has seen one schedule with so many alternatives at its choices."""
-    plan = Portfolio(0, sampled(1, 1))
-    job = plan.next_job(1_000)
-    assert job is not None
-    outcome = Outcome(0, "class", 12, 6, 5, log10_alternatives, ())
-    plan.take(job, Report([outcome]), News(classes=1))
-    return plan
+    portfolio = portfolio_of(Sightings())
+    job = portfolio.next_schedule(1_000)
+    assert isinstance(job, Job)
+    portfolio.sightings.add("0", "random")
+    portfolio.learn(job, Report([outcome(log10_alternatives)], news=News(classes=1)))
+    return portfolio
 
 
 def test_a_handful_of_schedules_is_searched_exactly_at_once() -> None:
     """One schedule tells that six steps of six flows cannot come in more than 720 orders; dpor gets as many."""
-    plan = after_a_schedule(math.log10(720))
+    portfolio = after_a_schedule(math.log10(720))
 
-    assert plan.next_job(1_000) is None
-    assert plan.exact_room == 720
+    assert not isinstance(portfolio.next_schedule(1_000), Job)
+    assert portfolio.turn == 720
 
 
 def test_a_handful_that_was_more_than_it_seemed_gets_twice_as_much_the_next_time() -> None:
-    plan = after_a_schedule(math.log10(6))
-    turns = []
-    for _ in range(400):
-        if plan.next_job(1_000) is None:
-            turns.append(plan.exact_room)
-        plan.sightings.add("another")
+    portfolio = after_a_schedule(math.log10(6))
 
-    assert turns == [32, 64, 128]
+    assert [length for _, length in turns_in(portfolio, 400, 1_000)] == [32, 64, 128]
 
 
 def test_more_schedules_than_there_is_room_for_are_sampled_first() -> None:
-    assert after_a_schedule(math.log10(720)).next_job(500) is not None
+    assert isinstance(after_a_schedule(math.log10(720)).next_schedule(500), Job)
+
+
+def test_a_turn_begins_when_all_jobs_have_ended() -> None:
+    portfolio = portfolio_of(Sightings())
+    jobs = [portfolio.next_schedule(10_000) for _ in range(3)]
+    for number in range(4 * LEAST_SAMPLED):
+        portfolio.sightings.add(str(number % LEAST_SAMPLED), "random")
+
+    for job in jobs:
+        assert isinstance(job, Job)
+        assert portfolio.next_schedule(10_000) is None
+        assert not portfolio.done
+        portfolio.learn(job, Report())
+    assert portfolio.next_schedule(10_000) is not None
 
 
 def test_a_small_scenario_is_gone_through_after_its_first_schedule() -> None:
@@ -110,20 +170,18 @@ def test_a_small_scenario_is_gone_through_after_its_first_schedule() -> None:
 @pytest.mark.parametrize(("schedules", "classes", "room"), [(4_000, 4_000, 100_000_000), (100, 20, 30), (8, 2, 1_000)])
 def test_what_cannot_be_judged_or_does_not_fit_is_sampled(schedules: int, classes: int, room: int) -> None:
     """If every schedule is of a new class, nobody knows how many there are, however large the budget is."""
-    assert Portfolio(0, sampled(schedules, classes)).next_job(room) is not None
+    assert isinstance(portfolio_of(sampled(schedules, classes)).next_schedule(room), Job)
 
 
 def test_an_exact_search_that_does_not_end_takes_turns_with_the_samplers() -> None:
     """First what it seems to need, then twice as much each time; the samplers get as much in between."""
-    sightings = sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED)
-    plan = Portfolio(0, sightings)
-    turns = []
-    for _ in range(400):
-        if plan.next_job(10_000) is None:
-            turns.append((sightings.total, plan.exact_room))
-        sightings.add("another")
+    portfolio = portfolio_of(sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED))
 
-    assert turns == [(64, 32), (128, 64), (256, 128)]
+    turns = turns_in(portfolio, 400, 10_000)
+
+    assert [length for _, length in turns] == [32, 64, 128]
+    for (began, length), (again, _) in itertools.pairwise(turns):
+        assert 2 * length <= again - began < 2 * length + SCHEDULES_PER_JOB
 
 
 def test_turns_do_not_change_what_an_exact_search_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from actors.system.actor import Actor
 from explorer.cli import main
 from explorer.determinism import first_divergence
 from explorer.experiment import Experiment, RunOptions
+from explorer.references import Found
 from explorer.search.campaign import Campaign
 from explorer.search.registry import EXACT, STRATEGIES
 from scenarios.canary import Counter
@@ -80,7 +81,7 @@ def test_the_command_finds_the_canary_deterministic(arguments: list[str], capsys
 def test_the_command_ends_with_4_and_says_where(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: scenario_with(itertools.count()))
+    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Found((scenario_with(itertools.count()),)))
 
     assert main(["selftest", "leaky"]) == 4
     out = capsys.readouterr().out
@@ -227,7 +228,7 @@ def test_what_cannot_be_logged_again_is_no_finding(slabrace: Command, monkeypatc
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG] * 2, itertools.repeat(0))
-    monkeypatch.setattr("explorer.experiment.find_scenario", lambda _name: leaky_race(runs))
+    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Found((leaky_race(runs),)))
     answer = slabrace("explore", "leaky", "--strategy", "random", "--budget", 1)
 
     assert answer.code == 4

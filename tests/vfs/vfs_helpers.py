@@ -32,8 +32,10 @@ from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
 from actors.system.world import World
 from actors.versions.kernel_fn import functions
-from actors.versions.patching import make_patch, read_patch
+from actors.versions.patching import make_patch
+from actors.versions.user_code import read_code
 from protocol.formats.slabinfo import SlabinfoRow
+from protocol.records import PatchRecord
 from scenarios.stage import REAP_ROUNDS, enter, mkdir, rmdir
 
 SECOND = 1_000_000_000
@@ -95,7 +97,9 @@ def make_lab(
     **config: Any,
 ) -> Lab:
     """A lab whose machine is booted, and has done nothing yet."""
-    patches = [] if patch is None else [make_patch(read_patch(patch), kernel, config.get("allocator", "slub"))]
+    patches = (
+        [] if patch is None else [make_patch(read_code(PatchRecord, patch), kernel, config.get("allocator", "slub"))]
+    )
     machine = Machine(World(strategy or InTurn()), Config(kernel=kernel, **config), rows=rows, patches=patches)
     lab = Lab(machine, Ledger(machine))
     machine.check_child = lab.ledger.check_child

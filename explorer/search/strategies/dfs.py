@@ -1,4 +1,4 @@
-"""DFS: every schedule, or every one that leaves the base order only so often.
+"""DFS: every schedule, or every one that leaves the base order only so often (SEARCH.md 4.7).
 
 The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A
 *preemption* takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a
@@ -18,7 +18,7 @@ from explorer.search.strategies.prefix import Following, State
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
-    from explorer.watch import Watch
+    from explorer.search.jobs import Report
 
 
 @attrs.define(eq=False)
@@ -32,9 +32,14 @@ class Choice:
     count: int
     of: State | str
 
+    @property
+    def is_left(self) -> bool:
+        """Whether there is a possibility that was not tried."""
+        return self.taken + 1 < self.count
+
 
 class Dfs:
-    """The search: run what `next_schedule` gives to its end, `learn`, and ask for the next."""
+    """The search (`explorer.search.protocol`): the path is the schedule at hand, whose last choice is changed next."""
 
     def __init__(self, *, preemptions: int | None = None, delays: int | None = None) -> None:
         self.preemptions = preemptions
@@ -42,25 +47,33 @@ class Dfs:
         self.path: list[Choice] = []
         self._has_begun = False
 
-    def next_schedule(self) -> Descent | None:
+    @property
+    def text(self) -> str:
+        """How `--strategy` names it."""
+        bounds = {"preemptions": self.preemptions, "delays": self.delays}
+        return ":".join(["dfs", *(f"{name}={most}" for name, most in bounds.items() if most is not None)])
+
+    def next_schedule(self, room: int = 1) -> Descent | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None when there is none left within the bounds."""
         if not self._has_begun:
             self._has_begun = True
             return Descent(self)
         while self.path:
             choice = self.path[-1]
-            if choice.taken + 1 < choice.count:
+            if choice.is_left:
                 choice.taken += 1
                 return Descent(self)
             self.path.pop()
         return None
 
-    def watch(self, follow: Descent, watch: Watch) -> None:
-        """What steps access is of no interest."""
-
-    def learn(self, follow: Descent, world: World) -> None:  # noqa: ARG002 -- the protocol
+    def learn(self, follow: Descent, report: Report) -> None:  # noqa: ARG002 -- the protocol
         """Nothing: the path has grown while the schedule was run."""
         assert follow.divergence is None, "what was explored proves nothing then"
+
+    @property
+    def done(self) -> bool:
+        """Whether every choice of the path has been tried with its last possibility."""
+        return self._has_begun and not any(choice.is_left for choice in self.path)
 
 
 class Descent(Following):
@@ -72,6 +85,7 @@ class Descent(Following):
 
     def __init__(self, search: Dfs) -> None:
         super().__init__()
+        self.strategy = search.text
         self._search = search
         self._given = len(search.path)
         self._next = 0
@@ -118,7 +132,7 @@ class Descent(Following):
         """A fault is a choice like any other."""
         return self._take(2, "whether something fails") == 1
 
-    def end(self) -> None:
+    def end(self, world: World) -> None:  # noqa: ARG002 -- the protocol
         """The run is over; it must not be before all of the path has been followed."""
         if self._next < self._given:
             self.part(self._search.path[self._next].of, "the end of the run")

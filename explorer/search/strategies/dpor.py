@@ -1,4 +1,4 @@
-"""DPOR: one schedule of each trace class, and then the answer is a proof.
+"""DPOR: one schedule of each trace class, and then the answer is a proof (SEARCH.md 4.6).
 
 Abdulla, Aronis, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, with source sets and sleep sets
 (their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is put
@@ -48,6 +48,7 @@ from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
     from actors.system.world import World
+    from explorer.search.jobs import Report
     from explorer.watch import Watch
 
 ASLEEP = "asleep"
@@ -118,6 +119,11 @@ class Node:
                 return Tried(name, values=branches.pop())
         return None
 
+    @property
+    def has_branch(self) -> bool:
+        """Whether another step has to be tried here."""
+        return any(branches and name not in self.sleeping for name, branches in self.to_try.items())
+
     def want(self, lane: str) -> None:
         """Put *lane* down to be tried."""
         self.to_try.setdefault(lane, [[]])
@@ -128,7 +134,7 @@ class Node:
 
 
 class Dpor:
-    """The search: run what `next_schedule` gives to its end, `learn` from it, and ask for the next."""
+    """The search (`explorer.search.protocol`): a schedule leads along the path to a state, and makes another step."""
 
     def __init__(self) -> None:
         self.completed = 0
@@ -137,7 +143,7 @@ class Dpor:
         self._order = Order()
         self._has_begun = False
 
-    def next_schedule(self) -> Branch | None:
+    def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None when there is none left: everything has been explored."""
         if not self._has_begun:
             self._has_begun = True
@@ -150,14 +156,11 @@ class Dpor:
             self.path.pop()
         return None
 
-    def watch(self, branch: Branch, watch: Watch) -> None:
-        """Learn from *watch* what each step accesses."""
-        branch.watched_by(watch)
-
-    def learn(self, branch: Branch, world: World) -> None:
+    def learn(self, branch: Branch, report: Report) -> None:  # noqa: ARG002 -- the branch knows more of its run
         """Look for the races of a schedule that has been run, and put down their reversals."""
+        world = branch.world
+        assert world is not None, "a run that has ended is learnt from"
         assert branch.divergence is None, "what was explored proves nothing then"
-        branch.end_event()
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
@@ -181,6 +184,11 @@ class Dpor:
                 races.put_down_pending(event)
         for actor, mail in world.lost_mail or ():
             races.put_down_pending(Event(actor.name, branch.number(accesses_of_mail(actor, mail))))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be tried at any state of the path."""
+        return self._has_begun and not any(node.has_branch for node in self.path)
 
     def _want_what_was_disabled(self, lane: str) -> None:
         """Have the step of a lane tried that could have been made, until another made it impossible for good."""
@@ -227,7 +235,7 @@ class Branch(Following):
     The lane that stepped last goes on if it can: the schedule with the fewest switches stands for its class.
     """
 
-    name = "dpor"
+    name = strategy = "dpor"
     controls_clock = True
     is_replay = False
 
@@ -238,6 +246,7 @@ class Branch(Following):
         self._given = len(path)
         self._next = 0
         self._is_quiet = False
+        self.world: World | None = None
         self._watch: Watch | None = None
         self._lane: Lane | None = None
         self._counts: list[int] = []
@@ -341,8 +350,10 @@ class Branch(Following):
             add_access(named, name, mode)
         return named
 
-    def end(self) -> None:
+    def end(self, world: World) -> None:
         """The run is over; it must not be before all of the path has been followed."""
+        self.world = world
+        self.end_event()
         if self._next < self._given:
             self.part(self.path[self._next].state, "the end of the run")
 

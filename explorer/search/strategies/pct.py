@@ -1,4 +1,4 @@
-"""PCT: priorities, and few changes of them.
+"""PCT: priorities, and few changes of them (SEARCH.md 4.4).
 
 Burckhardt, Kothari, Musuvathi, Nagarakatte, "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs",
 ASPLOS 2010. Lanes get random priorities; the highest enabled one steps; at d-1 random points the lane that steps falls

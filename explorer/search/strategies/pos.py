@@ -1,9 +1,9 @@
-"""POS: every pending step has a random priority, drawn anew when it races with one that happens.
+"""POS: every pending step has a random priority, drawn anew when it races with one that happens (SEARCH.md 4.5).
 
 Yuan, Yang, Gu, "Partial Order Aware Concurrency Sampling", CAV 2018. Guarantee: every partial order of a program has a
 lower bound of probability, exponentially better than that of a random walk in the number of independent steps. No
 parameters. Departure: racing is judged by the object that a step asks for, and whether one of the two changes it
-(SEARCH 4.0); what steps do to their own CPU's data on the side is not counted.
+(SEARCH.md 4.0); what steps do to their own CPU's data on the side is not counted.
 """
 
 from __future__ import annotations

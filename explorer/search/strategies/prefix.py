@@ -20,6 +20,7 @@ from explorer.replay import Divergence
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
+    from explorer.watch import Watch
 
 DIVERGED = "diverged"
 """Why a world stops in which the same choices led to another state."""
@@ -62,7 +63,12 @@ def pending(lane: Lane) -> tuple[str, ...]:
 
 
 class Following(Strategy):
-    """A schedule that begins as another did. `divergence`: where that did not lead to the same state."""
+    """One schedule of an exact search, which begins as the one before did.
+
+    `strategy` is the text that names the search. `divergence` is where the same choices did not lead to the same state.
+    """
+
+    strategy: str
 
     def __init__(self) -> None:
         self.divergence: Divergence | None = None
@@ -72,9 +78,12 @@ class Following(Strategy):
         """Leave the time as it is."""
         self._world = world
 
+    def watched_by(self, watch: Watch) -> None:
+        """Before the run: *watch* will know what each step accesses."""
+
     @abstractmethod
-    def end(self) -> None:
-        """After the run: it must not have been over before all the choices were made that are known."""
+    def end(self, world: World) -> None:
+        """After the run of *world*, which must not have been over before all the choices were made that are known."""
 
     def part(self, then: object, now: object) -> None:
         """End the run here: it was *then*, and is *now*."""

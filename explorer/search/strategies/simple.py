@@ -1,4 +1,4 @@
-"""The plain strategies: uniform choice, taking turns, and virtual time."""
+"""The plain strategies: uniform choice (SEARCH.md 4.1), taking turns, and virtual time. They are of no paper."""
 
 from __future__ import annotations
 

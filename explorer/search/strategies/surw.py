@@ -1,4 +1,4 @@
-"""SURW: uniform over the orders of the steps that matter.
+"""SURW: uniform over the orders of the steps that matter (SEARCH.md 4.3).
 
 Zhao, Wolff, Mathur, Roychoudhury, "Selectively Uniform Concurrency Testing", ASPLOS 2025, section 4. Some steps are of
 interest; which lane does the next of these is drawn as in URW, and lanes that come to such a step out of turn are held

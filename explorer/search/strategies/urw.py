@@ -1,4 +1,4 @@
-"""URW: every interleaving with the same probability.
+"""URW: every interleaving with the same probability (SEARCH.md 4.2).
 
 Zhao, Wolff, Mathur, Roychoudhury, "Selectively Uniform Concurrency Testing", ASPLOS 2025, section 3. A lane is chosen
 with a probability proportional to the steps that it has yet to do. Guarantee: if the counts are right and nothing

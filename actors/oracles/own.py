@@ -1,0 +1,91 @@
+"""Oracles of the user's: functions that look at the machine and tell what is wrong with it.
+
+    @oracle("tidy-root", "the root cgroup has no more than ten children")
+    def tidy_root(machine: Machine) -> Iterator[str]:
+        if len(machine.root_cgroup.children) > 10:
+            yield "there are more than ten"
+
+An oracle looks from outside, changes nothing, and asks nothing: its look is no step of any flow. `Ledger` is the oracle
+that slabrace has itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import FunctionType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import attrs
+
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.system.flow import Flow
+
+When: TypeAlias = Literal["rest", "step"]
+
+MOST_DETAILS = 8
+"""How many texts of one look are told."""
+
+
+@attrs.frozen
+class Oracle:
+    """An oracle by its name; `find` yields a text for each thing that is wrong.
+
+    It looks `when` the machine is at "rest": each time that a scenario waits until nothing goes on any more, and at the
+    end; or after each "step" of the run.
+    """
+
+    name: str
+    summary: str
+    find: FunctionType = attrs.field(validator=attrs.validators.instance_of(FunctionType))
+    when: When = attrs.field(default="rest", validator=attrs.validators.in_(("rest", "step")))
+
+    def watch(self, machine: Machine) -> None:
+        """From now on look at *machine*, and report a finding of the kind `oracle` whenever it has become wrong."""
+        world, watching = machine.world, Watching(self, machine)
+        if self.when == "step":
+            world.checks.append(watching.look)
+        else:
+            world.rests.append(watching.look)
+            world.endings.append(watching.look)
+
+
+@attrs.define(eq=False)
+class Watching:
+    """An oracle that looks at one machine: what stays wrong is reported once."""
+
+    oracle: Oracle
+    machine: Machine
+    is_wrong: bool = False
+
+    def look(self, flow: Flow | None = None) -> None:
+        """Look once; *flow* has just stepped."""
+        texts = self._texts()
+        if texts and not self.is_wrong:
+            message, *details = texts
+            name = self.oracle.name
+            self.machine.world.report("oracle", name, f"{name}: {message}", *details[:MOST_DETAILS], flow=flow)
+        self.is_wrong = bool(texts)
+
+    def _texts(self) -> list[str]:
+        found: object = self.oracle.find(self.machine)
+        texts = list(found) if isinstance(found, Iterable) and not isinstance(found, str | bytes) else None
+        if texts is None or not all(isinstance(text, str) for text in texts):
+            code = self.oracle.find.__code__
+            msg = (
+                f"{code.co_filename}, line {code.co_firstlineno}: the oracle {self.oracle.name} has to yield texts, "
+                "one for each thing that is wrong"
+            )
+            raise UsageError(msg)
+        return texts
+
+
+def oracle(name: str, summary: str, *, when: When = "rest") -> Callable[[Callable[[Machine], Iterable[str]]], Oracle]:
+    """Declare an oracle: what it means in one line, and *when* it looks (see `Oracle`)."""
+
+    def declare(find: Callable[[Machine], Iterable[str]]) -> Oracle:
+        return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # the validator says whether it is one
+
+    return declare

@@ -1,0 +1,76 @@
+"""The catalogues of `list` that are made from the kernel and the scenarios, and so are slow to import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import scenarios
+from actors.fixes import ALL_FIXES
+from actors.versions.kernel_fn import differences
+from protocol.vocabulary import PROFILES
+from scenarios import find_scenario
+from scenarios.registry import MACHINE, Knob
+
+
+def scenario_entries() -> list[dict[str, Any]]:
+    """Every scenario with its knobs."""
+    return [
+        {
+            "name": scenario.name,
+            "summary": scenario.summary,
+            "also": list(scenario.also),
+            "knobs": [_knob_entry(knob) for knob in scenario.knobs],
+        }
+        for scenario in scenarios.SCENARIOS
+    ]
+
+
+def _knob_entry(knob: Knob) -> dict[str, object]:
+    is_number = not (knob.choices or knob.is_slabinfo)
+    return {
+        "name": knob.name,
+        "default": knob.default,
+        "choices": list(knob.choices) or None,
+        "least": knob.least if is_number else None,
+        "most": knob.most if is_number else None,
+        "summary": knob.summary,
+    }
+
+
+def kernel_entries() -> list[dict[str, Any]]:
+    """Every kernel profile, with the functions that differ from the one before."""
+    return [
+        {"name": name, "summary": summary, "differs": differences(before, name)}
+        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
+    ]
+
+
+def patch_entries() -> list[dict[str, Any]]:
+    """Every named fix."""
+    return [
+        {
+            "name": entry.slug,
+            "commit": entry.commit,
+            "summary": entry.summary,
+            "built_into": list(entry.built_into),
+            "goes_into": entry.goes_into,
+            "comes_out_of": entry.comes_out_of,
+        }
+        for entry in ALL_FIXES
+    ]
+
+
+def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
+    return [f"{knob.name}={knob.default}: {knob.summary} ({knob.values_in_words})" for knob in knobs]
+
+
+def knob_lines_of(scenario: str) -> Iterator[str]:
+    """The knobs of a scenario that not every scenario has, or has with another default."""
+    common = common_knob_lines()
+    return (line for line in _knob_lines(find_scenario(scenario).knobs) if line not in common)
+
+
+def common_knob_lines() -> list[str]:
+    """The knobs that every scenario has; they are told once, below all scenarios."""
+    return _knob_lines(MACHINE)

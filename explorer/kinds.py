@@ -1,0 +1,20 @@
+"""The kinds of things that a text on the command line can name (`explorer.references`)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+
+import scenarios
+from actors.oracles.own import Oracle
+from explorer.references import Kind
+from scenarios.registry import Scenario
+
+
+def _scenarios() -> Mapping[str, Scenario]:
+    """Those of slabrace, by each of their names; of two that have the same, the first is meant."""
+    return {name: one for one in reversed(scenarios.SCENARIOS) for name in (one.name, *one.also)}
+
+
+SCENARIO = Kind("scenario", "scenarios", Scenario, operator.attrgetter("build"), _scenarios)
+ORACLE = Kind("oracle", "oracles", Oracle, operator.attrgetter("find"), dict, option="--oracle ")

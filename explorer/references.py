@@ -1,0 +1,233 @@
+"""Scenarios, oracles and strategies by the texts that name them on the command line.
+
+`NAME` is one of slabrace's own, or one that an installed project declares as an entry point (the groups
+`slabrace.scenarios`, `slabrace.oracles` and `slabrace.strategies`). `FILE[:MEMBER]` is a file of the user's; the member
+is known by the name that it declares, or by that of its function. Patches are named by the same texts
+(`actors.versions.patching.name_patch`).
+
+Entry points are looked for when a name is not slabrace's own, and by `slabrace list`: most commands pay nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+import msgspec
+
+from actors.versions.kernel_fn import PATCH_LOADER, functions
+from actors.versions.user_code import parse_reference, read_code, refuse_functions, run_code
+from explorer.blame import Blame
+from protocol.blame import SLABRACE, in_words, is_interrupt, places_of
+from protocol.errors import UsageError
+from protocol.names import no_such
+from protocol.records import CodeRecord
+
+
+class Declared(Protocol):
+    """What all three kinds have."""
+
+    @property
+    def name(self) -> str:
+        """The name that is declared."""
+
+
+T = TypeVar("T", bound=Declared)
+
+
+@attrs.frozen
+class Kind(Generic[T]):
+    """Scenarios, oracles or strategies: how they are called, and where they are found.
+
+    `option` stands before a name in messages, with a space behind it. `built_in` gives those of slabrace by their
+    names, `body` the function or the class that one was made of.
+    """
+
+    word: str
+    plural: str
+    type: type[T]
+    body: Callable[[T], object]
+    built_in: Callable[[], Mapping[str, T]]
+    option: str = ""
+
+    @property
+    def group(self) -> str:
+        """The group of entry points."""
+        return f"slabrace.{self.plural}"
+
+
+@attrs.frozen
+class Found(Generic[T]):
+    """What a text names: one thing, or all that a file declares. `code` is that file, `files` are where its code is."""
+
+    things: tuple[T, ...]
+    code: CodeRecord | None = None
+    files: tuple[str, ...] = ()
+
+
+def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Found[T]:
+    """What *text* names; UsageError in one line if there is no such thing, or if its file is wrong.
+
+    *member* is what is meant of a file if the text does not say it. Without any the file has to declare exactly one
+    thing, unless all are wanted.
+    """
+    record = name_code(kind, text, member=member)
+    return load(kind, record, wants_all=wants_all) if record.is_code else find_by_name(kind, record.name)
+
+
+def name_code(kind: Kind[Any], text: str, *, member: str = "") -> CodeRecord:
+    """What *text* names: a file, whose text is read, or something by its name alone. Nothing is run yet."""
+    named = parse_reference(text, kind.built_in())
+    if not named.file:
+        return CodeRecord(named.name)
+    return read_code(CodeRecord, Path(named.file), option=kind.option, member=named.member or member)
+
+
+def find_by_name(kind: Kind[T], name: str) -> Found[T]:
+    """One of slabrace's own, or an installed one; no file is opened, so this is for names out of a log, too."""
+    built_in = kind.built_in()
+    if name in built_in:
+        thing = built_in[name]
+        return Found((thing,), files=own_files(kind.body(thing)))
+    points = entry_points(kind, name)
+    if not points:
+        known = [thing.name for thing in _distinct(built_in.values())]
+        told = no_such(kind.word, name, [*known, *(point.name for point in entry_points(kind))])
+        hint = "; a file is named FILE.py:NAME" if set(name) & {"/", ":"} else ""
+        msg = f"{kind.option}{name}: {told}{hint}"
+        raise UsageError(msg)
+    thing = load_installed(kind, points)
+    return Found((thing,), files=own_files(kind.body(thing)))
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Found[T]:
+    """What the text of *record* declares; UsageError if that cannot be run, or is not what is wanted.
+
+    The code that is found is called `FILE:NAME`, by the name that is declared.
+    """
+    where = f"{kind.option}{record.file}"
+    with Blame((), (record.file,)):
+        module = run_code(record, kind.word, option=kind.option)
+        things = _chosen(kind, record, module, where)
+    if not wants_all and len(things) > 1:
+        several = ", ".join(thing.name for thing in things)
+        msg = f"{where}: it declares {len(things)} {kind.plural}; give {where}:NAME, where NAME is one of {several}"
+        raise UsageError(msg)
+    names = [thing.name for thing in things]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        msg = f"{where}: it declares two {kind.plural} that are called {twice}"
+        raise UsageError(msg)
+    if len(things) == 1:
+        record = msgspec.structs.replace(record, name=f"{Path(record.path or record.name).name}:{names[0]}")
+    return Found(tuple(things), record, (record.file,))
+
+
+def _chosen(kind: Kind[T], record: CodeRecord, module: ModuleType, where: str) -> list[T]:
+    """The member that *record* names, or all that the file declares itself."""
+    there = {name: thing for name, thing in vars(module).items() if isinstance(thing, kind.type)}
+    if not record.member:
+        own = [thing for thing in _distinct(there.values()) if _is_made_in(module, kind.body(thing), thing)]
+        if not own:
+            msg = f"{where}: it declares no {kind.word}: it needs @{kind.word}(NAME, SUMMARY, ...) above a definition"
+            raise UsageError(msg)
+        return own
+    called_so = [thing for thing in _distinct(there.values()) if thing.name == record.member]
+    if called_so or record.member in there:
+        return called_so or [there[record.member]]
+    names = [thing.name for thing in _distinct(there.values())]
+    msg = f"{where}: {no_such(f'{kind.word} in it', record.member, names)}"
+    raise UsageError(msg)
+
+
+def _distinct(things: Iterable[T]) -> list[T]:
+    """Without those that are there a second time, under another name."""
+    return list({id(thing): thing for thing in things}.values())
+
+
+def _is_made_in(module: ModuleType, body: object, thing: object) -> bool:
+    """Whether a thing in *module* is not just imported: its body stands there, or it is a variation of another's."""
+    home = getattr(body, "__module__", "")
+    origin = sys.modules.get(home) if home != module.__name__ else None
+    return origin is None or all(thing is not other for other in vars(origin).values())
+
+
+def own_files(body: object) -> tuple[str, ...]:
+    """The file of a function or class that is none of slabrace's, as tracebacks have it."""
+    code = getattr(body, "__code__", None)
+    module = sys.modules.get(getattr(body, "__module__", None) or "")
+    file = code.co_filename if code is not None else getattr(module, "__file__", None) or ""
+    return (file,) if file and not file.startswith(SLABRACE) else ()
+
+
+# -- installed projects -----------------------------------------------------------------------------------------------
+
+
+def entry_points(kind: Kind[Any], name: str | None = None) -> list[metadata.EntryPoint]:
+    """The entry points of that kind that installed projects declare, all or those of one *name*."""
+    points = metadata.entry_points(group=kind.group)
+    return sorted((point for point in points if name in {None, point.name}), key=lambda point: point.name)
+
+
+def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
+    """What an entry point names, known by the name of that; UsageError if it cannot be had, or if there are several."""
+    point = points[0]
+    if len(points) > 1:
+        projects = " and ".join(_project(each) for each in points)
+        msg = f"{kind.option}{point.name}: {projects} both declare a {kind.word} of that name; uninstall one of them"
+        raise UsageError(msg)
+    where = f"{kind.option}{point.name}: the {kind.word} of {_project(point)}, {point.value},"
+    functions()  # as in run_code()
+    token = PATCH_LOADER.set(refuse_functions)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            thing = point.load()
+    except BaseException as error:  # whatever goes wrong while a project is imported is that project's
+        if is_interrupt(error):
+            raise
+        msg = f"{where} cannot be loaded: {_place(error)}{in_words(error)}"
+        raise UsageError(msg) from None
+    finally:
+        PATCH_LOADER.reset(token)
+    if not isinstance(thing, kind.type):
+        msg = f"{where} is a {type(thing).__name__}: declare it with @{kind.word}"
+        raise UsageError(msg)
+    return attrs.evolve(thing, name=point.name)  # type: ignore[misc]  # all kinds are attrs classes
+
+
+def installed(kind: Kind[T]) -> Iterator[tuple[str, str, T | None]]:
+    """Each installed one by its name: the project, and the thing; or the reason why that cannot be had, and None."""
+    built_in = kind.built_in()
+    points = entry_points(kind)
+    for name in sorted({point.name for point in points}):
+        called_so = [point for point in points if point.name == name]
+        try:
+            if name in built_in:
+                msg = (
+                    f"{_project(called_so[0])} declares it, but slabrace has a {kind.word} of that name, which is meant"
+                )
+                raise UsageError(msg)  # noqa: TRY301 -- the same answer as if it could not be loaded
+            yield name, _project(called_so[0]), load_installed(kind, called_so)
+        except UsageError as error:
+            yield name, str(error).removeprefix(f"{kind.option}{name}: "), None
+
+
+def _project(point: metadata.EntryPoint) -> str:
+    """The name and version of the project that declares an entry point."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "a project without a name"
+
+
+def _place(error: BaseException) -> str:
+    """Where in the project's code it came up, if in any: the machinery of imports is no such place."""
+    places = [place for place in places_of(error) if "importlib" not in place[0]]
+    inner = places[-1] if places and not places[-1][0].startswith(SLABRACE) else None
+    return f"{inner[0]}, line {inner[1]}: " if inner is not None else ""
