@@ -15,7 +15,7 @@ from explorer.session import run
 from protocol.formats.kpagecgroup import unpack_kpagecgroup
 from protocol.formats.slabinfo import parse_slabinfo
 from protocol.formats.slabinfo_full import parse_slabinfo_full
-from tests.files.conftest import Answer, Command
+from tests.conftest import Answer, Command
 from tests.files.helpers import SMALL, has_knob, play
 
 SCENARIO = "readers-vs-rmdir"
