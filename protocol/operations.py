@@ -41,7 +41,8 @@ class OperationInfo:
     which it is enabled: a flow that asks earlier waits; it never spins. `sleeps` marks operations that the kernel
     allows only in process context (might_sleep). `idle` marks the wait of a service for its next piece of work: a flow
     waiting there is idle, not stuck. `looks_at_contexts`: its effect depends on which flows are in an atomic context.
-    `part` is the accessed part of the object (a field of the C struct), if not the whole.
+    `part` is the accessed part of the object (a field of the C struct), if not the whole. `lifecycle` marks the
+    operations that move an object from one state of its life to another, or read that state: `surw` orders these.
     """
 
     name: str
@@ -53,6 +54,7 @@ class OperationInfo:
     idle: bool = False
     looks_at_contexts: bool = False
     part: str = ""
+    lifecycle: bool = False
 
 
 def operation(
@@ -66,6 +68,7 @@ def operation(
     idle: bool = False,
     looks_at_contexts: bool = False,
     part: str = "",
+    lifecycle: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a method as an operation, which flows ask of its owner (see `OperationInfo`)."""
 
@@ -81,6 +84,7 @@ def operation(
             idle=idle,
             looks_at_contexts=looks_at_contexts,
             part=part,
+            lifecycle=lifecycle,
         )
         return method
 

@@ -41,7 +41,7 @@ class Handover(Shared):
     def put(self, obj: tuple[KmemCache, SlabObject] | None) -> None:
         self.objects.append(obj)
 
-    @operation(UPDATE, when=has_object, sleeps=True)
+    @operation(UPDATE, when=has_object, sleeps=True, lifecycle=True)
     def take(self) -> tuple[KmemCache, SlabObject] | None:
         return self.objects.popleft()
 

@@ -104,7 +104,7 @@ class Dentry(ListEntry):
     def read_flags(self) -> DentryFlags:
         return self.d_flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def set_flags(self, flags: DentryFlags) -> DentryFlags:
         """Set flags; return the old flags."""
         self.d_lockref.assert_held()
@@ -112,7 +112,7 @@ class Dentry(ListEntry):
         self.d_flags |= flags
         return old
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def clear_flags(self, flags: DentryFlags) -> DentryFlags:
         """Clear flags; return the old flags."""
         self.d_lockref.assert_held()

@@ -293,7 +293,7 @@ class SuperBlock(ListEntry):
         if self._on_disk(ino, "is deleted") is not None:
             del self.disk[ino]
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_entry(self, directory: int, name: str) -> int | None:
         """The inode number of a name in a directory."""
         return self._entries(directory).get(name)

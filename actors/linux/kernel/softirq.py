@@ -47,7 +47,7 @@ class Softirq(Shared):
         self.pending.add(vector)
         self.reconsider()
 
-    @operation(UPDATE, when=is_pending, idle=True, latency=SOFTIRQ_NS)
+    @operation(UPDATE, when=is_pending, idle=True, latency=SOFTIRQ_NS, lifecycle=True)
     def irq_exit(self) -> list[int]:
         """Clear the pending vectors and return them in order; the softirqs begin."""
         vectors = sorted(self.pending)

@@ -186,7 +186,7 @@ class WorkerPool(Shared):
         """need_more_worker(): there is an item and no worker runs; the worker that became idle last is woken."""
         return bool(self.worklist) and self.idle[-1] is worker and not any(busy.is_running for busy in self.busy)
 
-    @operation(UPDATE, part="worklist")
+    @operation(UPDATE, part="worklist", lifecycle=True)
     def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
         """__queue_work(): append *work* to the pool, or to the queue's list at max_active; False if queued already."""
         pwq.touch_part("tickets", UPDATE)
@@ -213,7 +213,7 @@ class WorkerPool(Shared):
         self.touch_part("worklist", UPDATE)
         return self.insert(pwq, work)
 
-    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist")
+    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist", lifecycle=True)
     def take(self, worker: Worker) -> None:
         """Begin the oldest item whose work no other worker executes; earlier ones are left to those workers."""
         self.touch_part("busy_hash", UPDATE)

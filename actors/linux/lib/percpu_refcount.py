@@ -99,7 +99,7 @@ class PercpuRef(Shared):
     def read_flags(self) -> int:
         return self.flags
 
-    @operation(COMMUTE, part="count")
+    @operation(COMMUTE, part="count", lifecycle=True)
     def atomic_add(self, nr: int) -> int:
         """Add to the atomic count and return it. Rising from zero, or falling below it, is a refcount finding.
 
@@ -124,18 +124,18 @@ class PercpuRef(Shared):
         self.count += 1
         return True
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def set_flags(self, flags: int) -> int:
         """Set *flags*; return the old flags."""
         old = self.flags
         self.flags |= flags
         return old
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def clear_flags(self, flags: int) -> None:
         self.flags &= ~flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def begin_switch(self, confirm: Confirm) -> None:
         self.touch_part("confirm_switch", UPDATE)
         self.flags |= ATOMIC
@@ -145,7 +145,7 @@ class PercpuRef(Shared):
     def read_confirm_switch(self) -> Confirm | None:
         return self.confirm_switch
 
-    @operation(UPDATE, part="confirm_switch")
+    @operation(UPDATE, part="confirm_switch", lifecycle=True)
     def end_switch(self) -> None:
         """Clear confirm_switch and wake the waiters."""
         self.confirm_switch = None
@@ -181,7 +181,7 @@ class PercpuRef(Shared):
         self.flags &= ~ATOMIC
         return True
 
-    @operation(UPDATE, part="percpu")
+    @operation(UPDATE, part="percpu", lifecycle=True)
     def free_percpu(self) -> bool:
         """Free the per-CPU memory; return whether a switch was in progress."""
         self.touch_part("confirm_switch", READ)

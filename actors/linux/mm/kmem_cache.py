@@ -120,7 +120,7 @@ class Slab(ListEntry):
     def read_counters(self) -> SlabCounters:
         return SlabCounters(self.freelist, self.inuse, self.frozen)
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def cmpxchg_double(self, old: SlabCounters, new: SlabCounters) -> bool:
         """Set freelist and counters to *new* if they are still *old*."""
         if self.freelist is not old.freelist or self.inuse != old.inuse or self.frozen != old.frozen:
@@ -231,12 +231,12 @@ class MemcgCacheArray(Shared):
             self._check(copied - 1)
         return MemcgCacheArray(self.actor, self.root, (self.entries[:copied] + [None] * size)[:size])
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_entry(self, kmemcg_id: int) -> KmemCache | None:
         self._check(kmemcg_id)
         return self.entries[kmemcg_id]
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def set_entry(self, kmemcg_id: int, cache: KmemCache | None) -> None:
         self._check(kmemcg_id)
         self.entries[kmemcg_id] = cache
@@ -394,11 +394,11 @@ class KmemCache(ListEntry):
 
     # -- memcg_params -------------------------------------------------------------------------------------------------
 
-    @operation(READ, part="memcg")
+    @operation(READ, part="memcg", lifecycle=True)
     def read_memcg(self) -> Memcg | None:
         return self.memcg
 
-    @operation(UPDATE, part="memcg")
+    @operation(UPDATE, part="memcg", lifecycle=True)
     def set_memcg(self, memcg: Memcg | None) -> None:
         self.memcg = memcg
 
@@ -420,24 +420,24 @@ class KmemCache(ListEntry):
         self.children.list_add_tail(child)
         child.recheck()
 
-    @operation(UPDATE, part="children")
+    @operation(UPDATE, part="children", lifecycle=True)
     def del_child(self, child: KmemCache) -> None:
         self.children.list_del(child)
         child.recheck()
 
-    @operation(READ, part="dying")
+    @operation(READ, part="dying", lifecycle=True)
     def read_dying(self) -> bool:
         return self.dying
 
-    @operation(UPDATE, part="dying")
+    @operation(UPDATE, part="dying", lifecycle=True)
     def set_dying(self, dying: bool) -> None:  # noqa: FBT001 -- the flag's value
         self.dying = dying
 
-    @operation(READ, part="work_fn")
+    @operation(READ, part="work_fn", lifecycle=True)
     def read_work_fn(self) -> WorkFn | None:
         return self.work_fn
 
-    @operation(UPDATE, part="work_fn")
+    @operation(UPDATE, part="work_fn", lifecycle=True)
     def set_work_fn(self, work_fn: WorkFn | None) -> None:
         self.work_fn = work_fn
 
@@ -445,7 +445,7 @@ class KmemCache(ListEntry):
     def set_flag(self, flag: SlabFlags) -> None:
         self.flags |= flag
 
-    @operation(UPDATE, part="refcount")
+    @operation(UPDATE, part="refcount", lifecycle=True)
     def add_refcount(self, nr: int) -> int:
         """Add *nr* to the alias count and return it. The caller holds slab_mutex."""
         self.refcount += nr
@@ -475,7 +475,7 @@ class CacheList(Shared):
     def add(self, cache: KmemCache) -> None:
         self.caches.list_add_tail(cache)
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def delete(self, cache: KmemCache) -> None:
         self.caches.list_del(cache)
 

@@ -171,7 +171,7 @@ class ListLruNode(Shared):
         self.nr_items += 1
         return target.nr_items == 1
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def delete(self, item: LruItem, counted: ListLruOne) -> None:
         """Unlink *item* from the list that it is on, and decrement the count of the list that it should be on."""
         self.lock.assert_held()

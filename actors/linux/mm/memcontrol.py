@@ -206,11 +206,11 @@ class Memcg(Shared):
     def set_kmemcg_id(self, kmemcg_id: int) -> None:
         self.kmemcg_id = kmemcg_id
 
-    @operation(READ, part="kmem_state")
+    @operation(READ, part="kmem_state", lifecycle=True)
     def read_kmem_state(self) -> KmemState:
         return self.kmem_state
 
-    @operation(UPDATE, part="kmem_state")
+    @operation(UPDATE, part="kmem_state", lifecycle=True)
     def set_kmem_state(self, state: KmemState) -> None:
         self.kmem_state = state
 

@@ -39,7 +39,7 @@ class BuddyAllocator(Shared):
     def label(self) -> str:
         return "buddy allocator"
 
-    @operation(UPDATE, cost=PAGE_NS)
+    @operation(UPDATE, cost=PAGE_NS, lifecycle=True)
     def take(self, nr_pages: int) -> None:
         self.allocated += nr_pages
 

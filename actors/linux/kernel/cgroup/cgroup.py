@@ -98,12 +98,12 @@ class CgroupTree(Shared):
         """atomic_read(&root->nr_cgrps)."""
         return self.nr_cgrps
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_memcg(self, task: Context) -> Memcg | None:
         """task_css(): the memcg of *task*, None for the root; a later step may change it."""
         return task.memcg
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cgroup: Cgroup) -> None:
         """css_set_move_task()."""
         if task.memcg is not None:
@@ -117,7 +117,7 @@ class CgroupTree(Shared):
             cgroup.touch_part("population", UPDATE)
             cgroup.tasks += 1
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def mark_dying(self, cgroup: Cgroup) -> None:
         """3.2.3: count the cgroup as a dying descendant of every ancestor."""
         cgroup.touch(UPDATE)
@@ -227,11 +227,11 @@ class Css(ListEntry):
     def read_flags(self) -> CssFlags:
         return self.flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def set_flags(self, flags: CssFlags) -> None:
         self.flags |= flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def clear_flags(self, flags: CssFlags) -> None:
         self.flags &= ~flags
 
@@ -245,7 +245,7 @@ class Css(ListEntry):
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
         self.children.list_del(child)
 
-    @operation(UPDATE, part="online_cnt")
+    @operation(UPDATE, part="online_cnt", lifecycle=True)
     def add_online_cnt(self, nr: int) -> int:
         self.online_cnt += nr
         return self.online_cnt

@@ -73,7 +73,7 @@ class Mutex(Lock):
     def boot(cls, world: World, name: str) -> Mutex:
         return cls(Actor(world, name), name)
 
-    @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE)
+    @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE, lifecycle=True)
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 
@@ -97,7 +97,7 @@ class SpinLock(Lock):
     def boot(cls, world: World, name: str) -> SpinLock:
         return cls(Actor(world, name), name)
 
-    @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS)
+    @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS, lifecycle=True)
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 

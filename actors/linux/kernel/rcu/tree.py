@@ -134,7 +134,7 @@ class Rcu(Shared):
     def has_no_readers(self) -> bool:
         return not self.readers
 
-    @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
+    @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True, lifecycle=True)
     def start_gp(self) -> None:
         """Take a snapshot of the readers; every callback that is queued by now waits for them."""
         self.started += 1
@@ -149,7 +149,7 @@ class Rcu(Shared):
                 self.readers.add(flow)
                 flow.blocks = self.reader_left
 
-    @operation(READ, when=has_no_readers, latency=GP_LENGTH_NS)
+    @operation(READ, when=has_no_readers, latency=GP_LENGTH_NS, lifecycle=True)
     def end_gp(self) -> None:
         """All readers of the snapshot have left: the callbacks may run."""
         self.completed += 1

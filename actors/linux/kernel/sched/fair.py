@@ -29,7 +29,7 @@ class RunQueues(Shared):
     def label(self) -> str:
         return "run queues"
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cpu: Cpu) -> bool:
         """detach_task() and attach_task(); False, and no move, while *task* may not be preempted."""
         return task.push_to(cpu)
