@@ -225,7 +225,7 @@ def destroy_and_create(ends: list[str], *, has_ctor: bool = False) -> Callable[[
 
 
 def test_later_a_cache_that_is_being_destroyed_may_be_taken_up_again() -> None:
-    """5.4.286 does not look at dying when it merges; whoever destroys looks at the count of users again."""
+    """Linux 5.4.286 does not look at dying when it merges; whoever destroys looks at the count of users again."""
     ends: list[str] = []
     for seed in range(40):
         stage = play_seed(destroy_and_create(ends), "5.4-fixed", seed)

@@ -158,7 +158,7 @@ class Campaign:
 
     @property
     def outcome(self) -> str:
-        """DESIGN.md's word for it."""
+        """The outcome of the search in one word of docs/json.md."""
         if self.stopped in {"interrupted", "diverged", "lost"}:
             return self.stopped
         if self.found:

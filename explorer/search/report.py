@@ -234,7 +234,7 @@ def rounded(number: float | None, digits: int) -> float | None:
 
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
-    """The one JSON object of `explore --json`; the keys are DESIGN.md's."""
+    """The one JSON object of `explore --json`; docs/json.md has its keys."""
     header, start = campaign.experiment.header, campaign.options.start
     return {
         "outcome": campaign.outcome,

@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(slabrace [^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+NAMED_PLACE = re.compile(r'<a id="([^"]+)">')
 
 ANY_SCENARIO = {"SCENARIO", "NAME"}
 """What stands for a scenario in a description of a command."""
@@ -104,7 +105,13 @@ def links(page: Path) -> list[str]:
 
 def anchor(heading: str) -> str:
     """What a heading is called in a link, as forges have it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    return re.sub(r"[^\w\- ]", "", re.sub(r"<[^>]*>", "", heading).lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that a link can lead to: its headings, and what it names itself."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return {anchor(heading) for heading in HEADING.findall(text)} | set(NAMED_PLACE.findall(text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -115,7 +122,7 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 
         assert file.is_file(), target
         if place:
-            assert place in {anchor(heading) for heading in HEADING.findall(file.read_text(encoding="utf-8"))}, target
+            assert place in anchors(file), target
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:

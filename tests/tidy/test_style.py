@@ -1,4 +1,4 @@
-"""What STYLE.md asks and a machine can see; each message says what to do."""
+"""Rules of style that a machine can check; each message says what to do."""
 
 from __future__ import annotations
 

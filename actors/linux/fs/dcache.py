@@ -505,7 +505,7 @@ async def shrink_dentry_list(ctx: Context, dispose: LruList) -> None:
 
 @kernel_fn("shrink_dentry_list", "fs/dcache.c", profiles="..v7")
 async def shrink_dentry_list_until_v7(ctx: Context, dispose: LruList) -> None:
-    """5.2: a parent that becomes unused is killed at once, and so are its ancestors."""
+    """Until v7: a parent that becomes unused is killed at once, and so are its ancestors."""
     while dispose.items:
         dentry = await lock_oldest(ctx, dispose)
         if dentry is None:
