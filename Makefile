@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: help venv demo test test-slow dist lint format bench lock map docs clean
+.PHONY: help venv demo test test-slow dist lint format bench lock map docs site clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -58,6 +58,10 @@ map: venv ## write the tables of docs/kernel-map.md anew
 
 docs: venv ## run what the pages show of a terminal, and write its output there (half an hour)
 	$(BIN)/python -m tests.docs.consoles --slow
+
+# --quiet would hide the warnings that --strict makes errors of
+site: venv ## the pages as a site in build/site; a link or an anchor that leads nowhere is an error
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove what was made
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
