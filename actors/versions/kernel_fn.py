@@ -34,6 +34,9 @@ R = TypeVar("R")
 
 _TAGS = re.compile(r"^(\[[\w.-]+\](,| to)? ?)+:? *|^[A-Z]?\d[\d.]*[a-z]?( to \w+)?( and [\d.]+)?[.:] *")
 
+_MARKS = (("[O]", "original"), ("[M]", "5.3"), ("[54]", "5.4-fixed"), *((f"[v{n}]", f"v{n}") for n in range(1, 8)))
+_SECTIONS = re.compile(r" \([A-Z]?\d+(?:\.\d+)*\)")
+
 
 @attrs.frozen
 class Body:
@@ -46,8 +49,15 @@ class Body:
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring without its leading tags of versions and sections; may be empty."""
-        return _TAGS.sub("", (self.code.__doc__ or "").strip().partition("\n")[0])
+        """The first line of the docstring, readable by itself: without sections, with versions by name.
+
+        It may be empty.
+        """
+        text = _TAGS.sub("", (self.code.__doc__ or "").strip().partition("\n")[0])
+        for mark, profile in _MARKS:
+            text = text.replace(mark, profile)
+        text = _SECTIONS.sub("", text)
+        return text[:1].upper() + text[1:] if text[:1].islower() and "_" not in text.partition(" ")[0] else text
 
     def is_built(self, allocator: str) -> bool:
         """Whether a machine with that allocator contains this file."""

@@ -273,6 +273,7 @@ def found_json(found: Found) -> dict[str, Any]:
     return {
         **finding_json(found.finding),
         "signature": found.finding.signature,
+        "meaning": found.finding.meaning,
         "count": found.count,
         "first_schedule": found.first_schedule,
         "strategy": found.strategy,
