@@ -36,7 +36,7 @@ EXPLAINED = re.compile(r"\[ ?([^\]]+?) ?\](?!\()|\((\S+)\)")
 FILE_NAME = re.compile(r"(?<![\w/.*-])((?:[\w.-]+/)*[\w.-]+\.md)\b")
 
 
-def module(text: str, place: str = "actors/kernel/slab_common.py") -> Module:
+def module(text: str, place: str = "actors/linux/mm/slab_common.py") -> Module:
     return Module(ROOT / place, text, ast.parse(text))
 
 
@@ -127,7 +127,7 @@ def test_a_section_that_is_not_there_is_reported_with_its_place_and_the_nearest(
     (found, *_) = in_module(module(text))
 
     assert found.wrong().startswith(
-        f"actors/kernel/slab_common.py:5: KERNEL.md has no section {section}; the nearest is"
+        f"actors/linux/mm/slab_common.py:5: KERNEL.md has no section {section}; the nearest is"
     )
     assert found.wrong().endswith(near)
 

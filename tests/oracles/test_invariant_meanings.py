@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from actors.kernel.kernel_fn import FUNCTIONS
 
+from actors.versions.kernel_fn import FUNCTIONS
 from explorer.report import PlainConsole, show_finding
 from protocol.findings import INVARIANTS, ORACLES, Finding
 from tests.tidy.sources import modules
