@@ -102,7 +102,7 @@ def test_what_is_no_citation_is_not_read_as_one(text: str) -> None:
 
 
 def test_brackets_in_the_explorer_are_sections_of_the_search_page() -> None:
-    (found,) = in_module(module('"""Steps are accesses (4.0)."""', "explorer/strategies/sampling.py"))
+    (found,) = in_module(module('"""Steps are accesses (4.0)."""', "explorer/search/strategies/sampling.py"))
 
     assert found.page == "SEARCH.md"
     assert not found.wrong()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.versions.kernel_fn import FUNCTIONS
+from actors.versions.kernel_fn import functions
 from explorer.report import PlainConsole, show_finding
 from protocol.findings import INVARIANTS, ORACLES, Finding
 from tests.tidy.sources import modules
@@ -59,7 +59,7 @@ def test_other_findings_have_no_statement(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_what_a_function_is_in_a_version_is_said_without_marks_and_sections() -> None:
-    summaries = [body.summary for function in FUNCTIONS.values() for body in function.bodies]
+    summaries = [body.summary for function in functions().values() for body in function.bodies]
 
     assert sum(map(bool, summaries)) > 100
     assert not [text for text in summaries if "[v" in text or "[O]" in text or "[M]" in text or "(7." in text]
