@@ -1,4 +1,4 @@
-"""Settings for every test: Hypothesis without clock or memory, and the command line in process."""
+"""For every test: deterministic Hypothesis settings, and the command line run in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("slabrace")
 
 @attrs.frozen
 class Answer:
-    """What one command came to: exit code, standard output, standard error."""
+    """The result of one command: exit code, standard output, standard error."""
 
     code: int
     out: str
