@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("slabrace")
 
 @attrs.frozen
 class Answer:
-    """The result of one command: exit code, standard output, standard error."""
+    """What one command came to: exit code, standard output, standard error."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""For the tests of this folder: deterministic Hypothesis settings, and the command line run in this process."""
+"""Settings for every test here: Hypothesis without clock or memory, and the command line in process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("slabrace")
 
 @attrs.frozen
 class Answer:
-    """The result of one command: exit code, standard output (also as bytes), standard error."""
+    """What one command came to: exit code, standard output (as bytes, too), standard error."""
 
     code: int
     raw: bytes
