@@ -1,4 +1,4 @@
-"""The distribution: its version, its command, its types, and the packages that it is pinned to."""
+"""The distribution: its version, its command, its types, and its pinned packages."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_all_that_the_project_needs_is_pinned() -> None:
 
 
 def test_what_is_imported_at_run_time_is_declared() -> None:
-    """Nothing that only the tests need is needed by the packages."""
+    """The packages need nothing that only the tests declare."""
     declared = {canonical(re.match(r"[A-Za-z0-9._-]+", need)[0]) for need in project()["project"]["dependencies"]}  # type: ignore[index]  # each has a name
     imported = {
         name.partition(".")[0]

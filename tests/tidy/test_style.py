@@ -1,4 +1,4 @@
-"""What STYLE.md asks and a machine can see; each message says what to do."""
+"""The rules of STYLE.md that a machine can check; each message names the remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REGISTRIES = {
     "actors/versions/profiles.py": {"ALLOCATORS"},
     "actors/system/lane.py": {"RESUMERS"},
 }
-"""Module-level tables of actors/ that are filled while modules are imported, and by nothing that runs afterwards."""
+"""Module-level tables of actors/ that are filled during the imports, and never afterwards."""
 
 MUTABLE_CALLS = frozenset(
     {"dict", "list", "set", "deque", "defaultdict", "Counter", "OrderedDict", "count", "cycle", "bytearray"}
@@ -109,7 +109,7 @@ REASON = re.compile(r"\s*(--|#|—)\s*\S.{5,}")
 
 
 def bad_exception(comment: str) -> str | None:
-    """What is wrong with a comment that switches a check off; None if nothing is."""
+    """The error in a comment that switches a check off; None if there is none."""
     for pattern in (NOQA, IGNORE):
         match = pattern.search(comment)
         if match is None:
@@ -121,7 +121,7 @@ def bad_exception(comment: str) -> str | None:
     return None
 
 
-def test_whoever_switches_a_check_off_says_which_and_why() -> None:
+def test_a_comment_that_switches_a_check_off_says_which_and_why() -> None:
     wrong = [
         f"{module.name}:{line}: {problem}"
         for module in modules(*PACKAGES, "tests", "benchmarks")
@@ -166,7 +166,7 @@ def test_nothing_is_left_to_do() -> None:
 
 
 def is_scenario(node: ast.AST) -> bool:
-    """Whether a function is declared as a scenario: its summary stands in the declaration."""
+    """Whether a function is declared as a scenario, so that the declaration has its summary."""
     return any(
         isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "scenario"
         for decorator in getattr(node, "decorator_list", [])
@@ -196,7 +196,7 @@ def test_every_module_says_what_it_is(folder: str) -> None:
 
 
 def test_every_test_can_fail() -> None:
-    """A test without an assertion, a `raises` or a helper that checks passes whatever the code does."""
+    """A test without an assertion, a `raises` or a checking helper cannot fail."""
     wrong = [
         f"{module.name}:{node.lineno}: {node.name} asserts nothing"
         for module in modules("tests")
@@ -209,7 +209,7 @@ def test_every_test_can_fail() -> None:
 
 
 def checks(node: ast.AST) -> bool:
-    """Whether a part of a test may make it fail on purpose."""
+    """Whether a node of a test can make the test fail."""
     name = ""
     if isinstance(node, ast.Call):
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
