@@ -222,9 +222,7 @@ def test_a_result_that_a_schedule_shows_only_once_is_no_finding(monkeypatch: pyt
     assert "found: nothing" in campaign.divergence.now
 
 
-def test_a_result_that_is_not_repeated_for_the_log_is_no_finding(
-    slabrace: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_not_repeated_for_the_log_is_no_finding(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first run and the confirming run show the finding; the run for the log does not."""
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
