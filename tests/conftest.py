@@ -1,4 +1,4 @@
-"""Settings for every test: Hypothesis without clock or memory, and the command line in process."""
+"""For every test: deterministic Hypothesis settings, and the command line run in this process."""
 
 from __future__ import annotations
 

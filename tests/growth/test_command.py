@@ -1,4 +1,4 @@
-"""`slabrace growth` from the outside."""
+"""The command `slabrace growth`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--force"], "--csv and --plot, which are not given"),
     ],
 )
-def test_what_does_not_fit_is_one_line(slabrace: Command, arguments: list[str], named: str) -> None:
+def test_an_invalid_option_is_refused_in_one_line(slabrace: Command, arguments: list[str], named: str) -> None:
     answer = slabrace("growth", *arguments)
 
     assert answer.code == 2

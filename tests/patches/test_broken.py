@@ -1,4 +1,4 @@
-"""Patches that are wrong as Python programs are wrong: each is told so, with its line, and is nobody else's fault."""
+"""Patches with ordinary Python errors: each error is reported in one line, with the line of the patch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STUCK = "it has not come back for 0.2 s: a step has to end; does it loop for eve
 
 @attrs.frozen
 class Broken:
-    """A body of a function, with what is before it in the module, and what is said of its line `# here`."""
+    """A function's body, the text before it in the module, and the expected message for its line `# here`."""
 
     said: str
     body: str
@@ -174,7 +174,7 @@ SEARCHES = [("explore", *MACHINE, "--budget", "1", "--strategy", strategy) for s
 
 
 def check_said(slabrace: Command, make_patch: MakePatch, broken: Broken, commands: Sequence[tuple[str, ...]]) -> None:
-    """All commands say the same, that there is something wrong with this line, and nothing else."""
+    """Check that all commands print the same single message, about this line."""
     patch = make_patch(broken.body, broken.before)
     said = {check_usage_error(slabrace(*command, "--patch", patch)) for command in commands}
 

@@ -36,7 +36,7 @@ def run_tests(pytester: pytest.Pytester) -> RunTests:
     return run
 
 
-# -- what is found ----------------------------------------------------------------------------------------------------
+# -- findings ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests) -> None:
@@ -139,7 +139,7 @@ def test_patches_and_kernels_are_those_of_the_command_line(run_tests: RunTests) 
     result.assert_outcomes(passed=2, failed=2)
 
 
-# -- what is expected -------------------------------------------------------------------------------------------------
+# -- expectations -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("expect", ["bug", "bug:canary: an update was lost:canary_check"])
@@ -180,7 +180,7 @@ def test_a_search_that_came_to_its_end_says_so() -> None:
     assert answer.stopped == "exhausted"
 
 
-# -- scenarios of one's own -------------------------------------------------------------------------------------------
+# -- the user's scenarios ---------------------------------------------------------------------------------------------
 
 
 def test_a_scenario_of_ones_own_needs_no_name() -> None:
@@ -248,7 +248,7 @@ def test_what_is_found_is_logged_where_that_is_wanted(
     run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "def test_it(explore):\n    explore('canary', settings={'rounds': 1})\n"
-    for _ in range(2):  # the second time the log is there already
+    for _ in range(2):  # in the second run the log exists already
         result = run_tests(text, "--explore-logs", "logs")
         result.assert_outcomes(failed=1)
     (log,) = Path(pytester.path).glob("logs/*-test_it/*.log")

@@ -60,7 +60,7 @@ def test_in_actors_only_the_trio_driver_imports_what_is_outside_the_simulation(n
 @pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_can_be_imported_first(package: str) -> None:
-    """No module needs another one to be imported before it: each is imported in a fresh process's place."""
+    """No module needs another one to be imported before it: each is imported as the first one."""
     names = [
         ".".join(module.path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for module in modules(package)

@@ -1,4 +1,4 @@
-"""The distribution: its version, its command, its types, and the packages that it is pinned to."""
+"""The distribution: its version, its command, its types, and its pinned packages."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ REGISTRIES = {
     "actors/versions/profiles.py": {"ALLOCATORS"},
     "actors/system/lane.py": {"RESUMERS"},
 }
-"""Module-level tables of actors/ that are filled while modules are imported, and by nothing that runs afterwards."""
+"""Module-level tables of actors/ that are filled during the imports, and never afterwards."""
 
 MUTABLE_CALLS = frozenset(
     {"dict", "list", "set", "deque", "defaultdict", "Counter", "OrderedDict", "count", "cycle", "bytearray"}
@@ -109,7 +109,7 @@ REASON = re.compile(r"\s*(--|#|—)\s*\S.{5,}")
 
 
 def bad_exception(comment: str) -> str | None:
-    """What is wrong with a comment that switches a check off; None if nothing is."""
+    """The error in a comment that switches a check off; None if there is none."""
     for pattern in (NOQA, IGNORE):
         match = pattern.search(comment)
         if match is None:
@@ -121,7 +121,7 @@ def bad_exception(comment: str) -> str | None:
     return None
 
 
-def test_whoever_switches_a_check_off_says_which_and_why() -> None:
+def test_a_comment_that_switches_a_check_off_says_which_and_why() -> None:
     wrong = [
         f"{module.name}:{line}: {problem}"
         for module in modules(*SHIPPED, "tests", "benchmarks")
@@ -166,7 +166,7 @@ def test_nothing_is_left_to_do() -> None:
 
 
 def is_scenario(node: ast.AST) -> bool:
-    """Whether a function is declared as a scenario: its summary stands in the declaration."""
+    """Whether a function is declared as a scenario, so that the declaration has its summary."""
     return any(
         isinstance(decorator, ast.Call) and getattr(decorator.func, "id", "") == "scenario"
         for decorator in getattr(node, "decorator_list", [])
