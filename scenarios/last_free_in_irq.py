@@ -6,11 +6,8 @@ Deactivation flushes other CPUs by IPI; what becomes empty there is given back t
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, kmem_cache_free
+from scenarios.api import MACHINE, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario("last-free-in-irq", "the cpu slabs of a dying cache are flushed by IPI while others come and go", *MACHINE)

@@ -6,10 +6,8 @@ takes it, too, to take its cache off the list and free it (8.2). SLUB has no rea
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, fill, small_cache
+from actors.api import Context, kmem_cache_destroy, kmem_cache_free
+from scenarios.api import Knob, Stage, fill, machine, scenario, small_cache
 
 
 @scenario(
