@@ -3,8 +3,8 @@
     from actors.api import kernel_fn, unpatched
 
 A kernel function has its C path below `actors.linux`: `kmemcg_workfn` of mm/slab_common.c is imported from
-`actors.linux.mm.slab_common`. docs/patches.md teaches patches; `slabrace list operations` lists the operations of each
-kind of object.
+`actors.linux.mm.slab_common`. docs/patches.md teaches patches, docs/oracles.md oracles; `slabrace list operations`
+lists the operations of each kind of object.
 """
 
 from actors.linux.include.slab import (
@@ -46,6 +46,7 @@ from actors.machine.context import BUG_ON, WARN_ON, Context, deref
 from actors.machine.gfp import GFP_ATOMIC, GFP_KERNEL, GFP_KERNEL_ACCOUNT, GFP_NOWAIT, Gfp
 from actors.machine.list_head import ListEntry, ListHead
 from actors.machine.lockless import LocklessField
+from actors.oracles.own import Oracle, oracle
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from actors.versions.patching import unpatched
@@ -76,6 +77,7 @@ __all__ = (
     "Memcg",
     "Mutex",
     "MutexHeld",
+    "Oracle",
     "PercpuRef",
     "RcuHead",
     "RwSem",
@@ -104,6 +106,7 @@ __all__ = (
     "mutex_unlock",
     "on_each_cpu_mask",
     "operation",
+    "oracle",
     "queue_work",
     "rcu_barrier",
     "spin_lock",

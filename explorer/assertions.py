@@ -88,6 +88,7 @@ def explored(
     settings: Mapping[str, object] | None = None,
     faults: Mapping[str, float] | None = None,
     patches: Iterable[str | Path] = (),
+    oracles: Iterable[str | Path] = (),
     without: Iterable[str] = (),
     check: str = "step",
     expect: str | None = None,
@@ -95,7 +96,9 @@ def explored(
     must_exhaust: bool = False,
     logs: Path | None = None,
 ) -> Explored:
-    """Search *budget* schedules of a scenario, by name or one of your own; NotAsExpectedError if anything is found.
+    """Search *budget* schedules of a scenario; NotAsExpectedError if anything is found.
+
+    The scenario is a name, `FILE.py:NAME`, or a function of the test that `@scenario` declares.
 
     With *expect*, a kind or the beginning of a signature, it is the other way round: the search ends when such a
     finding is there, and it is wrong if it never is. *must_reach*: each `sometimes` of the scenario was true in some
@@ -105,7 +108,7 @@ def explored(
     __tracebackhide__ = True  # pytest shows the report, not this function
     own = scenario if isinstance(scenario, Scenario) else None
     if own is not None and workers > 1:
-        msg = f"{own.name} is not one of slabrace's scenarios, so other processes do not know it: leave out workers"
+        msg = f"{own.name} is known to this process only: leave out workers, or give it as FILE.py:NAME"
         raise UsageError(msg)
     options = RunOptions(
         scenario=own.name if own is not None else str(scenario),
@@ -116,6 +119,7 @@ def explored(
         settings={name: str(value) for name, value in (settings or {}).items()},
         faults=dict(faults or {}),
         patches=tuple(str(patch) for patch in patches),
+        oracles=tuple(str(oracle) for oracle in oracles),
         without=tuple(without),
         check=check,
     )
@@ -245,6 +249,7 @@ def command_line(campaign: Campaign) -> str:
     words += [f"--set={name}={value}" for name, value in options.settings]
     words += [f"--fault={name}={probability}" for name, probability in options.faults]
     words += [word for patch in options.patches for word in ("--patch", patch)]
+    words += [word for oracle in options.oracles for word in ("--oracle", oracle)]
     words += [word for name in options.without for word in ("--without", name)]
     words += ["--check", options.check] if options.check != "step" else []
     words += ["--first"] if campaign.first_only else []

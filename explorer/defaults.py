@@ -32,6 +32,8 @@ FINDING: Final = "finding"
 
 EXPLAIN_FORMATS = ("text", "mermaid", "perfetto", "html")
 CATALOGUES = ("scenarios", "kernels", "patches", "strategies", "oracles")
+OPERATIONS = "operations"
+"""The catalogue that is not among all: it has hundreds of lines."""
 KERNEL_FILES = (
     "slabinfo",
     "slabinfo_full",

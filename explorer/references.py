@@ -204,8 +204,18 @@ def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
     return attrs.evolve(thing, name=point.name)  # type: ignore[misc]  # all kinds are attrs classes
 
 
-def installed(kind: Kind[T]) -> Iterator[tuple[str, str, T | None]]:
-    """Each installed one by its name: the project, and the thing; or the reason why that cannot be had, and None."""
+@attrs.frozen
+class Installed(Generic[T]):
+    """What an installed project declares under a name; or the `error` for which that cannot be used."""
+
+    name: str
+    project: str
+    thing: T | None = None
+    error: str | None = None
+
+
+def installed(kind: Kind[T]) -> Iterator[Installed[T]]:
+    """Everything of that kind that installed projects declare, by name."""
     built_in = kind.built_in()
     points = entry_points(kind)
     for name in sorted({point.name for point in points}):
@@ -216,9 +226,9 @@ def installed(kind: Kind[T]) -> Iterator[tuple[str, str, T | None]]:
                     f"{_project(called_so[0])} declares it, but slabrace has a {kind.word} of that name, which is meant"
                 )
                 raise UsageError(msg)  # noqa: TRY301 -- the same answer as if it could not be loaded
-            yield name, _project(called_so[0]), load_installed(kind, called_so)
+            yield Installed(name, _project(called_so[0]), load_installed(kind, called_so))
         except UsageError as error:
-            yield name, str(error).removeprefix(f"{kind.option}{name}: "), None
+            yield Installed(name, _project(called_so[0]), error=str(error).removeprefix(f"{kind.option}{name}: "))
 
 
 def _project(point: metadata.EntryPoint) -> str:

@@ -372,6 +372,7 @@ def to_json(result: Result) -> dict[str, Any]:
         "scenario": header.scenario,
         "kernel": header.kernel,
         "patches": patches_json(header),
+        "oracles": [code.name for code in header.oracles],
         "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": result.driver,

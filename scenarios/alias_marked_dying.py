@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import attrs
 
-from actors.linux.include.slab import SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
+from scenarios.api import Knob, Stage, charge_elsewhere, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -7,10 +7,8 @@ may belong to another node (KERNEL.md 4.3, S8; 4.7).
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, small_cache
+from actors.api import Context, kmem_cache_alloc, kmem_cache_free
+from scenarios.api import Knob, Stage, machine, scenario, small_cache
 
 OBJECTS = 2
 

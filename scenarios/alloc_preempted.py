@@ -7,11 +7,8 @@ object, and only the tid has changed (KERNEL.md 4.3, F3). SLAB has interrupts of
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill, small_cache
+from actors.api import Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from scenarios.api import MACHINE, Knob, Stage, fill, scenario, small_cache
 
 
 @scenario(

@@ -6,12 +6,8 @@ also keeps every later grace period from ending.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, enter, mkdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from scenarios.api import MACHINE, Stage, enter, mkdir, scenario, small_cache, warm_up
 
 WAIT_NS = 1_000_000
 

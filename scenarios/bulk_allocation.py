@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import attrs
 
-from actors.linux.include.slab import kmem_cache_alloc_bulk, kmem_cache_free_bulk
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MEMORY, Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc_bulk, kmem_cache_free_bulk
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from scenarios.api import (
+    MEMORY,
+    Knob,
+    Stage,
+    charge_elsewhere,
+    fill,
+    machine,
+    mkdir,
+    rmdir,
+    scenario,
+    small_cache,
+    warm_up,
+)
 
 PER_SLAB = 4
 

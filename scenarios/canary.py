@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import attrs
 
-from actors.machine.context import BUG_ON, Context
-from actors.system.actor import Actor, Shared
-from protocol.operations import READ, UPDATE, operation
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage
+from actors.api import BUG_ON, READ, UPDATE, Actor, Context, Shared, operation
+from scenarios.api import MACHINE, Knob, Stage, scenario
 
 
 @attrs.define(eq=False)

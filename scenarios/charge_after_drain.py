@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import attrs
 
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, css_put
+from actors.api import Cgroup, Context
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, css_put
 from actors.linux.mm.memcontrol import Stock, get_mem_cgroup_from_current, mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, MEMORY, Knob, scenario
-from scenarios.stage import Stage, mkdir, rmdir, small_cache
+from scenarios.api import MACHINE, MEMORY, Knob, Stage, mkdir, rmdir, scenario, small_cache
 
 
 @scenario(

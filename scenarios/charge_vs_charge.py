@@ -11,12 +11,11 @@ until they hold a reference to it (KERNEL.md 9.3).
 
 from __future__ import annotations
 
+from actors.api import Context, Memcg
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put, memcg_of
 from actors.linux.kernel.sched.fair import RunQueues, load_balance
-from actors.linux.mm.memcontrol import Memcg, drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from actors.linux.mm.memcontrol import drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
 from scenarios.stock_refill import keeps_dead_cgroup
 
 

@@ -8,7 +8,9 @@ the race. Its cache may be merged with the first one's, or asks for the same nam
 
 from __future__ import annotations
 
-from actors.linux.include.slab import (
+from actors.api import (
+    Context,
+    KmemCache,
     SlabFlags,
     kmem_cache_alloc,
     kmem_cache_create,
@@ -16,10 +18,7 @@ from actors.linux.include.slab import (
     kmem_cache_free,
 )
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
-from actors.linux.mm.kmem_cache import KmemCache
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, scenario, small_cache
 
 TRY_AGAIN_NS = 20_000
 LOADS = Knob("loads", "how often the other module is loaded and unloaded", 2, least=1)

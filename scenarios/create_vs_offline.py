@@ -6,12 +6,10 @@ must not be published for a memcg that is offline, and the work has to drop its 
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.api import Cgroup, Context, kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
 from actors.linux.mm.memcontrol import MemcgKmemCacheCreateWork
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache
 
 
 @scenario(

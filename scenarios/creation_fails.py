@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from actors.linux.include.slab import (
+from actors.api import (
+    Context,
+    KmemCache,
     SlabFlags,
     kmem_cache_alloc,
     kmem_cache_alloc_bulk,
@@ -20,11 +22,7 @@ from actors.linux.include.slab import (
     kmem_cache_free_bulk,
 )
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
-from actors.linux.mm.kmem_cache import KmemCache
-from actors.machine.context import Context
-from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, small_cache
+from scenarios.api import MACHINE, PAGE_SIZE, Knob, SlabinfoRow, Stage, charge_elsewhere, mkdir, scenario, small_cache
 
 SITES = ("kmem_cache", "cache_name", "memcg_caches", "cache_parts", "sysfs", "percpu", "work", "page")
 

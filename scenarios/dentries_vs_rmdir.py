@@ -7,16 +7,14 @@ walks the lists.
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import fput
 from actors.linux.fs.namei import do_filp_open, do_unlinkat
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
+from scenarios.api import Knob, Stage, charge_elsewhere, enter, machine, mkdir, rmdir, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files
-from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache
 
 NAMES = ("a", "b")
 

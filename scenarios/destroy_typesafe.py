@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from actors.linux.include.slab import SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import KmemCache
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
+from actors.api import Cgroup, Context, KmemCache, SlabFlags, kmem_cache_create, kmem_cache_destroy, kmem_cache_free
+from scenarios.api import MACHINE, Knob, Stage, fill, mkdir, scenario, small_cache, warm_up
 
 OBJECTS = 2
 

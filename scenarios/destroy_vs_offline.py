@@ -6,12 +6,8 @@ period, the work that the callback queues, and the switch or shutdown that the w
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_destroy
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.lib.percpu_refcount import PercpuRef
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, PercpuRef, kmem_cache_destroy
+from scenarios.api import MACHINE, Stage, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -8,17 +8,16 @@ it (11.1).
 
 from __future__ import annotations
 
+from actors.api import Context
 from actors.linux.fs.dcache import DentryFlags
 from actors.linux.fs.drop_caches import SLAB, drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open, do_unlinkat
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.machine.context import Context
 from actors.oracles.vfs import all_dentries
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, enter, mkdir, scenario, small_cache
 from scenarios.shared_dentry import make_files
-from scenarios.stage import Stage, enter, mkdir, small_cache
 
 CACHES = ("filp", "dentry", "ext4_inode_cache")
 

@@ -7,16 +7,15 @@ nodes, each with LRU lists of its own.
 
 from __future__ import annotations
 
+from actors.api import Context
 from actors.linux.fs.dcache import DentryFlags, dput
 from actors.linux.fs.drop_caches import SLAB, drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.namei import do_mkdirat, filename_lookup
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.machine.context import Context
 from actors.oracles.vfs import all_dentries
-from scenarios.registry import Knob, machine, scenario
+from scenarios.api import Knob, Stage, machine, mkdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, mkdir, run_in, small_cache
 
 DIRECTORY, NAMES = "directory", ("a", "b")
 

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, fill
+from actors.api import Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from scenarios.api import PAGE_SIZE, Knob, SlabinfoRow, Stage, fill, machine, scenario
 
 PAGES = 64
 LARGE = SlabinfoRow("alpha", 0, 0, PAGES * PAGE_SIZE, 1, PAGES)

@@ -7,14 +7,12 @@ array, so the task can be moved only before or after.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
 from actors.linux.kernel.sched.fair import RunQueues, load_balance
-from actors.linux.mm.kmem_cache import KmemCacheCpu, SlabObject
+from actors.linux.mm.kmem_cache import KmemCacheCpu
 from actors.linux.mm.slub import CMPXCHG_FREELIST
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 OBJECTS = 4
 

@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
-from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Context, KmemCache, RcuHead, SlabObject, call_rcu, kmem_cache_destroy, kmem_cache_free
+from scenarios.api import MACHINE, Stage, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

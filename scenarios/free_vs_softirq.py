@@ -6,12 +6,9 @@ if the other one came in between (KERNEL.md 4.5). SLAB has interrupts off.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
+from actors.api import Context, SlabObject, kmem_cache_free
+from scenarios.api import MACHINE, Knob, Stage, fill, scenario, small_cache
 from scenarios.free_vs_destroy import free_by_rcu
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill, small_cache
 
 OBJECTS = 2
 

@@ -9,14 +9,9 @@ put objects back into slabs of another node.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.kernel.locking.locks import Completion
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.api import Cgroup, Completion, Context, KmemCache, SlabObject, kmem_cache_destroy, kmem_cache_free
 from actors.linux.mm.slab_def import ALIEN_LIMIT, ArrayCache
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import Knob, Stage, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 ARRAY, SHARED = 24, 96
 """The limits of a CPU's array and of a node's shared array, for objects of 2048 bytes."""

@@ -6,11 +6,9 @@ mistake, and a creation must not overwrite the new cgroup's entry.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_mkdir
+from scenarios.api import MACHINE, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario("id-reuse", "a cgroup is made while another goes offline and gives up its kmemcg_id", *MACHINE)

@@ -6,12 +6,8 @@ from the cache which memcg to uncharge, and reparenting may change this memcg im
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, KmemCache, SlabObject, kmem_cache_free
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 NAMES = ("alpha", "beta", "filp", "dentry")
 

@@ -6,12 +6,9 @@ below the limit, and one of them is removed. The counters of the other one must 
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, memcg_of
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
+from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -6,10 +6,8 @@ object of a child cache is freed as if it belonged to the root cache.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Context, kmem_cache_free
+from scenarios.api import Knob, Stage, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

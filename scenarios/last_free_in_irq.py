@@ -7,11 +7,8 @@ Deactivation flushes other CPUs by IPI. A slab that becomes empty by this is fre
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, kmem_cache_free
+from scenarios.api import MACHINE, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario("last-free-in-irq", "two cgroups are removed at once, and IPIs flush the cpu slabs of their caches", *MACHINE)

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import attrs
 
-from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_destroy_locked
-from actors.linux.kernel.locking.locks import MutexHeld
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.api import Cgroup, Context, KmemCache, MutexHeld, SlabObject, kmem_cache_destroy, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_destroy_locked
 from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, RCU, scenario
-from scenarios.stage import Stage, fill, mkdir, small_cache, warm_up
+from scenarios.api import MACHINE, RCU, Stage, fill, mkdir, scenario, small_cache, warm_up
 
 KNOBS = (*MACHINE, attrs.evolve(RCU, default="eager"))
 

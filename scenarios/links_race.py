@@ -7,6 +7,7 @@ KERNEL.md 11.7).
 
 from __future__ import annotations
 
+from actors.api import Context, deref
 from actors.linux.fs.dcache import Dentry, dput
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import fput
@@ -14,10 +15,8 @@ from actors.linux.fs.inode import InodeState
 from actors.linux.fs.namei import do_filp_open, do_linkat, do_mkdirat, do_unlinkat, filename_lookup
 from actors.linux.fs.read_write import vfs_read
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.machine.context import Context, deref
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, small_cache
 
 DIRECTORIES = ("a", "b")
 

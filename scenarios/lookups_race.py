@@ -7,14 +7,13 @@ lookup may find the dentry again.
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.dcache import dput
 from actors.linux.fs.namei import filename_lookup
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
 from actors.linux.mm.shmem import TMPFS
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
 
 NAMES = ("a", "b")
 

@@ -7,15 +7,13 @@ moved to the parent (KERNEL.md 3.3.5 to 7, 11.3).
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, enter, mkdir, rmdir, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files
-from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache
 
 
 @scenario(

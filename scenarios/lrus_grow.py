@@ -7,17 +7,14 @@ and may use the old array or the new one. Its walk holds the lock of the node, a
 
 from __future__ import annotations
 
+from actors.api import GFP_KERNEL, Cgroup, Context
 from actors.linux.fs.drop_caches import SLAB, drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
 from actors.linux.mm.list_lru import ListLruMemcg
 from actors.linux.mm.vmscan import ScanControl, shrink_node
-from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, enter, mkdir, rmdir, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files
-from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache
 
 
 @scenario(

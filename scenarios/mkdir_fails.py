@@ -7,11 +7,9 @@ Otherwise the parent can never be released.
 
 from __future__ import annotations
 
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_mkdir, cgroup_rmdir
-from actors.linux.kernel.locking.locks import Completion
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from actors.api import Cgroup, Completion, Context
+from actors.linux.kernel.cgroup.cgroup import cgroup_mkdir, cgroup_rmdir
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
 
 
 @scenario(

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import functools
 
+from actors.api import Cgroup, Context, Machine
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.namespace import do_remount
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.init.machine import Machine
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 
 @scenario(

@@ -7,19 +7,16 @@ while it drops the dentries. Both filesystems have LRU lists for every cgroup, a
 
 from __future__ import annotations
 
+from actors.api import GFP_KERNEL, Cgroup, Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.kernfs import CGROUP2
 from actors.linux.fs.namei import do_mkdirat
 from actors.linux.fs.namespace import do_remount
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
 from actors.linux.mm.shmem import TMPFS
 from actors.linux.mm.vmscan import Kswapd, try_to_free_pages
-from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 CACHES = ("filp", "dentry", EXT4.inode_cache, TMPFS.inode_cache, CGROUP2.inode_cache)
 

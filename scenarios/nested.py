@@ -6,12 +6,8 @@ to the memcg that it belongs to (KERNEL.md 7.1, I5, I6, Q5).
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill, mkdir, rmdir, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_free
+from scenarios.api import MACHINE, Knob, Stage, fill, mkdir, rmdir, scenario, warm_up
 
 CACHE = "task_struct"
 NAMES = "ABCDEFGHIJKLMNOPQRST"

@@ -6,12 +6,8 @@ never to a memcg that has already handed its own caches on.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_free
+from scenarios.api import MACHINE, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario("parent-while-child-offlines", "a parent cgroup is removed right after its child", *MACHINE)

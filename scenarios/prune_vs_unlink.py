@@ -7,17 +7,15 @@ pages alone walks the list of all inodes, and holds a reference to the current o
 
 from __future__ import annotations
 
+from actors.api import Context, Machine
 from actors.linux.fs.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.namei import do_unlinkat
 from actors.linux.fs.namespace import do_remount
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.init.machine import Machine
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache
 from scenarios.shared_dentry import write_file
-from scenarios.stage import Stage, small_cache
 
 
 @scenario(

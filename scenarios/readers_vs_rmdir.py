@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import attrs
 
+from actors.api import Cgroup, Context, KmemCache, Slab, SlabObject, kmem_cache_alloc, kmem_cache_free
 from actors.files.kernel_files import KernelFile, find_file
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
-from actors.machine.context import Context
-from protocol.formats.slabinfo import SlabinfoRow, parse_slabinfo
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from protocol.formats.slabinfo import parse_slabinfo
+from scenarios.api import (
+    Knob,
+    SlabinfoRow,
+    Stage,
+    charge_elsewhere,
+    fill,
+    machine,
+    mkdir,
+    rmdir,
+    scenario,
+    small_cache,
+    warm_up,
+)
 
 FILES = {
     "slabtop": ("slabinfo", "memcg_slabinfo", "slabinfo_full", "cgroups"),

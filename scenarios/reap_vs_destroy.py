@@ -6,10 +6,8 @@ destruction takes slab_mutex too, takes its cache off the list, and frees it (8.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_destroy, kmem_cache_free
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, fill, small_cache
+from actors.api import Context, kmem_cache_destroy, kmem_cache_free
+from scenarios.api import Knob, Stage, fill, machine, scenario, small_cache
 
 
 @scenario(

@@ -6,15 +6,25 @@ a removed cgroup's memcg alive, so the reclaim itself may drop the last referenc
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
 from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
 from actors.linux.mm.vmscan import SWAP_CLUSTER_MAX
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import (
+    MACHINE,
+    Knob,
+    Stage,
+    charge_elsewhere,
+    mkdir,
+    rmdir,
+    run_in,
+    scenario,
+    small_cache,
+    touch_pages,
+)
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache, touch_pages
 
 SOME_MORE = SWAP_CLUSTER_MAX + 2
 """Pages of tasks. One reclaim needs two batches for its target, because the first batch contains the dirty page."""

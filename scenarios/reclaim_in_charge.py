@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.api import UPDATE, Context, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import memcg_of
 from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.machine.context import Context
-from protocol.operations import UPDATE
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, mkdir, run_in, small_cache, warm_up
+from scenarios.api import Knob, Stage, machine, mkdir, run_in, scenario, small_cache, warm_up
 
 
 @scenario(

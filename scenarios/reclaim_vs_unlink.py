@@ -6,17 +6,14 @@ last reference and frees it (KERNEL.md 11.6).
 
 from __future__ import annotations
 
+from actors.api import GFP_KERNEL, Cgroup, Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.namei import do_unlinkat
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
 from actors.linux.mm.vmscan import SWAP_CLUSTER_MAX, ScanControl, shrink_node
-from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 CACHES = ("filp", "dentry", "ext4_inode_cache")
 CLEAN, DIRTY = "clean", "dirty"

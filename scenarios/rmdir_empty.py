@@ -6,9 +6,8 @@ possible step. SLAB has no sysfs directory, which would keep the cache a little 
 
 from __future__ import annotations
 
-from actors.machine.context import Context
-from scenarios.registry import machine, scenario
-from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+from actors.api import Context
+from scenarios.api import Stage, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -12,14 +12,20 @@ from collections import deque
 
 import attrs
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
-from actors.machine.context import Context
-from actors.system.actor import Actor, Shared
-from protocol.operations import UPDATE, operation
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, warm_up
+from actors.api import (
+    UPDATE,
+    Actor,
+    Cgroup,
+    Context,
+    KmemCache,
+    Shared,
+    SlabObject,
+    kmem_cache_alloc,
+    kmem_cache_free,
+    operation,
+)
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, warm_up
 
 CACHES = ("task_struct", "sighand_cache")
 

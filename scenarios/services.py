@@ -26,22 +26,17 @@ from functools import partial
 
 import attrs
 
+from actors.api import GFP_KERNEL_ACCOUNT, Context, KmemCache, Machine, SlabObject, kmem_cache_alloc, kmem_cache_free
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open, do_unlinkat, inode_of
 from actors.linux.fs.read_write import vfs_read, vfs_write
 from actors.linux.fs.super import DiskInode, SuperBlock, vfs_get_tree
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.init.machine import Machine
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.shmem import TMPFS
 from actors.linux.mm.slab import REAPTIMEOUT_AC, start_cpu_timer
 from actors.linux.mm.vmscan import Kswapd
-from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL_ACCOUNT
-from scenarios.registry import Knob, scenario
+from scenarios.api import Knob, Stage, mkdir, rmdir, run_in, scenario, touch_pages
 from scenarios.registry import machine as machine_knobs
-from scenarios.stage import Stage, mkdir, rmdir, run_in, touch_pages
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND

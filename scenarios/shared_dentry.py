@@ -9,6 +9,7 @@ captures on Linux 5.2.1 and 5.3.1.
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.dcache import Dentry
 from actors.linux.fs.drop_caches import drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
@@ -17,11 +18,8 @@ from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.namei import do_filp_open, do_unlinkat
 from actors.linux.fs.read_write import vfs_write
 from actors.linux.fs.super import SuperBlock, caches_of, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
 from actors.linux.mm.shmem import TMPFS
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, enter, mkdir, rmdir
+from scenarios.api import MACHINE, Knob, Stage, enter, mkdir, rmdir, scenario
 
 BETWEEN_FILES_NS = 20_000_000
 REST_NS = 2_000_000_000

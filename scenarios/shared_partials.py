@@ -7,12 +7,8 @@ A free that empties a slab on the list may discard it (4.5). SLAB fills the arra
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free, kmem_cache_shrink
-from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
-from actors.machine.context import Context
-from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, fill
+from actors.api import Context, KmemCache, Slab, SlabObject, kmem_cache_alloc, kmem_cache_free, kmem_cache_shrink
+from scenarios.api import MACHINE, PAGE_SIZE, Knob, SlabinfoRow, Stage, fill, scenario
 
 OBJECTS = 2
 

@@ -6,12 +6,8 @@ the children (KERNEL.md 4.6).
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free, kmem_cache_shrink
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_free, kmem_cache_shrink
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 OBJECTS = 2
 

@@ -6,11 +6,9 @@ held.
 
 from __future__ import annotations
 
+from actors.api import Context, kmem_cache_free
 from actors.files.kernel_files import read_file
-from actors.linux.include.slab import kmem_cache_free
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import Knob, Stage, charge_elsewhere, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -6,14 +6,10 @@ whether cache_reap() gets slab_mutex.
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.api import Cgroup, Context, KmemCache, SlabObject, kmem_cache_free
 from actors.linux.mm.slab import REAPTIMEOUT_AC
-from actors.machine.context import Context
 from actors.oracles.ledger import is_published
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import Knob, Stage, charge_elsewhere, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -6,11 +6,10 @@ CPUs. A page that stays in a stock keeps the memcg until this CPU charges to ano
 
 from __future__ import annotations
 
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, memcg_of
+from actors.api import Cgroup, Context
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
 from actors.linux.mm.memcontrol import Stock, mem_cgroup_try_charge, mem_cgroup_uncharge
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, small_cache
+from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache
 
 
 @scenario(

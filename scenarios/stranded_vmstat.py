@@ -6,12 +6,8 @@ Every cached part has to be added to the parent exactly once; the flaws lose a p
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage, charge_elsewhere, enter, mkdir, rmdir, small_cache, warm_up
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc, kmem_cache_free
+from scenarios.api import Knob, Stage, charge_elsewhere, enter, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

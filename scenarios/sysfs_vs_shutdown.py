@@ -6,13 +6,9 @@ for the readers to leave. A hotplug writer that waits for the lock already keeps
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_destroy
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.kernel.locking.locks import down_write, up_write
+from actors.api import Cgroup, Context, down_write, kmem_cache_destroy, up_write
 from actors.linux.mm.slub_sysfs import Kobject, kernfs_seq_show
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, scenario
-from scenarios.stage import Stage, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import MACHINE, Stage, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

@@ -7,6 +7,7 @@ because a real filesystem has to clean them up after a crash.
 
 from __future__ import annotations
 
+from actors.api import Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.fs_writeback import sync_inodes_sb
@@ -14,9 +15,7 @@ from actors.linux.fs.inode import InodeState
 from actors.linux.fs.namei import do_filp_open, do_unlinkat
 from actors.linux.fs.read_write import vfs_write
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, small_cache
+from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache
 
 
 @scenario(

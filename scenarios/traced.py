@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from actors.api import Completion, Context
 from actors.linux.fs.dcache import Dentry, dput
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.kernfs import CGROUP2
@@ -20,11 +21,8 @@ from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinka
 from actors.linux.fs.super import caches_of, vfs_get_tree
 from actors.linux.include.kernfs import PROCS
 from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
-from actors.linux.kernel.locking.locks import Completion
 from actors.linux.mm.shmem import TMPFS
-from actors.machine.context import Context
-from scenarios.registry import Knob, machine, scenario
-from scenarios.stage import Stage
+from scenarios.api import Knob, Stage, machine, scenario
 
 CACHES = ("filp", "dentry", "inode_cache", "shmem_inode_cache")
 CGROUP = "job"

@@ -7,13 +7,9 @@ The removal adds the shares up one after the other, or drops them. The parent mu
 
 from __future__ import annotations
 
-from actors.linux.include.slab import kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.linux.mm.kmem_cache import SlabObject
+from actors.api import Cgroup, Context, SlabObject, kmem_cache_free
 from actors.linux.mm.vmstat import MEMCG_CHARGE_BATCH, StatItem
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
-from scenarios.stage import Stage, charge_elsewhere, fill, mkdir, rmdir, small_cache, warm_up
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
 @scenario(

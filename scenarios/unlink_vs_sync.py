@@ -7,16 +7,14 @@ this cgroup's child cache.
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.inode import InodeState
 from actors.linux.fs.namei import do_unlinkat
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, write_file
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 
 @scenario(

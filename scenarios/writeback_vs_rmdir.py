@@ -8,6 +8,7 @@ freed.
 
 from __future__ import annotations
 
+from actors.api import Cgroup, Context
 from actors.linux.fs.drop_caches import PAGE_CACHE, SLAB, drop_caches_sysctl_handler
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import fput
@@ -16,11 +17,9 @@ from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_unlinkat
 from actors.linux.fs.namespace import do_remount
 from actors.linux.fs.read_write import vfs_read
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task
-from actors.machine.context import Context
-from scenarios.registry import MACHINE, Knob, scenario
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.shared_dentry import forget_names, make_files, write_file
-from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 
 OLD, DIRTY, NEW, DIRECTORY = "old", "dirty", ("temporary", "new"), "directory"
 EMPTY = ("a", "b", "c")

@@ -8,9 +8,10 @@ from typing import Any
 import scenarios
 from actors.fixes import ALL_FIXES
 from actors.versions.kernel_fn import differences
+from explorer.kinds import SCENARIO
+from explorer.references import find
 from protocol.vocabulary import PROFILES
-from scenarios import find_scenario
-from scenarios.registry import MACHINE, Knob
+from scenarios.registry import MACHINE, Knob, Scenario
 
 
 def scenario_entries() -> list[dict[str, Any]]:
@@ -20,10 +21,15 @@ def scenario_entries() -> list[dict[str, Any]]:
             "name": scenario.name,
             "summary": scenario.summary,
             "also": list(scenario.also),
-            "knobs": [_knob_entry(knob) for knob in scenario.knobs],
+            "knobs": knob_entries(scenario),
         }
         for scenario in scenarios.SCENARIOS
     ]
+
+
+def knob_entries(scenario: Scenario) -> list[dict[str, object]]:
+    """The knobs of a scenario."""
+    return [_knob_entry(knob) for knob in scenario.knobs]
 
 
 def _knob_entry(knob: Knob) -> dict[str, object]:
@@ -68,7 +74,7 @@ def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
 def knob_lines_of(scenario: str) -> Iterator[str]:
     """The knobs of a scenario that not every scenario has, or has with another default."""
     common = common_knob_lines()
-    return (line for line in _knob_lines(find_scenario(scenario).knobs) if line not in common)
+    return (line for line in _knob_lines(find(SCENARIO, scenario).things[0].knobs) if line not in common)
 
 
 def common_knob_lines() -> list[str]:

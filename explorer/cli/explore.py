@@ -25,7 +25,7 @@ from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
-from explorer.search.registry import EXACT, PORTFOLIO, STRATEGIES, Named, check_strategy
+from explorer.search.registry import EXACT, PORTFOLIO, Named, Sampler, check_strategy
 from explorer.search.report import CampaignProgress, campaign_json, show_campaign
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
@@ -152,7 +152,7 @@ def check_start(start: Start, given: Given) -> None:
 def check_mode(options: argparse.Namespace, strategy: Named) -> None:
     """UsageError for options that the others, or *strategy*, would have ignored."""
     is_exact = strategy.entry.name in EXACT
-    if options.require_exhausted and (strategy.argument or strategy.entry.name in STRATEGIES):
+    if options.require_exhausted and (strategy.argument or isinstance(strategy.entry, Sampler)):
         why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
         msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
         raise UsageError(msg)

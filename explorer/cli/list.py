@@ -6,16 +6,29 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
+from explorer.defaults import OPERATIONS
 from explorer.json_out import print_json
 from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
+from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
 
 Entry = dict[str, Any]
 
+OURS = {"project": None, "error": None}
+"""What is said of slabrace's own; of an installed project's, its name, and why it cannot be used if that is so."""
+
 
 def main(options: argparse.Namespace) -> int:
     """Print it; return the exit code."""
+    if options.object is not None and options.what != OPERATIONS:
+        msg = f"list {options.what} {options.object}: only list operations takes an OBJECT"
+        raise UsageError(msg)
+    if options.what == OPERATIONS:
+        return _list_operations(options)
     chosen = list(_CATALOGUES) if options.what == "all" else [options.what]
     if options.json:
         print_json([{"kind": what, **entry} for what in chosen for entry in _CATALOGUES[what]()])
@@ -23,10 +36,10 @@ def main(options: argparse.Namespace) -> int:
     console = make_console()
     for what in chosen:
         entries = _CATALOGUES[what]()
-        width = max(len(str(entry["name"])) for entry in entries)
+        width = max(len(entry["name"]) for entry in entries)
         console.print(styled((what, "bold"), _HEADS.get(what, "")))
         for entry in entries:
-            console.print(f"  {entry['name']!s:{width}}  {entry['summary']}")
+            console.print(f"  {entry['name']:{width}}  {entry['summary'] or 'cannot be used'}")
             for line in _details(entry):
                 console.print(f"  {'':{width}}    {line}")
         for line in _common_lines(what):
@@ -34,10 +47,47 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
+def _list_operations(options: argparse.Namespace) -> int:
+    from explorer.cli.operations import operation_entries
+
+    entries = operation_entries(options.object)
+    if options.json:
+        print_json([{"kind": OPERATIONS, **entry} for entry in entries])
+        return 0
+    table = Table("of", "operation", "access", "part", "may", "ns", "summary", box=None, pad_edge=False)
+    for entry in entries:
+        may = " ".join(word for word in ("wait", "sleep") if entry[f"may_{word}"])
+        operation = entry["name"].partition(".")[2]
+        words = (entry["object"], operation, entry["access"], entry["part"], may, str(entry["cost"]), entry["summary"])
+        table.add_row(*map(Text, words))
+    make_console().print(table)
+    return 0
+
+
 def _scenario_entries() -> list[Entry]:
     from explorer.cli.catalogues import scenario_entries
 
-    return scenario_entries()
+    return [{**entry, **OURS} for entry in scenario_entries()] + _installed_scenarios()
+
+
+def _installed_scenarios() -> list[Entry]:
+    if not _has_entry_points("scenarios"):
+        return []
+    from explorer.cli.catalogues import knob_entries
+    from explorer.kinds import SCENARIO
+    from explorer.references import installed
+
+    return [
+        {
+            "name": each.name,
+            "summary": each.thing.summary if each.thing else "",
+            "also": [],
+            "knobs": knob_entries(each.thing) if each.thing else [],
+            "project": each.project,
+            "error": each.error,
+        }
+        for each in installed(SCENARIO)
+    ]
 
 
 def _kernel_entries() -> list[Entry]:
@@ -53,14 +103,51 @@ def _patch_entries() -> list[Entry]:
 
 
 def _strategy_entries() -> list[Entry]:
-    return [{"name": e.name, "argument": e.argument, "summary": e.summary} for e in SEARCHES.values()]
+    entries = [{"name": e.name, "argument": e.argument, "summary": e.summary, **OURS} for e in SEARCHES.values()]
+    if not _has_entry_points("strategies"):
+        return entries
+    from explorer.references import installed
+    from explorer.search.own import STRATEGY
+
+    return entries + [
+        {
+            "name": each.name,
+            "argument": each.thing.argument if each.thing else "",
+            "summary": each.thing.summary if each.thing else "",
+            "project": each.project,
+            "error": each.error,
+        }
+        for each in installed(STRATEGY)
+    ]
 
 
 def _oracle_entries() -> list[Entry]:
-    return [
-        {"name": name, "summary": summary, "statements": INVARIANTS if name == "invariant" else {}}
+    entries: list[Entry] = [
+        {"name": name, "summary": summary, "statements": INVARIANTS if name == "invariant" else {}, **OURS}
         for name, summary in ORACLES.items()
     ]
+    if not _has_entry_points("oracles"):
+        return entries
+    from explorer.kinds import ORACLE
+    from explorer.references import installed
+
+    return entries + [
+        {
+            "name": each.name,
+            "summary": each.thing.summary if each.thing else "",
+            "statements": {},
+            "project": each.project,
+            "error": each.error,
+        }
+        for each in installed(ORACLE)
+    ]
+
+
+def _has_entry_points(kind: str) -> bool:
+    """Whether an installed project declares any of that kind; to look takes less than to import what loads them."""
+    from importlib import metadata
+
+    return bool(metadata.entry_points(group=f"slabrace.{kind}"))
 
 
 _CATALOGUES = {
@@ -80,6 +167,11 @@ _HEADS = {
 
 def _details(entry: Entry) -> Iterator[str]:
     """What else there is to say of one entry, a line each."""
+    if entry.get("error"):
+        yield entry["error"]
+        return
+    if entry.get("project"):
+        yield f"of {entry['project']}"
     if "knobs" in entry:
         from explorer.cli.catalogues import knob_lines_of
 

@@ -14,9 +14,11 @@ from explorer.cli.options import check_once, settings
 from explorer.cli.parser import needs
 from explorer.experiment import RunOptions
 from explorer.json_out import print_json
+from explorer.kinds import SCENARIO
 from explorer.match.answer import Answer
 from explorer.match.search import Attempt, Found, Subject, make_subject, search
 from explorer.match.trail import Trail
+from explorer.references import find
 from explorer.report import LiveProgress, make_console
 from explorer.session import run
 from protocol.atomic import CannotWriteError, check_free
@@ -24,7 +26,6 @@ from protocol.errors import InternalError, UsageError
 from protocol.formats.ftrace import Trace, parse_ftrace, read_function_list
 from protocol.formats.textfile import read_bounded
 from protocol.names import do_you_mean
-from scenarios import find_scenario
 
 if TYPE_CHECKING:
     from explorer.session import Result
@@ -63,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _settings(name: str, given: Mapping[str, str], trace: Trace) -> dict[str, str]:
     """The knobs of that scenario: the machine has as many CPUs as the traced one, if nothing else is said."""
-    cpus = next((knob for knob in find_scenario(name).knobs if knob.name == "cpus"), None)
+    cpus = next((knob for knob in find(SCENARIO, name).things[0].knobs if knob.name == "cpus"), None)
     if cpus is None or not trace.cpus or "cpus" in given:
         return dict(given)
     if trace.cpus > cpus.most:

@@ -10,7 +10,7 @@ from explorer.cli.parser import needs
 from explorer.json_out import print_json
 from explorer.output import new_file, stem_of
 from explorer.report import LiveProgress, make_console, show_header, show_replay_line, show_result
-from explorer.search.registry import SEARCHES, STRATEGIES, parse_strategy
+from explorer.search.registry import Sampler, parse_strategy
 from explorer.session import Result, run, to_json
 from protocol.errors import UsageError
 
@@ -19,7 +19,7 @@ def main(options: argparse.Namespace) -> int:
     """Run it; return the exit code."""
     needs(options, "--force", "--log")
     wanted = run_options(options)
-    if parse_strategy(wanted.strategy, {**SEARCHES, **STRATEGIES}).entry.name not in STRATEGIES:
+    if not isinstance(parse_strategy(wanted.strategy).entry, Sampler):
         msg = f"--strategy {wanted.strategy}: it makes many schedules: give it to slabrace explore"
         raise UsageError(msg)
     stem = stem_of(f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy}-{wanted.seed}")

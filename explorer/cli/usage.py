@@ -66,7 +66,9 @@ def add_scenario(parser: argparse.ArgumentParser, *, is_optional: bool = False) 
 
 def add_strategy(parser: argparse.ArgumentParser, names: list[str], *, strategy: str, driver: str) -> None:
     """How schedules are chosen, and which driver runs them."""
-    parser.add_argument("--strategy", default=strategy, help=f"one of {', '.join(names)} (default: {strategy})")
+    parser.add_argument(
+        "--strategy", default=strategy, help=f"one of {', '.join(names)}, or FILE.py:NAME (default: {strategy})"
+    )
     parser.add_argument("--driver", default=driver, help=f"{' or '.join(DRIVERS)} (default: {driver})")
 
 
@@ -158,10 +160,11 @@ def _list(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="?",
         metavar="WHAT",
-        help=f"one of {', '.join(defaults.CATALOGUES)} (default: all)",
-        choices=[*defaults.CATALOGUES, "all"],
+        help=f"one of {', '.join(defaults.CATALOGUES)} (default: all of these), or {defaults.OPERATIONS}",
+        choices=[*defaults.CATALOGUES, "all", defaults.OPERATIONS],
         default="all",
     )
+    parser.add_argument("object", nargs="?", metavar="OBJECT", help="list operations: of this kind of object only")
     add_json(parser, "print a JSON list of objects instead")
 
 

@@ -201,9 +201,17 @@ class Named:
 
 
 def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> Named:
-    """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are."""
+    """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are.
+
+    Those of the user's (`explorer.search.own`) are always known, but for the exact searches.
+    """
     name, colon, argument = text.partition(":")
     entry = known.get(name)
+    if entry is None and name not in SEARCHES and known is not EXACT:
+        from explorer.search.own import find_own
+
+        entry, argument = find_own(text)
+        colon, name = ":" if argument else "", entry.name
     if entry is None:
         msg = f"--strategy {text}: {no_such('strategy', name, known)}"
         raise UsageError(msg)

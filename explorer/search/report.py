@@ -243,6 +243,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
         "kernel": header.kernel,
         "from": {"log": str(start.log), "at": start.at} if start is not None else None,
         "patches": patches_json(header),
+        "oracles": [code.name for code in header.oracles],
         "faults": dict(header.faults),
         "strategy": header.strategy,
         "driver": header.driver,

@@ -100,7 +100,7 @@ def logs(command: Command) -> Printed:
 
 
 def lists(command: Command) -> Printed:
-    for entry in told(command, "list"):
+    for entry in (*told(command, "list"), *told(command, "list", "operations", "css")):
         yield f"list: {entry['kind']}", entry
 
 

@@ -1,0 +1,121 @@
+"""Strategies of the user's: how one is declared, and how it is found by the text that names it.
+
+    @strategy("stubborn", "stays with a lane for N steps at a time", argument="N")
+    class Stubborn(Strategy):
+        def __init__(self, seed: int, argument: str, known: Knowledge) -> None: ...
+
+It makes the choices of one schedule; a search makes one from each seed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import NoReturn
+
+import attrs
+
+from actors.system.lane import Lane
+from actors.system.strategy import Strategy
+from actors.system.world import World
+from actors.versions.user_code import parse_reference
+from explorer.blame import Blame
+from explorer.profile import Knowledge
+from explorer.references import Found, Kind, find_by_name, load, name_code
+from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
+from protocol.errors import UsageError
+from protocol.records import CodeRecord
+
+Make = Callable[[int, str, Knowledge], Strategy]
+
+STRATEGY = Kind("strategy", "strategies", Sampler, lambda entry: entry.make, lambda: STRATEGIES, option="--strategy ")
+
+
+def strategy(name: str, summary: str, *, argument: str = "", learns: bool = False) -> Callable[[Make], Sampler]:
+    """Declare a strategy: a class, or a function that makes one, of a seed, an argument and what runs have taught.
+
+    *argument* says what may follow its name after a colon; nothing may, if it is empty. One that *learns* is told the
+    lengths of lanes and runs by a first run, and by all that come later.
+    """
+
+    def declare(make: Make) -> Sampler:
+        return Sampler(name, summary, make, learns, argument=argument)
+
+    return declare
+
+
+def find_own(text: str) -> tuple[Sampler, str]:
+    """The strategy of the user's that *text* names (`FILE[:NAME][:ARGUMENT]`, or installed), and its argument."""
+    named = parse_reference(text, SEARCHES)
+    if not named.file:
+        name, _, argument = text.partition(":")
+        return _installed(name), argument
+    member, _, argument = named.member.partition(":")
+    return _of_a_file(name_code(STRATEGY, f"{named.file}:{member}" if member else named.file)), argument
+
+
+@functools.lru_cache(maxsize=16)
+def _of_a_file(record: CodeRecord) -> Sampler:
+    """The strategy in that text: a search asks for it again for every schedule."""
+    return _checked(load(STRATEGY, record))
+
+
+@functools.lru_cache(maxsize=16)
+def _installed(name: str) -> Sampler:
+    return _checked(find_by_name(STRATEGY, name))
+
+
+def _checked(found: Found[Sampler]) -> Sampler:
+    """The strategy, whose code is blamed for what it does wrong."""
+    (entry,) = found.things
+    name = entry.name if found.code is None else f"{PurePath(found.code.path).name}:{entry.name}"
+
+    def make(seed: int, argument: str, known: Knowledge) -> Strategy:
+        with Blame((), found.files):
+            made: object = entry.make(seed, argument, known)
+            if not isinstance(made, Strategy):
+                msg = f"--strategy {name}: it is made as a {type(made).__name__}, which is no Strategy"
+                raise UsageError(msg)
+        return Checked(name, made)
+
+    return attrs.evolve(entry, name=name, make=make)
+
+
+class Checked(Strategy):
+    """A strategy that chooses as another does, whose choices are refused if there is no such lane or value."""
+
+    def __init__(self, name: str, strategy: Strategy) -> None:
+        self.name = name
+        self.strategy = strategy
+        self.controls_clock = strategy.controls_clock
+
+    def advance(self, world: World) -> None:
+        """As the other."""
+        self.strategy.advance(world)
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """As the other."""
+        index = self.strategy.choose(lanes)
+        return index if _is_below(index, len(lanes)) else self._refuse("choose", index, len(lanes))
+
+    def choose_value(self, count: int) -> int:
+        """As the other."""
+        value = self.strategy.choose_value(count)
+        return value if _is_below(value, count) else self._refuse("choose_value", value, count)
+
+    def choose_fault(self, probability: float) -> bool:
+        """As the other."""
+        return bool(self.strategy.choose_fault(probability))
+
+    def draw_latency(self, low: int, high: int) -> int:
+        """As the other."""
+        return self.strategy.draw_latency(low, high)
+
+    def _refuse(self, method: str, value: object, count: int) -> NoReturn:
+        msg = f"--strategy {self.name}: {method}() returned {value!r:.40}, where 0 to {count - 1} can be chosen"
+        raise UsageError(msg)
+
+
+def _is_below(value: object, count: int) -> bool:
+    return type(value) is int and 0 <= value < count
