@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: help venv demo test test-slow lint format bench lock map docs clean
+.PHONY: help venv demo test test-slow dist lint format bench lock map docs site clean
 
 help: ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -30,10 +30,11 @@ test: venv lint ## lint, types and the default suite of tests
 test-slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
-lint: venv ## ruff and mypy
+lint: venv ## ruff, mypy, and the order of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: venv ## let ruff lay out and mend the code
 	$(BIN)/ruff check --fix .
@@ -42,15 +43,25 @@ format: venv ## let ruff lay out and mend the code
 bench: venv ## the benchmarks, as ratios
 	$(BIN)/python -m benchmarks
 
-lock: ## pin the packages anew (needs pip-tools)
-	pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
+COMPILE := pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
+
+lock: ## pin the packages anew, all of them and those for run time (needs pip-tools, and Python 3.11)
+	$(COMPILE) --extra dev --extra plot --extra docs --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
+
+dist: venv ## build the sdist and the wheel, and try the wheel on every Python that is here
+	$(BIN)/python -m pytest -q -m slow tests/packaging
 
 map: venv ## write the tables of docs/kernel-map.md anew
 	$(BIN)/python -m benchmarks.kernel_map --write
 
 docs: venv ## run what the pages show of a terminal, and write its output there (half an hour)
 	$(BIN)/python -m tests.docs.consoles --slow
+
+# --quiet would hide the warnings that --strict makes errors of
+site: venv ## the pages as a site in build/site; a link or an anchor that leads nowhere is an error
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove what was made
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
-"""Upstream fixes, and known variations, by slug and commit id: for `--patch` and `--without`.
+"""Upstream fixes and known variations, by slug and commit id: for `--patch` and `--without`.
 
-Each is told by the functions that it changes. What a profile has built in is in the kernel modules; here is what the
-functions are when a fix is put into a profile that lacks it, or taken out of one that has it. Where that is what some
-other profile has, the function is that one's.
+Each fix is the set of functions that it changes. The kernel modules declare the functions of each profile; this module
+declares the functions of a profile with a fix added or removed. Where another profile already has such a function, its
+body is used.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ COMMON, MEMCONTROL, SLAB_H, SLUB = "mm/slab_common.c", "mm/memcontrol.c", "mm/sl
 
 
 def of(function: KernelFn[Any, Any], profile: str) -> Callable[..., Any]:
-    """What *function* is in *profile* (with SLUB)."""
+    """The body of *function* in *profile* (with SLUB)."""
     body = function.body(profile, "slub")
     assert body is not None, f"{profile} has no {function.name}"
     return body.code
 
 
 def fix(slug: str, commit: str, summary: str, *, built_into: str = "") -> NamedFix:
-    """Declare a fix that the profiles *built_into* have; with none it is a variation that none has."""
+    """Declare a fix that the profiles *built_into* have; without profiles it is a variation that none has."""
     return NamedFix(slug, commit, summary, profile_range(built_into) if built_into else ())
 
 
@@ -88,7 +88,7 @@ async def flush_nothing(ctx: Context, s: KmemCache) -> None:
 
 @destroy_vs_deferred_deactivation.takes_out("memcg_set_kmem_cache_dying", COMMON, profiles="5.4-fixed")
 async def mark_nothing(ctx: Context, s: KmemCache, *, dying: bool) -> None:
-    """Before the fix there was no such mark."""
+    """Before the fix this mark did not exist."""
 
 
 flush_only = fix("flush-only", "", "a weaker form of 92ee383f6daa: flush the work queue, without rcu_barrier()")
@@ -96,7 +96,7 @@ flush_only = fix("flush-only", "", "a weaker form of 92ee383f6daa: flush the wor
 
 @flush_only.puts_in("flush_memcg_workqueue", COMMON, profiles="..5.3")
 async def flush_without_barrier(ctx: Context, s: KmemCache) -> None:
-    """Callbacks that have not run yet queue their works only later."""
+    """Callbacks that have not run yet queue their works after the flush."""
     await mark_dying(ctx, s)
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
@@ -108,7 +108,7 @@ synchronize_rcu_only = fix(
 
 @synchronize_rcu_only.puts_in("flush_memcg_workqueue", COMMON, profiles="..5.3")
 async def synchronize_then_flush(ctx: Context, s: KmemCache) -> None:
-    """After a grace period callbacks may run, but perhaps have not."""
+    """After a grace period callbacks may run, but they may not have run yet."""
     await mark_dying(ctx, s)
     await synchronize_rcu(ctx)
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
@@ -137,7 +137,7 @@ async def flush_and_wait_for_children(ctx: Context, s: KmemCache) -> None:
 
 @exit_during_atomic_switch.takes_out("flush_memcg_workqueue", COMMON, profiles="5.4-fixed")
 async def flush_once(ctx: Context, s: KmemCache) -> None:
-    """One barrier, then the flush, and no more."""
+    """One barrier, then one flush, no second barrier."""
     await rcu_barrier(ctx)
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
@@ -162,7 +162,7 @@ memcg_pointer_before_rcu_free.takes_out("memcg_unlink_cache", COMMON, profiles="
 
 @memcg_pointer_before_rcu_free.puts_in("destroy_memcg_params", COMMON, profiles="v3..5.3")
 async def let_memcg_go_with_struct(ctx: Context, s: KmemCache) -> None:
-    """The memcg is let go only here."""
+    """The reference to the memcg is dropped here, not before."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
         return
@@ -172,7 +172,7 @@ async def let_memcg_go_with_struct(ctx: Context, s: KmemCache) -> None:
 
 @memcg_pointer_before_rcu_free.takes_out("destroy_memcg_params", COMMON, profiles="5.4-fixed")
 async def only_exit_refcnt(ctx: Context, s: KmemCache) -> None:
-    """The memcg was let go at the unlink."""
+    """The reference to the memcg was dropped at the unlink."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
     else:
@@ -189,7 +189,7 @@ alias_marked_dying = fix(
 
 @alias_marked_dying.puts_in("kmem_cache_destroy", COMMON, profiles="..5.3")
 async def destroy_last_alias(ctx: Context, s: KmemCache | None) -> None:
-    """Count first; only at zero mark and flush."""
+    """Decrement the count first; mark and flush only at zero."""
     if s is None:
         return
     async with SlabMutexHeld(ctx):
@@ -206,7 +206,7 @@ async def destroy_last_alias(ctx: Context, s: KmemCache | None) -> None:
 
 @alias_marked_dying.takes_out("kmem_cache_destroy", COMMON, profiles="5.4-fixed")
 async def destroy_any_alias(ctx: Context, s: KmemCache | None) -> None:
-    """Mark and flush, whoever else uses the cache."""
+    """Mark and flush, even if the cache has other users."""
     if s is None:
         return
     await memcg_set_kmem_cache_dying(ctx, s, dying=True)
@@ -219,13 +219,13 @@ async def destroy_any_alias(ctx: Context, s: KmemCache | None) -> None:
 dying_not_merged = fix(
     "dying-not-merged",
     "",
-    "a variation: d38a2b7a9c93 as it was first, without sharing a cache that is being destroyed (5.4 went back)",
+    "a variation: the first form of d38a2b7a9c93, which shares no cache that is being destroyed (reverted in 5.4)",
 )
 
 
 @dying_not_merged.puts_in("slab_unmergeable", COMMON, profiles="5.4-fixed")
 async def nor_what_is_dying(ctx: Context, s: KmemCache) -> bool:
-    """A new cache of its kind needs a directory of its own in sysfs, whose name is still taken."""
+    """A dying cache is unmergeable, too: a new cache of its kind gets a sysfs directory, whose name is still taken."""
     return await unpatched(ctx, slab_unmergeable, s) or await ctx.ask(s.read_dying)
 
 
@@ -253,7 +253,7 @@ work_fn_store_after_free.takes_out("kmemcg_cache_shutdown", COMMON, profiles="5.
 
 @work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v1")
 async def put_after_work(ctx: Context, work: Work) -> None:
-    """[v1] still drops a reference after every work."""
+    """[v1] with its put of a reference after every work."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -270,7 +270,7 @@ wq_lock_not_irq_safe = fix(
 
 @wq_lock_not_irq_safe.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v4..v5")
 async def queue_shutdown_irqs_off(ctx: Context, ref: PercpuRef) -> None:
-    """Otherwise as [v4], with the grace period before the work."""
+    """Like [v4], with the grace period before the work."""
     s = cache_of(ref.container)
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         if not await ctx.ask(s.root.read_dying):
@@ -293,7 +293,7 @@ partial_limit_not_visible = fix(
 
 @partial_limit_not_visible.puts_in("slab_deactivate_memcg_cache_rcu_sched", COMMON, profiles="original")
 async def deactivate_at_once(ctx: Context, s: KmemCache) -> None:
-    """[O] without the grace period: the work is queued where the callback would have been."""
+    """[O] without the grace period: the work is queued in place of the callback."""
     if await ctx.ask(s.root.read_dying):
         return
     memcg = deref(await ctx.ask(s.read_memcg), "slab_deactivate_memcg_cache_rcu_sched(): s->memcg_params.memcg")
@@ -427,7 +427,7 @@ kmem_key_toggles = fix(
 
 @kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..")
 async def free_kmem_keep_key(ctx: Context, memcg: Memcg) -> None:
-    """The static key keeps the reference that it has for this memcg, for ever."""
+    """The static key keeps its reference for this memcg for ever."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
         await memcg_offline_kmem(ctx, memcg)
     await ctx.ask(ctx.machine.kmem_enabled.keep)

@@ -1,4 +1,4 @@
-"""How fast slabrace is, as ratios: one benchmark a module, all in `registry`; `python -m benchmarks` runs them.
+"""Speed benchmarks, as ratios: one a module, all in `registry`; `python -m benchmarks` runs them.
 
-Nothing is imported here: `generations` is started as a process of its own, and must stay as small as a run is.
+Nothing is imported here: `generations` is started as a process of its own, and must stay as small as a run.
 """

@@ -1,8 +1,8 @@
-"""`python -m benchmarks [NAME ...] [--json]`: run them, and say what they found.
+"""`python -m benchmarks [NAME ...] [--json]`: run the benchmarks and print their results.
 
-`bugs`, `findings` and `mutants` are studies: they take long, have options of their own, and run only when named.
+The studies (`bugs`, `findings`, `mutants`, ...) take long, have options of their own, and run only when named.
 
-Exit codes: 0 every goal is met, 1 one is not, 2 usage, 130 interrupted.
+Exit codes: 0 every goal is met, 1 a goal is missed, 2 usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """argparse with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments; main() turns it into exit code 2."""
+        """Raise the error message, which main() turns into exit code 2."""
         raise UsageError(message)
 
 
@@ -61,9 +61,9 @@ def run_study(name: str, arguments: Sequence[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The arguments, and what the benchmarks are."""
+    """The arguments, and the benchmarks in the epilog."""
     summaries = " ".join(f"{name}: {summary(name)}" for name in BENCHMARKS)
-    summaries += f" Beside these, each with options of its own: {', '.join(STUDIES)}."
+    summaries += f" Studies, each with options of its own: {', '.join(STUDIES)}."
     parser = Parser(
         prog="python -m benchmarks",
         description="How fast slabrace is, as ratios.",
@@ -76,7 +76,7 @@ def make_parser() -> Parser:
 
 
 def find_benchmarks(names: Sequence[str]) -> list[str]:
-    """The benchmarks to run, each once; UsageError names those there are."""
+    """The benchmarks to run, each once; UsageError lists the known ones."""
     for name in names:
         if name not in BENCHMARKS and name != "all":
             msg = f"{name}: there is no such benchmark; there are {', '.join(BENCHMARKS)}"
@@ -94,7 +94,7 @@ def _measure(name: str, *, is_shown: bool) -> Report:
 
 @contextmanager
 def _working_on(name: str) -> Iterator[None]:
-    """A line on the terminal while nothing else is said; it stands still, to cost the measurement nothing."""
+    """A static line on the terminal during the measurement, which an animation would disturb."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield

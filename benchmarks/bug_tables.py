@@ -1,4 +1,4 @@
-"""The tables of `bugs`: profile by row, and strategy by row."""
+"""The tables of `bugs`: profiles by row, and strategies by row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_SEEDS = 1_000
 
 @attrs.define
 class Made:
-    """What was made of these rows with these budgets, by these strategies."""
+    """The trials of these rows, with these budgets and strategies."""
 
     results: Results
     rows: Sequence[Row]
@@ -40,14 +40,14 @@ class Made:
         return found
 
     def compared(self, row: Row) -> dict[str, list[Trial]]:
-        """The trials of each strategy on the youngest kernel, for the seeds that all have; none if one has none."""
+        """The trials of each strategy on the youngest kernel, for the seeds common to all; empty if there are none."""
         by_strategy = {name: self.trials(row, row.having[-1], name) for name in self.strategies}
         seeds = set.intersection(*(set(trials) for trials in by_strategy.values()))
         return {name: [trials[s] for s in sorted(seeds)] for name, trials in by_strategy.items()} if seeds else {}
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether all that should be found was, and nothing else."""
+        """Whether every expected flaw was found, and no other."""
         missed = any(
             trials and not any(trial.is_found for trial in trials.values())
             for row in self.rows
@@ -57,7 +57,7 @@ class Made:
         return not missed and not any(self.wrong())
 
     def wrong(self) -> Iterator[str]:
-        """Where something was found that should not be there."""
+        """The trials that found a flaw on a kernel without it."""
         for row in self.rows:
             for kernel in row.cured:
                 for seed, trial in self.trials(row, kernel).items():
@@ -66,12 +66,12 @@ class Made:
 
 
 def median(trials: Iterable[Trial]) -> float:
-    """The median of the schedules to find it; trials that did not find it count as never."""
+    """The median number of schedules to the flaw; trials that did not find it count as infinity."""
     return statistics.median_high([NEVER if trial.first is None else trial.first for trial in trials])
 
 
 def figure(trials: Sequence[Trial], budget: int) -> str:
-    """The median, and how many found it unless all did."""
+    """The median, and the number of successful trials unless all were."""
     found = sum(trial.is_found for trial in trials)
     middle = median(trials)
     text = f"> {budget}" if middle == NEVER else f"{middle:.0f}"
@@ -82,7 +82,7 @@ def figure(trials: Sequence[Trial], budget: int) -> str:
 
 
 def findings_page(made: Made) -> list[str]:
-    """The page: which kernel shows which row."""
+    """The page: the kernels that show each row."""
     return [
         "# Which kernel shows which flaw",
         "",
@@ -94,18 +94,18 @@ def findings_page(made: Made) -> list[str]:
 
 
 def kernels_part(made: Made) -> list[str]:
-    """The table of the plain profiles, that of the patched ones, and what they are worth."""
+    """The table of the plain profiles, the table of the patched ones, and the verdict."""
     seeds, cured = counted_seeds(made)
     wrong = list(made.wrong())
     return [
         f"Schedules until `portfolio` finds the flaw: the median over the seeds ({seeds} of them), of at most",
         f"{made.budget} schedules each; (n/m) if only n of m trials found it. ∅: not found, as it should not be, in",
-        f"{made.cured_budget} schedules, or until all trace classes were gone through ({cured} seeds). Blank:",
+        f"{made.cured_budget} schedules, or until all trace classes were explored ({cured} seeds). Blank:",
         "not tried. Rows without a race are found by the first schedule.",
         "",
         *markdown_table(["flaw", *PROFILES], (plain_cells(made, row) for row in made.rows)),
         "",
-        "With patches: +FIX has it laid over the profile, -FIX taken out of it.",
+        "With patches: +FIX is added to the profile, -FIX removed from it.",
         "",
         *markdown_table(["flaw", "kernel", "is there", "schedules"], patched_cells(made)),
         "",
@@ -120,14 +120,14 @@ def kernels_part(made: Made) -> list[str]:
 
 
 def counted_seeds(made: Made) -> tuple[str, str]:
-    """How many seeds the kernels with the flaw, and those without it, were tried with."""
+    """The numbers of seeds tried on kernels with the flaw, and on kernels without it."""
     having = {len(made.trials(row, kernel)) for row in made.rows for kernel in row.having} - {0}
     cured = {len(made.trials(row, kernel)) for row in made.rows for kernel in row.cured} - {0}
     return span(having), span(cured)
 
 
 def span(counts: set[int]) -> str:
-    """A number, or the least and the most of several."""
+    """A number, or the range of several."""
     return f"{min(counts, default=0)} to {max(counts)}" if len(counts) > 1 else str(min(counts, default=0))
 
 
@@ -145,7 +145,7 @@ def patched_cells(made: Made) -> Iterator[list[str]]:
 
 
 def cell(made: Made, row: Row, kernel: Kernel) -> str:
-    """What one kernel shows of one row."""
+    """The result of one row on one kernel."""
     trials = list(made.trials(row, kernel).values())
     if not trials or kernel not in (*row.having, *row.cured):
         return ""
@@ -159,7 +159,7 @@ def cell(made: Made, row: Row, kernel: Kernel) -> str:
 
 
 def strategies_part(made: Made) -> list[str]:
-    """The table of the strategies, and how fast each of them was."""
+    """The table of the strategies, with their speed."""
     compared = {row.slug: (row, trials) for row in made.rows if (trials := made.compared(row))}
     counts = {len(trials["portfolio"]) for _, trials in compared.values()}
     table = [
@@ -180,7 +180,7 @@ def strategies_part(made: Made) -> list[str]:
 
 
 def totals(by_strategy: dict[str, list[Trial]]) -> list[list[str]]:
-    """The last lines of the table: what was found in all, and how fast the schedules were."""
+    """The last lines of the table: flaws found in all, and schedules per second."""
     found = [f"{sum(t.is_found for t in trials)}/{len(trials)}" for trials in by_strategy.values()]
     rates = [
         f"{sum(t.schedules for t in trials) / max(sum(t.seconds for t in trials), 1e-9):.0f}"
@@ -190,7 +190,7 @@ def totals(by_strategy: dict[str, list[Trial]]) -> list[list[str]]:
 
 
 def machine_line() -> str:
-    """Where the rates were measured."""
+    """The machine on which the rates were measured."""
     machine = Machine.here()
     return f"Rates are per second of one processor, with all oracles on: {machine.python} on {machine.system}."
 
@@ -199,7 +199,7 @@ def machine_line() -> str:
 
 
 def as_json(made: Made) -> dict[str, Any]:
-    """The same as one object."""
+    """The tables as one JSON object."""
     return {
         "budget": made.budget,
         "cured_budget": made.cured_budget,

@@ -1,7 +1,7 @@
-"""`bugs`: which strategy finds what history found, how soon; in which kernels, and that it is gone in the others.
+"""`bugs`: for each historical bug, the strategies that find it and their speed, the kernels with it and without it.
 
-`python -m benchmarks bugs` makes every trial and writes the tables into docs/; options make a part of it, and a run
-that was stopped goes on where it was. It is not among the benchmarks that run when none is named: it takes hours.
+`python -m benchmarks bugs` makes every trial and writes the tables into docs/; options select a part, and a stopped run
+can be continued. It takes hours, so it runs only when named.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", default=[*PARTS], metavar="PART", help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--rows", nargs="+", default=[], metavar="SLUG", help="only these rows")
     parser.add_argument("--kernels", nargs="+", default=[], metavar="K", help="only these profiles")
-    parser.add_argument("--strategies", nargs="+", default=[*SAMPLERS], metavar="S", help="beside portfolio")
+    parser.add_argument("--strategies", nargs="+", default=[*SAMPLERS], metavar="S", help="besides portfolio")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="trials of the portfolio on each kernel")
     parser.add_argument("--sampler-seeds", type=int, default=5, metavar="N", help="trials of each other strategy")
-    parser.add_argument("--cured-seeds", type=int, default=1, metavar="N", help="trials where nothing may be found")
+    parser.add_argument("--cured-seeds", type=int, default=1, metavar="N", help="trials on each cured kernel")
     parser.add_argument("--budget", type=int, default=defaults.BUDGET, metavar="SCHEDULES", help="of one trial")
-    parser.add_argument("--cured-budget", type=int, default=defaults.BUDGET, metavar="SCHEDULES", help="of those")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="how many trials at once")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
-    parser.add_argument("--any-code", action="store_true", help="go on with results of other code")
+    parser.add_argument("--cured-budget", type=int, default=defaults.BUDGET, metavar="SCHEDULES", help="of a cured one")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="number of parallel trials")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS}")
+    parser.add_argument("--any-code", action="store_true", help="continue with results of other code")
     parser.add_argument("--pages", nargs="*", default=[*PAGES], metavar="PAGE", help=f"of docs/: {', '.join(PAGES)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the trials, and tell; 1 if a row is not found where it should be, or is where it should not."""
+    """Make the trials and print the tables; 1 if a row is missed where it exists, or found where it does not."""
     check(options)
     rows = find_rows(options.rows)
     results = Results.load(options.results, any_code=options.any_code)
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """UsageError if the options do not fit."""
+    """UsageError if an option is invalid."""
     for part in options.parts:
         if part not in PARTS:
             msg = f"--parts {part}: {no_such('part', part, PARTS)}"
@@ -86,7 +86,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]:
-    """The trials of the parts that are wanted."""
+    """The trials of the selected parts."""
     parts: dict[str, Iterator[tuple[Row, Kernel, str, int]]] = {
         "kernels": (
             (row, kernel, "portfolio", seed)
@@ -116,17 +116,17 @@ def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]
 
 
 def chosen(kernels: Sequence[Kernel], profiles: Sequence[str]) -> list[Kernel]:
-    """Those of the profiles that are wanted."""
+    """The kernels of the selected profiles."""
     return [kernel for kernel in kernels if not profiles or kernel.profile in profiles]
 
 
 def youngest(row: Row, profiles: Sequence[str]) -> list[Kernel]:
-    """The last kernel that has the flaw: strategies are compared on that."""
+    """The last kernel with the flaw, on which strategies are compared."""
     return chosen(row.having, profiles)[-1:]
 
 
 def make(tasks: Sequence[Task], results: Results, processes: int) -> None:
-    """Make those trials that were not made yet."""
+    """Make the trials that are missing in the results."""
     console = Console(stderr=True, highlight=False)
     missing = [task for task in dict.fromkeys(tasks) if results.get(task) is None]
     for number, (task, trial) in enumerate(search_all(missing, processes), start=1):

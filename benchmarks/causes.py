@@ -1,9 +1,9 @@
-"""`python -m benchmarks causes`: whether `explain` names the cause that history, or a judge, named.
+"""`python -m benchmarks causes`: whether `explain` names the known cause of a finding.
 
-Each entry of `CAUSES` is a finding whose cause is known: the order of two steps, written down from BUGS.md, KERNEL.md
-and docs/findings.md as functions and operations. The flaw is searched with several seeds, each first schedule
-that shows it is explained as it is, not shrunk, and the first pair that is shown is held against the known one. The
-table goes into docs/causes.md.
+Each entry of `CAUSES` is a finding with a known cause: the order of two steps, written down from BUGS.md, KERNEL.md and
+docs/findings.md as functions and operations. The flaw is searched with several seeds. Each first schedule that shows it
+is explained without shrinking, and the first pair shown is compared with the known one. The table goes into
+docs/causes.md.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ GOAL = 0.9
 """The share of pairs that are the known ones: 18 of 20."""
 
 SEEDS = 3
-"""How many schedules of each finding are explained: one may happen to be clear, and another not."""
+"""Schedules explained for each finding: the pair may be clear in one schedule and not in another."""
 
 PAGE = DOCS / "causes.md"
 BUDGET = 3_000
 
 FREE = r"kobject_put|destroy_memcg_params|slab_kmem_cache_release|percpu_ref_exit"
-"""The last steps before a cache is freed: that itself is no step."""
+"""The last steps before a cache is freed; the free itself is not a step."""
 
 
 @attrs.frozen(kw_only=True)
 class Cause:
-    """A finding with its cause: `first` comes before `second`, and that is what is wrong.
+    """A finding with its cause: the step `first` comes before the step `second`, in the wrong order.
 
-    Both are patterns of a step: the functions that its flow is in, outermost first, with the operation behind a colon.
-    `why` says so in words, `source` where that is from.
+    Both are patterns of a step: the functions that its flow is in, outermost first, and the operation after a colon.
+    `why` is the cause in words, `source` its reference.
     """
 
     slug: str
@@ -60,14 +60,14 @@ class Cause:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name in tables."""
         return f"{self.slug} on {self.kernel}"
 
 
 def cause(  # noqa: PLR0917 -- a row of a table
     slug: str, where: str, on: str, signature: str, pair: tuple[str, str], why: str, source: str, **more: object
 ) -> list[Cause]:
-    """One entry for each kernel that has it."""
+    """One entry for each kernel with the flaw."""
     return [
         Cause(
             slug=slug,
@@ -175,7 +175,7 @@ CAUSES: tuple[Cause, ...] = (
         "original +synchronize-rcu-only",
         r"use-after-free:",
         (rf"{FREE}|flush_workqueue: last_ticket", r"run_softirqs|rcu_do_batch|__queue_work: insert"),
-        "a grace period is waited for, not the callback: the child is freed before that is called",
+        "the destruction waits for a grace period, not for the callback: the child is freed before the callback runs",
         "BUGS.md, 92ee383f6daa",
     ),
     *cause(
@@ -249,7 +249,7 @@ CAUSES: tuple[Cause, ...] = (
 
 @attrs.frozen
 class Answer:
-    """What `explain` showed of one cause: the first pair, whether it is the known one, and which of those shown is."""
+    """The result of `explain` for one cause: the first pair, whether it is the known one, and that one's rank."""
 
     cause: str
     seed: int
@@ -265,12 +265,12 @@ class Answer:
 
     @property
     def place_in_words(self) -> str:
-        """Whether the known pair is the first that is shown, or which it is."""
+        """`yes` if the known pair is shown first, else its rank, or `no`."""
         return "yes" if self.is_known else str(self.place or "no")
 
 
 def ask(entry: Cause, seed: int) -> Answer:
-    """Search the flaw, explain it, and compare."""
+    """Search the flaw, explain it, and compare the pairs."""
     began = time.monotonic()
     campaign, found = search(entry, seed)
     if found is None:
@@ -310,7 +310,7 @@ def search(entry: Cause, seed: int) -> tuple[Campaign, Found | None]:
 
 
 def pair_of(explanation: Explanation, at: int) -> tuple[str, str]:
-    """One of the pairs that are shown: each step as its functions, outermost first, and its operation."""
+    """One of the pairs shown: each step as its functions, outermost first, and its operation."""
     conflict = explanation.conflicts.found[at]
     one, other = (
         f"{' > '.join(explanation.details[place].stack)}: {explanation.trace.steps[place].operation}"
@@ -327,13 +327,13 @@ def short(step: str) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `causes`."""
     parser.add_argument("--causes", nargs="+", default=[], metavar="SLUG", help="only these")
-    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="schedules of each")
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="schedules of each finding")
     parser.add_argument("--no-page", action="store_true", help="leave docs/ alone")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask for them all, and tell; 1 if fewer than the goal are the known ones."""
+    """Explain all findings and print the table; 1 if the share of known pairs is below the goal."""
     known = {entry.slug for entry in CAUSES}
     for slug in options.causes:
         if slug not in known:
@@ -367,13 +367,13 @@ def page(answers: list[Answer]) -> Iterator[str]:
     yield "# Whether explain names the cause"
     yield ""
     yield "Made by `python -m benchmarks causes`, which has the known pairs as functions and operations. Each flaw is"
-    yield "searched with several seeds, and the first schedule that shows it explained, not shrunk. The known pair is"
-    yield "what history, or [findings.md](findings.md), says of it. The ranking of pairs was worked out on some of"
+    yield "searched with several seeds, and the first schedule that shows it is explained without shrinking. The known"
+    yield "pair comes from history, or from [findings.md](findings.md). The ranking of pairs was developed on some of"
     yield "these findings ([ADR 12](adr/0012-the-cause-changes-least.md)), so this is no blind test of it."
     yield ""
     yield f"The first pair that is shown is the known one in {right} of {len(answers)}. By seed: yes; or a number: the"
-    yield "known one is that one of the pairs shown; no: none of them is. The pair in the table is that of the first"
-    yield "seed."
+    yield "rank of the known one among the pairs shown; no: it is not shown. The pair in the table is the one of the"
+    yield "first seed."
     yield ""
     yield "| finding | stage | known cause | from | first pair shown | known one |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -382,7 +382,7 @@ def page(answers: list[Answer]) -> Iterator[str]:
         places = ", ".join(answer.place_in_words for answer in answers if answer.cause == first.cause)
         yield f"| {first.cause} | {first.scenario} | {first.why} | {first.source} | {first.shown} | {places} |"
     yield ""
-    yield "What is said of the cause beside the pairs, with the steps of the first seed's run:"
+    yield "Further causes that `explain` names beside the pairs, with the steps of the first seed's run:"
     yield ""
     for answer in firsts:
         if answer.said:

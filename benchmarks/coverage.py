@@ -1,8 +1,8 @@
-"""`python -m benchmarks coverage`: which kernel functions no race of any scenario enters, for docs/coverage.md.
+"""`python -m benchmarks coverage`: the kernel functions that no race of any scenario enters, for docs/coverage.md.
 
-On each kernel with each allocator every scenario is run some times by `random`; what is called between the set-up and
-the wind-up is reached in a race. The page says of every other function why not. It is a measurement of the scenarios,
-so it has no goal; `tests/docs/test_coverage.py` holds the page against it.
+On each kernel with each allocator, `random` runs every scenario several times. A function called between set-up and
+wind-up is reached in a race. The page gives a reason for every other function. This is a measurement of the scenarios,
+so it has no goal; `tests/docs/test_coverage.py` compares the page with it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROW = re.compile(r"^\| `(?P<function>\w+)` \| (?P<kernels>[^|]+) \| (?P<allocato
 
 @attrs.frozen
 class Variation:
-    """Settings with which a scenario is run, and probabilities of what goes wrong."""
+    """Settings of a scenario, and fault probabilities."""
 
     settings: Mapping[str, str] = attrs.field(factory=dict)
     faults: Mapping[str, float] = attrs.field(factory=dict)
@@ -49,7 +49,7 @@ VARIATIONS: dict[str, tuple[Variation, ...]] = {
     "readers-vs-rmdir": (Variation({"kpagecgroup": "yes"}), Variation({"cgroup": "v2"})),
     "bulk-allocation": (Variation(faults={"page": 0.2}),),
 }
-"""How a scenario is run, too, for a part of the kernel that its defaults leave out."""
+"""Additional runs of a scenario, for parts of the kernel that its defaults leave out."""
 
 Machine = tuple[str, str]
 """A kernel and an allocator."""
@@ -57,7 +57,7 @@ Machine = tuple[str, str]
 MACHINES: tuple[Machine, ...] = tuple(itertools.product(PROFILES, ALLOCATORS))
 
 
-# -- what was entered -------------------------------------------------------------------------------------------------
+# -- entered functions ------------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
@@ -70,7 +70,7 @@ class Entries(Observer):
     def watchers(
         self, functions: Iterable[KernelFn[..., object]]
     ) -> dict[KernelFn[..., object], Callable[[Context], None]]:
-        """Who is called at each entry into one of *functions*."""
+        """A callback for each entry into one of *functions*."""
         return {function: functools.partial(self.enter, function.name) for function in functions}
 
     def enter(self, name: str, _ctx: Context) -> None:
@@ -79,19 +79,19 @@ class Entries(Observer):
             self.names.add(name)
 
     def phase(self, name: str) -> None:
-        """Only the race counts."""
+        """Remember whether the race is on: only its calls count."""
         self._is_racing = name == "race"
 
 
 def functions_of(kernel: str, allocator: str) -> dict[str, KernelFn[..., object]]:
-    """The kernel functions that such a machine has, by name."""
+    """The kernel functions of such a machine, by name."""
     return {name: function for name, function in functions().items() if function.body(kernel, allocator) is not None}
 
 
 def entered(
     scenario: str, kernel: str, allocator: str, schedules: Iterable[int], variation: Variation | None = None
 ) -> set[str]:
-    """The functions that are called in the race of one of these schedules of the scenario."""
+    """The functions that the races of these schedules of the scenario call."""
     variation = variation or Variation()
     options = RunOptions(
         scenario=scenario,
@@ -116,7 +116,7 @@ def entered(
 def unreached(machine: Machine, expected: set[str], schedules: int = SCHEDULES) -> set[str]:
     """The functions of *machine* that no race of any scenario enters, within so many schedules of each.
 
-    There are fewer if all but those *expected* have been entered after some rounds.
+    The search ends earlier once all functions but the *expected* ones have been entered.
     """
     kernel, allocator = machine
     missing = set(functions_of(kernel, allocator))
@@ -143,24 +143,24 @@ class Excuse:
 
 
 def read_excuses(page: str) -> list[Excuse]:
-    """The rows that people wrote."""
+    """The hand-written rows."""
     return [excuse_of(match) for match in map(ROW.match, page.splitlines()) if match is not None]
 
 
 def excuse_of(row: re.Match[str]) -> Excuse:
-    """What a row says; `all` kernels, or a range of them; `both` allocators, or one."""
+    """The meaning of a row; `all` kernels, or a range of them; `both` allocators, or one."""
     kernels = PROFILES if row["kernels"] == "all" else profile_range(row["kernels"])
     allocators = ALLOCATORS if row["allocators"] == "both" else (row["allocators"],)
     return Excuse(row["function"], frozenset(itertools.product(kernels, allocators)), row["why"])
 
 
 def excused(excuses: Iterable[Excuse], machine: Machine) -> set[str]:
-    """The functions that the page says are in no race of that machine."""
+    """The functions that no race of that machine enters, according to the page."""
     return {excuse.function for excuse in excuses if machine in excuse.machines}
 
 
 def table(excuses: Iterable[Excuse]) -> list[str]:
-    """One row a machine: how many functions it has, and how many of them are entered in a race."""
+    """One row a machine: the number of its functions, and of those entered in a race."""
     rows = list(excuses)
     header = ["kernel", *(f"{allocator}: {what}" for allocator in ALLOCATORS for what in ("functions", "in a race"))]
     lines = []
@@ -175,7 +175,7 @@ def table(excuses: Iterable[Excuse]) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Bring the table up to date; unless that is all, measure, and say where the page is wrong."""
+    """Update the table. Unless only that is wanted, measure and print the errors of the page."""
     page = Path(options.page)
     excuses = read_excuses(page.read_text(encoding="utf-8"))
     wrong = False

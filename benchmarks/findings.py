@@ -1,8 +1,8 @@
-"""`python -m benchmarks findings`: what every scenario reports on every kernel, for docs/findings.md.
+"""`python -m benchmarks findings`: the findings of every scenario on every kernel, for docs/findings.md.
 
-It is a measurement of the kernels, not of slabrace, so it has no goal: each campaign of `PLAN` is run once, and what it
-reported goes to a JSON file, one line a campaign. A campaign that is there already is not run again, so that the work
-can be interrupted, continued, and repeated for the kernels whose model has changed.
+This is a measurement of the kernels, not of slabrace, so it has no goal. Each campaign of `plan` is run once, and its
+findings go to a JSON file, one line a campaign. A campaign that is already in the file is not run again. So the work
+can be interrupted, continued, and repeated for kernels whose model has changed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from scenarios import SCENARIOS, find_scenario
 SHORT: dict[str, tuple[tuple[str, str], ...]] = {
     "shared-dentry": (("generations", "2"), ("files", "2"), ("every", "1")),
 }
-"""Smaller knobs for scenarios whose schedules take more than 0.3 s with their defaults."""
+"""Smaller parameters for scenarios whose schedules take more than 0.3 s with their defaults."""
 
 SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
-"""What comes last, so that a campaign that is cut short has tried the races."""
+"""The scenarios that come last, so that an interrupted study has tried the races."""
 
 FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
-"""In schedules; `OLDER_BUDGET` is for the kernels before the last version that was mailed."""
+"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version."""
 LONG = ("rmdir-under-load", "nested")
 RARE = (
     "create-vs-destroy-merged",
@@ -42,16 +42,16 @@ RARE = (
     "free-vs-destroy",
     "softirq-free-vs-destroy",
 )
-"""Where 5.4-fixed has what single schedules of `random` show; `portfolio` tries these stages, too."""
+"""Scenarios with findings in 5.4-fixed that few schedules of `random` show; `portfolio` tries them, too."""
 SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
-"""The stages that dpor goes through to the end, with either allocator."""
+"""The scenarios that dpor explores exhaustively, with either allocator."""
 EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
-"""Those that it is sent through as well, as far as it gets within `EXACT_BUDGET` schedules, and on which kernels."""
+"""The scenarios, with their kernels, that dpor explores as far as it gets within `EXACT_BUDGET` schedules."""
 SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
 
 
 def plan() -> list[Cell]:
-    """The campaigns to run, those that must find nothing new first."""
+    """The campaigns to run; first the ones that must find nothing new."""
     names = [scenario.name for scenario in SCENARIOS]
     both = ("slub", "slab")
     cells = [cell(name, FIXED, allocator, "random", RANDOM_BUDGET) for name in names for allocator in both]
@@ -75,13 +75,13 @@ def plan() -> list[Cell]:
 
 
 def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int) -> Cell:
-    """One campaign that has not been run."""
+    """One campaign that is still to be run."""
     settings = {"allocator": allocator, **dict(SHORT.get(scenario, ()))}
     return Cell(scenario=scenario, kernel=kernel, settings=settings, strategy=strategy, budget=budget)
 
 
 def measure(wanted: Cell) -> Cell:
-    """Run the campaign; return it with what it reported."""
+    """Run the campaign; return it with its findings."""
     options = RunOptions(
         scenario=wanted.scenario,
         kernel=wanted.kernel,
@@ -112,7 +112,7 @@ def measure(wanted: Cell) -> Cell:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is missing of the plan, save after every campaign, then bring the page up to date."""
+    """Run the missing campaigns of the plan, save after each, then update the page."""
     path = Path(options.results)
     results = read_results(path)
     for wanted in chosen(plan(), options):
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def chosen(cells: Iterable[Cell], options: argparse.Namespace) -> list[Cell]:
-    """Those of *cells* that the options ask for."""
+    """The cells that the options select."""
     for kernel in options.kernel:
         if kernel not in PROFILES:
             msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(PROFILES)}"
@@ -151,9 +151,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", action="append", default=[], metavar="K", help="only these kernels")
     parser.add_argument("--scenario", action="append", default=[], metavar="S", help="only these scenarios")
     parser.add_argument("--allocator", choices=("slub", "slab"), help="only this allocator")
-    parser.add_argument("--again", action="store_true", help="run campaigns again whose results are there")
-    parser.add_argument("--table", action="store_true", help="run nothing; only bring the page up to date")
-    parser.add_argument("--results", default=RESULTS, metavar="FILE", help="where the results are kept")
+    parser.add_argument("--again", action="store_true", help="run campaigns again that have results")
+    parser.add_argument("--table", action="store_true", help="run nothing; only update the page")
+    parser.add_argument("--results", default=RESULTS, metavar="FILE", help="the file of results")
     parser.add_argument("--page", default=PAGE, metavar="FILE", help="the page with the table")
     parser.add_argument("--no-page", action="store_true", help="leave the page alone")
     parser.add_argument("--json", action="store_true", help="print all results as one JSON list")

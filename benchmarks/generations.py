@@ -1,8 +1,8 @@
 """One run of `shared-dentry` in a process of its own, metered: `python -m benchmarks.generations KERNEL N HELD`.
 
-Memory that is measured from inside a process that has done other things before says little; so `scale` starts this
-module afresh for every measurement. It prints the readings as one JSON list. The garbage collector is on, as in any
-run: what it would have freed is not what a generation costs.
+Memory measured inside a process that did other work before means little, so `scale` starts this module afresh for every
+measurement. It prints the readings as one JSON list. The garbage collector is on, as in any run: collectable memory is
+not part of a generation's cost.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class MeteredStage(Stage):
         self.read_meters(point)
 
     def read_meters(self, point: str) -> None:
-        """Note what this process has used up to now."""
+        """Record the resources that this process has used up to now."""
         seconds = time.perf_counter() - self.started
         self.readings.append(Reading(point, seconds, self.world.steps, peak_resident()))
 
 
 def peak_resident() -> int:
-    """The most memory that this process has had resident so far (KiB).
+    """The peak of this process's resident memory so far (KiB).
 
-    Of this program only: `ru_maxrss` would also count what the parent had when it forked.
+    It counts this program only: `ru_maxrss` would include the parent's memory at the fork.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
@@ -77,7 +77,7 @@ def run_generations(kernel: str, generations: int, held: int) -> list[Reading]:
 
 
 def main() -> None:
-    """Run as the arguments say, and print the readings."""
+    """Run with the given arguments, and print the readings."""
     kernel, generations, held = sys.argv[1:4]
     readings = run_generations(kernel, int(generations), int(held))
     json.dump([attrs.asdict(reading) for reading in readings], sys.stdout)

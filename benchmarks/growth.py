@@ -1,6 +1,6 @@
-"""How a host of `slabrace growth` scales: a month at ten times the restart rate, beside a week.
+"""The scaling of a host of `slabrace growth`: a month at ten times the restart rate, against a week.
 
-What one cgroup costs must not depend on how many there have been. On `original` most of them are still there.
+The cost of a cgroup must not depend on the number of cgroups before it. On `original` most of them still exist.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ WEEK, MONTH = (7, 369), (30, 3690)
 """Days, and restarts a day."""
 
 FLAT = 1.3
-"""At most so many times the cost of a cgroup in a week."""
+"""The highest allowed ratio of a cgroup's cost in the month to its cost in the week."""
 
 
 @attrs.frozen
 class Cost:
-    """What one cgroup costs, from day 0 on, so without the boot: CPU time, steps, and peak memory that it adds."""
+    """The cost of one cgroup, from day 0 on (without the boot): CPU time, steps, and added peak memory."""
 
     cgroups: int
     ms: float
@@ -55,16 +55,16 @@ def growth() -> Report:
         ratios=tuple(ratios),
         notes=(
             f"host 0, one cgroup of the model for {UNIT}, on the stepper, strategy clock, without recording or checks",
-            "from day 0 to the last day; time is CPU time; memory is what the peak of resident memory has grown by",
+            "from day 0 to the last day; time is CPU time; memory is the growth of peak resident memory",
             "each kswapd of the simulated host visits every dying memcg, as the kernel's does: those steps count, too",
         ),
     )
 
 
 def measure(kernel: str, days: int, restarts: int) -> Cost:
-    """Run in a process of its own; return what a cgroup cost."""
+    """Run in a process of its own; return the cost of a cgroup."""
     command = [sys.executable, "-m", "benchmarks.hosts", kernel, str(days), str(restarts), str(UNIT)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- it is our own module
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- this repository's own module
     first, *_, last = json.loads(done.stdout)
     made = last["cgroups"] - first["cgroups"]
     spent = {name: (last[name] - first[name]) / made for name in ("seconds", "steps", "peak")}

@@ -1,7 +1,7 @@
 """One host of `slabrace growth` in a process of its own, metered.
 
-`python -m benchmarks.hosts KERNEL DAYS RESTARTS UNIT` prints, for each day, how many cgroups there have been, the
-seconds of CPU time and the steps that they took, and the peak of resident memory (KiB), as one JSON list.
+`python -m benchmarks.hosts KERNEL DAYS RESTARTS UNIT` prints one JSON list. For each day it has the number of cgroups
+so far, their CPU time in seconds, their steps, and the peak of resident memory (KiB).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def meter_host(kernel: str, days: int, restarts: int, unit: int) -> list[dict[st
 
 
 def main() -> None:
-    """Run as the arguments say, and print the readings."""
+    """Run with the given arguments, and print the readings."""
     kernel, *numbers = sys.argv[1:5]
     json.dump(meter_host(kernel, *map(int, numbers)), sys.stdout)
 

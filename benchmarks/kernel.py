@@ -1,8 +1,8 @@
-"""`kernel`: what a step of kernel code costs on either driver, and how many short runs a second that makes.
+"""`kernel`: the cost of a step of kernel code on either driver, and the resulting number of short runs per second.
 
-The scenario is `rmdir-under-load`, once with so many objects that setting up does not count, and once as it comes,
-where it does: the long one says what a step costs, the short ones what a search can try. Both drivers make the
-same choices on the same coroutines, so the difference between them is what a Trio task switch costs.
+The scenario is `rmdir-under-load`, once with so many objects that its set-up does not matter, and once with its
+defaults, where the set-up matters. The long run shows the cost of a step, the short runs the speed of a search. Both
+drivers make the same choices on the same coroutines, so the difference between them is the cost of a Trio task switch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from explorer.session import run
 SCENARIO = "rmdir-under-load"
 OBJECTS = 3_000
 SHORT_RUNS = 20
-ROUNDS = 9  # the goal is near what is measured
+ROUNDS = 9  # many rounds, because the measured ratio is close to the goal
 DRIVERS = {"stepper": "stepper", "trio": "Trio driver"}
 
 
@@ -44,7 +44,7 @@ def kernel(*, objects: int = OBJECTS, short_runs: int = SHORT_RUNS, rounds: int 
             Ratio("short runs: stepper / Trio driver", short.ratio("stepper", "trio")),
         ),
         notes=(
-            f"{SCENARIO} on 5.3, strategy random, no file, but all else as `slabrace run` does, set-up and result too",
+            f"{SCENARIO} on 5.3, strategy random, as by `slabrace run`, set-up and result included, but without a log",
             f"long: {steps} steps (objects={objects}, seed 0); short: default knobs, seeds 0 to {short_runs - 1}",
             how(rounds),
         ),
@@ -64,9 +64,9 @@ def runs_of(options: RunOptions, count: int) -> int:
 
 
 def _common_steps(options: RunOptions) -> int:
-    """The steps of the run, which must be the same under both drivers for a comparison to mean anything."""
+    """The steps of the run; both drivers must make the same ones for a comparison to mean anything."""
     first, second = (run(attrs.evolve(options, driver=driver)) for driver in DRIVERS)
-    assert first.digest == second.digest, "the drivers do not do the same work"
+    assert first.digest == second.digest, "the drivers did different work"
     return first.steps
 
 

@@ -1,11 +1,11 @@
-"""The tables of docs/kernel-map.md, made from the kernel functions as they are declared.
+"""The tables of docs/kernel-map.md, made from the declarations of the kernel functions.
 
     python -m benchmarks.kernel_map            print them
     python -m benchmarks.kernel_map --write    put them into docs/kernel-map.md, between its markers
 
-What the versions of the series changed is listed here row by row, as the changelogs of the postings have it; each row
-names the functions that are another in some version than in the one before. A test compares the page with this, and
-each row with the function table.
+The changes between the versions of the series are listed here row by row, as in the changelogs of the postings. Each
+row names the functions whose body in some version differs from the version before. A test compares the page with this
+module, and each row with the function table.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "kernel-map.md"
 
 @attrs.frozen
 class Row:
-    """One row of a table of changes: its title, what the versions do, and what that is here.
+    """One row of a table of changes: its title, the behaviour of the versions, and the functions of the model.
 
-    `changes` are functions, each with the versions in which it is another than in the one before. A row without any is
-    no step of its own in the model; `what` says why.
+    `changes` are functions, each with the versions in which its body differs from the version before. A row without
+    changes has no step of its own in the model; `what` gives the reason.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def row(title: str, what: str, *changes: str) -> Row:
-    """A row; a change is `function: version, version`."""
+    """A row; a change is written `function: version, version`."""
     parsed = tuple((name, tuple(versions.split(", "))) for name, _, versions in (c.partition(": ") for c in changes))
     return Row(title, what, parsed)
 
@@ -109,7 +109,7 @@ LATER = (
         "kmemcg_cache_deactivate: 5.3",
     ),
 )
-"""What changed from v4 to the merged kernel, by the series and the fixes of that summer."""
+"""The changes from v4 to the merged kernel, by the series and the fixes of that summer."""
 
 BESIDE = (
     row(
@@ -122,7 +122,7 @@ BESIDE = (
     row("root cache deactivated", "v5 warns, and does nothing", "kmemcg_cache_deactivate: v5"),
     row(
         "vmstat flush at release",
-        "5.3 hands what is pending in the statistics to the ancestors before it frees a memcg",
+        "5.3 adds pending statistics to the ancestors before it frees a memcg",
         "mem_cgroup_free: 5.3",
     ),
     row(
@@ -138,7 +138,7 @@ BESIDE = (
         "__dput_to_list: 5.3",
     ),
 )
-"""What else is another function between v4 and the merged kernel."""
+"""Further functions that differ between v4 and the merged kernel."""
 
 EARLIER_VERSIONS = ("v1", "v2", "v3", "v4")
 EARLIER = (
@@ -173,8 +173,8 @@ EARLIER = (
     ),
     row(
         "get_cache exit / put_cache",
-        "v1: the css is put, after the allocation that of whoever owns the cache then; v2: the cache; v3: the second "
-        "rcu_read_lock()",
+        "v1: puts the css; after the allocation, the css of the cache's owner at that time; v2: puts the cache; v3: "
+        "the second rcu_read_lock()",
         "memcg_kmem_get_cache: v2, v3",
         "memcg_kmem_put_cache: v2",
     ),
@@ -256,7 +256,7 @@ EARLIER = (
     ),
     row(
         "GPs deactivate -> shutdown work",
-        "v1: two; v2: three, the third being that of the switch to atomic mode",
+        "v1: two; v2: three, the third for the switch to atomic mode",
         "kmemcg_cache_deactivate_after_rcu: v2",
     ),
     row(
@@ -266,7 +266,7 @@ EARLIER = (
         "memcg_from_slab_page: v3",
     ),
 )
-"""What changed from v1 to v4."""
+"""The changes from v1 to v4."""
 
 
 # -- the tables -------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def rows_table(rows: Iterable[Row], versions: tuple[str, ...]) -> str:
 
 
 def variants(function: KernelFn[..., object], versions: tuple[str, ...]) -> str:
-    """What *function* is in each of these versions (with SLUB), as `module: name (versions)`."""
+    """The bodies of *function* in each of these versions (with SLUB), as `module: name (versions)`."""
     parts: list[tuple[Body | None, list[str]]] = []
     for version in versions:
         body = function.body(version, "slub")
@@ -305,7 +305,7 @@ def functions_tables() -> str:
 
 
 def age(body: Body) -> int:
-    """For sorting: how far back the oldest profile is that has it."""
+    """Sort key: the age of the oldest profile with this body."""
     return list(PROFILES).index(body.profiles[0])
 
 
@@ -321,7 +321,7 @@ def file_table(file: str, bodies: list[tuple[str, Body]]) -> str:
 
 
 def fixes_table() -> str:
-    """Which functions each named fix puts in, and takes out."""
+    """The functions that each named fix changes where it is added or removed."""
     lines = ["| fix | commit | with it | without it |", "|---|---|---|---|"]
     for fix in ALL_FIXES:
         cells = (changed(fix.goes_into, fix.functions_in), changed(fix.comes_out_of, fix.functions_out))
@@ -330,13 +330,13 @@ def fixes_table() -> str:
 
 
 def changed(profiles: list[str], functions: Iterable[str]) -> str:
-    """Functions that a fix changes, and in which profiles."""
+    """Functions that a fix changes, and the profiles."""
     names = ", ".join(f"`{name}`" for name in dict.fromkeys(functions))
     return f"{names} ({span(tuple(profiles))})" if names else "-"
 
 
 def place(body: Body) -> str:
-    """The file below actors/ that *body* is in."""
+    """The file of *body*, below actors/."""
     return body.code.__module__.removeprefix("actors.").replace(".", "/") + ".py"
 
 
@@ -368,12 +368,12 @@ TABLES: tuple[tuple[str, Callable[[], str]], ...] = (
 
 
 def filled_in(page: str) -> str:
-    """The *page* with every table as it has to be now."""
+    """The *page* with every table up to date."""
     for name, table in TABLES:
         begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
         head, found_begin, rest = page.partition(begin)
         _, found_end, tail = rest.partition(end)
-        assert found_begin and found_end, f"{PAGE.name} has no markers for {name!r}"  # noqa: PT018 -- one fact: it is there
+        assert found_begin and found_end, f"{PAGE.name} has no markers for {name!r}"  # noqa: PT018 -- one fact: both markers exist
         page = f"{head}{begin}{table()}{end}{tail}"
     return page
 

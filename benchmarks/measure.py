@@ -1,10 +1,10 @@
-"""How speed is measured: contestants in the same process take turns, and only their ratios count.
+"""Speed measurement: contestants in the same process take turns, and only their ratios count.
 
-A machine is never quiet, and its noise is slow: another job takes the core for a second, the clock is throttled for
-a minute. So every contestant does the same work once per round, in turn, the order reversed from round to round; a
-ratio is taken within each round, where both sides met the same weather, and the median over the rounds is the
-figure. Before the first round everyone runs once, unmeasured, to warm up. As `timeit` does, the garbage collector
-is off while the clock runs; it collects in between.
+A machine is never quiet, and its noise is slow: another job takes the core for a second, the clock is throttled for a
+minute. So every contestant does the same work once per round, in turn, and the order is reversed from round to round. A
+ratio is taken within each round, where both sides had the same conditions; the figure is the median over the rounds.
+Before the first round every contestant runs once, unmeasured, to warm up. As in `timeit`, the garbage collector is off
+while the clock runs; it collects in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import attrs
 ROUNDS = 5
 
 Contestant = Callable[[], int]
-"""Does the work once, and returns how many units of it that were (messages, steps, runs)."""
+"""Does the work once, and returns its number of units (messages, steps, runs)."""
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ class Race:
         return statistics.median(self.rates[name])
 
     def ratio(self, name: str, *others: str) -> float:
-        """How many times as fast *name* is as the fastest of *others*, by the median over the rounds."""
+        """The speed of *name* relative to the fastest of *others*: the median over the rounds."""
         return statistics.median(
             mine / max(self.rates[other][number] for other in others) for number, mine in enumerate(self.rates[name])
         )
@@ -53,7 +53,7 @@ def race(contestants: Mapping[str, Contestant], *, rounds: int = ROUNDS) -> Race
 
 
 def how(rounds: int) -> str:
-    """The note that says what figures of so many rounds are."""
+    """The note about the method, for figures of so many rounds."""
     return (
         f"medians of {rounds} rounds, contestants in turn; ratios are medians of the ratios within a round; "
         "the garbage collector is off while the clock runs"

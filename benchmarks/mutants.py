@@ -1,12 +1,12 @@
-"""`mutants`: kernels with one planted error each; how many the search finds, knowing nothing of them.
+"""`mutants`: kernels with one planted error each, and the number that a search without knowledge of them finds.
 
 Each file of benchmarks/planted is a patch over one profile. The search goes through all scenarios with the same budget,
-the unpatched kernel first: what is found in a mutant, and not there on the same stage, is the planted error's. A mutant
-that no scenario shows has escaped: then an oracle is missing, or a stage.
+the unpatched kernel first. A finding in a mutant that the unpatched kernel does not show on the same stage is due to
+the planted error. A mutant that no scenario shows has escaped: an oracle or a stage is missing.
 
-Oracles and stages were mended until they found most of the older errors, so those show little more than that this was
-done. The `BLIND` ones were made without a look at the oracles, and kept as they are; so were the `LATER` and the
-`LATEST` ones.
+Oracles and stages were improved until they found most of the older errors, so a high score on those shows little else.
+The `BLIND` mutants were made without knowledge of the oracles and kept unchanged; so were the `LATER` and the `LATEST`
+ones.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ RESULTS = Path("build/mutants.json")
 KERNEL = "5.4-fixed"
 BUDGET = 200
 BASELINE = 3
-"""How many times as many schedules the unpatched kernel gets, so that what is rare is not taken for the mutant's."""
+"""The unpatched kernel gets so many times the budget, so that its own rare findings are not blamed on the mutant."""
 
 FLAWED_BASELINE = 20
-"""The same on a stage where the unpatched kernel shows something: one flaw has symptoms that are much rarer."""
+"""The factor on a stage where the unpatched kernel has findings: one of its flaws has symptoms that are much rarer."""
 
 LEFT_OUT = ("canary", "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 """Stages without a race in the kernel."""
@@ -49,7 +49,7 @@ SMALLER: dict[str, dict[str, str]] = {
     "rmdir-under-load": {"objects": "12"},
     "slab-zombies": {"objects": "6", "seconds": "6"},
 }
-"""Stages that are long as they come, cut short."""
+"""Smaller parameters for stages that are long with their defaults."""
 
 
 BLIND = frozenset(
@@ -76,7 +76,7 @@ BLIND = frozenset(
         "work_runs_twice",
     )
 )
-"""The mutants that were made without a look at the oracles; what they showed to be missing is there now."""
+"""The mutants made without knowledge of the oracles; the gaps that they revealed are closed now."""
 
 LATER = frozenset(
     (
@@ -102,7 +102,7 @@ LATER = frozenset(
         "walk_goes_on_after_retry",
     )
 )
-"""Those that were made so after that; they have been learnt from, too."""
+"""The second set made in that way; the gaps that it revealed are closed, too."""
 
 LATEST = frozenset(
     (
@@ -128,22 +128,22 @@ LATEST = frozenset(
         "written_inode_not_resting",
     )
 )
-"""Those that were made so when the two sets before had been learnt from, and for which nothing has been changed."""
+"""The third set made in that way, after those improvements; nothing has been changed because of it."""
 
 
 @attrs.frozen
 class Where:
-    """One stage to look at: a scenario with an allocator."""
+    """One stage to explore: a scenario with an allocator."""
 
     scenario: str
     allocator: str
 
     def __str__(self) -> str:
-        """As it stands in tables."""
+        """The name in tables."""
         return self.scenario if self.allocator == "slub" else f"{self.scenario}, SLAB"
 
     def explore(self, patches: tuple[str, ...], budget: int, known: frozenset[str]) -> tuple[int, dict[str, int]]:
-        """Search until something is found that is not *known*; the schedules, and the first of each signature."""
+        """Search for a finding that is not *known*; return the schedules, and the first schedule of each signature."""
         settings = {**SMALLER.get(self.scenario, {}), "allocator": self.allocator}
         options = RunOptions(
             scenario=self.scenario,
@@ -159,7 +159,7 @@ class Where:
                 campaign.stopped = "first"
 
         campaign = Campaign(Experiment.of(options), options, budget=budget, progress=look)
-        with contextlib.suppress(UsageError):  # a machine that breaks, a Python exception, is no finding of the kernel
+        with contextlib.suppress(UsageError):  # a Python exception in the mutated machine is no finding of the kernel
             campaign.run()
         if campaign.stopped == "interrupted":
             raise KeyboardInterrupt
@@ -168,9 +168,9 @@ class Where:
 
 @attrs.frozen
 class Verdict:
-    """What became of a mutant: where it was found, by what, and how many schedules of all scenarios that took.
+    """The result for a mutant: its stage, the finding, and the schedules of all scenarios up to it.
 
-    `first` is the schedule of that scenario which shows it, counted from 1.
+    `first` is the number of the schedule that shows it in that scenario, counted from 1.
     """
 
     where: str
@@ -181,7 +181,7 @@ class Verdict:
 
 @attrs.define
 class Study:
-    """The mutants that were looked at, and what the unpatched kernel shows; kept in a file."""
+    """The verdicts so far, and the findings of the unpatched kernel; kept in a file."""
 
     path: Path
     budget: int
@@ -190,7 +190,7 @@ class Study:
 
     @classmethod
     def load(cls, path: Path, budget: int) -> Study:
-        """What was done with this code and this budget; nothing if it was another."""
+        """The saved study for this code and this budget; an empty one if they have changed."""
         study = cls(path, budget)
         if path.exists():
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -200,14 +200,14 @@ class Study:
         return study
 
     def save(self) -> None:
-        """Keep all."""
+        """Save everything."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         verdicts = {name: attrs.asdict(verdict) for name, verdict in self.verdicts.items()}
         kept = {"code": code_digest(), "budget": self.budget, "baseline": self.baseline, "verdicts": verdicts}
         write_file(self.path, json.dumps(kept, indent=0), overwrite=True)
 
     def known(self, where: Where) -> frozenset[str]:
-        """What the unpatched kernel shows on that stage, and a word that is no signature."""
+        """The findings of the unpatched kernel on that stage, and a word that is no signature."""
         if str(where) not in self.baseline:
             _, found = where.explore((), BASELINE * self.budget, frozenset())
             if found:
@@ -236,14 +236,14 @@ class Study:
 
 
 def stages(mutant: Path) -> Iterator[Where]:
-    """Where to look: everywhere, with the allocator that has the function, or else with SLUB first."""
+    """The stages for a mutant: all, with the allocator that has the function, or else with SLUB first."""
     file = summary(mutant).partition(":")[0]
     allocators = {"mm/slab.c": ["slab"], "mm/slub.c": ["slub"]}.get(file, ["slub", "slab"])
     return (where for where in all_stages() if where.allocator in allocators)
 
 
 def all_stages() -> Iterator[Where]:
-    """Every scenario that races, with SLUB, then with SLAB."""
+    """Every scenario with a race, with SLUB, then with SLAB."""
     for allocator in ("slub", "slab"):
         for scenario in SCENARIOS:
             if scenario.name not in LEFT_OUT:
@@ -251,7 +251,7 @@ def all_stages() -> Iterator[Where]:
 
 
 def summary(mutant: Path) -> str:
-    """The first line of the file: what is wrong."""
+    """The first line of the file: the planted error."""
     return (ast.get_docstring(ast.parse(mutant.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
@@ -266,14 +266,14 @@ def all_mutants() -> list[Path]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `mutants`."""
     parser.add_argument("names", nargs="*", metavar="MUTANT", help="all, or some of benchmarks/planted")
-    parser.add_argument("--budget", type=int, default=BUDGET, metavar="SCHEDULES", help="of each scenario")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"what was done ({RESULTS})")
+    parser.add_argument("--budget", type=int, default=BUDGET, metavar="SCHEDULES", help="schedules for each scenario")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS}")
     parser.add_argument("--no-pages", action="store_true", help="leave docs/ alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look for the mutants; 1 if one escapes."""
+    """Search for the mutants; 1 if one escapes."""
     mutants = find_mutants(options.names)
     study = Study.load(options.results, options.budget)
     progress = Console(stderr=True, highlight=False)
@@ -293,7 +293,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_mutants(names: Sequence[str]) -> list[Path]:
-    """The mutants of these names, or all; UsageError names those there are."""
+    """The mutants of these names, or all; UsageError lists the known ones."""
     known = {path.stem: path for path in all_mutants()}
     for name in names:
         if name not in known:
@@ -303,7 +303,7 @@ def find_mutants(names: Sequence[str]) -> list[Path]:
 
 
 def page(study: Study, mutants: Sequence[Path]) -> list[str]:
-    """The scores, and a table of the older ones, of those that were made blind, and of those made so after that."""
+    """The scores and tables of the older mutants, the blind ones, and the later ones."""
     judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
     lines = [
         f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, until one",

@@ -1,4 +1,4 @@
-"""Pages of docs/ that benchmarks write: tables between two markers, the rest of the page is left alone."""
+"""Tables that benchmarks write into pages of docs/, between two markers; the rest of a page stays as it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
 
 
 def put_between_markers(path: Path, name: str, lines: Iterable[str]) -> None:
-    """Replace what stands on the page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
+    """Replace the text of the page between `<!-- NAME: begin -->` and `<!-- NAME: end -->`."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     text = path.read_text(encoding="utf-8")
     before, found_begin, rest = text.partition(begin)

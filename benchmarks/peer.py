@@ -1,4 +1,4 @@
-"""A peer in an environment of its own: made once, started as a process, asked over its standard input."""
+"""A peer: another exploration tool, installed once in its own environment, run as a process, asked over a pipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOCK = Path(__file__).with_name("peers.lock")
 
 
 class PeerError(Exception):
-    """A peer cannot be had, or cannot do what it is asked."""
+    """A peer cannot be started, or cannot answer a request."""
 
 
 @attrs.define(eq=False)
@@ -35,9 +35,9 @@ class Peer:
 
     @classmethod
     def start(cls, name: str, stack: ExitStack) -> Peer:
-        """Start it; it ends with *stack*."""
+        """Start the peer; it ends with *stack*."""
         command = [str(PYTHON), "-m", "benchmarks.peers.serve", name]
-        process = subprocess.Popen(  # noqa: S603 -- our own module, in the environment that we made
+        process = subprocess.Popen(  # noqa: S603 -- this repository's module, in its own environment
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         stack.enter_context(process)
@@ -47,7 +47,7 @@ class Peer:
         return peer
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Ask, and wait for the answer."""
+        """Send a request, and wait for the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
@@ -63,14 +63,14 @@ class Peer:
         return answer
 
     def search(self, program: str, arguments: Sequence[int], strategy: str, *, seed: int, schedules: int) -> int:
-        """Try so many schedules without looking for a flaw; return how many there were."""
+        """Try so many schedules without looking for a flaw; return their number."""
         answer = self.ask(
             program=program, arguments=arguments, strategy=strategy, seed=seed, schedules=schedules, hunts=False
         )
         return int(answer["schedules"])
 
     def first_flaw(self, program: str, arguments: Sequence[int], strategy: str, *, seed: int, budget: int) -> int:
-        """How many schedules it takes to find the flaw; one more than *budget* if they do not."""
+        """The number of schedules to the flaw; *budget* + 1 if it is not found."""
         answer = self.ask(
             program=program, arguments=arguments, strategy=strategy, seed=seed, schedules=budget, hunts=True
         )
@@ -78,7 +78,7 @@ class Peer:
 
 
 def start_peers(names: Iterable[str], stack: ExitStack) -> tuple[dict[str, Peer], list[str]]:
-    """Those peers that can be had, and a line about each that cannot."""
+    """The peers that could be started, and a line about each that could not."""
     peers: dict[str, Peer] = {}
     notes = []
     try:
@@ -94,7 +94,7 @@ def start_peers(names: Iterable[str], stack: ExitStack) -> tuple[dict[str, Peer]
 
 
 def make_home() -> None:
-    """Make the environment, with the packages of peers.lock, unless it is there."""
+    """Make the environment with the packages of peers.lock, unless it exists."""
     done = HOME / "installed"
     if done.exists() and done.read_text(encoding="utf-8") == LOCK.read_text(encoding="utf-8"):
         return

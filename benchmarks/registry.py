@@ -1,7 +1,7 @@
-"""Which benchmarks there are.
+"""The list of benchmarks.
 
-A benchmark is a function that needs no arguments and returns a `Report`; the first line of its docstring is its
-summary. To add one, write its module and name it here.
+A benchmark is a function without required arguments that returns a `Report`; the first line of its docstring is its
+summary. To add one, write its module and list it here.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
 
 
 class Study(Protocol):
-    """A benchmark that is no race but a long search, with options of its own: a module."""
+    """The interface of a study: a module with a long search and options of its own, not a race."""
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add its options."""
 
     def run(self, options: argparse.Namespace) -> int:
-        """Make it; return the exit code."""
+        """Run the study; return the exit code."""
 
 
 STUDIES: dict[str, Study] = {
@@ -50,5 +50,5 @@ STUDIES: dict[str, Study] = {
 
 
 def summary(name: str) -> str:
-    """What the benchmark measures, in one line."""
+    """The quantity that the benchmark measures, in one line."""
     return (BENCHMARKS[name].__doc__ or "").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What a benchmark found, as values: rates, ratios, and what is true of the machine and of the measurement."""
+"""The results of a benchmark, as values: rates, ratios, and facts about the machine and the method."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Row:
 
 @attrs.frozen
 class Ratio:
-    """One figure over another of the same run. `goal` is what it should be, None if it is only told."""
+    """The ratio of two figures of the same run. `goal` is its target; None if it has none."""
 
     name: str
     value: float
@@ -40,7 +40,7 @@ class Ratio:
 
 @attrs.frozen
 class Machine:
-    """Where the figures were measured: they compare with others of the same machine only."""
+    """The machine of a measurement; figures compare only with others of the same machine."""
 
     python: str
     system: str
@@ -49,7 +49,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Describe the machine we are on; `cores` are those that this process may use."""
+        """Describe this machine; `cores` are the ones that this process may use."""
         return cls(
             f"{platform.python_implementation()} {platform.python_version()}",
             f"{platform.system()} {platform.machine()}",
@@ -60,7 +60,7 @@ class Machine:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """One benchmark's outcome. `notes` say how it was measured and what the figures do not mean."""
+    """The outcome of one benchmark. `notes` explain the method and the limits of the figures."""
 
     name: str
     rows: tuple[Row, ...]

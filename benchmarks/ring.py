@@ -1,10 +1,10 @@
-"""`ring`: what a message costs. Twelve actors stand in a ring and pass numbers on, each one less than it came.
+"""`ring`: the cost of a message. Twelve actors stand in a ring and pass numbers on, each decremented by one.
 
-The very same work on slabrace's two drivers, on plain Trio tasks with memory channels, and on SimPy processes with
-stores: take a number, subtract one, hand it to the neighbour; a token is spent when it reaches zero. In the ring
-of the goals one token goes round, so one actor can run at a time: that is how a controlled run is, and here the
-others are in the same place. With several tokens they may do better: Trio runs all tasks that are ready in one
-turn of its loop. In slabrace each delivery is a step of its own, chosen among all that are possible.
+The same work runs on slabrace's two drivers, on plain Trio tasks with memory channels, and on SimPy processes with
+stores: take a number, subtract one, hand it to the neighbour; a token is spent when it reaches zero. In the ring of the
+goals there is one token, so only one actor can run at a time. A controlled run is like that, and the others are then in
+the same position. With several tokens they may do better: Trio runs all ready tasks in one turn of its loop. In
+slabrace each delivery is a step of its own, chosen among all possible ones.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOWAIT = "plain Trio, send_nowait"
 
 
 def ring(*, messages: int = MESSAGES, rounds: int = ROUNDS) -> Report:
-    """Messages per second around a ring of actors, here and elsewhere."""
+    """Messages per second around a ring of actors, on slabrace and on other libraries."""
     one = race(contestants(1, messages), rounds=rounds)
     several = race(contestants(SEVERAL, messages), rounds=rounds)
     return Report(
@@ -57,7 +57,7 @@ def ring(*, messages: int = MESSAGES, rounds: int = ROUNDS) -> Report:
 
 
 def contestants(tokens: int, messages: int) -> dict[str, Contestant]:
-    """All that pass *messages* in a ring of *tokens*, by name."""
+    """All contestants that pass *messages* in a ring of *tokens*, by name."""
     hops = messages // tokens
     return {
         "stepper": partial(pass_in_slabrace, run_stepper, tokens, hops),
@@ -76,7 +76,7 @@ def _rows(found: Race, load: str) -> list[Row]:
 
 
 def _starts(tokens: int) -> list[int]:
-    """Where the tokens begin, evenly spaced."""
+    """The start positions of the tokens, evenly spaced."""
     return [token * ACTORS // tokens for token in range(tokens)]
 
 

@@ -1,4 +1,4 @@
-"""The rows of the table of what history found: the stage of each flaw, who has it, how it shows, and what cures it."""
+"""The rows of the table of historical bugs: each flaw's stage, its kernels, its signature, and its fixes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from protocol.vocabulary import PROFILES
 
 @attrs.frozen
 class Kernel:
-    """A profile, with fixes laid over it or taken out of it."""
+    """A profile, with fixes added to it or removed from it."""
 
     profile: str
     patches: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """As it stands in tables, and in the names of results."""
+        """The name in tables and in the file of results."""
         return " ".join([self.profile, *(f"+{name}" for name in self.patches), *(f"-{name}" for name in self.without)])
 
     def options(self, scenario: str, strategy: str, seed: int) -> RunOptions:
-        """What a search of *scenario* on it is made of."""
+        """The options for a search of *scenario* on this kernel."""
         return RunOptions(
             scenario=scenario,
             kernel=self.profile,
@@ -42,9 +42,9 @@ class Kernel:
 class Row:
     """One flaw.
 
-    `signature` is what its findings look like, and no other flaw's on this stage. `having` and `cured` are the kernels
-    that must and that must not show it. A flaw that `needs_no_race` shows in every schedule. `note`: why a kernel is
-    not among those that one would expect.
+    `signature` matches its findings, and no other flaw's on this stage. `having` and `cured` are the kernels that must
+    and that must not show it. A flaw that `needs_no_race` shows in every schedule. `note` explains why an expected
+    kernel is missing.
     """
 
     slug: str
@@ -70,7 +70,7 @@ def row(
     needs_no_race: bool = False,
     note: str = "",
 ) -> Row:
-    """A row: kernels are written as `profile_range` and `Kernel.__str__` have it, several with semicolons."""
+    """A row; kernels are written as in `profile_range` and `Kernel.__str__`, several with semicolons."""
     return Row(
         slug=slug,
         scenario=scenario,
@@ -211,7 +211,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def find_rows(names: list[str]) -> list[Row]:
-    """The rows of these slugs, or all; UsageError names those there are."""
+    """The rows of these slugs, or all; UsageError lists the known ones."""
     known = [entry.slug for entry in ROWS]
     for name in names:
         if name not in known:

@@ -1,13 +1,13 @@
-"""`scale`: whether a generation of `shared-dentry` costs the same after a thousand others as after ten thousand.
+"""`scale`: whether a generation of `shared-dentry` costs the same after a thousand generations as after ten thousand.
 
-Time is that of a whole run (generations, release, the checks at the end) over its generations. What memory should be
-depends on what is kept. With one file of each generation held, its objects are kept by design, and on `original`
-the whole cgroup with them; flat is then what each further generation adds: the growth of peak resident memory from
-half-way to the last generation, over that half. With nothing held nothing may grow, and the peak itself is
-compared, interpreter and all; what it grew per generation is told beside it.
+Time is the time of a whole run (generations, release, the checks at the end) divided by its generations. The expected
+memory depends on the objects that are kept. With one file of each generation held, its objects are kept by design, and
+on `original` the whole cgroup with them. Flat is then the addition of each further generation: the growth of peak
+resident memory from half-way to the last generation, divided by that half. With nothing held nothing may grow, and the
+peak itself is compared, including the interpreter; its growth per generation is reported as well.
 
-A small run stands before and after each large one, and their mean is compared with it: the large one takes a minute,
-and the machine's speed may change under it. Every run is a process of its own (see `generations`).
+A small run precedes and follows each large one, and their mean is compared with it: the large one takes a minute, and
+the machine's speed may change in that time. Every run is a process of its own (see `generations`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FLAT = 1.3
 
 @attrs.frozen
 class Cost:
-    """What a run of some generations cost: ms per generation, peak memory and its growth in the second half."""
+    """The cost of a run: ms per generation, peak memory, and its growth in the second half."""
 
     ms_per_generation: float
     late_ms_per_generation: float
@@ -40,7 +40,7 @@ class Cost:
 
     @classmethod
     def of(cls, generations: int, readings: dict[str, Reading]) -> Cost:
-        """Work it out from the readings at half-way, at the last generation, and at the end."""
+        """Compute the cost from the readings at half-way, at the last generation, and at the end."""
         half, full, end = readings[f"g{generations // 2}"], readings[f"g{generations}"], readings["end"]
         late = generations - generations // 2
         return cls(
@@ -72,7 +72,7 @@ def scale(*, small: int = SMALL, large: int = LARGE) -> Report:
         ratios=tuple(ratios),
         notes=(
             "shared-dentry, 5 files a generation, on the stepper, strategy random, recorded and watched, but no file",
-            "time: a whole run over its generations, the garbage collector on; late: those of the second half alone",
+            "time: a whole run over its generations, the garbage collector on; late: the second half alone",
             "memory: peak resident (VmHWM) of a process of its own; growth: from half-way to the last generation",
             f"ratios: {large} generations over the mean of two runs of {small}, one before and one after",
         ),
@@ -80,16 +80,16 @@ def scale(*, small: int = SMALL, large: int = LARGE) -> Report:
 
 
 def compare(kernel: str, held: int, small: int, large: int) -> tuple[Cost, Cost]:
-    """What *small* and *large* runs cost, the small ones as the mean of one before and one after."""
+    """The costs of *small* and *large* runs; for the small one, the mean of a run before and a run after."""
     before = measure(kernel, small, held)
     many = measure(kernel, large, held)
     return Cost.mean(before, measure(kernel, small, held)), many
 
 
 def measure(kernel: str, generations: int, held: int) -> Cost:
-    """Run in a process of its own; return what it cost."""
+    """Run in a process of its own; return its cost."""
     command = [sys.executable, "-m", "benchmarks.generations", kernel, str(generations), str(held)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- it is our own module
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- this repository's own module
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return Cost.of(generations, {entry["point"]: Reading(**entry) for entry in found})
 

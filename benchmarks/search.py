@@ -1,9 +1,9 @@
-"""`search`: how fast schedules are tried, and how many it takes to find a flaw, beside other tools for Python.
+"""`search`: schedules per second, and schedules to the first flaw, against other tools for Python.
 
-The peers explore asyncio tasks; they run in an environment of their own (`build/peers`, from benchmarks/peers.lock),
-which is made if it is not there, in processes that take turns with ours. The programs are the same on both sides, and
-so are the points at which others may come between. Beside that: how much faster the stepper is than Trio at the same
-search, and two workers than one.
+The peers explore asyncio tasks. They run in an environment of their own (`build/peers`, from benchmarks/peers.lock;
+created if missing), in processes that take turns with slabrace. The programs and the preemption points are the same on
+both sides. In addition: the speed of the stepper relative to Trio for the same search, and of two workers relative to
+one.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ PEERS = {
     "frontrun": ("random", "dpor"),
 }
 EXACT = ("dpor",)
-"""These do the same with every seed."""
+"""Strategies that ignore the seed."""
 
 KERNEL = RunOptions(scenario="destroy-vs-offline", kernel="5.3", driver="stepper")
 PAIR = 2
 LONG = 8_000
-"""Schedules of the kernel for the comparison of workers, which take most of a second to start."""
+"""Schedules of the kernel for the comparison of workers; starting a worker takes most of a second."""
 
 
 @attrs.frozen
 class Sides:
-    """Who takes part: the peers that could be started."""
+    """The participants: the peers that could be started."""
 
     peers: Mapping[str, Peer]
 
@@ -56,7 +56,7 @@ class Sides:
 
 
 def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEEDS, long: int = LONG) -> Report:
-    """Schedules per second and to the first flaw, beside detangle and frontrun; stepper and Trio; two workers."""
+    """Schedules per second and to the first flaw, against detangle and frontrun; stepper and Trio; two workers."""
     with ExitStack() as stack:
         peers, notes = start_peers(PEERS, stack)
         sides = Sides(peers)
@@ -98,8 +98,8 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
         notes=(
             *(f"{peer.name} {peer.version}" for peer in peers.values()),
             *notes,
-            f"rates: {schedules} schedules a round, no flaw looked for; ours with all that explore does",
-            "not watched: the same schedules without that, as the peers run theirs; no trace class is known then",
+            f"rates: {schedules} schedules a round, no flaw looked for; slabrace with everything that explore does",
+            "not watched: the same schedules without recording and classes, as the peers run theirs",
             f"first flaw: median over {seeds} seeds, at most {BUDGET} schedules each",
             f"kernel: explore {KERNEL.scenario} on {KERNEL.kernel}, {long} schedules, random, all oracles on, 2 rounds",
             how(rounds),
@@ -111,7 +111,7 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
 
 
 def rate_contestants(sides: Sides, load: str, schedules: int) -> dict[str, Contestant]:
-    """All that try so many schedules of a program, by name."""
+    """All contestants that try so many schedules of a program, by name."""
     program, arguments = LOADS[load]
     ours = {f"slabrace {name}": partial(explore_small, LOADS[load], name, schedules) for name in OURS}
     theirs: dict[str, Contestant] = {
@@ -146,7 +146,7 @@ def rate_rows(rates: Mapping[str, Race]) -> Iterator[Row]:
 
 
 def bare_contestants(load: str, schedules: int) -> dict[str, Contestant]:
-    """Both drivers at the same random schedules, without anything that watches them."""
+    """Both drivers with the same random schedules, without observers."""
     program, arguments = LOADS[load]
     options = RunOptions(scenario="small", strategy="random", driver="stepper")
     experiment = ProgramExperiment.make(program, arguments, options, hunts=False)
@@ -154,7 +154,7 @@ def bare_contestants(load: str, schedules: int) -> dict[str, Contestant]:
 
 
 def run_bare(experiment: ProgramExperiment, driver: str, schedules: int) -> int:
-    """Run so many random schedules; return how many."""
+    """Run so many random schedules; return their number."""
     for number in range(schedules):
         stage = experiment.set_stage(make_strategy("random", seed_of(1, number)))
         stage.start()
@@ -168,7 +168,7 @@ def fastest(found: Race) -> float:
 
 
 def best_ratio(found: Race) -> float:
-    """Ours, with the plainest strategy, against the fastest peer's fastest."""
+    """The rate of slabrace's simplest strategy relative to the fastest peer's fastest."""
     return found.ratio("slabrace random", *(name for name in found.rates if not name.startswith("slabrace")))
 
 
@@ -176,7 +176,7 @@ def best_ratio(found: Race) -> float:
 
 
 def medians(sides: Sides, program: str, seeds: int) -> dict[str, float]:
-    """How many schedules it takes each of us to find the flaw of a program: the median."""
+    """The median number of schedules to the flaw of a program, for each tool and strategy."""
     found: dict[str, list[float]] = {}
     for strategy in OURS:
         for seed in range(1 if strategy in EXACT else seeds):
@@ -193,7 +193,7 @@ def medians(sides: Sides, program: str, seeds: int) -> dict[str, float]:
 
 
 def against_best(found: Mapping[str, float]) -> float:
-    """The portfolio against the peer strategy that is best at this program."""
+    """The portfolio relative to the best peer strategy for this program."""
     return found["slabrace portfolio"] / min(v for name, v in found.items() if not name.startswith("slabrace"))
 
 

@@ -1,7 +1,7 @@
-"""`shrunk`: how short the schedules become that show what history found.
+"""`shrunk`: the length of shrunk schedules for historical bugs.
 
-Of each row with a race, on each kernel that has it, the first schedule with which `portfolio` shows the flaw is shrunk
-and explained, as `slabrace shrink` and `slabrace explain` do. The table goes into docs/strategies.md.
+For each row with a race, on each kernel that has it, the first schedule in which `portfolio` shows the flaw is shrunk
+and explained, as by `slabrace shrink` and `slabrace explain`. The table goes into docs/strategies.md.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from explorer.explain.explanation import explain_schedule
 from explorer.shrink import Shrinker, reproduce
 
 GOAL = 60
-"""Steps that matter, at most."""
+"""The goal: at most so many steps that matter."""
 MOST_SEEDS = 5
 
 
 @attrs.frozen
 class Shrunk:
-    """What became of one schedule: steps of its race before and after, and those that matter by `explain`."""
+    """The result for one schedule: steps of its race before and after, and the steps that matter by `explain`."""
 
     row: str
     kernel: str
@@ -39,14 +39,14 @@ class Shrunk:
 
 
 def shrink(row: Row, kernel: Kernel) -> Shrunk | None:
-    """Find the flaw, shrink what shows it, and count; None if no search finds it."""
+    """Find the flaw, shrink its schedule, and count; None if no search finds it."""
     for seed in range(MOST_SEEDS):
         campaign, found = search_first(Task(row, kernel, "portfolio", seed, defaults.BUDGET))
         if found is None:
             continue
         signature = found.finding.signature
-        trace, keeps_time = reproduce(campaign.experiment, found.schedule, signature)
-        shrinker = Shrinker(campaign.experiment, trace, keeps_time=keeps_time)
+        trace, controls_clock = reproduce(campaign.experiment, found.schedule, signature)
+        shrinker = Shrinker(campaign.experiment, trace, controls_clock=controls_clock)
         shrinker.shrink()
         best = shrinker.best
         matter = len(explain_schedule(shrinker.experiment, best.schedule, signature).important)
@@ -62,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Shrink them all, and tell; 1 if one stays longer than the goal, or is not found."""
+    """Shrink all rows and print the table; 1 if a schedule is longer than the goal, or a flaw is not found."""
     rows = [row for row in find_rows(options.rows) if not row.needs_no_race]
     progress = Console(stderr=True, highlight=False)
     done: list[Shrunk] = []
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def part(done: Iterable[Shrunk], missed: Sequence[str]) -> list[str]:
-    """The table, one line a row: over its kernels, from the least to the most."""
+    """The table, one line a row, with ranges over its kernels."""
     by_row: dict[str, list[Shrunk]] = {}
     for shrunk in done:
         by_row.setdefault(shrunk.row, []).append(shrunk)
@@ -107,6 +107,6 @@ def part(done: Iterable[Shrunk], missed: Sequence[str]) -> list[str]:
 
 
 def span(counts: Iterable[int]) -> str:
-    """A number, or the least and the most of several."""
+    """A number, or the range of several."""
     found = sorted(counts)
     return str(found[0]) if found[0] == found[-1] else f"{found[0]} to {found[-1]}"

@@ -1,6 +1,6 @@
 """Small programs with a known flaw, on slabrace's actors; `benchmarks.peers.programs` has the same for asyncio.
 
-A step is one access, the point at which another may come between is before it. So both forms have as many schedules.
+A step is one access, preceded by a preemption point. So both forms have as many schedules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scenarios.stage import Stage
 
 Body = Callable[[Flow], Coroutine[Any, Any, None]]
 Program = tuple[Sequence[Body], Callable[[], bool]]
-"""What the tasks do, and whether what came out is the flaw."""
+"""The bodies of the tasks, and a test whether the result is the flaw."""
 
 
 @attrs.define(eq=False)
@@ -48,7 +48,7 @@ class Cell(Shared):
 
 @attrs.define(eq=False)
 class Lock(Shared):
-    """A lock: those who want it while it is held are not enabled."""
+    """A lock: a flow that wants it while it is held is not enabled."""
 
     name: str
     owner: Flow | None = None
@@ -59,17 +59,17 @@ class Lock(Shared):
         return self.name
 
     def is_free(self, _flow: Flow) -> bool:
-        """Whether it can be had."""
+        """Whether the lock is free."""
         return self.owner is None
 
     @operation(UPDATE, when=is_free)
     def lock(self, flow: Flow) -> None:
-        """Take it."""
+        """Take the lock."""
         self.owner = flow
 
     @operation(UPDATE)
     def unlock(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self.owner = None
 
 
@@ -91,7 +91,7 @@ def lost_update(world: World, tasks: int, rounds: int) -> Program:
 
 
 def all_lost(world: World, tasks: int) -> Program:
-    """The same, once each; the flaw is that all updates but one are lost."""
+    """Tasks count once each without a lock; the flaw is that all updates but one are lost."""
     (x,) = cells(world, 1)
 
     async def count(flow: Flow) -> None:
@@ -102,7 +102,7 @@ def all_lost(world: World, tasks: int) -> Program:
 
 
 def readers(world: World, count: int) -> Program:
-    """One writes, the others read; the flaw is that every second reader, and no other, sees it."""
+    """One task writes, the others read; the flaw is that every second reader, and no other, sees the write."""
     (x,) = cells(world, 1)
     seen = [0] * count
 
@@ -119,7 +119,7 @@ def readers(world: World, count: int) -> Program:
 
 
 def last_zero(world: World, count: int) -> Program:
-    """Writer i sets x[i] to x[i-1] + 1, a reader looks for the last zero; the flaw is that it has to go all the way."""
+    """Writer i sets x[i] to x[i-1] + 1, a reader looks for the last zero; the flaw is that it finds it at x[0]."""
     x = cells(world, count + 1)
     found: list[int] = []
 
@@ -140,7 +140,7 @@ def last_zero(world: World, count: int) -> Program:
 
 
 def reorder(world: World, setters: int) -> Program:
-    """Setters write one cell, then the other; a checker sees the first one set, and the other not yet."""
+    """Setters write one cell, then the other; the flaw is that a checker sees the first write without the second."""
     a, b = cells(world, 2)
     seen: list[int] = []
 
@@ -156,7 +156,7 @@ def reorder(world: World, setters: int) -> Program:
 
 
 def philosophers(world: World, count: int) -> Program:
-    """Each takes the lock on its one side, then that on the other; the flaw is a deadlock."""
+    """Each takes the lock on one side, then the lock on the other; the flaw is a deadlock."""
     locks = [Lock(Actor(world, f"owner of fork {i}"), f"fork {i}") for i in range(count)]
 
     def philosopher(i: int) -> Body:
@@ -184,14 +184,14 @@ PROGRAMS: dict[str, Load] = {
     "deadlock, 2 tasks": (philosophers, (2,)),
     "deadlock, 4 tasks": (philosophers, (4,)),
 }
-"""Where the flaw is looked for, by name: a program and its size."""
+"""The programs whose flaw is searched, by name, with their size."""
 
 LOADS: dict[str, Load] = {
     "3 tasks x 3 rounds": (lost_update, (3, 3)),
     "8 tasks x 10 rounds": (lost_update, (8, 10)),
     "last zero, 5": (last_zero, (5,)),
 }
-"""Where schedules are counted; no flaw is looked for there."""
+"""The programs whose schedules are counted without looking for the flaw."""
 
 
 class ProgramStage(Stage):
@@ -213,7 +213,7 @@ class ProgramStage(Stage):
 
 @attrs.frozen
 class ProgramExperiment(Experiment):
-    """A small program that can be run, and searched, as a scenario of the kernel can. It `hunts` for its flaw."""
+    """A small program that can be run and searched like a scenario of the kernel. It `hunts` for its flaw."""
 
     program: Callable[..., Program] = lost_update
     arguments: tuple[int, ...] = (2, 1)
@@ -229,7 +229,7 @@ class ProgramExperiment(Experiment):
         return cls(base.header, scenario, (), program=program, arguments=arguments, hunts=hunts)
 
     def set_stage(self, strategy: Any) -> ProgramStage:
-        """A world in which the program is about to race."""
+        """A world in which the program is ready to race."""
         stage = ProgramStage(World(strategy), self.header.kernel, {})
         stage.program = lambda world: self.program(world, *self.arguments)
         stage.hunts = self.hunts

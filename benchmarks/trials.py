@@ -1,8 +1,8 @@
 """Trials of searches, and the file that keeps them, so that a long run can be continued.
 
 A trial is one search of one row's stage, on one kernel, by one strategy, from one seed; it ends when the row's flaw is
-found or the budget is spent. Trials of other code, or of a row that was told in another way then, are not taken for
-what the code does now.
+found or the budget is spent. Stored trials of other code, or of an earlier definition of the row, do not count for the
+present code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKAGES = ("protocol", "actors", "scenarios", "explorer")
 
 @attrs.frozen
 class Task:
-    """A trial that is to be made."""
+    """A trial that is still to be made."""
 
     row: Row
     kernel: Kernel
@@ -39,16 +39,16 @@ class Task:
 
     @property
     def key(self) -> str:
-        """What it is called in the file."""
+        """The trial's name in the file."""
         parts = (self.row.slug, str(self.kernel), self.strategy, f"seed {self.seed}", f"budget {self.budget}")
         return ", ".join(parts)
 
 
 @attrs.frozen
 class Trial:
-    """What became of it. `first` is how many schedules it took to find the flaw; None if it did not.
+    """The result of a trial. `first` is the number of schedules to the flaw; None if it was not found.
 
-    `seconds` are those of the processor: others may use the machine.
+    `seconds` is processor time, because the machine may be shared.
     """
 
     first: int | None
@@ -64,7 +64,7 @@ class Trial:
 
 
 def stage_of(row: Row) -> str:
-    """What a trial of the row depends on beside the code."""
+    """The text on which a trial of the row depends beside the code."""
     return f"{row.scenario}: {row.signature.pattern}"
 
 
@@ -78,7 +78,7 @@ def search(task: Task) -> Trial:
 
 
 def search_first(task: Task) -> tuple[Campaign, Found | None]:
-    """The search of a trial, and the first of what it found that is the flaw."""
+    """The search of a trial, and its first finding of the flaw."""
 
     def shown(campaign: Campaign) -> list[Found]:
         return [found for found in campaign.found.values() if task.row.is_shown_by(found.finding)]
@@ -96,7 +96,7 @@ def search_first(task: Task) -> tuple[Campaign, Found | None]:
 
 
 def search_all(tasks: Iterable[Task], processes: int) -> Iterator[tuple[Task, Trial]]:
-    """Make the trials, in this process or in several; in the order in which they end."""
+    """Make the trials, in this process or in several; yield them in the order in which they end."""
     if processes == 1:
         for task in tasks:
             yield task, search(task)
@@ -126,7 +126,7 @@ def work(task: Task, _tell: Tell) -> Trial:
 
 
 def code_digest() -> str:
-    """A hash over all that a search runs."""
+    """A hash over all code that a search runs."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -136,7 +136,7 @@ def code_digest() -> str:
 
 @attrs.define
 class Results:
-    """The trials that were made, by their names; kept in a file."""
+    """The trials made so far, by name; kept in a file."""
 
     path: Path
     code: str
@@ -144,7 +144,7 @@ class Results:
 
     @classmethod
     def load(cls, path: Path, *, any_code: bool = False) -> Results:
-        """Read the file, if there is one; UsageError if it is of other code, unless *any_code* will do."""
+        """Read the file, if it exists; UsageError if it is of other code, unless *any_code* is accepted."""
         now = code_digest()
         if not path.exists():
             return cls(path, now)
@@ -161,12 +161,12 @@ class Results:
         return cls(path, code, trials)
 
     def get(self, task: Task) -> Trial | None:
-        """The trial, if it was made, with the row as it is told now."""
+        """The trial, if it was made with the present definition of the row."""
         trial = self.trials.get(task.key)
         return trial if trial is not None and trial.stage == stage_of(task.row) else None
 
     def add(self, task: Task, trial: Trial) -> None:
-        """Take in a trial, and save all."""
+        """Add a trial, and save all."""
         self.trials[task.key] = trial
         text = json.dumps({"code": self.code, "trials": {k: attrs.asdict(t) for k, t in self.trials.items()}}, indent=0)
         write_file(self.path, text, overwrite=True)

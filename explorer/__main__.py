@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from explorer.signals import SIGNALS
+from slabrace.names import claim
 
 
 def main() -> int:
@@ -18,6 +19,7 @@ def main() -> int:
     the command's, and once that has answered it changes nothing any more.
     """
     _handle(_end)
+    claim()
     from explorer.cli import main as run_command  # noqa: PLC0415 -- it takes long, and signals have to be caught before
 
     code = run_command()

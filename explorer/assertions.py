@@ -1,6 +1,6 @@
-"""Searching inside of a test: `explored` runs a search, and raises AssertionError with the explained report.
+"""Searching inside of a test: `explored` runs a search, and raises NotAsExpectedError with the explained report.
 
-It knows nothing of pytest; `explorer.pytest_plugin` makes a fixture of it.
+It knows nothing of pytest; `slabrace.pytest_plugin` makes a fixture of it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,52 @@ from explorer.search.jobs import check_word
 from explorer.search.registry import EXACT, parse_strategy
 from explorer.search.report import verdict
 from explorer.session import record
+from explorer.streams import shell_word
 from protocol.errors import UsageError
 from protocol.findings import Finding
+from scenarios import SCENARIOS
 from scenarios.registry import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from explorer.explain.explanation import Explanation
+
 TEST_BUDGET = 200
 """Schedules, if a test does not say how many."""
 
 
+MOST_LINES = 50
+"""A report of a finding that is longer than that is shortened: it should be on one screen."""
+
+EXHAUSTED, UNDETERMINED, FOUND, UNREACHED, MISSED, DIVERGED = (
+    "exhausted",  # all trace classes were tried, and nothing was found
+    "undetermined",  # nothing was found up to the limit, and there is more to try
+    "finding",  # something was found, whether the test expects that or not
+    "unreached",  # a `sometimes` of the scenario was true in no schedule
+    "not found",  # what the test expects was not found
+    "diverged",  # a run was not determined by its choices
+)
+
+
+class NotAsExpectedError(AssertionError):
+    """A search that did not come to what its test expects; the message is the report."""
+
+    def __init__(self, report: str, outcome: str, verdict: str) -> None:
+        super().__init__(report)
+        self.outcome = outcome
+        self.verdict = verdict
+
+
 @attrs.frozen(kw_only=True)
 class Explored:
-    """What a search in a test came to. `stopped` is why it ended, `verdict` says what that is worth, in one line."""
+    """What a search in a test came to.
 
+    `stopped` is why it ended, `verdict` says what that is worth, in one line. `outcome` is that for machines: a finding
+    (one that was expected), exhausted, or undetermined, because there are schedules that were not tried.
+    """
+
+    outcome: str
     schedules: int
     trace_classes: int
     stopped: str
@@ -65,9 +96,9 @@ def explored(
     must_exhaust: bool = False,
     logs: Path | None = None,
 ) -> Explored:
-    """Search *budget* schedules of a scenario; AssertionError if anything is found.
+    """Search *budget* schedules of a scenario; NotAsExpectedError if anything is found.
 
-    The scenario is a name, `FILE.py:NAME`, or what `@scenario` has made of a function of the test.
+    The scenario is a name, `FILE.py:NAME`, or a function of the test that `@scenario` declares.
 
     With *expect*, a kind or the beginning of a signature, it is the other way round: the search ends when such a
     finding is there, and it is wrong if it never is. *must_reach*: each `sometimes` of the scenario was true in some
@@ -106,14 +137,15 @@ def explored(
     if campaign.loss is not None:
         raise campaign.loss
     if campaign.divergence is not None:
-        raise AssertionError(str(NotTheSameError(campaign.divergence)))
+        raise NotAsExpectedError(str(NotTheSameError(campaign.divergence)), DIVERGED, plain_verdict(campaign))
     for found in campaign.found.values() if logs is not None else ():
         log_found(experiment, found, logs or RUNS)
-    wrong = what_is_wrong(campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust)
+    wrong, report = what_is_wrong(campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust)
     if wrong:
-        again = "" if own is not None else f"\n{command_line(campaign)}"
-        raise AssertionError(f"{wrong}{again}")
+        again = [] if own is not None else [command_line(campaign)]
+        raise NotAsExpectedError("\n".join([*report, *again]), wrong, plain_verdict(campaign))
     return Explored(
+        outcome=outcome_of(campaign),
         schedules=campaign.schedules,
         trace_classes=campaign.classes,
         stopped=campaign.stopped,
@@ -140,41 +172,60 @@ def is_expected(finding: Finding, expect: str) -> bool:
     return finding.signature.startswith(expect)
 
 
-def what_is_wrong(campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool) -> str:
-    """The report of a test that fails; empty if it does not."""
+def outcome_of(campaign: Campaign) -> str:
+    """What the search came to, whatever the test expects."""
+    if campaign.found:
+        return FOUND
+    return EXHAUSTED if campaign.stopped == EXHAUSTED else UNDETERMINED
+
+
+def what_is_wrong(
+    campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool
+) -> tuple[str, list[str]]:
+    """The outcome that the test does not accept, and the lines of its report; an empty outcome if it accepts all."""
     if expect is None and campaign.found:
-        return findings_report(campaign)
+        return FOUND, findings_report(campaign)
     if expect is not None:
         if any(is_expected(found.finding, expect) for found in campaign.found.values()):
-            return ""
+            return "", []
         others = ", ".join(campaign.found) or "nothing"
-        return f"{expect} was not found; found: {others}\n{plain_verdict(campaign)}"
+        return MISSED, [f"{expect} was not found; found: {others}", plain_verdict(campaign)]
     if must_reach and campaign.unreached:
-        names = "\n".join(f"  sometimes {name!r}" for name in sorted(campaign.unreached))
-        return f"the race was never tried: no schedule reached\n{names}\n{plain_verdict(campaign)}"
-    if must_exhaust and campaign.stopped != "exhausted":
-        return f"the search did not come to its end\n{plain_verdict(campaign)}"
-    return ""
+        names = [f"  sometimes {name!r}" for name in sorted(campaign.unreached)]
+        return UNREACHED, ["the race was never tried: no schedule reached", *names, plain_verdict(campaign)]
+    if must_exhaust and campaign.stopped != EXHAUSTED:
+        return UNDETERMINED, ["undetermined: the search did not come to its end", plain_verdict(campaign)]
+    return "", []
 
 
-def findings_report(campaign: Campaign) -> str:
+def findings_report(campaign: Campaign) -> list[str]:
     """The first finding explained, the others by their signatures, and what the search was worth."""
     first, *others = campaign.found.values()
-    lines = [f"{first.finding.signature} is found", explained(campaign.experiment, first).rstrip("\n")]
+    lines = [f"{first.finding.signature} is found", explained_finding(campaign.experiment, first).rstrip("\n")]
     lines += [f"also found: {other.finding.signature}" for other in others]
     lines += [f"log: {found.log}" for found in (first, *others) if found.log is not None]
-    return "\n".join([*lines, plain_verdict(campaign)])
+    return [*lines, plain_verdict(campaign)]
 
 
-def explained(experiment: Experiment, found: Found) -> str:
+def explained_finding(experiment: Experiment, found: Found) -> str:
     """The explained report of a finding; the bare one if its schedule depends on time and cannot be made by itself."""
     try:
-        log = Path(found.log) if found.log is not None else None
-        return to_text(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
+        is_known = any(scenario is experiment.scenario for scenario in SCENARIOS)
+        log = Path(found.log) if found.log is not None and is_known else None  # with a log, it says how to replay it
+        return on_one_screen(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
     except NotReproducedError:
         out = io.StringIO()
         show_finding(PlainConsole(out), found.finding, ())
         return out.getvalue()
+
+
+def on_one_screen(explanation: Explanation) -> str:
+    """The explanation; if it is long, without the steps that nothing is said of, and with one pair of the conflict."""
+    text = to_text(explanation)
+    if text.count("\n") <= MOST_LINES:
+        return text
+    how = f"slabrace explain {shell_word(explanation.log)}" if explanation.log else "slabrace explain, with a log"
+    return f"{to_text(explanation, brief=True)}  in full: {how}\n"
 
 
 def plain_verdict(campaign: Campaign) -> str:

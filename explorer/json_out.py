@@ -39,8 +39,8 @@ def as_json(value: object) -> Any:
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
-    """A finding, with its signature."""
-    return {**as_json(finding), "signature": finding.signature}
+    """A finding, with its signature and the statement that an invariant's name stands for."""
+    return {**as_json(finding), "signature": finding.signature, "meaning": finding.meaning}
 
 
 def patches_json(header: Header) -> list[str]:

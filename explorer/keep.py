@@ -54,7 +54,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.keep import assert_as_expected, kept_files
+from slabrace.keep import assert_as_expected, kept_files
 
 
 @pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)
@@ -176,7 +176,9 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_time: bool, expects: Expectation) -> Kept:
+def make_kept(
+    experiment: Experiment, trace: Trace, directory: Path, *, controls_clock: bool, expects: Expectation
+) -> Kept:
     """What a regression file in *directory* says about a finding."""
     assert trace.found is not None, "there is something to keep"
     header = experiment.header
@@ -193,7 +195,7 @@ def make_kept(experiment: Experiment, trace: Trace, directory: Path, *, keeps_ti
         oracles=tuple(KeptCode.of(oracle, directory) for oracle in header.oracles),
         without=header.without,
         faults=dict(header.faults),
-        keeps_time=keeps_time,
+        keeps_time=controls_clock,
         schedule=trace.schedule,
         slabrace=header.slabrace,
     )
@@ -304,12 +306,12 @@ class Again:
 
     def strategy(self) -> Follow:
         """What makes the same choices once more."""
-        return Follow(self.choices, keeps_time=self.kept.keeps_time)
+        return Follow(self.choices, controls_clock=self.kept.keeps_time)
 
 
 def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
     """Run a kept schedule to its end, on the experiment of its file or on another one."""
-    follow = Follow(kept.schedule, keeps_time=kept.keeps_time)
+    follow = Follow(kept.schedule, controls_clock=kept.keeps_time)
     noting = Noting(follow)
     stage, watch = run_watched(experiment, noting)
     at, misfit = follow.first_misfit, None

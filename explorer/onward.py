@@ -61,8 +61,8 @@ def read_beginning(log: LogReader, at: int) -> Beginning:
 class Onward(Strategy):
     """Makes the choices of a beginning, and leaves all that follow to another strategy."""
 
-    keeps_time = True
-    follows_a_log = True
+    controls_clock = True
+    is_replay = True
 
     def __init__(self, beginning: Beginning, strategy: Strategy) -> None:
         self.name = strategy.name

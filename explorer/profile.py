@@ -16,42 +16,6 @@ SPREAD = 0x9E3779B97F4A7C15
 
 SEED_MASK = 0xFFFF_FFFF_FFFF_FFFF
 
-LIFECYCLE = frozenset(
-    [
-        "set_flags",
-        "clear_flags",
-        "begin_switch",
-        "end_switch",
-        "atomic_add",
-        "free_percpu",
-        "start_gp",
-        "end_gp",
-        "irq_exit",
-        "insert",
-        "take",
-        "set_dying",
-        "read_dying",
-        "set_work_fn",
-        "read_work_fn",
-        "set_memcg",
-        "read_memcg",
-        "set_entry",
-        "read_entry",
-        "set_kmem_state",
-        "read_kmem_state",
-        "add_refcount",
-        "del_child",
-        "delete",
-        "add_online_cnt",
-        "mark_dying",
-        "move_task",
-        "cmpxchg_double",
-        "mutex_lock",
-        "spin_lock",
-    ]
-)
-"""Operations by which a cache, a memcg or what holds them gets from one state of its life into another."""
-
 
 def seed_of(seed: int, schedule: int) -> int:
     """The seed of one schedule of a search; that of schedule 0 is the search's own, so that `run` repeats it."""
@@ -59,13 +23,13 @@ def seed_of(seed: int, schedule: int) -> int:
 
 
 def is_of_interest(lane: Lane, word: str) -> bool:
-    """Whether the pending step of *lane* counts."""
+    """Whether the pending step of *lane* is one of a lifecycle; with *word*, one on an object whose label has it."""
     request = lane.request
     if request is None:
         return False
     if word:
         return request.target is not None and word in request.target.label
-    return request.info.name in LIFECYCLE
+    return request.info.lifecycle
 
 
 @attrs.frozen

@@ -47,8 +47,8 @@ class Replay(Strategy):
     """
 
     name = "replay"
-    keeps_time = True
-    follows_a_log = True
+    controls_clock = True
+    is_replay = True
 
     def __init__(self, log: LogReader, *, until: int | None = None) -> None:
         self.divergence: Divergence | None = None

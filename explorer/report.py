@@ -157,6 +157,7 @@ def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...
         f"{finding.kind}{f' in {finding.function}()' if finding.function else ''}, step {finding.step}, "
         f"{finding.time / 1e6:.3f} ms" + (f", {finding.count} times" if finding.count > 1 else ""),
         f"flow: {where}",
+        *([f"what has to hold: {finding.meaning}"] if finding.meaning else []),
         *finding.details,
     )
     if finding.stack:

@@ -24,7 +24,7 @@ class Noting(Strategy):
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self.name = strategy.name
-        self.keeps_time = strategy.keeps_time
+        self.controls_clock = strategy.controls_clock
         self.choices: list[Choice] = []
 
     def advance(self, world: World) -> None:
@@ -59,16 +59,16 @@ class Follow(Strategy):
 
     A lane that is not enabled when its turn comes is passed over; `first_misfit` is the number of the first choice that
     did not fit, and `enabled_at_misfit` who could step then. Time is kept by nobody: it passes with the steps, or, if
-    *keeps_time*, only when nothing is enabled (as in exact searches, so that their schedules come out the same).
+    *controls_clock*, only when nothing is enabled (as in exact searches, so that their schedules come out the same).
     """
 
     name = "follow"
 
-    def __init__(self, schedule: Iterable[Choice], *, keeps_time: bool = False) -> None:
+    def __init__(self, schedule: Iterable[Choice], *, controls_clock: bool = False) -> None:
         self._choices = list(schedule)
         self._next = 0
         self._plain = InTurn()
-        self.keeps_time = keeps_time
+        self.controls_clock = controls_clock
         self.first_misfit: int | None = None
         self.enabled_at_misfit: tuple[str, ...] = ()
 

@@ -52,7 +52,7 @@ Site = tuple[str, str]
 class StandingWalk(RandomWalk):
     """A random walk for which time stands still while anything can step."""
 
-    keeps_time = True
+    controls_clock = True
 
 
 @attrs.frozen
@@ -179,7 +179,7 @@ class Exchange(Strategy):
     """
 
     name = "exchange"
-    keeps_time = True
+    controls_clock = True
 
     def __init__(self, steps: Sequence[TracedStep], position: int) -> None:
         self.is_held = False

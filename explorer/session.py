@@ -43,7 +43,7 @@ Begun = Callable[[Header], None]
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What a run or a replay came to. `outcome` and the other keys are those of DESIGN.md, "Commands".
+    """What a run or a replay came to. `outcome` and the other keys are those of docs/json.md.
 
     `tail` are the last steps, unless all is well: nobody asks then, and a search makes thousands of such runs.
     """
@@ -365,7 +365,7 @@ def _outcome(world: World, replayed: Replay | None) -> str:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """The result as the one JSON object of `--json`; the keys are DESIGN.md's."""
+    """The result as the one JSON object of `--json`; docs/json.md has its keys."""
     header = result.header
     return {
         "outcome": result.outcome,

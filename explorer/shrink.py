@@ -67,7 +67,7 @@ class Shrinker:
 
     experiment: Experiment
     best: Trace
-    keeps_time: bool = False
+    controls_clock: bool = False
     budget: float = defaults.SHRINK_RUNS
     end: float = math.inf
     progress: Callable[[Shrinker], None] | None = None
@@ -100,7 +100,7 @@ class Shrinker:
             return False
         self.runs += 1
         experiment = experiment or self.experiment
-        follow = Follow(schedule, keeps_time=self.keeps_time)
+        follow = Follow(schedule, controls_clock=self.controls_clock)
         trace = run_traced(experiment, follow, self.signature, Clock(self.end))
         is_kept = trace.found is not None and self._is_progress(trace, experiment)
         if is_kept:
@@ -202,10 +202,10 @@ def reproduce(experiment: Experiment, schedule: Schedule, signature: str) -> tup
 
     UsageError if the flaw needs the timing of the log (the `clock` strategy's), which a schedule does not have.
     """
-    for keeps_time in (False, True):
-        trace = run_traced(experiment, Follow(schedule, keeps_time=keeps_time), signature)
+    for controls_clock in (False, True):
+        trace = run_traced(experiment, Follow(schedule, controls_clock=controls_clock), signature)
         if trace.found is not None:
-            return trace, keeps_time
+            return trace, controls_clock
     msg = f"{signature}: the choices of the log alone do not lead there; it needs the log's timing"
     raise UsageError(msg)
 

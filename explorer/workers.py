@@ -187,7 +187,10 @@ def blocked_signals() -> Iterator[None]:
 def start() -> Worker:
     """Start a process that finds the modules where this one does; it has a little while to import them."""
     ours, theirs = Pipe()
-    boot = f"import sys; sys.path[:] = {sys.path!r}; from explorer.workers import serve; serve({theirs.fileno()})"
+    boot = (
+        f"import sys; sys.path[:] = {sys.path!r}; from slabrace.names import claim; claim(); "
+        f"from explorer.workers import serve; serve({theirs.fileno()})"
+    )
     options = ["-u", *["-O"] * sys.flags.optimize, *(f"-W{option}" for option in sys.warnoptions)]
     out = subprocess.DEVNULL if sys.__stderr__ is None else sys.__stderr__.fileno()
     with theirs:

@@ -1,1 +1,1 @@
-"""Messages, and what is said of them: operations, schedules, records, the log, findings and errors; formats/ beside."""
+"""Messages and run data: operations, schedules, log records, findings and errors; text formats in formats/."""

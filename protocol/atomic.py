@@ -1,12 +1,12 @@
-"""Files that are written whole or not at all: after any failure there is the old file or the new one.
+"""Files that are written whole or not at all: after any failure the old file or the new one exists.
 
-A new file is written without a name (O_TMPFILE), so a process that dies leaves nothing of it, and gets its name when it
-is whole. A file that is replaced keeps its name until then. Devices, pipes and this process's own standard streams
-cannot be replaced, and are written to as they are. Where a file system has no files without names, the new one is
-`.slabrace-...` beside its place; only there can kill -9 leave something.
+A new file is written without a name (O_TMPFILE), so a process that dies leaves no trace of it; it gets its name when it
+is complete. A file that is replaced keeps its name until then. Devices, pipes and this process's own standard streams
+cannot be replaced; they are written to directly. On a file system without unnamed files, the new file is
+`.slabrace-...` in the same directory; only there can kill -9 leave a part behind.
 
-A killed process needs no fsync(). A power cut may take a new file with it, but never an old one: what replaces one is
-on the disk before.
+A killed process needs no fsync(). A power cut may lose a new file but never an old one: a replacement is on the disk
+before it replaces.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Self
 from protocol.errors import UsageError
 
 MODE = 0o666
-"""Less what the umask takes away."""
+"""The permissions of a new file, before the umask."""
 
 STANDARD = (1, 2)
 
@@ -33,11 +33,11 @@ _NO_LINKS = {errno.EOPNOTSUPP, errno.EPERM}
 
 
 class CannotWriteError(UsageError):
-    """A file cannot be written; the text is one line that names it and says why."""
+    """A file cannot be written; the text is one line with its name and the reason."""
 
 
 def check_free(path: Path | None, *, overwrite: bool = False) -> None:
-    """CannotWriteError if it can be known already that no file can be written to *path*; None is always free."""
+    """CannotWriteError if it is already certain that no file can be written to *path*; None is always free."""
     if path is None:
         return
     with _explained(path):
@@ -52,19 +52,19 @@ def check_free(path: Path | None, *, overwrite: bool = False) -> None:
 
 
 class NewFile:
-    """A file that is being written: `publish` gives it its name, and `close` drops it if it has none by then.
+    """A file that is being written: `publish` gives it its name; `close` drops a file without a name.
 
-    It is closed at the end of a with block, which publishes it before if there is no exception.
+    The end of a with block closes it, and publishes it first if there is no exception.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Begin a file, in directories that are made if need be; CannotWriteError if that cannot be done."""
+        """Create a file, and its directories if need be; CannotWriteError if that fails."""
         self.path = path
         self._overwrite = overwrite
-        self._part: Path | None = None  # where it stands until then, if it cannot be without a name
+        self._part: Path | None = None  # its temporary name, where there are no unnamed files
         with _explained(path):
             found = _found_at(path, overwrite=overwrite)
-            self._target = Path(os.path.realpath(path))  # a link stays, and the file that it leads to is replaced
+            self._target = Path(os.path.realpath(path))  # a link stays; its target is replaced
             self._is_stream = _is_stream(found)
             self.is_published = self._is_stream
             self.replaces = found is not None and not self._is_stream
@@ -83,14 +83,14 @@ class NewFile:
         return fd
 
     def write(self, data: bytes) -> None:
-        """Hand *data* to the operating system, all of it."""
+        """Write all of *data* to the operating system."""
         with _explained(self.path):
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
 
     def publish(self) -> None:
-        """Let the file, as it is now, have its name; what is written after that is seen by all who read it."""
+        """Give the file its name; later writes are visible to all its readers."""
         if self.is_published:
             return
         with _explained(self.path):
@@ -103,9 +103,9 @@ class NewFile:
         self.is_published = True
 
     def _link(self, name: Path) -> None:
-        """Give it *name* if there is no such file yet."""
+        """Give it *name*, unless a file of that name exists."""
         if self._part is None:
-            os.link(_path_of(self._fd), name, src_dir_fd=self._fd)  # with a descriptor it follows that link
+            os.link(_path_of(self._fd), name, src_dir_fd=self._fd)  # with src_dir_fd, os.link follows the symlink
             return
         try:
             name.hardlink_to(self._part)
@@ -117,7 +117,7 @@ class NewFile:
             self._part.rename(name)
 
     def _replace(self) -> None:
-        os.fchmod(self._fd, stat.S_IMODE(self._target.stat().st_mode))  # what was private stays so
+        os.fchmod(self._fd, stat.S_IMODE(self._target.stat().st_mode))  # a private file stays private
         os.fsync(self._fd)
         if self._part is not None:
             self._part.replace(self._target)
@@ -130,7 +130,7 @@ class NewFile:
             part.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Drop it: what was to be written came to nothing. A device stays, and whatever has its name by now."""
+        """Drop the file after a failure. A device stays, and so does another file that has the name by now."""
         with contextlib.suppress(OSError):
             is_ours = self.is_published and os.path.samestat(os.fstat(self._fd), self._target.lstat())
             if is_ours and not self._is_stream:
@@ -138,7 +138,7 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of it. It may be closed twice."""
+        """Close the file; a second call has no effect."""
         fd, self._fd = self._fd, -1
         if self._part is not None:
             self._part.unlink(missing_ok=True)
@@ -158,13 +158,13 @@ class NewFile:
 
 
 def write_file(path: Path, data: bytes | str, *, overwrite: bool = False) -> None:
-    """Write a file whole or not at all; CannotWriteError if it exists already, or cannot be written."""
+    """Write a file whole or not at all; CannotWriteError if it exists or cannot be written."""
     with NewFile(path, overwrite=overwrite) as file:
         file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 def _found_at(path: Path, *, overwrite: bool) -> os.stat_result | None:
-    """What would be written to or replaced; CannotWriteError or FileExistsError if that must not be."""
+    """The existing file to write to or to replace; CannotWriteError or FileExistsError if that is not allowed."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -174,7 +174,7 @@ def _found_at(path: Path, *, overwrite: bool) -> os.stat_result | None:
     if _is_stream(found):
         return found
     if not stat.S_ISREG(found.st_mode):
-        what = "a directory" if stat.S_ISDIR(found.st_mode) else "something that is no file"
+        what = "a directory" if stat.S_ISDIR(found.st_mode) else "something other than a file"
         msg = f"{path}: cannot write it: {what} has this name; choose another"
         raise CannotWriteError(msg)
     if not overwrite:
@@ -183,14 +183,14 @@ def _found_at(path: Path, *, overwrite: bool) -> os.stat_result | None:
 
 
 def _is_stream(found: os.stat_result | None) -> bool:
-    """Whether it takes what is written to it, and nothing can be put in its place."""
+    """Whether it is written to directly, because it cannot be replaced."""
     if found is None:
         return False
     return stat.S_ISCHR(found.st_mode) or stat.S_ISFIFO(found.st_mode) or _standard_stream(found) is not None
 
 
 def _standard_stream(found: os.stat_result) -> int | None:
-    """The descriptor of ours that *found* is: /dev/stdout may be a file, and whoever opened that wants it there."""
+    """The standard descriptor that is the same file as *found*: /dev/stdout may be a redirected file."""
     for fd in STANDARD:
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(fd), found):
@@ -204,7 +204,7 @@ def _open_stream(path: Path) -> int:
 
 
 def _open_unnamed(folder: Path) -> int | None:
-    """A file that has no name, and so goes with the process; None if there are no such files here."""
+    """A file without a name, which vanishes with the process; None if the file system has no such files."""
     try:
         fd = os.open(folder, os.O_WRONLY | os.O_TMPFILE, MODE)
     except OSError as error:
@@ -226,12 +226,12 @@ def _part_in(folder: Path) -> Path:
 
 
 def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))  # of the class that belongs to the number
+    return OSError(number, os.strerror(number))  # Python picks the subclass for the number
 
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Say in one line why *path* cannot be written."""
+    """Turn a failure to write *path* into an error of one line."""
     try:
         yield
     except FileExistsError:

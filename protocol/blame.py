@@ -1,4 +1,4 @@
-"""Where an exception comes from, and what is said of it, if the code is the user's: a patch or a scenario."""
+"""The origin of an exception, and its message for the user, if the code of a patch or a scenario raised it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Place: TypeAlias = tuple[str, int, str]
 _ROOT = str(Path(__file__).parents[1]) + os.sep
 
 MACHINE = (f"{_ROOT}actors{os.sep}", f"{_ROOT}scenarios{os.sep}")
-"""Where the code of the machine is, as `str.startswith` wants it."""
+"""Path prefixes of the machine's code, for `str.startswith`."""
 
 SLABRACE = (*MACHINE, f"{_ROOT}explorer{os.sep}", f"{_ROOT}protocol{os.sep}")
-"""Where all of slabrace is."""
+"""Path prefixes of all code of slabrace."""
 
-FOREIGN_AWAIT = "it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)"
+FOREIGN_AWAIT = "it awaits something outside the machine; a flow awaits kernel functions, ctx.ask, ctx.sleep, ..."
 
 EVENT_LOOPS = frozenset({"trio", "asyncio", "anyio", "sniffio"})
-"""Python packages whose functions want a loop of their own to run."""
+"""Python packages whose functions need an event loop of their own."""
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 def places_of(error: BaseException) -> list[Place]:
-    """Where an exception, and those that it comes of, went through; the origin last."""
+    """The places on the way of an exception and its causes; the origin last."""
     places: list[Place] = []
     seen: list[BaseException] = []
     cause: BaseException | None = error
@@ -48,9 +48,9 @@ def places_of(error: BaseException) -> list[Place]:
 
 
 def place_in(files: Container[str], error: BaseException) -> Place | None:
-    """The innermost place in one of *files*; None if the error never was in them.
+    """The innermost place in one of *files*; None if the error was never there.
 
-    How deep a recursion gets before it is stopped depends on who began it, so its place is the outermost that recurs.
+    The depth at which a recursion is stopped depends on its caller, so its place is the outermost one that recurs.
     """
     places = [place for place in places_of(error) if place[0] in files]
     if isinstance(error, RecursionError):
@@ -60,14 +60,14 @@ def place_in(files: Container[str], error: BaseException) -> Place | None:
 
 
 def in_words(error: BaseException) -> str:
-    """What the user is told of an exception; the rule alone, if it is one of ours that is broken."""
+    """The message of an exception for the user; for a BrokenRuleError, the rule alone."""
     if isinstance(error.__cause__, StopIteration | StopAsyncIteration):  # Python makes a RuntimeError of these
         error = error.__cause__
     if _is_of_a_loop(error):
         return FOREIGN_AWAIT
     try:
         text = "it calls itself for ever" if isinstance(error, RecursionError) else _text_of(error)
-    except BaseException:  # noqa: BLE001 -- its __str__ is the user's, and may be as wrong as the rest
+    except BaseException:  # noqa: BLE001 -- its __str__ is user code and may fail, too
         text = ""
     if isinstance(error, BrokenRuleError):
         return text
@@ -75,23 +75,24 @@ def in_words(error: BaseException) -> str:
 
 
 def _text_of(error: BaseException) -> str:
-    """What an exception says, without a word of a class of the user's: its methods may not come to an end."""
-    if ":" not in type(error).__module__:  # there is one in the names of modules that are made of a user's file
+    """The message of an exception. Methods of a user's own exception class are not called: they may not return."""
+    if ":" not in type(error).__module__:  # modules made of a user's file have one in their names
         return str(error)
     return ", ".join(str(value) for value in error.args if type(value) in {str, int, float})
 
 
 def _is_of_a_loop(error: BaseException) -> bool:
-    """Whether another event loop says that it does not run here: on Trio's own driver its await would be met later."""
+    """Whether another event loop reports that it does not run here; under the Trio driver its await fails later."""
     places = places_of(error)
     package = Path(places[-1][0]).parts if places else ()
     return isinstance(error, Exception) and not EVENT_LOOPS.isdisjoint(package)
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether *error* is a signal's doing: anybody can raise KeyboardInterrupt, but not everybody has been asked to.
+    """Whether a signal caused *error*: user code can raise KeyboardInterrupt, too, without a signal.
 
-    A handler raises it in slabrace, in Trio, or in C: then the innermost frame is just where the signal struck.
+    A signal's KeyboardInterrupt is raised in slabrace, in Trio, or in C; in C the innermost frame is just the
+    interrupted one.
     """
     if not isinstance(error, KeyboardInterrupt):
         return False

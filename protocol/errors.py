@@ -1,8 +1,8 @@
-"""Whose fault it is, told by the type.
+"""The three kinds of errors, told apart by type.
 
-There are three bins, and they are never mixed. A *finding* is a flaw of the simulated kernel: a value
-(`protocol.findings.Finding`), never an exception that leaves a run. A `UsageError` is the caller's: one
-line that says what, where and what to do. An `InternalError` is ours.
+They are never mixed. A *finding* is a flaw of the simulated kernel: a value (`protocol.findings.Finding`), never an
+exception that leaves a run. A `UsageError` is the caller's mistake: one line that says what, where and what to do. An
+`InternalError` is a flaw of slabrace.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 class UsageError(Exception):
-    """The caller asked for something that cannot be done; the text is one line. Exit code 2."""
+    """The caller asked for something impossible; the text is one line. Exit code 2."""
 
 
 class InternalError(Exception):
@@ -25,15 +25,15 @@ class NoAnswerError(InternalError):
 
 
 class DamagedLogError(UsageError):
-    """A log whose bytes are not what was written: torn, flipped, foreign or from a later version."""
+    """A log whose bytes are not as written: torn, flipped, foreign or from a later version."""
 
 
 class BrokenRuleError(BaseException):
-    """The user's code does what no patch and no scenario may do; the text says what, in words for the user.
+    """The user's code does something that no patch and no scenario may do; the text names it, in words for the user.
 
-    No `except Exception` of the user's is meant to catch it.
+    It is a BaseException, so that an `except Exception` in user code does not catch it.
 
-    `places` is where, if the traceback does not say it: file, line and function, innermost last.
+    `places` gives the position, if the traceback does not: file, line and function, innermost last.
     """
 
     def __init__(self, text: str, places: Sequence[tuple[str, int, str]] = ()) -> None:
@@ -41,5 +41,5 @@ class BrokenRuleError(BaseException):
         self.places = places
 
     def where(self) -> Sequence[tuple[str, int, str]]:
-        """`places`, or what they are found to be now that the code does not run any more."""
+        """`places`, or the position found later, when the code does not run any more."""
         return self.places

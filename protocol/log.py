@@ -1,4 +1,4 @@
-"""The log: one file a run, framed msgpack records that survive a crash and betray damage.
+"""The log: one file a run, framed msgpack records that survive a crash and make damage detectable.
 
     file    = magic version frame*
     magic   = b"slabrace"                      version = u16, little-endian
@@ -38,15 +38,15 @@ from protocol.records import (
 
 MAGIC = b"slabrace"
 VERSION = 2
-"""Format 2: a section holds from its flow's next step on (ADR 11), so the choices of format 1 lead elsewhere."""
+"""Format 2: a section is in force from its flow's next step on (ADR 11), so choices of format 1 have other effects."""
 
 READ_BY = {1: "0.1"}
-"""Which version of slabrace reads the formats that this one refuses."""
+"""The version of slabrace that reads each format that this one refuses."""
 
 FLUSH_BYTES = 1 << 16
 
 LONGEST_HEADER = 1 << 23
-"""Bytes. There are whole files in it, of a few MiB each."""
+"""Bytes of a header, which may contain whole files of a few MiB each."""
 
 LONGEST_RECORD = 1 << 20
 """Bytes of any other record. A length above this is damage."""
@@ -59,7 +59,7 @@ _HEAD = struct.Struct("<BI")
 _LONG_HEAD = struct.Struct("<BII")
 _START = len(MAGIC) + _U16.size
 _MARKS = (bytes([STEP_BYTE]), b"\x92\xa6footer")
-"""How the payloads begin that stand in every part of a log, and at its end."""
+"""The first bytes of payloads that occur throughout a log (steps) and at its end (the footer)."""
 
 
 def frame(payload: bytes) -> bytes:
@@ -71,15 +71,15 @@ def frame(payload: bytes) -> bytes:
 
 
 class LogWriter:
-    """Writes one log file; refuses to write over an existing one unless told to (`overwrite`).
+    """Writes one log file; refuses to overwrite an existing one unless told to (`overwrite`).
 
-    A new file has its name from its header on: a run that is killed leaves what it has flushed. One that replaces
-    another takes its place when it is closed, and until then the old one is there. At the end of a with block the file
-    is closed, or discarded if the user is at fault; after any other exception what has its name already keeps it.
+    A new file has its name from its header on, so a killed run leaves everything that was flushed. A replacement takes
+    its place only when it is closed; until then the old file stays. The end of a with block closes the file. A
+    UsageError discards it; after any other exception a file with a name keeps its content so far.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Begin the file; raises UsageError in one line if that cannot be done."""
+        """Create the file; UsageError in one line if that fails."""
         self._file = NewFile(path, overwrite=overwrite)
         self._buffer = bytearray(MAGIC + _U16.pack(VERSION))
         self._is_open = True
@@ -112,9 +112,9 @@ class LogWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything written so far to the operating system: a killed run keeps it.
+        """Write all data so far to the operating system, which keeps it even if the run is killed.
 
-        CannotWriteError if it does not take all of that, and the file is discarded: its last record is torn.
+        CannotWriteError if the write fails. The file is then discarded, because its last record is torn.
         """
         data = bytes(self._buffer)
         self._buffer.clear()
@@ -125,13 +125,13 @@ class LogWriter:
             raise
 
     def discard(self) -> None:
-        """Remove the file: what was to be logged came to nothing. What it was to replace, or a device, stays."""
+        """Remove the file after a failure. A file that it was to replace, or a device, stays."""
         self._buffer.clear()
         self._file.discard()
         self._is_open = False
 
     def close(self) -> None:
-        """End the file, and let it have its name."""
+        """Flush and close the file, and give it its name."""
         if not self._is_open:
             return
         try:
@@ -150,20 +150,20 @@ class LogWriter:
         elif issubclass(kind, UsageError):
             self.discard()
         elif self._is_open:
-            with contextlib.suppress(CannotWriteError):  # what is on its way already says more
+            with contextlib.suppress(CannotWriteError):  # the first exception says more
                 self.flush()
             self._file.close()
 
 
 class LogReader:
-    """Reads one log record by record. `header` is there at once, `footer` and `damage` after the last record.
+    """Reads one log record by record. `header` is known at once, `footer` and `damage` after the last record.
 
-    `damage` is one line about the place where reading had to stop: None for a whole log. A log that merely ends too
-    early (the run was killed) is not `is_damaged`.
+    `damage` is one line about the place where reading had to stop; None for a whole log. A log that merely ends early
+    (the run was killed) is not `is_damaged`.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open *path* and read its header; raises UsageError (one line) if that is no log of ours."""
+        """Open *path* and read its header; UsageError (one line) if it is not a slabrace log."""
         self.path = path
         self.footer: Footer | None = None
         self.damage: str | None = None
@@ -195,7 +195,7 @@ class LogReader:
             raise DamagedLogError(msg)
         if version in READ_BY:
             msg = (
-                f"{self.path}: log format {version} is older than {VERSION}, and its steps would do something else "
+                f"{self.path}: log format {version} is older than {VERSION}, and its steps would have other effects "
                 f"here; slabrace {READ_BY[version]} reads it"
             )
             raise DamagedLogError(msg)
@@ -215,7 +215,7 @@ class LogReader:
             raise DamagedLogError(msg) from None
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
-        """Yield each further payload with its record; the footer is kept, not yielded. Stops at the first damage."""
+        """Yield each further payload with its record, and keep the footer. Stop at the first damage."""
         while True:
             offset = self._file.tell()
             payload = self._read_frame(offset)
@@ -232,18 +232,18 @@ class LogReader:
                 return
             yield payload, record
         if self.damage is None:
-            self.damage = f"{self.path}: the log has no end: the run was killed; what there is can be replayed"
+            self.damage = f"{self.path}: the log has no end: the run was killed; its steps so far can be replayed"
 
     def check_undamaged(self) -> None:
-        """Read to the end; DamagedLogError if damage is on the way. A log that was cut off is none."""
+        """Read to the end; DamagedLogError at damage. A truncated log of a killed run is not damaged."""
         for _ in self.records():
             pass
         if self.is_damaged:
-            msg = f"{self.damage}; slabrace replay goes as far as it can be read"
+            msg = f"{self.damage}; slabrace replay runs the undamaged part"
             raise DamagedLogError(msg)
 
     def _end_with(self, footer: Footer) -> None:
-        """Nothing comes after the footer, and it says what the records come to."""
+        """Check the footer against the records, and that it is the end of the file."""
         self._contents.check(footer, self.header.shows)
         self.footer = footer
         end = self._file.tell()
@@ -251,7 +251,7 @@ class LogReader:
             self._stop_at(end, f"{self._size - end} bytes stand behind the end of the log; cut them off")
 
     def _read_frame(self, offset: int, most: int = LONGEST_RECORD) -> bytes | None:
-        """The payload of the frame at *offset*, where the file stands; None at the end, or at damage."""
+        """The payload of the frame at *offset*, the present file position; None at the end or at damage."""
         first = self._file.read(1)
         if not first:
             return None
@@ -272,7 +272,7 @@ class LogReader:
         return payload
 
     def _say_what_is_short(self, offset: int) -> None:
-        """The frame at *offset* cannot be whole: the run was killed there, unless whole records stand behind it."""
+        """Record that the frame at *offset* is incomplete: torn by a kill, or damaged if whole records follow it."""
         if self._goes_on_behind(offset):
             self._stop_at(offset, "this length is damaged")
         else:
@@ -283,7 +283,7 @@ class LogReader:
         self.is_damaged = True
 
     def _goes_on_behind(self, offset: int) -> bool:
-        """Whether a step or the footer stands whole somewhere behind *offset*: then nothing was torn off there."""
+        """Whether a whole step or footer follows somewhere after *offset*: then the log was not cut off there."""
         self._file.seek(offset + 1)
         window = b""
         while block := self._file.read(_BLOCK):
@@ -297,7 +297,7 @@ class LogReader:
 
 
 def _places(window: bytes, mark: bytes) -> Iterator[int]:
-    """Where in *window* a short frame would begin whose payload begins with *mark*."""
+    """The positions in *window* where a short frame could begin whose payload begins with *mark*."""
     at = window.find(mark, _HEAD.size)
     while at >= 0:
         yield at - _HEAD.size
@@ -305,7 +305,7 @@ def _places(window: bytes, mark: bytes) -> Iterator[int]:
 
 
 def _is_frame(data: bytes, start: int) -> bool:
-    """Whether a short record with a checksum that fits begins at *start*."""
+    """Whether a short record with a correct checksum begins at *start*."""
     size, begin = data[start], start + _HEAD.size
     if not 0 < size < _LONG or begin + size > len(data):
         return False

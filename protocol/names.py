@@ -1,4 +1,4 @@
-"""What is said of a name that is not known: which one was perhaps meant, and which there are."""
+"""Messages for an unknown name: the nearest known name, and the known names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_NAME = 100
-"""No name is longer, and to compare one that is takes time and memory with its square."""
+"""No name is longer. Comparing a longer text would take time and memory quadratic in its length."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that *name* was perhaps meant to be, whatever its case; None if none is near."""
+    """The known name closest to *name*, ignoring case; None if none is near."""
     if len(name) > LONGEST_NAME:
         return None
     by_word = {_word(candidate): candidate for candidate in reversed(list(known))}
@@ -19,7 +19,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def _word(name: str) -> str:
-    """What is compared of a name: the dashes of an option are no likeness."""
+    """The compared part of a name: the dashes of an option do not count as similarity."""
     return name.casefold().lstrip("-")
 
 
@@ -30,7 +30,7 @@ def do_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def no_such(what: str, name: str, known: Iterable[str], *, see: str = "") -> str:
-    """That there is no such *what*, and what there is: all of it, or *see*, the command that lists it."""
+    """The message that there is no such *what*, with the known names or *see*, the command that lists them."""
     names = list(known)
     told = f"see {see}" if see else f"there are {', '.join(names) or 'none'}"
     hint = do_you_mean(name, names)

@@ -1,8 +1,8 @@
-"""Operations: what a message asks of the actor that owns some state.
+"""Operations: the requests that an actor handles for the state it owns.
 
-An operation is a method of the owner's state, declared with `operation`. Its declaration says all that the
-rest of slabrace must know without reading its body: whether it reads or changes, what it costs in virtual
-time, whether it may sleep, and when it is enabled. A request *is* a bound operation and its arguments.
+An operation is a method of the owner's state, declared with `operation`. The declaration gives the facts that the rest
+of slabrace needs without reading the body: whether it reads or changes, its cost in virtual time, whether it may sleep,
+and when it is enabled. A request *is* a bound operation and its arguments.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ REMOTE_NS = 100  # a cache line that another CPU wrote last
 
 
 class Access(enum.IntEnum):
-    """How an operation touches its object. Two reads of one object never race, and neither do two that commute.
+    """The kind of access to an object. Two reads of one object never race, nor do two commuting accesses.
 
-    What commutes changes the object, but with each other in either order to the same effect: adding to a sum that
-    neither looks at, waking.
+    A commuting access changes the object, but two of them have the same effect in either order: additions to a sum that
+    neither reads, wake-ups.
     """
 
     READ = 0
@@ -36,12 +36,13 @@ class Access(enum.IntEnum):
 class OperationInfo:
     """The declared facts of one operation.
 
-    `cost` is virtual nanoseconds. `latency` is the range of nanoseconds that pass between the moment the operation
-    becomes possible and the earliest moment it can happen (only the `clock` strategy honours it). `when` is the
-    condition under which it is enabled: a flow that asks earlier waits, it never spins. `sleeps` marks what the kernel
-    may only do in process context (might_sleep). `idle` marks the wait of a service for its next piece of work: a flow
-    waiting there is at rest, not stuck. `looks_at_contexts`: it depends on which flows are in an atomic context. `part`
-    is what of the object it accesses (a field of the C struct), if not the whole.
+    `cost` is in virtual nanoseconds. `latency` is the range of nanoseconds between the moment the operation becomes
+    possible and the earliest moment it can happen (only the `clock` strategy uses it). `when` is the condition under
+    which it is enabled: a flow that asks earlier waits; it never spins. `sleeps` marks operations that the kernel
+    allows only in process context (might_sleep). `idle` marks the wait of a service for its next piece of work: a flow
+    waiting there is idle, not stuck. `looks_at_contexts`: its effect depends on which flows are in an atomic context.
+    `part` is the accessed part of the object (a field of the C struct), if not the whole. `lifecycle` marks the
+    operations that move an object from one state of its life to another, or read that state: `surw` orders these.
     """
 
     name: str
@@ -53,6 +54,7 @@ class OperationInfo:
     idle: bool = False
     looks_at_contexts: bool = False
     part: str = ""
+    lifecycle: bool = False
 
 
 def operation(
@@ -66,8 +68,9 @@ def operation(
     idle: bool = False,
     looks_at_contexts: bool = False,
     part: str = "",
+    lifecycle: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declare a method as an operation that flows may ask of its owner (see `OperationInfo`)."""
+    """Declare a method as an operation, which flows ask of its owner (see `OperationInfo`)."""
 
     def declare(method: Callable[P, R]) -> Callable[P, R]:
         function: Any = method
@@ -81,6 +84,7 @@ def operation(
             idle=idle,
             looks_at_contexts=looks_at_contexts,
             part=part,
+            lifecycle=lifecycle,
         )
         return method
 

@@ -1,8 +1,8 @@
-"""The records of a log: one schema for each, and the one place that refuses what does not fit.
+"""The records of a log: one schema for each, and the one place that refuses invalid ones.
 
-`decode` checks a payload alone: its tag, its length, and the type and range of each field. `Names.learn` checks it
-against the records before it: each number is defined before it is used, and a choice is one of those that there were.
-A checksum says that a file is as it was written; only this says that slabrace can have written it.
+`decode` checks a payload alone: its tag, its length, and the type and range of each field. `Names.learn` checks a
+record against the records before it: each number is defined before it is used, and a choice is one of the enabled
+lanes. A checksum shows that a file is unchanged; only these checks show that slabrace can have written it.
 docs/log-format.md is the reference.
 """
 
@@ -21,23 +21,23 @@ from protocol.findings import ORACLES, Finding, Natural
 DIGEST_BYTES = 16
 
 STEP_BYTE = 0x96
-"""A msgpack array of six: of all records, only steps begin so."""
+"""A msgpack array of six: only steps begin with this byte."""
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
 class WrongRecordError(ValueError):
-    """A record that slabrace cannot have written here; the text says why, without the place."""
+    """A record that slabrace cannot have written here; the text gives the reason, without the place."""
 
 
 # -- the schema -------------------------------------------------------------------------------------------------------
 
 
 class CodeRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """Code that a run was made with, as a log carries it: its name; of a file also the path then, and the text.
+    """Code of a run, as a log carries it: its name, and for a file its path at that time and its text.
 
-    The name of a file's code is `FILE` or `FILE:NAME`; without path and text it is known by its name alone. `sha256` is
-    the hash of the text. A reader of the log runs that text only if told to.
+    The name is `FILE` or `FILE:NAME`. Code without path and text is built in or installed, and its name identifies it.
+    `sha256` is the hash of the text. A reader of the log runs that text only if told to.
     """
 
     name: str
@@ -47,12 +47,12 @@ class CodeRecord(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_code(self) -> bool:
-        """Whether this is somebody's file, and not known by its name alone."""
+        """Whether this is a user's file, not code that its name identifies."""
         return bool(self.path or self.sha256 or self.text)
 
     @property
     def file(self) -> str:
-        """The file that the code is of, for tracebacks; empty if there is none. There need not be such a file here."""
+        """The file name of its code, for tracebacks; empty if there is none. The file need not exist here."""
         return str(PurePath(self.path or self.name)) if self.is_code else ""
 
     @property
@@ -66,12 +66,12 @@ class PatchRecord(CodeRecord, frozen=True, forbid_unknown_fields=True):
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a replay needs to set up the same run, and what a reader wants to know first.
+    """The data that a replay needs to set up the same run, and that a reader needs first.
 
-    `parameters` are the scenario's knobs by name, with the content (not the path) of files. `patches` are the named
-    fixes and files that were laid over the kernel, `without` the fixes taken out. `faults` are probabilities by name.
-    `shows` is the signature of the finding that the log was written for, if it was. `scenario_code` is the file of the
-    scenario, if that is not known by its name alone; `oracles` are those of the user's that looked at the machine.
+    `parameters` are the scenario's parameters by name, with the content (not the path) of files. `patches` are the
+    named fixes and files that were laid over the kernel, `without` the fixes taken out. `faults` are probabilities by
+    name. `shows` is the signature of the finding for which the log was written, if any. `scenario_code` is the file of
+    a scenario that comes from a file. `oracles` are the user's oracles that checked the machine.
     """
 
     scenario: str
@@ -97,13 +97,13 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Record(Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """One record between header and footer; in the log an array that begins with its tag."""
+    """One record between header and footer; in the log, an array that begins with its tag."""
 
 
 class Step(Record, frozen=True):
-    """One step as recorded: `index` is the choice within enabled set number `enabled_set`; `dt` is ns since the last.
+    """One recorded step. `index` is the choice within enabled set `enabled_set`; `dt` is ns since the step before.
 
-    `function`, `operation` and `owner` are numbers of definitions; owner 0 is none. A step has no tag.
+    `function`, `operation` and `owner` are numbers of definitions; owner 0 means none. A step has no tag.
     """
 
     dt: Natural
@@ -115,7 +115,7 @@ class Step(Record, frozen=True):
 
 
 class LaneRecord(Record, frozen=True, tag="lane"):
-    """Lane *number* is called *name*; actors with mail have the kind `A`, and no CPU."""
+    """Definition: lane *number*, a schedulable entity, has this name. An actor with mail has kind `A` and no CPU."""
 
     number: Natural
     name: str
@@ -131,14 +131,14 @@ class SetRecord(Record, frozen=True, tag="set"):
 
 
 class FunctionRecord(Record, frozen=True, tag="fn"):
-    """A kernel function that asks."""
+    """Definition: a kernel function that makes requests."""
 
     number: Natural
     name: str
 
 
 class OperationRecord(Record, frozen=True, tag="op"):
-    """What can be asked."""
+    """Definition: an operation."""
 
     number: Natural
     name: str
@@ -146,7 +146,7 @@ class OperationRecord(Record, frozen=True, tag="op"):
 
 
 class OwnerRecord(Record, frozen=True, tag="owner"):
-    """The object that is asked for; 0 is none, and never defined."""
+    """Definition: the object of a request; 0 means none and is never defined."""
 
     number: Natural
     label: str
@@ -160,7 +160,7 @@ class ValueRecord(Record, frozen=True, tag="value"):
 
 
 class MovedRecord(Record, frozen=True, tag="moved"):
-    """That lane is on another CPU from now on."""
+    """The lane is on another CPU from now on."""
 
     lane: Natural
     cpu: Natural | None
@@ -179,7 +179,7 @@ class FindingRecord(Record, frozen=True, tag="finding"):
 
 
 class Footer(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the run ended, and the digest of all its records between header and footer."""
+    """The outcome of the run, and the digest of all its records between header and footer."""
 
     outcome: str
     steps: Natural
@@ -193,7 +193,7 @@ class FooterRecord(Record, frozen=True, tag="footer"):
 
 
 class HeaderRecord(Record, frozen=True, tag="header"):
-    """What was run; the first record."""
+    """The experiment; the first record."""
 
     header: Header
 
@@ -217,7 +217,7 @@ def decode(payload: bytes) -> Record:
 
 
 def decode_header(payload: bytes) -> Header:
-    """The header in the first *payload* of a log; WrongRecordError if that is none, or contradicts itself."""
+    """The header in the first *payload* of a log; WrongRecordError if it is not a header, or contradicts itself."""
     record = decode(payload)
     if not isinstance(record, HeaderRecord):
         msg = f"it is a {type(record).__name__}"
@@ -237,16 +237,16 @@ def decode_header(payload: bytes) -> Header:
 
 
 def hash_of(text: str) -> str:
-    """The SHA-256 by which a file is known, in hexadecimal."""
+    """The SHA-256 that identifies a file, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-# -- each record beside those before it -------------------------------------------------------------------------------
+# -- consistency with earlier records ---------------------------------------------------------------------------------
 
 
 @attrs.define
 class Names:
-    """What the records so far have defined: turns the numbers in steps back into names."""
+    """The definitions of the records so far: turns the numbers in steps back into names."""
 
     lanes: list[LaneRecord] = attrs.field(factory=list)
     sets: list[tuple[int, ...]] = attrs.field(factory=list)
@@ -255,7 +255,7 @@ class Names:
     owners: list[str] = attrs.field(factory=lambda: [""])
 
     def learn(self, record: Record) -> None:
-        """Take in a definition; WrongRecordError if a record uses a number that has no meaning yet."""
+        """Check a record and keep its definition; WrongRecordError if it uses a number that is not defined yet."""
         match record:
             case Step():
                 self._check_step(record)
@@ -313,7 +313,7 @@ def _undefined(what: str, number: int) -> str:
 
 
 def _define(known: list[Any], number: int, value: object, what: str) -> None:
-    """Numbers count up in the order of first use."""
+    """Keep a definition; numbers count up in the order of first use."""
     if number != len(known):
         msg = f"{what} {number} is defined where {what} {len(known)} should be"
         raise WrongRecordError(msg)
@@ -324,23 +324,23 @@ def _define(known: list[Any], number: int, value: object, what: str) -> None:
 
 
 class Digest(Protocol):
-    """What hashlib's objects do."""
+    """The interface of hashlib's objects."""
 
     def update(self, data: bytes, /) -> None:
-        """Go on with *data*."""
+        """Add *data*."""
 
     def hexdigest(self) -> str:
-        """The hash of all that came so far."""
+        """The hash of all data so far."""
 
 
 def new_digest() -> Digest:
-    """The hash of all payloads between header and footer, of nothing yet."""
+    """The empty hash of the payloads between header and footer."""
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
 @attrs.define
 class Contents:
-    """All that a log has said so far, for the footer to be held against."""
+    """A summary of all records so far, with which the footer must agree."""
 
     names: Names = attrs.field(factory=Names)
     steps: int = 0
@@ -349,7 +349,7 @@ class Contents:
     _hash: Digest = attrs.field(factory=new_digest)
 
     def take(self, payload: bytes, record: Record) -> None:
-        """Take in the next record before the footer; WrongRecordError if it cannot stand here."""
+        """Add the next record before the footer; WrongRecordError if it is invalid here."""
         if isinstance(record, HeaderRecord):
             msg = "a second header"
             raise WrongRecordError(msg)
@@ -378,7 +378,7 @@ class Contents:
         return self._hash.hexdigest()
 
     def check(self, footer: Footer, shows: str = "") -> None:
-        """WrongRecordError if *footer* is not that of this run, or if the run does not show what it is said to show."""
+        """WrongRecordError if *footer* does not match this run, or if the finding of *shows* is missing."""
         if shows and shows not in self.signatures:
             msg = f"the header says that the run shows {shows}, and it does not"
             raise WrongRecordError(msg)

@@ -1,8 +1,8 @@
-"""A schedule as data: the choices of a run's race, by names.
+"""A schedule as data: the choices of a run's race, by name.
 
-A schedule lists the choices in their order: the name of the lane that stepped, or a number that the environment chose.
-Names outlive edits of the kernel elsewhere, and a schedule can be cut down: `explorer.schedule` says which order takes
-over where choices are left out.
+A schedule lists the choices in order: the name of the lane that stepped, or a number that the environment chose. Names
+survive unrelated edits of the kernel. A schedule can be shortened: `explorer.schedule` defines the order that replaces
+choices left out.
 """
 
 from __future__ import annotations

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 PROFILES: dict[str, str] = {
-    "original": "Linux 5.2.1: a child cache lives as long as its memcg, and its pages pin the memcg",
-    "v1": "17 Apr 2019: caches have an atomic reference count and are reparented by their deferred work",
-    "v2": "23 Apr 2019: percpu_ref, held during allocations; all caches are reparented at once, at offline",
-    "v3": "8 May 2019: the cache is looked up and pinned under RCU, without a reference to the memcg",
-    "v4": "14 May 2019: charges go to the first online ancestor; a spinlock round the dying flag",
-    "v5": "21 May 2019: the unbalanced rcu_read_lock() of v3 and v4 is gone",
-    "v6": "4 Jun 2019: the lock is irq-safe and covers every test of dying; shutdown is queued at once",
-    "v7": "11 Jun 2019: creation no longer tests dying; the memcg pointer is read with READ_ONCE()",
-    "5.3": "Linux 5.3.1: v7 as merged, with the fixes of the summer of 2019",
-    "5.4-fixed": "Linux 5.4.286: with the fixes that came afterwards",
+    "original": "Linux 5.2.1, before the series: a slab page holds its memory cgroup (memcg), which holds its caches",
+    "v1": "first posting, 17 Apr 2019: a slab page keeps its cache; a worker gives the cache to the parent memcg",
+    "v2": "second posting, 23 Apr 2019: the reference count is per CPU; removal gives all caches to the parent at once",
+    "v3": "third posting, 8 May 2019: an allocation finds its cache under RCU, without a reference to the memcg",
+    "v4": "fourth posting, 14 May 2019: charges go to the first online ancestor; a spinlock guards the dying mark",
+    "v5": "fifth posting, 21 May 2019: the unbalanced rcu_read_lock() of v3 and v4 is mended",
+    "v6": "sixth posting, 4 Jun 2019: that spinlock is taken with interrupts off; an unused cache is shut down at once",
+    "v7": "seventh posting, 11 Jun 2019: creating a child cache no longer tests the dying mark of its root",
+    "5.3": "Linux 5.3.1: the series as merged, with the fixes of that summer",
+    "5.4-fixed": "Linux 5.3.1 with the fixes that 5.4.286 has on these paths",
 }
-"""The kernel profiles by name, oldest first, each with what distinguishes it."""
+"""The kernel profiles by name, oldest first, each with its distinguishing features."""
 
 FAULTS: dict[str, str] = {
     "page": "alloc_pages() for a slab fails",
@@ -28,10 +28,10 @@ FAULTS: dict[str, str] = {
     "delayed-kworker": "a kworker is kept from its item for half a second",
     "delayed-gp": "a grace period takes half a second longer",
 }
-"""What `--fault` may name, each with what goes wrong."""
+"""The faults that `--fault` may name, each with its effect."""
 
 CHECKS = ("off", "quiescent", "step")
-"""How much of the invariants is checked."""
+"""The times at which invariants are checked: never, at quiescence, or after each step as well."""
 
 DRIVERS = ("trio", "stepper")
 """The event loops that can run a world."""

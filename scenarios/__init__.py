@@ -1,4 +1,4 @@
-"""What to try: one scenario a file, and the list of all."""
+"""The built-in scenarios, one a file, and the list of all of them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ SCENARIOS = (
 
 
 def find_scenario(name: str) -> Scenario:
-    """The scenario of that name; UsageError names those there are."""
+    """The scenario with this name; the UsageError for an unknown name suggests close ones."""
     for candidate in SCENARIOS:
         if name == candidate.name or name in candidate.also:
             return candidate

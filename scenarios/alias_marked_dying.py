@@ -1,6 +1,7 @@
-"""Two caches that are merged into one; one of them is destroyed, and the other goes on being used by cgroups.
+"""Two caches are merged into one. One of the two is destroyed, and cgroups go on using the other.
 
-Nothing of the survivor may be treated as if it were on its way out: its children have to come and go as before.
+The destruction only drops an alias. The surviving cache must not be marked as dying, and its child caches have to be
+created and removed as before.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def alias_marked_dying(stage: Stage) -> None:
     survivor = machine.root_cache("alpha")
 
     async def destroy_alias_then_cycle(ctx: Context) -> None:
-        """The first cgroup has its child cache already when the alias goes."""
+        """The first cgroup has its child cache before the alias is destroyed."""
         row = attrs.evolve(small_cache("alpha"), name="beta")
         alias = await kmem_cache_create(ctx, row, SlabFlags.ACCOUNT)
         if alias is None:

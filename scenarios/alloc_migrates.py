@@ -1,8 +1,8 @@
-"""Tasks allocate objects, and wake up on another node in the middle of that.
+"""Tasks allocate objects, and wake up on another node in the middle of an allocation.
 
-With no object at hand an allocation needs pages, and may sleep for them. It wakes up wherever the scheduler likes: the
-slab is memory of the node where it was, and what it finds per CPU and per node may be another one's (KERNEL.md 4.3, S8;
-4.7).
+An allocation that finds no free object needs pages, and may sleep until it gets them. The task may wake up on any CPU.
+The new slab is memory of the node where the task slept, but the per-CPU and per-node structures that the task reads now
+may belong to another node (KERNEL.md 4.3, S8; 4.7).
 """
 
 from __future__ import annotations

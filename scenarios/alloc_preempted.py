@@ -1,8 +1,8 @@
-"""Tasks of one CPU allocate and free objects, and preempt each other in the middle of that.
+"""Tasks of one CPU allocate and free objects, and preempt each other in the middle.
 
-SLUB's fast path reads the CPU's freelist and its tid, and takes the first object by one cmpxchg on both. The same
-object may be the first again when others have taken what came behind it: only the tid tells (KERNEL.md 4.3, F3).
-SLAB has interrupts off meanwhile.
+SLUB's fast path reads the CPU's freelist and its tid, and takes the first object by one cmpxchg on both. Other tasks
+may take the objects behind the first one and then free the first one again. The freelist then starts with the same
+object, and only the tid has changed (KERNEL.md 4.3, F3). SLAB has interrupts off in this part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def alloc_preempted(stage: Stage) -> None:
     root = machine.root_cache("alpha")
 
     async def make_slab(ctx: Context) -> None:
-        """The CPU has a slab, and all of its objects are free."""
+        """Give the CPU a slab whose objects are all free."""
         for obj in await fill(ctx, machine.root_cgroup, root, 1):
             await kmem_cache_free(ctx, root, obj)
 

@@ -1,6 +1,7 @@
-"""One accounted allocation, after which the task sleeps: nothing may be left that forbids it.
+"""A task makes one accounted allocation and then sleeps; the allocation must leave no section open that forbids this.
 
-A task that stays inside an RCU read-side section, or has preemption off, must not sleep; and no grace period ends.
+A task inside an RCU read-side section, or with preemption off, must not sleep. A read-side section that is never left
+also keeps every later grace period from ending.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The arrays of child caches are replaced by longer ones while a task looks its cache up in them.
+"""The arrays of child caches are replaced by longer ones while a task looks up its cache in them.
 
-So many cgroups are made that their ids no longer fit. Who looks into the old array may go on with it until its grace
-period is over; nothing that is entered meanwhile may be lost.
+So many cgroups are made that their ids do not fit into the old arrays. A reader of an old array may go on with it
+until the grace period ends. An entry that is added during the replacement must be in the new array too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, 
 @scenario(
     "arrays-grow",
     "the arrays of child caches grow while a task looks its cache up",
-    Knob("cgroups", "cgroups that are made meanwhile", 3, least=1, most=60),
+    Knob("cgroups", "cgroups that are made during the race", 3, least=1, most=60),
     *machine(),
 )
 def arrays_grow(stage: Stage) -> None:
@@ -36,7 +36,7 @@ def arrays_grow(stage: Stage) -> None:
                 await kmem_cache_free(ctx, cache, obj)
 
     async def make_many(ctx: Context) -> None:
-        """The last one gets a child cache, too."""
+        """Make the cgroups; the last one gets a child cache too."""
         names = [f"job{number}" for number in range(stage.knobs["cgroups"])]
         cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in names])
         await cgroup_attach_task(ctx, cgroups[-1], ctx)

@@ -1,8 +1,8 @@
-"""Objects that are allocated and freed many at a time, while the cgroup that they are charged to is removed.
+"""Objects are allocated and freed in bulk, while the cgroup that they are charged to is removed.
 
-One reference of the cache stands for a whole bulk allocation, which may wait for several pages; if one of them does not
-come, what was allocated by then is freed again. The task is moved away meanwhile; another one frees objects of the same
-slabs in bulk on another CPU.
+A bulk allocation holds one reference to the cache for all its objects, and may wait for several pages. If a page
+allocation fails, the objects that it has allocated so far are freed again. During the allocation the task is moved out
+of the cgroup, and a second task frees objects of the same slabs in bulk on another CPU.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PER_SLAB = 4
     "bulk-allocation",
     "objects are allocated and freed in bulk while their cgroup is removed",
     attrs.evolve(MEMORY, default="short"),
-    Knob("objects", "objects that each call is for, four in a page", 6, least=1),
+    Knob("objects", "objects that each call allocates or frees, four in a page", 6, least=1),
     Knob("rounds", "how often the task allocates and frees", 2, least=1),
     *machine(),
 )

@@ -1,6 +1,7 @@
-"""A flaw of our own: two tasks count, each reads and then writes, and updates are lost.
+"""A planted lost update: two tasks increment a counter, each by a separate read and write.
 
-It says nothing about Linux. Every strategy must find it with its first schedules; if one does not, slabrace is broken.
+The scenario models nothing in Linux; it is a test of slabrace. Every strategy must find the lost update within its
+first schedules. If a strategy does not, slabrace is broken.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Counter(Shared):
 @scenario(
     "canary",
     "a planted lost update, in no kernel: every strategy must find it",
-    Knob("rounds", "how often each task counts", 20, least=1),
+    Knob("rounds", "how often each task increments the counter", 20, least=1),
     *MACHINE,
 )
 def canary(stage: Stage) -> None:
@@ -43,7 +44,7 @@ def canary(stage: Stage) -> None:
 
     async def canary_count(ctx: Context) -> None:
         for _ in range(rounds):
-            value = await ctx.ask(counter.read)  # may be stale from here on: that is the flaw
+            value = await ctx.ask(counter.read)  # the planted flaw: this value may be stale before the write
             await ctx.ask(counter.write, value + 1)
 
     async def canary_check(ctx: Context) -> None:

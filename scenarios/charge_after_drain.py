@@ -1,8 +1,9 @@
-"""A task charges pages to a cgroup that it is moved out of, and that is removed at once.
+"""A task charges pages to a cgroup after it was moved out of that cgroup, while the cgroup is removed.
 
-A page fault holds the memcg that it found, not the cgroup. While it waits for a page, the cgroup may go offline, with
-drain_all_stock() and all; what the charge leaves in the stock of its CPU then is nobody's to drain any more. Nothing
-here charges anything else afterwards, so what a stock keeps, it keeps (KERNEL.md 9.3).
+A page fault holds a reference to the memcg that it found; this reference does not keep the cgroup online. While the
+fault waits for a page, the cgroup may go offline, and the offlining runs drain_all_stock(). If the charge then leaves
+pages in the stock of its CPU, no later drain takes them out. The scenario charges nothing else afterwards, so pages
+that are left in a stock stay there (KERNEL.md 9.3).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def charge_after_drain(stage: Stage) -> None:
         await cgroup_attach_task(ctx, cgroups[0], worker)
 
     async def touch_pages(ctx: Context) -> None:
-        """Page faults: each holds its memcg from the moment it has found it until the page is charged."""
+        """Page faults: each one holds a reference to its memcg from the lookup until the page is charged."""
         for _ in range(stage.knobs["pages"]):
             memcg = await get_mem_cgroup_from_current(ctx)
             if await mem_cgroup_try_charge(ctx, memcg):
@@ -53,6 +54,6 @@ def charge_after_drain(stage: Stage) -> None:
 
 
 def keeps_drained_cgroup(stock: Stock) -> bool:
-    """Whether a stock has pages of a memcg that has gone offline, drain and all, and will not be drained for that."""
+    """Whether a stock has pages of a memcg that is offline, its drain is over, and no other drain is under way."""
     memcg = stock.cached
     return memcg is not None and stock.nr_pages > 0 and not memcg.id_ref and not stock.is_flushing

@@ -1,10 +1,12 @@
-"""Tasks charge pages to two cgroups, one of which is gone; the stocks of their CPUs go to and fro between the two.
+"""Tasks charge pages to two cgroups, one of them removed, so that the stocks of the CPUs alternate between the two.
 
-A task that holds a memcg may charge to it for as long as it likes, also when the cgroup has gone offline, stocks
-drained and all (a page fault that slept, the owner of a socket). What such a charge leaves in the stock of its CPU is
-given back by the next one there that charges to another memcg, and the last reference may be among it. A stock is read,
-and written back, with interrupts off, and by a task of its CPU: one that is moved right before that uses another one.
-Other CPUs look at whose pages it holds, and nothing but RCU keeps that memcg until they hold it (KERNEL.md 9.3).
+A task that holds a reference to a memcg may charge to it at any time, even after the cgroup went offline and its stocks
+were drained. Examples are a page fault that slept, and the owner of a socket. Such a charge leaves pages in the stock
+of its CPU. The next charge to another memcg on this CPU gives them back, and may drop the last reference to the memcg.
+
+A stock is read and written back with interrupts off, by a task on the stock's own CPU. A task that is moved just before
+this uses the stock of its new CPU. Other CPUs read which memcg a stock belongs to; only RCU keeps that memcg alive
+until they hold a reference to it (KERNEL.md 9.3).
 """
 
 from __future__ import annotations
@@ -52,12 +54,12 @@ def charge_vs_charge(stage: Stage) -> None:
 
 @scenario(
     "charge-vs-drain",
-    "the stock that keeps the last pages of a cgroup goes to another one, while all stocks are looked at",
-    Knob("drains", "how often the stocks are asked for the pages of a third cgroup", 8, least=1),
+    "the stock with the last pages of a cgroup changes to another cgroup, while all stocks are read for a drain",
+    Knob("drains", "how often the stocks of a third cgroup are drained", 8, least=1),
     *MACHINE,
 )
 def charge_vs_drain(stage: Stage) -> None:
-    """memory_max_write() drains the stocks of a cgroup first of all, and looks at all stocks for that."""
+    """A writer of memory.max: memory_max_write() first drains the cgroup's stocks, and reads every CPU's for this."""
     machine = stage.boot(caches=[small_cache("alpha")])
     memcgs: list[Memcg] = []
 
@@ -83,7 +85,7 @@ def charge_vs_drain(stage: Stage) -> None:
 
 
 async def make_gone_and_others(ctx: Context, *others: str) -> list[Memcg]:
-    """The memcg of a cgroup that is removed, with a reference for who charges to it late, then those of others."""
+    """Return the memcg of a removed cgroup, with a reference for late charges, then the memcgs of *others*."""
     cgroups = [await mkdir(ctx, ctx.machine.root_cgroup, name) for name in ("gone", *others)]
     memcgs = [memcg_of(cgroup.css) for cgroup in cgroups]
     await css_get(ctx, memcgs[0].css)
@@ -92,7 +94,7 @@ async def make_gone_and_others(ctx: Context, *others: str) -> list[Memcg]:
 
 
 async def charge_pages(ctx: Context, memcg: Memcg, pages: int) -> None:
-    """The task gets pages, and gives them back when it has them all."""
+    """Charge *pages* pages, then uncharge all of them."""
     charged = [await mem_cgroup_try_charge(ctx, memcg) for _ in range(pages)]
     for _ in range(sum(charged)):
         await mem_cgroup_uncharge(ctx, memcg)

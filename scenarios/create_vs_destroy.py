@@ -1,9 +1,9 @@
 """The work that creates a child cache races with the destruction of its root.
 
-A module's first allocation in a cgroup queues the creation; then it frees the object and destroys its cache. There is
-no child yet, but the flush in kmem_cache_destroy() has to wait all the same: the work points to the root, and nothing
-of it keeps the root (KERNEL.md 5.2, 8.2). In the other two stages another module comes and goes meanwhile, whose
-cache may be merged with this one, or has its name.
+A module's first allocation in a cgroup queues the creation; then the module frees the object and destroys its cache.
+There is no child yet, but the flush in kmem_cache_destroy() has to wait all the same: the work points to the root, and
+holds no reference to it (KERNEL.md 5.2, 8.2). In the other two scenarios a second module is loaded and unloaded during
+the race. Its cache may be merged with the first one's, or asks for the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def create_vs_destroy(stage: Stage) -> None:
 
 @scenario(
     "create-vs-destroy-merged",
-    "the same, while another module comes and goes whose cache may be merged with it",
+    "create-vs-destroy, while a second module is loaded and unloaded whose cache may be merged with the first one's",
     LOADS,
     *MACHINE,
 )
@@ -43,7 +43,7 @@ def create_vs_destroy_merged(stage: Stage) -> None:
 
 @scenario(
     "create-vs-destroy-again",
-    "the same, while the module is loaded again, and asks for a cache of the same name",
+    "create-vs-destroy, while the module is loaded again and asks for a cache of the same name",
     LOADS,
     *MACHINE,
 )
@@ -53,16 +53,17 @@ def create_vs_destroy_again(stage: Stage) -> None:
 
 
 def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemCache]]:
-    """Set the stage, with a module that asks for a cache named *other*; the lists get what the two modules have had.
+    """Set the stage, with a second module that asks for a cache named *other* if one is given.
 
-    Caches of one name would be merged, too, but for a constructor.
+    Return the caches that the first module created and those that the second one created. Two caches of the same name
+    have a constructor, because they would be merged without one.
     """
     machine = stage.boot(caches=[small_cache("bystander")])
     first: list[KmemCache] = []
     others: list[KmemCache] = []
 
     async def create(ctx: Context, name: str, made: list[KmemCache]) -> KmemCache | None:
-        """kmem_cache_create() of a module, which may be told that the name is taken."""
+        """kmem_cache_create() of a module; None if the name is taken."""
         has_ctor = other == "alpha"
         cache = await kmem_cache_create(ctx, small_cache(name), SlabFlags.ACCOUNT, has_ctor=has_ctor)
         if cache is not None:
@@ -76,7 +77,7 @@ def build(stage: Stage, *, other: str = "") -> tuple[list[KmemCache], list[KmemC
             await cgroup_attach_task(ctx, cgroup, task)
 
     async def use_then_destroy(ctx: Context, cache: KmemCache) -> None:
-        """The first allocation in the cgroup misses, and has a child created."""
+        """The first allocation in the cgroup finds no child cache, and queues the creation of one."""
         obj = await kmem_cache_alloc(ctx, cache)
         if obj is not None:
             await kmem_cache_free(ctx, cache, obj)

@@ -1,7 +1,7 @@
-"""The work that creates a child cache races with the offlining of the cgroup it is for.
+"""The work that creates a child cache races with the offlining of the cgroup that the child is for.
 
-Either the creator sees that the memcg is going, or the deactivator finds what it has made (KERNEL.md 5.3); the cache
-must not be published for a memcg that is gone, and the work's reference to the memcg must not be lost.
+Either the creation sees that the memcg goes offline, or the deactivation finds the new cache (KERNEL.md 5.3). The cache
+must not be published for a memcg that is offline, and the work has to drop its reference to the memcg.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, 
 @scenario(
     "create-vs-offline",
     "a child cache is being created while its cgroup is removed",
-    Knob("tasks", "tasks whose first allocations each ask for the cache", 2, least=1, most=8),
+    Knob("tasks", "tasks whose first allocations each queue the creation", 2, least=1, most=8),
     *machine(),
 )
 def create_vs_offline(stage: Stage) -> None:

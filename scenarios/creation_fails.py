@@ -1,8 +1,9 @@
-"""Modules make, share and destroy caches, and cgroups want children of them, while memory is short.
+"""Modules create, share and destroy caches, and cgroups need child caches of them, while memory is short.
 
-Making a cache takes several allocations, and whatever is there when one of them fails has to go again: the struct, its
-parts, its directory in sysfs, its place on the lists, the user that was counted already (KERNEL.md 5.3, 8.3). Without a
-child cache the root serves. A slab is made of fewer pages if there are not enough, with fewer objects.
+The creation of a cache takes several allocations. If one of them fails, everything that was made before has to be
+undone: the struct, its parts, its directory in sysfs, its place on the lists, and the user that was already counted
+(KERNEL.md 5.3, 8.3). An allocation uses the root cache if the child cannot be created. If a high-order page allocation
+fails, a slab is made of fewer pages and has fewer objects.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ SITES = ("kmem_cache", "cache_name", "memcg_caches", "cache_parts", "sysfs", "pe
 
 @scenario(
     "creation-fails",
-    "modules make, share and destroy caches, and cgroups want children of them, while memory is short",
-    Knob("failing", "of a hundred allocations that this takes, so many fail", 15, most=90),
+    "modules create, share and destroy caches, and cgroups need child caches of them, while memory is short",
+    Knob("failing", "percentage of these allocations that fail", 15, most=90),
     *MACHINE,
 )
 def creation_fails(stage: Stage) -> None:
@@ -42,7 +43,7 @@ def creation_fails(stage: Stage) -> None:
             await cgroup_attach_task(ctx, cgroup, task)
 
     async def load_and_unload(ctx: Context, size: int) -> None:
-        """Two caches that are merged, unless one of them cannot be made."""
+        """Create two caches, which are merged unless one creation fails; use them and destroy them."""
         made: list[KmemCache] = []
         for name in (f"first-{size}", f"second-{size}"):
             row = SlabinfoRow(name, 0, 0, size, 2 * PAGE_SIZE // size, 2)
@@ -68,7 +69,10 @@ def creation_fails(stage: Stage) -> None:
 
 
 async def use(ctx: Context, cache: KmemCache) -> None:
-    """The first allocation has a child created; the others find it, perhaps. Those in bulk need more than one slab."""
+    """Allocate and free one object, then more than one slab's worth in bulk.
+
+    The first allocation queues the creation of the child cache; the bulk allocation may find it.
+    """
     obj = await kmem_cache_alloc(ctx, cache)
     if obj is not None:
         await kmem_cache_free(ctx, cache, obj)

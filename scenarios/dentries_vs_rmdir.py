@@ -1,7 +1,8 @@
-"""The files of a cgroup are looked up, forgotten and removed by others, while the cgroup is removed.
+"""Tasks outside a cgroup look up, drop and remove its files, while the cgroup is removed.
 
-Their dentries and inodes were allocated in the cgroup, so they are on its LRU lists; these are handed to its parent,
-while lookups take dentries off them, the end of a use puts them back, and the shrinker walks them.
+The dentries and inodes of the files were allocated in the cgroup, so they are on its LRU lists. The offlining moves
+these lists to the parent, while lookups take dentries off the lists, the last dput() puts them back, and the shrinker
+walks the lists.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def dentries_vs_rmdir(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
 
     async def make_cgroup(ctx: Context) -> None:
-        """The first file has the child caches made; the others are allocated from them."""
+        """The first file causes the creation of the child caches; the other files are allocated from them."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await enter(ctx, cgroups[0])
@@ -62,7 +63,7 @@ def dentries_vs_rmdir(stage: Stage) -> None:
 
 
 def has_items(mounted: list[SuperBlock], cgroups: list[Cgroup]) -> bool:
-    """Whether dentries are on the list of the cgroup's id while it is on its way out."""
+    """Whether dentries are on the list of the cgroup's kmemcg_id after the cgroup was killed."""
     memcg = cgroups[0].css.memcg if cgroups and cgroups[0].has_css else None
     if memcg is None or not cgroups[0].is_dead or memcg.kmemcg_id < 0:
         return False

@@ -1,8 +1,8 @@
 """kmem_cache_destroy() of SLAB_TYPESAFE_BY_RCU roots whose children still have an empty slab on a partial list.
 
-The slab is given back only after a grace period; until then it has to find the memcg that it is charged to. In the
-second stage two of them are destroyed together: what waits for the grace period is on one list, and whichever run of
-the work comes first takes all of it.
+The slab is freed only after a grace period; until then the memcg that it is charged to must be reachable from it. In
+the second scenario two such roots are destroyed at the same time. All caches that wait for the grace period are on one
+list, and the first run of the work takes all of them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def destroy_typesafe(stage: Stage) -> None:
 @scenario(
     "destroy-two-typesafe",
     "two type-safe root caches with empty slabs in child caches are destroyed at the same time",
-    Knob("reads", "steps of a lookup under RCU that goes on meanwhile", 16, least=1),
+    Knob("reads", "steps of a lookup under RCU that runs at the same time", 16, least=1),
     *MACHINE,
 )
 def destroy_two_typesafe(stage: Stage) -> None:
     build(stage, ["typesafe", "typesafe2"])
 
     async def look_up(ctx: Context) -> None:
-        """A lookup of type-safe objects, somewhere, which keeps grace periods waiting."""
+        """A long RCU read-side section, as of a lookup of type-safe objects; grace periods wait for it."""
         with ctx.rcu_read_section:
             for _ in range(stage.knobs["reads"]):
                 await ctx.ask(stage.machine.kmem_enabled.is_enabled)
@@ -46,7 +46,7 @@ def destroy_two_typesafe(stage: Stage) -> None:
 
 
 def build(stage: Stage, names: Sequence[str]) -> None:
-    """Set the stage; each of the caches of these *names* is destroyed by a task of its own."""
+    """Set the stage with a root cache for each of *names*; each one is destroyed by a task of its own."""
     machine = stage.boot(caches=[small_cache(names[0], objects=OBJECTS)])
     roots = [machine.root_cache(names[0])]
 
@@ -61,7 +61,7 @@ def build(stage: Stage, names: Sequence[str]) -> None:
             await leave_empty_slabs(ctx, cgroup, root)
 
     async def leave_empty_slabs(ctx: Context, cgroup: Cgroup, root: KmemCache) -> None:
-        """Fill two slabs and free them from the other CPU: at least one stays on the node's list, empty."""
+        """Fill two slabs and free their objects on the other CPU: at least one empty slab stays on the node's list."""
         await ctx.migrate(machine.cpus[0])
         await warm_up(ctx, cgroup, root)
         made = await fill(ctx, cgroup, root, 2 * OBJECTS)

@@ -1,7 +1,7 @@
 """rmdir of a cgroup races with the destruction of the root cache that its child cache belongs to.
 
 The flush in kmem_cache_destroy() has to wait for every stage of the child's deactivation: the callback after the grace
-period, the work that it queues, and what that starts in turn (KERNEL.md 8.2, appendix A6).
+period, the work that the callback queues, and the switch or shutdown that the work starts (KERNEL.md 8.2, appendix A6).
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ def destroy_vs_offline(stage: Stage) -> None:
 
 
 def is_switching(stage: Stage) -> bool:
-    """Whether some child's reference count is on its way to atomic mode."""
+    """Whether a child's reference count is being switched to atomic mode."""
     refs = (child.refcnt for child in stage.machine.child_caches)
     return any(isinstance(ref, PercpuRef) and ref.confirm_switch is not None for ref in refs)

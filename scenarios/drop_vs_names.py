@@ -1,8 +1,9 @@
-"""All dentries that nobody uses are dropped, while others put dentries onto the lists, or remove their names.
+"""All unused dentries are dropped, while other tasks put dentries onto the LRU lists or remove their names.
 
-A shrinker that finds the lists of a memcg empty clears its bit there, and asks once more, for the first item may have
-come meanwhile (KERNEL.md 11.4). What it finds it moves to a list of its own; it lets go of the LRU's lock, and kills
-one after the other. Who kills such a dentry in between leaves it to the shrinker to free it (11.1).
+A shrinker that finds the lists of a memcg empty clears the memcg's bit, and then counts once more, because the first
+item may have been added in between (KERNEL.md 11.4). It moves the dentries that it finds to a list of its own, drops
+the LRU's lock, and kills the dentries one by one. If another task kills such a dentry first, the shrinker still frees
+it (11.1).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CACHES = ("filp", "dentry", "ext4_inode_cache")
     *MACHINE,
 )
 def drop_vs_close(stage: Stage) -> None:
-    """The files are open since they were made. The lists have been used, and are empty again."""
+    """The files have been open since their creation. The LRU lists have been used before and are empty again."""
     machine = stage.boot(caches=[small_cache(name) for name in CACHES])
     mounted: list[SuperBlock] = []
     files: list[File] = []
@@ -64,7 +65,7 @@ def drop_vs_close(stage: Stage) -> None:
     *MACHINE,
 )
 def drop_vs_unlink(stage: Stage) -> None:
-    """As programs do with temporary files: the last close kills the dentry."""
+    """A program uses temporary files: it unlinks each open file, and the last close kills the dentry."""
     stage.boot(caches=[small_cache(name) for name in CACHES])
     mounted: list[SuperBlock] = []
     names = [str(number) for number in range(stage.knobs["files"])]
@@ -87,12 +88,12 @@ def drop_vs_unlink(stage: Stage) -> None:
 
 
 def is_unused(file: File) -> bool:
-    """Whether the file's dentry is on a list, as it is when nobody has it open any more."""
+    """Whether the file's dentry is on an LRU list, which means that the file is not open any more."""
     return file.f_path is not None and file.f_path.d_lru.on is not None
 
 
 def is_any_removed(mounted: list[SuperBlock]) -> bool:
-    """Whether a dentry that no lookup finds any more is on the list of a shrinker."""
+    """Whether an unhashed dentry is on the list of a shrinker."""
     return any(
         DentryFlags.SHRINK_LIST in dentry.d_flags and not dentry.is_hashed
         for sb in mounted

@@ -1,7 +1,8 @@
-"""Files in a directory of a cgroup are opened by their path, while all dentries are dropped.
+"""Files in a directory are opened by their paths, while all dentries are dropped.
 
-A dentry keeps its parent: the directory joins the list of whoever kills the last dentry in it, and may be found again
-by then (KERNEL.md 11.1, 11.5). The machine has two nodes, each with lists of its own.
+A dentry holds a reference to its parent. When a shrinker kills the last dentry in a directory, it goes on with the
+directory itself, and a lookup may have found the directory again by then (KERNEL.md 11.1, 11.5). The machine has two
+nodes, each with LRU lists of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def drop_vs_path(stage: Stage) -> None:
             await dput(ctx, directory)
 
     async def make_directory(ctx: Context) -> None:
-        """The dentries have been used before, on another node; the first of all has the child caches made."""
+        """Make and use the files on the last node; a first file causes the creation of the child caches."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
         await run_in(ctx, cgroup, lambda ctx: write_file(ctx, mounted[0].root, "first"))
@@ -61,7 +62,7 @@ def drop_vs_path(stage: Stage) -> None:
 
 
 def is_in_use(mounted: list[SuperBlock]) -> bool:
-    """Whether a dentry is on a shrink list whose parent has more references than those of its children."""
+    """Whether a dentry is on a shrink list while its parent has other references than those of its children."""
     return any(
         DentryFlags.SHRINK_LIST in dentry.d_flags and parent.d_lockref.count > len(parent.d_subdirs)
         for sb in mounted

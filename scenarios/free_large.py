@@ -1,8 +1,8 @@
-"""Large objects are given back on all CPUs while others are allocated, as the file tables of processes that end.
+"""Large objects, such as the file tables of exiting processes, are freed on all CPUs while others are allocated.
 
-SLAB keeps hardly any of them: the array of a CPU holds one object of more than 128 KiB, the node has no shared array,
-and its lists may have a few free slabs. What comes back beyond that goes to the page allocator at once (KERNEL.md 4.7).
-SLUB discards an empty slab as soon as its node has enough partial ones (4.5).
+SLAB keeps very few of them: the array of a CPU holds one object of more than 128 KiB, the node has no shared array, and
+its lists keep a few free slabs. All other freed slabs go to the page allocator at once (KERNEL.md 4.7). SLUB discards
+an empty slab as soon as its node has enough partial ones (4.5).
 """
 
 from __future__ import annotations

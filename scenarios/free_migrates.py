@@ -1,8 +1,8 @@
-"""A task is moved to another CPU and back while it frees objects; others allocate on both CPUs meanwhile.
+"""A task is moved to another CPU and back while it frees objects; other tasks allocate on both CPUs.
 
-SLUB's fast path reads the CPU's slab and its tid with preemption on, and relies on the tid to notice at its cmpxchg
-that it is on another CPU, or that this CPU's slab is not the same any more (KERNEL.md 4.5, D2). SLAB has interrupts
-off from the first look at the array; there the task is moved before or after that.
+SLUB's fast path reads the CPU's slab and its tid with preemption on. Its cmpxchg fails on the tid if the task is now on
+another CPU, or if the CPU has another slab (KERNEL.md 4.5, D2). SLAB has interrupts off from its first access to the
+array, so the task can be moved only before or after.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OBJECTS = 4
     "free-migrates",
     "a task that frees objects is moved from CPU to CPU between its steps",
     Knob("moves", "how often each CPU pulls the task over", 2, least=1),
-    Knob("allocations", "objects that each CPU allocates meanwhile", 3, least=1),
+    Knob("allocations", "objects that each CPU allocates at the same time", 3, least=1),
     *MACHINE,
 )
 def free_migrates(stage: Stage) -> None:
@@ -33,7 +33,7 @@ def free_migrates(stage: Stage) -> None:
     workers: list[Context] = []
 
     async def fill_slab(ctx: Context) -> None:
-        """The CPU's slab has two objects in use, and two free ones."""
+        """Leave two objects in use and two free ones in the CPU's slab."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await warm_up(ctx, cgroups[0], cache)
         kept.extend(await fill(ctx, cgroups[0], cache, OBJECTS // 2))
@@ -70,7 +70,7 @@ def free_migrates(stage: Stage) -> None:
 
 
 def is_moved(task: Context) -> bool:
-    """Whether a task that frees is on another CPU than that whose slab it has read; with SLAB, than it began on."""
+    """Whether a task that frees has left the CPU whose slab it read; with SLAB, the CPU where it began."""
     request = task.request
     if request.info is CMPXCHG_FREELIST and isinstance(request.target, KmemCacheCpu) and task.cpu is not None:
         return request.target.cpu != task.cpu.id

@@ -1,7 +1,7 @@
 """Other CPUs free objects all the time while caches are reparented and shrunk.
 
-Each free reads the cache's memcg, before or after it is re-pointed; slabs become empty under the eyes of the IPI that
-flushes the CPUs and of the walk over the partial list (KERNEL.md 7.1.3 and 4, 7.2.6).
+Each free reads the cache's memcg pointer, before or after the reparenting changes it. Slabs become empty while the IPI
+flushes the CPUs, and while the shrink walks the partial list (KERNEL.md 7.1.3 and 4, 7.2.6).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def free_storm(stage: Stage) -> None:
 
 
 def is_cgroup_dead_with_objects(stage: Stage) -> bool:
-    """Whether a dead cgroup is left, and objects in child caches."""
+    """Whether a dying cgroup exists while child caches still have objects."""
     return stage.machine.root_cgroup.nr_dying_descendants > 0 and any(
         s.live_objects for s in stage.machine.child_caches
     )

@@ -1,8 +1,8 @@
 """The last object of a cache whose cgroup is gone is freed while its root cache is destroyed.
 
-Whoever drops the last reference decides, by the root's dying flag, whether the cache is shut down by a worker or by
-kmem_cache_destroy(): there must be no time in which both or neither believe that it is their job. In the second stage
-the free comes from a softirq, on the CPU where the destruction runs.
+The flow that drops the last reference reads the root's dying flag. The flag decides whether a worker or
+kmem_cache_destroy() shuts the cache down; exactly one of the two must do it. In the second scenario the object is freed
+in a softirq, on the CPU where the destruction runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def free_vs_destroy(stage: Stage) -> None:
 
 @scenario(
     "softirq-free-vs-destroy",
-    "the same, but the object is freed in a softirq on the CPU of kmem_cache_destroy()",
+    "free-vs-destroy, but the object is freed in a softirq on the CPU of kmem_cache_destroy()",
     *MACHINE,
     also=("wq-lock-not-irq-safe",),
 )
@@ -39,7 +39,7 @@ async def free_now(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
 
 
 async def free_by_rcu(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
-    """Have it freed by the softirq, after a grace period."""
+    """Free in an RCU callback, which a softirq runs after a grace period."""
 
     async def free_object(ctx: Context, _head: RcuHead) -> None:
         await kmem_cache_free(ctx, cache, obj)
@@ -48,13 +48,13 @@ async def free_by_rcu(ctx: Context, cache: KmemCache, obj: SlabObject) -> None:
 
 
 def build(stage: Stage, free: Callable[[Context, KmemCache, SlabObject], Awaitable[None]], *, cpu: int) -> None:
-    """Set the stage; the object is freed by *free* on *cpu*."""
+    """Set the stage; *free* frees the object on *cpu*."""
     machine = stage.boot(caches=[small_cache("alpha")])
     root = machine.root_cache("alpha")
     kept: list[SlabObject] = []
 
     async def keep_one_object(ctx: Context) -> None:
-        """The cgroup is gone, or dying; only the object keeps its child cache."""
+        """Remove the cgroup while one object is in use; only this object keeps the child cache."""
         cgroup = await mkdir(ctx, machine.root_cgroup, "job")
         await warm_up(ctx, cgroup, root)
         kept.extend(await fill(ctx, cgroup, root, 1))

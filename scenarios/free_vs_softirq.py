@@ -1,7 +1,7 @@
-"""A task frees objects of full slabs, and so do RCU callbacks in the softirq of the same CPU, between its steps.
+"""A task frees objects of full slabs; between its steps RCU callbacks in a softirq of the same CPU do it too.
 
-Both put slabs onto this CPU's partial list and take objects back into its slab, for which SLUB has no lock: the cmpxchg
-of each notices whoever came between (KERNEL.md 4.5). SLAB has interrupts off.
+Both put slabs onto this CPU's partial list and objects back into its slab. SLUB takes no lock for this: a cmpxchg fails
+if the other one came in between (KERNEL.md 4.5). SLAB has interrupts off.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OBJECTS = 2
 @scenario(
     "free-vs-softirq",
     "objects of full slabs are freed by a task, and by RCU callbacks in the softirq of its CPU",
-    Knob("slabs", "full slabs, every other one for the task", 8, least=2, most=60),
+    Knob("slabs", "full slabs; the task frees objects of every other one", 8, least=2, most=60),
     *MACHINE,
 )
 def free_vs_softirq(stage: Stage) -> None:
@@ -25,11 +25,11 @@ def free_vs_softirq(stage: Stage) -> None:
     kept: list[SlabObject] = []
 
     async def fill_slabs(ctx: Context) -> None:
-        """The last slab is the CPU's; the others are on no list."""
+        """Fill slabs; the last one is the CPU's slab, the others are on no list."""
         kept.extend(await fill(ctx, machine.root_cgroup, root, OBJECTS * stage.knobs["slabs"]))
 
     async def free(ctx: Context) -> None:
-        """The callbacks come in the middle of the task's own frees, if a grace period ends then."""
+        """Queue the callbacks, then free directly; the callbacks run in between if a grace period ends then."""
         for obj in kept[:: 2 * OBJECTS]:
             await free_by_rcu(ctx, root, obj)
         for obj in kept[OBJECTS :: 2 * OBJECTS]:

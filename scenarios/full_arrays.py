@@ -1,9 +1,10 @@
 """SLAB's arrays overflow while the cgroup is removed, and then the root cache is destroyed.
 
-On each of two nodes a CPU frees objects of the first node. There its own array and the shared one are full already, so
-that a batch goes back into the slabs, some of which are too many; on the other node the alien array is full, and goes
-home. Deactivation drains all of them meanwhile, and so does the destruction in the end (KERNEL.md 4.7). SLUB has none
-of these arrays: there the same frees push objects onto slabs of another node.
+On each of two nodes a CPU frees objects of the first node. On the first node the CPU's array and the shared array are
+already full, so a batch of objects goes back into the slabs, and surplus free slabs are destroyed. On the other node
+the alien array is full, and its objects are sent back to the first node. Deactivation drains all arrays at the same
+time, and the destruction drains them at the end (KERNEL.md 4.7). SLUB has none of these arrays: there the same frees
+put objects back into slabs of another node.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from actors.linux.mm.slab_def import ALIEN_LIMIT, ArrayCache
 from scenarios.api import Knob, Stage, fill, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 ARRAY, SHARED = 24, 96
-"""What the arrays of a CPU and of a node hold of objects of 2048 bytes."""
+"""The limits of a CPU's array and of a node's shared array, for objects of 2048 bytes."""
 
 
 @scenario(
@@ -32,7 +33,7 @@ def full_arrays(stage: Stage) -> None:
     done = Completion(machine.cgroup_tree.actor, remaining=2)
 
     async def fill_arrays(ctx: Context) -> None:
-        """All objects are of the first node; what is freed here fills its arrays, and the alien one of the last CPU."""
+        """Allocate on the first node, then free so many that its arrays and the last CPU's alien array are full."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await warm_up(ctx, cgroups[0], root)
         near.extend(await fill(ctx, cgroups[0], root, ARRAY + SHARED + ALIEN_LIMIT + 2 * frees))
@@ -49,7 +50,7 @@ def full_arrays(stage: Stage) -> None:
         await ctx.ask(done.complete)
 
     async def destroy(ctx: Context) -> None:
-        """The module's last object has been freed."""
+        """Wait until the module's last object has been freed, then destroy the cache."""
         await ctx.ask(done.wait_for_completion)
         await kmem_cache_destroy(ctx, root)
 
@@ -72,10 +73,10 @@ def shared_arrays(caches: tuple[KmemCache, ...]) -> list[ArrayCache]:
 
 
 def alien_arrays(caches: tuple[KmemCache, ...]) -> list[ArrayCache]:
-    """The arrays of objects of other nodes."""
+    """The alien arrays of all nodes."""
     return [alien.array for cache in caches for node in cache.slab_node for alien in node.alien.values()]
 
 
 def is_full(array: ArrayCache) -> bool:
-    """Whether not one more object fits."""
+    """Whether the array is at its limit."""
     return len(array.entries) >= array.limit

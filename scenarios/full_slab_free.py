@@ -1,7 +1,7 @@
 """An object of a full slab is freed on another CPU, while the cgroup of the cache is removed.
 
-The slab was on no list; the free makes it a partial slab of the CPU that frees, unless that CPU has seen already that
-the cache is to keep none (cpu_partial is 0). That store needs a grace period to be seen everywhere.
+A full slab is on no list. The free makes it a partial slab of the CPU that frees, unless that CPU has already seen
+cpu_partial set to 0. Only after a grace period is this store visible on every CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def full_slab_free(stage: Stage) -> None:
     kept: list[SlabObject] = []
 
     async def fill_slabs(ctx: Context) -> None:
-        """Two full slabs: the first is on no list, the second is the CPU's."""
+        """Fill two slabs: the first one is on no list, the second one is the CPU's slab."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await warm_up(ctx, cgroups[0], cache)
         kept.extend(await fill(ctx, cgroups[0], cache, 2 * OBJECTS))

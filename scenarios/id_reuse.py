@@ -1,7 +1,7 @@
 """A new cgroup gets the kmemcg_id of one that has just gone offline, whose caches may still be looked up.
 
-The id is free at once, without a grace period; a lookup that read it before must not end up with the new cgroup's cache
-without noticing, nor publish over it.
+The id is free at once, without a grace period. A lookup that read the id before must not use the new cgroup's cache by
+mistake, and a creation must not overwrite the new cgroup's entry.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def id_reuse(stage: Stage) -> None:
         await rmdir(ctx, cgroups[0])
 
     async def replace(ctx: Context) -> None:
-        """A service that starts in a new cgroup, whenever."""
+        """A service starts in a new cgroup, at any time during the race."""
         cgroup = await cgroup_mkdir(ctx, machine.root_cgroup, "new")
         if cgroup is not None:
             cgroups.append(cgroup)
@@ -57,6 +57,6 @@ def id_reuse(stage: Stage) -> None:
 
 
 def is_reused(cgroups: list[Cgroup]) -> bool:
-    """The first cgroup after the session's has id 1; the second would have 2, but for the reuse."""
+    """Whether the new cgroup has id 1, which the old one had; without reuse its id would be 2."""
     memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].has_css else None
     return memcg is not None and memcg.kmemcg_id == 1

@@ -1,7 +1,7 @@
-"""The last objects of caches that a cgroup has inherited are freed, while that cgroup goes, too.
+"""The last objects of caches that a cgroup has inherited are freed, while this cgroup is removed too.
 
-The caches were its child's, and are deactivated already: their pages go at once. Whose counters a page is taken out of
-is read from its cache, and may be the next cgroup's a moment later.
+The caches belonged to its child and are already deactivated, so their empty slabs are freed at once. The free reads
+from the cache which memcg to uncharge, and reparenting may change this memcg immediately afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def inherited_free(stage: Stage) -> None:
     kept: list[tuple[KmemCache, SlabObject]] = []
 
     async def make_cgroups(ctx: Context) -> None:
-        """The child is gone when the race begins."""
+        """Make parent and child, and remove the child before the race begins."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
         cgroups.append(await mkdir(ctx, cgroups[0], "job"))
         await warm_up(ctx, cgroups[1], *roots)
@@ -50,5 +50,5 @@ def inherited_free(stage: Stage) -> None:
 
 
 def is_late(kept: list[tuple[KmemCache, SlabObject]], cgroup: Cgroup) -> bool:
-    """Whether an object's page is still there when the cgroup is dead already."""
+    """Whether the cgroup is dead while the page of one of its objects is still allocated."""
     return cgroup.is_dead and any(obj.slab.freed is None for _, obj in kept)

@@ -1,7 +1,7 @@
 """cgroup v1: kernel memory hits its limit in the middle of a removal (KERNEL.md 9.2).
 
-A charge that fails has to take back exactly what it had taken, at whatever level, while caches change their memcg. Of
-two cgroups below the limit one is removed; what the other has must be right in the end.
+A charge that fails has to undo exactly its own charges at every level, while caches change their memcg. Two cgroups are
+below the limit, and one of them is removed. The counters of the other one must be right at the end.
 """
 
 from __future__ import annotations

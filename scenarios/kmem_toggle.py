@@ -1,7 +1,7 @@
-"""The only cgroup of a machine is removed while an object of its is in use: kmem accounting is switched off.
+"""The only cgroup of a machine is removed while one of its objects is in use, so that kmem accounting is switched off.
 
-With the last memcg the static key goes; allocations and frees no longer look for child caches. What still belongs to
-one is then freed as if it were the root's.
+The last memcg switches the static key off. Allocations and frees then do not look for child caches any more, and an
+object of a child cache is freed as if it belonged to the root cache.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from scenarios.api import Knob, Stage, fill, machine, mkdir, rmdir, scenario, sm
 
 @scenario(
     "kmem-toggle",
-    "the last cgroup goes, then what it left behind is freed, then another comes",
-    Knob("objects", "objects that are in use when the cgroup goes, four in a page", 4, least=1),
+    "the last cgroup is removed, then its remaining objects are freed, then another cgroup is made",
+    Knob("objects", "objects that are in use when the cgroup is removed, four in a page", 4, least=1),
     *machine(),
 )
 def kmem_toggle(stage: Stage) -> None:

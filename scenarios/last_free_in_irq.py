@@ -1,7 +1,8 @@
-"""The last page of a dying cache goes in a hard IRQ: the flush of its cpu slab, on a CPU that may hold anything.
+"""The last page of a dying cache is freed in a hard IRQ, by the flush of a cpu slab.
 
-Deactivation flushes other CPUs by IPI; what becomes empty there is given back there, inside the interrupt (KERNEL.md
-7.6, H3).
+The interrupted flow may hold any lock that is taken with interrupts on.
+Deactivation flushes other CPUs by IPI. A slab that becomes empty by this is freed on that CPU, inside the interrupt
+(KERNEL.md 7.6, H3).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from actors.api import Cgroup, Context, kmem_cache_free
 from scenarios.api import MACHINE, Stage, charge_elsewhere, fill, mkdir, rmdir, scenario, small_cache, warm_up
 
 
-@scenario("last-free-in-irq", "the cpu slabs of a dying cache are flushed by IPI while others come and go", *MACHINE)
+@scenario("last-free-in-irq", "two cgroups are removed at once, and IPIs flush the cpu slabs of their caches", *MACHINE)
 def last_free_in_irq(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
 
     async def leave_cpu_slabs(ctx: Context) -> None:
-        """Two cgroups, each with an empty slab of its cache on every CPU."""
+        """Make two cgroups, each with an empty slab of its child cache on every CPU."""
         for number in range(2):
             cgroups.append(await mkdir(ctx, machine.root_cgroup, f"job{number}"))
             await warm_up(ctx, cgroups[-1], cache)

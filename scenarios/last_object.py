@@ -1,7 +1,7 @@
-"""The smallest races of the series, for exact search: a cgroup's memcg goes offline while its only child cache is used.
+"""Small races for exhaustive search: a cgroup's memcg goes offline while its only child cache is used.
 
-The cgroup has been killed when the race begins: css_killed_work_fn() waits for cgroup_mutex, which is free now. A page
-of user memory keeps the memcg until the end, so that its release is no part of the race.
+The cgroup has been killed before the race begins; css_killed_work_fn() waits for cgroup_mutex, which the set-up then
+releases. A page of user memory keeps the memcg until the end, so that its release is not part of the race.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def offline_vs_exit(stage: Stage) -> None:
 
 
 def build(stage: Stage, *, objects: int) -> tuple[KmemCache, list[SlabObject]]:
-    """The cgroup with its cache; the objects that are left in it are put into the list."""
+    """Set the stage; return the root cache and the list of the objects that the killed cgroup has in use."""
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []

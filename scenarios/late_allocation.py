@@ -1,7 +1,8 @@
-"""An allocation that chose its cache before the cgroup goes, and gets its page only afterwards.
+"""An allocation chooses its child cache before the cgroup is removed, and gets its page only afterwards.
 
-The task allocates from an empty child cache and has to wait in the page allocator; meanwhile it is moved away, and the
-cgroup is removed. What keeps the cache for it? Whose counters does the late page hit, and whose when it is freed again?
+The task allocates from an empty child cache and has to wait in the page allocator. In this time it is moved out of the
+cgroup, and the cgroup is removed. The allocation needs a reference that keeps the cache alive, and the late page must
+be charged to the same memcg that it is uncharged from later.
 """
 
 from __future__ import annotations

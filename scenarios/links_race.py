@@ -1,7 +1,8 @@
-"""One file is opened by two names in two directories at once, and gets a third one; then it is removed.
+"""One file is opened by two names in two directories at once and gets a third name; then it is removed.
 
-Only one of two who want the same inode reads it from the disk. The other one, which has another directory locked, finds
-it in the hash by its number, and has to wait until it has been read (I_NEW; KERNEL.md 11.7).
+Of two tasks that need the same inode, only one reads it from the disk. The other task holds the lock of another
+directory. It finds the inode in the hash by its number, and has to wait until the inode has been read (I_NEW;
+KERNEL.md 11.7).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DIRECTORIES = ("a", "b")
 
 @scenario(
     "links-race",
-    "a file that is on the disk only is opened by two names at once, and gets a third one",
+    "a file that is not in memory is opened by two names at once, and gets a third name",
     Knob("uses", "how often it is opened by each name", 1, least=1),
     *MACHINE,
 )
@@ -33,7 +34,7 @@ def links_race(stage: Stage) -> None:
     sizes: list[int] = []
 
     async def make_names(ctx: Context) -> None:
-        """The directories are in use all the time; the file is on the disk only."""
+        """Make the file with two names, and drop it from memory; both directories stay in use."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         for name in DIRECTORIES:
             await do_mkdirat(ctx, mounted[0].root, name)

@@ -1,7 +1,8 @@
-"""Tasks of a cgroup look for files that are not there, on every CPU and in one directory; then the cgroup is removed.
+"""Tasks of a cgroup look up files that do not exist, on every CPU and in one directory; then the cgroup is removed.
 
-In a filesystem in memory a negative dentry goes with its last use. Its end needs the lock of the directory, against the
-order of the locks: if another one has that, the dentry is let go of meanwhile, and may be found again.
+In a filesystem in memory the last dput() of a negative dentry kills it. The kill needs the lock of the directory, which
+comes first in the lock order. If another task holds that lock, the dentry's own lock is dropped for a while, and a
+lookup may find the dentry again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NAMES = ("a", "b")
 
 @scenario(
     "lookups-race",
-    "files that are not there are looked up on every CPU, and then their cgroup is removed",
+    "files that do not exist are looked up on every CPU, and then the cgroup is removed",
     Knob("lookups", "how often each task looks up each of two names", 2, least=1),
     *MACHINE,
 )
@@ -49,6 +50,6 @@ def lookups_race(stage: Stage) -> None:
 
 
 def wants_parent(task: Context) -> bool:
-    """Whether a task stands before spin_trylock() of a dentry's lock that is taken."""
+    """Whether the task is about to call spin_trylock() on a lock that another task holds."""
     request = task.request
     return request.info.name == "spin_trylock" and getattr(request.target, "holder", None) not in {None, task}

@@ -1,8 +1,8 @@
 """A file of a cgroup is closed for the first time while the cgroup is removed.
 
-Its dentry has been in use all the time, so it was on no LRU list yet; now it goes onto the list of the memcg that its
-slab belongs to at this moment. An add that has read the memcg's old id must be over before the lists of that id are
-handed to the parent (KERNEL.md 3.3.5 to 7, 11.3).
+Its dentry has been in use all the time, so it was on no LRU list yet. Now it is added to the list of the memcg that its
+slab belongs to at this moment. An add that has read the memcg's old id must be complete before the lists of this id are
+moved to the parent (KERNEL.md 3.3.5 to 7, 11.3).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def lru_add_vs_rmdir(stage: Stage) -> None:
     files: list[File] = []
 
     async def open_all(ctx: Context) -> None:
-        """The first file has the child caches made; the others come from them, and are open from the beginning."""
+        """Open the files; a first file causes the creation of the child caches that the others are allocated from."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         parent = await mkdir(ctx, machine.root_cgroup, "parent")
         cgroups.extend([await mkdir(ctx, parent, "job"), parent])
@@ -65,5 +65,5 @@ def lru_add_vs_rmdir(stage: Stage) -> None:
 
 
 def holds_lru_lock(sb: SuperBlock, task: Context) -> bool:
-    """Whether *task* is about to change the dentry LRU of *sb*."""
+    """Whether *task* holds a lock of the dentry LRU of *sb*."""
     return any(node.lock.holder is task for node in sb.s_dentry_lru.nodes)

@@ -1,7 +1,7 @@
 """The arrays of LRU lists are replaced by longer ones while a shrinker counts and walks the lists.
 
-The ids are used up, so the next cgroup that is made needs longer ones. The shrinker counts under RCU alone, and finds
-a list through whichever array it has read; the walk has the lock of the node, and so has the replacement (KERNEL.md
+All ids that fit into the arrays are used, so the next cgroup needs longer arrays. The shrinker counts under RCU alone,
+and may use the old array or the new one. Its walk holds the lock of the node, and so does the replacement (KERNEL.md
 11.3).
 """
 
@@ -19,8 +19,8 @@ from scenarios.shared_dentry import forget_names, make_files
 
 @scenario(
     "lrus-grow",
-    "the arrays of LRU lists grow while a shrinker is at them",
-    Knob("cgroups", "cgroups that are made meanwhile; the arrays have room for none", 1, least=1, most=60),
+    "the arrays of LRU lists grow while a shrinker counts and walks the lists",
+    Knob("cgroups", "cgroups that are made during the race; the arrays have room for none", 1, least=1, most=60),
     *MACHINE,
 )
 def lrus_grow(stage: Stage) -> None:
@@ -30,7 +30,7 @@ def lrus_grow(stage: Stage) -> None:
     outgrown: list[ListLruMemcg] = []
 
     async def fill_arrays(ctx: Context) -> None:
-        """As many cgroups as the arrays have room for, each with dentries on its list."""
+        """Make as many cgroups as the arrays have room for, each with dentries on its list."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         while len(machine.memcgs()) < machine.memcg_nr_cache_ids:
             number = len(cgroups)
@@ -51,7 +51,7 @@ def lrus_grow(stage: Stage) -> None:
         await charge_elsewhere(ctx, stage.session)
 
     async def shrink(ctx: Context) -> None:
-        """Reclaim at its gentlest, which only counts so few items, before somebody drops all of them."""
+        """Reclaim at the lowest pressure, which only counts such short lists; then drop all dentries and inodes."""
         await shrink_node(ctx, 0, ScanControl(1, GFP_KERNEL, None))
         await drop_caches_sysctl_handler(ctx, SLAB)
 

@@ -1,7 +1,8 @@
-"""Cgroups are made and removed while percpu memory is so short that making one often fails.
+"""Cgroups are made and removed while percpu memory is so short that mkdir often fails.
 
-A memory cgroup needs a lot of percpu memory, and dying ones keep theirs: that is how a host runs out of it. mkdir gets
--ENOMEM, and whatever it has made by then has to go again, as at rmdir (KERNEL.md 3.1), so that the parent can go.
+A memory cgroup needs a lot of percpu memory, and a dying cgroup keeps its percpu memory; hosts with many dying cgroups
+run out of it. mkdir then fails with -ENOMEM and has to undo everything that it has made, as rmdir does (KERNEL.md 3.1).
+Otherwise the parent can never be released.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, 
 
 @scenario(
     "mkdir-fails",
-    "cgroups are made and removed while percpu memory is short, so that making one often fails",
-    Knob("failing", "of a hundred allocations of percpu memory, so many fail", 40, most=90),
-    Knob("cgroups", "cgroups that each of two tasks wants", 2, least=1, most=60),
+    "cgroups are made and removed while percpu memory is short, so that mkdir often fails",
+    Knob("failing", "percentage of percpu allocations that fail", 40, most=90),
+    Knob("cgroups", "cgroups that each of two tasks tries to make", 2, least=1, most=60),
     *MACHINE,
 )
 def mkdir_fails(stage: Stage) -> None:
@@ -37,7 +38,7 @@ def mkdir_fails(stage: Stage) -> None:
         await ctx.ask(done.complete)
 
     async def remove_parent(ctx: Context) -> None:
-        """Its children are removed by now, or never were."""
+        """Remove the parent when both tasks have finished, so that it has no children any more."""
         await ctx.ask(done.wait_for_completion)
         await cgroup_rmdir(ctx, parents[0])
 

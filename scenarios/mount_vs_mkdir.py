@@ -1,8 +1,8 @@
-"""Filesystems are mounted and remounted while a cgroup is made for which the arrays of LRU lists have to grow.
+"""Filesystems are mounted and remounted while a new cgroup makes the arrays of LRU lists grow.
 
-Either new lists are made with room for it, or they are found by whoever makes the others grow: both hold
-memcg_cache_ids_sem. A remount goes through the lists of all ids there are. In the end the cgroup uses what was mounted
-(KERNEL.md 11.1).
+The lists of a new filesystem either have room for the new cgroup, or the growth finds them: both sides hold
+memcg_cache_ids_sem. A remount walks the lists of all ids that exist at that time. At the end the cgroup makes a file in
+each mounted filesystem (KERNEL.md 11.1).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def mount_vs_mkdir(stage: Stage) -> None:
         cgroups.append(await mkdir(ctx, machine.root_cgroup, f"job{len(cgroups)}"))
 
     async def fill_arrays(ctx: Context) -> None:
-        """A filesystem that was there before, and as many cgroups as the arrays have room for."""
+        """Mount the first filesystem, and make as many cgroups as the arrays have room for."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         await make_cgroup(ctx)
         while len(machine.memcgs()) < machine.memcg_nr_cache_ids:
@@ -43,7 +43,7 @@ def mount_vs_mkdir(stage: Stage) -> None:
         mounted.extend([await vfs_get_tree(ctx, EXT4) for _ in range(stage.knobs["mounts"])])
 
     async def use(ctx: Context) -> None:
-        """The first file has the child caches made, from which the others come."""
+        """Make a file in each filesystem; the first file causes the creation of the child caches for the others."""
         for sb in mounted:
             await run_in(ctx, cgroups[-1], functools.partial(make_files, directory=sb.root, names=["file"]))
             await sync_inodes_sb(ctx, sb)
@@ -63,7 +63,7 @@ def mount_vs_mkdir(stage: Stage) -> None:
 
 
 def is_growing(machine: Machine, mounted: list[SuperBlock]) -> bool:
-    """Whether the first filesystem has lists for more memcgs than there are, and another one has no root yet."""
+    """Whether the first filesystem has lists for more memcgs than exist, while another one has no root yet."""
     is_mounting = any(sb.s_root is None for sb in machine.vfs.super_blocks)
     lists = [len(node.memcg_lrus.lru) for sb in mounted[:1] for node in sb.s_dentry_lru.nodes]
     return is_mounting and max(lists, default=0) > len(machine.memcgs())

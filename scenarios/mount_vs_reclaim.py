@@ -1,7 +1,8 @@
-"""Filesystems are mounted, and one is mounted with other options, while kswapd and direct reclaim call their shrinkers.
+"""Filesystems are mounted, and one is remounted, while kswapd and direct reclaim call their shrinkers.
 
-A shrinker is found before its filesystem is complete; another one is kept off while its dentries are thrown away. The
-lists of both are those of every cgroup there is, and one of these is removed meanwhile (KERNEL.md 11.1 to 11.4).
+Reclaim may find a shrinker before its filesystem is complete. The remount keeps the shrinker of its filesystem out
+while it drops the dentries. Both filesystems have LRU lists for every cgroup, and one cgroup is removed during the race
+(KERNEL.md 11.1 to 11.4).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ CACHES = ("filp", "dentry", EXT4.inode_cache, TMPFS.inode_cache, CGROUP2.inode_c
 @scenario(
     "mount-vs-reclaim",
     "filesystems are mounted and remounted while memory is reclaimed, and a cgroup is removed",
-    Knob("pages", "pages that kswapd is asked for", 4, least=1),
+    Knob("pages", "pages that kswapd is asked to reclaim", 4, least=1),
     *MACHINE,
 )
 def mount_vs_reclaim(stage: Stage) -> None:
@@ -33,7 +34,7 @@ def mount_vs_reclaim(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
 
     async def make_cgroup(ctx: Context) -> None:
-        """A cgroup with dentries that nobody uses."""
+        """Make a cgroup with unused dentries."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await run_in(ctx, cgroups[0], lambda ctx: make_files(ctx, mounted[0].root, ["first", "second"]))
@@ -65,7 +66,7 @@ def mount_vs_reclaim(stage: Stage) -> None:
 
 
 def is_early(stage: Stage) -> bool:
-    """Whether somebody walks the shrinkers, and a filesystem is among them whose mount is not over."""
+    """Whether a task walks the shrinkers while one of them belongs to a filesystem that is still being mounted."""
     shrinkers = stage.machine.shrinkers
     return bool(shrinkers.rwsem.readers) and any(
         sb.s_shrink in shrinkers.by_order and not sb.born for sb in stage.machine.vfs.super_blocks

@@ -1,7 +1,7 @@
-"""A/B/C are removed, leaf first or each by a task of its own: caches travel up, C to B to A to the root.
+"""A/B/C are removed, leaf first or each by a task of its own: caches are reparented from C to B to A to the root.
 
-A parent goes offline only after its children, and takes over what they had; each level's caches hold one
-reference to the memcg that they belong to at the moment (KERNEL.md 7.1, I5, I6, Q5).
+A parent goes offline only after its children, and inherits their caches. At every time each cache holds one reference
+to the memcg that it belongs to (KERNEL.md 7.1, I5, I6, Q5).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ NAMES = "ABCDEFGHIJKLMNOPQRST"
 
 @scenario(
     "nested",
-    "A/B/C are removed, in order or racing; their caches travel up to the root",
+    "A/B/C are removed, in order or racing; their caches are reparented up to the root",
     Knob("depth", "levels of cgroups", 3, least=1, most=len(NAMES)),
     Knob(
         "order",
-        "who removes them: a task for each level, or one task, leaf first",
+        "order of the removals: racing, a task for each level, or one task, leaf first",
         "racing",
         choices=("racing", "leaf-first"),
     ),
@@ -49,7 +49,7 @@ def nested(stage: Stage) -> None:
         stage.task(f"rmdir-{NAMES[level]}", lambda ctx: rmdir(ctx, path[level]), cpu=level)
 
     async def free_some(ctx: Context) -> None:
-        """Every second object goes while the removal runs."""
+        """Free every second object during the removals."""
         for obj in kept[::2]:
             await kmem_cache_free(ctx, cache, obj)
 

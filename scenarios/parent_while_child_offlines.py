@@ -1,7 +1,7 @@
-"""rmdir of a parent as soon as its child is gone from the tree, while the child still goes offline.
+"""rmdir of a parent as soon as its child is removed from the tree, while the child has not gone offline yet.
 
-A parent css goes offline only after all its children have (online_cnt), so that what they had moves up one level at a
-time, and never to a memcg that is past it.
+A parent css goes offline only after all its children have (online_cnt). So caches move up one level at a time, and
+never to a memcg that has already handed its own caches on.
 """
 
 from __future__ import annotations

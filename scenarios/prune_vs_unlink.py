@@ -1,8 +1,8 @@
-"""Unused inodes are pruned, or only lose their pages, while some of them are removed.
+"""Unused inodes are pruned, or only lose their pages, while some of their files are removed.
 
-An inode that rests with pages loses these first. The shrinker lets go of the list meanwhile, and must begin with it
-again (LRU_RETRY): what came next on it may have left the list, and been freed (KERNEL.md 11.5). Who only drops pages
-goes along the list of all inodes, and holds the one that he is at.
+The shrinker first drops the pages of an unused inode. For this it releases the list's lock, so it must start again at
+the head of the list (LRU_RETRY): the next inode may have left the list and been freed (KERNEL.md 11.5). The drop of
+pages alone walks the list of all inodes, and holds a reference to the current one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scenarios.shared_dentry import write_file
 
 @scenario(
     "prune-vs-unlink",
-    "inodes with pages, which nobody uses, are pruned while their files are removed",
+    "unused inodes with pages are pruned while their files are removed",
     Knob("files", "files, each with a page; every second one is removed", 4, least=2, most=60),
     *MACHINE,
 )
@@ -34,7 +34,7 @@ def prune_vs_unlink(stage: Stage) -> None:
 
 @scenario(
     "drop-pages-vs-unlink",
-    "inodes that nobody uses lose their pages while their files are removed",
+    "unused inodes lose their pages while their files are removed",
     Knob("files", "files, each with a page; every second one is removed", 4, least=2, most=60),
     *MACHINE,
 )
@@ -44,13 +44,13 @@ def drop_pages_vs_unlink(stage: Stage) -> None:
 
 
 def set_stage(stage: Stage, what: int) -> tuple[Machine, list[SuperBlock]]:
-    """Files that only rest; one task drops *what*, the other one removes every second file."""
+    """Set the stage with unused files; one task drops *what*, the other task removes every second file."""
     machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
     mounted: list[SuperBlock] = []
     names = [str(number) for number in range(stage.knobs["files"])]
 
     async def write_files(ctx: Context) -> None:
-        """They are clean, and no dentry holds them any more."""
+        """Write the files, sync them, and drop their dentries."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         for name in names:
             await write_file(ctx, mounted[0].root, name, 1)
@@ -68,5 +68,5 @@ def set_stage(stage: Stage, what: int) -> tuple[Machine, list[SuperBlock]]:
 
 
 def is_any_nameless(mounted: list[SuperBlock]) -> bool:
-    """Whether an inode is there that has lost its name."""
+    """Whether an inode in memory has no name any more."""
     return any(not inode.i_nlink for sb in mounted for inode in sb.s_inodes)

@@ -1,9 +1,9 @@
-"""User space counts slabs while cgroups come, allocate, and are removed (KERNEL.md 10).
+"""User space reads the kernel's slab files while cgroups are made, allocate, and are removed (KERNEL.md 10).
 
-Every reader takes slab_mutex, as creation, deactivation, reparenting and shutdown do, and lets go of it in the middle
-of a file that is longer than its buffer. Objects and slabs come and go without that lock, so a row may be added up from
-different moments; but no slab may be missing that was in use all the time, whosever it was meanwhile. A file of a
-cgroup may vanish before it is read; from under its reader it may not, and rmdir waits for that.
+Every reader takes slab_mutex, as creation, deactivation, reparenting and shutdown do. It releases the mutex in the
+middle of a file that is longer than its buffer. Objects and slabs change without this lock, so one row may add up
+counts of different times. But a slab that is in use during the whole read must be counted, even if it is reparented in
+between. A file of a cgroup may be removed before it is read, but not while it is read: rmdir waits for the readers.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FILES = {
     "cadvisor": ("memory.kmem.slabinfo", "memory.kmem.usage_in_bytes", "memory.stat", "cgroup.stat"),
     "page-types": ("kpagecgroup",),
 }
-"""The readers, each with its files; those that the machine does not have they leave out."""
+"""The readers, each with its files. A reader skips the files that the machine does not have."""
 
 TWO_PAGES = SlabinfoRow("beta", 0, 0, 2048, 4, 2)
-"""A cache whose slabs are compound pages: only those are found by /proc/kpagecgroup from v4 to 5.3 (H14)."""
+"""A cache whose slabs are compound pages: from v4 to 5.3 /proc/kpagecgroup finds no other slabs (H14)."""
 
 OBJECTS = 5
 
 
 @attrs.define
 class Told:
-    """What readers were told: `missing` are slabs that /proc/slabinfo did not count, `removed` files were gone."""
+    """The readers' results: `missing` slabs were in use but not counted, `removed` files did not exist any more."""
 
     roots: list[KmemCache]
     reads: int = 0
@@ -50,7 +50,7 @@ class Told:
     missing: int = 0
 
     async def ask(self, ctx: Context, file: KernelFile, cgroup: Cgroup) -> None:
-        """Read *file*, and hold what it says against what was there all the time."""
+        """Read *file*; in /proc/slabinfo, look for every slab that was in use during the whole read."""
         before = [slabs_in_use(root) for root in self.roots]
         data = await file.read(ctx, cgroup)
         self.reads += 1
@@ -64,16 +64,16 @@ class Told:
 
 
 def slabs_in_use(root: KmemCache) -> set[Slab]:
-    """The slabs of *root* and its children with a live object: slabs are counted before they give out the first one."""
+    """The slabs of *root* and its children with a live object; a slab is counted before its first object is used."""
     return {slab for cache in (root, *root.children) for slab in cache.slabs if slab.live}
 
 
 @scenario(
     "readers-vs-rmdir",
-    "the kernel's files about slabs and cgroups are read while cgroups come and go",
+    "the kernel's files about slabs and cgroups are read while cgroups are made and removed",
     Knob("reads", "how often each reader reads each of its files", 2, least=1, most=1000),
-    Knob("cgroups", "cgroups that come and go, one after the other", 2, least=1, most=1000),
-    Knob("kpagecgroup", "whether that is read, too; its reader holds nothing", "no", choices=("no", "yes")),
+    Knob("cgroups", "cgroups that are made and removed, one after the other", 2, least=1, most=1000),
+    Knob("kpagecgroup", "whether /proc/kpagecgroup is read too; its reader holds no lock", "no", choices=("no", "yes")),
     *machine(cgroup="v1"),
 )
 def readers_vs_rmdir(stage: Stage) -> None:

@@ -1,7 +1,7 @@
 """SLAB's reaper walks all caches while one of them is destroyed.
 
-Every two seconds a CPU walks them with slab_mutex held, which is all that keeps them (KERNEL.md 4.8); the destruction
-takes it, too, to take its cache off the list and free it (8.2). SLUB has no reaper.
+Every two seconds a CPU walks the caches with slab_mutex held; nothing else keeps them alive (KERNEL.md 4.8). The
+destruction takes slab_mutex too, takes its cache off the list, and frees it (8.2). SLUB has no reaper.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def reap_vs_destroy(stage: Stage) -> None:
     root = machine.root_cache("alpha")
 
     async def fill_array(ctx: Context) -> None:
-        """What is in the array is for the reaper."""
+        """Leave a free object in the CPU's array, for the reaper to drain."""
         for obj in await fill(ctx, machine.root_cgroup, root, 1):
             await kmem_cache_free(ctx, root, obj)
 
     async def unload(ctx: Context) -> None:
-        """It is the time of the next walk."""
+        """Sleep until the reaper's next walk is due, then destroy the cache."""
         due = [time for base in machine.timer_bases for time, _ in base.timers]
         await ctx.sleep(max(0, min(due, default=0) - ctx.world.now))
         await kmem_cache_destroy(ctx, root)
@@ -40,5 +40,5 @@ def reap_vs_destroy(stage: Stage) -> None:
 
 
 def is_in_time(stage: Stage) -> bool:
-    """Whether a walk of the reaper is over, and the cache still there."""
+    """Whether the reaper has finished a walk before the cache is gone."""
     return bool(stage.machine.reaps) and len(stage.machine.all_caches) > stage.knobs["others"]

@@ -1,7 +1,7 @@
-"""A cgroup is at its limit, and reclaim looks for pages in the cgroups below it, of which one is being removed.
+"""A cgroup is at its limit, and reclaim takes pages from the cgroups below it, one of which is being removed.
 
-Reclaim holds one memcg after the other, and ends as soon as it has enough. Pages of a removed cgroup are all that keep
-it, and so it may be freed by the reclaim itself (KERNEL.md 11.6).
+Reclaim holds a reference to one memcg after the other, and ends as soon as it has reclaimed enough. Only its pages keep
+a removed cgroup's memcg alive, so the reclaim itself may drop the last reference (KERNEL.md 11.6).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from scenarios.api import (
 from scenarios.shared_dentry import forget_names, write_file
 
 SOME_MORE = SWAP_CLUSTER_MAX + 2
-"""Pages of tasks: what a reclaim wants comes in two batches, as the first one meets the page that is dirty."""
+"""Pages of tasks. One reclaim needs two batches for its target, because the first batch contains the dirty page."""
 
 
 @scenario(
     "reclaim-below-limit",
     "a cgroup at its limit takes pages from those below it, while one of them is being removed",
-    Knob("pages", "pages that a task of the cgroup that stays charges in the race, one by one", 1, least=1, most=100),
+    Knob("pages", "pages that a task of the remaining cgroup charges in the race, one by one", 1, least=1, most=100),
     *MACHINE,
 )
 def reclaim_below_limit(stage: Stage) -> None:
@@ -42,7 +42,7 @@ def reclaim_below_limit(stage: Stage) -> None:
     mounted: list[SuperBlock] = []
 
     async def fill(ctx: Context) -> None:
-        """The first cgroup has what one reclaim wants, and a page that has to be written; its parent is full then."""
+        """Give the first cgroup enough pages for one reclaim, and a dirty page; set its parent's limit to its usage."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
         cgroups.extend([await mkdir(ctx, cgroups[0], name) for name in ("old", "new")])

@@ -1,4 +1,4 @@
-"""An accounted allocation whose memcg is full: the charge has to reclaim, and reclaim sleeps."""
+"""An accounted allocation in a memcg at its limit: the charge has to reclaim, and reclaim sleeps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pages of files, clean and dirty ones, are reclaimed while the files are removed.
 
-A page that reclaim has isolated has one more reference: if it is truncated meanwhile, it is for reclaim to free it
-(KERNEL.md 11.6).
+Reclaim holds a reference to each page that it has isolated. If the page is truncated in this time, reclaim drops the
+last reference and frees it (KERNEL.md 11.6).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def reclaim_vs_unlink(stage: Stage) -> None:
         await run_in(ctx, cgroups[0], lambda ctx: write(ctx, DIRTY))
 
     async def reclaim(ctx: Context) -> None:
-        """As hard as can be, twice: what could not go is met again."""
+        """Reclaim at the highest priority, twice; the second run meets the pages that the first one could not free."""
         for _ in range(2):
             await shrink_node(ctx, 0, ScanControl(SWAP_CLUSTER_MAX, GFP_KERNEL, None, priority=0))
 
@@ -63,7 +63,7 @@ def reclaim_vs_unlink(stage: Stage) -> None:
 
 
 def is_any_isolated(mounted: list[SuperBlock]) -> bool:
-    """Whether a page is on no list while its file is on its way out."""
+    """Whether a page of a removed file is on no list, because reclaim has isolated it."""
     return any(
         not page.on_lists and not inode.i_nlink
         for sb in mounted

@@ -1,7 +1,7 @@
-"""What a scenario is, and which there are.
+"""The declaration of a scenario and of its parameters.
 
-A scenario is a function that sets the stage: it boots a machine, gives tasks something to do, and states what
-must hold. It never fixes an order; the strategy does. `Knob`s are what `--set name=value` may change.
+A scenario is a function that sets the stage: it boots a machine, adds tasks, and states properties that must hold. It
+never fixes an order of steps; the strategy does. A `Knob` is a parameter that `--set name=value` changes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DEFAULT_CAPTURE = "slabinfo-linux-6.18-2cpu.txt"
 
 @attrs.frozen
 class Knob:
-    """One option of a scenario: a whole number within bounds, one of some words, or the caches of a machine.
+    """One parameter of a scenario: a whole number within bounds, one of several words, or the caches of a machine.
 
-    One that `is_slabinfo` takes the path of a /proc/slabinfo capture; its value is the file's text, so that a log is
-    complete without the file.
+    With `is_slabinfo` the user gives the path of a /proc/slabinfo capture. The value is the text of this file, so that
+    a log is complete without the file.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Knob:
 
     @property
     def values_in_words(self) -> str:
-        """What it may be set to."""
+        """The values that it may be set to, for help texts."""
         if self.is_slabinfo:
             return "a file"
         return "|".join(self.choices) or f"{self.least} to {self.most}"
 
     def parse(self, text: str) -> Any:
-        """Turn what the user typed into the knob's value; UsageError if it does not fit."""
+        """The parameter's value for *text* as typed by the user; UsageError if *text* is not valid."""
         if self.is_slabinfo:
             return read_capture(Path(text))
         if not self.choices:
@@ -61,7 +61,7 @@ class Knob:
         return text
 
     def check(self, value: Any, source: str) -> None:
-        """Refuse a recorded value that does not fit: UsageError with *source*."""
+        """Raise a UsageError that names *source* if a recorded value is not valid."""
         if self.is_slabinfo:
             parse_slabinfo(value if isinstance(value, str) else "", source=source)
         elif not (value in self.choices if self.choices else type(value) is int and self.least <= value <= self.most):
@@ -77,9 +77,9 @@ class Knob:
 
 @attrs.frozen
 class Scenario:
-    """A scenario by its stable name; `build` sets the stage.
+    """A scenario with its stable name; `build` sets the stage.
 
-    `also` are other names that it can be run by: the slugs of the flaws whose stage it sets.
+    `also` are further names for it: the slugs of the flaws that it can show.
     """
 
     name: str
@@ -89,9 +89,10 @@ class Scenario:
     also: tuple[str, ...] = ()
 
     def values(self, settings: Mapping[str, str], recorded: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """The knobs' values: what *settings* (as typed) say, then what is *recorded*, defaults for the rest.
+        """The values of all parameters: from *settings* (as typed), else as *recorded*, else the defaults.
 
-        What was typed may name a file, which is read. A recorded value never does: who calls has checked it.
+        A typed value may be the path of a file, which is read here. A recorded value is used as it is: the caller has
+        checked it.
         """
         known = {knob.name: knob for knob in self.knobs}
         for name in settings:
@@ -105,7 +106,7 @@ class Scenario:
         }
 
     def check(self, recorded: Mapping[str, Any], source: str) -> None:
-        """Refuse recorded values that do not fit the knobs: UsageError with *source*."""
+        """Raise a UsageError that names *source* if a recorded value is not valid for its parameter."""
         known = {knob.name: knob for knob in self.knobs}
         for name, value in recorded.items():
             if name not in known:
@@ -115,14 +116,14 @@ class Scenario:
 
 
 def default_value(knob: Knob) -> Any:
-    """The knob's value if it is not set."""
+    """The value of a parameter that the user does not set."""
     if knob.is_slabinfo:
         return resources.files("scenarios").joinpath("data", knob.default).read_text(encoding="utf-8")
     return knob.default
 
 
 def read_capture(path: Path) -> str:
-    """The text of a /proc/slabinfo capture that is one; UsageError with file and line if it is not."""
+    """The text of a /proc/slabinfo capture; UsageError with file and line if the file is not a valid capture."""
     try:
         text = read_bounded(path).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -144,15 +145,15 @@ NODES = Knob("nodes", "NUMA nodes of the machine, over which the CPUs are spread
 ALLOCATOR = Knob("allocator", "which slab allocator the kernel is built with", "slub", choices=("slub", "slab"))
 CGROUP = Knob("cgroup", "which version of cgroups is mounted", "v2", choices=("v1", "v2"))
 MEMORY = Knob(
-    "memory", "short: an allocation of pages may have to reclaim, and sleep", "plenty", choices=("plenty", "short")
+    "memory", "short: an allocation of pages may have to reclaim and sleep", "plenty", choices=("plenty", "short")
 )
-RCU = Knob("rcu", "how grace periods come; eager: each callback its own", "batched", choices=("batched", "eager"))
+RCU = Knob("rcu", "grace periods; eager: one for each callback", "batched", choices=("batched", "eager"))
 MACHINE = (CPUS, NODES, ALLOCATOR, CGROUP, SLABINFO)
-"""What every scenario lets one choose about its machine."""
+"""The parameters of the machine that every scenario has."""
 
 
 def machine(**defaults: Any) -> tuple[Knob, ...]:
-    """The knobs of MACHINE, some of them with other defaults."""
+    """The parameters of MACHINE, with other *defaults* for some of them."""
     return tuple(attrs.evolve(knob, default=defaults.get(knob.name, knob.default)) for knob in MACHINE)
 
 

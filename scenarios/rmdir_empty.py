@@ -1,7 +1,7 @@
-"""rmdir of a cgroup whose child cache is empty: everything goes at once, and nothing else happens.
+"""rmdir of a cgroup whose child cache is empty; nothing else runs.
 
-The last reference of the cache is gone when its count is switched to atomic mode, so it is shut down, and freed, at the
-first possible moment. SLAB has no sysfs directory that would hold it a little longer.
+The cache has no other reference when its count is switched to atomic mode, so it is shut down and freed at the earliest
+possible step. SLAB has no sysfs directory, which would keep the cache a little longer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Cgroups are removed while their tasks, moved away in the middle of their work, still allocate, and others free.
+"""Cgroups are removed while tasks that were just moved out still allocate, and other tasks free.
 
-On every CPU a worker allocates in a cgroup, and a reaper frees what the worker of another CPU allocated. A manager
-moves the workers to the root cgroup and removes the cgroups, at any time: allocations that chose a child cache before
-the move go on in it during offline, deactivation and reparenting (KERNEL.md 7.3), and frees come from everywhere.
+On every CPU a worker allocates in a cgroup, and a reaper frees the objects that the worker of another CPU allocated. A
+manager moves the workers to the root cgroup and removes the cgroups, at any time. An allocation that chose a child
+cache before the move goes on in it during offline, deactivation and reparenting (KERNEL.md 7.3). Frees come from every
+CPU.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CACHES = ("task_struct", "sighand_cache")
 
 @attrs.define(eq=False)
 class Handover(Shared):
-    """Objects on their way from the CPU that allocated them to the CPU that frees them; None ends it."""
+    """A queue of objects from the CPU that allocates them to the CPU that frees them; None marks its end."""
 
     name: str
     objects: deque[tuple[KmemCache, SlabObject] | None] = attrs.field(factory=deque, init=False)
@@ -47,19 +48,17 @@ class Handover(Shared):
     def put(self, obj: tuple[KmemCache, SlabObject] | None) -> None:
         self.objects.append(obj)
 
-    @operation(UPDATE, when=has_object, sleeps=True)
+    @operation(UPDATE, when=has_object, sleeps=True, lifecycle=True)
     def take(self) -> tuple[KmemCache, SlabObject] | None:
         return self.objects.popleft()
 
 
 @scenario(
     "rmdir-under-load",
-    "cgroups are removed while allocations and frees, also on other CPUs, go on",
+    "cgroups are removed while tasks on every CPU allocate and free",
     Knob("cgroups", "cgroups that are removed", 2, least=1, most=100),
     Knob("objects", "objects that each worker allocates", 6, least=1),
-    Knob(
-        "memory", "short: an allocation of pages may have to reclaim, and sleep", "short", choices=("short", "plenty")
-    ),
+    Knob("memory", "short: an allocation of pages may have to reclaim and sleep", "short", choices=("short", "plenty")),
     Knob("migrate", "whether a worker that sleeps may wake up on another CPU", "yes", choices=("yes", "no")),
     *MACHINE,
 )

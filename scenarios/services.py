@@ -1,19 +1,19 @@
 """A host whose services are restarted on timers, each time in a new cgroup, as systemd does (KERNEL.md 12.1).
 
-A service that starts makes the objects that a process is made of, which has its child caches created, and opens shared
-files of the host: some that everybody opens, many that hardly anybody does. Whoever opens a file first is charged for
-its dentry and its inode, and whoever reads it first for its pages; all of these stay when the service stops and its
-cgroup is removed, until a shrinker or reclaim takes them. So a new service leaves something behind as long as there
-are files that nobody has opened yet, and ever more seldom. It also leaves a file in memory that is removed some time
-after it has stopped: most are gone within the hour, a few stay for days. Now and then the host wants pages, and kswapd
-takes those that nobody uses.
+A starting service allocates the objects of a process, which creates its child caches, and opens shared files of the
+host: a few popular ones and many unpopular ones. The first cgroup that opens a file is charged for its dentry and its
+inode, and the first one that reads it for its pages. All of these stay after the service has stopped and its cgroup is
+removed, until a shrinker or reclaim frees them. So a service leaves objects behind as long as it finds files that were
+not opened before, which happens less and less often. It also leaves a file in memory that is removed some time after
+the service has stopped: most of these files are gone within the hour, a few stay for days. Now and then the host needs
+pages, and kswapd reclaims unused ones.
 
-The six workload parameters are those of WORKLOAD. Everything is drawn beforehand, by the number of the host and of the
-restart, so that both kernels do the same work; the lifetimes by the golden ratio (a Kronecker sequence), which is as
-random as the law wants it and no more, so that few hosts do for many.
+The six workload parameters are in WORKLOAD. All random choices are drawn in advance from the number of the host and of
+the restart, so that both kernels do the same work. The lifetimes are drawn by the golden ratio (a Kronecker sequence).
+They follow their law with less variance than independent draws, so that a few hosts give the averages of many.
 
-The host is `unit` times smaller than the one that the parameters describe: a cgroup of the model stands for so many.
-It never comes to rest; it is stopped after the last day.
+The host is `unit` times smaller than the host that the parameters describe: one cgroup of the model stands for `unit`
+cgroups. It never reaches quiescence; it is stopped after the last day.
 """
 
 from __future__ import annotations
@@ -47,36 +47,36 @@ GOLDEN = (5**0.5 - 1) / 2
 YES_NO = ("no", "yes")
 
 SERVICES = 8
-"""So many services share the restarts; the most restless is restarted four times as often as the calmest."""
+"""The number of services that share the restarts; the fastest restarts four times as often as the slowest."""
 
 CAPTURE = "slabinfo-32cpu.txt"
-"""What /proc/slabinfo says of those caches on a host with 32 CPUs (the sizes and geometry of KERNEL.md 12.4)."""
+"""A /proc/slabinfo of these caches on a host with 32 CPUs (the sizes and geometry of KERNEL.md 12.4)."""
 
 FILES_ON_DISK = 20_000
-"""The shared files that there are, of one page each."""
+"""The number of shared files, of one page each."""
 
 START_NS = 2 * SECOND
-"""From its first allocations, which find no child caches yet, to its files."""
+"""The time from a service's first allocations, which find no child caches yet, until it opens its files."""
 
 REAP_EVERY, REAP_FOR = 8 * HOUR, 24 * SECOND
-"""SLAB's reaper runs for so long each time, and before the host is counted: on an idle CPU it does not come, and if it
-came every two seconds for days there would hardly be a step that is not its."""
+"""SLAB's reaper runs every `REAP_EVERY` for `REAP_FOR`, and before each count of the host. A run every two seconds for
+days would make nearly all steps of the simulation its own; on an idle CPU of a real host it does not run either."""
 
 PROBE_NS = 300_000_000
 
 DATABASE_PAGES = 1 << 17
-"""The memory of a service that is never restarted; there is so much of it that kswapd's gentlest walk finds some."""
+"""The memory of a service that is never restarted: so much that kswapd's walk at the lowest pressure finds pages."""
 
 WANTED_PAGES = 32
-"""How many pages the host wants when it wants some: what that walk finds."""
+"""The number of pages that the host needs at a time: as many as this walk finds."""
 
 WORKLOAD = (
     Knob("restarts", "restarts of services a day", 369, most=100_000),
     Knob("popularity", "exponent of the popularity law of shared files (Zipf's), in hundredths", 138, most=1_000),
     Knob("files", "shared files that a service opens when it starts", 7, most=1_000),
-    Knob("pin", "half of the files that services leave in memory live longer than twice so many minutes", 34, least=1),
-    Knob("pressure", "minutes after which the host wants pages again", 49, least=1),
-    Knob("uptime", "minutes for which the host has been up on day 0", 204, least=1),
+    Knob("pin", "half the median lifetime, in minutes, of the files that services leave in memory", 34, least=1),
+    Knob("pressure", "minutes after which the host needs pages again", 49, least=1),
+    Knob("uptime", "minutes that the host has been up on day 0", 204, least=1),
 )
 """The workload parameters: the same for all kernels and allocators."""
 
@@ -117,12 +117,12 @@ PROCESS_CACHES = (
     "kmalloc-4k",
     "kmalloc-8k",
 )
-"""The caches that a process charges objects to; those of files first."""
+"""The caches of a process's objects; the caches of files come first."""
 
 
 @attrs.frozen
 class Plan:
-    """What one restart does: the numbers of the files that it opens, and how long it runs (ns)."""
+    """One restart: the numbers of the files that the service opens, and the time that it runs (ns)."""
 
     files: tuple[int, ...]
     runs_for: int
@@ -130,7 +130,7 @@ class Plan:
 
 @attrs.frozen
 class Service:
-    """A service that is restarted every *period* ns on the average; restart *n* is drawn from *host* and that."""
+    """A service that is restarted every *period* ns on average; its restarts are drawn from *host* and *number*."""
 
     host: int
     number: int
@@ -139,7 +139,7 @@ class Service:
     files: int
 
     def plans(self) -> Iterator[Plan]:
-        """One restart after the other; the host has booted some time during the first run."""
+        """Yield one restart after the other; the first run is shorter, as the host boots in the middle of it."""
         for restart in itertools.count():
             draw = draws(f"{self.host}/{self.number}/{restart}")
             stretch = next(draw) + (0.5 if restart else 0)
@@ -150,14 +150,14 @@ class Service:
 
 
 def draws(what: str) -> Iterator[float]:
-    """Numbers from 0 to 1, as if by chance; always the same for the same *what*."""
+    """Pseudo-random numbers from 0 to 1, a function of *what* alone."""
     for number in itertools.count():
         digest = hashlib.blake2b(f"{what}/{number}".encode(), digest_size=8).digest()
         yield (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def services_of(host: int, restarts: float, popularity: float, files: int) -> list[Service]:
-    """The services of a host that has so many *restarts* a day."""
+    """The services of a host that has *restarts* restarts a day in total."""
     weights = [2 ** (2 * number / (SERVICES - 1) - 1) for number in range(SERVICES)]
     law = tuple(itertools.accumulate(rank**-popularity for rank in range(1, FILES_ON_DISK + 1)))
     return [
@@ -168,7 +168,7 @@ def services_of(host: int, restarts: float, popularity: float, files: int) -> li
 
 
 def lifetimes(host: int, scale: int) -> Iterator[int]:
-    """How long files in memory stay (ns): the share that outlives t is scale/t (Pareto's law with exponent 1)."""
+    """Lifetimes of files in memory (ns): the share that outlives t is scale/t (Pareto's law with exponent 1)."""
     start = next(draws(f"{host}/lifetimes"))
     for number in itertools.count():
         yield int(scale / (1 - (start + number * GOLDEN) % 1))
@@ -176,7 +176,7 @@ def lifetimes(host: int, scale: int) -> Iterator[int]:
 
 @attrs.define(eq=False)
 class Host:
-    """A host with its services, its files, and whoever cleans up and reclaims."""
+    """A host with its services and files, and with the tasks that clean up and reclaim."""
 
     stage: Stage
     machine: Machine
@@ -203,7 +203,7 @@ class Host:
         await run_in(ctx, database, partial(grow, nr_pages=DATABASE_PAGES))
 
     async def restart(self, ctx: Context, service: Service) -> None:
-        """What systemd does for one service, for ever."""
+        """Restart one service again and again, each time in a new cgroup, as systemd does."""
         for number, plan in enumerate(service.plans()):
             name = f"service{service.number}.{number}"
             cgroup = await mkdir(ctx, self.machine.root_cgroup, name)
@@ -213,7 +213,7 @@ class Host:
             self.clean_up_later(ctx, name)
 
     async def serve(self, ctx: Context, plan: Plan, name: str) -> None:
-        """One run of a service, in its cgroup: by the time that it opens its files it has its child caches."""
+        """One run of a service in its cgroup; its child caches exist before it opens its files."""
         process = await make_process(ctx, self.caches)
         await ctx.sleep(START_NS)
         opened = await open_shared(ctx, self.mounted[EXT4.name], plan.files)
@@ -225,7 +225,7 @@ class Host:
             await kmem_cache_free(ctx, cache, obj)
 
     def clean_up_later(self, ctx: Context, name: str) -> None:
-        """Have the file that a service has left removed when its time has come."""
+        """Start a task that removes the file a service has left, when its lifetime is over."""
         life = next(self.lifetimes)
 
         async def remove(ctx: Context) -> None:
@@ -235,7 +235,7 @@ class Host:
         self.machine.start(self.machine.new_task(f"remove {name}", ctx.smp_processor_id), remove)
 
     async def want_pages(self, ctx: Context) -> None:
-        """Memory gets short now and then, for ever."""
+        """Make memory short now and then, for ever, and wake up kswapd."""
         while True:
             await ctx.sleep(self.stage.knobs["pressure"] * MINUTE)
             await grow(ctx, WANTED_PAGES)
@@ -243,13 +243,13 @@ class Host:
                 await ctx.ask(thread.wake_up, WANTED_PAGES)
 
     async def reap(self, ctx: Context) -> None:
-        """Now and then the CPUs are busy, so that SLAB's reaper comes; for ever."""
+        """Let SLAB's reaper run now and then, for ever, as it does when the CPUs are busy."""
         while True:
             await ctx.sleep(REAP_EVERY)
             await self.let_reap(ctx)
 
     async def let_reap(self, ctx: Context) -> None:
-        """Let SLAB's reaper run for a while on every CPU, unless it does."""
+        """Let SLAB's reaper run for a while on every CPU, unless it is running already."""
         if self.machine.config.allocator != "slab" or self.machine.is_reaping:
             return
         self.machine.is_reaping = True
@@ -262,7 +262,7 @@ class Host:
         await ctx.sleep(2 * REAPTIMEOUT_AC)
 
     async def probe(self, ctx: Context) -> None:
-        """A service that opens no files, and is restarted whenever a walk of the reaper begins, to get into its way."""
+        """A service without files that is restarted whenever a walk of the reaper begins, to contend with the walk."""
         for number in itertools.count():
             if not self.machine.is_reaping:
                 return
@@ -272,18 +272,18 @@ class Host:
             await rmdir(ctx, cgroup)
 
     def next_walk(self) -> int:
-        """When the reaper comes next (ns)."""
+        """The time of the reaper's next run (ns)."""
         return min((time for base in self.machine.timer_bases for time, _ in base.timers), default=0)
 
     async def live_briefly(self, ctx: Context) -> None:
-        """One run of that."""
+        """One run of the probe."""
         process = await make_process(ctx, self.caches)
         await ctx.sleep(PROBE_NS)
         for cache, obj in process:
             await kmem_cache_free(ctx, cache, obj)
 
     async def count(self, ctx: Context) -> None:
-        """Count once a day, and stop after the last one."""
+        """Sample once a day, and stop the world after the last day."""
         for day in range(self.stage.knobs["days"] + 1):
             await ctx.sleep(DAY if day else self.stage.knobs["uptime"] * MINUTE)
             await self.let_reap(ctx)
@@ -296,8 +296,8 @@ class Host:
     "a host whose services are restarted on timers, each time in a new cgroup",
     *WORKLOAD,
     Knob("days", "days that are simulated, from day 0 on", 7, most=1_000),
-    Knob("unit", "how many cgroups of a real host one of the model stands for", 5, least=1),
-    Knob("host", "the number of the host, from which everything is drawn", 0, most=1 << 64),
+    Knob("unit", "cgroups of a real host that one cgroup of the model stands for", 5, least=1),
+    Knob("host", "number of the host, the seed of all random choices", 0, most=1 << 64),
     Knob("probe", "whether one more service is restarted with each walk of SLAB's reaper", "no", choices=YES_NO),
     *machine_knobs(slabinfo=CAPTURE),
 )
@@ -316,7 +316,7 @@ def services(stage: Stage) -> None:
 
 
 def write_disk(sb: SuperBlock) -> None:
-    """The shared files stand on the disk since before the boot."""
+    """Put the shared files on the disk, as if they had been there before the boot."""
     directory, _ = inode_of(sb.root)
     entries = sb.disk[directory.i_ino].entries
     assert entries is not None, "the root is a directory"
@@ -327,12 +327,12 @@ def write_disk(sb: SuperBlock) -> None:
 
 
 async def grow(ctx: Context, nr_pages: int) -> None:
-    """The task gets memory of its own, charged to its cgroup."""
+    """Give the task memory of its own, charged to its cgroup."""
     await touch_pages(ctx, ctx.memcg or ctx.machine.root_mem_cgroup, nr_pages)
 
 
 async def make_process(ctx: Context, caches: Sequence[KmemCache]) -> list[tuple[KmemCache, SlabObject]]:
-    """An object of each of *caches*, charged to the cgroup."""
+    """Allocate an object of each of *caches*, charged to the task's cgroup."""
     made = [(cache, await kmem_cache_alloc(ctx, cache, GFP_KERNEL_ACCOUNT)) for cache in caches]
     return [(cache, obj) for cache, obj in made if obj is not None]
 

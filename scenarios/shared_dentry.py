@@ -1,9 +1,10 @@
-"""The story of the patch series: a workload that leaves one shared object behind in every cgroup it ran in.
+"""The problem that the patch series solves: a workload leaves one shared object behind in every cgroup it ran in.
 
-Generations of a job each run in a new cgroup and make some files; some of these are held open from outside, the others
-removed; the job exits, and the cgroup is removed. `original` keeps the whole cgroup for each of them; 5.3 keeps only
-the two caches, now the parent's, and no drop_caches helps either of them. At the end the files that were kept are
-closed and removed too, and nothing may be left. The points are those of the captures on Linux 5.2.1 and 5.3.1.
+Each generation of a job runs in a new cgroup and makes some files. A task outside the cgroup holds some of the files
+open; the others are removed. The job exits, and the cgroup is removed. For each generation `original` keeps the whole
+cgroup, and 5.3 keeps only the two caches, which belong to the parent then. Writes to drop_caches free neither. At the
+end the held files are closed and removed too, and then nothing may be left. The sample points are the same as in the
+captures on Linux 5.2.1 and 5.3.1.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ Kept = list[tuple[str, File]]
     Knob("generations", "how many times the job runs", 20, least=1),
     Knob("files", "files that each generation makes", 5, least=1),
     Knob("held", "files of each generation that stay in use", 1),
-    Knob("every", "generations between two sampled points, and releases between two", 20, least=1),
+    Knob("every", "generations, and later releases, between two sampled points", 20, least=1),
     Knob("filesystem", "where the files are: in memory, or on a disk", TMPFS.name, choices=tuple(FILESYSTEMS)),
-    Knob("parent", "yes: the cgroups are made below one that stays, not below the root", "no", choices=("no", "yes")),
+    Knob("parent", "yes: the cgroups are made below a lasting cgroup, not below the root", "no", choices=("no", "yes")),
     *MACHINE,
 )
 def shared_dentry(stage: Stage) -> None:
     machine = stage.boot()
     s_type = FILESYSTEMS[stage.knobs["filesystem"]]
-    caches_of(machine, s_type)  # says here and now if the machine lacks one of them
+    caches_of(machine, s_type)  # raises UsageError now if the machine lacks one of them
     generations, every = stage.knobs["generations"], stage.knobs["every"]
     files, held = stage.knobs["files"], min(stage.knobs["held"], stage.knobs["files"])
     mounted: list[SuperBlock] = []
@@ -55,7 +56,7 @@ def shared_dentry(stage: Stage) -> None:
             parents.append(await mkdir(ctx, machine.root_cgroup, "parent"))
 
     async def run_job(ctx: Context, number: int, cgroup: Cgroup) -> None:
-        """The last files are opened from outside, the others go with the job."""
+        """Make the files in the cgroup; the root cgroup opens the last ones, and the others are removed."""
         directory, names = mounted[0].root, [f"{number}.{index}" for index in range(files)]
         await enter(ctx, cgroup)
         await make_files(ctx, directory, names)
@@ -73,7 +74,7 @@ def shared_dentry(stage: Stage) -> None:
         await rmdir(ctx, cgroup)
 
     async def sample(ctx: Context, point: str) -> None:
-        """Let what is under way come to its end; not by settle(), which is how the stage waits for this task."""
+        """Sample after a time long enough for all pending work; settle() would wait for this task itself."""
         await ctx.sleep(REST_NS)
         stage.sample(point)
 
@@ -107,7 +108,7 @@ def shared_dentry(stage: Stage) -> None:
 
 
 async def make_files(ctx: Context, directory: Dentry, names: list[str]) -> None:
-    """Make files one after the other, all of them empty."""
+    """Make empty files, with a pause after each."""
     for name in names:
         file = await do_filp_open(ctx, directory, name, creat=True)
         if file is not None:
@@ -116,7 +117,7 @@ async def make_files(ctx: Context, directory: Dentry, names: list[str]) -> None:
 
 
 async def open_files(ctx: Context, directory: Dentry, names: list[str]) -> Kept:
-    """Open the files of these names; one that could not be made is not there."""
+    """Open the files *names*; leave out those that could not be made."""
     opened = [(name, await do_filp_open(ctx, directory, name)) for name in names]
     return [(name, file) for name, file in opened if file is not None]
 
@@ -129,7 +130,7 @@ async def release_files(ctx: Context, directory: Dentry, kept: Kept) -> None:
 
 
 async def write_file(ctx: Context, directory: Dentry, name: str, pages: int = 0) -> None:
-    """Open a file, make it if it is not there, write so many pages to its end, and close it."""
+    """Open a file, create it if it does not exist, append *pages* pages, and close it."""
     file = await do_filp_open(ctx, directory, name, creat=True)
     if file is not None:
         if pages:
@@ -138,7 +139,7 @@ async def write_file(ctx: Context, directory: Dentry, name: str, pages: int = 0)
 
 
 async def forget_names(ctx: Context, sb: SuperBlock) -> None:
-    """On a disk, names stay behind that do not exist any more; whoever needs the memory takes them first."""
+    """Sync and drop all unused dentries and inodes; on a disk, negative dentries stay until memory is needed."""
     await sync_inodes_sb(ctx, sb)
     for _ in range(2):
         await drop_caches_sysctl_handler(ctx, 3)

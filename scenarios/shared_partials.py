@@ -1,8 +1,8 @@
 """CPUs take slabs from the partial list of one node, while objects of these slabs are freed.
 
-After a shrink (/sys/kernel/slab/*/shrink) no CPU has a slab, and all that are not full are on the node's list. SLUB
-freezes each slab that it takes, and takes several at once, under list_lock (KERNEL.md 4.3); a free that empties one
-that nobody has taken yet may discard it (4.5). SLAB fills the arrays of the CPUs from these slabs (4.7).
+After a shrink (/sys/kernel/slab/*/shrink) no CPU has a slab, and all slabs that are not full are on the node's list. An
+allocation in SLUB takes several slabs from the list at once under list_lock, and freezes each of them (KERNEL.md 4.3).
+A free that empties a slab on the list may discard it (4.5). SLAB fills the arrays of the CPUs from these slabs (4.7).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OBJECTS = 2
 @scenario(
     "shared-partials",
     "CPUs take slabs from the partial list of one node, while objects of these slabs are freed",
-    Knob("slabs", "slabs on the list, each with one free object and one that is freed meanwhile", 12, least=2, most=60),
+    Knob("slabs", "slabs on the list, each with one free object and one freed in the race", 12, least=2, most=60),
     Knob("objects", "objects that each CPU allocates", 2, least=1, most=60),
     *MACHINE,
 )
@@ -56,7 +56,7 @@ def shared_partials(stage: Stage) -> None:
 
 
 def has_of(cache: KmemCache, cpu: int, slabs: set[Slab]) -> bool:
-    """Whether that CPU has one of *slabs* for itself, or free objects of them."""
+    """Whether *cpu* has one of *slabs* as cpu slab or partial slab (SLUB), or objects of them in its array (SLAB)."""
     if cache.cpu_slab:
         c = cache.cpu_slab[cpu]
         return c.page in slabs or not slabs.isdisjoint(c.partial)

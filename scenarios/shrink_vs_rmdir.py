@@ -1,7 +1,7 @@
-"""Somebody shrinks a root cache (/sys/kernel/slab/*/shrink) while its objects are freed, and a cgroup is removed.
+"""A root cache is shrunk (/sys/kernel/slab/*/shrink) while its objects are freed and a cgroup is removed.
 
-The shrink takes no slab_mutex: it flushes the CPUs and walks the partial lists on its own, while the deactivation does
-the same to the children (KERNEL.md 4.6).
+The shrink does not take slab_mutex. It flushes the CPUs and walks the partial lists while the deactivation does this to
+the children (KERNEL.md 4.6).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ OBJECTS = 2
 @scenario(
     "shrink-vs-rmdir",
     "a root cache is shrunk while its objects are freed, and a cgroup with a child of it is removed",
-    Knob("slabs", "slabs of the root, whose objects are freed meanwhile", 3, least=1),
+    Knob("slabs", "slabs of the root, whose objects are freed in the race", 3, least=1),
     *MACHINE,
 )
 def shrink_vs_rmdir(stage: Stage) -> None:

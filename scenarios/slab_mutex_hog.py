@@ -1,6 +1,7 @@
-"""Somebody walks all caches with slab_mutex held, again and again, while cgroups come and go (KERNEL.md 4.8, 10.1).
+"""A task walks all caches with slab_mutex held, again and again, while cgroups come and go (KERNEL.md 4.8, 10.1).
 
-Creation of child caches and the offlining of cgroups (which holds cgroup_mutex meanwhile) have to wait for each walk.
+The creation of child caches has to wait for each walk. The offlining of a cgroup has to wait too, with cgroup_mutex
+held.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from scenarios.api import Knob, Stage, charge_elsewhere, fill, machine, mkdir, r
 
 @scenario(
     "slab-mutex-hog",
-    "/proc/slabinfo is read all the time while cgroups come and go",
-    Knob("reads", "how often it is read", 5, least=1),
-    Knob("cgroups", "cgroups that come and go, one after the other", 2, least=1),
+    "/proc/slabinfo is read again and again while cgroups are made and removed",
+    Knob("reads", "how often /proc/slabinfo is read", 5, least=1),
+    Knob("cgroups", "cgroups that are made and removed, one after the other", 2, least=1),
     *machine(),
 )
 def slab_mutex_hog(stage: Stage) -> None:

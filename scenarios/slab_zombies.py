@@ -1,7 +1,7 @@
-"""SLAB: objects come back to the arrays of a cache whose cgroup is gone; only cache_reap() takes them out (4.8).
+"""SLAB: objects are freed into the arrays of a cache whose cgroup is gone; only cache_reap() takes them out (4.8).
 
-How long a zombie lives after its last object depends on how full the arrays are, and on whether cache_reap() gets
-slab_mutex.
+After the last free the zombie cache lives on, for a time that depends on the number of objects in the arrays and on
+whether cache_reap() gets slab_mutex.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from scenarios.api import Knob, Stage, charge_elsewhere, fill, machine, mkdir, r
 @scenario(
     "slab-zombies",
     "objects of a removed cgroup are freed into array caches, which only cache_reap() empties",
-    Knob("objects", "objects that are freed afterwards", 30, least=1),
-    Knob("seconds", "how long the machine goes on, in seconds", 20, least=2),
+    Knob("objects", "objects that are freed during the removal or after it", 30, least=1),
+    Knob("seconds", "how long the machine runs afterwards, in seconds", 20, least=2),
     *machine(allocator="slab"),
 )
 def slab_zombies(stage: Stage) -> None:
@@ -52,5 +52,5 @@ def slab_zombies(stage: Stage) -> None:
 
 
 def has_parked_objects(cache: KmemCache) -> bool:
-    """Whether a cache that nobody can find any more has free objects in an array."""
+    """Whether an unpublished cache has free objects in an array."""
     return not is_published(cache) and any(array.entries for array in cache.cpu_cache)

@@ -1,4 +1,4 @@
-"""The stage: what a scenario builds on, and where its properties and figures are kept."""
+"""The stage of a scenario: its machine, its tasks, its properties and its samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 
 REAP_ROUNDS = 30
-"""As many visits of cache_reap() as a full array and its slabs take to be given back (KERNEL.md 4.8)."""
+"""The number of cache_reap() runs that free a full array and its slabs (KERNEL.md 4.8)."""
 
 MKDIR_TRIES, MKDIR_AGAIN_NS = 100, 1_000_000
 
@@ -44,7 +44,7 @@ class Property:
 
 @attrs.frozen
 class Sample:
-    """What the machine counts at a named point of the scenario."""
+    """The machine's figures at a named point of the scenario."""
 
     point: str
     dying_cgroups: int
@@ -55,12 +55,12 @@ class Sample:
 
 @attrs.define(eq=False)
 class Stage:
-    """One scenario on one world: `knobs` are its values, `boot` gives the machine.
+    """One scenario in one world: `knobs` are the values of its parameters, `boot` makes the machine.
 
-    A scenario has three phases. In `set_up` and `wind_up` nothing races (the strategy is not asked); the tasks race in
-    between. Each phase ends when the machine is at rest. `session` is a cgroup that stays, as on every machine that
-    somebody has logged in to; without any, kmem accounting would be switched off in between. `unreached` are the
-    `sometimes` that have not been true yet.
+    A scenario has three phases. `set_up` and `wind_up` are sequential: the strategy does not choose there. The tasks
+    race in between. Each phase ends at quiescence. `session` is a cgroup that stays until the end, like the session of
+    a logged-in user; without it, kmem accounting would be switched off in between. `unreached` are the `sometimes`
+    properties that have not been true yet.
     """
 
     world: World
@@ -82,9 +82,10 @@ class Stage:
     _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
 
     def boot(self, *names: str, caches: Iterable[SlabinfoRow] = ()) -> Machine:
-        """Boot a machine with the caches of the slabinfo knob, all or only those in *names*, and with *caches*.
+        """Boot a machine with root caches of the `slabinfo` parameter and with *caches*.
 
-        If there are *caches*, these are all, unless names are given too.
+        The caches of `slabinfo` are those in *names*; without names, they are all of them if *caches* is empty, else
+        none.
         """
         caches = list(caches)
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
@@ -110,27 +111,28 @@ class Stage:
         return machine
 
     def make_scarce(self, percent: int, *sites: str) -> None:
-        """Have *percent* of a hundred allocations at *sites* fail (`FAULTS`), unless the user says how many."""
+        """Let *percent* % of the allocations at *sites* (`FAULTS`) fail; the user's --fault has precedence."""
         self.world.faults = {**dict.fromkeys(sites, percent / 100), **self.world.faults}
 
-    # -- who does what ------------------------------------------------------------------------------------------------
+    # -- phases and tasks ---------------------------------------------------------------------------------------------
 
     def set_up(self, body: Body, *, settles: bool = True) -> None:
-        """Run *body* first, before any task: it sets the stage. The race begins when all that it began is over.
+        """Run *body* before any task, to bring the machine into the state where the race begins.
 
-        Unless it *settles*, the race begins with what is under way then.
+        The race begins at quiescence; with `settles=False` it begins while work that *body* started is still pending.
         """
         self._set_up = body
         self._settles = settles
 
     def wind_up(self, body: Body) -> None:
-        """Run *body* when all tasks have come to rest: it takes away what would hide the outcome."""
+        """Run *body* at quiescence after the race, to release everything that would hide the outcome."""
         self._wind_up = body
 
     def task(self, name: str, body: Body, *, cpu: int = 0, migrates: bool = False) -> Context:
-        """Add a task on *cpu*, modulo the CPUs there are, that runs *body* and may be woken elsewhere if it *migrates*.
+        """Add a task that runs *body* on *cpu* (modulo the number of CPUs).
 
-        It begins with the race, or at once if that runs already.
+        With *migrates* the task may wake up on another CPU after a sleep. It starts with the race, or at once if the
+        race is running.
         """
         task = self.machine.new_task(name, cpu % len(self.machine.cpus), migrates=migrates)
         if self._is_racing:
@@ -140,7 +142,7 @@ class Stage:
         return task
 
     def start(self) -> None:
-        """Begin: called once, when the scenario has said everything."""
+        """Start the run; called once, after the scenario's function has returned."""
         self.world.begin_phase("set-up", calm=True)
         self.machine.start(self.machine.new_task("stage", 0), self._direct)
 
@@ -164,14 +166,14 @@ class Stage:
             await self._let_reaper_work(ctx)
 
     async def _let_reaper_work(self, ctx: Context) -> None:
-        """SLAB gives back what nobody uses only little by little: give it the time that it needs."""
+        """SLAB frees its unused objects and slabs a few at a time: let enough virtual time pass for all of them."""
         for _ in range(REAP_ROUNDS):
             await ctx.settle()
             if not self.ledger.is_anything_left():
                 return
             await ctx.sleep(REAPTIMEOUT_AC)
 
-    # -- what must hold -----------------------------------------------------------------------------------------------
+    # -- properties ---------------------------------------------------------------------------------------------------
 
     def always(self, name: str, holds: Callable[[], bool]) -> None:
         prop = Property("always", name, holds)
@@ -183,11 +185,11 @@ class Stage:
         self.world.checks.append(check)
 
     def sometimes(self, name: str, holds: Callable[[], bool]) -> None:
-        """The race that the scenario is about was really reached; if never, the run says so."""
+        """Declare a state that shows that the race was reached; a run reports it if the state was never true."""
         prop = Property("sometimes", name, holds)
 
         def check(_flow: Flow) -> None:
-            if holds():  # there is no need to look any more
+            if holds():  # reached once is enough
                 self.unreached.remove(prop)
                 self.world.checks = [other for other in self.world.checks if other is not check]
 
@@ -204,11 +206,11 @@ class Stage:
         self.world.endings.append(check)
 
     def only_session_left(self) -> bool:
-        """Every other cgroup is released."""
+        """Whether every cgroup except the session's is released."""
         return self.machine.root_cgroup.descendants() == [self.session]
 
     def has_late_allocation(self) -> bool:
-        """Whether an allocation that chose its child cache in time is at it when nobody can find that any more."""
+        """Whether an allocation is under way in a child cache that has been unpublished since the cache was chosen."""
         for cache in self.machine.child_caches:  # noqa: SIM110 -- asked after every step; any() would double the cost
             if cache.inflight and not is_published(cache):
                 return True
@@ -222,7 +224,7 @@ class Stage:
     # -- figures ------------------------------------------------------------------------------------------------------
 
     def sample(self, point: str) -> None:
-        """Note what the machine counts now."""
+        """Record the machine's figures now, under the name *point*."""
         final = self.ledger.figures()
         self.samples.append(
             Sample(
@@ -235,7 +237,7 @@ class Stage:
         )
 
 
-# -- what tasks do with cgroups ---------------------------------------------------------------------------------------
+# -- helpers for the tasks of scenarios -------------------------------------------------------------------------------
 
 
 def enter(ctx: Context, cgroup: Cgroup) -> Awaitable[None]:
@@ -244,18 +246,18 @@ def enter(ctx: Context, cgroup: Cgroup) -> Awaitable[None]:
 
 
 async def mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
-    """Make a cgroup below *parent*; a stage cannot do without, so it tries again for a while."""
+    """Make a cgroup below *parent*. If mkdir fails for lack of memory, try again; UsageError after `MKDIR_TRIES`."""
     for _ in range(MKDIR_TRIES):
         cgroup = await cgroup_mkdir(ctx, parent, name)
         if cgroup is not None:
             return cgroup
         await ctx.sleep(MKDIR_AGAIN_NS)
-    msg = f"mkdir {name} failed {MKDIR_TRIES} times; no scenario goes on without: let the fault happen less often"
+    msg = f"mkdir {name} failed {MKDIR_TRIES} times; the scenario needs this cgroup: lower the probability of the fault"
     raise UsageError(msg)
 
 
 async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
-    """Remove *cgroup*; as long as it is busy, wait until it is empty, as systemd does."""
+    """Remove *cgroup*; while it still has tasks or children, wait, as systemd does."""
     while not await cgroup_rmdir(ctx, cgroup):
         await ctx.ask(cgroup.wait_until_empty)
 
@@ -266,7 +268,7 @@ def small_cache(name: str, *, objects: int = 4) -> SlabinfoRow:
 
 
 async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
-    """Run *body* as a task of its own in *cgroup*, on this CPU, and wait for its end."""
+    """Run *body* as a task of its own in *cgroup*, on this CPU, and wait until it ends."""
     machine = ctx.machine
     task = machine.new_task(f"task-{machine.next_pid()}", ctx.smp_processor_id)
     done = Completion(machine.cgroup_tree.actor, remaining=1)
@@ -276,7 +278,7 @@ async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
 
 
 async def touch_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """A task of *memcg* gets memory of its own, charged in one go."""
+    """Allocate *nr_pages* pages of user memory and charge them to *memcg* in one call."""
     if not await alloc_pages(ctx, GFP_KERNEL, nr_pages):
         return
     if await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
@@ -286,7 +288,7 @@ async def touch_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 
 
 async def fill(ctx: Context, cgroup: Cgroup, cache: KmemCache, count: int) -> list[SlabObject]:
-    """Have *count* objects of *cache* allocated in *cgroup*, whose child cache is there already."""
+    """Allocate *count* objects of *cache* in *cgroup*, whose child cache exists already."""
     made: list[SlabObject] = []
 
     async def allocate(ctx: Context) -> None:
@@ -300,7 +302,7 @@ async def fill(ctx: Context, cgroup: Cgroup, cache: KmemCache, count: int) -> li
 
 
 async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
-    """Have the child caches of *cgroup* created, by allocations that miss them; they are empty afterwards."""
+    """Create the child caches of *cgroup* by allocations that do not find them; the new caches are empty."""
 
     async def miss(ctx: Context) -> None:
         for cache in caches:
@@ -313,7 +315,7 @@ async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
 
 
 async def charge_elsewhere(ctx: Context, cgroup: Cgroup) -> None:
-    """Charge and uncharge a page to *cgroup* on every CPU: no stock keeps another memcg afterwards."""
+    """Charge and uncharge a page to *cgroup* on every CPU, so that no stock keeps another memcg afterwards."""
     memcg = cgroup.css.memcg
     assert memcg is not None
     for cpu in ctx.machine.cpus:

@@ -1,7 +1,7 @@
-"""A CPU's stock is drained while its cgroup goes offline, and others are drained at the same time (KERNEL.md 9.3).
+"""A CPU's stock is drained while its cgroup goes offline, and other drains run at the same time (KERNEL.md 9.3).
 
-drain_all_stock() gives up if somebody else is draining, and does not wait for the CPUs that it asks; each page that
-stays in a stock keeps the memcg, until that CPU charges another one.
+drain_all_stock() returns at once if another drain is running, and does not wait for the works that it queues on other
+CPUs. A page that stays in a stock keeps the memcg until this CPU charges to another memcg.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, 
 
 @scenario(
     "stock-refill",
-    "tasks on every CPU charge pages and exit; their cgroups are removed, and the stocks drained",
+    "tasks on every CPU charge pages and exit; their cgroups are removed and the stocks drained",
     Knob("pages", "pages that each task touches", 3, least=1),
     *machine(),
 )

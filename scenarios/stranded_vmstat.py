@@ -1,7 +1,7 @@
-"""Slabs are charged on several CPUs below a parent cgroup; the child is removed, then its objects are freed.
+"""Slabs are charged to a child cgroup on several CPUs; the child is removed, then its objects are freed.
 
-Each CPU keeps a part of the child's statistics to itself. The frees come after the reparenting and are counted in the
-parent; what the child's CPUs had not yet handed up is missing there, for ever, or is handed up twice.
+Each CPU caches a part of the child's statistics. The frees come after the reparenting and are counted in the parent.
+Every cached part has to be added to the parent exactly once; the flaws lose a part or add it twice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, enter, machine, mkdir, 
 
 @scenario(
     "stranded-vmstat",
-    "slabs are charged on every CPU, the cgroup is removed, and then they are freed",
+    "slabs are charged on every CPU, the cgroup is removed, and then the slabs are freed",
     Knob("objects", "objects that each CPU allocates, four in a page", 16, least=1),
     *machine(),
     also=("bee07b33db78",),
@@ -54,6 +54,6 @@ def stranded_vmstat(stage: Stage) -> None:
 
 
 def has_inherited(cgroups: list[Cgroup]) -> bool:
-    """Whether the parent has caches that it was not made for."""
+    """Whether the parent has caches that were created for its child."""
     memcg = cgroups[0].css.memcg if cgroups else None
     return memcg is not None and any(not cache.name.endswith(":parent)") for cache in memcg.kmem_caches)

@@ -1,7 +1,7 @@
-"""Somebody reads a sysfs file of a cache that is being shut down, while memory is about to be hot-plugged.
+"""A task reads a sysfs file of a cache that is being shut down, while a memory hotplug waits.
 
-The reader is inside the file and wants the memory hotplug lock; the shutdown holds that lock and slab_mutex, and waits
-for the readers to leave; a hotplug writer that only waits keeps new readers of its lock out.
+The reader is inside the file and needs the memory hotplug lock. The shutdown holds this lock and slab_mutex, and waits
+for the readers to leave. A hotplug writer that waits for the lock already keeps new readers of the lock out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def sysfs_vs_shutdown(stage: Stage) -> None:
     files: list[Kobject] = []
 
     async def make_cgroup(ctx: Context) -> None:
-        """The reader has the file open before anything happens."""
+        """Make the child cache, and collect the sysfs files that the reader opens before the race."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await warm_up(ctx, cgroups[0], root)
         files.extend(cache.kobj for cache in machine.all_caches if cache.kobj is not None)

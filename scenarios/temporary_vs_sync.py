@@ -1,8 +1,8 @@
-"""Temporary files grow, and lose their names while they are open, while they are being written back.
+"""Open temporary files grow and lose their names while they are being written back.
 
-Whoever writes an inode back takes I_DIRTY away first, and reads what is to be written afterwards: what changes in
-between makes the inode dirty once more, and it is written again. So in the end the disk has all that memory has; a file
-without a name, too, for it would have to be cleared away after a crash.
+Writeback clears I_DIRTY first, and reads the inode afterwards. A change in between makes the inode dirty again, and it
+is written once more. So at the end the disk has the same contents as memory. This includes files without a name,
+because a real filesystem has to clean them up after a crash.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache
 
 @scenario(
     "temporary-vs-sync",
-    "files that are open are removed while they are being written back",
-    Knob("files", "files that are made, written to, removed, and open all the time", 2, least=1, most=20),
+    "open files are removed while they are being written back",
+    Knob("files", "files that are made, written to and removed while they stay open", 2, least=1, most=20),
     *MACHINE,
 )
 def temporary_vs_sync(stage: Stage) -> None:
@@ -30,7 +30,7 @@ def temporary_vs_sync(stage: Stage) -> None:
     files: list[File] = []
 
     async def make_files(ctx: Context) -> None:
-        """They are dirty, and so the race begins with their being written."""
+        """Make dirty inodes, so that the race begins with their writeback."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         await sync_inodes_sb(ctx, mounted[0])
         for number in range(stage.knobs["files"]):
@@ -54,7 +54,7 @@ def temporary_vs_sync(stage: Stage) -> None:
 
 
 def is_any_written_late(files: list[File]) -> bool:
-    """Whether an inode is being written that has changed meanwhile."""
+    """Whether an inode without a name has become dirty again while it is being written."""
     both = InodeState.SYNC | InodeState.DIRTY
     inodes = [file.dentry.d_inode for file in files]
     return any(inode and inode.i_state & both == both and not inode.i_nlink for inode in inodes)

@@ -1,9 +1,10 @@
-"""What the program did that the kernel traces were taken of (`slabrace match`): three pieces of it, a scenario each.
+"""The program whose kernel traces `slabrace match` reads: three parts of it, each as a scenario.
 
-A parent makes a cgroup; a child in it, on another CPU, makes files, the first ones with a pause after each, so that the
-child caches are there for the others. All files are removed again but for one, perhaps, which the parent has opened;
-the child exits. Then the parent removes the cgroup, and later the file that it held. The parent tells the tracer what
-it does: for each mark it opens the tracer's file, writes, and closes it, and so it does to switch the tracer on.
+A parent makes a cgroup. A child in it, on another CPU, makes files; it pauses after each of the first ones, so that the
+child caches exist for the others. The child removes the files and exits. In one of the scenarios the parent holds the
+last file open, and this file stays. Then the parent removes the cgroup, and later the held file. The parent writes
+marks into the trace: for each mark it opens the tracer's file, writes, and closes it. It switches the tracer on in the
+same way.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ KNOBS = (
 
 @attrs.define(eq=False)
 class Program:
-    """The traced program on its machine: where its filesystems are mounted, and the file that the parent holds.
+    """The traced program on its machine: the roots of its filesystems, and the file that the parent holds.
 
-    tracefs keeps its names in memory as tmpfs does, so a tmpfs stands for it.
+    tracefs keeps its names in memory as tmpfs does, so a tmpfs is mounted in its place.
     """
 
     stage: Stage
@@ -102,7 +103,7 @@ class Program:
         await ctx.ask(done.wait_for_completion)
 
     async def run_generation(self, ctx: Context, *, hold: bool) -> None:
-        """Everything before the cgroup is removed; with *hold* the parent opens the last file before the others go."""
+        """Do everything before the removal of the cgroup; with *hold* the parent opens the last file, which stays."""
         await do_mkdirat(ctx, self.cgroup2, CGROUP)
         kept = self.names[-1] if hold else None
 
@@ -120,7 +121,7 @@ class Program:
         await ctx.settle()
 
     async def remove_cgroup(self, ctx: Context) -> None:
-        """Switch the tracer on, and rmdir(2) with a mark before and after it; then time to rest."""
+        """Switch the tracer on, call rmdir(2) with a mark before and after it, and let pending work finish."""
         await self.mark(ctx)
         await self.mark(ctx)
         assert await do_rmdir(ctx, self.cgroup2, CGROUP), "nobody is in it"
@@ -136,7 +137,7 @@ class Program:
 
 
 async def close(ctx: Context, file: File | None) -> None:
-    """Close a file that is there."""
+    """Close *file*, which must not be None."""
     assert file is not None, "the file is there"
     await fput(ctx, file)
 
@@ -145,13 +146,13 @@ def program(stage: Stage) -> Program:
     """Boot the machine with the caches that the program needs."""
     machine = stage.boot(*CACHES)
     for s_type in (CGROUP2, TMPFS):
-        caches_of(machine, s_type)  # says here and now if the machine lacks one of them
+        caches_of(machine, s_type)  # raises UsageError now if the machine lacks one of them
     return Program(stage)
 
 
 @scenario(
     "traced-create",
-    "a traced program makes a cgroup, and a task in it the first files: their child caches are created",
+    "a traced program makes a cgroup, and a task in it makes the first files, which creates the child caches",
     *KNOBS,
 )
 def traced_create(stage: Stage) -> None:
@@ -163,7 +164,7 @@ def traced_create(stage: Stage) -> None:
         await traced.run_child(ctx, make_files)
 
     async def make_files(ctx: Context) -> None:
-        """The tracer is off again when the files are closed."""
+        """Make the files and leave them open: in the traced program the tracer is off when they are closed."""
         opened.extend(await traced.make_files(ctx))
 
     async def clean_up(ctx: Context) -> None:
@@ -182,7 +183,7 @@ def traced_create(stage: Stage) -> None:
 
 
 def rmdir_scenario(stage: Stage, *, hold: bool) -> None:
-    """The part of the program that removes the cgroup."""
+    """Set the stage for the part of the program that removes the cgroup."""
     traced = program(stage)
 
     async def prepare(ctx: Context) -> None:
@@ -203,7 +204,7 @@ def rmdir_scenario(stage: Stage, *, hold: bool) -> None:
 
 @scenario(
     "traced-rmdir-idle",
-    "a traced program removes a cgroup of whose objects none is left",
+    "a traced program removes a cgroup that has no objects left",
     *KNOBS,
 )
 def traced_rmdir_idle(stage: Stage) -> None:
@@ -212,7 +213,7 @@ def traced_rmdir_idle(stage: Stage) -> None:
 
 @scenario(
     "traced-rmdir-held",
-    "a traced program removes a cgroup of which it holds a file, and releases that later",
+    "a traced program removes a cgroup while it holds one of its files, and releases the file later",
     *KNOBS,
 )
 def traced_rmdir_held(stage: Stage) -> None:

@@ -1,7 +1,8 @@
 """Slabs are charged on one CPU and uncharged on another, while the cgroup goes offline.
 
-So the CPUs' shares of the memcg's statistics run apart: one has too many pages, another less than none. The removal
-sums them up, one after the other, or leaves them; the parent must end up with what there is (KERNEL.md 9.4).
+So the CPUs' shares of the memcg's statistics differ in sign: one CPU counts too many pages, another a negative number.
+The removal adds the shares up one after the other, or drops them. The parent must end up with the right total
+(KERNEL.md 9.4).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, fill, mkdir, r
 
 @scenario(
     "uneven-vmstat",
-    "slabs of a cgroup that is removed are charged on one CPU, and given back on another",
-    Knob("objects", "objects of a page each, above a batch of the statistics; those are freed", 12, least=1, most=1000),
+    "slabs of a removed cgroup are charged on one CPU and freed on another",
+    Knob("objects", "freed objects, of a page each, beyond one batch of the statistics", 12, least=1, most=1000),
     *MACHINE,
 )
 def uneven_vmstat(stage: Stage) -> None:
@@ -25,7 +26,7 @@ def uneven_vmstat(stage: Stage) -> None:
     raced: list[SlabObject] = []
 
     async def charge_on_one_cpu(ctx: Context) -> None:
-        """More pages than a CPU keeps to itself: the totals have some of them. A reclaimable slab is charged, too."""
+        """Charge more pages than a CPU caches, so that the totals include some of them, and a reclaimable slab too."""
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "parent"))
         cgroups.append(await mkdir(ctx, cgroups[0], "job"))
         await warm_up(ctx, cgroups[1], alpha, dentry)
@@ -51,7 +52,7 @@ def uneven_vmstat(stage: Stage) -> None:
 
 
 def runs_apart(cgroups: list[Cgroup]) -> bool:
-    """Whether, of a cgroup on its way out, a CPU has counted too many slab pages, and another less than none."""
+    """Whether, for a dead cgroup, one CPU's count of slab pages is positive and another's negative."""
     memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].is_dead else None
     if memcg is None or memcg.freed is not None:
         return False

@@ -1,7 +1,8 @@
 """A file of a cgroup is removed while it is being written back.
 
-Who writes an inode has no reference to it, only I_SYNC: the end of the last name frees the inode, in memory and on the
-disk, and has to wait until it has been written. Its pages are charged to a cgroup, whose cache it comes from.
+Writeback holds no reference to the inode, only I_SYNC. The unlink of the last name frees the inode in memory and on the
+disk, and has to wait until the inode has been written. The pages are charged to a cgroup, and the inode is an object of
+this cgroup's child cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scenarios.shared_dentry import forget_names, write_file
 @scenario(
     "unlink-vs-sync",
     "a file is removed while it is being written back",
-    Knob("files", "files that are written, and removed one after the other", 1, least=1, most=20),
+    Knob("files", "files that are written, then removed one after the other", 1, least=1, most=20),
     Knob("pages", "pages that each of them has", 6, least=1, most=100),
     *MACHINE,
 )
@@ -34,7 +35,7 @@ def unlink_vs_sync(stage: Stage) -> None:
             await write_file(ctx, mounted[0].root, name, stage.knobs["pages"])
 
     async def write_files(ctx: Context) -> None:
-        """The first file has the child caches made, and is written; those that the race is about are dirty."""
+        """A first file causes the creation of the child caches, and is synced; the files of the race are dirty."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await run_in(ctx, cgroups[0], lambda ctx: write(ctx, ["first"]))
@@ -61,13 +62,13 @@ def unlink_vs_sync(stage: Stage) -> None:
 
 
 def is_written_and_freed(mounted: list[SuperBlock]) -> bool:
-    """Whether an inode is being written that somebody frees."""
+    """Whether an inode is being freed while it is being written."""
     both = InodeState.SYNC | InodeState.FREEING
     return any(inode.i_state & both == both for sb in mounted for inode in sb.inode_hash.values())
 
 
 def nameless(sb: SuperBlock) -> set[int]:
-    """The inodes on the disk that no directory has, but for the root's."""
+    """The numbers of the inodes on the disk that no directory lists, except the root's."""
     named = {ino for on_disk in sb.disk.values() for ino in (on_disk.entries or {}).values()}
     root = sb.root.d_inode
     return sb.disk.keys() - named - ({root.i_ino} if root is not None else set())

@@ -1,8 +1,9 @@
-"""Files on a disk are written, read, written back and forgotten, while the cgroup that they belong to is removed.
+"""Files on a disk are written, read, written back and dropped, while the cgroup that they belong to is removed.
 
-Their pages are charged to the cgroup of the task that writes them, their inodes and dentries come from its caches; all
-of these outlive the task. The inodes are dirty until somebody syncs, and only then on an LRU list that is handed to the
-parent; a name that has been forgotten is looked up on the disk again, perhaps while its old inode is on its way out.
+Their pages are charged to the cgroup of the task that writes them, and their inodes and dentries are objects of its
+child caches; all of these outlive the task. A dirty inode is on no LRU list. After a sync it is on a list, which the
+offlining moves to the parent. A dropped name is looked up on the disk again, perhaps while its old inode is being
+freed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ EMPTY = ("a", "b", "c")
 
 @scenario(
     "writeback-vs-rmdir",
-    "files are written, read, written back and forgotten while their cgroup is removed",
-    Knob("reads", "how often the file that is there already is opened and read", 2, least=1),
+    "files are written, read, written back and dropped from memory while their cgroup is removed",
+    Knob("reads", "how often the old file is opened and read", 2, least=1),
     *MACHINE,
 )
 def writeback_vs_rmdir(stage: Stage) -> None:
@@ -39,7 +40,7 @@ def writeback_vs_rmdir(stage: Stage) -> None:
         await write_file(ctx, mounted[0].root, name, 1)
 
     async def make_cgroup(ctx: Context) -> None:
-        """The first allocations have the child caches made. Some inodes are on LRU lists, the last one is dirty."""
+        """Make the child caches, clean unused inodes on the LRU lists, and one dirty inode."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
         await run_in(ctx, cgroups[0], lambda ctx: write(ctx, "first"))
@@ -47,19 +48,19 @@ def writeback_vs_rmdir(stage: Stage) -> None:
         await run_in(ctx, cgroups[0], lambda ctx: write(ctx, OLD))
         await make_files(ctx, mounted[0].root, list(EMPTY))
         await sync_inodes_sb(ctx, mounted[0])
-        await do_remount(ctx, mounted[0])  # the names are forgotten, the inodes stay
+        await do_remount(ctx, mounted[0])  # drops the dentries; the inodes stay
         await run_in(ctx, cgroups[0], lambda ctx: write(ctx, DIRTY))
         await cgroup_attach_task(ctx, cgroups[0], writer)
 
     async def write_new(ctx: Context) -> None:
-        """A directory, a file that goes at once, and one that stays."""
+        """Make a directory, a file that is removed at once, and a file that stays."""
         await do_mkdirat(ctx, mounted[0].root, DIRECTORY)
         for name in NEW:
             await write(ctx, name)
         await do_unlinkat(ctx, mounted[0].root, NEW[0])
 
     async def read_old(ctx: Context) -> None:
-        """Read the files that were there, and remove one: its inode may be on the LRU list still, or again."""
+        """Read the old files, and remove one: its inode may still be on the LRU list, or be on it again."""
         for name in (*EMPTY, *[OLD] * stage.knobs["reads"]):
             file = await do_filp_open(ctx, mounted[0].root, name)
             if file is not None:

@@ -1,4 +1,4 @@
-"""Settings for every test: Hypothesis without clock or memory, and the command line in process."""
+"""For every test: deterministic Hypothesis settings, and the command line run in this process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ hypothesis.settings.load_profile("slabrace")
 
 @attrs.frozen
 class Answer:
-    """What one command came to: exit code, standard output, standard error."""
+    """What one command came to: exit code, standard output (as bytes, too), standard error."""
 
     code: int
-    out: str
+    raw: bytes
     err: str
+
+    @property
+    def out(self) -> str:
+        return self.raw.decode()
 
 
 def check_usage_error(answer: Answer) -> str:
@@ -44,14 +48,14 @@ Command = Callable[..., Answer]
 
 
 @pytest.fixture
-def slabrace(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+def slabrace(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Run the command line in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
     def command(*arguments: object) -> Answer:
-        capsys.readouterr()
+        capsysbinary.readouterr()
         code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
+        captured = capsysbinary.readouterr()
+        return Answer(code, captured.out, captured.err.decode())
 
     return command

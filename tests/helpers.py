@@ -1,6 +1,6 @@
-"""How the tests run scenarios, read and edit logs, and build tiny worlds of their own.
+"""Helpers of the tests: run scenarios and commands, read and edit logs, build tiny worlds.
 
-A tiny world has no kernel: cells, locks and mail boxes, and flows that use them. What it shows is the actor system's.
+A tiny world has no kernel, only cells, locks, mailboxes, and flows that use them. It tests the actor system alone.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SMALL = {
     "reads": "2",
     "seconds": "5",
 }
-"""Values that make any scenario short, for those of its knobs that are here."""
+"""Parameter values that make any scenario short."""
 
 TINY_CAPTURE = """\
 slabinfo - version: 2.1
@@ -76,16 +76,16 @@ filp              0      0    256   16    1 : tunables    0    0    0 : slabdata
 dentry            0      0    192   21    1 : tunables    0    0    0 : slabdata      0      0      0
 shmem_inode_cache 0      0    688   11    2 : tunables    0    0    0 : slabdata      0      0      0
 """
-"""The least machine that boots; it keeps headers short."""
+"""The smallest machine that boots; it keeps the headers of logs short."""
 
 
 def small_settings(name: str) -> dict[str, str]:
-    """Settings with which the scenario takes some hundred steps, or a few thousand."""
+    """Settings with which the scenario takes between some hundred and a few thousand steps."""
     return {knob.name: SMALL[knob.name] for knob in find_scenario(name).knobs if knob.name in SMALL}
 
 
 def some_machine(*case: object) -> tuple[str, str]:
-    """A kernel and an allocator: the same ones for a test case, but others for others, so that all have their turn."""
+    """A kernel and an allocator, chosen by a hash of the test case: fixed for one case, spread over all cases."""
     machines = list(itertools.product(PROFILES, ALLOCATORS))
     return machines[zlib.crc32(repr(case).encode()) % len(machines)]
 
@@ -101,7 +101,7 @@ def run_small(
     log: Path | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Result:
-    """Run a scenario with small knobs, or with *settings*; on its own allocator, if none is given."""
+    """Run a scenario with small parameters, or with *settings*, on *allocator* or on the scenario's default."""
     chosen = dict(small_settings(name) if settings is None else settings)
     if allocator is not None:
         chosen["allocator"] = allocator
@@ -110,13 +110,13 @@ def run_small(
 
 
 def other_driver(driver: str) -> str:
-    """The driver that *driver* is not."""
+    """The driver other than *driver*."""
     (other,) = set(DRIVERS) - {driver}
     return other
 
 
 def make_scenario(name: str, body: Callable[[Stage], None]) -> Scenario:
-    """A scenario of our own: no knobs but the machine's, and nobody is logged in, so that its tasks step first."""
+    """A scenario for a test: only the machine's parameters, and no session cgroup, so that its tasks step first."""
 
     def build(stage: Stage) -> None:
         stage.has_session = False
@@ -126,12 +126,12 @@ def make_scenario(name: str, body: Callable[[Stage], None]) -> Scenario:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, *added: Scenario) -> None:
-    """Let the commands know the scenarios *added*, as well as the real ones."""
+    """Add the scenarios *added* to the built-in ones that the commands know."""
     monkeypatch.setattr("scenarios.SCENARIOS", (*SCENARIOS, *added))
 
 
 def quiet(stage: Stage) -> None:
-    """Nothing is wrong with it."""
+    """A scenario without a finding."""
     cell = make_cell(stage.boot().world)
 
     async def body(ctx: Context) -> None:
@@ -145,7 +145,7 @@ def quiet(stage: Stage) -> None:
 
 
 def warns(stage: Stage) -> None:
-    """The kernel warns, twice, and goes on."""
+    """A scenario in which the kernel warns twice and goes on."""
     cell = make_cell(stage.boot().world, "a [bold]cell[/bold]")
 
     async def kmem_cache_warn(ctx: Context) -> None:
@@ -157,7 +157,7 @@ def warns(stage: Stage) -> None:
 
 
 def crashes(stage: Stage) -> None:
-    """The kernel dies."""
+    """A scenario in which the kernel crashes."""
     cell = make_cell(stage.boot().world)
 
     async def kmem_cache_crash(ctx: Context) -> None:
@@ -168,7 +168,7 @@ def crashes(stage: Stage) -> None:
 
 
 def fails(stage: Stage) -> None:
-    """Slabrace is wrong."""
+    """A scenario that raises an internal error of slabrace."""
     cell = make_cell(stage.boot().world)
 
     async def body(ctx: Context) -> None:
@@ -182,25 +182,25 @@ def fails(stage: Stage) -> None:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).parent.parent
-MODULE = (sys.executable, "-m", "explorer")
+MODULE = (sys.executable, "-m", "slabrace")
 SCRIPT = (str(Path(sys.executable).with_name("slabrace")),)
 
 
 def run_process(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours to its end."""
+    """Run a command in a process and wait until it ends."""
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- our own words
 
 
 def start_process(
     *command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start a command of ours, with something more in its environment; a `with` statement waits for its end."""
+    """Start a command in a process, with *environment* added to its own; a `with` statement waits until it ends."""
     pipe, env = subprocess.PIPE, {**os.environ, **(environment or {})}
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- our own words
 
 
 def without_findings(told: str) -> str:
-    """Standard error without what a search says of a finding as soon as there is one."""
+    """Standard error without the lines that a search prints as soon as it has a finding."""
     return "".join(line for line in told.splitlines(keepends=True) if not line.startswith("found in schedule "))
 
 
@@ -208,7 +208,7 @@ def without_findings(told: str) -> str:
 
 
 def read_payloads(path: Path) -> list[Payload]:
-    """Every payload of a log that is whole: header, body and footer."""
+    """Every payload of an undamaged log: header, body and footer."""
     log = LogReader(path)
     try:
         body = [payload for payload, _ in log.records()]
@@ -224,7 +224,7 @@ def read_payloads(path: Path) -> list[Payload]:
 
 
 def read_body(path: Path) -> list[Payload]:
-    """The payloads between header and footer: what the digest covers."""
+    """The payloads between header and footer, which the digest covers."""
     return read_payloads(path)[1:-1]
 
 
@@ -234,24 +234,24 @@ def read_records(path: Path) -> list[Record]:
 
 
 def pack(record: Sequence[object]) -> Payload:
-    """One record as the log holds it."""
+    """One record in the encoding of the log."""
     payload: bytes = msgpack.packb(record)
     return payload
 
 
 def start_of_log(version: int = VERSION) -> bytes:
-    """What comes before the first frame."""
+    """The bytes before the first frame."""
     return MAGIC + version.to_bytes(2, "little")
 
 
 def write_payloads(path: Path, payloads: Iterable[Payload]) -> Path:
-    """Write a log of these payloads, with lengths and checksums that fit."""
+    """Write a log of these payloads, with correct lengths and checksums."""
     path.write_bytes(start_of_log() + b"".join(map(frame, payloads)))
     return path
 
 
 def is_step(record: Record) -> bool:
-    """Whether the record is a step; all others begin with their tag."""
+    """Whether the record is a step; every other record begins with its tag."""
     return isinstance(record[0], int)
 
 
@@ -259,12 +259,12 @@ def is_step(record: Record) -> bool:
 
 
 PEEK = OperationInfo("peek", READ, cost=ATOMIC_NS)
-"""What a flow does with per-CPU data in a tiny world."""
+"""An access to per-CPU data in a tiny world."""
 
 
 @attrs.define(eq=False)
 class Cell(Shared):
-    """A number, and its owner."""
+    """A number that an actor owns."""
 
     name: str
     value: int = 0
@@ -295,24 +295,24 @@ class Cell(Shared):
 
     @operation(UPDATE, when=is_positive)
     def take(self) -> int:
-        """Wait until there is one, and take it."""
+        """Wait until the number is positive, and take one away."""
         self.value -= 1
         return self.value
 
     @operation(UPDATE, when=is_positive, idle=True)
     def serve(self) -> int:
-        """As take, for a service whose rest this is."""
+        """As `take`, for a service: its wait does not keep the world from quiescence."""
         self.value -= 1
         return self.value
 
     @operation(READ, when=is_positive, sleeps=True)
     def sleep_until_positive(self) -> None:
-        """Wait as only process context may."""
+        """Wait by sleeping, which is allowed in process context only."""
 
 
 @attrs.define(eq=False)
 class Lock(Shared):
-    """A lock that says who holds it."""
+    """A lock that knows its holder."""
 
     name: str
     holder: Flow | None = attrs.field(default=None, init=False)
@@ -341,7 +341,7 @@ class Lock(Shared):
 
 
 class Script(Strategy):
-    """A strategy that steps the named lanes in this order and chooses these values; then the first, and 0."""
+    """A strategy that steps *lanes* in order and chooses *values*; after them, the first enabled lane and 0."""
 
     name = "script"
 
@@ -350,7 +350,7 @@ class Script(Strategy):
         self._values = deque(values)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """The next lane of the script, which must be enabled."""
+        """Choose the next lane of the script, which must be enabled."""
         names = [lane.name for lane in lanes]
         wanted = self._lanes.popleft() if self._lanes else names[0]
         assert wanted in names, f"{wanted} is not enabled; enabled are {names}"
@@ -363,7 +363,7 @@ class Script(Strategy):
 
 @attrs.define(eq=False)
 class Seen(Observer):
-    """An observer that remembers who stepped, and who could have."""
+    """An observer that records which lane stepped and which lanes were enabled, and all other events."""
 
     stepped: list[str] = attrs.field(factory=list)
     enabled: list[tuple[str, ...]] = attrs.field(factory=list)
@@ -391,23 +391,23 @@ class Seen(Observer):
 
 
 def make_world(strategy: Strategy | None = None) -> tuple[World, Seen]:
-    """An empty world, and the observer that watches it."""
+    """An empty world and its observer."""
     seen = Seen()
     return World(strategy or RandomWalk(0), observers=(seen,)), seen
 
 
 def make_cell(world: World, name: str = "cell", value: int = 0) -> Cell:
-    """A cell and the actor that owns it."""
+    """A cell, owned by an actor of its own."""
     return Cell(Actor(world, f"owner of {name}"), name, value)
 
 
 def make_lock(world: World, name: str) -> Lock:
-    """A lock and the actor that owns it."""
+    """A lock, owned by an actor of its own."""
     return Lock(Actor(world, f"owner of {name}"), name)
 
 
 def make_reader(world: World, name: str = "reader") -> tuple[Actor, list[object]]:
-    """An actor that remembers what it receives."""
+    """An actor that records the messages it receives."""
     mail: list[object] = []
 
     async def main(_actor: Actor) -> None:
@@ -418,20 +418,20 @@ def make_reader(world: World, name: str = "reader") -> tuple[Actor, list[object]
 
 
 def spawn(world: World, name: str, body: Body, *, cpu: Cpu | None = None, kind: Kind = Kind.TASK) -> Flow:
-    """Let a new flow run *body*."""
+    """Start a new flow that runs *body*."""
     flow = Flow(world, name, kind, cpu)
     world.spawn(flow, body(flow))
     return flow
 
 
 def only(findings: list[Finding]) -> Finding:
-    """The one finding there is."""
+    """The only finding in *findings*; fail if there is another number of them."""
     (finding,) = findings
     return finding
 
 
 def record(world: World) -> tuple[list[Payload], Recorder]:
-    """Have *world* recorded; the list fills with its payloads."""
+    """Record *world*; its payloads are appended to the returned list."""
     payloads: list[Payload] = []
     recorder = Recorder(payloads.append)
     world.observers = (recorder,)

@@ -1,4 +1,4 @@
-"""The benchmarks' own parts: rows that can be run, patches that load, tables, pages, and the file of trials."""
+"""The parts of the benchmarks: rows that run, patches that load, tables, pages, and the file of trials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_row_can_be_run_wherever_it_is_looked_for(row: Row) -> None:
 
 
 def test_rows_are_those_of_history() -> None:
-    """The racing rows of BUGS.md, and those without a race."""
+    """The benchmark has the racing rows of BUGS.md, and the rows without a race."""
     assert len({row.slug.partition(" ")[0] for row in ROWS}) == 16
     assert {row.slug for row in ROWS if row.needs_no_race} == {
         "rcu-lock-for-unlock",
@@ -116,11 +116,11 @@ def test_a_figure_is_the_median_and_says_how_many_found_it(firsts: list[int | No
     assert figure([trial(first) for first in firsts], 2_000) == text
 
 
-def test_who_does_not_find_it_is_slower_than_all() -> None:
+def test_a_strategy_that_does_not_find_the_flaw_ranks_last() -> None:
     assert median([trial(1), trial(None)]) == float("inf")
 
 
-def test_what_is_found_where_it_should_not_be_is_told(tmp_path: Path) -> None:
+def test_a_finding_on_a_cured_kernel_is_reported(tmp_path: Path) -> None:
     row = ROWS[0]
     made = Made(Results(tmp_path / "bugs.json", "code"), [row], 2_000, 500, ["portfolio"])
     made.results.trials[Task(row, row.having[0], "portfolio", 0, 2_000).key] = trial(8)
@@ -151,11 +151,11 @@ def test_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("\n") == 1
 
 
-# -- shrunk, and gone through ------------------------------------------------------------------------------------------
+# -- shrinking and exhaustive search -----------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_what_shows_a_flaw_gets_shorter() -> None:
+def test_a_schedule_that_shows_a_flaw_gets_shorter() -> None:
     (row,) = find_rows(["flush-only"])
 
     shortened = shrunk.shrink(row, row.having[0])
@@ -257,5 +257,5 @@ def test_a_load_has_no_flaw() -> None:
     assert (campaign.schedules, campaign.found) == (20, {})
 
 
-def test_the_best_peer_is_what_counts() -> None:
+def test_the_comparison_is_with_the_best_peer() -> None:
     assert against_best({"slabrace portfolio": 6.0, "slabrace urw": 1.0, "one": 3.0, "other": 2.0}) == 3.0

@@ -23,7 +23,7 @@ each_allocator = pytest.mark.parametrize("allocator", ["slub", "slab"])
 
 
 def in_cgroup(body: Body, kernel: str = "5.3", allocator: str = "slub", **faults: float) -> Stand:
-    """Run *body* in a cgroup that has a child cache already, and remove the cgroup; *faults* begin with *body*."""
+    """Run *body* in a cgroup that already has a child cache, then remove the cgroup; *faults* apply to *body* only."""
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("alpha", objects=PER_SLAB)])
@@ -78,9 +78,9 @@ def test_as_many_objects_as_wanted_come_from_the_memcg_s_cache_and_go_back(
 @each_allocator
 @pytest.mark.parametrize("kernel", [name for name in PROFILES if name not in ("v3", "v4")])
 def test_the_cache_is_held_once_for_all_objects_of_a_call(kernel: str, allocator: str) -> None:
-    """One get and one put, of the cache or of the memcg; in between it counts as one allocation.
+    """One get and one put of the cache or of the memcg; between them the call counts as one allocation.
 
-    In v3 and v4 every accounted allocation leaves an RCU section open: such a task cannot go on to remove a cgroup.
+    In v3 and v4 every accounted allocation leaves an RCU section open, so the task cannot remove the cgroup afterwards.
     """
     seen: list[int] = []
 
@@ -100,8 +100,8 @@ def test_the_cache_is_held_once_for_all_objects_of_a_call(kernel: str, allocator
 
 
 @each_allocator
-def test_without_a_page_nothing_is_allocated_and_what_there_was_is_free_again(allocator: str) -> None:
-    """Three objects are there without a page."""
+def test_without_a_page_nothing_is_allocated_and_objects_already_taken_are_free_again(allocator: str) -> None:
+    """The free lists still have three objects; the fourth one needs a page."""
 
     async def body(ctx: Context, stage: Stage, root: KmemCache) -> None:
         stage.world.faults = {}
@@ -153,7 +153,7 @@ def test_objects_of_one_slab_go_back_together_past_two_of_others() -> None:
         assert second is not None
         taken.append((others.index(second.head), len(second.rest), size))
 
-    # the slabs stay behind with objects that are on nobody's list: what the cgroup leaves is no part of this
+    # objects stay allocated, so the leak at the end is expected; this test does not check it
     in_cgroup(body)
 
     assert taken[0] == (0, 2, 4), "the first is the head; the next search begins at the last object that was left"
@@ -161,7 +161,7 @@ def test_objects_of_one_slab_go_back_together_past_two_of_others() -> None:
 
 
 def test_a_slab_that_is_freed_as_a_whole_goes_through_the_cpu_s_partial_list() -> None:
-    """It was full and on no list: it is frozen, even though it is empty then, and kept like any partial slab."""
+    """The slab was full and on no list. It is frozen and kept like any partial slab, although it is empty now."""
     kept: list[bool] = []
 
     async def body(ctx: Context, _stage: Stage, root: KmemCache) -> None:
@@ -178,8 +178,8 @@ def test_a_slab_that_is_freed_as_a_whole_goes_through_the_cpu_s_partial_list() -
     assert kept == [True]
 
 
-def test_only_later_the_tid_steps_before_the_slow_path() -> None:
-    """What is popped from the CPU's list is not announced otherwise, if no slab can be had (fd4d9c7d0c71)."""
+def test_only_later_kernels_step_the_tid_before_the_slow_path() -> None:
+    """Without the step other flows do not notice the popped objects if there is no slab (fd4d9c7d0c71)."""
     steps: dict[str, int] = {}
 
     async def body(ctx: Context, stage: Stage, root: KmemCache) -> None:
@@ -188,7 +188,7 @@ def test_only_later_the_tid_steps_before_the_slow_path() -> None:
         assert obj is not None
         c = obj.slab.slab_cache.cpu_slab[ctx.smp_processor_id]
         stage.world.faults = {"page": 1.0}
-        before, freed = c.tid, 3  # the objects that are popped are freed again one by one, each with a step
+        before, freed = c.tid, 3  # the popped objects are freed again one by one; each free steps the tid
         await kmem_cache_alloc_bulk(ctx, root, PER_SLAB)
         steps[stage.kernel] = (c.tid - before) // 2 - freed * (c.page is obj.slab)
         stage.world.faults = {}

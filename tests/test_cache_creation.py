@@ -1,4 +1,4 @@
-"""Creating caches: what can fail, what is left then, and which caches are shared. KERNEL.md 5.3, 8.1, 8.3, 8.4."""
+"""The creation of caches: failures, their undoing, and the sharing of caches. KERNEL.md 5.3, 8.1, 8.3, 8.4."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ each_allocator = pytest.mark.parametrize("allocator", ["slub", "slab"])
 
 
 def has_fault(fault: str, kernel: str, allocator: str) -> bool:
-    """Whether creation asks for that memory there at all."""
+    """Whether the creation of a cache needs this kind of memory on this kernel and allocator."""
     if fault == "percpu":
         return kernel not in ("original", "v1")
     return fault != "sysfs" or allocator == "slub"
 
 
 def play_seed(build: Callable[[Stage], None], kernel: str, seed: int, *fixes: str, allocator: str = "slub") -> Stage:
-    """Run a stage of our own with the named fixes."""
+    """Run the stage that *build* sets, with the named fixes."""
     world = World(make_strategy("random", seed))
     knobs = {knob.name: default_value(knob) for knob in MACHINE} | {"allocator": allocator}
     stage = Stage(world, kernel, knobs, patches=tuple(FIXES[fix].added_to(kernel) for fix in fixes))
@@ -96,7 +96,9 @@ def test_a_root_cache_that_cannot_be_made_leaves_nothing(kernel: str, allocator:
 @pytest.mark.parametrize("fault", OF_CHILDREN)
 @each_allocator
 @each_kernel
-def test_without_a_child_cache_the_root_serves_and_nobody_is_told(kernel: str, allocator: str, fault: str) -> None:
+def test_without_a_child_cache_the_root_is_used_and_nothing_is_reported(
+    kernel: str, allocator: str, fault: str
+) -> None:
     served: list[KmemCache] = []
 
     def build(stage: Stage) -> None:
@@ -118,7 +120,7 @@ def test_without_a_child_cache_the_root_serves_and_nobody_is_told(kernel: str, a
         stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
         stage.eventually("no cgroup is dying", stage.only_session_left)
 
-    fixes = ("rcu-lock-for-unlock",) if kernel in ("v3", "v4") else ()  # otherwise no task may sleep there
+    fixes = ("rcu-lock-for-unlock",) if kernel in ("v3", "v4") else ()  # without it no task may sleep afterwards
     stage = play_seed(build, kernel, 0, *fixes, allocator=allocator)
 
     assert len(served) == 1
@@ -144,7 +146,7 @@ def test_a_cache_that_must_be_there_panics() -> None:
 
 
 def test_a_link_that_cannot_be_made_takes_the_new_user_back() -> None:
-    """A cache of its own cannot be made either: its directory would have the name of the first one's."""
+    """A separate cache cannot be made either: the name of its sysfs directory is taken by the first cache."""
     refcounts: list[int] = []
 
     def build(stage: Stage) -> None:
@@ -166,7 +168,7 @@ def test_a_link_that_cannot_be_made_takes_the_new_user_back() -> None:
 
 
 def half_dead(stage: Stage) -> None:
-    """A stage with a root cache that still has an object when it is destroyed; then another of its name is wanted."""
+    """Set a stage that destroys a root cache with a live object, then creates another one of the same name."""
     stage.boot(caches=[small_cache("alpha")])
 
     async def work(ctx: Context) -> None:
@@ -184,7 +186,7 @@ def half_dead(stage: Stage) -> None:
 @each_allocator
 @each_kernel
 def test_the_name_of_a_cache_that_could_not_be_destroyed_is_taken(kernel: str, allocator: str) -> None:
-    """SLAB has no directory whose name could be taken."""
+    """SLAB has no sysfs directory, so no name is taken there."""
     stage = play_seed(half_dead, kernel, 0, allocator=allocator)
     taken = "WARNING: kmem_cache_create(gamma) failed with error -17"
 
@@ -193,7 +195,7 @@ def test_the_name_of_a_cache_that_could_not_be_destroyed_is_taken(kernel: str, a
 
 
 def destroy_and_create(ends: list[str], *, has_ctor: bool = False) -> Callable[[Stage], None]:
-    """One task destroys alpha while another creates a cache just like it."""
+    """Set a stage in which one task destroys alpha while another one creates an identical cache."""
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("beta", objects=8)])
@@ -225,7 +227,7 @@ def destroy_and_create(ends: list[str], *, has_ctor: bool = False) -> Callable[[
 
 
 def test_later_a_cache_that_is_being_destroyed_may_be_taken_up_again() -> None:
-    """5.4.286 does not look at dying when it merges; whoever destroys looks at the count of users again."""
+    """5.4.286 ignores `dying` when it merges caches; the destruction reads the count of users a second time."""
     ends: list[str] = []
     for seed in range(40):
         stage = play_seed(destroy_and_create(ends), "5.4-fixed", seed)
@@ -238,7 +240,7 @@ def test_later_a_cache_that_is_being_destroyed_may_be_taken_up_again() -> None:
     assert set(ends) == {"shared"}, "the grace period of the flush is long"
 
 
-def test_as_it_was_first_the_fix_made_creation_fail() -> None:
+def test_the_first_version_of_the_fix_made_creation_fail() -> None:
     ends: list[str] = []
     warned = 0
     for seed in range(40):
@@ -250,7 +252,7 @@ def test_as_it_was_first_the_fix_made_creation_fail() -> None:
 
 @pytest.mark.parametrize("kernel", ["original", "5.3", "5.4-fixed"])
 def test_the_name_of_a_cache_that_is_being_destroyed_is_taken(kernel: str) -> None:
-    """Before that is over, a cache that is never merged cannot be made again; afterwards it can."""
+    """A cache that is never merged cannot be created again before its destruction is over; afterwards it can."""
     ends: list[str] = []
     for seed in range(40):
         play_seed(destroy_and_create(ends, has_ctor=True), kernel, seed)
@@ -261,8 +263,8 @@ def test_the_name_of_a_cache_that_is_being_destroyed_is_taken(kernel: str) -> No
 # -- arrays of child caches -------------------------------------------------------------------------------------------
 
 
-def test_a_new_root_has_room_for_the_memcg_that_is_made_meanwhile() -> None:
-    """memcg_cache_ids_sem is held by both: a root is made before the arrays grow or after the new size is known."""
+def test_a_new_root_has_room_for_a_memcg_that_is_made_at_the_same_time() -> None:
+    """Both hold memcg_cache_ids_sem: the root is made before the arrays grow, or after the new size is set."""
     for seed in range(400):
         sizes: list[tuple[int, int]] = []
 
@@ -349,7 +351,7 @@ def test_caches_with_a_constructor_or_a_usercopy_region_and_the_first_ones_are_n
 
 @each_kernel
 def test_a_cgroup_that_cannot_be_made_is_gone_again_with_its_memcg(kernel: str) -> None:
-    """Its memcg has an id and is online for kmem by then; it goes offline when it is freed, without cgroup_mutex."""
+    """At the failure its memcg has an id and is online for kmem; it goes offline at its free, without cgroup_mutex."""
     made: list[bool] = []
 
     def build(stage: Stage) -> None:
@@ -364,7 +366,7 @@ def test_a_cgroup_that_cannot_be_made_is_gone_again_with_its_memcg(kernel: str) 
                     await rmdir(ctx, cgroup)
 
         async def remove_parents(ctx: Context) -> None:
-            """What fails below a parent holds it until it is freed."""
+            """Remove the parents; a child whose creation failed holds its parent until the child is freed."""
             for number in range(3):
                 parent = await mkdir(ctx, machine.root_cgroup, f"parent{number}")
                 await cgroup_mkdir(ctx, parent, "child")

@@ -1,4 +1,4 @@
-"""The study of causes: its entries fit the kernels and stages there are, and its page says what was answered."""
+"""The study of causes: its entries name existing kernels and scenarios, and its page shows the recorded answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what each command prints, its JSON, and its exit codes."""
+"""The command line: the output of each command, its JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.helpers import (
 
 @pytest.fixture(autouse=True)
 def known_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scenarios whose outcome is known, for every test here."""
+    """Install the scenarios with known outcomes, for every test of this module."""
     install(monkeypatch, *(make_scenario(body.__name__, body) for body in (quiet, warns, crashes, fails)))
 
 
@@ -186,7 +186,7 @@ def test_a_finding_exits_with_1_and_is_told_in_json(slabrace: Command, driver: s
 
 
 def test_a_finding_is_printed_as_the_kernel_would_with_the_steps_before_it(slabrace: Command) -> None:
-    """Nothing of it is lost on the way to the terminal, though C has brackets and so have colours."""
+    """The terminal shows all of its text: brackets of C code are not taken for colour markup."""
     answer = slabrace("run", "warns", "--log", "x.log")
 
     for text in (
@@ -270,7 +270,7 @@ def test_how_much_is_checked_is_an_option_that_a_replay_keeps(slabrace: Command,
 # -- the real process -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["python -m explorer", "slabrace"])
+@pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["python -m slabrace", "slabrace"])
 def test_the_command_and_the_module_are_the_same(command: tuple[str, ...], tmp_path: Path) -> None:
     found = run_process(*command, "run", "canary", "--set", "rounds=50", "--log", "x.log", cwd=tmp_path)
     replayed = run_process(*command, "replay", "x.log", "--json", cwd=tmp_path)
@@ -329,7 +329,7 @@ def test_every_driver_can_be_chosen(slabrace: Command) -> None:
 
 @pytest.fixture
 def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that goes on by so many seconds each time that it is looked at."""
+    """A clock that advances by a fixed number of seconds at each reading."""
 
     def tick(seconds: float) -> None:
         now = 0.0
@@ -345,7 +345,7 @@ def slow_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 class FakeStatus:
-    """The line of progress, without the thread that draws it."""
+    """The progress line without its drawing thread."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

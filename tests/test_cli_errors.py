@@ -1,4 +1,4 @@
-"""Usage errors: one line on standard error that says whose fault it is and what to do, exit code 2, nothing written."""
+"""Usage errors: one line on standard error with the cause and the remedy, exit code 2, and no file written."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def offline(ctx, memcg):
 def test_a_run_that_a_patch_of_the_user_makes_fail_leaves_no_log(
     slabrace: Command, tmp_path: Path, *, is_link: bool
 ) -> None:
-    """What a link points to is not ours to remove."""
+    """If the log's path is a link, its target is not removed."""
     (tmp_path / "idea.py").write_text(PATCH)
     log = tmp_path / "x.log"
     if is_link:
@@ -201,7 +201,7 @@ inode_cache       0 0  632 12 2 : tunables 0 0 0 : slabdata 0 0 0
 sighand_cache     0 0 2112 15 8 : tunables 0 0 0 : slabdata 0 0 0
 task_struct       0 0 5888  5 8 : tunables 0 0 0 : slabdata 0 0 0
 """
-"""All that any scenario takes from a capture."""
+"""All caches that any scenario takes from a capture."""
 
 TRACED = {"dentry", "filp", "inode_cache", "shmem_inode_cache"}
 
@@ -214,7 +214,7 @@ NEEDS = {
     "traced-rmdir-held": TRACED,
     "traced-rmdir-idle": TRACED,
 }
-"""What each scenario takes from a capture; those that are not here have caches of their own."""
+"""The caches that each scenario takes from a capture; scenarios that are not listed take none."""
 
 
 def without_row(capture: str, cache: str) -> str:
@@ -260,7 +260,7 @@ FIX = next(fix.slug for fix in ALL_FIXES if "5.3" in fix.built_into)
 
 
 def header(**changes: object) -> Header:
-    """A header that fits, but for the changes."""
+    """A valid header with these changes."""
     parameters = CANARY.values({"rounds": "3"})
     fields: dict[str, Any] = {
         "scenario": "canary",
@@ -350,7 +350,7 @@ def test_a_file_that_is_no_log_is_refused_in_one_line(
 
 
 def flip(data: bytes) -> bytes:
-    """One bit in the middle is not what it was."""
+    """Flip one bit in the middle."""
     place = 2 * len(data) // 3
     return data[:place] + bytes([data[place] ^ 8]) + data[place + 1 :]
 
@@ -373,7 +373,7 @@ def test_a_damaged_log_is_used_up_to_the_damage_with_one_line_about_it(
     code: int | None,
     words: str,
 ) -> None:
-    """A log that was torn by a kill is a log; one that is damaged is not what was written, and exits with 2."""
+    """A log that was cut off by a kill is valid; a damaged log differs from the written bytes, and exits with 2."""
     path = tmp_path / "x.log"
     run_small("nested", log=path)
     path.write_bytes(damage(path.read_bytes()))

@@ -1,4 +1,4 @@
-"""The commands that read logs: replay and log; and what errors of ours come to, in run and replay."""
+"""The commands that read logs, replay and log; and internal errors in run and replay."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.helpers import (
 
 @pytest.fixture(autouse=True)
 def known_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scenarios whose outcome is known, for every test here."""
+    """Install the scenarios with known outcomes, for every test of this module."""
     install(monkeypatch, *(make_scenario(body.__name__, body) for body in (quiet, warns, crashes, fails)))
 
 
@@ -52,7 +52,7 @@ def test_replay_tells_what_run_told_under_either_driver(slabrace: Command, drive
 
 
 def test_replay_needs_nothing_but_the_log(slabrace: Command, tmp_path: Path) -> None:
-    """The capture that the run was given is in the log."""
+    """The log contains the capture that the run was given."""
     capture = tmp_path / "slabinfo"
     capture.write_text(TINY_CAPTURE)
     live = slabrace("run", "quiet", "--set", f"slabinfo={capture}", "--log", "x.log", "--json")
@@ -63,7 +63,7 @@ def test_replay_needs_nothing_but_the_log(slabrace: Command, tmp_path: Path) -> 
 
 
 @each_driver_name
-def test_replay_until_a_step_shows_who_stands_where(slabrace: Command, driver: str) -> None:
+def test_replay_until_a_step_shows_where_each_flow_stands(slabrace: Command, driver: str) -> None:
     steps = json.loads(slabrace("run", "nested", "--log", "x.log", "--json").out)["steps"]
     answer = slabrace("replay", "x.log", "--until", steps // 2, "--driver", driver)
     header = next(line for line in answer.out.splitlines() if line.startswith("flow "))
@@ -99,7 +99,7 @@ def test_a_log_of_changed_code_exits_with_4_and_says_where_and_what_was_enabled(
     slabrace: Command, driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changed(stage: Stage) -> None:
-        """As quiet, but one of the tasks does more."""
+        """As `quiet`, but one of the tasks takes an extra step."""
         cell = make_cell(stage.boot().world)
 
         async def body(ctx: Context) -> None:
@@ -188,11 +188,11 @@ def test_log_prints_a_finding_for_people_too(slabrace: Command) -> None:
     assert "called=" in finding
 
 
-# -- errors of ours ---------------------------------------------------------------------------------------------------
+# -- internal errors --------------------------------------------------------------------------------------------------
 
 
 @each_driver_name
-def test_an_error_of_ours_exits_with_3_and_is_no_finding(slabrace: Command, driver: str) -> None:
+def test_an_internal_error_exits_with_3_and_is_no_finding(slabrace: Command, driver: str) -> None:
     answer = slabrace("run", "fails", "--driver", driver, "--log", "x.log", "--json")
 
     assert answer.code == 3
@@ -201,7 +201,7 @@ def test_an_error_of_ours_exits_with_3_and_is_no_finding(slabrace: Command, driv
     assert answer.err.splitlines()[-1].startswith("slabrace: internal error: this is a bug of slabrace")
 
 
-def test_a_run_that_failed_of_ours_leaves_a_log_up_to_there(slabrace: Command) -> None:
+def test_a_run_with_an_internal_error_leaves_a_log_up_to_there(slabrace: Command) -> None:
     slabrace("run", "fails", "--log", "x.log")
     answer = slabrace("log", "x.log", "--json")
 
@@ -211,7 +211,7 @@ def test_a_run_that_failed_of_ours_leaves_a_log_up_to_there(slabrace: Command) -
 
 
 @each_driver_name
-def test_a_replay_of_a_run_that_failed_of_ours_fails_in_the_same_way(slabrace: Command, driver: str) -> None:
+def test_a_replay_of_a_run_with_an_internal_error_fails_in_the_same_way(slabrace: Command, driver: str) -> None:
     slabrace("run", "fails", "--log", "x.log")
 
     assert slabrace("replay", "x.log", "--driver", driver).code == 3

@@ -1,8 +1,8 @@
-"""Who may run on a CPU next (KERNEL.md 0.2), held against a naive model over random programs and random schedules.
+"""The rules for the next flow on a CPU (KERNEL.md 0.2), compared with a naive model on random programs and schedules.
 
-The model knows nothing of masks and holders. It keeps, for each flow, the sections that the flow's own program says it
-was in, moment by moment since its last step, and says from the rules alone which flows may step: those that nobody
-keeps off at one of these moments. At every step that must be exactly the enabled set.
+The model has no masks and no holders. For each flow it records the sections that the flow's program was in, moment by
+moment since the flow's last step. From the rules alone it derives which flows may step: a flow may step if at one of
+these moments no other flow excludes it. At every step the result must be exactly the enabled set.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ hardirq_programs = programs(STEP, sections=(IRQS,), most=3)
 
 @attrs.define(eq=False)
 class Pending(Shared):
-    """How many interrupts of one kind wait for a CPU."""
+    """The number of pending interrupts of one kind on a CPU."""
 
     count: int = 0
 
@@ -78,7 +78,7 @@ class Pending(Shared):
 
 @attrs.define(eq=False)
 class Rules(Observer):
-    """The naive model: an observer that knows each flow's sections, and says who may step."""
+    """The naive model: an observer that records each flow's sections and derives which flows may step."""
 
     cpus: list[Cpu]
     flows: list[Flow] = attrs.field(factory=list)
@@ -110,7 +110,7 @@ class Rules(Observer):
         return all(moment & sections for moment in self.moments[flow])
 
     def is_in(self, flow: Flow, sections: list[str]) -> None:
-        """The flow's code has entered or left a section."""
+        """Record that the flow's code has entered or left a section."""
         self.sections[flow] = sections
         self.moments[flow].append(set(sections))
 
@@ -128,7 +128,7 @@ class Rules(Observer):
 
 
 class Numbers(Script):
-    """A schedule from Hypothesis: who steps is a number, modulo how many there are; then the first, always."""
+    """A schedule from Hypothesis: numbers, modulo the number of enabled lanes; after them always the first lane."""
 
     def __init__(self, numbers: list[int]) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Numbers(Script):
 
 @attrs.frozen
 class Programs:
-    """What everyone does: two tasks and a kworker on each CPU, and the handlers, which do the same every time."""
+    """The programs of all flows: two tasks and a kworker on each CPU, and the handlers, which repeat theirs."""
 
     flows: list[Program]
     softirq: Program
@@ -164,7 +164,7 @@ class Board:
     hardirqs: list[Pending]
 
     async def run(self, flow: Flow, program: Program) -> None:
-        """Do what the program says, and let the model know of each section."""
+        """Run *program* and report each section to the model."""
         for item in program:
             if isinstance(item, tuple):
                 section, inner = item
@@ -175,7 +175,7 @@ class Board:
                 await self.act(flow, item)
 
     async def act(self, flow: Flow, action: str) -> None:
-        """One action; what may not be done inside a section becomes a plain step there."""
+        """Do one action; an action that the current section forbids is replaced by a plain step."""
         assert flow.cpu is not None
         if action == RAISE_HARDIRQ:
             await flow.ask(self.hardirqs[flow.cpu.id].raise_it)
@@ -218,7 +218,7 @@ class Board:
         return self._spawn(flow, body())
 
     def add_handler(self, name: str, kind: Kind, cpu: Cpu, pending: Pending, program: Program) -> Flow:
-        """A handler that runs *program* each time that it is raised."""
+        """A handler that runs *program* each time it is raised."""
         flow = Flow(self.world, name, kind, cpu)
 
         async def body() -> None:
@@ -259,7 +259,7 @@ def set_up(world: World, programs: Programs) -> Board:
 
 
 @given(programs=all_programs, numbers=schedules)
-def test_at_every_step_exactly_those_may_run_whom_the_rules_let_run(programs: Programs, numbers: list[int]) -> None:
+def test_at_every_step_the_enabled_set_is_what_the_rules_allow(programs: Programs, numbers: list[int]) -> None:
     world = World(Numbers(numbers))
     board = set_up(world, programs)
     world.observers = (board.rules,)
@@ -286,8 +286,8 @@ def test_both_drivers_record_the_same_bytes_for_any_program_and_schedule(
     assert recorded[0] == recorded[1]
 
 
-def test_the_rules_do_refuse_somebody() -> None:
-    """The property above is not vacuous: in this world each rule keeps somebody from running."""
+def test_each_rule_excludes_a_flow() -> None:
+    """The property above is not vacuous: in this world each rule excludes at least one flow."""
     inner: Program = [RAISE_HARDIRQ, RAISE_SOFTIRQ, STEP]
     program: Program = [(IRQS, inner), (SOFTIRQS, inner), (PREEMPTION, inner), STEP]
     world = World(Numbers([7, 3, 5, 2, 11, 4] * 30))
@@ -321,7 +321,7 @@ def trace(drive: Drive, program: Program, order: list[str], *, softirq: Program 
         (PREEMPTION, ("hi/0", "si/0", "T0")),
     ],
 )
-def test_a_section_keeps_off_what_it_is_there_to_keep_off(drive: Drive, section: str, may: tuple[str, ...]) -> None:
+def test_a_section_excludes_the_flows_that_it_should(drive: Drive, section: str, may: tuple[str, ...]) -> None:
     program: Program = [(section, [RAISE_HARDIRQ, RAISE_SOFTIRQ, STEP])]
     sets = trace(drive, program, ["T0", "T0", "T0", "T0"])
 
@@ -381,7 +381,7 @@ def test_a_handler_interrupts_a_task_that_has_preemption_off_and_gives_the_cpu_b
 
 
 @each_driver
-def test_what_one_cpu_keeps_off_another_cpu_still_runs(drive: Drive) -> None:
+def test_a_section_on_one_cpu_excludes_nothing_on_another(drive: Drive) -> None:
     world, seen = make_world(Script("T0", "T0", "T1", "T1", "T1"))
     board = set_up(world, Programs([[(IRQS, [STEP, STEP])], [STEP]], [], []))
     drive(world)

@@ -30,17 +30,17 @@ from tests.helpers import (
 )
 
 SEEDS_OF_EACH_KERNEL = 8
-"""Ten kernels take other ones: each scenario is run with 80 seeds, every other one with SLAB."""
+"""The number of seeds for each kernel. The ten kernels have different seeds: 80 for each scenario, half with SLAB."""
 
 CASES = [(scenario.name, kernel) for scenario in SCENARIOS for kernel in ("original", "5.3")]
 
 
 NOTHING_RACES = set(itertools.product(("traced-rmdir-idle", "traced-rmdir-held"), ("v3", "v4")))
-"""The traced program stays in its RCU section there (rcu-lock-for-unlock): no grace period ends, nobody else runs."""
+"""The traced program stays in an RCU section here (rcu-lock-for-unlock), so no grace period ends and nothing races."""
 
 
 def what_happened(result: Result) -> dict[str, object]:
-    """All of a result but the driver, the file and the time it took."""
+    """All fields of a result except the header, the driver, the log's path and the elapsed time."""
     fields = attrs.asdict(result, recurse=False)
     for name in ("header", "driver", "seconds", "log"):
         del fields[name]
@@ -50,7 +50,7 @@ def what_happened(result: Result) -> dict[str, object]:
 def check_seed(
     name: str, kernel: str, folder: Path, *, seed: int, allocator: str | None = None, strategy: str = "random"
 ) -> str:
-    """Run on both drivers, replay each log on the other driver; all must be one run. Return its digest."""
+    """Run on both drivers and replay each log on the other one; all results must be equal. Return the digest."""
     runs, bodies = [], []
     for driver in DRIVERS:
         path = folder / f"{driver}-{seed}.log"
@@ -177,7 +177,7 @@ def test_a_run_does_not_depend_on_the_process_that_makes_it(hash_seed: str, monk
 
 @each_scenario
 def test_checking_less_changes_no_step(name: str) -> None:
-    """Oracles look and never touch: without them the machine does the same, as long as they find nothing."""
+    """Oracles change no state: without them the machine takes the same steps, as long as they find nothing."""
     results = [
         run(RunOptions(scenario=name, driver="stepper", settings=small_settings(name), check=check))
         for check in ("off", "quiescent", "step")

@@ -1,4 +1,4 @@
-"""How the actor system finds: freed objects, flows that die, sleep where none may, and waits without end."""
+"""Findings of the actor system: accesses to freed objects, retired actors, flows that die, and the reports of these."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_request_made_before_the_free_and_handled_after_it_is_a_use_after_free
     assert only(seen.findings).kind == "use-after-free"
 
 
-def test_a_request_handled_before_the_free_is_none(drive: Drive) -> None:
+def test_a_request_handled_before_the_free_is_no_use_after_free(drive: Drive) -> None:
     world, seen = make_world(Script("toucher", "freer"))
     cell = make_cell(world)
     other = make_cell(world, "other")
@@ -116,8 +116,8 @@ def test_a_this_cpu_access_to_a_freed_object_is_a_use_after_free(drive: Drive) -
 
 
 @pytest.mark.parametrize("is_used_before", [False, True])
-def test_what_a_retired_actor_owned_is_freed_for_whoever_asks_later(drive: Drive, *, is_used_before: bool) -> None:
-    """A retired actor must still be able to say that its memory is gone, whether or not it ever had a task."""
+def test_objects_of_a_retired_actor_are_freed_for_later_requests(drive: Drive, *, is_used_before: bool) -> None:
+    """A retired actor must still report that its memory is freed, whether or not it ever had a task."""
     world, seen = make_world()
     cell = make_cell(world)
     other = make_cell(world, "other")
@@ -193,7 +193,7 @@ def test_a_request_right_after_the_owner_has_retired_is_a_use_after_free(drive: 
 
 
 def test_an_actor_that_retires_by_itself_still_says_that_its_memory_is_gone(drive: Drive) -> None:
-    """It retires while it handles mail, and the very next step is a request to it."""
+    """The actor retires while it handles a message, and the next step is a request to it."""
     world, seen = make_world(Script("a", "owner of cell", "b"))
     cell = make_cell(world)
     other = make_cell(world, "other")
@@ -241,7 +241,7 @@ def test_actors_that_come_and_go_leave_their_places_to_others(drive: Drive) -> N
 
 
 def test_mail_to_an_actor_that_has_retired_is_no_error(drive: Drive) -> None:
-    """Mail that waits when the actor retires, or comes later, reaches nobody, and the world ends."""
+    """Messages that are pending when the actor retires, or come later, are dropped, and the world ends."""
     world, seen = make_world(Script("a", "a"))
     cell = make_cell(world)
     gone, mail = make_reader(world, "gone")
@@ -310,8 +310,8 @@ def test_an_oops_that_is_not_fatal_ends_only_its_flow(drive: Drive) -> None:
     assert world.stopped == "quiescent"
 
 
-def test_a_flow_that_dies_keeps_its_cpu_from_whoever_comes_later(drive: Drive) -> None:
-    """Also from a flow that is given its place among the lanes."""
+def test_a_flow_that_dies_keeps_its_cpu_from_later_flows(drive: Drive) -> None:
+    """A later flow that is given the same place among the lanes is kept out too."""
     world, seen = make_world(Script("dies", "spawns"))
     cpus = [Cpu.boot(world, number) for number in range(2)]
     cell = make_cell(world)
@@ -335,7 +335,7 @@ def test_a_flow_that_dies_keeps_its_cpu_from_whoever_comes_later(drive: Drive) -
 
 
 def test_a_flow_that_dies_keeps_what_it_held(drive: Drive) -> None:
-    """As after an oops in the kernel: the lock is never released, and who waits for it waits for ever."""
+    """As after an oops in the kernel, the lock is never released, and its waiters wait for ever."""
     world, seen = make_world(Script("dies"))
     lock = make_lock(world, "slab_mutex")
 
@@ -365,7 +365,7 @@ async def kernel_function_that_waits(flow: Flow, cell: Cell) -> None:
 
 
 def test_a_finding_names_the_function_that_was_running_not_the_one_that_waited_last(drive: Drive) -> None:
-    """The last await was in one function, the failure is in the next one: that is where the flow dies."""
+    """The last await was in one function, and the failure is in the next one; the finding names the second."""
     world, seen = make_world()
     cell = make_cell(world)
 
@@ -382,7 +382,7 @@ def test_a_finding_names_the_function_that_was_running_not_the_one_that_waited_l
 
 
 def test_a_report_names_the_function_that_made_it_not_the_one_that_waited_last(drive: Drive) -> None:
-    """A WARN_ON after the return of a function that waited belongs to its caller."""
+    """A WARN_ON after the return of a function that waited belongs to the caller."""
     world, seen = make_world()
     cell = make_cell(world)
 
@@ -418,7 +418,7 @@ def test_the_stack_of_a_use_after_free_has_the_callers_innermost_first(drive: Dr
     assert only(seen.findings).stack[:3] == ("kernel_function_that_waits", "middle", "outer")
 
 
-# -- what a report is -------------------------------------------------------------------------------------------------
+# -- reports ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_flaw_again_is_counted_not_reported_again(drive: Drive) -> None:

@@ -1,9 +1,9 @@
-"""The scenario shared-dentry against what real kernels showed with the same workload, row by row.
+"""The scenario shared-dentry, compared row by row with captures of the same workload on real kernels.
 
-The captures (tests/data) are of machines whose whole memory is counted; the model has slabs for files' objects only.
-What it lacks are the kernel's own structures: each child cache takes one kmem_cache with its node, its name and its
-names in sysfs, each dying cgroup a mem_cgroup, its part of the node and a cgroup. Their sizes (KERNEL.md 12.3) give the
-tolerance; nothing is fitted to the rows.
+The captures (tests/data) count the slab memory of the whole machine; the model has slabs only for the objects of files.
+It lacks the kernel's own structures. Each child cache takes one kmem_cache with its node, its name and its names in
+sysfs. Each dying cgroup takes a mem_cgroup with its per-node part, and a cgroup. The sizes of these structures
+(KERNEL.md 12.3) give the tolerance; nothing is fitted to the rows.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from tests.files.helpers import DATA, play
 GENERATIONS = 200
 PAGE_KB = PAGE_SIZE // 1024
 RELEASES = {"5.2.1": "original", "5.3.1": "5.3"}
-"""The kernel that each capture is of, and its profile."""
+"""The kernel release of each capture, and its profile."""
 
 CACHE_KB = 1
-"""struct kmem_cache (448 bytes), a node (64), a name, and its objects in kernfs: not more than 1 kB for each cache."""
+"""struct kmem_cache (448 bytes), a node (64), a name, and its objects in kernfs: at most 1 kB for each cache."""
 
 CGROUP_KB = 6
-"""struct mem_cgroup is a kmalloc-4k, its part of a node takes 1 kB, the cgroup with its csses not more than another."""
+"""struct mem_cgroup is a kmalloc-4k, its per-node part takes 1 kB, and the cgroup with its csses at most 1 kB."""
 
 ONE_SLAB_KB = 32
-"""Structures come in slabs: a cache of them may have one more slab than its objects fill, of order 3 at most."""
+"""Structures are slab objects themselves: their cache may have one slab more than they fill, of order 3 at most."""
 
 KMEM_CACHES_IN_A_SLAB = 21
 CPUS = 2
 
 MEMCG_CHARGE_BATCH = 32
-"""So many pages may stand in one CPU's delta without being in a memcg's statistics."""
+"""The number of pages that one CPU's delta may hold back from a memcg's statistics."""
 
 PARENT_SLAB = 5_099_520
-"""`slab` in memory.stat of the parent on 5.3.1 after 200 generations, bytes. It is more than
-these slabs take: what is flushed at offline stays in the deltas, and is added once more when the memcg is freed."""
+"""`slab` in memory.stat of the parent on 5.3.1 after 200 generations, bytes. It is more than these slabs take: the
+flush at offline does not clear the deltas, and they are added once more when the memcg is freed."""
 
 
 class Row(NamedTuple):
-    """One line of a capture, or of ours: `slab` in kB."""
+    """One row of a capture or of the model: `slab` in kB."""
 
     point: str
     dying: int
@@ -106,7 +106,7 @@ def test_as_many_cgroups_are_dying_at_every_point(release: str) -> None:
 
 
 def test_as_many_caches_of_removed_cgroups_are_left_at_every_point() -> None:
-    """5.2 has no file that tells."""
+    """5.3.1 only: 5.2 has no file with this number."""
     ours, _ = modelled("5.3")
 
     assert [row.deactivated for row in ours] == [row.deactivated for row in captured("5.3.1")]
@@ -114,10 +114,10 @@ def test_as_many_caches_of_removed_cgroups_are_left_at_every_point() -> None:
 
 @each_release
 def test_slab_memory_grows_and_shrinks_by_the_slabs_of_the_model_and_the_structures_that_it_lacks(release: str) -> None:
-    """Never by less than the slabs that are pinned; by no more than these and the structures that there were at most.
+    """At least by the pinned slabs; at most by these and the largest number of structures so far.
 
-    The slabs that structures share go late: the capture of 5.3.1 has 504 kmem_caches until half of them are gone. So in
-    the rows of the releases the most that there ever were counts.
+    Slabs that structures share are freed late: the capture of 5.3.1 shows 504 kmem_caches until half of them are gone.
+    So the rows of the releases are compared with the largest number of structures, not with the current one.
     """
     real, (ours, _) = captured(release), modelled(RELEASES[release])
     most = ONE_SLAB_KB
@@ -130,18 +130,18 @@ def test_slab_memory_grows_and_shrinks_by_the_slabs_of_the_model_and_the_structu
 
 @each_release
 def test_as_many_kmem_caches_are_made(release: str) -> None:
-    """SLUB counts all objects of a CPU's slab as active; each CPU has one, which may have been so full before."""
+    """SLUB counts all objects of a CPU's slab as active, and each CPU has one slab: the tolerance is their objects."""
     real, (ours, _) = captured(release), modelled(RELEASES[release])
     for said, row in zip(real, ours, strict=True):
         if row.point.startswith("rel"):
-            continue  # the slabs of kmem_caches that are gone are given back late
+            continue  # slabs of freed kmem_caches are given back late
         fewer = (row.kmem_caches - ours[0].kmem_caches) - (said.kmem_caches - real[0].kmem_caches)
 
         assert 0 <= fewer <= CPUS * KMEM_CACHES_IN_A_SLAB, said.point
 
 
 def test_the_parent_s_statistics_are_wrong_by_as_much() -> None:
-    """To within what one batch on each CPU can hide."""
+    """The tolerance is one batch on each CPU."""
     _, slab = modelled("5.3")
 
     assert abs(slab - PARENT_SLAB) <= MEMCG_CHARGE_BATCH * CPUS * PAGE_SIZE

@@ -1,4 +1,4 @@
-"""What hangs on one conflict is one finding with several symptoms; what only happens together is not."""
+"""Symptoms with one racing pair of accesses as their cause are one finding; symptoms that only coincide are several."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_leak_and_the_property_of_one_flaw_are_one_finding() -> None:
 
 
 def two_mistakes(stage: Stage) -> None:
-    """A task that is wrong twice, whoever else runs."""
+    """A task with two flaws that every schedule shows."""
     world = stage.boot("dentry").world
     box = Box(Actor(world, "box"), "box")
 

@@ -1,4 +1,4 @@
-"""The table of kernel functions is whole in every process, whatever that has imported so far."""
+"""The table of kernel functions is complete in every process, whichever modules the process has imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIRST = {
     "the command line": "from explorer.cli import make_parser\nmake_parser()\n",
     "what a worker imports": "import explorer.search.campaign\n",
 }
-"""What a process has done before it looks."""
+"""The imports of a process before it reads the table."""
 
 
 def declared() -> set[str]:
@@ -56,7 +56,7 @@ def test_every_process_knows_every_function_that_is_declared(first: str) -> None
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_patch_is_taken_by_one_process_and_by_many(tmp_path: Path, workers: str) -> None:
-    """The stage reads no file, so nothing but the patch asks for the function."""
+    """The scenario reads no file, so only the patch refers to the function."""
     patch = tmp_path / "reads.py"
     patch.write_text(PATCH, encoding="utf-8")
     script = (

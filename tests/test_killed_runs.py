@@ -1,4 +1,4 @@
-"""Runs that end before their end: Ctrl-C, twice, and kill -9, each at a step that the test chooses."""
+"""Runs that are ended early: by Ctrl-C, by a second Ctrl-C, and by kill -9, each at a step that the test chooses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Progress(explorer.cli.runs.LiveProgress):
 explorer.cli.runs.LiveProgress = Progress
 sys.exit(explorer.cli.main(sys.argv[1:]))
 """
-"""The real command in a process of its own, which sends itself a signal in the middle of a step."""
+"""The real command, run in a process that sends itself a signal in the middle of a step."""
 
 
 def run_and_raise(name: str, steps: int, log: Path, driver: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,7 @@ def run_and_raise(name: str, steps: int, log: Path, driver: str) -> subprocess.C
 
 @pytest.fixture
 def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """Have the command raise SIGINT once it is past so many steps, so many times."""
+    """A function that makes the command raise SIGINT *times* times after *steps* steps."""
 
     def arm(steps: int, times: int = 1) -> None:
         left = [None] * times
@@ -77,7 +77,7 @@ def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
 @pytest.fixture(autouse=True)
 def same_handler() -> Iterator[None]:
-    """Whatever a run does with Ctrl-C, it gives back the handler that it found."""
+    """Check that a run restores the handler of SIGINT that it found."""
     before = signal.getsignal(signal.SIGINT)
     yield
 
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_a_replay_too(driver: str, slabrace: Command, signal_after: 
 
 @attrs.define(eq=False)
 class Trap(Cell):
-    """A cell that lets somebody act while its owner handles a request."""
+    """A cell that calls a function while its owner handles a request."""
 
     spring: Callable[[str], None] = attrs.field(default=lambda _place: None, init=False)
 
@@ -173,7 +173,7 @@ class Trap(Cell):
 
 
 def scenario_that_is_interrupted(where: str, armed: list[bool]) -> Callable[[Stage], None]:
-    """A scenario in which Ctrl-C strikes at a fixed place of a fixed step, if it is armed."""
+    """A scenario that raises SIGINT at a fixed place of a fixed step, if *armed*."""
 
     def build(stage: Stage) -> None:
         world = stage.boot().world
@@ -296,7 +296,7 @@ def test_a_signal_from_outside_at_any_time_leaves_a_log_that_replays(driver: str
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Poll until it holds; the slow suite's only look at the clock."""
+    """Poll until *condition* holds; the only test of the slow suite that uses the real clock."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "the run did not get that far in a minute"

@@ -1,4 +1,4 @@
-"""docs/findings.md and the tool say the same: all that is reported is judged, and what only looks wrong is not said."""
+"""docs/findings.md agrees with the tool: the page judges every reported finding, and no false alarm is reported."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from scenarios import SCENARIOS
 TEXT = Path(PAGE).read_text(encoding="utf-8")
 JUDGEMENTS = read_judgements(TEXT)
 RARE = ("F13",)
-"""Sections with what no campaign of the plan has reached: a test does, the page says which."""
+"""Sections about findings that no campaign of the plan has reached; the page names the test that reaches each."""
 
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_row_of_the_table_is_read() -> None:
-    """A row that the pattern does not fit would judge nothing."""
+    """A row that the pattern did not match would judge nothing."""
     _, _, rest = TEXT.partition("## The judgements")
     table, _, _ = rest.partition("\n## ")
 
@@ -54,7 +54,7 @@ def test_everything_that_the_campaigns_reported_is_judged() -> None:
 
 
 def test_an_old_name_on_another_stage_or_kernel_is_not_judged() -> None:
-    """A new flaw that shows the signature of one that is known elsewhere does not pass."""
+    """A new flaw does not pass because its signature is known on another scenario or kernel."""
     known = Judgement("leak:slab:", frozenset({"5.3"}), frozenset({"nested"}), "true", "F2")
 
     assert not unjudged([known], "5.3", "nested", ["leak:slab:"])
@@ -63,7 +63,7 @@ def test_an_old_name_on_another_stage_or_kernel_is_not_judged() -> None:
 
 
 def test_no_row_judges_a_signature_on_a_stage_that_has_not_shown_it() -> None:
-    """Each row of the youngest kernels has been seen on each of its stages; the older ones are taken together."""
+    """Each row of the newest kernels was seen on each of its scenarios; the older kernels are taken together."""
     seen = {
         (done.kernel, done.scenario, signature)
         for done in read_results(Path(RESULTS)).values()
@@ -81,7 +81,7 @@ def test_no_row_judges_a_signature_on_a_stage_that_has_not_shown_it() -> None:
 
 
 def test_every_campaign_is_one_of_the_plan() -> None:
-    """A result of a plan that has changed since would be told of for ever."""
+    """Otherwise the page would show results of an old plan for ever."""
     assert read_results(Path(RESULTS)).keys() <= {wanted.key for wanted in plan()}
 
 
@@ -149,9 +149,9 @@ def test_every_kernel_is_tried_for_each_flaw_that_needs_no_race() -> None:
 
 @attrs.frozen
 class Innocent:
-    """An entry of BUGS.md's "Looks wrong, is not": where it is staged, and how it would be reported by mistake.
+    """An entry of BUGS.md's "Looks wrong, is not": its scenarios and kernels, and the false reports to exclude.
 
-    `but`: the sections of docs/findings.md with what is truly to be found on that stage.
+    `but`: the sections of docs/findings.md with the true findings of these scenarios.
     """
 
     number: int

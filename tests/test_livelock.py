@@ -1,4 +1,4 @@
-"""A call that never ends is found; one that takes long is not."""
+"""A call that never ends is reported as a livelock; a call that only takes long is not."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def many_calls(flow: Flow, cell: Cell, times: int) -> None:
 
 
 def look_closely(world: World, *functions: Callable[..., object]) -> None:
-    """Take these for kernel functions, and lose patience soon."""
+    """Count these functions as kernel functions, and set a low livelock bound."""
     world.function_ids = frozenset(id(inspect.unwrap(function).__code__) for function in functions)
     world.patience = Patience(every=50, least=1_000)
 
@@ -94,8 +94,8 @@ def test_many_short_calls_are_no_livelock(drive: Drive) -> None:
 
 
 @each_driver
-def test_one_that_takes_as_long_is_none_on_a_machine_that_has_done_much(drive: Drive) -> None:
-    """The longer the run before it, the longer a call may take."""
+def test_a_long_call_is_no_livelock_after_a_long_run(drive: Drive) -> None:
+    """The livelock bound grows with the number of steps before the call."""
     world, seen = make_world()
     look_closely(world, spin)
     cell = make_cell(world)

@@ -1,4 +1,4 @@
-"""The log's bytes: what is written is read again, and whatever is not what was written is noticed."""
+"""The bytes of a log: written records are read again unchanged, and every damage is noticed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ headers = st.builds(
 
 @st.composite
 def whole_runs(draw: st.DrawFn) -> list[Record]:
-    """Records as a run may write them: each number is defined before it is used."""
+    """Records as a run writes them: each number is defined before it is used."""
     counts = {tag: draw(st.integers(1, 3)) for tag in ("lane", "set", "fn", "op", "owner")}
     records: list[Record] = [["lane", n, draw(texts), draw(st.sampled_from(KINDS)), n] for n in range(counts["lane"])]
     numbers = st.integers(0, counts["lane"] - 1)
@@ -98,7 +98,7 @@ def write_log(path: Path, *, header: Header = HEADER, records: list[Record], foo
 
 
 def footer_of(records: list[Record]) -> Footer:
-    """The footer that these records come to."""
+    """The footer for these records."""
     contents = Contents()
     for record in records:
         contents.take(pack(record), decode(pack(record)))
@@ -107,7 +107,7 @@ def footer_of(records: list[Record]) -> Footer:
 
 
 def phase(size: int) -> Record:
-    """A record whose payload has that many bytes, from 9 on."""
+    """A record whose payload has *size* bytes, at least 9."""
     spare = next(n for n in range(max(size - 16, 0), size) if len(pack(["phase", "x" * n])) == size)
     return ["phase", "x" * spare]
 
@@ -120,7 +120,7 @@ def whole_finding(**changes: object) -> dict[str, object]:
 
 @pytest.fixture
 def small_log(tmp_path: Path) -> Path:
-    """A log with every kind of record, and a frame of each length."""
+    """A log with every kind of record, and with a frame of each form of length."""
     records: list[Record] = [
         ["lane", 0, "worker0", "T", 0],
         ["set", 0, [0]],
@@ -166,13 +166,13 @@ def test_payloads_of_every_length_keep_their_bytes_and_their_order(tmp_path: Pat
 
 
 def test_a_record_that_no_reader_would_take_is_not_written(tmp_path: Path) -> None:
-    """The longest are headers with the texts of files in them."""
+    """The longest records are headers, which contain the texts of files."""
     with pytest.raises(UsageError, match=r"x\.log: a record of 1048577 bytes, and a log takes 1048576 at most"):
         write_log(tmp_path / "x.log", records=[phase(LONGEST_RECORD + 1)])
 
 
 def test_a_step_costs_five_bytes_more_than_its_numbers(tmp_path: Path) -> None:
-    """One byte of length and four of checksum: small numbers make a step of a dozen bytes."""
+    """The frame adds one byte of length and four of checksum; with small numbers a step takes a dozen bytes."""
     step = [100, 3, 1, 7, 2, 9]
     sizes = [write_log(tmp_path / "x.log", records=[step] * count).stat().st_size for count in (0, 1, 1001)]
 
@@ -189,7 +189,7 @@ def test_the_header_is_on_disk_before_the_first_step(tmp_path: Path) -> None:
 
 
 def test_what_was_written_reaches_the_disk_in_whole_records_as_it_grows(tmp_path: Path) -> None:
-    """A run that is killed loses what is in the buffer, and nothing else."""
+    """A killed run loses only the records in its buffer."""
     writer = LogWriter(tmp_path / "x.log")
     writer.header(HEADER)
     payload = pack(phase(1000))
@@ -248,7 +248,7 @@ def test_an_existing_file_is_replaced_when_asked(small_log: Path) -> None:
 
 @attrs.frozen
 class Reading:
-    """How far a damaged file could be read: its payloads, and the one line about it."""
+    """The readable part of a damaged file: its payloads, and the line about the damage."""
 
     payloads: list[Payload]
     line: str | None
@@ -256,7 +256,7 @@ class Reading:
 
 
 def read_all(path: Path) -> Reading:
-    """Read a file to its end or first damage; any error but a UsageError of one line is ours."""
+    """Read a file to its end or its first damage; the only permitted error is a UsageError of one line."""
     try:
         with reading(path) as log:
             payloads = [payload for payload, _ in log.records()]
@@ -302,7 +302,7 @@ def test_every_flipped_bit_is_noticed(small_log: Path) -> None:
 
 @pytest.mark.slow
 def test_a_flipped_bit_is_damage_not_the_early_end_of_a_killed_run(small_log: Path) -> None:
-    """Whole records behind the place show that the file goes on: a length was flipped, nothing was torn off."""
+    """Complete records behind the flipped length show that the file was damaged, not cut off."""
     whole = small_log.read_bytes()
     footer_at = whole.rindex(b"\x92\xa6footer") - 5
     flipped = small_log.with_name("flipped.log")
@@ -325,7 +325,7 @@ def test_bytes_that_are_put_in_are_noticed(small_log: Path, junk: bytes, data: s
     changed = small_log.with_name("changed.log")
     changed.write_bytes(whole[:place] + junk + whole[place:])
     if changed.read_bytes()[:footer_at] == whole[:footer_at]:
-        return  # the bytes that were put in are those that stood there
+        return  # the inserted bytes equal the bytes that they displace
     payloads = read_all(small_log).payloads
     result = read_all(changed)
 
@@ -335,7 +335,7 @@ def test_bytes_that_are_put_in_are_noticed(small_log: Path, junk: bytes, data: s
 
 @pytest.mark.parametrize("zeros", [1, 4, 5, 9, 64, 5000])
 def test_a_tail_of_zeros_is_a_torn_tail(small_log: Path, zeros: int) -> None:
-    """After a power failure file systems give back blocks of zeros; no record of ours is empty."""
+    """After a power failure a file may end in blocks of zeros; a log has no empty record, so they are no records."""
     whole = small_log.read_bytes()
     payloads = read_all(small_log).payloads
     small_log.write_bytes(whole[: whole.rindex(b"\x92\xa6footer") - 5] + bytes(zeros))
@@ -363,7 +363,7 @@ def test_a_file_of_any_bytes_is_refused_in_one_line(tmp_path: Path, junk: bytes)
 
 
 def with_header(**changes: object) -> Record:
-    """The header record with some fields changed; None takes one away."""
+    """The header record with some fields changed; None removes a field."""
     fields: dict[str, Any] = {**msgspec.to_builtins(HEADER), **changes}
     return ["header", {name: value for name, value in fields.items() if value is not None}]
 

@@ -1,4 +1,4 @@
-"""A repr says what a thing is, and does not print the machine."""
+"""A repr shows the class and the name of a simulated object, not the whole object graph."""
 
 from __future__ import annotations
 

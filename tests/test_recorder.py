@@ -1,4 +1,4 @@
-"""The recorder: the digest covers all that is recorded, and every number is defined before its first use."""
+"""The recorder: the digest covers every record, and every number is defined before its first use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.helpers import (
 
 
 def digest_of(payloads: list[Payload]) -> str:
-    """What the digest must be, worked out from the payloads alone."""
+    """The expected digest, computed from the payloads alone."""
     return hashlib.blake2b(b"".join(payloads), digest_size=DIGEST_BYTES).hexdigest()
 
 
@@ -152,7 +152,7 @@ def test_progress_is_told_every_few_hundred_records(drive: Drive) -> None:
 
 
 def check_definitions(records: list[Record]) -> int:
-    """Every number is defined once and before its first use; return how many steps there were."""
+    """Check that every number is defined once and before its first use; return the number of steps."""
     known: dict[str, dict[int, Any]] = {tag: {} for tag in ("lane", "set", "fn", "op", "owner")}
     known["owner"][0] = ""
     steps = 0
@@ -190,7 +190,7 @@ def test_every_number_is_defined_once_and_before_its_first_use(name: str, strate
 
 @each_driver
 def test_a_step_is_recorded_with_its_names(drive: Drive) -> None:
-    """Read back with their names, the records tell what the flows did, in the words of the code."""
+    """The records, with names for numbers, show the flows' operations under the names of the code."""
     world, _ = make_world(Script("a", "b", "reader"))
     payloads, _ = record(world)
     cpu = Cpu.boot(world, 5)
@@ -266,7 +266,7 @@ def lane_of(names: Names, step: Step) -> tuple[str, str, int | None]:
 
 
 def told(payloads: list[Payload]) -> list[tuple[object, ...]]:
-    """The steps, with names for numbers."""
+    """The recorded steps, with names for numbers."""
     names = Names()
     steps: list[tuple[object, ...]] = []
     for payload in payloads:
@@ -309,7 +309,7 @@ def test_a_log_of_a_hundred_thousand_steps_costs_at_most_forty_bytes_a_step(
 
 
 def log_of_a_hundred_thousand_steps(name: str, knob: str, others: dict[str, str], folder: Path) -> tuple[int, int]:
-    """Size and steps of the first log that is long enough, doubling *knob* from 100."""
+    """Size and number of steps of the first log that is long enough; *knob* starts at 100 and is doubled."""
     for value in (100 << doubling for doubling in range(12)):
         path = folder / f"{value}.log"
         result = run_small(name, settings={knob: str(value), **others}, log=path)

@@ -1,4 +1,4 @@
-"""Replay: to the same end, to any step, up to any damage, and to the step at which changed code leaves the log."""
+"""Replay: to the end of the run, to any step, up to a damage, and to the step at which changed code diverges."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.helpers import (
 
 @pytest.fixture
 def capture(tmp_path: Path) -> Path:
-    """The smallest machine."""
+    """The capture of the smallest machine."""
     path = tmp_path / "slabinfo"
     path.write_text(TINY_CAPTURE)
     return path
@@ -48,7 +48,7 @@ def capture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(tmp_path: Path, capture: Path) -> Path:
-    """A small log of a scenario that finds something at its end: every kind of record is in it."""
+    """A small log of a scenario with a finding at its end: it contains every kind of record."""
     path = tmp_path / "canary.log"
     settings = {"rounds": "4", "slabinfo": str(capture)}
     for seed in range(50):
@@ -83,7 +83,7 @@ def test_a_replay_stops_after_any_number_of_steps(log: Path, driver: str) -> Non
 
 @pytest.mark.parametrize("name", ["rmdir-under-load", "nested"])
 def test_a_replay_that_stops_early_stands_where_the_other_driver_stands(name: str, tmp_path: Path) -> None:
-    """Flows, their stacks, what they wait for, and what the machine counts: the driver makes no difference."""
+    """Flows, their stacks, their waits and the machine's figures are the same under both drivers."""
     path = tmp_path / "x.log"
     steps = run_small(name, log=path).steps
     for until in range(0, steps, steps // 12):
@@ -131,7 +131,7 @@ def test_a_replay_writes_nothing(log: Path) -> None:
 
 
 def scenario_that_reports(when: str) -> Callable[[Stage], None]:
-    """A scenario whose only finding is reported at one of the moments at which findings can be."""
+    """A scenario whose only finding is reported at the moment *when*."""
 
     def build(stage: Stage) -> None:
         world = stage.boot().world
@@ -176,7 +176,7 @@ def test_a_finding_is_replayed_with_the_same_time_and_step(
 
 
 def cpu_that_is_kept_for_ever(stage: Stage) -> None:
-    """Who waits with preemption off keeps those off the CPU who wake from their sleep."""
+    """A task that waits with preemption off excludes tasks that wake from their sleep from its CPU."""
     cell = make_cell(stage.boot().world)
 
     async def keep(ctx: Context) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_ends_with_woken_flows_that_cannot_step_is_replayed_to_its_en
 
 
 def check_prefix(result: Result, whole: Result) -> None:
-    """The replay of a part is a part of the replay."""
+    """Check that the replay of a part of a log is a part of the replay of the whole."""
     assert result.divergence is None, result.divergence
     assert result.steps <= whole.steps
     assert result.outcome in ("ok", "finding")
@@ -217,7 +217,7 @@ def check_prefix(result: Result, whole: Result) -> None:
 
 
 def replay_or_refuse(path: Path) -> tuple[Result | None, str | None]:
-    """The replay and the line about the damage, or nothing and the line of the refusal."""
+    """The replay and the line about the damage, or None and the line of the usage error."""
     try:
         result = replay(path, driver="stepper")
     except UsageError as error:
@@ -252,7 +252,7 @@ MORE = {"rmdir-under-load": {"objects": "12", "cgroups": "2"}}
 @each_driver_name
 @pytest.mark.parametrize("name", ["rmdir-under-load", pytest.param("shared-dentry", marks=pytest.mark.slow)])
 def test_a_log_cut_between_any_two_records_is_replayed_up_to_there(name: str, driver: str, tmp_path: Path) -> None:
-    """Also between a step and what it brought about: a move, a choice, a finding, a phase."""
+    """Some of the cuts are between a step and its consequences: a move, a choice, a finding, a phase."""
     run_small(name, "original", log=tmp_path / "x.log", settings={**small_settings(name), **MORE.get(name, {})})
     whole = replay(tmp_path / "x.log", driver="stepper")
     header, *body, _footer = read_payloads(tmp_path / "x.log")
@@ -265,7 +265,7 @@ def test_a_log_cut_between_any_two_records_is_replayed_up_to_there(name: str, dr
 
 
 def cuts_of_interest(records: list[Record]) -> list[int]:
-    """Before and behind the first records of each kind, and before the end."""
+    """The places before and behind the first records of each kind, and before the end."""
     seen: Counter[str] = Counter()
     cuts = {len(records) - 1, len(records)}
     for number, entry in enumerate(records):
@@ -291,11 +291,11 @@ def test_a_damaged_log_is_replayed_up_to_the_damage(log: Path) -> None:
             check_prefix(result, whole)
 
 
-# -- logs that tell another story -------------------------------------------------------------------------------------
+# -- logs of different runs -------------------------------------------------------------------------------------------
 
 
 def signed(payloads: list[Payload]) -> list[Payload]:
-    """These payloads with a footer that fits them; WrongRecordError if no slabrace can have written them."""
+    """These payloads with a correct footer; WrongRecordError if no version of slabrace can have written them."""
     header, *body, _ = payloads
     contents = Contents()
     for payload in body:
@@ -315,7 +315,7 @@ def edit(path: Path, number: int, change: Callable[[Record], Record]) -> list[Pa
 
 
 def first_edit(path: Path, change: Callable[[Record], Record]) -> tuple[int, list[Payload]]:
-    """The first step of the log's second half that can be changed so, and what is signed then."""
+    """The first step of the log's second half that *change* can change, and the signed payloads with the change."""
     for step in range(number_of_steps(path) // 2, number_of_steps(path)):
         with contextlib.suppress(WrongRecordError):
             return step, signed(edit(path, step, change))
@@ -347,7 +347,7 @@ def test_a_step_that_happens_otherwise_is_where_the_replay_diverges(log: Path, d
 
 @each_driver_name
 @pytest.mark.parametrize("field", range(1, 6), ids=FIELDS[1:])
-def test_a_step_of_what_is_not_there_is_damage(log: Path, driver: str, field: int) -> None:
+def test_a_step_with_an_undefined_number_is_damage(log: Path, driver: str, field: int) -> None:
     step = number_of_steps(log) // 2
     result = replay(write_payloads(log.with_name("edited.log"), edit(log, step, plus(field, 1000))), driver=driver)
 
@@ -360,7 +360,7 @@ def test_a_step_of_what_is_not_there_is_damage(log: Path, driver: str, field: in
 def test_a_log_with_a_step_at_another_time_is_not_replayed_as_if_it_were_the_run(
     driver: str, amount: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The digest in the footer is that of the run as it was: what comes to another digest is another run."""
+    """The footer has the digest of the original run, so an edited log has another digest."""
     install(monkeypatch, make_scenario("quiet", quiet))
     run(RunOptions(scenario="quiet", driver="stepper"), log=tmp_path / "x.log")
 
@@ -437,7 +437,7 @@ def otherwise(entry: Record) -> Record:
 
 
 def test_a_divergence_says_what_was_enabled_then_and_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code has changed: what took one step takes two, so somebody else is enabled afterwards."""
+    """The changed code takes two steps instead of one, so another flow is enabled afterwards."""
 
     def build(extra: int) -> Callable[[Stage], None]:
         def scenario(stage: Stage) -> None:
@@ -471,7 +471,7 @@ def test_a_divergence_says_what_was_enabled_then_and_now(tmp_path: Path, monkeyp
 def test_changed_code_that_takes_another_time_is_noticed(
     driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same steps, but a sleep is ten times as long: the log cannot be what this code does."""
+    """The changed code takes the same steps, but one sleep is ten times as long."""
 
     def build(ns: int) -> Callable[[Stage], None]:
         def scenario(stage: Stage) -> None:

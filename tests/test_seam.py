@@ -1,4 +1,4 @@
-"""The seam under both drivers, in worlds without a kernel: what a flow may await, and what that means."""
+"""The seam under both drivers, in worlds without a kernel: everything that a flow may await, and its effects."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_request_is_one_step_and_steps_happen_in_the_order_of_the_strategy
 
 
 def test_the_preemption_point_comes_before_the_access(drive: Drive) -> None:
-    """A flow that waits to read sees what others write until it steps, and not what it saw before."""
+    """A flow that is about to read sees all writes that others do before its step."""
     world, _ = make_world(Script("writer", "reader", "writer", "reader"))
     cell = make_cell(world)
     read: list[int] = []
@@ -71,7 +71,7 @@ def test_the_preemption_point_comes_before_the_access(drive: Drive) -> None:
 
 
 def test_the_code_between_two_awaits_is_atomic(drive: Drive) -> None:
-    """Nobody else runs between a reply and the next await."""
+    """No other flow runs between a reply and the next await."""
     world, _ = make_world()
     cell = make_cell(world)
     inside: list[str] = []

@@ -1,4 +1,4 @@
-"""Shrinking makes a schedule easier to follow, never harder, and ends when its time is over."""
+"""Shrinking makes a schedule easier to follow, never harder, and ends when its time limit is reached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.explain.stages import FREED_TOO_EARLY, experiment, free_against_use, 
 RESTLESS: Schedule = tuple(
     lane for other in ("user", "user", "freer", "freer", "user") for lane in ("bystander", other)
 )
-"""The box is freed too early, with switches that have nothing to do with it."""
+"""A schedule that frees the box too early, with further switches that are irrelevant."""
 
 
 def make_shrinker(schedule: Schedule, end: float | None = None) -> Shrinker:
@@ -49,7 +49,7 @@ def test_no_run_that_is_kept_preempts_more_than_the_one_before() -> None:
 
 
 def test_a_flaw_that_needs_no_preemption_keeps_none() -> None:
-    """The freer goes first, all of it, and then the user."""
+    """The freeing task runs first to its end, and then the using task."""
     shrinker = make_shrinker(RESTLESS)
     shrinker.shrink()
 
@@ -72,7 +72,7 @@ def test_a_run_is_stopped_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch)
     assert trace.stage.world.stopped == "out of time"
 
 
-def test_the_command_says_what_became_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_measures_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "canary.log"
     assert main(["run", "canary", "--set", "rounds=1", "--driver", "stepper", "--seed", "1", "--log", str(log)]) == 1
     capsys.readouterr()

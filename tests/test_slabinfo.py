@@ -1,4 +1,4 @@
-"""/proc/slabinfo: what is rendered is parsed again, real captures are read, and the rest is refused by line number."""
+"""/proc/slabinfo: rendered rows are parsed again, real captures are read, and other text is refused by line number."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_row_is_laid_out_as_the_kernel_prints_it() -> None:
         pytest.param(f"{VERSION_LINE}\n{COLUMNS_LINE}\n{GOOD_ROW} : globalstat 1 2 3 : cpustat 4 5 6 7\n", id="debug"),
     ],
 )
-def test_what_kernels_and_tools_make_of_a_capture_is_accepted(text: str) -> None:
+def test_variants_of_a_capture_by_kernels_and_tools_are_accepted(text: str) -> None:
     (row,) = parse_slabinfo(text, source="x")
 
     assert row == SlabinfoRow("dentry", 100, 210, 192, 21, 1, active_slabs=10, num_slabs=10)
@@ -126,7 +126,7 @@ def test_the_shipped_capture_is_the_default() -> None:
 
 
 def refused(text: str) -> tuple[int, str]:
-    """The line number and the text of the refusal."""
+    """The line number and the text of the usage error."""
     with pytest.raises(UsageError) as raised:
         parse_slabinfo(text, source="some file")
     message = str(raised.value)
@@ -210,7 +210,7 @@ def test_any_text_is_parsed_or_refused_with_a_line_that_it_has(text: str) -> Non
 
 @given(data=st.data())
 def test_a_capture_that_is_cut_off_anywhere_is_refused_or_cut_after_a_row(data: st.DataObject) -> None:
-    """A cut never invents a row: what is parsed are the first rows of the whole, the last number perhaps cut short."""
+    """A cut adds no row: the parsed rows are the first rows of the whole text, the last number perhaps cut short."""
     whole = parse_slabinfo(shipped(), source="x")
     place = data.draw(st.integers(0, len(shipped())))
     try:
@@ -225,7 +225,7 @@ def test_a_capture_that_is_cut_off_anywhere_is_refused_or_cut_after_a_row(data: 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_line_number_is_that_of_an_editor(tmp_path: Path) -> None:
+def test_the_line_number_is_the_one_an_editor_shows(tmp_path: Path) -> None:
     """Only line feeds end a line: a form feed or a Unicode separator in a name does not."""
     path = tmp_path / "capture"
     odd = "odd\u2028name\x0c 1 1 64 64 1 : tunables 0 0 0 : slabdata 1 1 0"

@@ -1,4 +1,4 @@
-"""The stages of races that are hard to set: each is tried, and shows what it was made for."""
+"""The stages of races that are hard to reach: schedules reach each race, and each stage shows its planted mistake."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def flush_memcg_workqueue(ctx, s):
     if await ctx.ask(s.list_children):
         await unpatched(ctx, flush_memcg_workqueue, s)
 """
-"""Nothing is waited for if there are no children: but one of them may be on its way."""
+"""A patch that skips the flush if there are no children, although the creation of one may be pending."""
 
 SECOND_BARRIER = """
 from actors.api import kernel_fn, unpatched
@@ -76,14 +76,14 @@ async def flush_memcg_workqueue(ctx, s):
     await unpatched(ctx, flush_memcg_workqueue, s)
     await rcu_barrier(ctx)
 """
-"""More than is needed is waited for."""
+"""A patch that waits longer than necessary."""
 
 
 # -- each race is tried -----------------------------------------------------------------------------------------------
 
 
 def unreached(name: str, kernel: str, allocator: str) -> set[str]:
-    """What no schedule of the budget reaches of the stage; it is over as soon as all is reached."""
+    """The `sometimes` properties that no schedule of the budget reaches; ends early when all are reached."""
     options = RunOptions(
         scenario=name, kernel=kernel, strategy="random", driver="stepper", settings={"allocator": allocator}
     )
@@ -113,12 +113,12 @@ def test_the_race_of_a_stage_is_tried_on_each_machine(name: str, kernel: str, al
     assert unreached(name, kernel, allocator) == set()
 
 
-# -- and shows what it is for -----------------------------------------------------------------------------------------
+# -- each stage shows its mistake -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def patch(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A file with the patch that the test is given."""
+    """A file with the patch that is the test's parameter."""
     path = tmp_path / "idea.py"
     path.write_text(request.param)
     return path
@@ -153,8 +153,8 @@ def test_a_flush_that_waits_longer_shows_nothing(patch: Path, kernel: str, alloc
     assert answer.schedules == 40
 
 
-def test_a_cache_that_is_taken_up_again_while_it_is_destroyed_has_two_who_free_it() -> None:
-    """Both see a count of zero once they have the lock: the other one has taken it up, and dropped it, in between."""
+def test_a_cache_that_is_merged_while_it_is_destroyed_is_freed_twice() -> None:
+    """Both destroyers see a user count of zero under the lock: the cache was merged and dropped again in between."""
     found = explored(
         "create-vs-destroy-merged", kernel="5.4-fixed", budget=600, expect="use-after-free:KmemCache:", must_reach=False
     )
@@ -168,7 +168,7 @@ def test_a_cache_that_is_taken_up_again_while_it_is_destroyed_has_two_who_free_i
 
 @pytest.mark.slow
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_it_is_not_taken_up_if_caches_that_are_dying_are_not_merged(allocator: str) -> None:
+def test_a_dying_cache_is_not_revived_if_dying_caches_are_not_merged(allocator: str) -> None:
     options = RunOptions(
         scenario="create-vs-destroy-merged",
         kernel="5.4-fixed",
@@ -213,14 +213,14 @@ def test_a_stock_that_is_filled_after_the_drain_keeps_its_cgroup() -> None:
     ],
 )
 def test_a_stage_shows_the_mistake_that_it_is_for(name: str, planted: str, expect: str) -> None:
-    """Each is a protection of the kernel that is left out; nothing but this stage showed it soon."""
+    """Each patch removes one protection of the kernel; no other scenario showed it within a small budget."""
     found = explored(
         name,
         kernel="5.4-fixed",
         budget=300,
         patches=[PLANTED / f"{planted}.py"],
         expect=expect,
-        must_reach=False,  # it ends with the first finding
+        must_reach=False,  # the search ends with the first finding
     )
 
     assert found.stopped == "first"
@@ -263,7 +263,7 @@ def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
         async def work(ctx: Context) -> None:
             await ctx.ask(machine.kmem_enabled.is_enabled)
             with ctx.preempt_section:
-                await ctx.ask(machine.kmem_enabled.is_enabled)  # it holds from this step on
+                await ctx.ask(machine.kmem_enabled.is_enabled)  # the section takes effect from this step on
                 cpu = ctx.smp_processor_id
                 for _ in range(3):
                     await ctx.ask(machine.kmem_enabled.is_enabled)
@@ -282,7 +282,7 @@ def test_a_task_that_keeps_others_off_its_cpu_stays_there() -> None:
 
 
 def test_a_task_is_pulled_over_before_the_first_step_of_its_section() -> None:
-    """What it has read of its CPU by then is another CPU's."""
+    """The per-CPU values that it read before belong to another CPU then."""
     stale: set[bool] = set()
 
     def body(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""What each strategy promises, apart from being deterministic."""
+"""The guarantees of each strategy, apart from determinism."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 
 
 def run_flows(strategy: str, seed: int, *, flows: int = 3, rounds: int = 20, cpus: int = 0) -> tuple[World, Seen]:
-    """Some flows that ask again and again, each on a CPU of its own if there are any."""
+    """Run flows that each make *rounds* requests, each flow on a CPU of its own if there are CPUs."""
     world, seen = make_world(make_strategy(strategy, seed))
     cell = make_cell(world)
     on = [Cpu.boot(world, number) for number in range(cpus)]
@@ -62,7 +62,7 @@ def test_an_unknown_strategy_is_a_usage_error_that_names_those_there_are() -> No
 
 @each_strategy
 def test_every_strategy_finds_the_canary_with_its_first_schedules(strategy: str) -> None:
-    """The planted flaw is found by anything that works; if not, the explorer is broken."""
+    """Every working strategy finds the planted flaw; if one does not, the explorer is broken."""
     outcomes = [run_small("canary", strategy=strategy, seed=seed, settings={}).outcome for seed in range(5)]
 
     assert "finding" in outcomes
@@ -71,7 +71,7 @@ def test_every_strategy_finds_the_canary_with_its_first_schedules(strategy: str)
 # -- random -----------------------------------------------------------------------------------------------------------
 
 
-def test_random_steps_everyone_about_as_often() -> None:
+def test_random_steps_every_flow_about_as_often() -> None:
     _, seen = run_flows("random", 1, flows=4, rounds=1000)
     first = Counter(seen.stepped[:2000])
 
@@ -83,7 +83,7 @@ def test_random_steps_everyone_about_as_often() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_roundrobin_gives_everyone_a_turn_before_anyone_has_a_second(seed: int) -> None:
+def test_roundrobin_gives_every_flow_a_turn_before_any_has_a_second(seed: int) -> None:
     _, seen = run_flows("roundrobin", seed, flows=3, rounds=10)
 
     assert seen.stepped == seen.stepped[:3] * 10
@@ -91,7 +91,7 @@ def test_roundrobin_gives_everyone_a_turn_before_anyone_has_a_second(seed: int) 
     assert sorted(seen.stepped[:3]) == ["flow0", "flow1", "flow2"]
 
 
-def test_roundrobin_passes_over_those_who_wait() -> None:
+def test_roundrobin_passes_over_waiting_flows() -> None:
     world, seen = make_world(RoundRobin(0))
     cell = make_cell(world)
 
@@ -115,7 +115,7 @@ def test_roundrobin_passes_over_those_who_wait() -> None:
 
 @attrs.define(eq=False)
 class Slow(Cell):
-    """A cell whose operations take long, or take a while to become possible."""
+    """A cell whose operations take long, or become possible only after a latency."""
 
     @operation(UPDATE, cost=1_000)
     def work(self) -> None:
@@ -174,8 +174,8 @@ def test_on_the_clock_short_steps_do_not_wait_for_long_ones_of_another_cpu() -> 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_on_the_clock_what_has_a_latency_takes_it(seed: int) -> None:
-    """And only there: for the other strategies what is possible is possible at once."""
+def test_on_the_clock_an_operation_takes_its_latency(seed: int) -> None:
+    """Only the clock strategy applies latencies; under all others the operation is possible at once."""
     woken: dict[str, int] = {}
     for strategy in STRATEGIES:
         world, _ = make_world(make_strategy(strategy, seed))
@@ -186,7 +186,7 @@ def test_on_the_clock_what_has_a_latency_takes_it(seed: int) -> None:
 
 
 def time_of_wake_up(world: World) -> int:
-    """How long after the event one wakes up that waited for it."""
+    """The time between an event and the step of the flow that waited for it (ns)."""
     slow = make_slow(world)
     times: list[int] = []
 

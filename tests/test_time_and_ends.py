@@ -1,4 +1,4 @@
-"""Time, phases and the end of a world under both drivers: sleep, settle, calm phases, checks and endings."""
+"""Time, phases and the end of a world under both drivers: sleep, settle, sequential phases, checks and endings."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_mail_that_is_on_its_way_keeps_a_settler_waiting(drive: Drive) -> None:
 
 
 class NotAsked(Script):
-    """A strategy that must not be asked while `is_calm`."""
+    """A strategy that fails if it has to choose while `is_calm`."""
 
     is_calm = True
 
@@ -300,7 +300,7 @@ def test_checks_see_each_step_with_the_flow_that_made_it(drive: Drive) -> None:
     assert checked == list(zip(seen.stepped, range(1, 5), strict=True))
 
 
-def test_an_error_in_actor_code_is_no_finding_and_leaves_the_run_as_itself(drive: Drive) -> None:
+def test_an_error_in_actor_code_is_no_finding_and_is_raised_unchanged(drive: Drive) -> None:
     world, seen = make_world()
     cell = make_cell(world)
 

@@ -1,4 +1,4 @@
-"""What is Trio's about the Trio driver: cancellation, pacing, neighbours, and errors that leave as themselves."""
+"""The Trio side of the Trio driver: cancellation, pacing, other tasks of the loop, and errors raised unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_an_outer_cancel_scope_ends_the_run_wherever_it_strikes(when: int)
 
 @pytest.mark.trio
 async def test_cancellation_reaches_a_flow_that_is_all_alone() -> None:
-    """It asks nobody, so it hands the baton to itself, and nobody else is parked when the scope is cancelled."""
+    """The flow passes the baton to itself, so no other task is parked when the scope is cancelled."""
     world, _ = make_world()
 
     async def alone(flow: Flow) -> None:
@@ -120,7 +120,7 @@ async def test_cancellation_runs_the_finally_blocks_of_flows() -> None:
 
 @pytest.mark.trio
 async def test_an_actor_may_retire_in_the_slice_in_which_the_run_is_cancelled() -> None:
-    """Its task has been told to go already, by the cancellation."""
+    """The cancellation has already cancelled its task."""
     world, _ = make_busy_world()
     cell = make_cell(world, "freed")
     other = make_cell(world, "another")
@@ -144,7 +144,7 @@ async def test_an_actor_may_retire_in_the_slice_in_which_the_run_is_cancelled() 
 
 @pytest.mark.trio
 async def test_a_neighbour_may_cancel_the_run_between_two_slices() -> None:
-    """Another task of the same nursery runs while the baton is on its way, and cancels just then."""
+    """Another task of the same nursery runs while the baton is being passed, and cancels at that moment."""
     world, cell = make_busy_world()
     async with trio.open_nursery() as nursery:
 
@@ -208,7 +208,7 @@ def test_an_empty_world_ends_at_once() -> None:
     assert world.stopped == "quiescent"
 
 
-def test_an_error_of_ours_leaves_as_itself_and_closes_all_others() -> None:
+def test_an_internal_error_is_raised_unchanged_and_closes_all_flows() -> None:
     world, _ = make_busy_world()
     cell = make_cell(world, "another")
 

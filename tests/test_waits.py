@@ -1,4 +1,4 @@
-"""Waits that must not be: sleep where none may sleep, and waits that nothing ends."""
+"""Forbidden waits: sleep in atomic context, and waits that nothing ends."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ each_section = pytest.mark.parametrize("section", SECTIONS.values(), ids=list(SE
 
 @each_section
 @pytest.mark.parametrize("how", ["ask", "sleep"])
-def test_whoever_sleeps_in_an_atomic_section_is_reported_and_goes_on(
+def test_a_flow_that_sleeps_in_an_atomic_section_is_reported_and_goes_on(
     drive: Drive, section: Callable[[Flow], Section], how: str
 ) -> None:
     world, seen = make_world()
@@ -112,7 +112,7 @@ def test_an_rcu_reader_may_be_preempted_and_go_on_on_another_cpu(drive: Drive) -
 
 
 @pytest.mark.parametrize("name", ["IRQs off", "preemption off"])
-def test_whoever_keeps_others_off_its_cpu_is_not_moved_and_gives_that_cpu_back(drive: Drive, name: str) -> None:
+def test_a_flow_that_excludes_others_from_its_cpu_is_not_moved_and_gives_that_cpu_back(drive: Drive, name: str) -> None:
     world, seen = make_world(Script("a", "a"))
     cpus = [Cpu.boot(world, number) for number in range(2)]
     cell = make_cell(world)
@@ -196,8 +196,8 @@ def test_a_grace_period_hears_of_its_reader_when_the_last_section_ends(drive: Dr
 
 
 @pytest.mark.parametrize("first_lane", ["ab", "ba"])
-def test_a_deadlock_is_its_cycle_whoever_came_first(drive: Drive, first_lane: str) -> None:
-    """A third one that waits, too, is told of, and does not change the name."""
+def test_a_deadlock_has_the_same_cycle_whichever_flow_came_first(drive: Drive, first_lane: str) -> None:
+    """A third waiting flow is reported too, and does not change the finding's name."""
     world, seen = make_world(Script(first_lane, "ba" if first_lane == "ab" else "ab"))
     first, second = make_lock(world, "slab_mutex"), make_lock(world, "cgroup_mutex")
 
@@ -258,7 +258,7 @@ def test_a_wait_for_something_that_nobody_holds_is_a_deadlock_too(drive: Drive) 
 
 
 def contend(drive: Drive, *order: str) -> tuple[Seen, Cell]:
-    """Two tasks of one CPU want a spinlock; only the one called spinner switches preemption off for it."""
+    """Two tasks of one CPU contend for a lock; only the task "spinner" switches preemption off before it waits."""
     world, seen = make_world(Script(*order))
     cpu = Cpu.boot(world, 0)
     lock = make_lock(world, "list_lock")
@@ -281,8 +281,8 @@ def contend(drive: Drive, *order: str) -> tuple[Seen, Cell]:
     return seen, cell
 
 
-def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(drive: Drive) -> None:
-    """The holder of the lock is on the same CPU, and cannot run to release it: as with a spinlock."""
+def test_a_flow_that_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(drive: Drive) -> None:
+    """The holder of the lock is on the same CPU and cannot run to release it, as with a spinlock."""
     seen, cell = contend(drive, "holder", "spinner", "spinner")
 
     finding = only(seen.findings)
@@ -293,7 +293,7 @@ def test_whoever_waits_for_a_lock_with_preemption_off_keeps_the_cpu_to_the_end(d
     assert cell.value == 1
 
 
-def test_whoever_is_about_to_switch_preemption_off_lets_the_holder_of_the_lock_run(drive: Drive) -> None:
+def test_a_flow_that_is_about_to_switch_preemption_off_lets_the_holder_of_the_lock_run(drive: Drive) -> None:
     seen, cell = contend(drive, "holder", "spinner", "holder", "holder")
 
     assert not seen.findings
@@ -305,7 +305,7 @@ def test_whoever_is_about_to_switch_preemption_off_lets_the_holder_of_the_lock_r
 
 
 def make_trouble(world: World) -> None:
-    """A world with a little of everything, that ends in a deadlock."""
+    """A world with requests, sections, choices and sleeps, which ends in a deadlock."""
     cpu = Cpu.boot(world, 0)
     lock = make_lock(world, "lock")
     cell = make_cell(world, value=1)

@@ -1,1 +1,1 @@
-"""What user space reads: files of /proc, sysfs and cgroups, by the kernel functions that write them."""
+"""Files that user space reads: /proc/slabinfo and its relatives, cgroup files, and the crash reader."""

@@ -1,7 +1,7 @@
-"""What cgroups tell user space of slabs and of dying cgroups: cgroup.stat, memory.stat, usage, /proc/cgroups.
+"""The cgroup files about slabs and dying cgroups: cgroup.stat, memory.stat, usage, /proc/cgroups.
 
-kernel/cgroup/cgroup.c, kernel/cgroup/cgroup-v1.c, mm/memcontrol.c @5.3.1; KERNEL.md 10.5 and 10.7. Hardly any of it is
-locked: each number is read by itself, and may lag behind (statistics are batched on every CPU, KERNEL.md 9.4).
+kernel/cgroup/cgroup.c, kernel/cgroup/cgroup-v1.c, mm/memcontrol.c @5.3.1; KERNEL.md 10.5 and 10.7. Most reads take no
+lock: each number is read separately and may lag behind (every CPU batches statistics, KERNEL.md 9.4).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from protocol.formats.cgroup_files import SLAB_KEYS, CgroupsRow, render_cgroups,
 from protocol.formats.slabinfo import PAGE_SIZE
 
 MEMORY_HIERARCHY_V1 = 1
-"""The number of the one cgroup v1 hierarchy; that of cgroup v2 is 0."""
+"""The number of the one cgroup v1 hierarchy; cgroup v2 has number 0."""
 
 
 @kernel_fn("cgroup_stat_show", "kernel/cgroup/cgroup.c")
@@ -32,7 +32,7 @@ async def cgroup_stat_show(ctx: Context, m: SeqFile[Whole], cgroup: Cgroup) -> N
 
 @kernel_fn("memory_stat_show", "mm/memcontrol.c")
 async def memory_stat_show(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
-    """memory.stat of cgroup v2: the lines about slabs, in bytes, of the whole subtree."""
+    """memory.stat of cgroup v2: the slab lines for the whole subtree, in bytes."""
     total = sum([await ctx.ask(memcg.vmstats.read_total, item) for item in StatItem])
     reclaimable = await ctx.ask(memcg.vmstats.read_total, StatItem.NR_SLAB_RECLAIMABLE)
     unreclaimable = await ctx.ask(memcg.vmstats.read_total, StatItem.NR_SLAB_UNRECLAIMABLE)
@@ -42,14 +42,14 @@ async def memory_stat_show(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> Non
 
 @kernel_fn("mem_cgroup_read_u64", "mm/memcontrol.c")
 async def mem_cgroup_read_u64(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
-    """memory.kmem.usage_in_bytes of cgroup v1: the counter's pages; one that fell below zero is a very large number."""
+    """memory.kmem.usage_in_bytes of cgroup v1, in bytes; a count below zero shows as a very large number."""
     counter = deref(memcg.kmem, "&memcg->kmem")
     m.seq_puts(render_u64(await ctx.ask(counter.read) * PAGE_SIZE))
 
 
 @kernel_fn("proc_cgroupstats_show", "kernel/cgroup/cgroup-v1.c")
 async def proc_cgroupstats_show(ctx: Context, m: SeqFile[Whole]) -> None:
-    """/proc/cgroups: the one controller that the model has; dying cgroups are counted until they are freed."""
+    """/proc/cgroups: the one controller of the model; dying cgroups count until they are freed."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         hierarchy = MEMORY_HIERARCHY_V1 if ctx.machine.config.cgroup == 1 else 0
         num_cgroups = await ctx.ask(ctx.machine.cgroup_tree.read_nr_cgrps)

@@ -1,9 +1,9 @@
-"""The files through which a kernel tells of slabs and cgroups, by name. `onlooker` reads them from outside.
+"""The files in which a kernel reports slabs and cgroups. The crash reader (`onlooker`) reads them from outside.
 
     file, cgroup = locate(machine, "job1/memory.stat")
     data = await file.read(ctx, cgroup)
 
-A read takes the kernel's locks, step by step as that of any task, and so may be part of a race.
+A read takes the kernel's locks step by step, like any task, so it may take part in a race.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Read = Callable[[Context, Cgroup], Awaitable[bytes | None]]
 class KernelFile:
     """One file. `read` returns its bytes, or None (-ENODEV) if it was removed before.
 
-    `path` is where a kernel has it. If it is in the directory of each cgroup, `css` is what brings it there, and takes
-    it away. `lacks` says why a machine does not have it, and is empty if it does. `look` reads it from outside, if that
-    is done in another way.
+    `path` is its path in a kernel. A file in the directory of each cgroup belongs to a css: `css` returns that css,
+    whose life the file shares. `lacks` returns the reason why a machine does not have the file, or an empty text.
+    `look` reads it for the crash reader, if that needs another function.
     """
 
     name: str
@@ -55,7 +55,7 @@ class KernelFile:
     look: Read | None = None
 
 
-# -- one after the other ----------------------------------------------------------------------------------------------
+# -- readers ----------------------------------------------------------------------------------------------------------
 
 
 async def _slabinfo(ctx: Context, _cgroup: Cgroup) -> bytes:
@@ -103,7 +103,7 @@ async def _slab_directory(ctx: Context, _cgroup: Cgroup) -> bytes:
 
 
 def _memcg(cgroup: Cgroup) -> Memcg:
-    """mem_cgroup_from_seq(); an active reference keeps it."""
+    """mem_cgroup_from_seq(); an active reference keeps the memcg alive."""
     return deref(cgroup.css.memcg, "mem_cgroup_from_css(css)")
 
 
@@ -112,7 +112,7 @@ async def _show_of_css(ctx: Context, css: Css, show: Show) -> bytes | None:
 
 
 async def _read_of_css(ctx: Context, css: Css, m: SeqFile[T]) -> bytes | None:
-    """Read a file of a cgroup, whose removal waits for us meanwhile."""
+    """Read a file of a cgroup; the removal of the cgroup waits for the read."""
     return await kernfs_fop_read(ctx, css.files, lambda: read_whole(ctx, m))
 
 
@@ -193,14 +193,14 @@ FILES = (
         "slab", "/sys/kernel/slab", "the names of all caches' directories, and links", _slab_directory, _unless_slub
     ),
 )
-"""All files, each under the name that commands know it by."""
+"""All files, each under its name in commands."""
 
 
 # -- which file of which cgroup ---------------------------------------------------------------------------------------
 
 
 def find_file(name: str) -> KernelFile:
-    """The file of that name, or at that path; UsageError names those there are."""
+    """The file of that name or path; UsageError lists the existing ones."""
     for file in FILES:
         if name in (file.name, file.path):
             return file
@@ -209,9 +209,9 @@ def find_file(name: str) -> KernelFile:
 
 
 def locate(machine: Machine, name: str) -> tuple[KernelFile, Cgroup]:
-    """The file that `NAME` means on *machine*, or `CGROUP/NAME` for one of a cgroup; without one it is the root's.
+    """The file that `NAME` means on *machine*, or `CGROUP/NAME` for a file of one cgroup (default: the root cgroup).
 
-    Paths as a kernel has them will do, too. UsageError if there is no such file on this machine at this moment.
+    Kernel paths are accepted, too. UsageError if this machine has no such file at this moment.
     """
     path, _, base = name.rpartition("/")
     file = next((file for file in FILES if file.css and base == file.name), None) or find_file(name)
@@ -225,7 +225,7 @@ def locate(machine: Machine, name: str) -> tuple[KernelFile, Cgroup]:
 
 
 def find_directory(machine: Machine, file: KernelFile, path: str) -> Cgroup:
-    """The cgroup at *path* that has the cgroup file *file* now: a removed one's is gone with the directory."""
+    """The cgroup at *path* that has the cgroup file *file* now; a removed cgroup has no files."""
     mount = file.path.partition("/*/")[0]
     cgroup = machine.root_cgroup
     for name in filter(None, path.removeprefix(mount).split("/")):
@@ -242,7 +242,7 @@ def find_directory(machine: Machine, file: KernelFile, path: str) -> Cgroup:
 
 
 def has_file(cgroup: Cgroup, file: KernelFile) -> bool:
-    """Whether *cgroup* has the cgroup file *file*: from when it is online until its removal."""
+    """Whether *cgroup* has the cgroup file *file* now: between its coming online and its removal."""
     return file.css is not None and cgroup.has_css and not file.css(cgroup).files.is_removed
 
 
@@ -255,7 +255,7 @@ def _existing(machine: Machine, file: KernelFile) -> str:
 
 
 def cgroup_path(cgroup: Cgroup) -> str:
-    """Where *cgroup* is in the file system, below the directory of the root."""
+    """The path of *cgroup* in the file system, relative to the root cgroup's directory."""
     return "/".join(level.name for level in (*reversed(cgroup.ancestors()), cgroup) if level.parent is not None)
 
 

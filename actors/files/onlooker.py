@@ -1,7 +1,7 @@
-"""Looking at a machine that stands still: what a file would say now, without a step and without a lock.
+"""The crash reader: the content of a file on a stopped machine, read without a step and without a lock.
 
-The files' readers are the kernel's own functions (`kernel_files`); here they run outside of the machine and of time. A
-look sees what is there, even in the middle of somebody's locked section, and leaves no trace.
+The readers of the files are the kernel's own functions (`kernel_files`). Here they run outside the machine and outside
+its time. A read sees the present state, even in the middle of a locked section, and has no effect on the run.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Onlooker(Context):
-    """A flow outside of the machine: what it asks is answered at once.
+    """A flow outside the machine: its requests are answered at once.
 
-    Locks it takes for granted, for nobody else runs; its machine has a lockdep of its own, to learn nothing from it.
+    Every lock counts as free, because no other flow runs. Its copy of the machine has a lockdep of its own, so the
+    run's lockdep learns nothing from the read.
     """
 
     @classmethod
     def of(cls, machine: Machine) -> Onlooker:
-        """One that looks at *machine*."""
+        """A crash reader of *machine*."""
         seen = copy.copy(machine)
         seen.lockdep = Lockdep()
         return cls(machine.world, "onlooker", Kind.KTHREAD, machine=seen)
 
     @types.coroutine
     def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[object, None, R]:
-        """Read now. A reader changes nothing but locks and active references: those are granted."""
+        """Answer at once. A reader changes only locks and active references; those requests succeed without effect."""
         yield from ()
         if op.operation.access is not READ:  # type: ignore[attr-defined]  # as in Flow.ask
             return cast("R", True)
@@ -55,15 +56,15 @@ class Onlooker(Context):
 
 
 def look(machine: Machine, name: str) -> bytes:
-    """What the file that *name* means (see `kernel_files.locate`) says now; UsageError if there is none."""
+    """The present content of the file that *name* means (see `kernel_files.locate`); UsageError if there is none."""
     return look_at(machine, *locate(machine, name))
 
 
 def look_at(machine: Machine, file: KernelFile, cgroup: Cgroup) -> bytes:
-    """What *file* of *cgroup* says now."""
+    """The present content of *file* of *cgroup*."""
     read = file.look or file.read
     world = machine.world
-    on_touch, world.on_touch = world.on_touch, None  # who watches what steps access is not to take this for one
+    on_touch, world.on_touch = world.on_touch, None  # a watch of accesses must not take this read for a step
     try:
         return at_once(read(Onlooker.of(machine), cgroup)) or b""
     finally:
@@ -78,5 +79,5 @@ def at_once(reading: Awaitable[T]) -> T:
     except StopIteration as end:
         return cast("T", end.value)
     coro.close()
-    msg = "the reader of a file waits for something that is neither read nor a lock"
+    msg = "the reader of a file waits for an operation that is neither a read nor a lock"
     raise InternalError(msg)

@@ -1,10 +1,10 @@
-"""/proc/kpagecgroup: which cgroup each page frame is charged to. fs/proc/page.c, version by version; KERNEL.md 10.6.
+"""/proc/kpagecgroup: the cgroup to which each page frame is charged. fs/proc/page.c, by version; KERNEL.md 10.6.
 
-The reader takes no reference: that a page is a slab's, its cache, and the cache's memcg are read one after the other.
-RCU keeps memcgs from being freed meanwhile, and nothing keeps the cache: from v6 on its struct is freed without a grace
-period once its last page has gone.
+The reader takes no reference. It reads one after the other whether a page belongs to a slab, the slab's cache, and the
+cache's memcg. RCU keeps memcgs from being freed in between, but nothing keeps the cache: from v6 on its struct is freed
+without a grace period after its last page.
 
-The model gives places in memory to slabs only (`BuddyAllocator.place`): any other frame reads as 0.
+In the model only slabs have addresses (`BuddyAllocator.place`): any other frame reads as 0.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class MemMap(Shared):
-    """mem_map: the page structs, which stay whatever becomes of the pages. `slabs` are those there were at open."""
+    """mem_map: the page structs, which outlive their pages. `slabs` are the slabs that existed at open."""
 
     slabs: tuple[Slab, ...]
 
     @classmethod
     def open(cls, machine: Machine) -> MemMap:
-        """pfn_to_page() of every frame below max_pfn: what is allocated later lies above."""
+        """pfn_to_page() of every frame below max_pfn; later allocations lie above it."""
         slabs = (slab for cache in machine.all_caches for slab in cache.slabs)
         return cls(machine.buddy.actor, tuple(sorted(slabs, key=lambda slab: slab.pfn)))
 
@@ -66,7 +66,7 @@ async def kpagecgroup_read(ctx: Context) -> bytes:
 
 @kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="5.4-fixed")
 async def page_cgroup_ino(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
-    """[54]: a slab's first page belongs to the memcg of its cache. *index* is the page's in *slab*."""
+    """[54]: the first page of a slab belongs to the memcg of its cache. *index* is the page's index in *slab*."""
     with ctx.rcu_read_section:
         if index:
             return 0
@@ -75,7 +75,7 @@ async def page_cgroup_ino(ctx: Context, mem_map: MemMap, slab: Slab, index: int)
 
 @kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="v4..5.3")
 async def page_cgroup_ino_v4(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
-    """[v4] to [M]: only the head of a compound page is taken for a slab, so one of one page counts for nobody (H14)."""
+    """[v4] to [M]: only the head of a compound page counts as a slab, so a slab of one page has no memcg (H14)."""
     with ctx.rcu_read_section:
         if index:
             return 0
@@ -86,20 +86,20 @@ async def page_cgroup_ino_v4(ctx: Context, mem_map: MemMap, slab: Slab, index: i
 
 @kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="v3")
 async def page_cgroup_ino_v3(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
-    """[v3]: every page of a slab, for the flag is looked up in the first one."""
+    """[v3]: every page of a slab, because the flag is read from the slab's first page."""
     with ctx.rcu_read_section:
         return await online_ino(ctx, await memcg_of_slab_or_page(ctx, mem_map, slab))
 
 
 @kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="..v2")
 async def page_cgroup_ino_original(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
-    """[O] to [v2]: page.mem_cgroup, which [O] sets in a slab's first page, and [v1] and [v2] in none."""
+    """[O] to [v2]: page.mem_cgroup. [O] sets it in the first page of a slab; [v1] and [v2] never do."""
     with ctx.rcu_read_section:
         return 0 if index else await online_ino(ctx, await ctx.ask(mem_map.page_mem_cgroup, slab))
 
 
 async def memcg_of_slab_or_page(ctx: Context, mem_map: MemMap, slab: Slab) -> Memcg | None:
-    """The memcg of the cache, if it is a slab still; the cache may be gone when it is asked."""
+    """The memcg of the cache if the page still belongs to a slab; the cache may be freed before its memcg is read."""
     s = await ctx.ask(mem_map.page_slab, slab)  # may be stale from here on
     if s is None:
         return await ctx.ask(mem_map.page_mem_cgroup, slab)
@@ -108,7 +108,7 @@ async def memcg_of_slab_or_page(ctx: Context, mem_map: MemMap, slab: Slab) -> Me
 
 @kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v6..")
 async def memcg_from_slab_page(ctx: Context, s: KmemCache) -> Memcg | None:
-    """The memcg that the slab's cache has at this moment; a root cache has none."""
+    """The present memcg of the slab's cache; a root cache has none."""
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
     return None if s.is_root_cache else await ctx.ask(s.read_memcg)
@@ -116,7 +116,7 @@ async def memcg_from_slab_page(ctx: Context, s: KmemCache) -> Memcg | None:
 
 @kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v3..v5")
 async def memcg_from_slab_page_v3(ctx: Context, s: KmemCache) -> Memcg | None:
-    """[v3] to [v5]: warn if RCU does not keep the memcg."""
+    """[v3] to [v5]: warn if RCU does not protect the memcg."""
     WARN_ON(ctx, not ctx.rcu_nesting, "memcg_from_slab_page: !rcu_read_lock_held()")
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
@@ -124,7 +124,7 @@ async def memcg_from_slab_page_v3(ctx: Context, s: KmemCache) -> Memcg | None:
 
 
 async def online_ino(ctx: Context, memcg: Memcg | None) -> int:
-    """The inode of the closest ancestor that is online; 0 if there is none."""
+    """The inode of the closest online ancestor; 0 if there is none."""
     while memcg is not None and CssFlags.ONLINE not in await ctx.ask(memcg.css.read_flags):
         memcg = memcg.parent
     return 0 if memcg is None else cgroup_ino(memcg.css.cgroup)

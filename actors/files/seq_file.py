@@ -1,9 +1,9 @@
 """Files that are shown record by record. fs/seq_file.c @5.3.1.
 
-The records lie between start() and stop(), which take and drop whatever lock protects them. One read(2) shows as many
-as fit into the buffer, a page; the next one takes up where it left off, by the record's number. So a reader of a long
-file lets go of the lock again and again, and what comes or goes meanwhile moves the records under its feet: some may be
-shown twice, or not at all. A record that is larger than the buffer is shown again into one of twice the size.
+The records lie between start() and stop(), which take and drop the lock that protects them. One read(2) shows as many
+records as fit into the buffer of one page. The next read continues at the next record's number. So a reader of a long
+file releases the lock again and again, and records that are added or removed in between shift the numbers: some records
+may be shown twice, or not at all. A record larger than the buffer is shown again, into a buffer of twice the size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @attrs.frozen
 class SeqOperations(Generic[T]):
-    """struct seq_operations: `start` at record `index` and `next` return None behind the last one."""
+    """struct seq_operations: `start` (at record `index`) and `next` return None after the last record."""
 
     start: Callable[[Context, SeqFile[T]], Awaitable[T | None]]
     next: Callable[[Context, SeqFile[T]], Awaitable[T | None]]
@@ -32,9 +32,9 @@ class SeqOperations(Generic[T]):
 
 @attrs.define(eq=False)
 class SeqFile(Generic[T]):
-    """struct seq_file: one open file. `index` is the next record, `buffer` what was shown and not yet read.
+    """struct seq_file: one open file. `index` is the next record; `buffer` holds text that was shown but not read yet.
 
-    `records` are those of the section that is being read; the lock taken by start() keeps them as they are.
+    `records` are the records of the current section; the lock taken by start() keeps them unchanged.
     """
 
     op: SeqOperations[T]
@@ -45,15 +45,15 @@ class SeqFile(Generic[T]):
 
     @property
     def has_overflowed(self) -> bool:
-        """seq_has_overflowed(): a full buffer may have cut something off."""
+        """seq_has_overflowed(): a full buffer may have truncated the text."""
         return len(self.buffer) >= self.size
 
     def seq_puts(self, text: str) -> None:
-        """Show *text*."""
+        """Append *text* to the buffer."""
         self.buffer += text.encode()
 
     def seq_list_start(self, records: tuple[T, ...]) -> T | None:
-        """The record at `index`, of those there are now."""
+        """The present record at `index`, or None after the last."""
         self.records = records
         return records[self.index] if self.index < len(records) else None
 
@@ -62,7 +62,7 @@ class SeqFile(Generic[T]):
         return self.seq_list_start(self.records)
 
     def take(self, size: int) -> bytes:
-        """copy_to_user(): up to *size* bytes of what was shown."""
+        """copy_to_user(): up to *size* bytes of the buffer."""
         taken = bytes(self.buffer[:size])
         del self.buffer[:size]
         return taken
@@ -70,7 +70,7 @@ class SeqFile(Generic[T]):
 
 @kernel_fn("seq_read", "fs/seq_file.c")
 async def seq_read(ctx: Context, m: SeqFile[T], size: int) -> bytes:
-    """One read(2) of up to *size* bytes: what is left of the last one, then one section; nothing at the end."""
+    """One read(2) of up to *size* bytes: the rest of the buffer, then one section; empty at the end."""
     taken = m.take(size)
     if len(taken) < size:
         await show_section(ctx, m, size - len(taken))
@@ -79,7 +79,7 @@ async def seq_read(ctx: Context, m: SeqFile[T], size: int) -> bytes:
 
 
 async def show_section(ctx: Context, m: SeqFile[T], size: int) -> None:
-    """One record, in a buffer as large as that takes; then as many as fit, until there are *size* bytes."""
+    """Show one record, growing the buffer until it fits, then further records until there are *size* bytes."""
     p = await m.op.start(ctx, m)
     while p is not None:
         await m.op.show(ctx, m, p)
@@ -97,7 +97,7 @@ async def show_section(ctx: Context, m: SeqFile[T], size: int) -> None:
 
 
 async def show_more(ctx: Context, m: SeqFile[T], size: int) -> None:
-    """The label Fill of seq_read(); a record that does not fit comes with the next read."""
+    """The label Fill of seq_read(); a record that does not fit waits for the next read."""
     while (p := await m.op.next(ctx, m)) is not None and len(m.buffer) < size:
         shown = len(m.buffer)
         await m.op.show(ctx, m, p)
@@ -107,7 +107,7 @@ async def show_more(ctx: Context, m: SeqFile[T], size: int) -> None:
 
 
 async def read_whole(ctx: Context, m: SeqFile[T], size: int = PAGE_SIZE) -> bytes:
-    """read(2) with *size* bytes of room, until nothing comes any more."""
+    """The whole file, by read(2) calls of *size* bytes."""
     data = bytearray()
     while chunk := await seq_read(ctx, m, size):
         data += chunk
@@ -122,7 +122,7 @@ Show = Callable[[Context, "SeqFile[Whole]"], Awaitable[None]]
 
 
 def single_open(show: Show) -> SeqFile[Whole]:
-    """A file that *show* shows in one go: all of it again, if it did not fit."""
+    """A file that *show* shows in one call; if the text did not fit, the call is repeated."""
 
     async def start(_ctx: Context, m: SeqFile[Whole]) -> Whole | None:
         return m.seq_list_start(("all of it",))
@@ -131,7 +131,7 @@ def single_open(show: Show) -> SeqFile[Whole]:
         return m.seq_list_next()
 
     async def stop(_ctx: Context, _m: SeqFile[Whole]) -> None:
-        """Nothing was taken."""
+        """No lock was taken."""
 
     async def show_all(ctx: Context, m: SeqFile[Whole], _all: Whole) -> None:
         await show(ctx, m)

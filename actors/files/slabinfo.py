@@ -1,7 +1,8 @@
-"""Who counts slabs for user space: /proc/slabinfo, memory.kmem.slabinfo, memcg_slabinfo. mm/slab_common.c @5.3.1.
+"""The slab statistics files: /proc/slabinfo, memory.kmem.slabinfo, memcg_slabinfo. mm/slab_common.c @5.3.1.
 
-KERNEL.md 10.1 to 10.3. All of them hold slab_mutex while they walk caches, so none is created, deactivated, reparented
-or destroyed meanwhile; but objects and slabs come and go, and what is added up was read at different moments.
+KERNEL.md 10.1 to 10.3. All of them hold slab_mutex while they walk caches, so no cache is created, deactivated,
+reparented or destroyed during the walk. Objects and slabs still come and go, and the summands are read at different
+moments.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ULONG = 1 << 64
 
 @attrs.define
 class Slabinfo:
-    """struct slabinfo: what the allocator knows of one cache, or the sums over several. Slabs have 2^`order` pages."""
+    """struct slabinfo: the allocator's counts for one cache, or sums over several. Slabs have 2^`order` pages."""
 
     active_objs: int = 0
     num_objs: int = 0
@@ -48,7 +49,7 @@ class Slabinfo:
         self.shared_avail += other.shared_avail
 
     def row(self, s: KmemCache) -> SlabinfoRow:
-        """The line of cache_show(), under the name of the root; counts are unsigned longs."""
+        """The line of cache_show(), under the name of the root cache; counts are unsigned longs."""
         return SlabinfoRow(
             s.root.name,
             self.active_objs % ULONG,
@@ -65,14 +66,15 @@ class Slabinfo:
         )
 
 
-# -- what the allocators say of one cache -----------------------------------------------------------------------------
+# -- the counts of one cache, by allocator ----------------------------------------------------------------------------
 
 
 @kernel_fn("get_slabinfo", "mm/slub.c")
 async def get_slabinfo(ctx: Context, s: KmemCache) -> Slabinfo:
-    """Objects are active unless they are free in a slab of a node's partial list: those of CPUs' slabs all are.
+    """An object is active unless it is free in a slab on a node's partial list; all objects of CPUs' slabs are active.
 
-    Slabs that go onto the list between the two looks count as free without having been counted: below zero it goes.
+    The two counts are read one after the other. A slab that reaches the list in between counts as free without having
+    been counted, so active_objs may go below zero.
     """
     sinfo, nr_free = Slabinfo(objects_per_slab=s.objects, order=s.order), 0
     for n in s.node:
@@ -96,7 +98,7 @@ async def count_partial(ctx: Context, n: KmemCacheNode) -> int:
 
 @kernel_fn("get_slabinfo", "mm/slab.c")
 async def get_slabinfo_slab(ctx: Context, cachep: KmemCache) -> Slabinfo:
-    """Objects are active unless they are free in their slab: those that wait in arrays are."""
+    """An object is active unless it is free in its slab; objects in the arrays of CPUs and nodes are active."""
     array = cachep.cpu_cache[0]
     sinfo = Slabinfo(
         limit=array.limit,
@@ -124,7 +126,7 @@ async def get_slabinfo_slab(ctx: Context, cachep: KmemCache) -> Slabinfo:
 
 @kernel_fn("memcg_accumulate_slabinfo", "mm/slab_common.c")
 async def memcg_accumulate_slabinfo(ctx: Context, s: KmemCache, info: Slabinfo) -> None:
-    """Add what all children of a root cache have, zombies too."""
+    """Add the counts of all children of a root cache, zombies included."""
     if s.is_root_cache:
         for c in await ctx.ask(s.list_children):
             info.accumulate(await get_slabinfo(ctx, c))
@@ -132,7 +134,7 @@ async def memcg_accumulate_slabinfo(ctx: Context, s: KmemCache, info: Slabinfo) 
 
 @kernel_fn("cache_show", "mm/slab_common.c")
 async def cache_show(ctx: Context, s: KmemCache, m: SeqFile[KmemCache]) -> None:
-    """One row, behind the header if it is the first."""
+    """One row; the first row is preceded by the header."""
     if s is m.records[0]:
         m.seq_puts(HEADER)
     sinfo = await get_slabinfo(ctx, s)
@@ -172,7 +174,7 @@ def slabinfo_open() -> SeqFile[KmemCache]:
 
 @kernel_fn("memcg_slab_show", "mm/slab_common.c")
 async def memcg_slab_show(ctx: Context, m: SeqFile[KmemCache], s: KmemCache) -> None:
-    """A cache that the memcg has: one of its own, or one of a removed descendant."""
+    """A cache of the memcg: its own, or one of a removed descendant."""
     await cache_show(ctx, s, m)
 
 
@@ -196,7 +198,7 @@ def kmem_slabinfo_open(memcg: Memcg) -> SeqFile[KmemCache]:
 
 @kernel_fn("memcg_slabinfo_show", "mm/slab_common.c", profiles="5.3..")
 async def memcg_slabinfo_show(ctx: Context, m: SeqFile[Whole]) -> None:
-    """Every root cache that has children, by itself, then each child with the css id of its memcg; in one section."""
+    """Every root cache with children, alone, then each child with the css id of its memcg; all in one section."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         m.seq_puts(memcg_slabinfo.HEADER)
         for s in await ctx.ask(ctx.machine.slab_root_caches.list):
@@ -207,12 +209,12 @@ async def memcg_slabinfo_show(ctx: Context, m: SeqFile[Whole]) -> None:
             for c in children:
                 css = deref(await ctx.ask(c.read_memcg), "c->memcg_params.memcg").css
                 is_online = CssFlags.ONLINE in await ctx.ask(css.read_flags)
-                status = "deact" if SlabFlags.DEACTIVATED in c.flags else ""  # set under slab_mutex, which we have
+                status = "deact" if SlabFlags.DEACTIVATED in c.flags else ""  # set under slab_mutex, which is held here
                 m.seq_puts(await memcg_slabinfo_row(ctx, c, css.id, status if is_online else "dead"))
 
 
 async def memcg_slabinfo_row(ctx: Context, s: KmemCache, css_id: int | None, status: str) -> str:
-    """One line, of this cache alone."""
+    """One line for this cache alone."""
     sinfo = await get_slabinfo(ctx, s)
     counts = (sinfo.active_objs, sinfo.num_objs, sinfo.active_slabs, sinfo.num_slabs)
     row = MemcgSlabinfoRow(s.root.name, css_id, status, *(count % ULONG for count in counts))

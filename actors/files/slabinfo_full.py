@@ -1,9 +1,9 @@
-"""slabinfo_full: every cache, zombies too, with its first and its present memcg. Not a file of Linux; KERNEL.md 10.4.
+"""slabinfo_full: every cache, zombies included, with its first and its present memcg. Not a Linux file; KERNEL.md 10.4.
 
-It is read as Shakeel Butt described Google's on linux-mm, 20 June 2019: not in one section like memcg_slabinfo, but
-memcg by memcg, dying ones too, letting go of slab_mutex in between. So it delays nobody for long, and a cache that is
-reparented meanwhile may be shown twice, or not at all. Caches that are off all lists, and wait only for their structs
-to be freed, a kernel could not find; `all_rows` does.
+The reader works as Shakeel Butt described Google's file on linux-mm, 20 June 2019: not in one section like
+memcg_slabinfo, but memcg by memcg, dying ones included, releasing slab_mutex in between. So it delays other tasks only
+briefly, and a cache that is reparented in between may be shown twice, or not at all. A kernel could not find caches
+that are on no list and only wait for their structs to be freed; `all_rows` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @kernel_fn("slabinfo_full_show", "mm/slab_common.c")
 async def slabinfo_full_show(ctx: Context) -> str:
-    """No function of Linux: root caches, then the caches of each memcg, then those that wait for freed slabs."""
+    """No function of Linux: root caches, then the caches of each memcg, then caches that wait for freed slabs."""
     machine, rows = ctx.machine, []
     async with MutexHeld(ctx, machine.slab_mutex):
         rows += [await full_row(ctx, s) for s in await ctx.ask(machine.slab_root_caches.list)]
@@ -41,13 +41,13 @@ async def slabinfo_full_show(ctx: Context) -> str:
 
 
 async def all_rows(ctx: Context) -> str:
-    """The whole file, with every cache whose struct is not freed; for whoever looks at a machine that stands still."""
+    """The whole file for the crash reader, with every cache whose struct is not freed."""
     caches = sorted(ctx.machine.all_caches, key=lambda s: (not s.is_root_cache, s.memcg is None))
     return render_slabinfo_full([await full_row(ctx, s) for s in caches])
 
 
 async def full_row(ctx: Context, s: KmemCache) -> FullRow:
-    """One cache; slab_mutex keeps it and all but its counts as they are."""
+    """One cache; slab_mutex keeps everything but its counts unchanged."""
     sinfo = await get_slabinfo(ctx, s)
     return FullRow(
         s.root.name,
@@ -74,7 +74,7 @@ def memcg_name(memcg: Memcg) -> str:
 
 
 def state_of(machine: Machine, s: KmemCache) -> CacheState:
-    """How far the cache is in its life."""
+    """The stage of the cache's lifecycle."""
     if s not in machine.slab_caches.caches and not is_new(s):
         return CacheState.SHUT
     if s.is_root_cache:
@@ -85,15 +85,18 @@ def state_of(machine: Machine, s: KmemCache) -> CacheState:
 
 
 def is_killed(s: KmemCache) -> bool:
-    """Whether it has dropped its own reference; without such references it never does."""
+    """Whether it has dropped its own reference; a cache without a percpu reference count never does."""
     return isinstance(s.refcnt, PercpuRef) and s.refcnt.is_dying
 
 
 def is_new(s: KmemCache) -> bool:
-    """Made, and on no list yet: what leaves the lists has a memcg, or was killed, or goes with its root."""
+    """Whether it was created but is on no list yet.
+
+    A cache that has left the lists has a memcg, or was killed, or goes with its root.
+    """
     return s.memcg is None and not s.root.dying and not is_killed(s)
 
 
 def is_linked_to_owner(s: KmemCache) -> bool:
-    """Whether its memcg is the one it was made for, and still online: then it is not published yet, or was just now."""
+    """Whether its memcg is still online and the one it was created for: it is about to be published, or just was."""
     return s.memcg is not None and s.memcg.kmem_state is KmemState.ONLINE and memcg_name(s.memcg) == owner_of(s)

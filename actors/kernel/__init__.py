@@ -1,7 +1,7 @@
-"""The address of the kernel's modules until 0.2: patches and scenarios that were written for it still run.
+"""The import paths of kernel modules until 0.2, kept for patches and scenarios that were written for it.
 
-`from actors.kernel.rcu import call_rcu` finds `call_rcu` in the room where it is now. New code imports from
-`actors.api`, or from the module itself (docs/architecture.md).
+`from actors.kernel.rcu import call_rcu` finds `call_rcu` in its present module. New code imports from `actors.api`, or
+from the module itself (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODULES = frozenset(
 
 
 def modules() -> Iterable[ModuleType]:
-    """Every module of the rooms that the old package was divided into."""
+    """Every module of the packages into which the old package was divided."""
     for room in ROOMS:
         package = import_module(f"actors.{room}")
         yield package
@@ -40,7 +40,7 @@ def modules() -> Iterable[ModuleType]:
 
 
 class OldModule(ModuleType):
-    """A module of 0.2, whose names are looked up in the modules of today that define them."""
+    """A module of 0.2, whose names are looked up in the present modules that define them."""
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") or not name.endswith("__"):
@@ -64,7 +64,7 @@ class Finder(MetaPathFinder, Loader):
         return OldModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is executed: names are looked up when they are asked for."""
+        """Nothing is executed: names are looked up at access."""
 
 
 sys.meta_path.append(Finder())

@@ -1,4 +1,4 @@
-"""The flow as kernel code sees it, and the WARN_ON and BUG_ON that it meets."""
+"""The execution context as kernel code uses it, with WARN_ON, BUG_ON and pointer dereference."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ T = TypeVar("T")
 class Context(Flow):
     """One execution context of a machine.
 
-    `memcg` is the cgroup of the task (None: the root cgroup), `active_memcg` the one that it charges on behalf of
-    (memalloc_use_memcg()). Kernel threads and handlers have no mm, so they never allocate from child caches.
-    `cpus_allowed` is where the scheduler may move it when it sleeps. `held_locks` is lockdep's, oldest first.
+    `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
+    place of its own (memalloc_use_memcg()). Kernel threads and handlers have no mm, so they never allocate from child
+    caches. `cpus_allowed` are the CPUs to which the scheduler may move the task when it sleeps. `held_locks` belongs to
+    lockdep, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)
@@ -40,7 +41,7 @@ class Context(Flow):
 
     @property
     def smp_processor_id(self) -> int:
-        """The number of the CPU this flow runs on; may be stale after the next await unless preemption is off."""
+        """The number of the CPU this flow runs on; stale after the next await, unless preemption is off."""
         assert self.cpu is not None, f"{self.name} is bound to no CPU"
         return self.cpu.id
 
@@ -55,9 +56,9 @@ class Context(Flow):
             self.machine.lockdep.irqs_enabled(self)
 
     def kfree(self, *parts: Shared | None) -> None:
-        """Free an object with the parts that are embedded in it: who asks for one later is told so.
+        """Free an object with the parts embedded in it; every later request to one of them is a use-after-free.
 
-        Who frees a lock that it holds itself is told at once (debug_check_no_locks_freed()).
+        Freeing a lock that the flow itself holds is reported at once (debug_check_no_locks_freed()).
         """
         function = self.function_of(sys._getframe(1)).co_name
         freed = f"{function}() in {self.name}, step {self.world.step}"
@@ -72,7 +73,7 @@ class Context(Flow):
 
 
 def WARN_ON(ctx: Context, condition: object, text: str) -> bool:
-    """Report a kernel warning if *condition* holds, and go on, as the kernel does; return the condition."""
+    """Report a kernel warning if *condition* holds and continue, as the kernel does; return the condition."""
     if condition:
         ctx.world.report("warn", text, f"WARNING: {text}", flow=ctx)
     return bool(condition)
@@ -89,7 +90,7 @@ def bug(_ctx: Context, text: str) -> NoReturn:
 
 
 def deref(pointer: T | None, text: str) -> T:
-    """Follow *pointer*; NULL kills the flow. *text* is the C expression."""
+    """Return *pointer*; NULL kills the flow. *text* is the C expression."""
     if pointer is None:
         raise Oops("null-deref", text, f"BUG: kernel NULL pointer dereference: {text}")
     return pointer

@@ -1,4 +1,4 @@
-"""Error numbers, as far as they are told apart. include/uapi/asm-generic/errno-base.h."""
+"""The error numbers that modelled code distinguishes. include/uapi/asm-generic/errno-base.h."""
 
 from __future__ import annotations
 

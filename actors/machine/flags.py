@@ -1,4 +1,4 @@
-"""Sets of flags, as the kernel keeps them in one word."""
+"""Sets of flags, which the kernel keeps in one word."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import enum
 
 
 class Flags(enum.Flag):
-    """An enum.Flag whose `in` does without enum's checks: every allocation asks a few times."""
+    """An enum.Flag whose `in` skips the checks of enum: every allocation tests several flags."""
 
     def __contains__(self, flag: object) -> bool:
-        value: int = flag._value_  # type: ignore[attr-defined]  # nobody asks for anything but flags
+        value: int = flag._value_  # type: ignore[attr-defined]  # callers pass flags only
         return self._value_ & value == value

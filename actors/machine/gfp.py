@@ -1,4 +1,4 @@
-"""GFP flags, as far as the lifecycle asks. include/linux/gfp.h @5.3."""
+"""The GFP flags that matter for the lifecycle. include/linux/gfp.h @5.3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from actors.machine.flags import Flags
 
 
 class Gfp(Flags):
-    """What an allocation may do, and what it must."""
+    """The permissions and demands of an allocation."""
 
     NOWAIT = 0
     DIRECT_RECLAIM = enum.auto()
@@ -27,7 +27,7 @@ GFP_NOWAIT = Gfp.NOWAIT
 
 GFP_ATOMIC = Gfp.NOWAIT
 
-_DIRECT_RECLAIM = Gfp.DIRECT_RECLAIM  # looking a member up in its class takes longer than the rest of an allocation
+_DIRECT_RECLAIM = Gfp.DIRECT_RECLAIM  # a look-up of the member in its class is slower than the rest of an allocation
 
 
 def gfpflags_allow_blocking(gfp: Gfp) -> bool:

@@ -1,11 +1,11 @@
 """Linked lists whose links are in the elements: include/linux/list.h, with CONFIG_DEBUG_LIST.
 
-Whoever links an element, unlinks one or walks along a list reads and writes the links of the elements beside it. So an
-element that is freed while it is on a list is found by whoever comes next to it, and not only by whoever wants it. Here
-the elements know which lists they are on, and freeing one tells those lists; a list that holds no freed memory, as all
-should, is as fast as a dict.
+Linking an element, unlinking it and walking along the list read and write the links of its neighbours. So an element
+that is freed while it is on a list is found by the next operation beside it, not only by an operation on the element
+itself. In the model, each element knows its lists, and freeing an element marks those lists. A list without freed
+memory (the normal case) is as fast as a dict.
 
-The ledger looks from outside: that it iterates over a list, or asks what is on it, is no access.
+The shadow accounting observes from outside: its iteration over a list and its membership tests are no accesses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Linkable(Protocol):
-    """What can be on a list: an object with a list_head inside, or something that stands for such a list_head."""
+    """A possible list element: an object with a list_head inside, or an object that represents such a list_head."""
 
     @property
     def memory(self) -> ListEntry:
-        """The object around the list_head: with that it is freed."""
+        """The object that contains the list_head and is freed with it."""
 
 
 T = TypeVar("T", bound=Linkable)
@@ -36,23 +36,29 @@ T = TypeVar("T", bound=Linkable)
 
 @attrs.define(eq=False)
 class ListEntry(Shared):
-    """Shared state with list_heads inside; `on_lists` are the lists that it is linked into."""
+    """Shared state with list_heads inside; `on_lists` are the lists on which it is linked."""
 
     on_lists: list[ListHead[Any]] = attrs.field(factory=list, init=False)
 
     @property
     def memory(self) -> ListEntry:
-        """Itself."""
+        """The object itself."""
         return self
 
     def touch_links(self) -> None:
-        """Say that this step accesses its list_heads: of all other steps only those meet it that do so, or free it."""
+        """Record an access of this step to the list_heads.
+
+        It depends only on other accesses to them, and on the free of the object.
+        """
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
             on_touch((self, "list_head"), UPDATE)
 
     def free_links(self) -> bool:
-        """It is being freed: from now on who comes beside it on a list uses freed memory. True if it is on one."""
+        """Mark the lists of an object that is being freed; True if it is on one.
+
+        From now on an operation beside it on such a list is a use-after-free.
+        """
         self.touch_links()
         for head in self.on_lists:
             head.freed += 1
@@ -61,14 +67,14 @@ class ListEntry(Shared):
 
 
 class ListHead(OrderedDict[T, None]):
-    """struct list_head as the head of a list, with what is on it, head first.
+    """struct list_head as the head of a list, with its elements, head first.
 
-    It is inside `owner`, whose `part` its operations access; a flow's private list is nobody's. `freed` is how many of
-    the elements are freed.
+    The head is inside `owner`; list operations access `part` of that owner. A flow's private list has no owner. `freed`
+    is the number of elements whose memory is freed.
     """
 
     __slots__ = ("freed", "owner", "part")
-    __hash__ = object.__hash__  # type: ignore[assignment]  # a list is itself alone, whatever is on it
+    __hash__ = object.__hash__  # type: ignore[assignment]  # lists are compared by identity, not by content
     __eq__ = object.__eq__
 
     def __init__(self, owner: Shared | None = None, part: str = "") -> None:
@@ -79,11 +85,11 @@ class ListHead(OrderedDict[T, None]):
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """The name of this list in reports."""
         return "a private list" if self.owner is None else f"a list of {self.owner.label}"
 
     def touch(self) -> None:
-        """Say that the step that runs changes the list, besides what it asked for."""
+        """Record an extra access: the current step changes the list."""
         if self.owner is not None:
             self.owner.touch_part(self.part, UPDATE)
 
@@ -115,7 +121,7 @@ class ListHead(OrderedDict[T, None]):
             on_touch((memory, "list_head"), UPDATE)
 
     def list_del(self, entry: T) -> None:
-        """Unlink *entry*; what is not on the list corrupts it."""
+        """Unlink *entry*; a list without *entry* is corrupted."""
         if self.freed or entry not in self:
             self._check_links(entry)
         memory = entry.memory
@@ -135,7 +141,7 @@ class ListHead(OrderedDict[T, None]):
             entry.memory.touch_links()
 
     def list_splice_init(self, source: ListHead[T]) -> None:
-        """Take all that is on *source*, in front of what there is."""
+        """Move all elements of *source* to the front of this list."""
         if source and self.freed:
             use(next(iter(self)))
         self.freed += source.freed
@@ -145,7 +151,7 @@ class ListHead(OrderedDict[T, None]):
             self.move_to_end(entry, last=False)
 
     def take_all(self) -> tuple[T, ...]:
-        """list_splice_init() to a list that only the caller knows: the links within stay as they are."""
+        """list_splice_init() to a list that is private to the caller: the inner links stay as they are."""
         if self.freed:
             use(next(iter(self)))
             use(next(reversed(self)))
@@ -158,25 +164,25 @@ class ListHead(OrderedDict[T, None]):
         return entries
 
     def reorder(self, order: tuple[T, ...]) -> None:
-        """Move the elements, one after the other, until they stand in that *order*."""
+        """Move the elements one by one into the given *order*."""
         for entry in order:
             if self.freed:
                 self._check_links(entry)
             self.move_to_end(entry)
 
     def walk(self) -> tuple[T, ...]:
-        """list_for_each(): all elements, each found by the links of the one before."""
+        """list_for_each(): all elements, each reached through the links of the one before."""
         if self.freed:
             for entry in self:
                 use(entry)
         return tuple(self)
 
     def list_first_entry(self) -> T | None:
-        """The element at the head; its list_head is not looked at."""
+        """The element at the head; its list_head is not accessed."""
         return next(iter(self), None)
 
     def list_last_entry(self) -> T | None:
-        """The element at the end; its list_head is not looked at."""
+        """The element at the end; its list_head is not accessed."""
         return next(reversed(self), None)
 
     def list_next_entry(self, entry: T) -> T | None:
@@ -188,10 +194,10 @@ class ListHead(OrderedDict[T, None]):
                 break
         return next(entries, None)
 
-    # -- in slow motion -----------------------------------------------------------------------------------------------
+    # -- with freed memory on the list --------------------------------------------------------------------------------
 
     def _check_links(self, entry: T) -> None:
-        """__list_del_entry_valid(): read the element, then the two that it stands between."""
+        """__list_del_entry_valid(): read the element, then its two neighbours."""
         use(entry)
         if entry not in self:
             raise corruption("list_del", entry)
@@ -207,12 +213,12 @@ class ListHead(OrderedDict[T, None]):
 
 
 def use(entry: Linkable) -> None:
-    """Look at the links of *entry*: the flow dies if that is freed memory."""
+    """Access the links of *entry*; if its memory is freed, the flow dies."""
     memory = entry.memory
     if memory.freed is not None:
         memory.actor.world.raise_use_after_free(memory)
 
 
 def corruption(what: str, entry: Linkable) -> Oops:
-    """CONFIG_DEBUG_LIST: the links around *entry* do not fit."""
+    """The oops of CONFIG_DEBUG_LIST for inconsistent links around *entry*."""
     return Oops("bug", f"{what} corruption", f"kernel BUG: {what} corruption: {entry.memory.label}")

@@ -11,10 +11,10 @@ from protocol.operations import COMMUTE, READ, UPDATE, operation
 
 @attrs.define(eq=False)
 class LocklessField(Shared):
-    """A number that one CPU stores and others read without any lock or barrier.
+    """A number that one CPU stores and other CPUs read without any lock or barrier.
 
-    The store reaches every other CPU some time: a delivery of its own for each of them, and at the latest with the
-    grace period that starts after it. Everything else in the model is sequentially consistent (docs/limits.md).
+    The store reaches each other CPU by a delivery of its own, and at the latest with the grace period that starts after
+    it. All other accesses in the model are sequentially consistent (docs/limits.md).
     """
 
     name: str
@@ -30,13 +30,13 @@ class LocklessField(Shared):
 
     @operation(READ)
     def read(self, cpu: int) -> int:
-        """What that CPU sees."""
+        """The value that this CPU sees."""
         self.view.touch(READ)
         return self.view.unseen.get(cpu, self.value)
 
     @operation(UPDATE)
     def store(self, ctx: Context, value: int) -> None:
-        """Store *value*: visible on this CPU now, on the others later."""
+        """Store *value*: visible on this CPU at once, on the others later."""
         self.view.touch(UPDATE)
         for cpu in ctx.machine.cpus:
             if cpu is not ctx.cpu:
@@ -49,7 +49,7 @@ class LocklessField(Shared):
 
 @attrs.define(eq=False)
 class View(Shared):
-    """What CPUs have not seen yet of the stores to a field, and see instead. It is no part of the memory of that."""
+    """Per-CPU stale values of a LocklessField: a store-buffer model. It is no part of the field's memory."""
 
     name: str
     unseen: dict[int, int] = attrs.field(factory=dict, init=False)
@@ -64,6 +64,6 @@ class View(Shared):
         self.unseen.pop(cpu, None)
 
     def become_visible(self) -> None:
-        """What a full memory barrier on every CPU does, within the step that runs."""
+        """A full memory barrier on every CPU, within the current step."""
         self.touch(COMMUTE)
         self.unseen.clear()

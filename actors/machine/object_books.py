@@ -1,7 +1,7 @@
-"""Who has which object: the books that are kept where users call the allocator.
+"""The shadow accounting of slab objects: the current user of each object, recorded at the allocator's interface.
 
-They are kept round whatever body the allocator's functions have on the machine, patched or not (`noted`), so an
-allocator cannot get its own counts and these wrong together. `actors/oracles/objects.py` compares the two.
+The recording wraps whichever body the allocator's functions have on the machine, patched or not (`noted`). So an error
+in an allocator's own counts cannot be in these records, too. `actors/oracles/objects.py` compares the two.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Code = Callable[..., Awaitable[Any]]
 
 @attrs.define(eq=False)
 class ObjectBooks:
-    """`held` are the objects that users have, each with who asked for it, and at which step it came."""
+    """`held` maps each object in use to the flow that allocated it and the step of that allocation."""
 
     held: dict[SlabObject, tuple[str, int]] = attrs.field(factory=dict)
 
     def hand_out(self, ctx: Context, obj: SlabObject) -> None:
-        """The allocator has returned *obj* to the one who asked."""
+        """The allocator has returned *obj* to the flow of *ctx*."""
         self.held[obj] = ctx.name, ctx.world.step
 
     def take_back(self, ctx: Context, obj: SlabObject, function: str) -> None:
-        """A user gives *obj* to *function*; what the allocator gives back to itself was nobody's."""
+        """A user passes *obj* to *function*; an object that the allocator frees itself had no user."""
         if self.held.pop(obj, None) is not None:
             obj.slab.given[obj.at] = f"{function}() by {ctx.name}, step {ctx.world.step}"
 
 
 def noting_allocation(code: Code) -> Code:
-    """kmem_cache_alloc() as it is, with a note of what it returns."""
+    """kmem_cache_alloc() unchanged, with a record of the object it returns."""
 
     async def call(ctx: Context, *args: Any, **kwargs: Any) -> Any:
         obj = await code(ctx, *args, **kwargs)
@@ -47,7 +47,7 @@ def noting_allocation(code: Code) -> Code:
 
 
 def noting_allocations(code: Code) -> Code:
-    """kmem_cache_alloc_bulk() as it is, with a note of what it returns."""
+    """kmem_cache_alloc_bulk() unchanged, with a record of the objects it returns."""
 
     async def call(ctx: Context, *args: Any, **kwargs: Any) -> Any:
         objects = await code(ctx, *args, **kwargs)
@@ -59,7 +59,7 @@ def noting_allocations(code: Code) -> Code:
 
 
 def noting_free(code: Code) -> Code:
-    """kmem_cache_free() as it is, with a note of what it is given."""
+    """kmem_cache_free() unchanged, with a record of its argument."""
 
     def call(ctx: Context, s: KmemCache, obj: SlabObject) -> Awaitable[Any]:
         ctx.machine.objects.take_back(ctx, obj, "kmem_cache_free")
@@ -69,7 +69,7 @@ def noting_free(code: Code) -> Code:
 
 
 def noting_frees(code: Code) -> Code:
-    """kmem_cache_free_bulk() as it is, with a note of what it is given."""
+    """kmem_cache_free_bulk() unchanged, with a record of its arguments."""
 
     def call(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> Awaitable[Any]:
         given = list(objects)

@@ -1,11 +1,11 @@
-"""The ledger: the invariants of KERNEL.md 13, the accounts, and what is left at quiescence.
+"""The ledger, the central oracle: the invariants of KERNEL.md 13, shadow accounting, and leaks at quiescence.
 
-It looks at the machine from outside, at the counts that the kernel keeps (page counters, statistics, reference counts,
-lists) and at the model's own books (live objects, charged pages, running allocations), and compares. Per step it looks
-only at the cache that the step touched, before the flow goes on, so that a violation is reported where it was
-committed. What slab_mutex protects may be inconsistent while that is held: it is looked at when it is released.
-References are booked after a get and before a put, so in between a count may exceed its ledger, never fall below it; at
-quiescence they are equal.
+It observes the machine from outside. It compares the kernel's own counts (page counters, statistics, reference counts,
+lists) with shadow accounting (live objects, charged pages, running allocations). During the run it checks only the
+cache that a step accessed, before the flow resumes, so a violation is reported at the step that caused it. State that
+slab_mutex protects may be inconsistent while the mutex is held; it is checked at the release. Shadow accounting books a
+reference after the get and before the put. So in between, a count may exceed its booked value but never fall below it;
+at quiescence they are equal.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Ledger:
-    """Compares the books of one machine; a difference is an `invariant`, `accounting` or `leak` finding.
+    """Compares one machine with shadow accounting; a difference is an `invariant`, `accounting` or `leak` finding.
 
-    `unsettled` are the caches that were touched while slab_mutex was held, in that order, `touched` those of the step
-    that runs, if what it does afterwards matters. What is wrong with a cache is `known` as long as it is wrong: only
-    the step that makes it so is to blame, not those that come later. `owners` are the memcgs that the caches had when
-    they were checked last. `moved` are the pages of caches that were moved to the root, by item, with those that
-    running allocations may be adding; None as long as nobody watches.
+    `unsettled` are the caches accessed while slab_mutex was held, in order of access. `touched` are the caches accessed
+    by the current step, for checks at the end of the step. `known` are the violations that exist now, by name and
+    cache: only the step that causes one is reported, not later steps. `owners` maps each cache to its memcg at the last
+    check. `moved` counts the pages of caches that were moved to the root, by item, including pages that running
+    allocations may add; None until `watch`.
     """
 
     machine: Machine
@@ -52,7 +52,7 @@ class Ledger:
     # -- each step ----------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """From now on check every child cache that is made, and what slab_mutex protects when it is released."""
+        """Check every new child cache after each request from now on, and state under slab_mutex at each release."""
         self.moved = Counter()
         self.machine.check_child = self.check_child
         self.machine.check_forgotten = self.check_forgotten
@@ -61,7 +61,7 @@ class Ledger:
             self.machine.world.checks.append(self.check_arrays)
 
     def check_child(self, s: KmemCache) -> None:
-        """Check a child cache that a step asked something of."""
+        """Check a child cache after a request to it."""
         if s.freed is None and s.root_cache is not None:
             self._check_references(s)
             self._check_deferred(s)
@@ -76,7 +76,7 @@ class Ledger:
                 self.unsettled[s] = None
 
     def check_forgotten(self, s: KmemCache) -> None:
-        """I7: nothing of a cache is left, or under way, when its struct is freed."""
+        """I7: nothing of a cache is left or still running when its struct is freed."""
         self.owners.pop(s, None)
         what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
         what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
@@ -86,7 +86,7 @@ class Ledger:
             self._violated("I7", f"{s.name} is freed; there is still {' and '.join(what)}")
 
     def check_settled(self) -> None:
-        """slab_mutex was taken or released: whoever releases it leaves the lists of what it touched in order."""
+        """When slab_mutex is released, the lists of the caches accessed under it must be consistent."""
         if self.machine.slab_mutex.holder is None:
             for s in self.unsettled:
                 if s.freed is None and s.root_cache is not None:
@@ -94,7 +94,7 @@ class Ledger:
             self.unsettled.clear()
 
     def _check_references(self, s: KmemCache) -> None:
-        """I1, I2: the reference count covers all that is held."""
+        """I1, I2: the reference count covers every held reference."""
         ref = s.refcnt
         if isinstance(ref, PercpuRef):
             held = s.charged_pages + len(s.inflight) + ref.own_refs
@@ -103,7 +103,7 @@ class Ledger:
                 self._judge("I1", s, is_wrong, f"{ref.label} is {ref.value}, but {held} references are held")
 
     def _check_deferred(self, s: KmemCache) -> None:
-        """I8: at most one of rcu_head and work is in use, and a queued work knows what to do."""
+        """I8: at most one of rcu_head and work is in use, and a queued work has a function."""
         is_wrong = s.work.pending and (s.rcu_head.queued or s.work_fn is None)
         if is_wrong or self.known:
             self._judge("I8", s, is_wrong, f"a work of {s.name} is queued: rcu_head queued, or no work_fn")
@@ -121,7 +121,10 @@ class Ledger:
             self._judge("I12", s, bool(wrong), f"{' and '.join(wrong)} on the node's partial list: frozen or full")
 
     def check_arrays(self, _flow: Flow) -> None:
-        """The shared array of a node is for objects of that node alone; it changes between two requests."""
+        """The shared array of a node holds objects of that node only.
+
+        This is checked after each step, because the array changes between two requests.
+        """
         for s in self.touched:
             wrong = list(arrays_off_node(s))
             if wrong or self.known:
@@ -129,7 +132,7 @@ class Ledger:
         self.touched.clear()
 
     def _check_lists(self, s: KmemCache, root: KmemCache) -> None:
-        """I3 and I6: slab_mutex is not held."""
+        """I3 and I6, while slab_mutex is not held."""
         if s.memcg is None or s not in self.machine.slab_caches.caches:
             return
         is_lost = s not in s.memcg.kmem_caches or s not in root.children
@@ -139,7 +142,7 @@ class Ledger:
         self._judge("I3", s, is_late, f"{s.name} can still be found, but is on its way out")
 
     def _check_move(self, s: KmemCache, root: KmemCache) -> None:
-        """I5: a cache gets a memcg under slab_mutex, only ever that of its memcg's parent, and none once unlinked."""
+        """I5: the memcg of a cache changes only under slab_mutex and only to its parent, and to none once unlinked."""
         memcg, last = s.memcg, self.owners.get(s)
         self.owners[s] = memcg
         if memcg is not None and memcg.is_root and self.moved is not None:
@@ -154,7 +157,7 @@ class Ledger:
             self._violated("I5", f"the memcg of {s.name} was {names[0]}, and is {names[1]}")
 
     def _judge(self, number: str, s: KmemCache, is_wrong: bool, text: str) -> None:  # noqa: FBT001 -- the verdict
-        """Report what has become wrong just now; what was wrong before is known."""
+        """Report a violation that is new; remember it until it is over."""
         if not is_wrong:
             self.known.discard((number, s))
         elif (number, s) not in self.known:
@@ -164,7 +167,7 @@ class Ledger:
     # -- quiescence ---------------------------------------------------------------------------------------------------
 
     def check_at_rest(self) -> None:
-        """What holds whenever nobody is at anything: what is wrong then may be right again by the end."""
+        """Invariants of every quiescence; a violation may be gone again at the final one."""
         self._all_violated(lru_wrongs(self.machine))
         self._all_violated(resting_wrongs(self.machine))
         self._all_violated(check_cgroups(self.machine))
@@ -172,7 +175,7 @@ class Ledger:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
 
     def check_quiescent(self) -> None:
-        """All books at once, when nothing can happen any more."""
+        """All checks, at the final quiescence."""
         machine = self.machine
         owned = self._owned_slabs()
         self.check_at_rest()
@@ -197,7 +200,7 @@ class Ledger:
         self._check_machine()
 
     def _owned_slabs(self) -> set[Slab]:
-        """The slabs that some CPU or some partial list knows of; any other must be full."""
+        """The slabs that a CPU or a partial list refers to; any other slab must be full."""
         owned: set[Slab] = set()
         for cache in self.machine.all_caches:
             for node in cache.node:
@@ -211,7 +214,7 @@ class Ledger:
         return owned
 
     def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
-        """I12: every slab is somewhere, free and used objects add up, and no CPU has a freelist alone."""
+        """I12: every slab is in one place, free and used objects add up, and no CPU has a freelist without a slab."""
         for c in s.cpu_slab:
             if c.page is None and c.freelist is not None:
                 self._violated("I12", f"{c.label} has a freelist, and no slab")
@@ -226,10 +229,10 @@ class Ledger:
             if on_lists != free:
                 self._violated("I12", f"{slab.label} has {free} free objects, but {on_lists} are on freelists")
             if free and slab not in owned:
-                self._leak("slab", f"{slab.label} has {free} free objects, and nobody knows it")
+                self._leak("slab", f"{slab.label} has {free} free objects, and no CPU or list has it")
 
     def _check_child_at_rest(self, s: KmemCache) -> None:
-        """I1 as an equation; Q3: a cache that nobody can find any more is there only for the objects in it."""
+        """I1 as an equation; Q3: an unpublished cache exists only as long as it has objects."""
         if s.charged_pages != s.slab_pages:
             self._violated("I1", f"{s.name} has {s.slab_pages} pages, {s.charged_pages} are charged")
         for ctx, since in s.inflight.items():
@@ -239,8 +242,8 @@ class Ledger:
             flow, step = ref.last_get
             self._leak(
                 "kmem_cache reference",
-                f"{ref.label} is {ref.value}; the ledger explains {s.charged_pages + ref.own_refs}",
-                f"the last get was that of {flow}, step {step}",
+                f"{ref.label} is {ref.value}; shadow accounting explains {s.charged_pages + ref.own_refs}",
+                f"the last get was by {flow}, step {step}",
             )
         is_listed = s in self.machine.slab_caches.caches
         if is_listed and ref is not None and not is_published(s) and not s.live_objects:
@@ -257,8 +260,8 @@ class Ledger:
         held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages + memcg.user_pages + creations
         if ref.value != held:
             flow, step = ref.last_get
-            text = f"{ref.label} is {ref.value}; the ledger explains {held}"
-            self._leak("css reference", text, f"the last get was that of {flow}, step {step}")
+            text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
+            self._leak("css reference", text, f"the last get was by {flow}, step {step}")
         if memcg.css.cgroup.is_dead and not (children or memcg.user_pages or self._pins_by_objects(memcg)):
             holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
             holders += [("a stock", [line]) for line in self._stocks_of(memcg)]
@@ -267,12 +270,12 @@ class Ledger:
             self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
 
     def _pins_by_objects(self, memcg: Memcg) -> bool:
-        """Whether what lives in its caches holds the memcg, as it should: without reparenting alone (Q1, Q2)."""
+        """Whether objects in its caches pin the memcg, which is correct only without reparenting (Q1, Q2)."""
         is_reparenting = self.machine.config.kernel != "original"
         return not is_reparenting and any(cache.live_objects for cache in memcg.kmem_caches)
 
     def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
-        """The stocks that hold pages of *memcg*, until their CPUs charge another memcg (9.3)."""
+        """The stocks that hold pages of *memcg*; each keeps them until its CPU charges another memcg (9.3)."""
         for stock in self.machine.stocks:
             if stock.cached is memcg and stock.nr_pages:
                 yield f"{stock.label} holds {stock.nr_pages} pages, until that CPU charges another memcg"
@@ -283,17 +286,17 @@ class Ledger:
                 yield child.css.memcg
 
     def _references_of_caches(self, memcg: Memcg) -> int:
-        """Without reference counts of their own, caches pin the memcg by their pages; otherwise by one each."""
+        """The references that caches hold on *memcg*: one each; one a page in profiles without a cache refcount."""
         if self.machine.config.kernel == "original":
             return sum(cache.charged_pages for cache in memcg.kmem_caches)
         return len(memcg.kmem_caches)
 
     def _check_tree(self) -> None:
-        """I13, I14."""
+        """I13: ids of online memcgs are unique. I14: the root counts its descendants correctly."""
         root = self.machine.root_cgroup
         cgroups = root.descendants()
         if root.nr_descendants + root.nr_dying_descendants != len(cgroups):
-            self._violated("I14", f"{len(cgroups)} cgroups are left below the root, it counts otherwise")
+            self._violated("I14", f"{len(cgroups)} cgroups are left below the root, which counts another number")
         online = (memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE)
         ids = Counter(memcg.kmemcg_id for memcg in online)
         for kmemcg_id, users in ids.items():
@@ -301,7 +304,7 @@ class Ledger:
                 self._violated("I13", f"{users} online memcgs have kmemcg_id {kmemcg_id}")
 
     def _check_machine(self) -> None:
-        """Q8, Q10, I11, and the pages of the whole machine."""
+        """Q8, Q10, I11, and the allocated pages of the whole machine."""
         machine = self.machine
         memcgs = machine.memcgs()
         key = machine.kmem_enabled.usage - machine.kmem_enabled.kept
@@ -313,14 +316,14 @@ class Ledger:
         pages = sum(cache.slab_pages for cache in machine.all_caches)
         pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
         if machine.buddy.allocated != pages:
-            self._leak("page", f"{machine.buddy.allocated} pages are allocated; the ledger explains {pages}")
+            self._leak("page", f"{machine.buddy.allocated} pages are allocated; shadow accounting explains {pages}")
         self._check_node_statistics()
         self._all_violated(lifecycle_wrongs(machine))
         for kind, name, text in vfs_wrongs(machine):
             machine.world.report(kind, name, f"{kind} {name}: {text}")
 
     def _check_node_statistics(self) -> None:
-        """What each node counts, with what its CPUs have still to add, is what it has."""
+        """The count of each node, with the pending per-CPU deltas, equals its slab pages."""
         expected: Counter[tuple[int, StatItem]] = Counter()
         for cache in self.machine.all_caches:
             for slab in cache.slabs:
@@ -329,7 +332,7 @@ class Ledger:
             for item in StatItem:
                 counted = stats.total[item] + stats.pending(item)
                 if counted != expected[nid, item]:
-                    text = f"{item.value} of node {nid} comes to {counted} pages, it has {expected[nid, item]}"
+                    text = f"{item.value} of node {nid} adds up to {counted} pages, but it has {expected[nid, item]}"
                     self._wrong_account(f"{item.value} of a node", text)
 
     def _stock_pages(self) -> Counter[Memcg]:
@@ -353,7 +356,7 @@ class Ledger:
         self.machine.world.report("leak", what, f"leaked {what}: {text}", *details)
 
     def is_anything_left(self) -> bool:
-        """Whether a cache or a memcg exists that nobody can find and in which nothing lives."""
+        """Whether an unpublished cache without objects or a dead memcg without objects still exists."""
         empty_caches = (s for s in self.machine.child_caches if not is_published(s) and not s.live_objects)
         dead = (memcg for memcg in self.machine.memcgs() if memcg.css.cgroup.is_dead)
         empty_memcgs = (memcg for memcg in dead if not any(cache.live_objects for cache in memcg.kmem_caches))
@@ -362,7 +365,7 @@ class Ledger:
     # -- figures ------------------------------------------------------------------------------------------------------
 
     def figures(self) -> dict[str, int]:
-        """What the machine counts now; `zombie_caches` are the child caches of removed cgroups."""
+        """The present counts of the machine; `zombie_caches` are the child caches of removed cgroups."""
         machine = self.machine
         children = machine.child_caches
         return {
@@ -379,7 +382,7 @@ class Ledger:
 
 
 def is_published(s: KmemCache) -> bool:
-    """Whether an allocation of a task in its memcg would find the child cache *s*: it is in its root's array."""
+    """Whether an allocation of a task in its memcg would find the child cache *s* in its root's array."""
     if s.memcg is None or s.root.memcg_caches is None:
         return False
     entries = s.root.memcg_caches.entries
@@ -387,7 +390,7 @@ def is_published(s: KmemCache) -> bool:
 
 
 def arrays_off_node(s: KmemCache) -> Iterator[str]:
-    """SLAB's shared arrays that hold objects of another node than theirs (KERNEL.md 4.7)."""
+    """The shared arrays of SLAB that hold objects of another node (KERNEL.md 4.7)."""
     for n in s.slab_node:
         if n.shared is not None:
             strangers = [obj for obj in n.shared.entries if obj.slab.nid != n.nid]
@@ -396,7 +399,7 @@ def arrays_off_node(s: KmemCache) -> Iterator[str]:
 
 
 def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
-    """The free objects of *slab*, on its own list and on those of the CPUs that have it."""
+    """The free objects of *slab*, on its own freelist and on the freelists of the CPUs that have it."""
     chains = [slab.freelist, *(c.freelist for c in s.cpu_slab if c.page is slab)]
     for chain in chains:
         rest = chain
@@ -406,14 +409,14 @@ def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
 
 
 def memcg_holder(s: KmemCache) -> tuple[str, list[str]]:
-    """Why one of its caches keeps a dead memcg: what keeps the cache, or that it was not moved to the parent."""
+    """The reason why a cache keeps a dead memcg: it was not moved to the parent, or the holder of the cache itself."""
     if s.live_objects and s.refcnt is not None:
         return "a cache that was not moved up", [f"{s.name} has {s.live_objects} objects"]
     return cache_holder(s)
 
 
 def cache_holder(s: KmemCache) -> tuple[str, list[str]]:
-    """What keeps a cache without objects: a role for the signature, and a line for each holder, with its step."""
+    """The holder of a cache without objects: a role for the signature, and a line for each holder with its step."""
     kept = [(c.page, "an empty cpu slab", c.label) for c in s.cpu_slab if c.page is not None]
     kept += [(slab, "an empty cpu partial slab", c.label) for c in s.cpu_slab for slab in c.partial]
     kept += [(slab, "an empty slab of the node", node.label) for node in s.node for slab in node.partial]
@@ -431,7 +434,7 @@ def cache_holder(s: KmemCache) -> tuple[str, list[str]]:
 
 
 def reference_holder(s: KmemCache) -> tuple[str, list[str]]:
-    """What keeps a cache without slabs."""
+    """The holder of a cache without slabs."""
     if s.root.dying:
         return "its root, which is marked as dying", [f"{s.root.name} has {s.root.refcount} users"]
     if isinstance(s.refcnt, AtomicRef):
@@ -439,4 +442,4 @@ def reference_holder(s: KmemCache) -> tuple[str, list[str]]:
     if s.refcnt is None:
         return "nobody", []
     flow, step = s.refcnt.last_get
-    return "a reference", [f"{s.refcnt.label} is {s.refcnt.value}; the last get was that of {flow}, step {step}"]
+    return "a reference", [f"{s.refcnt.label} is {s.refcnt.value}; the last get was by {flow}, step {step}"]

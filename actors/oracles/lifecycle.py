@@ -1,6 +1,6 @@
-"""More books at quiescence: which lists each cache is on, whose ids are whose, and the pages that the nodes count.
+"""Lifecycle checks at quiescence: the lists of each cache, the owners of ids, and the slab pages that nodes count.
 
-Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 13 has the numbers.
+Like the rest of the oracles they observe from outside; KERNEL.md 13 has the numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
-    """All that is wrong with the lists, ids and node statistics of *machine*, at rest: the number, and the details."""
+    """All violations in the lists, ids and node statistics of *machine* at quiescence, by number and text."""
     yield from check_ids(machine)
     yield from check_idas(machine)
     yield from check_list_of_all(machine)
@@ -33,7 +33,7 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
-    """Whoever comes beside a freed element of a list uses freed memory, and somebody will, unless the list is gone."""
+    """No live list holds a freed element: the next operation beside it would be a use-after-free."""
     for entry in machine.freed_on_lists:
         for head in entry.on_lists:
             if head.owner is not None and head.owner.freed is None:
@@ -41,9 +41,9 @@ def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_cgroups(machine: Machine) -> Iterator[tuple[str, str]]:
-    """A cgroup that is not removed has its css: if that cannot be made, mkdir fails, and takes the cgroup away again.
+    """A cgroup that is not removed has its css: mkdir fails without one, and must then remove the cgroup again.
 
-    Otherwise nobody knows the cgroup, and its parent can never be removed (KERNEL.md 3.1).
+    A cgroup left behind cannot be reached, and its parent can never be removed (KERNEL.md 3.1).
     """
     for cgroup in machine.root_cgroup.descendants():
         if not (cgroup.is_dead or cgroup.has_css):
@@ -51,7 +51,7 @@ def check_cgroups(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
-    """I13: an offline memcg has its parent's id; without a parent that is the root's, -1."""
+    """I13: an offline memcg has its parent's id; without a parent it has the root's, -1."""
     for memcg in machine.memcgs():
         wanted = above(machine, memcg).kmemcg_id
         if memcg.kmem_state is KmemState.ALLOCATED and memcg.kmemcg_id != wanted:
@@ -59,7 +59,7 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
-    """Every number that is given out is somebody's: a memcg's until it is offline, a css's until it is freed."""
+    """Every allocated id has an owner: a memcg until it is offline, a css until it is freed."""
     csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
     online = [memcg.kmemcg_id for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE]
     for ida, wanted in (
@@ -68,16 +68,16 @@ def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
     ):
         lost, missing = sorted(ida.used.difference(wanted)), sorted(set(wanted) - ida.used)
         if lost or missing:
-            yield "ids", f"{ida.label}: {lost} are given out, and nobody's; {missing} are somebody's, and free"
+            yield "ids", f"{ida.label}: {lost} are allocated without an owner; {missing} have an owner, but are free"
 
 
 def above(machine: Machine, memcg: Memcg) -> Memcg:
-    """Where what *memcg* has goes when it goes offline."""
+    """The memcg that inherits the state of *memcg* when it goes offline."""
     return memcg.parent or machine.root_mem_cgroup
 
 
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
-    """Q4: slab_caches has all roots and all their children, and no other."""
+    """Q4: slab_caches holds exactly the root caches and their children."""
     roots = machine.slab_root_caches.caches
     expected = dict.fromkeys([*roots, *(child for root in roots for child in root.children)])
     listed = machine.slab_caches.caches
@@ -86,15 +86,15 @@ def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_owner(machine: Machine, s: KmemCache) -> Iterator[tuple[str, str]]:
-    """Q5: a cache is on the list of its memcg, and on that alone."""
+    """Q5: a cache is on the list of its memcg, and on no other."""
     owners = [memcg for memcg in (*machine.memcgs(), machine.root_mem_cgroup) if s in memcg.kmem_caches]
     if owners != [s.memcg]:
-        names = " and ".join(memcg.name for memcg in owners) or "nobody"
+        names = " and ".join(memcg.name for memcg in owners) or "no memcg"
         yield "Q5", f"{s.name} is on the list of {names}; its memcg is {s.memcg.name if s.memcg else None}"
 
 
 def check_page_owners(machine: Machine) -> Iterator[tuple[str, str]]:
-    """I16: [O] a page of a child cache knows the memcg that it pins."""
+    """I16: [O] a page of a child cache points to the memcg that it pins."""
     for s in machine.child_caches:
         for slab in s.slabs:
             if slab.memcg is None:
@@ -102,7 +102,7 @@ def check_page_owners(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_node_statistics(machine: Machine) -> Iterator[tuple[str, str]]:
-    """Q6: what a node counts, with what its CPUs have still to add, are all slab pages of it, whosever they are."""
+    """Q6: the count of a node, with the pending per-CPU deltas, covers all its slab pages, of any cache."""
     pages: Counter[tuple[int, StatItem]] = Counter()
     for s in machine.all_caches:
         for slab in s.slabs:

@@ -1,9 +1,9 @@
-"""The books of the LRU lists at rest: whose list each item is on, and how many each list counts.
+"""LRU checks at quiescence: the list of each item, and the item count of each list.
 
-Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 11 and 13 have the rules. An item belongs to
-the list of the memcg that its slab has now, on the slab's node: when a memcg goes offline its caches are moved to its
-parent, and so is what its lists have, or (before the series) its page still names the memcg, whose id is the parent's
-by then. So nothing may be left on the list of an id that is nobody's, and nothing may have gone further up.
+Like the rest of the oracles they observe from outside; KERNEL.md 11 and 13 have the rules. An item belongs to the list
+of its slab's present memcg, on the slab's node. When a memcg goes offline, its caches and list items move to its
+parent; before the series the page still points to the old memcg, which by then has its parent's id. So no list of an
+unused id may hold items, and no item may have moved further up.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from actors.linux.mm.memcontrol import Memcg
 
 BY_PAGE = ("original", "v1", "v2", "v3", "v4", "v5")
-"""The profiles that find an item's memcg by page.mem_cgroup. v1 to v5 set it for no slab: all is on the global list."""
+"""The profiles that find an item's memcg by page.mem_cgroup. v1 to v5 set it for no slab: they use the global list."""
 
 
 def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
-    """What is wrong with the lists whenever the machine is at rest: the number, and the details."""
+    """All violations in the LRU lists at any quiescence, by number and text."""
     for lru in machine.list_lrus:
         for node in lru.nodes:
             yield from check_counts(node)
@@ -32,7 +32,7 @@ def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Q8: each list counts its items, and the node counts all."""
+    """Q8: each list counts its items, and each node counts the items of all its lists."""
     for one in node.lists():
         if one.nr_items != len(one.items):
             yield "Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}"
@@ -42,23 +42,23 @@ def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:
 
 
 def check_places(machine: Machine, node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Each item is on the list of the memcg, and of the node, that its slab belongs to."""
+    """Each item is on the list of its slab's memcg and node."""
     for kmemcg_id, one in enumerate(node.lists(), start=-1):
         for item in one.items:
             slab = item.obj.slab
             if slab.freed is not None:
-                continue  # check_freed_on_lists() says so
+                continue  # check_freed_on_lists() reports it
             memcg = memcg_of_item(machine, item)
             wanted = memcg.kmemcg_id if memcg is not None else -1
             if wanted != kmemcg_id or slab.nid != node.nid:
-                owner = memcg.name if memcg is not None else "nobody"
+                owner = memcg.name if memcg is not None else "no memcg"
                 place = f"is on the list of id {kmemcg_id} of {node.label}"
-                text = f"{item.memory.label} {place}; it is {owner}'s, id {wanted}, of node {slab.nid}"
+                text = f"{item.memory.label} {place}; it belongs to {owner}, id {wanted}, on node {slab.nid}"
                 yield "LRU list", text
 
 
 def memcg_of_item(machine: Machine, item: LruItem) -> Memcg | None:
-    """The memcg that an item belongs to, by the rule of this kernel (11.1); None: to nobody, as a root cache's."""
+    """The memcg of an item, by the rule of this kernel (11.1); None for items of root caches."""
     slab = item.obj.slab
     if machine.config.kernel in BY_PAGE:
         return slab.memcg
@@ -66,7 +66,7 @@ def memcg_of_item(machine: Machine, item: LruItem) -> Memcg | None:
 
 
 def check_finders(machine: Machine, lru: ListLru, node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Q8: of the memcgs' lists only those of online ones have items, and reclaim knows of these."""
+    """Q8: only lists of online memcgs have items, and reclaim can find these lists."""
     online = {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE}
     for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
         if one.items:
@@ -76,8 +76,8 @@ def check_finders(machine: Machine, lru: ListLru, node: ListLruNode) -> Iterator
 def check_finder(
     lru: ListLru, node: ListLruNode, kmemcg_id: int, one: ListLruOne, memcg: Memcg | None
 ) -> Iterator[tuple[str, str]]:
-    """Somebody finds the items of one memcg's list."""
+    """Reclaim finds the items of one memcg's list."""
     if memcg is None:
-        yield "Q8", f"{node.label} has {len(one.items)} items for id {kmemcg_id}, which is nobody's"
+        yield "Q8", f"{node.label} has {len(one.items)} items for id {kmemcg_id}, which no online memcg has"
     elif lru.shrinker_id not in memcg.shrinker_maps[node.nid]:
         yield "Q8-shrinker-bit", f"no shrinker will find the items of {memcg.name} on {node.label}"

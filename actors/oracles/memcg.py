@@ -1,10 +1,10 @@
-"""The books of memory cgroups at quiescence: page counters and statistics of live memcgs and of the root, by node too.
+"""Memcg checks at quiescence: page counters and statistics of live memcgs and of the root, by node too.
 
-Like the rest of the ledger (`invariants`) it looks from outside; KERNEL.md 9 and 13 have the rules. A page counts for
-the memcg of its cache and for all above; what a CPU has not yet added counts as added, so there is no tolerance for
-batches. A memcg that was killed may keep what it was charged (7.5). The root has a rule of its own: from 5.3 on the
-pages of caches that have been moved to it are not uncharged, so it may count those, too, even when they are gone; in
-its statistics 5.3 itself counts them once more. That is accepted: no file shows the root's.
+Like the rest of the oracles they observe from outside; KERNEL.md 9 and 13 have the rules. A page counts for the memcg
+of its cache and for all ancestors. Pending per-CPU deltas count as added, so batches need no tolerance. A killed memcg
+may keep its charge (7.5). The root has a rule of its own. From 5.3 on, pages of caches that were moved to the root are
+not uncharged, so the root may still count them after they are freed; the statistics of 5.3 itself count them a second
+time. The check accepts both, because no file shows the root's numbers.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ SPARE_ROOT = ("5.3", "5.4-fixed")
 """The profiles that neither charge nor uncharge the root for slab pages (4.4)."""
 
 Pages = dict[Memcg, Counter[tuple[int, StatItem]]]
-"""What there is of each memcg itself, by node and item."""
+"""The pages of each memcg itself, by node and item."""
 
 
 @attrs.frozen
 class Expected:
-    """How many pages somebody has to count: as many as there are, or up to `more` besides."""
+    """The pages that a counter must show: `pages`, or up to `more` pages above it."""
 
     pages: int
     more: float = 0
 
     def error(self, counted: int) -> str:
-        """`low`, `high`, or nothing if it fits."""
+        """`low`, `high`, or nothing if the count is right."""
         if counted < self.pages:
             return "low"
         return "high" if counted > self.pages + self.more else ""
@@ -52,10 +52,10 @@ class Expected:
 
 @attrs.define
 class MemcgBooks:
-    """One look at a machine at rest. `stock` is what the CPUs' stocks hold of each memcg.
+    """The checks of one machine at quiescence. `stock` is the number of pages in the CPUs' stocks, by memcg.
 
-    `moved` are the pages of the caches that were moved to the root, by item, those on the way to them included; None if
-    nobody has watched.
+    `moved` counts the pages of the caches that were moved to the root, by item, including allocations that were running
+    then; None if the machine was not watched.
     """
 
     machine: Machine
@@ -72,7 +72,7 @@ class MemcgBooks:
                     self.slab_pages[owner][slab.nid, cache.stat_item] += slab.pages
 
     def wrongs(self) -> Iterator[tuple[str, str]]:
-        """What is wrong: a name for it, and the details."""
+        """All violations: a name and the details."""
         root = self.machine.root_mem_cgroup
         for memcg in (root, *self.machine.memcgs()):
             if memcg.is_root or memcg.kmem_state is KmemState.ONLINE:
@@ -81,13 +81,16 @@ class MemcgBooks:
                 yield from self.check_statistics(memcg, members)
 
     def members(self, memcg: Memcg) -> list[Memcg]:
-        """Those whose charges reach *memcg*."""
+        """The memcgs whose charges reach *memcg*."""
         return memcg.subtree() if memcg.is_root or self.machine.config.use_hierarchy else [memcg]
 
     # -- page counters (I10) ------------------------------------------------------------------------------------------
 
     def check_usage(self, memcg: Memcg, members: list[Memcg]) -> Iterator[tuple[str, str]]:
-        """I10: what is charged is what there is; nobody charges the root itself. memsw is memory: there is no swap."""
+        """I10: the charge equals the existing pages, and the root itself is never charged.
+
+        memsw equals memory, because the model has no swap.
+        """
         others = sum(self.stock[member] + member.user_pages for member in members if not member.is_root)
         slabs = self._charged_slabs(memcg, members)
         with_others = attrs.evolve(slabs, pages=slabs.pages + others)
@@ -99,7 +102,7 @@ class MemcgBooks:
         ):
             how = "" if counter is None else expected.error(counter.usage)
             if counter is not None and how:
-                text = f"{counter.label} is {counter.usage} pages, too {how}; the ledger explains {expected}"
+                text = f"{counter.label} is {counter.usage} pages, too {how}; shadow accounting explains {expected}"
                 yield f"{what} usage{where}", text
 
     def _charged_slabs(self, memcg: Memcg, members: list[Memcg]) -> Expected:
@@ -107,7 +110,7 @@ class MemcgBooks:
         return self._with_rule_of_root(memcg, charged, None)
 
     def _with_rule_of_root(self, memcg: Memcg, pages: dict[Memcg, int], item: StatItem | None) -> Expected:
-        """Of *pages*, by member, what *memcg* counts."""
+        """The expected count of *memcg*, from the *pages* of each member."""
         if not memcg.is_root or not self.spares_root:
             return Expected(sum(pages.values()))
         return Expected(sum(pages.values()) - pages.get(memcg, 0), self._moved(item))
@@ -121,12 +124,12 @@ class MemcgBooks:
 
     @property
     def spares_root(self) -> bool:
-        """Whether a page of a cache that was moved to the root is left out when it goes; a fix can say so, too."""
+        """Whether pages of caches that were moved to the root are not uncharged; a fix can change this, too."""
         return self.machine.config.kernel in SPARE_ROOT or self._has_body_of_5_3(memcg_uncharge_slab)
 
     @property
     def flushes_twice(self) -> bool:
-        """Whether statistics that are flushed at offline stay pending, and are flushed again with the memcg (9.4)."""
+        """Whether statistics flushed at offline stay pending and are flushed again with the memcg (9.4)."""
         return self._has_body_of_5_3(memcg_offline_kmem)
 
     def _has_body_of_5_3(self, function: KernelFn[..., Any]) -> bool:
@@ -137,7 +140,7 @@ class MemcgBooks:
     # -- statistics (Q6) ----------------------------------------------------------------------------------------------
 
     def check_statistics(self, memcg: Memcg, members: list[Memcg]) -> Iterator[tuple[str, str]]:
-        """Q6: what a memcg counts, with what its subtree has still to add, is what its subtree has; by node, too."""
+        """Q6: a memcg's count, with its subtree's pending deltas, equals the pages of the subtree; by node, too."""
         where = " of the root" if memcg.is_root else ""
         nodes = range(self.machine.config.nodes)
         for item in StatItem:
@@ -146,14 +149,14 @@ class MemcgBooks:
             counted = count(memcg.vmstats, (member.vmstats for member in members), item)
             how = expected.error(counted)
             if how:
-                text = f"memory.stat {item.value} of {memcg.name} comes to {counted} pages, it has {expected}"
+                text = f"memory.stat {item.value} of {memcg.name} adds up to {counted} pages, but it has {expected}"
                 yield f"{item.value}{where} too {how}", text
             yield from self._check_nodes(memcg, members, item, counted - expected.pages)
 
     def _check_nodes(self, memcg: Memcg, members: list[Memcg], item: StatItem, error: int) -> Iterator[tuple[str, str]]:
-        """Each lruvec counts its node's part; if the memcg is wrong, its lruvecs are together as wrong as it is.
+        """Each lruvec counts its node's part. If the memcg is wrong, the errors of its lruvecs add up to its error.
 
-        Both are changed by the same functions, so an error that both have is one, and the memcg's.
+        The same functions change both, so a common error is one violation, reported for the memcg.
         """
         errors = []
         for nid in range(self.machine.config.nodes):
@@ -163,10 +166,10 @@ class MemcgBooks:
             errors.append(counted - sum(self.slab_pages[owner][nid, item] for owner in owners))
         if sum(errors) != error or (not error and any(errors)):
             off = ", ".join(f"{wrong:+} on node {nid}" for nid, wrong in enumerate(errors))
-            text = f"{item.value} of {memcg.name} is off by {error:+} pages, that of its lruvecs by {off}"
+            text = f"{item.value} of {memcg.name} is off by {error:+} pages, its lruvecs by {off}"
             yield f"{item.value} of a lruvec", text
 
 
 def count(total: VmStats, parts: Iterable[VmStats], item: StatItem) -> int:
-    """What *total* comes to, with what the CPUs have still to add to it and to those below."""
+    """The value of *total* with the pending per-CPU deltas of *parts*."""
     return total.total[item] + sum(stats.pending(item) for stats in parts)

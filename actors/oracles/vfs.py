@@ -1,7 +1,7 @@
-"""The books of the VFS at quiescence: who holds each dentry and inode, which lists they are on, whose the pages are.
+"""VFS checks at quiescence: the holders of each dentry and inode, their lists, and the owners of pages.
 
-Like the rest of the ledger (`invariants`) it looks from outside: every reference must have a holder, and whatever
-nobody holds must be where a shrinker finds it.
+Like the rest of the oracles they observe from outside. Every reference must have a holder, and a shrinker must find
+every object without one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Wrong(NamedTuple):
-    """What is wrong: the oracle that says so, its name for it, and the details."""
+    """A violation: its oracle, its name, and the details."""
 
     kind: str
     name: str
@@ -29,7 +29,7 @@ class Wrong(NamedTuple):
 
 
 def vfs_wrongs(machine: Machine) -> Iterator[Wrong]:
-    """All that is wrong with the filesystems of *machine*, at rest."""
+    """All violations in the filesystems of *machine*, at the final quiescence."""
     for sb in machine.vfs.super_blocks:
         dentries = all_dentries(sb)
         opened = Counter(file.f_path for file in sb.files)
@@ -42,7 +42,7 @@ def vfs_wrongs(machine: Machine) -> Iterator[Wrong]:
 
 
 def all_dentries(sb: SuperBlock) -> list[Dentry]:
-    """Every dentry of the filesystem, whether or not a lookup finds it."""
+    """Every dentry of the filesystem, hashed or not."""
     found = [sb.root] if sb.s_root is not None else []
     for dentry in found:
         found.extend(dentry.d_subdirs)
@@ -50,12 +50,14 @@ def all_dentries(sb: SuperBlock) -> list[Dentry]:
 
 
 def check_dentry(dentry: Dentry, opened: int) -> Iterator[Wrong]:
-    """It is held by its children, by open files, by the mount if it is the root, and on tmpfs by its own name."""
+    """A dentry is held by its children, by open files, by the mount (the root) and, on tmpfs, by its own name."""
     is_pinned = dentry.d_sb.s_type.always_deletes_dentries and dentry.is_hashed and dentry.d_inode is not None
     held = len(dentry.d_subdirs) + opened + is_pinned + (dentry.d_parent is None)
     count = dentry.d_lockref.count
     if count != held:
-        yield Wrong("leak", "dentry reference", f"{dentry.label} has {count} references; the ledger explains {held}")
+        yield Wrong(
+            "leak", "dentry reference", f"{dentry.label} has {count} references; shadow accounting explains {held}"
+        )
     if dentry.d_lockref.holder is not None:
         yield Wrong("invariant", "dcache", f"d_lock of {dentry.label} is held by {dentry.d_lockref.holder.name}")
     on_lru = isinstance(dentry.d_lru.on, ListLruOne)
@@ -63,25 +65,25 @@ def check_dentry(dentry: Dentry, opened: int) -> Iterator[Wrong]:
     if flags != (DentryFlags.LRU_LIST if on_lru else DentryFlags.NONE):
         yield Wrong("invariant", "dcache", f"{dentry.label} has {flags}, but is {'' if on_lru else 'not '}on the LRU")
     if not count and not on_lru:
-        yield Wrong("leak", "dentry", f"nobody uses {dentry.label}, and no shrinker finds it")
+        yield Wrong("leak", "dentry", f"{dentry.label} has no user, and no shrinker finds it")
 
 
 def check_inode(inode: Inode, named: int) -> Iterator[Wrong]:
-    """It is held by its dentries; without any it rests on the LRU, or is dirty and waits to be written."""
+    """An inode is held by its dentries. Without any it is on the LRU, or dirty and on the list to be written."""
     if inode.i_count != named:
-        text = f"{inode.label} has {inode.i_count} references; the ledger explains {named}"
+        text = f"{inode.label} has {inode.i_count} references; shadow accounting explains {named}"
         yield Wrong("leak", "inode reference", text)
     if inode.i_state & ~(InodeState.DIRTY | InodeState.REFERENCED):
-        yield Wrong("invariant", "inode", f"{inode.label} is {inode.i_state}, and nobody is at it")
+        yield Wrong("invariant", "inode", f"{inode.label} is {inode.i_state}, but no flow works on it")
     is_dirty, is_listed = InodeState.DIRTY in inode.i_state, inode in inode.i_sb.dirty_inodes
     if is_dirty != is_listed:
         yield Wrong("leak", "dirty inode", f"{inode.label} is {inode.i_state}, on the list to be written: {is_listed}")
     if not inode.i_count and not isinstance(inode.i_lru.on, ListLruOne) and not is_dirty:
-        yield Wrong("leak", "inode", f"nobody uses {inode.label}, and no shrinker finds it")
+        yield Wrong("leak", "inode", f"{inode.label} has no user, and no shrinker finds it")
 
 
 def resting_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
-    """What is wrong whenever nobody is at anything, though it may look right again by the end."""
+    """Violations at any quiescence; they may be gone again at the final one."""
     for sb in machine.vfs.super_blocks:
         for inode in sb.s_inodes:
             yield from check_disk(sb, inode)
@@ -90,16 +92,16 @@ def resting_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def check_page_lru(sb: SuperBlock, page: Page) -> Iterator[tuple[str, str]]:
-    """A page that can be read again is on a list of the memcg that it is charged to, where reclaim finds it."""
+    """A page that can be read again is on an LRU list of its memcg, where reclaim finds it."""
     is_listed = page in page.memcg.lru[page.nid]
     if is_listed is not sb.s_type.has_reclaimable_pages:
         yield "page LRU", f"{page.label} is {'' if is_listed else 'not '}on a list of {page.memcg.label}"
 
 
 def check_disk(sb: SuperBlock, inode: Inode) -> Iterator[tuple[str, str]]:
-    """What is neither dirty nor being written, the disk has as it is in memory: nobody would write it any more.
+    """An inode that is neither dirty nor being written is on the disk as in memory: otherwise its change would be lost.
 
-    The times that only I_DIRTY_TIME keeps back are not modelled.
+    Times, which only I_DIRTY_TIME delays, are not modelled.
     """
     on_disk = sb.disk.get(inode.i_ino)
     if sb.s_type.write_inode is None or on_disk is None or inode.i_state & ~InodeState.REFERENCED:
@@ -110,14 +112,14 @@ def check_disk(sb: SuperBlock, inode: Inode) -> Iterator[tuple[str, str]]:
 
 
 def check_pages(machine: Machine) -> Iterator[Wrong]:
-    """A page of a file is charged to one memcg, which knows it."""
+    """A page of a file is charged to one memcg, which counts it."""
     pages: list[Page] = [
         page for sb in machine.vfs.super_blocks for inode in sb.s_inodes for page in inode.i_pages.values()
     ]
     owned = Counter(page.memcg for page in pages)
     for memcg in (*machine.memcgs(), machine.root_mem_cgroup):
         if memcg.cache_pages != owned[memcg]:
-            text = f"{memcg.label} has {memcg.cache_pages} pages of files; the ledger explains {owned[memcg]}"
+            text = f"{memcg.label} has {memcg.cache_pages} pages of files; shadow accounting explains {owned[memcg]}"
             yield Wrong("leak", "page of a file", text)
         lost = [page for lru in memcg.lru.values() for page in lru if page.mapping is None]
         if lost:

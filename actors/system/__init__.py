@@ -1,5 +1,5 @@
 """The actor system: a world, its actors and flows, the seam they await, and the two drivers.
 
-Read in this order: `lane` (what may step), `actor` (who owns state), `flow` (who runs kernel code, and the
-seam), `cpu` (who may preempt whom), `world` (the loop's one choice), `stepper`, `trio_driver`.
+Read in this order: `lane` (the schedulable entity), `actor` (owns state), `flow` (an execution context that runs kernel
+code, and the seam), `cpu` (preemption rules), `world` (the one choice of the loop), `stepper`, `trio_driver`.
 """

@@ -1,7 +1,7 @@
-"""Actors own state; nobody else touches it but by a message.
+"""Actors own state; all other code reaches it by messages only.
 
-A message is either a *request* (an operation of some object that the actor owns; the flow that asked waits
-for the reply) or *mail* (posted; nobody waits, its delivery is a step of its own).
+A message is either a *request* (an operation of an object that the actor owns; the flow that sent it waits for the
+reply) or *mail* (posted without waiting; its delivery is a step of its own).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAIL = OperationInfo("mail")
 
 @types.coroutine
 def receive() -> Generator[object, Any, Any]:
-    """Wait for the next message to this actor. The seam's first await."""
+    """Wait for the next message to this actor."""
     return (yield SEAM)
 
 
@@ -36,10 +36,10 @@ def receive() -> Generator[object, Any, Any]:
 class Shared(Named):
     """State that an actor owns and that flows reach by requests.
 
-    `freed` is where and by whom the memory was freed (None while it lives): any request to a freed object is a
-    use-after-free. `waiters` are the flows whose operation on this object is not enabled yet, or was not when they
-    asked; their conditions are looked at again after every request to the object. `trace` is whatever an observer keeps
-    of the object.
+    `freed` tells where the memory was freed and by which flow (None while the object lives). Any request to a freed
+    object is a use-after-free. `waiters` are the flows with a conditional operation on this object that is pending;
+    their conditions are evaluated again after every request to the object. `number` is its id in the log, given by the
+    recorder. `trace` belongs to an observer.
     """
 
     actor: Actor
@@ -49,13 +49,13 @@ class Shared(Named):
     trace: Any = attrs.field(default=None, init=False)
 
     def touch(self, access: Access) -> None:
-        """Say that the step that runs accesses this object, besides the one that it asked for."""
+        """Record an extra access of the current step to this object."""
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
             on_touch(self, access)
 
     def touch_part(self, part: int | str, access: Access) -> None:
-        """The same of a part of this object: what is one CPU's, or a field; of the whole if the name is empty."""
+        """Record an extra access to one part of this object: one CPU's part or a field. An empty name is the whole."""
         if part == "":
             self.touch(access)
             return
@@ -66,35 +66,35 @@ class Shared(Named):
 
     @property
     def label(self) -> str:
-        """What logs and reports call it."""
+        """The name of this object in logs and reports."""
         return f"{type(self).__name__} of {self.actor.name}"
 
     @property
     def held_by(self) -> str:
-        """For reports of who waits for whom: `, held by ...`, or nothing if nobody holds it."""
+        """For reports of lock waits: `, held by ...`, or nothing if no flow holds this lock."""
         return ""
 
     def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
-        """Who has to act before a flow that waits here can go on; nobody, if that is not known."""
+        """The flows that must act before a flow that waits here can go on; empty if they are not known."""
         return ()
 
     def is_held_by(self, _flow: Flow) -> bool:
-        """Whether it is a lock that this flow has."""
+        """Whether this object is a lock that the flow holds."""
         return False
 
     @property
     def tally(self) -> tuple[str, int] | None:
-        """If it is a counter: what it counts (`references`, `pages`), and how many there are now. For pictures."""
+        """For a counter: its unit (`references`, `pages`) and its value. Diagrams show it."""
         return None
 
     def recheck(self) -> None:
-        """Let the owner's `check` look now: something that its state is compared with has changed elsewhere."""
+        """Run the owner's `check` now: state that it compares with this object has changed elsewhere."""
         check = self.actor.check
         if check is not None:
             check()
 
     def reconsider(self) -> None:
-        """Look again at who may go on, after this object's state changed."""
+        """Evaluate the conditions of the waiting flows again, after the state of this object changed."""
         for flow in self.waiters:
             request = flow.request
             flow.look_again(request.awaited.when(self, *request.args))  # type: ignore[misc]  # waiters have one
@@ -102,7 +102,7 @@ class Shared(Named):
 
 @attrs.define(eq=False)
 class Message:
-    """What an actor that serves is sent: a bound operation, its arguments and, afterwards, the reply."""
+    """A message to an actor: a bound operation, its arguments and, after it was handled, the reply."""
 
     op: Callable[..., object] | None = None
     args: tuple[object, ...] = ()
@@ -113,7 +113,7 @@ class Message:
 
     @classmethod
     def mail(cls, op: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Message:
-        """An operation to be posted; the method need not be declared as one."""
+        """A message that posts a call of *op*; the method need not be declared as an operation."""
         target, info = op.__self__, getattr(op, "operation", MAIL)  # type: ignore[attr-defined]  # a bound method of Shared state
         return cls(op, args, kwargs, info, target)
 
@@ -122,10 +122,10 @@ class Message:
 class Request(Message):
     """One access by a flow.
 
-    A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access
-    to per-CPU data of the flow's own CPU: there the flow is the owner, and touches it when it steps.
-    `code` is the kernel function that asks (its code object). `awaited` is the operation of a request that has to wait:
-    `info` differs from it while the flow can only begin to spin.
+    A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access to
+    per-CPU data of the flow's own CPU: the flow owns that data and accesses it during its step. `code` is the code
+    object of the kernel function that makes the request. `awaited` is the operation of a conditional request; `info`
+    differs from it while the flow can only begin to spin.
     """
 
     flow: Flow = attrs.field(kw_only=True)
@@ -136,10 +136,10 @@ class Request(Message):
 
 @attrs.define(eq=False)
 class Actor(Lane):
-    """A task with a mailbox. `main` is its life; by default it serves requests to the state it owns for ever.
+    """A task with a mailbox. `main` is its coroutine; the default serves requests to the state it owns, without end.
 
-    `check` looks at the state after each request, if somebody wants that, before the flow that asked goes on: what it
-    finds is reported where that flow stands.
+    `check` (optional) inspects the state after each request, before the flow that sent it resumes. Its findings are
+    reported at the position of that flow.
     """
 
     main: Callable[[Actor], Coroutine[Any, Any, None]] | None = attrs.field(default=None, kw_only=True)
@@ -151,14 +151,14 @@ class Actor(Lane):
 
     @types.coroutine
     def serve(self) -> Generator[object, Any, None]:
-        """Handle one request after the other, each atomically: check that the object lives, then apply the operation.
+        """Handle requests one by one, each atomically: check that the object lives, then apply the operation.
 
-        The yield is `receive`, without the call. Mail is a mere `Message`; it has no flow, and waits for nothing.
+        The yield is `receive` without the cost of the call. Mail is a plain `Message`: it has no flow and no condition.
         """
         while True:
             request: Request = yield SEAM
             target = request.target
-            if target.freed is not None:  # type: ignore[union-attr]  # what an actor is sent has a target
+            if target.freed is not None:  # type: ignore[union-attr]  # a message to a serving actor has a target
                 self.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above
                 continue
             if request.info.when is not None:
@@ -169,7 +169,7 @@ class Actor(Lane):
                 target.reconsider()  # type: ignore[union-attr]  # as above
 
     def post(self, message: object) -> None:
-        """Send mail: returns at once; the delivery is a step of its own, enabled from now on (never, once retired)."""
+        """Send mail and return at once. Its delivery is a later step of its own; mail to a retired actor is dropped."""
         if self.finished:
             return
         if self.world.on_touch is not None:
@@ -182,5 +182,5 @@ class Actor(Lane):
         self.mailbox.append(message)
 
     def retire(self) -> None:
-        """End with the memory of the state it owned: whoever asks from now on touches freed memory."""
+        """End together with the memory of the owned state: every later request is an access to freed memory."""
         self.world.retire(self)

@@ -1,10 +1,9 @@
-"""Who may run on a CPU next: the rules of KERNEL.md 0.2.
+"""The scheduling rules of a CPU, KERNEL.md 0.2.
 
-One flow at a time runs on a CPU, but which one is a choice at every step. A hard IRQ (HI) preempts everything
-unless IRQs are off; a softirq (SI) preempts tasks and kworkers unless softirqs or IRQs are off; tasks (T) and
-kworkers (KW) preempt each other unless the one that runs has preemption off. A handler, once it has begun, runs
-to its end. Locks and waits never spin: a flow that waits is not enabled, but one that waits for a spinlock
-holds its CPU once it has stepped to switch preemption off.
+A CPU runs one flow at a time, and each step chooses which. A hard IRQ (HI) preempts everything unless IRQs are off. A
+softirq (SI) preempts tasks and kworkers unless softirqs or IRQs are off. Tasks (T) and kworkers (KW) preempt each other
+unless the running one has preemption off. A handler that has begun runs to its end. Locks and waits never spin: a flow
+that waits is not enabled. A flow that waits for a spinlock still holds its CPU, from the step that disables preemption.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Cpu(Shared):
-    """One CPU. `ready` is the mask of its flows that could step, `mask` that of those that may.
+    """One CPU. `ready` is the mask of its flows with a request that could be handled, `mask` of those that may step.
 
-    `holder` is the task or kworker that holds preemption (or more) off; at most one does. Once `in_softirq` or
-    `in_hardirq`, only that handler (or what may interrupt it) runs until it ends. `is_stale` says that one of these,
-    or what its flow holds, changed in the slice that runs now; `mask` follows at the end of the step.
+    `holder` is the one task or kworker that has preemption (or more) off. Once `in_softirq` or `in_hardirq` is set,
+    only that handler and the contexts that may interrupt it run until it ends. `is_stale`: one of these fields, or the
+    level of a flow, changed in the current slice; `mask` is computed again at the end of the step.
     """
 
     id: int
@@ -52,7 +51,7 @@ class Cpu(Shared):
 
     @property
     def keeper(self) -> Flow | None:
-        """Who keeps other flows off this CPU."""
+        """The flow that keeps other flows off this CPU."""
         return self.hardirq if self.in_hardirq else self.softirq if self.in_softirq else self.holder
 
     def enabled(self) -> int:
@@ -72,7 +71,7 @@ class Cpu(Shared):
         return self.ready & allowed
 
     def refresh(self) -> None:
-        """Tell the world who may step here, after anything changed that `enabled` looks at."""
+        """Update this CPU's part of the world's enabled set, after a change of the state that `enabled` reads."""
         self.is_stale = False
         mask = self.enabled()
         if mask != self.mask:

@@ -1,8 +1,8 @@
-"""Who waits for whom when nothing can go on: the cycle, which is the same whoever got there first.
+"""Deadlocks: the cycle of flows that wait for each other. Its name does not depend on the order of arrival.
 
-A flow waits for those whom the object names that it waits at (`Shared.blockers`), or, if it could go on but for its
-CPU, for whoever keeps that. A place in the cycle is told by function and operation, so that it has the same name in
-every run; where a flow was interrupted does not matter.
+A flow waits for the flows that the requested object names (`Shared.blockers`). A flow that is ready but kept off its
+CPU waits for the flow that keeps the CPU. A place in the cycle is named by function and operation, so it has the same
+name in every run; the point at which a flow was interrupted does not matter.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ CPU = "a CPU"
 
 @attrs.frozen
 class Deadlock:
-    """Flows that wait for each other, each for the next, and the last for the first; or, if none do, all that wait.
+    """Flows that wait for each other, each for the next and the last for the first; without a cycle, all that wait.
 
-    `others` wait, too.
+    `others` are the stuck flows outside the cycle.
     """
 
     flows: tuple[Flow, ...]
@@ -31,7 +31,7 @@ class Deadlock:
 
     @classmethod
     def among(cls, stuck: Iterable[Flow]) -> Deadlock:
-        """The shortest cycle among flows that cannot go on; of several the first by name."""
+        """The shortest cycle among flows that cannot go on; of several, the first by name."""
         waits = {flow: [one for one in blockers_of(flow) if not one.finished] for flow in stuck}
         cycles = [cycle for flow in waits if (cycle := shortest_cycle(waits, flow))]
         if cycles:
@@ -42,29 +42,29 @@ class Deadlock:
 
     @property
     def name(self) -> str:
-        """What the signature says of it."""
+        """The name of the deadlock in its signature."""
         places = names_of(self.flows)
         return " -> ".join(places if self.is_cycle else dict.fromkeys(places))
 
     @property
     def lines(self) -> list[str]:
-        """Each flow with what it waits for, those of the cycle first."""
+        """One line for each flow with the object it waits for, the flows of the cycle first."""
         first = [f"{describe(flow)}{'; ' + self.next_in_words(flow) if self.is_cycle else ''}" for flow in self.flows]
         return [*first, *map(describe, self.others)]
 
     def next_in_words(self, flow: Flow) -> str:
-        """Whom a flow of the cycle waits for."""
+        """The flow of the cycle that *flow* waits for, as the end of a report line."""
         goal = self.flows[(self.flows.index(flow) + 1) % len(self.flows)]
         return f"so it waits for {goal.name}"
 
 
 def real_waits(waits: Mapping[Flow, list[Flow]]) -> list[Flow]:
-    """Those that wait for something of their own, and not only for others that are stuck."""
+    """The flows that wait for an object of their own, not only for other stuck flows; all flows if there are none."""
     return [flow for flow, others in waits.items() if not others and flow.request.target is not None] or [*waits]
 
 
 def blockers_of(flow: Flow) -> tuple[Flow, ...]:
-    """Who has to act before *flow* can go on."""
+    """The flows that must act before *flow* can go on."""
     if is_kept_off(flow):
         keeper = flow.cpu.keeper if flow.cpu is not None else None
         return (keeper,) if keeper is not None else ()
@@ -73,7 +73,7 @@ def blockers_of(flow: Flow) -> tuple[Flow, ...]:
 
 
 def is_kept_off(flow: Flow) -> bool:
-    """Whether a flow could go on, but for who has its CPU."""
+    """Whether *flow* could step if another flow did not keep its CPU."""
     return flow.ready and flow.cpu is not None and flow.cpu.keeper not in {None, flow}
 
 
@@ -93,7 +93,7 @@ def shortest_cycle(waits: Mapping[Flow, list[Flow]], start: Flow) -> list[Flow]:
 
 
 def rotated(cycle: list[Flow]) -> tuple[Flow, ...]:
-    """The same cycle, from its first place by name on."""
+    """The same cycle, beginning at its first place by name."""
     first = min(range(len(cycle)), key=lambda at: names_of(cycle[at:] + cycle[:at]))
     return tuple(cycle[first:] + cycle[:first])
 
@@ -104,15 +104,15 @@ def names_of(flows: Iterable[Flow]) -> list[str]:
 
 
 def place_of(flow: Flow) -> str:
-    """Where a flow waits, and for what."""
+    """The function in which a flow waits, and the operation it waits for."""
     return CPU if is_kept_off(flow) else f"{flow.request.code.co_name}({flow.request.info.name})"
 
 
 def describe(flow: Flow) -> str:
-    """A flow with what it waits for, in the words of a report."""
+    """A report line: a flow and the object it waits for."""
     request = flow.request
     if is_kept_off(flow):
-        assert flow.cpu is not None, "who is kept off a CPU has one"
+        assert flow.cpu is not None, "a flow that is kept off a CPU has one"
         return f"{flow.name} waits in {request.code.co_name} for {flow.cpu.label}, kept by {blockers_of(flow)[0].name}"
     of = f" of {request.target.label}{request.target.held_by}" if request.target else ""
     return f"{flow.name} waits in {request.code.co_name} for {request.info.name}{of}"

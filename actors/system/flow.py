@@ -1,17 +1,17 @@
-"""Flows run kernel code; the seam is what they may await.
+"""Flows, the execution contexts that run kernel code, and the seam: the operations they may await.
 
-A flow is one execution context: a task in a syscall, a kworker, the softirq or the hard IRQ handler of a
-CPU, or a kthread that is bound to no CPU of the model. Between two awaits its code is atomic. It awaits
+A flow is a task in a syscall, a kworker, the softirq or the hard IRQ handler of a CPU, or a kthread that is bound to no
+CPU of the model. Its code between two awaits is atomic. It awaits
 
-    ask(operation, *args)     an access to state that some actor owns: request, reply; one step
+    ask(operation, *args)     an access to state that an actor owns: request and reply; one step
     this_cpu(target, name)    the point before an access to per-CPU data of its own CPU; one step
-    sleep(ns), stall(ns)      a timer; the second without letting others know
-    migrate(cpu)              to go on on another CPU
+    sleep(ns), stall(ns)      a timer; `stall` is a delay, not a sleep: no might_sleep() check, no worker hand-over
+    migrate(cpu)              a move to another CPU
     choose(n)                 a choice of the environment among n possibilities
-    settle()                  until nothing else in the machine can happen (scenarios only)
+    settle()                  quiescence: nothing else in the machine can happen (scenarios only)
 
-and nothing else. The preemption point comes *before* the access: what a flow has read before an await may be
-stale after it.
+and nothing else. The preemption point comes *before* the access: a value that a flow read before an await may be stale
+after it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
 
 
 class Level(enum.IntEnum):
-    """What a flow keeps from happening; each level includes those below it.
+    """The contexts that a flow holds off; each level includes the lower ones.
 
-    RCU flavours are consolidated since 5.0: at every level but the lowest a flow is a reader.
+    RCU flavours are consolidated since 5.0: a flow at any level but the lowest is an RCU reader.
     """
 
     NONE = 0
@@ -58,7 +58,7 @@ class Level(enum.IntEnum):
 
 
 class Kind(enum.Enum):
-    """The four contexts of KERNEL.md 0.2, and kthreads that the model binds to no CPU."""
+    """The four execution contexts of KERNEL.md 0.2, and kthreads that the model binds to no CPU."""
 
     TASK = "T"
     KWORKER = "KW"
@@ -86,14 +86,16 @@ class Section:
 class Flow(Lane):
     """One execution context, on one CPU at a time.
 
-    `irqs_off` is a flag that a section saves and restores, the counters nest. Together they say at which `level` the
-    code of the flow is. `held` is the level that others meet while the flow waits for its next step: the lowest since
-    its last one. For a section begins where it stands: between the flow's last step (or the end of the section before)
-    and the section there is a moment without, in which others may have the CPU and grace periods may begin. From the
-    flow's next step on it holds (`enter_section`); until then the flow `is_entering` (ADR 11).
+    `irqs_off` is a flag that a section saves and restores; the counters nest. Together they give the `level` of the
+    flow's code. `held` is the level in force while the flow waits for its next step: the lowest since its last step.
+    The reason is that a section begins where it stands in the code. Between the flow's last step (or the end of the
+    section before) and the section there is a moment without it, in which other flows may run on the CPU and grace
+    periods may begin. The section is in force from the flow's next step on (`enter_section`); until then the flow
+    `is_entering` (ADR 11).
 
-    `blocks` is the grace period that waits for this flow to leave its read-side section. `sections` counts how often
-    it has left all of them; `in_use` is what it uses of its CPU's own data while nobody else can.
+    `blocks` is the callback of the grace period that waits for this flow to leave its read-side section. `sections`
+    counts how often it has left all its sections. `in_use` is the per-CPU data it uses while no other flow can access
+    it.
     """
 
     kind: Kind
@@ -149,10 +151,10 @@ class Flow(Lane):
 
     @types.coroutine
     def this_cpu(self, target: Shared, info: OperationInfo) -> Generator[object, None, None]:
-        """Be preempted, if so chosen, before the next access to this CPU's data of *target*.
+        """Preemption point before the next access to this CPU's own data of *target*.
 
-        After it returns the flow may be on another CPU than before, and may touch that CPU's data until its
-        next await.
+        After it returns, the flow may be on another CPU than before, and may access that CPU's data until its next
+        await.
         """
         self._stand_at(info, target, self.function_of(sys._getframe(1)))
         yield SEAM
@@ -161,13 +163,13 @@ class Flow(Lane):
 
     @types.coroutine
     def begin(self) -> Generator[object, None, None]:
-        """Wait to be chosen for the first time: nothing may be touched before that."""
+        """Wait for the first step: a flow may access nothing shared before it."""
         self._stand_at(BEGIN, None, self.function_of(sys._getframe(1)))
         yield SEAM
 
     @types.coroutine
     def sleep(self, ns: int) -> Generator[object, None, None]:
-        """Sleep for *ns* nanoseconds of virtual time, at least."""
+        """Sleep for at least *ns* nanoseconds of virtual time."""
         self._stand_at(SLEEP, None, self.function_of(sys._getframe(1)))
         self.might_sleep("sleep")
         self.set_ready(False)
@@ -176,7 +178,7 @@ class Flow(Lane):
 
     @types.coroutine
     def sleep_in_background(self, ns: int) -> Generator[object, None, None]:
-        """Sleep like `sleep`, for housekeeping: the machine may be at rest meanwhile, and end before this does."""
+        """Sleep like `sleep`, for periodic housekeeping: its timer does not delay quiescence or the end of the run."""
         self._stand_at(BACKGROUND, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self, background=True)
@@ -184,7 +186,7 @@ class Flow(Lane):
 
     @types.coroutine
     def stall(self, ns: int) -> Generator[object, None, None]:
-        """Be kept from running for *ns* nanoseconds, as by somebody else who has the CPU; this is not a sleep."""
+        """Lose the CPU for *ns* nanoseconds, as to another task. This is a delay and not a sleep."""
         self._stand_at(STALL, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.wake_at(self.world.now + ns, self)
@@ -192,7 +194,7 @@ class Flow(Lane):
 
     @types.coroutine
     def settle(self) -> Generator[object, None, None]:
-        """Sleep until nothing else can happen: no flow can step and no timer is pending."""
+        """Sleep until quiescence: no flow can step and no timer is pending."""
         self._stand_at(SETTLE, None, self.function_of(sys._getframe(1)))
         self.set_ready(False)
         self.world.settling.append(self)
@@ -200,7 +202,7 @@ class Flow(Lane):
 
     @types.coroutine
     def migrate(self, cpu: Cpu) -> Generator[object, None, None]:
-        """Go on on *cpu*, once that CPU lets a task run; whoever keeps tasks off its own CPU stays there."""
+        """Continue on *cpu*, once that CPU lets a task run; a flow that keeps other tasks off its own CPU stays."""
         self._stand_at(MIGRATE, None, self.function_of(sys._getframe(1)))
         if cpu is not self.cpu and not self.owns_cpu:
             self._move_to(cpu)
@@ -208,13 +210,13 @@ class Flow(Lane):
 
     @types.coroutine
     def choose(self, count: int) -> Generator[object, None, int]:
-        """Let the strategy choose a number below *count*: what the environment does here is not determined."""
+        """Let the strategy choose a number below *count*: the environment determines it, not the kernel."""
         self._stand_at(CHOOSE, None, self.function_of(sys._getframe(1)))
         yield SEAM
         return self.world.choose_value(count)
 
     def function_of(self, frame: types.FrameType) -> types.CodeType:
-        """The innermost kernel function that *frame* runs in; if it runs in none, the function itself."""
+        """The innermost kernel function that *frame* runs in; without one, the function of *frame* itself."""
         known = self.world.function_ids
         caller: types.FrameType | None = frame
         while caller is not None:
@@ -234,7 +236,7 @@ class Flow(Lane):
     # -- enabled or not -----------------------------------------------------------------------------------------------
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- a state, not an option
-        """Say whether the pending request could be handled now; the CPU's rules come on top."""
+        """Set whether the pending request could be handled now; the CPU's rules apply in addition."""
         if ready == self.ready:
             return
         self.ready = ready
@@ -247,9 +249,10 @@ class Flow(Lane):
             self.cpu.refresh()
 
     def look_again(self, possible: bool) -> None:  # noqa: FBT001 -- a state, not an option
-        """The request waits for something, which has come true or not.
+        """Set whether the condition of the pending request holds now.
 
-        A flow that is about to enter a section can do that in any case, and then spins there: it keeps others off.
+        A flow that is about to enter a section can enter it without the condition. It then spins there and holds its
+        CPU.
         """
         if self.is_entering:
             self.request.info = self.request.awaited if possible else SPIN
@@ -258,7 +261,7 @@ class Flow(Lane):
             self.set_ready(possible)
 
     def spin(self) -> None:
-        """The step was only to enter the section: go on once what the request waits for has come true."""
+        """Wait for the condition of the pending request: the step before only entered the section."""
         self.request.info = self.request.awaited
         self.set_ready(False)
 
@@ -273,9 +276,9 @@ class Flow(Lane):
         self.world.moved(self)
 
     def push_to(self, cpu: Cpu) -> bool:
-        """Be moved to *cpu* by the flow that runs, as one that is preempted may be; False if it keeps others off.
+        """Let the running flow move this one to *cpu*, as load balancing may; False if this flow holds its own CPU.
 
-        One that is about to enter a section does not yet.
+        A flow that is about to enter a section does not hold it yet.
         """
         if self.world.on_touch is not None:
             self.world.on_touch(self, UPDATE)
@@ -289,7 +292,7 @@ class Flow(Lane):
 
     @property
     def owns_cpu(self) -> bool:
-        """Whether no task can take the CPU from this flow now: it may touch all that is the CPU's own."""
+        """Whether no task can take the CPU from this flow now; it may then access all of the CPU's own data."""
         return bool(self.irqs_off or self.softirqs_off or self.preempt_off or self.in_handler)
 
     @property
@@ -298,7 +301,7 @@ class Flow(Lane):
         return bool(self.irqs_off or self.softirqs_off or self.preempt_off or self.rcu_nesting or self.in_handler)
 
     def might_sleep(self, name: str) -> None:
-        """Report `atomic-sleep` when this flow must not sleep; like the kernel, go on afterwards."""
+        """Report `atomic-sleep` if this flow must not sleep; like the kernel, continue afterwards."""
         if self.is_atomic:
             self.world.report(
                 "atomic-sleep",
@@ -328,7 +331,7 @@ class Flow(Lane):
         self._begin_section()
 
     def local_irq_enable(self) -> None:
-        """Switch IRQs on, whatever they were before: the irqsave forms restore instead."""
+        """Switch IRQs on, unconditionally. The irqsave forms restore the old state instead."""
         self.irqs_off = False
         self._end_section()
 
@@ -365,7 +368,7 @@ class Flow(Lane):
         self._end_section()
 
     def begin_handler(self) -> None:
-        """Enter the softirq or hard IRQ handler of the CPU, within the step that is its arrival."""
+        """Enter the softirq or hard IRQ handler of the CPU, within the step of its arrival."""
         self.in_handler = True
         assert self.cpu is not None
         if self.kind is Kind.SOFTIRQ:
@@ -387,7 +390,7 @@ class Flow(Lane):
         self._end_section()
 
     def _level(self) -> Level:
-        """At which level the code of the flow is."""
+        """The level of the flow's code."""
         if self.irqs_off or (self.in_handler and self.kind is Kind.HARDIRQ):
             return Level.NO_IRQS
         if self.softirqs_off or self.in_handler:
@@ -397,11 +400,11 @@ class Flow(Lane):
         return Level.READER if self.rcu_nesting else Level.NONE
 
     def _begin_section(self) -> None:
-        """A section begins in the code: it holds from the next step on."""
+        """A section begins in the code; it is in force from the next step on."""
         self.is_entering = self._level() > self.held
 
     def enter_section(self) -> None:
-        """Hold the level of the code, from the step that begins now on."""
+        """Put the level of the code in force, from the step that begins now."""
         self.is_entering = False
         self.held = self._level()
         cpu = self.cpu
@@ -413,7 +416,7 @@ class Flow(Lane):
                 cpu.holder = self
 
     def _end_section(self) -> None:
-        """A section ends: others may come in, though the next may begin before the flow's next step."""
+        """A section ends. Other flows may run now, even if the next section begins before the flow's next step."""
         level = self._level()
         self.is_entering = level > self.held
         if level < self.held:
@@ -424,7 +427,7 @@ class Flow(Lane):
                 self._left_all()
 
     def _release_cpu(self) -> None:
-        """Let others have the CPU, as far as the level that is held now allows."""
+        """Release the CPU as far as the level in force allows."""
         cpu = self.cpu
         if cpu is None:
             return
@@ -434,7 +437,7 @@ class Flow(Lane):
             self.in_use.clear()
 
     def _left_all(self) -> None:
-        """Tell the grace period that waits for this reader, if one does, that it has left."""
+        """Count that this reader left all its sections, and tell the grace period that waits for it, if any."""
         self.sections += 1
         if self.blocks is not None:
             self.blocks(self)
@@ -442,9 +445,9 @@ class Flow(Lane):
     # -- this CPU's data ----------------------------------------------------------------------------------------------
 
     def use(self, thing: Shared) -> None:
-        """Say that this flow accesses *thing*, which belongs to its CPU; until it lets others have the CPU again.
+        """Record an access to *thing*, data of this flow's CPU; it stays in use until the flow releases the CPU.
 
-        Before the first step of a section this is only where *thing* is: the access comes with that step.
+        Before the first step of a section the call only marks *thing* as in use: the access belongs to that step.
         """
         if self.world.on_touch is not None:
             if not self.is_entering:
@@ -453,7 +456,7 @@ class Flow(Lane):
                 self.in_use[thing] = None
 
     def use_part(self, thing: Shared) -> None:
-        """The same of this CPU's part of *thing*, while others access theirs."""
+        """Record an access to this CPU's part of *thing*; other CPUs access their own parts independently."""
         if self.world.on_touch is not None and self.cpu is not None:
             self.world.on_touch(thing, READ)
             self.world.on_touch((thing, self.cpu.id), UPDATE)

@@ -1,8 +1,8 @@
-"""Lanes: everything that may step.
+"""Lanes, the schedulable entities: everything that can be chosen for the next step.
 
-A lane is one line in the enabled set. There are two kinds: a flow with a pending request, and an actor with
-posted mail. A lane keeps its name and its bit for the whole run, so an enabled set is one integer, the order
-of choices is the order of creation, and neither depends on memory addresses or on the driver.
+There are two kinds: a flow with a pending request, and an actor with posted mail. A lane keeps its name and its bit for
+the whole run. So an enabled set is one integer, and the order of choices is the order of creation; neither depends on
+memory addresses or on the driver.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 _KERNEL = tuple(__file__.removesuffix("system/lane.py") + room for room in ("linux/", "machine/", "files/", "fixes.py"))
-"""Paths of the code that stands for C: an attribute of None there is a null pointer."""
+"""Paths of the code that models C: an attribute access on None there is a null pointer dereference."""
 
 RESUMERS: set[int] = set()
-"""The ids of the code objects that resume coroutines: the call chain of all that runs begins in one of them."""
+"""The ids of the code objects that resume coroutines: every call chain of actor code begins in one of them."""
 
 
 def resumer(function: F) -> F:
-    """Declare a function that sends into coroutines itself."""
+    """Declare a function that itself sends values into coroutines."""
     RESUMERS.add(id(function.__code__))
     return function
 
 
 SEAM = object()
-"""What the seam yields, and nothing else does: whoever yields another thing awaits what is not of the machine."""
+"""The one value that the seam yields. A coroutine that yields another value awaits something outside the machine."""
 
 
 class ForeignAwaitError(BrokenRuleError):
-    """A flow awaited what is not of the machine."""
+    """A flow awaited something outside the machine."""
 
     @classmethod
     def of(cls, coro: Any) -> ForeignAwaitError:
-        """The error of a coroutine that has yielded what the seam never yields."""
+        """The error of a coroutine that has yielded another value than the seam's, with its chain of awaits."""
         stack = []
         while (frame := getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)) is not None:
             stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
@@ -54,14 +54,14 @@ class ForeignAwaitError(BrokenRuleError):
 
 
 ENDS = (StopIteration, Oops, AttributeError)
-"""How the coroutine of a lane may end; of the last kind only what `null_pointer` knows."""
+"""The ways in which the coroutine of a lane may end; of AttributeErrors only those that `null_pointer` accepts."""
 
 
 def null_pointer(error: AttributeError, kernel: frozenset[int]) -> Oops:
-    """The oops that it is in C if kernel code follows None; any other error of that kind is raised again.
+    """The oops of C for kernel code that dereferences None; any other AttributeError is raised again.
 
-    A field into which nothing has been put yet is NULL, too. *kernel* are the ids of the code objects of all kernel
-    functions, those of patches too.
+    A declared field without a value is NULL, too. *kernel* holds the ids of the code objects of all kernel functions,
+    those of patches included.
     """
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
@@ -78,13 +78,13 @@ def null_pointer(error: AttributeError, kernel: frozenset[int]) -> Oops:
 
 @attrs.define(eq=False)
 class Lane(Named):
-    """Something that may step; `coro` is its coroutine, parked at the seam between steps.
+    """A schedulable entity; its coroutine `coro` is parked at the seam between steps.
 
-    `request` is what a flow asks next; an actor that is a lane has none, but mail.
+    `request` is the pending request of a flow; an actor has mail instead of requests.
 
-    `bit` is its place in enabled-set masks (0: it was never enabled). `ready_at` is the earliest virtual time of its
-    next step (ns); only the `clock` strategy asks. `number` is its id in the log, given by the recorder; `trace` is
-    whatever an observer keeps of it.
+    `bit` is its slot in enabled-set masks (0: never enabled so far). `ready_at` is the earliest virtual time of its
+    next step (ns); only the `clock` strategy reads it. `number` is its id in the log, given by the recorder. `trace`
+    belongs to an observer.
     """
 
     world: World
@@ -98,15 +98,16 @@ class Lane(Named):
     finished: bool = attrs.field(default=False, init=False)
 
     def start(self, coro: Coroutine[Any, Any, None]) -> None:
-        """Run *coro* to its first await; nothing shared may be touched before that."""
+        """Run *coro* to its first await; it may access nothing shared before that."""
         self.coro = coro
         self.resume(None)
 
     @resumer
     def resume(self, value: object) -> None:
-        """Run one slice: hand *value* to the coroutine and run it on to its next await.
+        """Run one slice: send *value* to the coroutine, which runs on to its next await.
 
-        Nothing else runs actor code but this, and its copy in `stepper.step`. A flow that dies of an `Oops` ends here.
+        Actor code runs only here and in the copy of this code in `stepper.step`. A flow that raises an `Oops` ends
+        here.
         """
         try:
             if self.coro.send(value) is not SEAM:  # type: ignore[union-attr]  # start() came first; an assert would cost every step
@@ -115,7 +116,7 @@ class Lane(Named):
             self.end(end)
 
     def end(self, how: StopIteration | Oops | AttributeError) -> None:
-        """The coroutine is over: it has returned, or it died."""
+        """Finish the lane: its coroutine has returned or raised an oops."""
         if isinstance(how, AttributeError):
             how = null_pointer(how, self.world.function_ids)
         self.finished = True
@@ -123,6 +124,6 @@ class Lane(Named):
             self.world.report_oops(self, how)
 
     def close(self) -> None:
-        """End the coroutine where it stands, at cancellation or at the end of the run."""
+        """End the coroutine at its current await, at cancellation or at the end of the run."""
         if self.coro is not None:
             self.coro.close()

@@ -1,10 +1,10 @@
-"""Livelock: a call of a kernel function that steps and steps, though nothing keeps it from ending.
+"""Livelock: a call of a kernel function that takes step after step and does not end, though nothing blocks it.
 
-Nobody spins here while somebody else holds what is waited for: who must wait is not enabled. So a loop that goes on for
-very long tries again what cannot come true any more. From time to time the flow that stepped last is looked at; if it
-is found in one and the same call again and again, for more steps than `TIMES` what the whole run took before, that call
-is not going to end. The more a machine has done, the longer a call may take: a walk over all caches of a machine with
-many of them is not taken for a livelock.
+No flow spins here on a lock that another flow holds: a flow that must wait is not enabled. So a loop that runs for very
+long retries something that can no longer succeed. The flow that stepped last is sampled from time to time. A livelock
+is reported if it is found in the same call again and again, for more than `TIMES` as many steps as the run took before
+that call. The bound grows with the work already done: a walk over all caches of a machine with many caches is not taken
+for a livelock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Call: TypeAlias = "types.CoroutineType[Any, Any, Any]"
 
 @attrs.define(eq=False)
 class Sighting:
-    """The calls that a flow has been in, outermost first, each time it was seen since step `since`."""
+    """The calls that a flow was in at each sample since step `since`, outermost first."""
 
     calls: list[Call]
     since: int
@@ -38,16 +38,19 @@ class Sighting:
 
 @attrs.define(eq=False)
 class Patience:
-    """How long a call may go on: `least` steps, whatever was before. A flow is looked at `every` so many."""
+    """The livelock bound.
+
+    `least` is the minimum number of steps before a livelock is reported, `every` the sampling interval in steps.
+    """
 
     every: int = 4_096
     least: int = 100_000
     sightings: dict[Flow, Sighting] = attrs.field(factory=dict)
 
     def lost_with(self, flow: Flow, steps: int, functions: Container[int]) -> types.CodeType | None:
-        """The function whose call *flow* never ends, if it seems so after *steps* steps of the run.
+        """The function whose call in *flow* looks endless after *steps* steps of the run, or None.
 
-        *functions* are the ids of the code of all kernel functions.
+        *functions* holds the ids of the code objects of all kernel functions.
         """
         calls = calls_of(flow, functions)
         seen = self.sightings.get(flow)
@@ -64,9 +67,9 @@ class Patience:
 
 
 def calls_of(flow: Flow, functions: Container[int]) -> list[Call]:
-    """The calls of kernel functions that *flow* is in, outermost first; of services without that of their loop.
+    """The calls of kernel functions that *flow* is in, outermost first; for a service, without the call of its loop.
 
-    A kworker's loop is no kernel function here, so the first one is that of the work.
+    A kworker's loop is no kernel function here, so its first call is the work function.
     """
     calls: list[Call] = []
     coro: object = flow.coro
@@ -78,6 +81,6 @@ def calls_of(flow: Flow, functions: Container[int]) -> list[Call]:
 
 
 def common_beginning(one: list[Call], other: list[Call]) -> list[Call]:
-    """What two lists of calls have in common from their start."""
+    """The common prefix of two lists of calls."""
     count = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a is not b), min(len(one), len(other)))
     return one[:count]

@@ -1,13 +1,13 @@
-"""What stands for an object of a machine where Python asks for its repr: in tracebacks, failed tests, a debugger."""
+"""A short repr for simulated objects: class and label, never the whole object graph."""
 
 from __future__ import annotations
 
 
 class Named:
-    """An object whose repr is its kind and its name.
+    """An object whose repr is its class and its name.
 
-    What attrs makes of it instead follows every pointer, and from each object the whole machine can be reached: that
-    takes for ever. attrs writes its repr into each class that it makes, so it is replaced in each of them.
+    The repr of attrs follows every pointer, and every object reaches the whole machine: such a repr does not end. attrs
+    writes a repr into each class that it makes, so it is replaced in each subclass.
     """
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""What a world tells of a run while it runs: the base class of the recorder, of watches, and of all other observers."""
+"""Observer: the base class of the recorder, of watches and of all other observers of a running world."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """Sees a run, and never chooses or changes anything but by `World.stop`. Each method does nothing by default."""
+    """Follows a run.
+
+    It never chooses, and it changes nothing except by `World.stop`. Each method does nothing by default.
+    """
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
-        """Before a step: *lane*, the one at *index* of the *enabled* ones, was chosen."""
+        """Before a step: *lane*, at *index* of the *enabled* lanes, was chosen."""
 
     def value(self, count: int, value: int) -> None:
-        """Within a step the environment chose *value* below *count*."""
+        """Within a step: the environment chose *value* below *count*."""
 
     def moved(self, flow: Flow) -> None:
         """*flow* is on another CPU from now on."""
@@ -27,4 +30,4 @@ class Observer:
         """A phase of the scenario begins."""
 
     def finding(self, finding: Finding) -> None:
-        """A finding was reported whose signature is new in this run."""
+        """A finding was reported; its signature is new in this run."""

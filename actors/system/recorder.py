@@ -1,9 +1,9 @@
-"""The recorder turns what the world does into log payloads, and into the digest of a run.
+"""The recorder turns the events of a world into log payloads, and into the digest of a run.
 
-It observes; it neither chooses nor changes. Names are given small numbers when they first occur (kept on the objects
-themselves, so that a machine that frees its caches also forgets their names), and defined in the log just before.
-The digest covers every payload between header and footer: same schedule and same kernel, same digest,
-whatever the driver.
+It observes; it neither chooses nor changes. A name gets a small number when it first occurs, and its definition
+precedes that use in the log. The number is kept on the named object, so a machine that frees its caches also frees the
+memory of their names. The digest covers every payload between header and footer. The same schedule on the same kernel
+gives the same digest under either driver.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _pack_small = struct.Struct("7B").pack
 
 
 class Recorder(Observer):
-    """Numbers names, packs payloads, hands them to `sink` (a log, a verifier, or nobody) and digests them.
+    """Numbers names, packs payloads, sends them to `sink` (a log, a verifier, or None) and digests them.
 
     `last` is the virtual time of the last step recorded (ns).
     """
@@ -50,7 +50,7 @@ class Recorder(Observer):
     ) -> None:
         """*learn* gets all records but steps; *on_finding* is called after the record of each finding.
 
-        *on_batch* is called every few hundred records: a place for what may not cost a step anything.
+        *on_batch* is called every 512 records, for work too slow to do per step (progress display).
         """
         self.sink = sink
         self._learn = learn
@@ -68,7 +68,7 @@ class Recorder(Observer):
         self._owners = itertools.count(1)
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:
-        """Record that *lane*, the one at *index* of the enabled set, steps now."""
+        """Record that *lane*, at *index* of the enabled set, steps now."""
         if enabled.number < 0:
             self._define_set(enabled)
         request = lane.request
@@ -113,7 +113,7 @@ class Recorder(Observer):
         self._emit(("phase", name))
 
     def finding(self, finding: Finding) -> None:
-        """Record a finding when its signature is first seen."""
+        """Record a finding, whose signature is new in this run."""
         self._emit(("finding", msgspec.to_builtins(finding)))
         if self._on_finding is not None:
             self._on_finding()

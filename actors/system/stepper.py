@@ -1,4 +1,4 @@
-"""The stepper: drives actors and flows directly, one after the other, for speed."""
+"""The stepper: a driver that resumes actors and flows directly, for speed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @resumer
 def run_stepper(world: World) -> None:
-    """Run *world* to its end: deliver each request to the owner, then run the flow that asked on with the reply.
+    """Run *world* to its end: deliver each request to its owner, then resume the flow that sent it.
 
-    A step of a flow is `Lane.resume` twice, written out: the calls would be a twentieth of a step.
+    A step of a flow is `Lane.resume` twice, inlined: the calls would cost a twentieth of a step.
     """
     next_lane, finish_step = world.next_lane, world.finish_step
     while True:

@@ -1,4 +1,4 @@
-"""What the world asks of a strategy: the only source of nondeterminism."""
+"""The interface of strategies: a strategy is the only source of nondeterminism."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ if TYPE_CHECKING:
 
 
 class Strategy(ABC):
-    """Makes the choices of one run: which lane steps next, and every other one.
+    """Makes the choices of one run: the lane that steps next, and every other choice.
 
-    `keeps_time` strategies decide when each step happens (they set the clock in `advance`); for the others each
-    step simply takes its cost, one after the other. A strategy that `follows_a_log` also makes the choices of the
-    calm phases (see `World.begin_phase`), which are otherwise made by `InTurn`.
+    A strategy that `controls_clock` decides when each step happens: it sets the clock in `advance`. Under the others
+    each step takes its cost, one after the other. A strategy that `is_replay` also makes the choices of sequential
+    set-up phases (see `World.begin_phase`), which otherwise are the choices of `InTurn`.
     """
 
     name: str
-    keeps_time: bool = False
-    follows_a_log: bool = False
+    controls_clock: bool = False
+    is_replay: bool = False
 
     def advance(self, world: World) -> None:  # noqa: B027 -- most strategies do not need it
-        """Bring the clock to the time of the next step (only called if `keeps_time`); by default, leave it alone."""
+        """Set the clock to the time of the next step; by default, do nothing. Called only if `controls_clock`."""
 
     @abstractmethod
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Return the index of the lane that steps; *lanes* is never empty and always in the same order."""
+        """Return the index of the lane that steps; *lanes* is never empty and always in order of creation."""
 
     @abstractmethod
     def choose_value(self, count: int) -> int:
         """Return a number below *count*."""
 
     def choose_fault(self, probability: float) -> bool:
-        """Say whether something goes wrong that does so with that probability; by default, a choice of two values."""
+        """Say whether a fault of this probability happens now; by default, a choice of two values."""
         return self.choose_value(2) == 1
 
     def draw_latency(self, low: int, high: int) -> int:
-        """Return how long (ns) something takes that takes between *low* and *high*; by default, no time."""
+        """Return a latency (ns) between *low* and *high*; by default, none."""
         return 0
 
 
 class InTurn(Strategy):
-    """Each lane runs until it has to wait, then the next one does, in the order of their creation.
+    """The non-preemptive schedule: each lane runs until it must wait, then the next one in the order of creation.
 
-    The order in which nothing races: stages are set with it.
+    Nothing races in it. Scenarios do their sequential set-up with it.
     """
 
     name = "in turn"
@@ -54,7 +54,7 @@ class InTurn(Strategy):
         self._last = 0
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Stay with the lane that stepped last, if it can; or take the next one after it."""
+        """Stay with the lane that stepped last if it is enabled; otherwise take the next enabled one after it."""
         last, index = self._last, 0
         while lanes[index].bit < last:
             index += 1
@@ -65,13 +65,13 @@ class InTurn(Strategy):
         return index
 
     def went_on(self, lane: Lane) -> None:
-        """Take it that *lane* stepped last, though somebody else chose it."""
+        """Tell this schedule which lane another strategy let run."""
         self._last = lane.bit
 
     def choose_value(self, _count: int) -> int:
-        """Choose the first possibility, always."""
+        """Choose the first possibility."""
         return 0
 
     def choose_fault(self, _probability: float) -> bool:
-        """Choose that nothing goes wrong."""
+        """Choose that no fault happens."""
         return False

@@ -1,17 +1,17 @@
 """The Trio driver: every actor and every flow is a Trio task.
 
-The tasks pass a baton. A parked task is woken by `trio.lowlevel.reschedule` with the one thing it has to do (a
-*turn*); when its slice is over it hands the baton on, and parks. So exactly one task can run at any time,
-Trio's own order cannot matter, and a message costs one task switch. One step of a flow is:
+The tasks pass a baton. `trio.lowlevel.reschedule` wakes a parked task with its next job (a *turn*); at the end of its
+slice the task passes the baton on and parks. So exactly one task can run at any time, Trio's own order cannot matter,
+and a message costs one task switch. One step of a flow is:
 
     holder of the baton: choose the next lane; its request goes to the owner's task
     owner's task:        handles the request; the baton goes to the flow's task
     flow's task:         runs on to its next await, and is now the holder of the baton
 
-There is no central loop and no queue in between: whoever holds the baton makes the world's choice (`_hand_on`).
-A task is started when it is first needed, and ends with its actor (if that is asked later, a use after free, it
-gets another one, to report that). Cancelling the nursery (an outer cancel scope, a crash) closes every coroutine at
-its await. Each `BREATH` steps the holder lets Trio look at deadlines and signals.
+There is no central loop and no queue in between: the holder of the baton makes the world's choice (`_hand_on`). A task
+starts when it is first needed and ends with its actor. A later request to that actor is a use-after-free, and a new
+task is started to report it. Cancelling the nursery (an outer cancel scope, a crash) closes every coroutine at its
+await. Every `BREATH` steps the holder lets Trio process deadlines and signals.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from actors.system.world import World
 
 BREATH = 1000
-"""Steps between two checkpoints: cancellation and deadlines are honoured within some tens of milliseconds."""
+"""Steps between two checkpoints: cancellation and deadlines take effect within some tens of milliseconds."""
 
 NOTHING = object()
-"""No turn: whoever has just stepped does not step next."""
+"""No turn: the task that has just stepped does not step next."""
 
 SIGNALS = (signal.SIGALRM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -45,9 +45,9 @@ END = object()
 
 @attrs.define(eq=False)
 class TrioDriver:
-    """Runs one world. `seconds_per_virtual_second` slows it down to watch it; None runs as fast as it can.
+    """Runs one world. `seconds_per_virtual_second` slows a run down for watching; None means full speed.
 
-    `error` is what has gone wrong in a slice.
+    `error` is the first exception that a slice raised.
     """
 
     world: World
@@ -63,8 +63,8 @@ class TrioDriver:
     async def run(self) -> None:
         """Run the world to its end, or until the surrounding scope is cancelled.
 
-        What goes wrong in a slice leaves from here, as itself. Trio is not shown it, for it would take some of that for
-        its own: a Cancelled for the end of its scope, a KeyboardInterrupt for Ctrl-C.
+        An exception of a slice is raised from here unchanged. Trio never sees it, because it gives some exceptions a
+        meaning of its own: a Cancelled would end its scope, a KeyboardInterrupt would be Ctrl-C.
         """
         self.world.on_retire = self._retire
         try:
@@ -80,7 +80,7 @@ class TrioDriver:
                 raise self.error
 
     def _close_flows(self) -> None:
-        """End all flows where they stand; what one raises because of that matters only if nothing else went wrong."""
+        """End all flows at their current awaits; an exception that this causes counts only without an earlier error."""
         for flow in list(self.world.flows):
             try:
                 flow.close()
@@ -90,7 +90,7 @@ class TrioDriver:
     # -- the baton ----------------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        """Make the world's next choice, and give the baton to whoever has the first turn in that step."""
+        """Make the world's next choice, and give the baton to the task with the first turn in that step."""
         lane = self.world.next_lane()
         if lane is None:
             self._over.set()
@@ -102,7 +102,7 @@ class TrioDriver:
             self._give(request.actor or lane, request if request.actor else None)
 
     def _hand_on(self, lane: Lane, turn: object) -> None:
-        """The slice of *lane* is over: finish the step, or give the flow that asked its reply."""
+        """End the slice of *lane*: resume the flow whose request it handled, or finish the step and choose the next."""
         if isinstance(turn, Request) and turn.flow is not lane and self.world.stopped is None:
             if turn.actor is not None and turn.actor.check is not None:
                 turn.actor.check()
@@ -114,7 +114,7 @@ class TrioDriver:
 
     def _give(self, lane: Lane, turn: object) -> None:
         if self._is_cancelled:
-            return  # nobody is there any more to take the baton
+            return  # no task is left to take the baton
         task = self._tasks.get(lane)
         if task is None:
             self._nursery.start_soon(self._live, lane, turn, name=lane.name)
@@ -124,7 +124,7 @@ class TrioDriver:
             trio.lowlevel.reschedule(task, outcome.Value(turn))
 
     async def _live(self, lane: Lane, turn: object) -> None:
-        """The life of one task: take a turn, run a slice, hand the baton on, park."""
+        """The loop of one task: take a turn, run a slice, pass the baton on, park."""
         self._tasks[lane] = task = trio.lowlevel.current_task()
         try:
             while True:
@@ -152,7 +152,7 @@ class TrioDriver:
                 del self._tasks[lane]
 
     def _fail(self, error: BaseException) -> None:
-        """The run is over: nobody is to step any more."""
+        """End the run after an error: no task steps any more."""
         self.error = error
         self._is_cancelled = True
         self._over.set()
@@ -162,14 +162,14 @@ class TrioDriver:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _retire(self, actor: Actor) -> None:
-        """End the task of *actor*, once it is its turn; who asks for freed state from now on is served by another."""
+        """End the task of *actor* at its next turn; a new task serves later requests for the freed state."""
         task = self._tasks.get(actor)
         if task is not None and task is not trio.lowlevel.current_task() and not self._is_cancelled:
             del self._tasks[actor]
             trio.lowlevel.reschedule(task, outcome.Value(END))
 
     async def _breathe(self) -> None:
-        """Let Trio see to deadlines and signals; wait for the wall clock if the run is paced."""
+        """Let Trio process deadlines and signals; in a paced run, wait for the wall clock."""
         pace = self.seconds_per_virtual_second or 0.0
         ahead = self.world.now - self._paced_until
         self._paced_until = self.world.now
@@ -177,7 +177,7 @@ class TrioDriver:
 
 
 def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -> None:
-    """Run *world* under Trio; an error of ours leaves as itself, not wrapped in a group."""
+    """Run *world* under Trio; an exception of a slice is raised as itself, not in an exception group."""
     driver = TrioDriver(world, seconds_per_virtual_second)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
@@ -186,13 +186,13 @@ def run_trio(world: World, *, seconds_per_virtual_second: float | None = None) -
         if group is driver.error:
             raise
         error = _first_cause(group)
-        raise error from error.__cause__  # it came of that, not of the group
+        raise error from error.__cause__  # its own cause, not the group
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 async def _run_before_signals(driver: TrioDriver) -> None:
-    """Run it, and let signals wait from then on: Trio closes the socket that Python tells of them before it says so."""
+    """Run the world, then block signals: Trio closes its wake-up socket before it unregisters it with Python."""
     try:
         await driver.run()
     finally:

@@ -1,15 +1,15 @@
-"""The world: one simulated machine, and the one loop's one choice.
+"""The world: one simulated machine and the single choice point of its loop.
 
-Everything that can be done next is a bit in `mask`. A step is: bring the clock to the present, look up the
-enabled lanes, let the strategy choose one, record the choice, and let the driver run the owner and the flow.
+Everything that can be done next is a bit in `mask`. A step is: update the clock, look up the enabled lanes, let the
+strategy choose one, record the choice, and let the driver run the owner and the flow.
 
     while (lane := world.next_lane()) is not None:      # the choice
         ... the driver delivers lane's request and resumes it ...
-        world.finish_step(lane)                         # time passes; invariants are looked at
+        world.finish_step(lane)                         # time passes; invariants are checked
 
-A world ends when nothing is enabled, no timer is pending and nobody waits for that (`settle`). If flows are
-then left in the middle of something, that is a deadlock. Findings are values: `report` collects them by
-signature, and the fatal kinds end the run.
+A world ends at quiescence: nothing is enabled, no timer is pending and no flow waits in `settle`. Flows that are still
+in the middle of an operation are then a deadlock. Findings are values: `report` collects them by signature, and the
+fatal kinds end the run.
 """
 
 from __future__ import annotations
@@ -56,24 +56,26 @@ class EnabledSet:
 class World(Named):
     """One run's actors, clock, strategy and findings. No state lives outside a world.
 
-    `observers` see each step, in this order.
-    `checks` run after each step (properties, invariants), `rests` whenever the machine is at rest and somebody has
-    waited for that, `endings` once at quiescence. `chooser` is who makes the choices in the present phase, the strategy
-    unless the phase is calm; `keeps_time` is its. `function_ids` are the ids of the code objects of all kernel
-    functions: what other functions do is shown as done by the kernel function that called them. `faults` are the
-    probabilities of what may go wrong, by name. `on_touch` is told what a step accesses that its request does not name:
-    the parts of an object that its operation changes, whom it wakes, its own CPU's data. `stop_before_next` is set from
-    outside (Ctrl-C): no step is cut in half. If the world `lends_places`, actors have one only while mail waits for
-    them: of many actors most get hardly any. `current`, `step_time` and `cost` are of the step that runs now, or was
-    the last: its flow, when it began and how long it takes (ns). `patience` is how long a call may go on before it is a
-    livelock. `lost_mail` is what was due next at actors that ended before, if somebody has put a list there. `fault` is
-    the one that happens in this moment. `spoiled` is what code of the user's has done to it that it may not.
+    `observers` see each step, in this order. `checks` run after each step (properties, invariants), `rests` at each
+    quiescence that a flow has waited for in `settle`, `endings` once at the final quiescence.
+
+    `chooser` makes the choices of the present phase: the strategy, except in sequential set-up. `controls_clock` is the
+    chooser's attribute. `function_ids` holds the ids of the code objects of all kernel functions: the actions of any
+    other function are shown as actions of the kernel function that called it. `faults` gives the probability of each
+    fault, by name; `fault` is the fault that happens at this moment. `on_touch` receives the accesses of a step that
+    its request does not name: parts of an object that its operation changes, flows that it wakes, data of its own CPU.
+
+    `stop_before_next` is set from outside (Ctrl-C) and takes effect between two steps. In a world that
+    `recycles_slots`, an actor has a slot in the masks only while mail waits for it: most actors of a large machine get
+    hardly any mail. `current`, `step_time` and `cost` describe the running or the last step: its flow, its time and its
+    duration (ns). `patience` is the livelock bound. `lost_mail`, if it is a list, collects the next mail of each actor
+    that retired before the delivery. `spoiled` is a violation of the world's rules by user code.
     """
 
     strategy: Strategy
     observers: tuple[Observer, ...] = ()
     chooser: Strategy = attrs.field(init=False)
-    keeps_time: bool = attrs.field(init=False)
+    controls_clock: bool = attrs.field(init=False)
     now: int = 0
     steps: int = 0
     mask: int = 0
@@ -87,7 +89,7 @@ class World(Named):
     faults: Mapping[str, float] = attrs.field(factory=dict)
     function_ids: frozenset[int] = frozenset()
     stop_before_next: str | None = None
-    lends_places: bool = False
+    recycles_slots: bool = False
     on_retire: Callable[[Actor], None] | None = None
     on_touch: Callable[[Hashable, Access], None] | None = None
     current: Flow | None = None
@@ -109,29 +111,29 @@ class World(Named):
         self._let_choose(self.strategy)
 
     def begin_phase(self, name: str, *, calm: bool) -> None:
-        """Begin a phase of the scenario; in a calm one nothing races, and the strategy is not asked."""
-        self._let_choose(InTurn() if calm and not self.strategy.follows_a_log else self.strategy)
+        """Begin a phase of the scenario; a *calm* one is sequential set-up, without races and without the strategy."""
+        self._let_choose(InTurn() if calm and not self.strategy.is_replay else self.strategy)
         for observer in self.observers:
             observer.phase(name)
 
     def go_on_with(self, strategy: Strategy) -> None:
-        """Let *strategy* make the choices from the next step of the race on; the last step takes its time, as ever."""
-        was_kept = self.keeps_time
+        """Let *strategy* choose from the next step of the race on; the last step still takes its time."""
+        was_kept = self.controls_clock
         self.strategy = strategy
         self._let_choose(strategy)
-        if self.keeps_time:
+        if self.controls_clock:
             strategy.advance(self)
         elif was_kept:
             self.now += self.cost
 
     def _let_choose(self, chooser: Strategy) -> None:
         self.chooser = chooser
-        self.keeps_time = chooser.keeps_time
+        self.controls_clock = chooser.controls_clock
 
-    # -- who is there -------------------------------------------------------------------------------------------------
+    # -- lanes --------------------------------------------------------------------------------------------------------
 
     def add_lane(self, lane: Lane) -> None:
-        """Give *lane* its place in the order of choices: the first that is free."""
+        """Give *lane* its slot in the order of choices: the first free one."""
         if self._free_places:
             self._reuse_place(heapq.heappop(self._free_places), lane)
         else:
@@ -139,13 +141,13 @@ class World(Named):
             self._lanes.append(lane)
 
     def _reuse_place(self, place: int, lane: Lane) -> None:
-        """Let *lane* take the place of one that has ended; enabled sets with that one are of no use any more."""
+        """Give *lane* the slot of a lane that has ended, and drop the enabled sets that contained that lane."""
         lane.bit = 1 << place
         self._lanes[place] = lane
         self._sets = {mask: enabled for mask, enabled in self._sets.items() if not mask & lane.bit}
 
     def spawn(self, flow: Flow, coro: Coroutine[Any, Any, None]) -> None:
-        """Let *flow* run *coro*; nothing shared may be touched before its first await."""
+        """Let *flow* run *coro*, which may access nothing shared before its first await."""
         self.add_lane(flow)
         self.flows[flow] = None
         if self.on_touch is not None:
@@ -156,7 +158,7 @@ class World(Named):
             self._bury(flow)
 
     def retire(self, actor: Actor) -> None:
-        """End *actor*: the state it owned is freed, and the mail that waits for it is lost."""
+        """End *actor*: the state it owned is freed, and its pending mail is lost."""
         actor.finished = True
         if actor.mailbox:
             if self.lost_mail is not None:
@@ -177,10 +179,10 @@ class World(Named):
     def next_lane(self) -> Lane | None:
         """Choose and record the next step; None when the run is over.
 
-        A step with which a flow only enters a section, for what it wants there is not to be had, needs no driver.
+        A step that only enters a section is finished here, without the driver: the request that follows it must wait.
         """
         while (lane := self._choose_lane()) is not None:
-            request = lane.request  # by the end of the step, the flow asks for something else
+            request = lane.request  # at the end of the step, the flow has another request
             if request is None:
                 self.cost = MAIL.cost
                 return lane
@@ -201,7 +203,7 @@ class World(Named):
         if self.stopped is not None or self.stop_before_next is not None:
             self.stop(self.stop_before_next or "")
             return None
-        if self.keeps_time:
+        if self.controls_clock:
             self.chooser.advance(self)
             if self.stopped is not None:
                 return None
@@ -223,42 +225,42 @@ class World(Named):
         return lane
 
     def finish_step(self, flow: Flow) -> None:
-        """Let the step's time pass, refresh who may run on its CPU if need be, and check the properties."""
+        """Advance the clock by the step, update the enabled flows of its CPU if need be, and check the properties."""
         if flow.finished:
             self._bury(flow)
         elif flow.cpu is not None and flow.cpu.is_stale:
             flow.cpu.refresh()
-        if not self.keeps_time:
+        if not self.controls_clock:
             self.now += self.cost
         for check in self.checks:
             check(flow)
 
     def _bury(self, flow: Flow) -> None:
-        """A flow has ended: it never steps again, and what it still holds it holds for ever."""
+        """Remove a flow that has ended: it never steps again, and it keeps the locks it still holds."""
         if flow.ready:
             flow.set_ready(False)
         del self.flows[flow]
         self._free_place_of(flow)
 
     def _free_place_of(self, lane: Lane) -> None:
-        """Let another lane have the place of *lane*, which never steps again."""
+        """Free the slot of *lane*, which never steps again."""
         heapq.heappush(self._free_places, lane.bit.bit_length() - 1)
         lane.bit = 0
 
     def take_mail(self, actor: Actor) -> object:
-        """Take the oldest mail of *actor*, whose delivery is this step."""
+        """Take the oldest mail of *actor*; this step is its delivery."""
         message = actor.mailbox.popleft()
         if not actor.mailbox:
             self.mask ^= actor.bit
-            if self.lends_places:
+            if self.recycles_slots:
                 self._free_place_of(actor)
-        if not self.keeps_time:
+        if not self.controls_clock:
             self.now += self.cost
         return message
 
     @property
     def step(self) -> int:
-        """The number of the step that runs, or was the last: as in the log, from 0."""
+        """The number of the running or the last step, counted from 0 as in the log."""
         return max(self.steps - 1, 0)
 
     def enabled_lanes(self) -> tuple[Lane, ...]:
@@ -271,9 +273,9 @@ class World(Named):
         return enabled
 
     def let_time_pass(self) -> bool:
-        """Nothing is enabled: go to the next timer, or wake those who waited for quiet. False: the end.
+        """With nothing enabled: go to the next timer, or wake a flow that waits for quiescence. False: the run ends.
 
-        Who is woken may still not step, if somebody keeps its CPU for ever.
+        A woken flow may still be unable to step, if another one never releases its CPU.
         """
         while not self.mask:
             if self._foreground_timers:
@@ -288,7 +290,7 @@ class World(Named):
         return True
 
     def _look_at_rest(self) -> None:
-        """Before those who wait for quiet go on: look, unless somebody is stuck in the middle of something."""
+        """Call `rests` before a waiting flow goes on, unless another flow is stuck in the middle of an operation."""
         if self.rests and all(flow.request.info.idle or flow in self.settling for flow in self.flows):
             last, self.current = self.current, None
             for look in self.rests:
@@ -308,12 +310,12 @@ class World(Named):
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def wake_at(self, time: int, flow: Flow, *, background: bool = False) -> None:
-        """Let *flow* go on at *time*; a machine where only background timers are pending is at rest."""
+        """Let *flow* go on at *time*. Pending background timers do not delay quiescence."""
         self._foreground_timers += not background
         heapq.heappush(self._timers, (time, next(self._tickets), flow, background))
 
     def next_timer(self) -> int | None:
-        """When the earliest timer fires (ns), if one is pending."""
+        """The time at which the earliest timer fires (ns), if one is pending."""
         return self._timers[0][0] if self._timers else None
 
     def ready_time(self, latency: tuple[int, int]) -> int:
@@ -321,7 +323,7 @@ class World(Named):
         return self.now + self.chooser.draw_latency(low, high) if high else self.now
 
     def fire_timers(self) -> None:
-        """Wake the flows whose time has come."""
+        """Wake the flows whose timers are due."""
         while self._timers and self._timers[0][0] <= self.now:
             _, _, flow, background = heapq.heappop(self._timers)
             self._foreground_timers -= not background
@@ -339,7 +341,7 @@ class World(Named):
         return value
 
     def should_fail(self, fault: str) -> bool:
-        """Say whether the named fault happens here and now; never, unless the run was given a probability for it."""
+        """Say whether the named fault happens now; never, unless the run has a probability for it."""
         probability = self.faults.get(fault)
         if not probability:
             return False
@@ -351,11 +353,11 @@ class World(Named):
         return fails
 
     def stop(self, reason: str) -> None:
-        """End the run after the slice that runs now; the first reason stays."""
+        """End the run after the current slice; the first reason stays."""
         self.stopped = self.stopped or reason
 
     def spoil(self, error: BaseException) -> None:
-        """End the run, whose outcome is worth nothing: *error* is what its driver has to raise, whoever catches it."""
+        """End the run and mark its outcome invalid: the driver raises *error*, even if user code catches it."""
         self.spoiled = self.spoiled or error
         self.stop("spoiled")
 
@@ -368,9 +370,9 @@ class World(Named):
         flow: Flow | None = None,
         codes: list[types.CodeType] | None = None,
     ) -> None:
-        """Report a finding; the same signature again only counts. Fatal kinds end the run.
+        """Report a finding; a repeated signature only counts. Fatal kinds end the run.
 
-        *codes* is where the flow was, innermost first, if it is not there any more.
+        *codes* gives the call stack of the flow, innermost first, for a flow that has left it.
         """
         flow = flow or self.current
         stack = call_stack(flow, codes or _running_codes(flow, sys._getframe(1))) if flow else []
@@ -379,7 +381,7 @@ class World(Named):
             name=name,
             message=message,
             step=self.step,
-            time=self.step_time,  # not now: a replay does not know yet when a step ends that is not followed by another
+            time=self.step_time,  # not `now`: a replay knows the end of a step only from the next one
             function="" if kind in NOWHERE else next((code.co_name for code in stack), ""),
             flow=flow.name if flow else "",
             cpu=flow.cpu.id if flow and flow.cpu else None,
@@ -396,7 +398,7 @@ class World(Named):
             self.stop("finding")
 
     def report_oops(self, lane: Lane, oops: Oops) -> None:
-        """A flow has died of *oops*, or an actor of what a flow asked of it."""
+        """Report *oops*, raised by a flow or by an operation that an actor performed for it."""
         codes = [frame.f_code for frame, _ in traceback.walk_tb(oops.__traceback__)][:0:-1]
         self.report(oops.kind, oops.name, oops.message, *oops.details, codes=codes if lane is self.current else None)
 
@@ -410,7 +412,10 @@ class World(Named):
         )
 
     def raise_use_after_free(self, target: Shared) -> NoReturn:
-        """The running flow touches freed memory, and dies of it; that this is an access is told nowhere else."""
+        """Record an access of the running flow to freed memory and end that flow with an oops.
+
+        The request of the step does not name this access, so it is recorded here.
+        """
         target.touch(READ)
         raise Oops(
             "use-after-free",
@@ -446,10 +451,10 @@ class World(Named):
 
 
 def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[types.CodeType]:
-    """The functions that *flow* is in, innermost first, as the kernel would name them, and the one that it began with.
+    """The functions that *flow* is in, innermost first, as the kernel would name them, and its outermost function.
 
-    Of ours only kernel functions count, not what helps them; of a scenario or a patch all do. *codes*: all that the
-    flow is in, if it runs.
+    In actors/ only kernel functions count, no helpers; in a scenario or a patch all functions do. *codes* is the full
+    stack of a running flow.
     """
     codes = codes or _waiting_codes(flow)
     known = flow.world.function_ids
@@ -457,12 +462,15 @@ def call_stack(flow: Flow, codes: list[types.CodeType] | None = None) -> list[ty
 
 
 def running_stack(flow: Flow) -> list[types.CodeType]:
-    """The kernel functions that *flow*, which runs now, is in: for who is called by it and looks at it."""
+    """The kernel functions that *flow*, which runs now, is in.
+
+    For callbacks that run inside the flow and want its call stack.
+    """
     return call_stack(flow, _running_codes(flow, sys._getframe(1)))
 
 
 def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.CodeType]:
-    """What runs between *frame* and the place where the flow was resumed; nothing if it does not run."""
+    """The code objects between *frame* and the point where the flow was resumed; empty if the flow does not run."""
     codes: list[types.CodeType] = []
     if not getattr(flow.coro, "cr_running", False):
         return codes

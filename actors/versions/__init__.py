@@ -1,1 +1,1 @@
-"""Versions of a kernel function side by side, and patches laid over them."""
+"""Versions of kernel functions side by side, and patches laid over them."""

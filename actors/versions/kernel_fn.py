@@ -1,11 +1,11 @@
 """Kernel functions and the profile table.
 
-`@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")` declares what a C function is in some kernel
-versions. Whoever calls it by its name here calls through the table of the machine that the caller runs on, so a version
-or a patch replaces exactly one function, and all its callers follow. A function without a body in a profile does
-not exist there.
+`@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")` declares the body of a C function in some kernel
+versions. A call of its Python name goes through the function table of the caller's machine. So a version or a patch
+replaces exactly one function, and the change reaches all its callers. A function without a body in a profile does not
+exist there.
 
-Two allocators implement the same functions, in mm/slub.c and mm/slab.c; the machine has one of them.
+Two allocators implement the same functions, in mm/slub.c and mm/slab.c; a machine has one of them.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ R = TypeVar("R")
 
 _TAGS = re.compile(r"^(\[[\w.-]+\](,| to)? ?)+:? *|^[A-Z]?\d[\d.]*[a-z]?( to \w+)?( and [\d.]+)?[.:] *")
 
+_MARKS = (("[O]", "original"), ("[M]", "5.3"), ("[54]", "5.4-fixed"), *((f"[v{n}]", f"v{n}") for n in range(1, 8)))
+_SECTIONS = re.compile(r" \([A-Z]?\d+(?:\.\d+)*\)")
+
 
 @attrs.frozen
 class Body:
-    """What a function is in some profiles: the code, its file, and the C name that it has there."""
+    """One version of a function: its code, its file, its C name, and the profiles that have it."""
 
     code: Callable[..., Any]
     name: str
@@ -46,18 +49,25 @@ class Body:
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring, without the versions and sections that it begins with; may be empty."""
-        return _TAGS.sub("", (self.code.__doc__ or "").strip().partition("\n")[0])
+        """The first line of the docstring, readable by itself: without sections, with versions by name.
+
+        It may be empty.
+        """
+        text = _TAGS.sub("", (self.code.__doc__ or "").strip().partition("\n")[0])
+        for mark, profile in _MARKS:
+            text = text.replace(mark, profile)
+        text = _SECTIONS.sub("", text)
+        return text[:1].upper() + text[1:] if text[:1].islower() and "_" not in text.partition(" ")[0] else text
 
     def is_built(self, allocator: str) -> bool:
-        """Whether a machine with that allocator has this file."""
+        """Whether a machine with that allocator contains this file."""
         return all(self.file != file or name == allocator for name, file in ALLOCATORS.items())
 
 
 class KernelFn(Generic[P, R]):
-    """One kernel function: its C name, and its bodies by profile and allocator. Calling it runs the machine's body.
+    """One kernel function: its C name, and its bodies by profile and allocator. A call runs the machine's body.
 
-    `noted` makes of that body one that tells the model's own books of each call, for functions at which these are kept.
+    `noted` (optional) wraps that body with code of the shadow accounting that records each call.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +83,7 @@ class KernelFn(Generic[P, R]):
         return result
 
     def body(self, profile: str, allocator: str) -> Body | None:
-        """What the function is in *profile*; None if it does not exist there."""
+        """The body in *profile*; None if the function does not exist there."""
         for body in self.bodies:
             if profile in body.profiles and body.is_built(allocator):
                 return body
@@ -83,15 +93,15 @@ class KernelFn(Generic[P, R]):
 _FUNCTIONS: dict[str, KernelFn[Any, Any]] = {}
 
 DECLARING = ("actors.linux", "actors.files")
-"""The packages whose modules declare kernel functions."""
+"""The packages with modules that declare kernel functions."""
 
 
 @functools.cache
 def functions() -> Mapping[str, KernelFn[Any, Any]]:
-    """Every kernel function by its C name (that of the youngest profile that has it), in the order of declaration.
+    """Every kernel function by its C name (the name in the youngest profile), in the order of declaration.
 
-    The first call imports every module that declares any, so a name means the same in a command, in a library call and
-    in a worker process, whatever was imported before.
+    The first call imports every declaring module. So a name means the same in a command, a library call and a worker
+    process, whichever modules were imported before.
     """
     for name in DECLARING:
         for module in walk_packages(import_module(name).__path__, f"{name}."):
@@ -102,14 +112,14 @@ def functions() -> Mapping[str, KernelFn[Any, Any]]:
 def extern(prototype: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
     """Declare a kernel function before it is defined, as a prototype in a header does.
 
-    The prototype has the C name and the arguments of the function, and no body: the modules that define the function
+    The prototype has the C name and the arguments of the function, and no body; the modules that define the function
     add the bodies. So two files may call each other, and a caller need not know which allocator is built.
     """
     return _FUNCTIONS.setdefault(prototype.__name__, KernelFn(prototype.__name__))
 
 
 def noted(note: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[[KernelFn[P, R]], KernelFn[P, R]]:
-    """Let *note* wrap whatever body the function has on a machine, patched or not: for the model's own books."""
+    """Wrap the function's body on every machine, patched or not, with *note*: for the shadow accounting."""
 
     def declare(function: KernelFn[P, R]) -> KernelFn[P, R]:
         function.noted = note
@@ -119,20 +129,23 @@ def noted(note: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[
 
 
 def make_body(code: Callable[..., Any], name: str, file: str, profiles: Iterable[str]) -> Body:
-    """A body whose calls are shown under the C name in logs and reports."""
+    """A body whose code object carries the C name, so logs and reports show calls under that name."""
     named: Any = code
     named.__code__ = named.__code__.replace(co_name=name)
     return Body(code, name, file, tuple(profiles))
 
 
 def differences(before: str | None, profile: str) -> list[dict[str, str]]:
-    """The functions that are another in *profile* than in *before*, with what they are now; none if that is None."""
+    """The functions whose body in *profile* differs from the one in *before*, each with a summary.
+
+    Without *before* there are none.
+    """
     found = []
     for name, function in functions().items() if before is not None else ():
         for allocator in ALLOCATORS:
             old, new = function.body(before or "", allocator), function.body(profile, allocator)
             if old is not new:
-                summary = "is gone" if new is None else new.summary or "is another function"
+                summary = "does not exist any more" if new is None else new.summary or "has another body"
                 found.append({"function": name, "file": (new or old or _NO_BODY).file, "summary": summary})
                 break
     return found
@@ -141,16 +154,15 @@ def differences(before: str | None, profile: str) -> list[dict[str, str]]:
 _NO_BODY = Body(print, "", "", ())
 
 PATCH_LOADER: ContextVar[Callable[[str, Body], KernelFn[Any, Any]] | None] = ContextVar("PATCH_LOADER", default=None)
-"""While a patch file is imported: who takes its functions, which then replace nothing but on the machines it is for."""
+"""During the import of a patch file: the receiver of its functions, which replace bodies on patched machines only."""
 
 
 def kernel_fn(
     name: str, file: str, *, profiles: str = "..", known_as: str | None = None
 ) -> Callable[[Callable[Concatenate[Context, P], R]], KernelFn[P, R]]:
-    """Declare what the C function *name* of *file* is in *profiles* (see `profile_range`; all, if not said).
+    """Declare the body of the C function *name* of *file* in *profiles* (default: all; see `profile_range`).
 
-    *known_as* is the name that it has in those profiles, if it is another one. In a patch file it is what the function
-    is with the patch.
+    *known_as* is its name in those profiles, if it differs. In a patch file, declare the body with the patch.
     """
 
     def declare(code: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
@@ -166,9 +178,9 @@ def kernel_fn(
 
 
 class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
-    """What each kernel function is on one machine; looked up once, then kept.
+    """The body of each kernel function on one machine; looked up once, then kept.
 
-    *overlays* are the functions of patches by name, the first patch first: each replaces what lies below it.
+    *overlays* are the functions of patches by name, the first patch first: each replaces the bodies below it.
     """
 
     def __init__(self, profile: str, allocator: str, overlays: Iterable[Mapping[str, Body]] = ()) -> None:
@@ -178,18 +190,18 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
         self.overlays = tuple(overlays)
 
     def bodies(self, function: KernelFn[Any, Any]) -> list[Body]:
-        """What the function is here, and what it would be without the last patch, and so on; may be empty."""
+        """The body of the function here, then the body below the last patch, and so on; may be empty."""
         found = [overlay[function.name] for overlay in reversed(self.overlays) if function.name in overlay]
         base = function.body(self.profile, self.allocator)
         return found if base is None else [*found, base]
 
     @functools.cached_property
     def code_ids(self) -> frozenset[int]:
-        """The ids of the code objects of all functions that this machine has."""
+        """The ids of the code objects of all functions of this machine."""
         return frozenset(id(body.code.__code__) for function in functions().values() for body in self.bodies(function))
 
     def below(self, function: KernelFn[P, R], code: Callable[..., Any]) -> Callable[..., Any]:
-        """What *function* would be without the patch that makes it *code*."""
+        """The body of *function* without the patch that supplies *code*."""
         codes = [body.code for body in self.bodies(function)]
         under = codes[codes.index(code) + 1 :]
         if not under:
@@ -197,9 +209,9 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
         return under[0]
 
     def watched(self, watchers: Mapping[KernelFn[Any, Any], Callable[[Context], None]]) -> FunctionTable:
-        """The same functions for one machine alone, whose watchers are called with the flow at each entry into theirs.
+        """The same functions for one machine alone, with a watcher call at each entry into a watched function.
 
-        What is not watched costs nothing.
+        A watcher receives the flow. Functions without a watcher run at full speed.
         """
         table = FunctionTable(self.profile, self.allocator, self.overlays)
         table.update(self)
@@ -221,7 +233,7 @@ class FunctionTable(dict[KernelFn[Any, Any], Callable[..., Any]]):
 
 
 def _watched(code: Callable[..., Any], entered: Callable[[Context], None]) -> Callable[..., Any]:
-    """*code*, of whose calls somebody is told."""
+    """*code*, with a call of *entered* before each call."""
 
     def call(ctx: Context, *args: Any, **kwargs: Any) -> Any:
         entered(ctx)

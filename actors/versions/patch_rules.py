@@ -1,12 +1,12 @@
-"""What a patch may do: it changes what its own flow owns, and has everything else changed by its owner.
+"""The rules for patches: a patch changes only state that its own flow owns, and asks the owner for every other change.
 
-In the model's own code that is a habit that tests look after; a patch is anybody's code, and is looked after as it
-runs. So each place in its file that sets, deletes or fills an attribute asks first whose that is, and so does each that
-calls an operation by itself, without `ctx.ask`. The rest of the machine's code is as fast as ever.
+The model's own code keeps these rules by convention, checked by tests. A patch can be any code and is checked while it
+runs: each place in its file that sets, deletes or fills an attribute first checks the owner of that attribute. So does
+each call of an operation that bypasses `ctx.ask`. The machine's own code runs unchecked and at full speed.
 
-A patch may change objects of its own classes, what a C function has on its stack (`LOCALS`), and the fields that the
-model's own kernel functions write without a message (`FREE`): per-CPU data after `ctx.this_cpu`, an object that nobody
-else knows yet, books.
+A patch may change objects of its own classes, objects that a C function has on its stack (`LOCALS`), and the fields
+that the model's own kernel functions write without a message (`FREE`): per-CPU data after `ctx.this_cpu`, a new object
+that no other flow can reach yet, and fields of the shadow accounting.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from protocol.errors import BrokenRuleError
 
 T = TypeVar("T")
 
-RULE = "what others own is changed by ctx.ask alone"
+RULE = "state of another owner is changed only through ctx.ask"
 
 PACKAGES = frozenset({"actors", "explorer", "protocol", "scenarios"})
 
 LOCALS = frozenset({"ListLruWalk", "ScanControl", "SeqFile", "ShrinkControl", "Slabinfo"})
-"""Classes of what kernel functions have on their stack, and hand to those that they call."""
+"""Classes of objects that kernel functions have on their stack and pass to the functions they call."""
 
 FREE: Mapping[str, str] = types.MappingProxyType(
     {
@@ -57,16 +57,16 @@ FREE: Mapping[str, str] = types.MappingProxyType(
         "Work": "pending",
     }
 )
-"""The fields that kernel functions write themselves, by the class that has them."""
+"""The fields that kernel functions write without a message, by class."""
 
 CALLED = frozenset({"add_timer", "ida_simple_get", "ida_simple_remove", "report", "should_fail"})
-"""Operations that they run themselves: of timers of this CPU, and of numbers under a lock that they have. And the two
-methods of the world that are for kernel code."""
+"""Methods that kernel functions call directly: operations on timers of this CPU and on ids under a lock that the flow
+holds, and the two methods of the world that are for kernel code."""
 
 SEAM_CALLS = frozenset(
     {"ask", "begin", "choose", "migrate", "settle", "sleep", "sleep_in_background", "stall", "this_cpu"}
 )
-"""What a flow may await; it is always the one that runs."""
+"""The seam, as methods of a flow; only the running flow may call them."""
 
 NEVER: Mapping[str, str] = types.MappingProxyType(
     {
@@ -76,7 +76,7 @@ NEVER: Mapping[str, str] = types.MappingProxyType(
         "sys": "setprofile setrecursionlimit settrace",
     }
 )
-"""Functions by module that would end the process, or change how it runs."""
+"""Functions, by module, that would end the process or change the way it runs."""
 
 THREAD = ("threading", "Thread")
 
@@ -84,23 +84,23 @@ FILLERS = frozenset(
     {"add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop", "popitem", "popleft"}
     | {"remove", "reverse", "setdefault", "sort", "update"}
 )
-"""Methods that change a container of Python's."""
+"""Methods that change a Python container."""
 
 
 class TouchError(BrokenRuleError):
-    """A patch changes what is not its own, or does what none may do."""
+    """A patch changes state it does not own, or makes a call that no patch may make."""
 
 
 def guarded(tree: ast.Module) -> ast.Module:
-    """A patch's module whose code asks before it changes anything; to be run with `GUARDS` among its globals."""
+    """A patch's module with a check before each change; it runs with `GUARDS` among its globals."""
     return ast.fix_missing_locations(_Guard().visit(tree))  # type: ignore[no-any-return]  # a module stays one
 
 
 class _Guard(ast.NodeTransformer):
-    """Puts the questions in. They have names that no program can have."""
+    """Inserts the checks. Their names are not valid Python identifiers, so no program can use them."""
 
     def __init__(self) -> None:
-        self._is_async = [False]  # of each function that we are in, and of the module
+        self._is_async = [False]  # one entry for the module and for each enclosing function
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """`x.name = ...`, `x.name += ...`, `del x.name`."""
@@ -147,14 +147,14 @@ class _Guard(ast.NodeTransformer):
         return node
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
-        """`return f()` in a function whose caller has its own `await` for it."""
+        """`return f()` in an async function, whose caller awaits that function and not `f()`."""
         self.generic_visit(node)
         if self._is_async[-1] and node.value is not None:
             node.value = _ask_if_dropped(node.value)
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """Whatever is in a function."""
+        """The body of a function."""
         self._is_async.append(isinstance(node, ast.AsyncFunctionDef))
         self.generic_visit(node)
         self._is_async.pop()
@@ -173,7 +173,7 @@ class _Guard(ast.NodeTransformer):
 
 
 def _ask_if_dropped(node: ast.expr) -> ast.expr:
-    """Ask of the result of a call whether somebody should have awaited it; nobody can from here on."""
+    """Insert a check that the result of a call needed no await: after this point nothing awaits it."""
     if not isinstance(node, ast.Call):
         return node
     return ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node], []), node)
@@ -192,11 +192,11 @@ def _ask_of_container(node: ast.expr) -> None:
         _ask("@touched", node)
 
 
-# -- the questions ----------------------------------------------------------------------------------------------------
+# -- the checks -------------------------------------------------------------------------------------------------------
 
 
 def touched(thing: T, name: str) -> T:
-    """Return *thing*, whose attribute *name* is about to be changed; TouchError if it may not be."""
+    """Return *thing*, whose attribute *name* is about to be changed; TouchError if the patch may not change it."""
     owner = thing if isinstance(thing, type) else type(thing)
     if isinstance(thing, types.ModuleType):
         if thing.__name__.partition(".")[0] in PACKAGES:
@@ -207,7 +207,7 @@ def touched(thing: T, name: str) -> T:
 
 
 def called(thing: T, name: str) -> T:
-    """Return *thing*, whose method *name* is about to be called; TouchError if that is an operation of its owner's."""
+    """Return *thing*, whose method *name* is about to be called; TouchError if only the owner may call it."""
     if name in ("__setattr__", "__delattr__"):
         if thing is object:
             return cast("T", _Object)
@@ -215,9 +215,9 @@ def called(thing: T, name: str) -> T:
     if isinstance(thing, types.ModuleType) and thing.__name__.partition(".")[0] in EVENT_LOOPS:
         _fail(thing, FOREIGN_AWAIT)
     if isinstance(thing, types.ModuleType) and name in NEVER.get(thing.__name__, "").split():
-        _fail(thing, f"it calls {thing.__name__}.{name}(), which is for the whole process, and so no patch's")
+        _fail(thing, f"it calls {thing.__name__}.{name}(), which affects the whole process; a patch must not")
     if name == "start" and any((base.__module__, base.__name__) == THREAD for base in type(thing).__mro__):
-        _fail(thing, "it starts a thread, which is not of the machine")
+        _fail(thing, "it starts a thread, which is outside the machine")
     if isinstance(thing, Flow) and name in SEAM_CALLS and not getattr(thing.coro, "cr_running", True):
         _fail(thing, f"it calls {name}() of {_label(thing)}, which is another flow")
     if (isinstance(thing, World) and name not in CALLED) or is_operation(thing, name):
@@ -226,7 +226,7 @@ def called(thing: T, name: str) -> T:
 
 
 def is_operation(thing: object, name: str) -> bool:
-    """Whether that method is one that only the owner of *thing* may run; a patch owns what is of its own classes."""
+    """Whether only the owner of *thing* may run that method. A patch owns the objects of its own classes."""
     owner = type(thing)
     if not isinstance(thing, Shared) or not is_of_slabrace(owner) or name in CALLED:
         return False
@@ -234,7 +234,7 @@ def is_operation(thing: object, name: str) -> bool:
 
 
 def dropped(value: T) -> T:
-    """Return the value of a call, which nobody awaits from here on; TouchError if it should have been awaited."""
+    """Return the value of a call that nothing awaits from here on; TouchError if it should have been awaited."""
     if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
         value.close()
         _fail(value, f"it calls {value.__name__}() without await, so nothing is done")
@@ -242,22 +242,22 @@ def dropped(value: T) -> T:
 
 
 def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:
-    """Whether it is one that is awaited, as `ctx.ask` makes them."""
+    """Whether it is an awaitable generator, as `ctx.ask` makes them."""
     return bool(generator.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def set_attribute(thing: object, name: str, value: object) -> None:
-    """setattr(), as a patch has it."""
+    """setattr() for patches."""
     setattr(touched(thing, name), name, value)
 
 
 def delete_attribute(thing: object, name: str) -> None:
-    """delattr(), as a patch has it."""
+    """delattr() for patches."""
     delattr(touched(thing, name), name)
 
 
 class _Object:
-    """`object`, where a patch calls these methods of it."""
+    """`object` for patches that call these methods on it."""
 
     __setattr__ = staticmethod(set_attribute)  # type: ignore[assignment]  # called on the class, with the object
     __delattr__ = staticmethod(delete_attribute)  # type: ignore[assignment]  # as above
@@ -272,11 +272,11 @@ GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
         "delattr": delete_attribute,
     }
 )
-"""What a patch's module has among its globals."""
+"""The checks among the globals of a patch's module."""
 
 
 def is_of_slabrace(owner: type) -> bool:
-    """Whether a class is one of slabrace's, not one of the patch's own."""
+    """Whether a class belongs to slabrace, not to the patch."""
     return owner.__module__.partition(".")[0] in PACKAGES
 
 
@@ -291,7 +291,7 @@ def _label(thing: object) -> str:
 
 
 def _fail(thing: object, text: str) -> NoReturn:
-    """Raise the error, and leave word with the world: the patch may well catch what it has not expected."""
+    """Raise the error, and record it in the world: the patch may catch exceptions it does not expect."""
     error = TouchError(text)
     world = getattr(getattr(thing, "actor", thing), "world", thing)
     if isinstance(world, World):

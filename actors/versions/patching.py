@@ -1,4 +1,4 @@
-"""Patches: changes of some kernel functions, laid over a profile. docs/patches.md teaches them.
+"""Patches: changes of some kernel functions, laid over a profile. docs/patches.md is the guide.
 
 A user's patch is a Python file that declares functions as the kernel modules do:
 
@@ -6,10 +6,11 @@ A user's patch is a Python file that declares functions as the kernel modules do
 
     @kernel_fn("kmemcg_workfn", "mm/slab_common.c")
     async def kmemcg_workfn(ctx, work):
-        await unpatched(ctx, kmemcg_workfn, work)      # what it was before
+        await unpatched(ctx, kmemcg_workfn, work)      # the body below the patch
         ...
 
-Named fixes are the upstream commits of `fixes`: put into profiles that lack them, or taken out of those that have them.
+Named fixes are the upstream commits of `fixes`. A fix can be added to profiles that lack it, and removed from profiles
+that have it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ R = TypeVar("R")
 
 
 def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call what *function* would be without the patch that calls this: for patches that add to a function.
+    """Call the body of *function* below the patch that makes this call: for patches that extend a function.
 
     The call may stand in a helper of the patched function; BrokenRuleError if that function is not running.
     """
@@ -52,7 +53,7 @@ def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P
     while frame is not None and frame.f_code not in bodies:
         frame = frame.f_back
     if frame is None:
-        msg = f"unpatched() is for what a patch makes of {function.name}(), and is not called from there"
+        msg = f"unpatched() works only inside a patch's {function.name}(), which is not running here"
         raise BrokenRuleError(msg)
     result: R = table.below(function, bodies[frame.f_code])(ctx, *args, **kwargs)
     return result
@@ -60,14 +61,14 @@ def unpatched(ctx: Context, function: KernelFn[P, R], *args: P.args, **kwargs: P
 
 @attrs.frozen(eq=False)
 class Patch:
-    """Some functions to lay over a profile, and what logs say of them."""
+    """Some functions to lay over a profile, and their entry in logs."""
 
     record: PatchRecord
     bodies: Mapping[str, Body]
 
     @property
     def path(self) -> str:
-        """The file that it is from; empty for named fixes, which are part of us."""
+        """The file of the patch; empty for named fixes, which are part of slabrace."""
         return self.record.file
 
 
@@ -75,7 +76,8 @@ class Patch:
 class NamedFix:
     """An upstream fix, or a known variation, by slug and (if it has one) commit id.
 
-    `built_into` are the profiles that have it. It can be put into the others that its functions are for, and taken out.
+    `built_into` are the profiles that have it. It can be removed from those, and added to the other profiles for which
+    it declares functions.
     """
 
     slug: str
@@ -86,31 +88,31 @@ class NamedFix:
     _out: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
 
     def puts_in(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declare what the function is with the fix, in profiles that lack it."""
+        """Declare a function with the fix, for profiles that lack the fix."""
         return self._declare(self._in, name, file, profiles)
 
     def takes_out(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declare what the function is without the fix, in profiles that have it."""
+        """Declare a function without the fix, for profiles that have the fix."""
         return self._declare(self._out, name, file, profiles)
 
     @property
     def goes_into(self) -> list[str]:
-        """The profiles that it can be put into."""
+        """The profiles to which it can be added."""
         return sorted({p for _, body in self._in for p in body.profiles}, key=profile_range("..").index)
 
     @property
     def comes_out_of(self) -> list[str]:
-        """The profiles that it can be taken out of."""
+        """The profiles from which it can be removed."""
         return sorted({p for _, body in self._out for p in body.profiles}, key=profile_range("..").index)
 
     @property
     def functions_in(self) -> list[str]:
-        """The functions that it changes where it is put in."""
+        """The functions that change when it is added."""
         return [name for name, _ in self._in]
 
     @property
     def functions_out(self) -> list[str]:
-        """The functions that it changes where it is taken out."""
+        """The functions that change when it is removed."""
         return [name for name, _ in self._out]
 
     @staticmethod
@@ -124,14 +126,14 @@ class NamedFix:
         return declare
 
     def added_to(self, profile: str) -> Patch:
-        """The patch that puts this fix into *profile*; UsageError if that has it, or if it does not apply."""
+        """The patch that adds this fix to *profile*; UsageError if the profile has it, or if the fix does not apply."""
         if profile in self.built_into:
             msg = f"--patch {self.slug}: {profile} has that fix already; --without takes it out"
             raise UsageError(msg)
         return self._select(self._in, profile, f"--patch {self.slug}", self.slug)
 
     def removed_from(self, profile: str) -> Patch:
-        """The patch that takes this fix out of *profile*; UsageError if that does not have it."""
+        """The patch that removes this fix from *profile*; UsageError if the profile does not have it."""
         if profile not in self.built_into:
             having = ", ".join(self.built_into) or "no profile"
             msg = f"--without {self.slug}: {profile} does not have that fix; {having} has it"
@@ -151,7 +153,7 @@ class NamedFix:
 
 
 def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
-    """Run the text of a patch for one kind of machine; UsageError with file and line if that cannot be done."""
+    """Run the text of a patch for one kind of machine; UsageError with file and line if that fails."""
     checker = Checker(Path(record.file), profile, allocator)
     run_code(record, "patch", option="--patch ", take=checker.take, change=guarded, names=GUARDS)
     if not checker.bodies:
@@ -164,7 +166,7 @@ def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
 
 @attrs.define
 class Checker:
-    """Takes the functions of a patch file, and refuses what does not fit the machine."""
+    """Accepts the functions of a patch file, and refuses those that do not fit the machine."""
 
     path: Path
     profile: str
@@ -172,7 +174,7 @@ class Checker:
     bodies: dict[str, Body] = attrs.field(factory=dict)
 
     def take(self, name: str, body: Body) -> KernelFn[Any, Any]:
-        """Check one declaration. What is for other profiles is left alone."""
+        """Check one declaration. A declaration for other profiles has no effect."""
         function = functions().get(name) or next((f for f in functions().values() if name in _names(f)), None)
         if function is None:
             self._fail(body, f"there is no kernel function {name!r}{do_you_mean(name, functions())}")
@@ -194,7 +196,7 @@ class Checker:
             wanted = "async def" if inspect.iscoroutinefunction(old.code) else "def"
             self._fail(body, f"{function.name}() must be declared with {wanted!r}")
         if not body.name.isidentifier():
-            self._fail(body, f"{function.name}() cannot be known as {body.name!r}, which is no name")
+            self._fail(body, f"{function.name}() cannot be known as {body.name!r}, which is not a C name")
         if not _takes_every_call(body.code, old.code):
             self._fail(body, f"{function.name}() takes {_bare(old.code)}, not {_bare(body.code)}")
 
@@ -204,14 +206,14 @@ class Checker:
 
 
 def _bare(code: Callable[..., Any]) -> inspect.Signature:
-    """What a function takes, without types and defaults."""
+    """The signature of a function, without types and defaults."""
     signature = inspect.signature(code)
     bare = [each.replace(annotation=each.empty, default=each.empty) for each in signature.parameters.values()]
     return signature.replace(parameters=bare, return_annotation=signature.empty)
 
 
 def _takes_every_call(new: Callable[..., Any], old: Callable[..., Any]) -> bool:
-    """Whether *new* can be called as *old* is: with as many arguments by position, and the same by name."""
+    """Whether *new* accepts every call that *old* accepts: as many arguments by position, and the same by name."""
     parameters, signature = inspect.signature(old).parameters.values(), inspect.signature(new)
     by_place = [each for each in parameters if each.kind is not each.KEYWORD_ONLY]
     by_name = {each.name: None for each in parameters if each.kind is each.KEYWORD_ONLY}
@@ -225,14 +227,14 @@ def _takes_every_call(new: Callable[..., Any], old: Callable[..., Any]) -> bool:
 
 
 def _names(function: KernelFn[Any, Any]) -> set[str]:
-    """All names that a function has had."""
+    """All C names that a function has had."""
     return {body.name for body in function.bodies}
 
 
 def find_patches(
     wanted: Iterable[PatchRecord], without: Iterable[str], fixes: Mapping[str, NamedFix], profile: str, allocator: str
 ) -> Iterator[Patch]:
-    """What `--patch` and `--without` come to on that kind of machine. None is named twice."""
+    """The patches of `--patch` and `--without` for that kind of machine; UsageError if one is given twice."""
     wanted, without = list(wanted), list(without)
     _check_none_twice("--without", [(name, fixes.get(name) or name) for name in without])
     _check_none_twice(
@@ -246,7 +248,7 @@ def find_patches(
     for record in wanted:
         is_fix = record.name in fixes
         if is_fix and record.is_code:
-            msg = f"--patch {record.path}: a fix is called {record.name}, and no file passes for one; rename the file"
+            msg = f"--patch {record.path}: {record.name} is the name of a built-in fix; rename the file"
             raise UsageError(msg)
         if not (is_fix or record.is_code):
             msg = f"--patch {record.name}: {no_such('fix', record.name, fixes, see='slabrace list patches')}"
@@ -255,7 +257,10 @@ def find_patches(
 
 
 def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
-    """What `--patch` names: a fix by slug or commit id, or a file, whose text is read; UsageError if it is neither."""
+    """The patch that `--patch` names: a fix by slug or commit id, or a file, which is read.
+
+    UsageError if it is neither.
+    """
     named = parse_reference(name, fixes)
     if name in fixes:
         return PatchRecord(name)
@@ -266,7 +271,7 @@ def name_patch(name: str, fixes: Iterable[str]) -> PatchRecord:
 
 
 def _check_none_twice(option: str, named: Sequence[tuple[str, object]]) -> None:
-    """UsageError if one thing is given by two names, or twice by one."""
+    """UsageError if one thing is given twice, by the same name or by two names."""
     things = [thing for _, thing in named]
     twice = next((name for at, (name, thing) in enumerate(named) if thing in things[:at]), None)
     if twice is not None:

@@ -10,6 +10,7 @@ from explorer.cli.parser import needs, refuse
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet
 from explorer.growth.host import set_stage
+from explorer.growth.plot import check_drawable, draw
 from explorer.growth.report import Comparison, FleetProgress, csv_text, outcome_of, show, to_csv, to_json
 from explorer.growth.walk import WALK, show_walk, walk_fleet, walk_json, walk_rows
 from explorer.json_out import print_json
@@ -21,7 +22,6 @@ from protocol.names import no_such
 from protocol.vocabulary import PROFILES
 from scenarios.services import services
 
-FORMATS = (".svg", ".png")
 EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "lost": 3}
 MOST_DAYS = next(knob.most for knob in services.knobs if knob.name == "days")
 SEEDS, HOSTS_OF_A_SEED = 1 << 40, 1 << 16
@@ -64,8 +64,6 @@ def _give(options: argparse.Namespace, comparison: Comparison) -> int:
     if options.csv is not None:
         write_file(options.csv, to_csv(comparison), overwrite=options.force)
     if options.plot is not None:
-        from explorer.growth.plot import draw  # noqa: PLC0415 -- matplotlib takes longer to import than other commands to run
-
         write_file(options.plot, draw(comparison, options.plot.suffix), overwrite=options.force)
     return EXIT_CODES[comparison.outcome]
 
@@ -76,9 +74,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.kernel not in others:
         msg = f"--kernel {options.kernel}: {no_such(f'kernel to compare {ORIGINAL} with', options.kernel, others)}"
         raise UsageError(msg)
-    if options.plot is not None and options.plot.suffix.lower() not in FORMATS:
-        msg = f"--plot {options.plot}: give a name that ends in {' or '.join(FORMATS)}"
-        raise UsageError(msg)
+    if options.plot is not None:
+        check_drawable(options.plot)
     if options.walk:
         refuse(options, "--walk, which is about one host and draws nothing", ["--hosts", "--plot"])
     needs(options, "--force", "--csv", "--plot")

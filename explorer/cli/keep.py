@@ -51,14 +51,14 @@ def main(options: argparse.Namespace) -> int:
 def _keep_log(options: argparse.Namespace) -> int:
     experiment = open_log(options)
     logged = trace_log(experiment, options.log, options.signature)
-    trace, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
+    trace, controls_clock = reproduce(experiment, logged.schedule, logged.signature)
     assert trace.found is not None, "reproduce() only returns what shows the flaw"
     name = file_stem(experiment.header, trace.found) if options.name is None else options.name
     path: Path = options.dir / f"{name}.json"
     if path.parent != options.dir or not name:
         msg = f"--name {options.name}: give the name of a file, not a path; --dir says where"
         raise UsageError(msg)
-    kept = make_kept(experiment, trace, options.dir, keeps_time=keeps_time, expects=options.expect)
+    kept = make_kept(experiment, trace, options.dir, controls_clock=controls_clock, expects=options.expect)
     write_file(path, to_text_file(kept), overwrite=options.force)
     test = options.dir / TEST_NAME
     has_code = bool(kept.files)

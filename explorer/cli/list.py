@@ -14,7 +14,7 @@ from explorer.json_out import print_json
 from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
-from protocol.findings import ORACLES
+from protocol.findings import INVARIANTS, ORACLES
 
 Entry = dict[str, Any]
 
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
     for what in chosen:
         entries = _CATALOGUES[what]()
         width = max(len(entry["name"]) for entry in entries)
-        console.print(styled((what, "bold")))
+        console.print(styled((what, "bold"), _HEADS.get(what, "")))
         for entry in entries:
             console.print(f"  {entry['name']:{width}}  {entry['summary'] or 'cannot be used'}")
             for line in _details(entry):
@@ -122,7 +122,10 @@ def _strategy_entries() -> list[Entry]:
 
 
 def _oracle_entries() -> list[Entry]:
-    entries = [{"name": name, "summary": summary, **OURS} for name, summary in ORACLES.items()]
+    entries: list[Entry] = [
+        {"name": name, "summary": summary, "statements": INVARIANTS if name == "invariant" else {}, **OURS}
+        for name, summary in ORACLES.items()
+    ]
     if not _has_entry_points("oracles"):
         return entries
     from explorer.kinds import ORACLE
@@ -132,6 +135,7 @@ def _oracle_entries() -> list[Entry]:
         {
             "name": each.name,
             "summary": each.thing.summary if each.thing else "",
+            "statements": {},
             "project": each.project,
             "error": each.error,
         }
@@ -155,6 +159,12 @@ _CATALOGUES = {
 }
 
 
+_HEADS = {
+    "kernels": ": each with the functions that differ from the one above; docs/which-kernel.md lists kernels of hosts",
+    "oracles": ": the kinds of findings; a finding of the kind invariant names a statement of those below it",
+}
+
+
 def _details(entry: Entry) -> Iterator[str]:
     """What else there is to say of one entry, a line each."""
     if entry.get("error"):
@@ -167,8 +177,9 @@ def _details(entry: Entry) -> Iterator[str]:
 
         yield from (f"also called {name}" for name in entry["also"])
         yield from knob_lines_of(entry["name"])
+    yield from (f"{name}: {statement}" for name, statement in entry.get("statements", {}).items())
     for difference in entry.get("differs", ()):
-        yield f"{difference['function']}(): {difference['summary']}"
+        yield f"{difference['function']}() in {difference['file']}: {difference['summary']}"
     if "built_into" in entry:
         yield f"{entry['commit'] or 'no commit'}; built into {', '.join(entry['built_into']) or 'none'}"
 

@@ -41,9 +41,9 @@ def main(options: argparse.Namespace) -> int:
     out = options.out or options.log.with_suffix(".short.log")
     check_free(out, overwrite=options.force)
     logged = trace_log(experiment, options.log, options.signature)
-    start, keeps_time = reproduce(experiment, logged.schedule, logged.signature)
+    start, controls_clock = reproduce(experiment, logged.schedule, logged.signature)
     progress = ShrinkProgress()
-    shrinker = Shrinker(experiment, start, keeps_time=keeps_time, budget=budget, end=end, progress=progress)
+    shrinker = Shrinker(experiment, start, controls_clock=controls_clock, budget=budget, end=end, progress=progress)
     is_interrupted = False
     try:
         shrinker.shrink()
@@ -60,7 +60,7 @@ def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Tr
     """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only what shows the flaw"
-    follow = Follow(best.schedule, keeps_time=shrinker.keeps_time)
+    follow = Follow(best.schedule, controls_clock=shrinker.controls_clock)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
         told = shrunk_json(options.log, out, shrinker, logged)

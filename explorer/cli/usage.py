@@ -371,7 +371,7 @@ def _selftest(parser: argparse.ArgumentParser) -> None:
 
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
-    parser.description = "Print a script; docs: README.md, Commands."
+    parser.description = "Print a script; docs/commands.md says where it goes."
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -18,7 +18,7 @@ LONG_TEXT = 40
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
-    """The same as the text says. Keys that other commands have, too, are DESIGN.md's."""
+    """The same as the text says. Keys that other commands have, too, are those of docs/json.md."""
     header, finding, trace = explanation.header, explanation.finding, explanation.trace
     return {
         "outcome": "finding",

@@ -83,7 +83,9 @@ class Conflicts:
     is_cut_off: bool = False
 
 
-def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, budget: int | None = None) -> Conflicts:
+def find_conflicts(
+    experiment: Experiment, trace: Trace, *, controls_clock: bool, budget: int | None = None
+) -> Conflicts:
     """Up to `SHOWN` pairs whose other order does not show this flaw, the cause first, by at most *budget* runs.
 
     Where the other order only shows another finding of the same sort, the flaw has moved, and the pair comes behind all
@@ -92,8 +94,8 @@ def find_conflicts(experiment: Experiment, trace: Trace, *, keeps_time: bool, bu
     """
     if budget is None:
         budget = min(max(DEFAULT_STEPS // max(len(trace.steps), 1), LEAST_RUNS), MOST_RUNS)
-    swaps = Swaps(experiment, trace, keeps_time, budget)
-    plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
+    swaps = Swaps(experiment, trace, controls_clock, budget)
+    plain = run_traced(experiment, Follow((), controls_clock=controls_clock))
     known = frozenset({*plain.stage.world.findings, *trace.stage.world.findings})
     pairs = pairs_of(trace)
     search = Search(swaps, known, pairs)

@@ -109,21 +109,21 @@ def explain_schedule(
     budget: int | None = None,
 ) -> Explanation:
     """Explain the finding that *schedule* leads to; NotReproducedError if it leads to none with that signature."""
-    for keeps_time in (False, True):
+    for controls_clock in (False, True):
         details = Details()
-        trace = run_traced(experiment, Follow(schedule, keeps_time=keeps_time), signature, details)
+        trace = run_traced(experiment, Follow(schedule, controls_clock=controls_clock), signature, details)
         if trace.found is not None:
             break
     else:
         raise NotReproducedError(signature)
     details.end_step()
-    plain = run_traced(experiment, Follow((), keeps_time=keeps_time))
+    plain = run_traced(experiment, Follow((), controls_clock=controls_clock))
     needs_no_race = signature in plain.stage.world.findings
     if budget is None and needs_no_race:
         budget = RUNS_WITHOUT_RACE
-    conflicts = find_conflicts(experiment, trace, keeps_time=keeps_time, budget=budget)
+    conflicts = find_conflicts(experiment, trace, controls_clock=controls_clock, budget=budget)
     conflict = next(iter(conflicts.found), None)
-    reproduced = reproduce(experiment, lambda: Follow(trace.schedule, keeps_time=keeps_time), signature)
+    reproduced = reproduce(experiment, lambda: Follow(trace.schedule, controls_clock=controls_clock), signature)
     return Explanation(
         experiment=experiment,
         finding=trace.found,

@@ -55,12 +55,16 @@ def join(experiment: Experiment, group: list[Found]) -> None:
 
 def gone_with(experiment: Experiment, found: Found) -> set[str] | None:
     """What else is not found any more when the conflict of a finding comes in the other order; None if it has none."""
-    for keeps_time in (False, True):
-        whole = run_traced(experiment, Follow(found.schedule, keeps_time=keeps_time))
+    for controls_clock in (False, True):
+        whole = run_traced(experiment, Follow(found.schedule, controls_clock=controls_clock))
         if found.finding.signature in whole.stage.world.findings:
             break
     else:
         return None
-    trace: Trace = run_traced(experiment, Follow(found.schedule, keeps_time=keeps_time), found.finding.signature)
-    conflict = next(iter(find_conflicts(experiment, trace, keeps_time=keeps_time, budget=MOST_RUNS).found), None)
+    trace: Trace = run_traced(
+        experiment, Follow(found.schedule, controls_clock=controls_clock), found.finding.signature
+    )
+    conflict = next(
+        iter(find_conflicts(experiment, trace, controls_clock=controls_clock, budget=MOST_RUNS).found), None
+    )
     return None if conflict is None else whole.stage.world.findings.keys() - set(conflict.others)

@@ -48,10 +48,10 @@ class Swapping(Follow):
     all others, once the first *before* choices are made. A run that is not over after step *most* is stopped.
     """
 
-    def __init__(self, schedule: Schedule, most: int, *, keeps_time: bool, last: str = "", before: int = 0) -> None:
-        super().__init__(schedule, keeps_time=True)
+    def __init__(self, schedule: Schedule, most: int, *, controls_clock: bool, last: str = "", before: int = 0) -> None:
+        super().__init__(schedule, controls_clock=True)
         self._most = most
-        self._time_passes = not keeps_time
+        self._time_passes = not controls_clock
         self._last = last
         self._before = before
 
@@ -93,7 +93,7 @@ class Swaps:
 
     experiment: Experiment
     trace: Trace
-    keeps_time: bool
+    controls_clock: bool
     budget: int
     runs: int = 0
     order: Order = attrs.field(init=False)
@@ -114,7 +114,7 @@ class Swaps:
         strategy = Swapping(
             self.moved(first, second) if way is Way.MOVED else self.held_back(first, second, way),
             self.trace.steps[-1].number + 2 * self.steps + MORE_STEPS,
-            keeps_time=self.keeps_time,
+            controls_clock=self.controls_clock,
             last=self.trace.steps[first].lane if way is Way.LAST else "",
             before=len(self.choices(range(first))),
         )

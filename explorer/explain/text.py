@@ -23,22 +23,22 @@ LONG = 80
 """More steps that matter than this are too many to read: shrinking is recommended."""
 
 
-def to_text(explanation: Explanation) -> str:
+def to_text(explanation: Explanation, *, brief: bool = False) -> str:
     """The explanation without colours, for files and test reports."""
     out = io.StringIO()
-    show_explanation(PlainConsole(out), explanation)
+    show_explanation(PlainConsole(out), explanation, brief=brief)
     return out.getvalue()
 
 
-def show_explanation(console: Console, explanation: Explanation) -> None:
-    """Print all of it."""
+def show_explanation(console: Console, explanation: Explanation, *, brief: bool = False) -> None:
+    """Print all of it; `brief`: only the steps that bear a remark, and the first pair of the conflict."""
     show_header(console, explanation.header, "stepper and trio")
     show_finding(console, explanation.finding, ())
-    for title, lines in sections(explanation):
+    for title, lines in sections(explanation, brief=brief):
         console.print("", styled((title, "bold")), *(f"  {line}" for line in lines))
 
 
-def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
+def sections(explanation: Explanation, *, brief: bool = False) -> list[tuple[str, list[str]]]:
     """What comes after the finding, each part with its title."""
     trace = explanation.trace
     title = (
@@ -46,19 +46,21 @@ def sections(explanation: Explanation) -> list[tuple[str, list[str]]]:
         "* ran ahead of its turn)"
     )
     return [
-        (title, table_lines(explanation)),
+        (title, table_lines(explanation, brief=brief)),
         *([("the cause", list(explanation.cause))] if explanation.cause else []),
-        ("the conflict", conflict_lines(explanation)),
+        ("the conflict", conflict_lines(explanation, brief=brief)),
         ("first difference from a run that passes", difference_lines(explanation)),
         ("reproduced", [reproduced_line(explanation)]),
         ("go on", further_lines(explanation)),
     ]
 
 
-def table_lines(explanation: Explanation) -> list[str]:
+def table_lines(explanation: Explanation, *, brief: bool = False) -> list[str]:
     """The steps that matter; `*` marks those that came before the lane that was due in the plain order."""
     lines: list[tuple[str, ...] | str] = [HEADINGS]
     for row in rows_of(explanation):
+        if brief and not (isinstance(row, StepRow) and row.notes):
+            continue
         if isinstance(row, StepRow):
             step = row.step
             lines.append(("*" if row.ahead_of else "", str(step.number), *cells_of(step), remark(row)))
@@ -93,17 +95,19 @@ def describe(step: TracedStep) -> str:
     return f"{step.lane}{where} in {step.function}(): {step.operation}" + (f" of {step.owner}" if step.owner else "")
 
 
-def conflict_lines(explanation: Explanation) -> list[str]:
+def conflict_lines(explanation: Explanation, *, brief: bool = False) -> list[str]:
     """The pairs of steps that the flaw hangs on, the cause first, and both orders of each."""
     conflicts = explanation.conflicts
     if not conflicts.found:
         return [why_no_conflict(explanation)]
     lines = [
         f"{'' if at else f'{number}. '}{line}".rjust(len(line) + len(GAP) + 1)
-        for number, conflict in enumerate(conflicts.found, 1)
+        for number, conflict in enumerate(conflicts.found[:1] if brief else conflicts.found, 1)
         for at, line in enumerate(pair_lines(explanation, conflict))
     ]
     more = ", not all there are" if conflicts.is_cut_off else ""
+    if brief and len(conflicts.found) > 1:
+        lines.append(f"and {len(conflicts.found) - 1} more of such pairs")
     return [*lines, f"found by running the schedule again with two steps swapped: {conflicts.runs} runs{more}"]
 
 

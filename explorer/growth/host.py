@@ -87,7 +87,7 @@ class HostStage(Stage):
 def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
     """The host, booted; UsageError if the machine lacks what the services need."""
     world = World(Clock(job.host))
-    world.lends_places = True
+    world.recycles_slots = True
     stage = HostStage(world, job.kernel, job.knobs, check="off", on_day=on_day)
     services.build(stage)
     if job.knobs["probe"] == "yes":

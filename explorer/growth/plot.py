@@ -1,24 +1,46 @@
-"""The picture: dying cgroups and the memory difference per day, simulated and published."""
+"""The picture: dying cgroups and the memory difference per day, simulated and published.
+
+matplotlib is the extra `plot` of the distribution, so it is imported when something is drawn.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from explorer.growth.comparison import ORIGINAL, Row
 from explorer.growth.published import TABLES
 from explorer.growth.report import Comparison, describe
+from protocol.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = (".svg", ".png")
+"""How the names of pictures end."""
 
 INCHES = (9.0, 10.0)
 MARKS = {"v4-v7": "o", "v1-v3": "x"}
 
 
+def check_drawable(path: Path) -> None:
+    """Refuse a picture that cannot be drawn: UsageError."""
+    if path.suffix.lower() not in FORMATS:
+        msg = f"--plot {path}: give a name that ends in {' or '.join(FORMATS)}"
+        raise UsageError(msg)
+    if importlib.util.find_spec("matplotlib") is None:
+        msg = f"--plot {path}: matplotlib draws the picture, and is not installed: pip install 'slabrace[plot]'"
+        raise UsageError(msg)
+
+
 def draw(comparison: Comparison, suffix: str) -> bytes:
     """The picture as a file of that kind; the same figures make the same bytes."""
+    import matplotlib as mpl  # noqa: PLC0415 -- it need not be installed, and takes longer to import than all the rest
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
+
     figure = Figure(figsize=INCHES, layout="constrained")
     old, new, memory = figure.subplots(3, 1, sharex=True)
     rows = comparison.rows

@@ -48,7 +48,7 @@ class Follower(Strategy):
     """
 
     name = "match"
-    keeps_time = True
+    controls_clock = True
 
     def __init__(self, cursor: Cursor, plan: Mapping[int, int], *, is_lazy: bool = False) -> None:
         self.cursor = cursor

@@ -19,7 +19,7 @@ class Trail(Strategy):
     """
 
     name = "match"
-    keeps_time = True
+    controls_clock = True
 
     def __init__(self, steps: Sequence[tuple[int, int]], values: Sequence[int], *, is_whole: bool) -> None:
         self._steps = steps

@@ -158,7 +158,7 @@ class Campaign:
 
     @property
     def outcome(self) -> str:
-        """DESIGN.md's word for it."""
+        """The outcome of the search in one word of docs/json.md."""
         if self.stopped in {"interrupted", "diverged", "lost"}:
             return self.stopped
         if self.found:
@@ -343,11 +343,11 @@ class Campaign:
             self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
             return report
         if is_twice:
-            report.divergence = run_once_more(self.experiment, Follow(noting.choices, keeps_time=True), records)
+            report.divergence = run_once_more(self.experiment, Follow(noting.choices, controls_clock=True), records)
         if report.divergence is None:
             report.add(self.schedules, stage, watch, noting.choices)
             self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(schedule.strategy, report, lambda _number: Follow(noting.choices, keeps_time=True))
+        self._count(schedule.strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
         return report
 
 

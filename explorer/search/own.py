@@ -88,7 +88,7 @@ class Checked(Strategy):
     def __init__(self, name: str, strategy: Strategy) -> None:
         self.name = name
         self.strategy = strategy
-        self.keeps_time = strategy.keeps_time
+        self.controls_clock = strategy.controls_clock
 
     def advance(self, world: World) -> None:
         """As the other."""

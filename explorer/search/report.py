@@ -234,7 +234,7 @@ def rounded(number: float | None, digits: int) -> float | None:
 
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
-    """The one JSON object of `explore --json`; the keys are DESIGN.md's."""
+    """The one JSON object of `explore --json`; docs/json.md has its keys."""
     header, start = campaign.experiment.header, campaign.options.start
     return {
         "outcome": campaign.outcome,
@@ -274,6 +274,7 @@ def found_json(found: Found) -> dict[str, Any]:
     return {
         **finding_json(found.finding),
         "signature": found.finding.signature,
+        "meaning": found.finding.meaning,
         "count": found.count,
         "first_schedule": found.first_schedule,
         "strategy": found.strategy,

@@ -1,1 +1,1 @@
-"""The text formats of /proc, cgroup and ftrace: what a kernel prints, as records and back."""
+"""The text formats of /proc, cgroup and ftrace: records from the kernel's text, and back."""

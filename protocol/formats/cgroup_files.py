@@ -1,4 +1,4 @@
-"""The files of cgroups that count slab memory or dying cgroups: layouts and parsers.
+"""The cgroup files that count slab memory or dying cgroups: layouts and parsers.
 
 cgroup.stat and memory.stat are "flat keyed" (Documentation/admin-guide/cgroup-v2.rst): a name and a number a line.
 memory.kmem.usage_in_bytes is one number; /proc/cgroups is a table with tabs. Linux 5.3.1; KERNEL.md 10.5 and 10.7.
@@ -15,12 +15,12 @@ from protocol.formats.columns import Line, fail, lines_of, shown
 CGROUPS_COLUMNS_LINE = "#subsys_name\thierarchy\tnum_cgroups\tenabled"
 CGROUPS_HEADER = f"{CGROUPS_COLUMNS_LINE}\n"
 SLAB_KEYS = ("slab", "slab_reclaimable", "slab_unreclaimable")
-"""The lines of cgroup v2's memory.stat that are about slabs, in the file's order; values are bytes."""
+"""The slab lines of cgroup v2's memory.stat, in the file's order; values are bytes."""
 
 
 @attrs.frozen
 class CgroupsRow:
-    """One controller: the number of its hierarchy (0: cgroup v2's), and how many cgroups that has, dying ones too."""
+    """One controller: the number of its hierarchy (0: cgroup v2), and of its cgroups, dying ones included."""
 
     subsys_name: str
     hierarchy: int
@@ -34,7 +34,7 @@ def render_flat_keyed(values: Mapping[str, int]) -> str:
 
 
 def parse_flat_keyed(text: str, *, source: str) -> dict[str, int]:
-    """Parse a flat keyed file; UsageError in one line, with *source* and the line number, if it is none."""
+    """Parse a flat keyed file; UsageError in one line, with *source* and the line number, if it is not one."""
     values: dict[str, int] = {}
     for line in lines_of(text, source):
         key, value = line.word(), line.natural()
@@ -46,7 +46,7 @@ def parse_flat_keyed(text: str, *, source: str) -> dict[str, int]:
 
 
 def render_u64(value: int) -> str:
-    """One number, as an unsigned 64-bit one: what has become negative is printed as such."""
+    """One unsigned 64-bit number; a negative value wraps around, as in the kernel."""
     return f"{value % (1 << 64)}\n"
 
 
@@ -69,7 +69,7 @@ def render_cgroups(rows: Iterable[CgroupsRow]) -> str:
 
 
 def parse_cgroups(text: str, *, source: str) -> tuple[CgroupsRow, ...]:
-    """Parse /proc/cgroups; UsageError in one line, with *source* and the line number, if it is another file."""
+    """Parse /proc/cgroups; UsageError in one line, with *source* and the line number, if it is not one."""
     header = text.partition("\n")[0]
     if header != CGROUPS_COLUMNS_LINE:
         fail(source, 1, f"expected {CGROUPS_COLUMNS_LINE!r}, found {shown(header)}; is this /proc/cgroups?")

@@ -1,4 +1,4 @@
-"""Lines of columns, as the files of /proc and /sys have them: read word by word, refused by source and line number."""
+"""Lines of columns, as in files of /proc and /sys: read word by word, refused by source and line number."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ END = "the end of the line"
 U64 = 1 << 64
 MAX_DIGITS = len(str(U64))
 SHOWN = 60
-"""So many characters of what is wrong are shown."""
+"""The number of characters of a wrong word that an error message shows."""
 LONGEST_NAME = 255
-"""As those of files, and every cache has a directory in sysfs."""
+"""The limit of file names: every cache has a directory in sysfs."""
 _ESCAPED = re.compile(r"(?:\\[0-3][0-7]{2})+")
 
 
@@ -28,18 +28,18 @@ def fail(source: str, number: int, text: str) -> NoReturn:
 
 
 def printable(text: str) -> str:
-    r"""*text* with all that a terminal would obey, or not show, as it stands in Python's strings: `\x1b`."""
+    r"""*text* with characters that a terminal would obey, or not show, written as in Python strings: `\x1b`."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def shown(word: str) -> str:
-    """*word*, or its beginning, in quotes and without anything that a terminal would obey."""
+    """*word*, or its beginning, in quotes and without control characters."""
     return repr(word[:SHOWN]) + "..." * (len(word) > SHOWN)
 
 
 @attrs.define
 class Line:
-    """One line while it is read; *source* and *number* (from 1) are for whoever is told what is wrong with it."""
+    """One line during its parsing; *source* and *number* (from 1) are for error messages."""
 
     text: str
     source: str
@@ -57,14 +57,14 @@ class Line:
         return word
 
     def name(self) -> str:
-        """Take the next word, which has to be printable (a terminal would obey another one) and not endless."""
+        """Take the next word, which must be printable (no terminal control) and not too long."""
         word = self.word()
         if len(word) > LONGEST_NAME or not word.isprintable():
             self.fail(f"expected a name, found {shown(word)}")
         return word
 
     def natural(self) -> int:
-        """Take the next word, which has to be an unsigned 64-bit number in ASCII digits."""
+        """Take the next word, which must be an unsigned 64-bit number in ASCII digits."""
         word = next(self._words, END)
         if not (word.isascii() and word.isdigit()):
             self.fail(f"expected a number, found {shown(word)}")
@@ -77,20 +77,20 @@ class Line:
         return [self.natural() for _ in range(count)]
 
     def expect(self, word: str, hint: str = "") -> None:
-        """Take the next word, which has to be *word*; *hint* goes on where the message ends."""
+        """Take the next word, which must be *word*; *hint* is appended to the error message."""
         found = next(self._words, END)
         if found != word:
             self.fail(f"expected {word!r}, found {shown(found)}{hint}")
 
     def has_more(self) -> bool:
-        """Whether a word is left; it is still the next one."""
+        """Whether a word is left; it remains the next one."""
         word = next(self._words, None)
         if word is not None:
             self._words = itertools.chain([word], self._words)
         return word is not None
 
     def end(self, unless: str | None = None) -> None:
-        """The line must end here, or go on with *unless*, behind which nothing is read."""
+        """The line must end here, or continue with *unless*; the rest after *unless* is not read."""
         rest = next(self._words, None)
         if rest not in (None, unless):
             self.fail(f"expected {END}, found {shown(rest)}")
@@ -119,7 +119,7 @@ def _escape_character(character: str) -> str:
 
 
 def unescape(column: str) -> str:
-    """What `escape` was given."""
+    """The inverse of `escape`."""
     return _ESCAPED.sub(
         lambda found: bytes(int(octal, 8) for octal in found[0].split("\\")[1:]).decode(errors="replace"), column
     )

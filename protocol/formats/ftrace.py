@@ -10,10 +10,10 @@
                  task-49    [001] ....    14.737210: tracing_mark_write: rmdir-begin
     CPU:1 [LOST 12 EVENTS]
 
-A line says who ran where, in which context (the flags), when, and which function it entered, called by which. What
-wrote to trace_marker stands in between. Later kernels have a fifth flag, and a thread group behind the PID if asked to.
-Timestamps are seconds; on one CPU they never go back. Lines of different CPUs are merged by them, so of two lines with
-the same timestamp on two CPUs either may have been first.
+A line gives the task, its CPU, the context (the flags), the time, and the function entered with its caller. Texts
+written to trace_marker stand in between. Later kernels have a fifth flag and, on request, a thread group after the PID.
+Timestamps are in seconds; on one CPU they never decrease. Lines of different CPUs are merged by timestamp, so two lines
+of two CPUs with the same timestamp may have happened in either order.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHOWN = 60
 
 
 class Interrupted(enum.Enum):
-    """What interrupts what runs on the CPU, by the third flag."""
+    """The context that interrupts the task on the CPU, by the third flag."""
 
     NOTHING = "."
     SOFTIRQ = "s"
@@ -66,11 +66,11 @@ _CONTEXTS = {
 
 @attrs.frozen
 class TraceLine:
-    """One entry of the trace. `time` is microseconds; `context` is what ran, on top of the task `comm`-`pid`.
+    """One entry of the trace. `time` is in microseconds; `context` is the context on top of the task `comm`-`pid`.
 
-    `function` is what was entered and `caller` what called it, without what the compiler appends to the names of
-    clones. Both are empty for what is no function entry: `event` is then tracing_mark_write, or a trace event's name,
-    and `text` what follows.
+    `function` is the function entered and `caller` its caller, both without the suffixes that the compiler gives to
+    clones. Both are empty for an entry of another kind: `event` is then tracing_mark_write or the name of a trace
+    event, and `text` the rest of the line.
     """
 
     line: int
@@ -87,13 +87,13 @@ class TraceLine:
 
     @property
     def task(self) -> str:
-        """The task as the trace calls it."""
+        """The task's name in the trace."""
         return f"{self.comm}-{self.pid}"
 
 
 @attrs.frozen
 class LostEvents:
-    """A hole: the tracer lost events of one CPU before this line; `count` is 0 if it does not say how many."""
+    """A gap: the tracer lost events of one CPU before this line; `count` is 0 if their number is not given."""
 
     line: int
     cpu: int
@@ -102,7 +102,7 @@ class LostEvents:
 
 @attrs.frozen
 class Trace:
-    """A parsed trace. `cpus` is how many the machine has (0: the header does not say)."""
+    """A parsed trace. `cpus` is the machine's number of CPUs (0: not in the header)."""
 
     source: str
     cpus: int
@@ -111,7 +111,10 @@ class Trace:
 
 
 def parse_ftrace(data: bytes, *, source: str) -> Trace:
-    """Parse the function tracer's text. UsageError in one line, `source:line: what, what to do`, if it is not that."""
+    """Parse the function tracer's text.
+
+    UsageError in one line, `source:line: what, what to do`, if it is another text.
+    """
     try:
         rows = [row.rstrip("\r") for row in data.decode("utf-8").removesuffix("\n").split("\n")]
     except UnicodeDecodeError as error:
@@ -122,7 +125,7 @@ def parse_ftrace(data: bytes, *, source: str) -> Trace:
 
 
 def _check_headline(rows: list[str], source: str) -> None:
-    """The first line says which tracer it was."""
+    """The first line names the tracer."""
     found = HEADLINE.fullmatch(rows[0].strip())
     if found is None:
         what = f"expected '# tracer: function', found {rows[0][:SHOWN]!r}" if any(rows) else "the file is empty"
@@ -133,7 +136,7 @@ def _check_headline(rows: list[str], source: str) -> None:
 
 @attrs.define
 class _Reader:
-    """What is known of a trace while its lines are read."""
+    """The state of the parser."""
 
     source: str
     cpus: int = 0
@@ -143,7 +146,7 @@ class _Reader:
     last: dict[int, int] = attrs.field(factory=dict)
 
     def read(self, rows: list[str]) -> Trace:
-        """Read all rows; what the header claims must be there."""
+        """Read all rows; their number must agree with the header."""
         for number, row in enumerate(rows, start=1):
             if row.startswith("#"):
                 self._read_comment(number, row)
@@ -200,7 +203,7 @@ class _Reader:
         )
 
     def _what(self, number: int, what: str) -> dict[str, str]:
-        """A function entry, or something else that was written to the same buffer."""
+        """A function entry, or another event in the same buffer."""
         entry = ENTRY.fullmatch(what.strip())
         if entry is not None:
             return {"function": base_name(entry["function"]), "caller": base_name(entry["caller"])}
@@ -210,7 +213,7 @@ class _Reader:
         return {"event": other["event"], "text": other["text"].strip()}
 
     def _number(self, number: int, text: str) -> int:
-        """A number of line *number*: the kernel prints none that takes more than 64 bits."""
+        """A number of line *number*; the kernel prints none above 64 bits."""
         if len(text) > MAX_DIGITS:
             _fail(self.source, number, f"there is no such number as {text[:MAX_DIGITS]}...; was the file edited?")
         return int(text)
@@ -223,12 +226,12 @@ class _Reader:
 
 
 def base_name(symbol: str) -> str:
-    """The C name of a function of which the compiler has made a clone: f.part.0, f.isra.3.constprop.1."""
+    """The C name of a function, without the suffixes of compiler clones: f.part.0, f.isra.3.constprop.1."""
     return CLONE.sub("", symbol)
 
 
 def read_function_list(data: bytes, *, source: str) -> tuple[str, ...]:
-    """The functions that set_ftrace_filter lists, one a line; UsageError if this is no such list."""
+    """The functions that set_ftrace_filter lists, one a line; UsageError if this is not such a list."""
     return tuple(_function_names(data, source))
 
 

@@ -19,7 +19,7 @@ STATUSES = ("", "dead", "deact")
 
 @attrs.frozen
 class MemcgSlabinfoRow:
-    """One row: a root cache by itself (`css_id` is None), or one of its child caches with the css id of its memcg.
+    """One row: a root cache alone (`css_id` is None), or one of its child caches with the css id of its memcg.
 
     `status` is "dead" if that memcg is not online (any more), else "deact" if the cache is deactivated, else "".
     """
@@ -34,9 +34,9 @@ class MemcgSlabinfoRow:
 
 
 def parse_memcg_slabinfo(text: str, *, source: str) -> tuple[MemcgSlabinfoRow, ...]:
-    """Parse the file; UsageError in one line, with *source* and the line number, if it is another one.
+    """Parse the file; UsageError in one line, with *source* and the line number, if it is not one.
 
-    The header of the first posting, which did not know "deact", is accepted.
+    The header of the first posting, which had no "deact", is accepted.
     """
     header = text.partition("\n")[0].replace("[:dead]", "[:dead|deact]").strip()
     if header != COLUMNS_LINE:

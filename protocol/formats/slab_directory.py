@@ -1,9 +1,9 @@
 """/sys/kernel/slab as a listing: directories and symbolic links, one a line. Names, layout and parser.
 
-mm/slub.c @5.3.1: sysfs_slab_add(), create_unique_id(); KERNEL.md 10.8. A cache that may be merged with others has a
-directory with a name made of its flags and size, and a link for each of its own names; any other one, and every child
-cache (below `cgroup/` in its root's), has a directory of its own name. The kernel has no such file: these are the names
-that `find /sys/kernel/slab` shows, down to the directories of caches, with links as `ls -l` shows them.
+mm/slub.c @5.3.1: sysfs_slab_add(), create_unique_id(); KERNEL.md 10.8. A mergeable cache has a directory whose name
+encodes its flags and size, and a link for each of its own names. Any other cache, and every child cache (below
+`cgroup/` in its root's), has a directory of its own name. The kernel has no such file: the listing has the names that
+`find /sys/kernel/slab` shows down to the directories of caches, with links as in `ls -l`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ARROW = "->"
 
 @attrs.frozen
 class DirectoryEntry:
-    """A directory by its path below /sys/kernel/slab, or a link: `target` is the directory beside it that it means."""
+    """A directory by its path below /sys/kernel/slab, or a link to the directory `target` beside it."""
 
     path: str
     target: str | None = None
 
 
 def unique_id(size: int, *, is_dma: bool = False, is_reclaimable: bool, is_accounted: bool) -> str:
-    """The name of a mergeable cache's directory; *size* is what one object takes up, in bytes."""
+    """The name of a mergeable cache's directory; *size* is the slot size of one object, in bytes."""
     flags = "d" * is_dma + "a" * is_reclaimable + "A" * is_accounted
     return f":{flags}{'-' if flags else ''}{size:07}"
 
@@ -42,7 +42,7 @@ def _render_entry(entry: DirectoryEntry) -> str:
 
 
 def parse_directory(text: str, *, source: str) -> tuple[DirectoryEntry, ...]:
-    """Parse a listing; UsageError in one line, with *source* and the line number, if it is none."""
+    """Parse a listing; UsageError in one line, with *source* and the line number, if it is not one."""
     return tuple(map(_parse_entry, lines_of(text, source)))
 
 

@@ -1,7 +1,7 @@
 """/proc/slabinfo, format 2.1, and memory.kmem.slabinfo, which has the same rows: the kernel's layout, and a parser.
 
 mm/slab_common.c @5.3.1: print_slabinfo_header() and cache_show(); KERNEL.md 10.1 and 10.2. The kernel prints the header
-together with the first row, so a file without rows is empty.
+with the first row, so a file without rows is empty.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ HEADER = f"{VERSION_LINE}\n{COLUMNS_LINE}\n"
 class SlabinfoRow:
     """One row: a root cache with the sums over its child caches, or one child cache under the name of its root.
 
-    Sizes are in bytes, slabs have 4K pages. Counts are unsigned longs: what a race has made negative is a number just
-    below 2^64.
+    Sizes are in bytes, slabs have 4K pages. Counts are unsigned longs: a count that a race made negative is a number
+    just below 2^64.
     """
 
     name: str
@@ -56,7 +56,7 @@ class SlabinfoRow:
 
 @functools.lru_cache(maxsize=8)
 def parse_slabinfo(text: str, *, source: str) -> tuple[SlabinfoRow, ...]:
-    """Parse a capture. UsageError in one line, with *source* and the line number, if it is not one."""
+    """Parse a capture; UsageError in one line, with *source* and the line number, if it is not one."""
     rows: dict[str, SlabinfoRow] = {}
     for line, row in _numbered_rows(text, source):
         if row.name in rows:
@@ -68,12 +68,12 @@ def parse_slabinfo(text: str, *, source: str) -> tuple[SlabinfoRow, ...]:
 
 
 def parse_kmem_slabinfo(text: str, *, source: str) -> tuple[SlabinfoRow, ...]:
-    """Parse a memory.kmem.slabinfo: several rows may have the same name, and an empty file is one without caches."""
+    """Parse a memory.kmem.slabinfo: rows may share a name, and an empty file means no caches."""
     return tuple(row for _, row in _numbered_rows(text, source)) if text else ()
 
 
 def _numbered_rows(text: str, source: str) -> Iterable[tuple[Line, SlabinfoRow]]:
-    """Each row with its line, behind a first line that says what this is."""
+    """Each row with its line, after the version line."""
     lines = text.splitlines()
     version = lines[0].strip() if lines else ""
     if version.removesuffix("(statistics)").strip() != VERSION_LINE:
@@ -96,7 +96,7 @@ def _parse_row(line: Line) -> SlabinfoRow:
 
 
 def _check_geometry(row: SlabinfoRow, line: Line) -> None:
-    """A slab is a power of two of pages, and its objects fit."""
+    """The pages of a slab are a power of two, and its objects fit into them."""
     if not (row.objsize and row.objperslab and row.pagesperslab):
         line.fail(f"{row.name}: object size, objects and pages per slab must not be 0")
     if row.pagesperslab & (row.pagesperslab - 1):
@@ -113,7 +113,7 @@ def _check_geometry(row: SlabinfoRow, line: Line) -> None:
 
 
 def render_slabinfo(rows: Iterable[SlabinfoRow]) -> str:
-    """The rows as the kernel prints them, in a file that has a header even without any."""
+    """The rows as the kernel prints them; the header is there even without rows."""
     return HEADER + "".join(map(render_row, rows))
 
 

@@ -1,13 +1,14 @@
-"""slabinfo_full: every kmem_cache there is, zombies with their first and their present memcg. Layout and parser.
+"""slabinfo_full: every kmem_cache, zombies with their first and their present memcg. Layout and parser.
 
-No kernel has this file; linux-mm asked for it in June 2019 (KERNEL.md 10.4), since /proc/slabinfo counts the caches of
-removed cgroups but does not list them, and memcg_slabinfo does not say whose they were. The columns are ours:
+No kernel has this file; linux-mm asked for it in June 2019 (KERNEL.md 10.4). /proc/slabinfo counts the caches of
+removed cgroups but does not list them, and memcg_slabinfo does not show their first owner. The columns are slabrace's
+own:
 
     name            the root cache's name
-    owner           for whom the cache was created, `serial:name` of the cgroup, as in the cache's own name; `-`: a root
-    memcg           whose it is now, `serial:name`; differs from the owner once it is reparented; `-`: nobody's
+    owner           the cgroup for which the cache was created, `serial:name`, as in the cache's own name; `-`: a root
+    memcg           the present owner, `serial:name`; differs from `owner` after reparenting; `-`: none
     state           see `CacheState`
-    age_ns          virtual nanoseconds since it was created
+    age_ns          virtual nanoseconds since its creation
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ NONE = "-"
 
 
 class CacheState(enum.Enum):
-    """How far a cache is in its life (KERNEL.md 7.1, 7.2).
+    """The stage of a cache's lifecycle (KERNEL.md 7.1, 7.2).
 
-    Without reference counts (5.2 and v1) nothing is ever KILLED or DRAINING there.
+    Without reference counts (5.2 and v1) no cache is ever KILLED or DRAINING.
     """
 
     ACTIVE = "active"
@@ -36,18 +37,18 @@ class CacheState(enum.Enum):
     DYING = "dying"
     """A root cache that is being destroyed."""
     DEACTIVATED = "deactivated"
-    """Out of its root's array: no allocation begins in it any more; its own reference is not dropped yet."""
+    """Out of its root's array: no new allocation finds it; its own reference is not dropped yet."""
     KILLED = "killed"
-    """Its own reference is dropped; its reference count is still being switched to one atomic count."""
+    """Its own reference is dropped; the switch of its percpu reference count to atomic mode is not complete."""
     DRAINING = "draining"
-    """Its pages, and allocations that still run, keep it: a zombie."""
+    """A zombie: its pages and running allocations keep it alive."""
     SHUT = "shut"
-    """Off all lists; the struct waits for a grace period, a worker, or whoever holds its kobject."""
+    """On no list; the struct waits for a grace period, a worker, or the last put of its kobject."""
 
 
 @attrs.frozen
 class FullRow:
-    """One cache, see the columns above. Counts are of this cache alone; `owner` and `memcg` are None for `-`."""
+    """One cache; the module lists the columns. Counts are of this cache alone; `owner` and `memcg` are None for `-`."""
 
     name: str
     owner: str | None
@@ -61,7 +62,7 @@ class FullRow:
 
 
 def parse_slabinfo_full(text: str, *, source: str) -> tuple[FullRow, ...]:
-    """Parse the file; UsageError in one line, with *source* and the line number, if it is another one."""
+    """Parse the file; UsageError in one line, with *source* and the line number, if it is not one."""
     version = text.partition("\n")[0].strip()
     if version != VERSION_LINE:
         fail(source, 1, f"expected {VERSION_LINE!r}, found {shown(version)}; is this slabinfo_full?")

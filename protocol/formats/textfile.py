@@ -1,4 +1,4 @@
-"""Files of text that a user names. They are read whole, but not without end."""
+"""Text files that a user names, read whole up to a limit."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from protocol.errors import UsageError
 
 MOST_BYTES = 4 << 20
-"""Ten thousands of lines: no slab machine, no trace that can be compared, no patch is larger, but a device is."""
+"""Tens of thousands of lines: no slabinfo, no usable trace and no patch is larger, but a device has no end."""
 
 
 def is_file(name: str) -> bool:
-    """Whether there is a file of that name; not, if that cannot be told (Path.is_file() would fail)."""
+    """Whether there is a file of that name; False where that cannot be told (Path.is_file() would fail)."""
     return os.path.isfile(name)  # noqa: PTH113 -- as above
 
 
 def read_bounded(path: Path, *, option: str = "", must_be_file: bool = False) -> bytes:
     """The bytes of a file; UsageError in one line if it cannot be read, or has more than MOST_BYTES.
 
-    *option* stands before the name in that line. If it *must_be_file*, a pipe or a device is refused, and not waited
-    for.
+    *option* precedes the name in that line. If it *must_be_file*, a pipe or a device is refused at once instead of
+    being read.
     """
     try:
         if must_be_file and path.exists() and not path.is_file():

@@ -1,1 +1,1 @@
-"""The command line: its options, what it says of wrong ones, its JSON and its completion."""
+"""The command line: its options, its usage errors, its JSON and its completion."""

@@ -1,4 +1,4 @@
-"""docs/json.md as a schema: the objects that it names, and whether what a command prints is one of them."""
+"""docs/json.md as a schema: the objects that it describes, and a check of a command's output against them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PLAIN: Mapping[str, type | tuple[type, ...]] = {
 
 @attrs.frozen
 class Page:
-    """The tables of the page by their headings: the type of each field. `seen` are the objects that have been met."""
+    """The tables of the page by their headings: the type of each field. `seen` are the objects checked so far."""
 
     tables: Mapping[str, Mapping[str, str]]
     seen: defaultdict[str, set[str]] = attrs.field(factory=lambda: defaultdict(set))
 
     @classmethod
     def read(cls, path: Path = PAGE) -> Page:
-        """The page; a table may take over the fields of another."""
+        """Read the page; a table may include the fields of another."""
         _, *parts = HEADING.split(path.read_text(encoding="utf-8"))
         texts = dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -52,7 +52,7 @@ class Page:
         assert wrong is None, wrong
 
     def wrong_with(self, value: Any, kind: str, where: str) -> str | None:
-        """Why *value* is no *kind*; None if it is one."""
+        """The reason why *value* is not a *kind*; None if it is one."""
         kinds = kind.split(" or ")
         if len(kinds) > 1 and kind.startswith("list of ") and isinstance(value, list):
             return self._first_wrong(((entry, kind.removeprefix("list of ")) for entry in value), where)

@@ -1,4 +1,4 @@
-"""What shells complete: commands, options, and the names that the commands take."""
+"""Completion in shells: commands, options, and the names that the commands take."""
 
 from __future__ import annotations
 

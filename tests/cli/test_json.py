@@ -30,11 +30,11 @@ from tests.tidy.sources import ROOT
 TRACES = ROOT / "tests" / "data"
 
 Printed = Iterable[tuple[str, Any]]
-"""What was printed, each with the heading of the page under which it stands."""
+"""Printed objects, each with the heading of its table on the page."""
 
 
 def told(command: Command, *words: object) -> Any:
-    """What a command prints with --json."""
+    """The JSON that a command prints with --json."""
     answer = command(*words, "--json")
     assert answer.out, answer.err
     return json.loads(answer.out)
@@ -67,7 +67,7 @@ def findings(command: Command) -> Printed:
 
 
 def warn_always(ctx: Context) -> None:
-    """A flaw that no order hides."""
+    """A flaw that every order shows."""
     WARN_ON(ctx, "always", "it is so")
 
 
@@ -115,7 +115,7 @@ def matches(command: Command) -> Printed:
 
 
 def hosts(_command: Command) -> Printed:
-    """Simulating takes minutes; what is printed is made from figures of our own."""
+    """A simulation takes minutes, so the object is made from invented figures."""
     walks = Walks(1, 2.5, 3.5, (Waits("memcg_create_kmem_cache", 1, 2, 3),))
     day = Day(0, dying=1, child_caches=2, zombie_caches=3, memory=4, cgroups=5, steps=6, seconds=0.5, walks=walks)
     fleet = Fleet([HostRun(Job.of(kernel, 0, {}), [day]) for kernel in ("original", "5.3")], days=0)

@@ -1,4 +1,4 @@
-"""No option is ignored in silence, taken for another, or answered with a sentence that is not true."""
+"""No option is silently ignored, taken for another, or answered with a false message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def log(slabrace: Command) -> Path:
     return Path("canary.log")
 
 
-# -- what there is ----------------------------------------------------------------------------------------------------
+# -- version, help and unknown names ----------------------------------------------------------------------------------
 
 
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,7 +94,7 @@ def test_a_name_that_is_not_known_is_answered_with_the_nearest(
     assert f"do you mean '{meant}" in check_usage_error(slabrace(*arguments))
 
 
-# -- said, not ignored ------------------------------------------------------------------------------------------------
+# -- refused instead of ignored ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_log_that_ends_before_the_last_step_says_so(slabrace: Command, log: Pa
     assert answer.err == f"slabrace: {log}: there is no step 99: the log ends with step 43\n"
 
 
-# -- done, as it was asked for ----------------------------------------------------------------------------------------
+# -- options do what they say -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

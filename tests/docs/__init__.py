@@ -1,1 +1,1 @@
-"""The documentation is held against the code."""
+"""The documentation is checked against the code."""

@@ -16,7 +16,8 @@ run, in any order:
 
 `slow`: it takes long, and is run by the slow tests only. `NAME=TEXT`: what a name in a command stands for. `$ command`:
 what the shell does before, in silence. Before a block in another language it is `file NAME`, and the block is written
-to that file. A block that shows commands and no output is not run.
+to that file; or `output COMMAND`, and the block is what that command prints: a diagram, say. A block that shows
+commands and no output is not run.
 
 `python -m tests.docs.consoles [--slow] [PAGE...]` writes what is shown anew: each line is replaced by what stands there
 now, and what was left out is left out again.
@@ -46,6 +47,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 FILE = re.compile(r"^file (\S+)$", re.MULTILINE)
+OUTPUT = re.compile(r"^output (.+)$", re.MULTILINE)
 MASKS = (
     (re.compile(r"\b\d+(?:\.\d+)? s\b"), "N s"),
     (re.compile(r"\b\d+(?:\.\d+)?/s\b"), "N/s"),
@@ -64,7 +66,10 @@ class Shown:
 
 @attrs.define
 class Block:
-    """A block of a page: where its text begins and ends there, and how it is run. `file`: it is one to be written."""
+    """A block of a page: where its text begins and ends there, and how it is run. `file`: it is one to be written.
+
+    `is_output`: the block shows what its one command prints, and not the command.
+    """
 
     begin: int
     end: int
@@ -75,8 +80,11 @@ class Block:
     names: dict[str, str] = attrs.field(factory=dict)
     before: list[str] = attrs.field(factory=list)
     file: str = ""
+    is_output: bool = False
 
     def __str__(self) -> str:
+        if self.is_output:
+            return "".join(f"{line}\n" for shown in self.shown for line in shown.lines)
         return "\n".join(line for shown in self.shown for line in (f"$ {shown.command}", *shown.lines)) + "\n"
 
     @property
@@ -107,6 +115,11 @@ def read_blocks(text: str) -> Iterator[Block]:
         if named is not None:
             block.file = named[1]
             yield block
+        elif printed := OUTPUT.search(options):
+            read_options(block, options.replace(printed[0], ""))
+            block.is_output = True
+            block.shown = [Shown(printed[1], block.text.splitlines())]
+            yield block
         elif match["language"] == "console":
             read_options(block, options)
             read_shown(block)
@@ -115,7 +128,7 @@ def read_blocks(text: str) -> Iterator[Block]:
 
 def read_options(block: Block, options: str) -> None:
     """Take in what the comment before the block says."""
-    for line in options.splitlines():
+    for line in filter(None, options.splitlines()):
         name, equals, value = line.partition("=")
         if line == "slow":
             block.is_slow = True

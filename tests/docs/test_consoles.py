@@ -57,13 +57,21 @@ def test_what_a_page_shows_of_long_searches_is_what_is_printed(page: Path) -> No
     check_page(page, slow=True)
 
 
+def test_a_block_that_is_one_output_leaves_nothing_out() -> None:
+    """A diagram with a gap is none."""
+    shown = [one for page in PAGES for block in blocks_of(page) if block.is_output for one in block.shown]
+
+    assert shown
+    assert not [one.command for one in shown if any("..." in line for line in one.lines)]
+
+
 def test_no_page_with_output_is_passed_over() -> None:
     """Every console of every page is read, and those without output are the only ones that are not run."""
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         consoles = page.read_text(encoding="utf-8").count("\n```console\n")
         found = [block for block in read_blocks(page.read_text(encoding="utf-8")) if not block.file]
 
-        assert len(found) == consoles, page
+        assert sum(not block.is_output for block in found) == consoles, page
         assert (page in PAGES) == any(block.is_run for block in found), page
     assert ROOT / "README.md" in PAGES
 
@@ -101,11 +109,20 @@ x = 1
 ```python
 y = 1
 ```
+
+<!-- console
+slow
+output slabrace explain LOG --format mermaid
+-->
+```mermaid
+sequenceDiagram
+...
+```
 """
 
 
 def test_a_page_is_read() -> None:
-    first, second, third = read_blocks(PAGE)
+    first, second, third, fourth = read_blocks(PAGE)
 
     assert [(shown.command, shown.lines) for shown in first.shown] == [
         ("slabrace shrink LOG", ["1 run"]),
@@ -117,6 +134,10 @@ def test_a_page_is_read() -> None:
     assert str(first) == PAGE[first.begin : first.end]
     assert (second.is_slow, second.is_run) == (False, False)
     assert (third.file, third.text) == ("a.py", "x = 1\n")
+    assert [(one.command, one.lines) for one in fourth.shown] == [
+        ("slabrace explain LOG --format mermaid", ["sequenceDiagram", "..."])
+    ]
+    assert (fourth.is_slow, fourth.is_run, str(fourth)) == (True, True, "sequenceDiagram\n...\n")
 
 
 @pytest.mark.parametrize("text", ["<!-- console\nfast\n-->\n```console\n$ a\n```\n", "```console\noutput\n```\n"])

@@ -1,4 +1,4 @@
-"""docs/coverage.md: what it lists is in no race, and what it does not list is in one."""
+"""docs/coverage.md: the functions that it lists are in no race, and all others are in one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_figures_are_those_of_the_rows() -> None:
 
 
 def test_only_what_is_called_in_the_race_counts() -> None:
-    """In this scenario the cgroup is made in the set-up, and removed in the race."""
+    """The scenario makes its cgroup in the set-up and removes it in the race."""
     names = entered("rmdir-under-load", "5.3", "slub", range(1), Variation({"cgroups": "1", "objects": "1"}))
     calm = {"cgroup_mkdir", "mem_cgroup_css_alloc"}
 

@@ -1,4 +1,4 @@
-"""The test files that the documentation shows are run as they stand."""
+"""The test files in the documentation are run unchanged."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ V4_TO_MERGED = (
     "vmstat flush at offline",
     "memcg_slabinfo / SLAB_DEACTIVATED",
 )
-"""What the changelogs of v5, v6 and v7 and the merged kernel name; none of these may go missing."""
+"""The changes that the changelogs of v5, v6, v7 and of the merged kernel name; the page must have all of them."""
 
 V1_TO_V4 = (
     "refcnt type, start",
@@ -57,14 +57,14 @@ V1_TO_V4 = (
     "GPs deactivate -> shutdown work",
     "page_cgroup_ino for slab pages",
 )
-"""The same of v2, v3 and v4."""
+"""The changes that the changelogs of v2, v3 and v4 name."""
 
 NO_STEP = {
     "entries[] read",
     "slab stats without MEMCG_KMEM",
     "kmemcg_cache_deactivate: dying read",
 }
-"""The changes that are no step of their own in the model."""
+"""The changes that are not separate steps in the model."""
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""docs/oracles.md names functions that there are."""
+"""docs/oracles.md names only existing functions."""
 
 from __future__ import annotations
 

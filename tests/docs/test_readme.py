@@ -21,6 +21,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`(slabrace [^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+NAMED_PLACE = re.compile(r'<a id="([^"]+)">')
 
 ANY_SCENARIO = {"SCENARIO", "NAME"}
 """What stands for a scenario in a description of a command."""
@@ -65,7 +66,7 @@ SHOWN = [command for page in PAGES for command in commands(page)]
 
 def test_there_are_commands_and_pages() -> None:
     assert len(SHOWN) > 40
-    assert {"README.md", "patches.md", "kernel-files.md", "pytest.md", "match.md", "log-format.md"} <= {
+    assert {"README.md", "tour.md", "patches.md", "kernel-files.md", "pytest.md", "match.md", "log-format.md"} <= {
         command.page.name for command in SHOWN
     }
 
@@ -87,8 +88,9 @@ def command_names() -> list[str]:
     return sorted(action.choices)
 
 
-def test_every_command_has_its_row_in_the_readme() -> None:
-    rows = re.findall(r"^\| `slabrace (\w+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+def test_every_command_has_its_row_on_the_page_of_commands() -> None:
+    page = ROOT / "docs" / "commands.md"
+    rows = re.findall(r"^\| `slabrace (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert sorted(rows) == command_names()
 
@@ -104,7 +106,13 @@ def links(page: Path) -> list[str]:
 
 def anchor(heading: str) -> str:
     """What a heading is called in a link, as forges have it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+    return re.sub(r"[^\w\- ]", "", re.sub(r"<[^>]*>", "", heading).lower()).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that a link can lead to: its headings, and what it names itself."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return {anchor(heading) for heading in HEADING.findall(text)} | set(NAMED_PLACE.findall(text))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -115,7 +123,7 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
 
         assert file.is_file(), target
         if place:
-            assert place in {anchor(heading) for heading in HEADING.findall(file.read_text(encoding="utf-8"))}, target
+            assert place in anchors(file), target
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:

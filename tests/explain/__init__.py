@@ -1,1 +1,1 @@
-"""Tests of `explain`: the conflict, the report, and each of its forms."""
+"""Tests of `explain`: the race, the report, and each of its forms."""

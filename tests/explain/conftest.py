@@ -1,4 +1,4 @@
-"""One explanation for all tests that only look at it, and a log of a failing run."""
+"""One explanation that all read-only tests share, and a log of a failing run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.explain.stages import explain_free
 
 @pytest.fixture(scope="session")
 def explanation() -> Explanation:
-    """The box that is freed too early."""
+    """The explanation of a box that is freed too early."""
     return explain_free()
 
 

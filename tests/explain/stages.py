@@ -1,4 +1,4 @@
-"""Small scenarios whose conflicts are known, and the schedules that show them."""
+"""Small scenarios with known races, and the schedules that show them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
 
 NASTY = '<script>alert("x")</script> end; #1 & `y`'
-"""A name with all that could break a diagram or a page."""
+"""A name with every character that could break a diagram or a page."""
 
 
 @attrs.define(eq=False)
 class Box(Shared):
-    """A number that somebody frees."""
+    """A number that a flow frees."""
 
     name: str
     value: int = 0
@@ -53,7 +53,7 @@ class Box(Shared):
 
 
 def free_against_use(stage: Stage, name: str = "box") -> None:
-    """One task frees a box that the other still reads; a third writes to one of its own."""
+    """One task frees a box that another still reads; a third task writes to a box of its own."""
     world = stage.boot("dentry").world
     box, other = Box(Actor(world, "box"), name), Box(Actor(world, "other"), "other box")
 
@@ -75,12 +75,12 @@ def free_against_use(stage: Stage, name: str = "box") -> None:
 
 
 def nasty_names(stage: Stage) -> None:
-    """The same, with an object whose name has to be escaped."""
+    """`free_against_use`, with an object whose name has to be escaped."""
     free_against_use(stage, NASTY)
 
 
 def needs_no_race(stage: Stage) -> None:
-    """A task that is wrong by itself."""
+    """A task with a flaw that needs no race."""
     world = stage.boot("dentry").world
     box = Box(Actor(world, "box"), "box")
 
@@ -92,7 +92,7 @@ def needs_no_race(stage: Stage) -> None:
 
 
 def wakes_up(stage: Stage) -> None:
-    """One task waits for another's write; then it is wrong."""
+    """One task waits for another's write; then it makes a mistake."""
     world = stage.boot("dentry").world
     box = Box(Actor(world, "box"), "box")
 
@@ -108,7 +108,7 @@ def wakes_up(stage: Stage) -> None:
 
 
 def meets_behind_a_gate(stage: Stage) -> None:
-    """One task reads a box that the other has not filled, and says so if the gate, which the other closes, is open."""
+    """One task reads a box before the other has filled it, and reports this only while the gate is still open."""
     world = stage.boot("dentry").world
     actor = Actor(world, "boxes")
     box, gate, end = Box(actor, "box"), Box(actor, "gate", 1), Box(actor, "end")
@@ -131,11 +131,11 @@ def meets_behind_a_gate(stage: Stage) -> None:
 
 
 BEHIND_THE_GATE: Schedule = ("looker", "looker", "looker", "filler", "filler", "filler", "filler")
-"""The looker reads the empty box and the open gate; then the filler does all that it has to."""
+"""The looker reads the empty box and the open gate; then the filler does all its steps."""
 
 
 def experiment(body: Callable[[Stage], None], kernel: str = "5.3") -> Experiment:
-    """What can be run of a small scenario."""
+    """The experiment for a small scenario."""
     return Experiment.of(RunOptions(scenario="toy", kernel=kernel), Scenario("toy", "a toy", MACHINE, body))
 
 
@@ -144,13 +144,13 @@ FREED_TOO_EARLY: Schedule = ("user", "user", "bystander", "freer", "bystander", 
 
 
 def signature_of(toy: Experiment, schedule: Schedule) -> str:
-    """What the schedule shows first."""
+    """The first finding of the schedule."""
     world = run_traced(toy, Follow(schedule)).stage.world
     return next(iter(world.findings))
 
 
 def explain(body: Callable[[Stage], None], schedule: Schedule = ()) -> Explanation:
-    """The explanation of what a schedule of a small scenario shows."""
+    """The explanation of the finding of a small scenario's schedule."""
     toy = experiment(body)
     return explain_schedule(toy, schedule, signature_of(toy, schedule))
 

@@ -1,4 +1,4 @@
-"""What is said of a cause: the wait that lacks, the reference that is left, the fault; and which pair comes first."""
+"""The stated causes: a missing wait, a leaked reference, an injected fault; and the order of the pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from explorer.search.campaign import Campaign
 
 
 def explained(scenario: str, kernel: str, pattern: str, *, faults: dict[str, float] | None = None) -> Explanation:
-    """The explanation of the first schedule of a search that shows a finding like that."""
+    """The explanation of the first schedule of a search with a finding that matches *pattern*."""
 
     def look(campaign: Campaign) -> None:
         if any(re.match(pattern, signature) for signature in campaign.found):

@@ -1,4 +1,4 @@
-"""The pair of steps that a flaw hangs on, and what is said about a run beside that."""
+"""The pair of steps that causes a finding, and the other parts of an explanation."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def test_the_other_order_of_the_pair_shows_nothing(explanation: Explanation) -> 
 
 
 def test_the_pair_comes_first_whose_other_order_leaves_most_of_the_run_as_it_was() -> None:
-    """With the gate closed the looker does not even come to it: that undoes the flaw, too, but is not its cause."""
+    """With the gate closed the looker does not reach the check: this hides the finding too, but is not its cause."""
     found = explain(meets_behind_a_gate, BEHIND_THE_GATE).conflicts.found
 
     assert [conflict.thing for conflict in found] == ["box", "gate"]
     assert found[0].change < found[1].change
 
 
-def test_the_bystander_is_not_told_of(explanation: Explanation) -> None:
+def test_the_bystander_is_not_reported(explanation: Explanation) -> None:
     steps = explanation.trace.steps
 
     assert any(step.lane == "bystander" for step in steps)
@@ -73,7 +73,7 @@ def test_the_first_difference_is_at_the_pair(explanation: Explanation) -> None:
     assert difference.there.lane == "user"
 
 
-def test_who_freed_it_is_noted_at_its_step(explanation: Explanation) -> None:
+def test_the_free_is_noted_at_its_step(explanation: Explanation) -> None:
     conflict = explanation.conflict
 
     assert conflict is not None
@@ -114,6 +114,6 @@ def test_a_wake_up_and_a_counter_are_seen() -> None:
 def test_the_number_of_runs_is_bounded() -> None:
     toy = experiment(free_against_use)
     trace = run_traced(toy, Follow(FREED_TOO_EARLY), signature_of(toy, FREED_TOO_EARLY))
-    none = find_conflicts(toy, trace, keeps_time=False, budget=0)
+    none = find_conflicts(toy, trace, controls_clock=False, budget=0)
 
     assert (none.found, none.runs, none.is_cut_off) == ((), 0, True)

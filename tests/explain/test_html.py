@@ -1,4 +1,4 @@
-"""The page: it is whole, it loads nothing, and nothing from a run can become part of it."""
+"""The page: it is complete, it loads nothing, and no name of a run can become markup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOID = {"meta", "br", "input", "link", "img"}
 
 
 class Page(HTMLParser):
-    """What a browser would see of a page."""
+    """The parts of a page that a browser would see."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The sequence diagram. Mermaid's own parser took what these tests let pass."""
+"""The sequence diagram. Mermaid's own parser accepted diagrams that pass these tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOTE = re.compile(rf"    Note over (p\d+)(?:,(p\d+))?: {SAFE}")
 
 
 def check(text: str) -> tuple[list[str], list[str], list[str]]:
-    """Hold every line against the part of Mermaid's grammar that is used; return participants, messages, notes."""
+    """Check every line against the used part of Mermaid's grammar; return participants, messages, notes."""
     head, *lines = text.splitlines()
     assert head == "sequenceDiagram"
     participants = [match[1] for line in lines if (match := PARTICIPANT.fullmatch(line))]

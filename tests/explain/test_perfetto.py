@@ -32,7 +32,7 @@ def by_track(events: list[Event], phase: str) -> dict[tuple[int, int], list[Even
 
 
 def check(trace: dict[str, Any]) -> list[Event]:
-    """Hold a trace against the format; return its events."""
+    """Check a trace against the format; return its events."""
     events: list[Event] = json.loads(json.dumps(trace))["traceEvents"]
     for event in events:
         assert set(event) - {"ph"} == KEYS[event["ph"]]
@@ -53,7 +53,7 @@ def check(trace: dict[str, Any]) -> list[Event]:
 
 
 def check_nested(track: list[Event]) -> None:
-    """Each slice lies within the one that is open when it begins."""
+    """Check that each slice lies within the slice that is open when it begins."""
     ends: list[int] = []
     for event in track:
         start, end = event["ts"], event["ts"] + event["dur"]
@@ -65,7 +65,7 @@ def check_nested(track: list[Event]) -> None:
 
 
 def check_arrows(events: list[Event]) -> None:
-    """Each arrow has one beginning and one end, which is later, and both are within a slice of their track."""
+    """Check that each arrow has one beginning and a later end, both within a slice of their tracks."""
     starts = {event["id"]: event for event in events if event["ph"] == "s"}
     ends = {event["id"]: event for event in events if event["ph"] == "f"}
     assert len(starts) == sum(event["ph"] == "s" for event in events)
@@ -81,7 +81,7 @@ def check_arrows(events: list[Event]) -> None:
 
 
 def check_counters(events: list[Event]) -> None:
-    """Each counter is a number."""
+    """Check that each counter is a number."""
     for event in events:
         if event["ph"] == "C":
             assert all(isinstance(value, int) for value in event["args"].values())

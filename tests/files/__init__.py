@@ -1,1 +1,1 @@
-"""The kernel's files: formats, readers, the command that prints them, procps, and the ledger they must agree with."""
+"""The kernel's files: formats, readers, the command that prints them, procps, and the shadow accounting behind them."""

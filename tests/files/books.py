@@ -1,15 +1,16 @@
-"""The ledger at any step: KERNEL.md 13 as equations, with what is in flight as a term of its own.
+"""Shadow accounting at any step: KERNEL.md 13 as equations, with an extra term for operations under way.
 
-At quiescence the kernel's counts equal what they count. In the middle of a run somebody has always taken something and
-not yet booked it, or the other way round: pages that are charged and not yet a slab, a reference that is taken for
-a page before that counts. So for every count K of the kernel, and the books B that explain it, at every step
+At quiescence each of the kernel's counts equals the number of things that it counts. In the middle of a run some flows
+have done only one half of a change: pages are charged but do not belong to a slab yet, or a reference for a page is
+taken before the page is counted. So for every count K of the kernel, and the shadow count B that explains it, at every
+step
 
-    K = B + the sum over all flows of what the flow has in hand
+    K = B + the sum over all flows of the amount that the flow has in hand
 
-and a flow has something in hand only while it is inside the few functions that move it (`MOVERS`): nobody may return to
-user space, go idle, or end with a difference. What is in hand is found by attribution: the change of K - B in a step is
-that flow's, for nobody else runs in it. What is held by nobody who runs (by a queued callback, by a work) is part of B,
-and named there.
+A flow has an amount in hand only while it is inside the few functions that change both sides (`MOVERS`). A flow must
+not return to user space, go idle, or end with a difference. The amounts in hand are found by attribution: no other flow
+runs in a step, so the change of K - B in the step belongs to its flow. Amounts that a queued callback or a work holds
+are terms of B.
 
     pages      buddy.allocated            = pages of all slabs + pages of tasks
     slabs      slabs that nodes count     = slabs that exist, without those that only wait for a grace period
@@ -20,9 +21,9 @@ and named there.
     kmem       kmem.usage of a memcg (v1) = charged pages of the subtree's caches                               I10
     css        references of a memcg      = its own + id + children + caches + stock + pages + queued works     I6, 3.6
 
-memory and kmem hold for memcgs below the root that were never killed (7.5), with a hierarchy; refcnt from v2 on. The
-books are closed when a cache with charged pages loses its memcg (H5, v3 to 5.3): nobody can say any more whose those
-pages are, and the kernel dies of that with the next of them.
+memory and kmem hold for memcgs below the root that were never killed (7.5), with a hierarchy; refcnt holds from v2 on.
+The accounting stops when a cache with charged pages loses its memcg (H5, v3 to 5.3): the owner of these pages is not
+known any more, and the kernel crashes on the next access to one of them.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from actors.system.world import call_stack
 from scenarios.stage import Stage
 
 Key = tuple[str, Any]
-"""A kind of count, and whose it is."""
+"""A kind of count, and the object that it belongs to."""
 
 ALLOCATE = {"kmem_cache_alloc", "kmem_cache_alloc_bulk"}
 FREE_SLABS = {
@@ -97,12 +98,12 @@ MOVERS: dict[str, set[str]] = {
     "kmem": ALLOCATE | FREE_SLABS,
     "css": ALLOCATE | FREE_SLABS | CHARGE_TASKS | DRAIN | CGROUPS | KILL | CACHES | DEFERRED | WALK,
 }
-"""In which functions a flow may have something in hand, by kind of count."""
+"""The functions inside which a flow may have an amount in hand, by kind of count."""
 
 
 @attrs.define(repr=False)
 class Books:
-    """Watches one run: `differences` are the laws that did not hold, each with the step and the flow."""
+    """The shadow accounting of one run: `differences` are the violated equations, each with its step and flow."""
 
     stage: Stage
     in_hand: dict[Flow, Counter[Key]] = attrs.field(factory=lambda: defaultdict(Counter))
@@ -116,7 +117,7 @@ class Books:
         return self.stage.machine
 
     def check(self, flow: Flow) -> None:
-        """After a step of *flow*: whatever has changed is its doing; then nobody may have what he must not."""
+        """After a step of *flow*, attribute all changes to it, and check that it may have these amounts in hand."""
         self.is_closed = self.is_closed or any(map(has_lost_memcg, self.machine.child_caches))
         if self.is_closed:
             return
@@ -132,7 +133,7 @@ class Books:
         self._check_hands(flow)
 
     def _forget(self, key: Key) -> None:
-        """What it was about is gone, or is not accounted any more."""
+        """Drop a count whose object is gone, or is not accounted any more."""
         for hand in self.in_hand.values():
             hand.pop(key, None)
 
@@ -151,7 +152,7 @@ class Books:
     # -- the equations ------------------------------------------------------------------------------------------------
 
     def residuals(self) -> Iterator[tuple[Key, int]]:
-        """K - B for every count there is."""
+        """K - B for every count."""
         machine = self.machine
         pages = sum(cache.slab_pages for cache in machine.all_caches)
         memcgs = self._memcgs()
@@ -186,7 +187,7 @@ class Books:
             yield ("kmem", memcg), memcg.kmem.usage - charged
 
     def _memcgs(self) -> list[Memcg]:
-        """All below the root that are not freed: from when others can find them, which is before they are online."""
+        """All memcgs below the root that can be found and are not freed; a new one can be found before it is online."""
         linked = self.machine.root_mem_cgroup.subtree()[1:]
         return list(dict.fromkeys([*linked, *self.machine.memcgs()]))
 
@@ -198,7 +199,7 @@ class Books:
         return pages
 
     def _css(self, memcg: Memcg, stocks: Counter[Memcg]) -> int:
-        """3.6. From kill_css() to the end of offline one reference is the pending offlining's."""
+        """KERNEL.md 3.6. From kill_css() to the end of offline the pending offlining holds one reference."""
         css = memcg.css
         assert css.refcnt is not None
         held = css.refcnt.own_refs + (memcg.id_ref > 0) + stocks[memcg] + memcg.user_pages
@@ -220,5 +221,5 @@ class Books:
 
 
 def has_lost_memcg(s: KmemCache) -> bool:
-    """H5: unlinked, while slabs that are charged to somebody still wait for a grace period."""
+    """H5: the cache is unlinked while charged slabs of it still wait for a grace period."""
     return s.memcg is None and s.charged_pages > 0

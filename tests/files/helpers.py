@@ -1,4 +1,4 @@
-"""Worlds that stand still at some step, and the settings that keep them small."""
+"""Runs that stop at a given step, and the settings that keep them small."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ SMALL = {
     "reads": "1",
     "seconds": "4",
 }
-"""Values that make any scenario short, for those of its knobs that are here."""
+"""Parameter values that make any scenario short."""
 
 FEW_CACHES = render_slabinfo(
     row
     for row in parse_slabinfo(default_value(SLABINFO), source=DEFAULT_CAPTURE)
     if row.name in ("filp", "dentry", "task_struct", "sighand_cache") or row.name.endswith("inode_cache")
 )
-"""The rows of the shipped capture that scenarios need, and few others: a machine that is soon looked at as a whole."""
+"""The rows of the shipped capture that scenarios need, and few others: a machine that is quickly checked as a whole."""
 
 
 @attrs.define(repr=False)
 class Stand:
-    """A run of a scenario that stopped where it was told to, or at its end."""
+    """A run of a scenario, stopped at the requested step or at its end."""
 
     stage: Stage
     recorder: Recorder
@@ -70,7 +70,7 @@ def play(
     caches: str | None = None,
     patches: tuple[Patch, ...] = (),
 ) -> Stand:
-    """Run a scenario with small knobs up to *until* steps, each followed by *check*; *caches* are a capture's text."""
+    """Run a scenario with small parameters up to *until* steps; call *check* after each. *caches*: a capture's text."""
     scenario = find_scenario(name)
     small = {knob.name: SMALL[knob.name] for knob in scenario.knobs if knob.name in SMALL}
     chosen = small | {key: str(value) for key, value in (settings or {}).items() if has_knob(name, key)}
@@ -98,7 +98,7 @@ def perform(
     strategy: Strategy | None = None,
     **machine: object,
 ) -> Stand:
-    """Run a stage of our own on a machine whose knobs are *machine*, defaults for the rest."""
+    """Run the stage that *build* sets on a machine with the parameters *machine*, and defaults for the rest."""
     knobs = {knob.name: machine.get(knob.name, default_value(knob)) for knob in MACHINE}
     world = World(strategy or make_strategy("random", 0))
     recorder = Recorder()
@@ -115,7 +115,7 @@ def has_knob(scenario: str, name: str) -> bool:
 
 
 def find(condition: Callable[[Stage], bool], name: str, kernel: str = "5.3", **options: Any) -> Stand:
-    """Run a scenario until *condition* holds, with the first seed for which it ever does."""
+    """Run a scenario until *condition* holds, with the first seed for which it holds at any step."""
     for seed in range(50):
 
         def stop(stage: Stage, _flow: Flow) -> None:

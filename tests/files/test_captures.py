@@ -1,4 +1,4 @@
-"""Real captures, field by field: our parsers read them, and what we render of them is what was captured."""
+"""Real captures, field by field: the parsers read them, and rendering gives the captured text again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def slabinfo_capture() -> str:
 
 
 def test_slabinfo_is_rendered_as_it_was_captured_byte_by_byte() -> None:
-    """Names of more than 17 characters included; 6.18 pads no differently from 5.3."""
+    """The rows include names of more than 17 characters; 6.18 pads them in the same way as 5.3."""
     text = slabinfo_capture()
     ours = render_slabinfo(parse_slabinfo(text, source="x")).splitlines()
     lines = text.splitlines()
@@ -80,7 +80,7 @@ def test_kmem_usage_is_rendered_as_it_was_captured_and_is_whole_pages() -> None:
 
 
 def test_kpagecgroup_holds_the_inode_numbers_of_cgroup_directories() -> None:
-    """Little-endian 64-bit entries; the inode numbers are those that stat(2) gave (tests/data/README.md)."""
+    """The entries are little-endian 64-bit numbers, equal to the inode numbers of stat(2) (tests/data/README.md)."""
     data = (DATA / "kpagecgroup-linux-6.18.bin").read_bytes()
     inodes = unpack_kpagecgroup(data, source="x")
 
@@ -99,7 +99,7 @@ def test_the_directory_is_rendered_as_it_was_captured() -> None:
 
 
 def test_every_name_in_the_directory_is_made_as_ours_are() -> None:
-    """Links lead to unique ids, and those have the size and the flags in them where we put them."""
+    """Links lead to unique ids, which contain the size and the flags in the places where the model puts them."""
     seen = set()
     for entry in parse_directory(capture("sys-kernel-slab-linux-6.18.txt"), source="x"):
         found = re.fullmatch(r":(?:(a?)(A?)-)?(\d{7,})", entry.target or entry.path)

@@ -1,4 +1,4 @@
-"""Every format: what is rendered is parsed as it was, columns stand where the kernel puts them, the rest is refused."""
+"""Every format: rendered rows are parsed unchanged, columns are where the kernel puts them, other text is refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ entries = st.builds(DirectoryEntry, cgroup_names, st.none() | cgroup_names)
 
 @given(st.lists(slabinfo_rows, max_size=5))
 def test_kmem_slabinfo(rows: list[SlabinfoRow]) -> None:
-    """Rows may repeat: a parent has the zombies of several children, all under the root's name."""
+    """Rows may repeat: a parent has zombie caches of several children, all under the root cache's name."""
     assert parse_kmem_slabinfo(render_slabinfo(rows + rows), source="x") == tuple(rows + rows)
 
 
@@ -96,7 +96,7 @@ def test_kpagecgroup(inodes: list[int]) -> None:
 @given(st.lists(entries, max_size=8))
 @example([DirectoryEntry("->", "->"), DirectoryEntry("a->b"), DirectoryEntry("#")])
 def test_slab_directory(listed: list[DirectoryEntry]) -> None:
-    """In the order of a directory, whatever order it was given."""
+    """The entries are in the order of a directory, independent of the given order."""
     parsed = parse_directory(render_directory(listed), source="x")
 
     assert sorted(map(repr, parsed)) == sorted(map(repr, listed))

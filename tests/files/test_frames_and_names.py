@@ -1,4 +1,4 @@
-"""Numbers and names that user space finds things by: page frames and inodes, css ids, directories, cgroups' paths."""
+"""Numbers and names that user space uses: page frames and inodes, css ids, directories, paths of cgroups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ONE_PAGE, TWO_PAGES = small_cache("alpha"), SlabinfoRow("beta", 0, 0, 2048, 4, 2
 
 
 def frames(kernel: str) -> tuple[dict[str, int], dict[str, list[list[int]]]]:
-    """The inodes of the cgroups, and what each slab's pages say: by cache, by slab, by page."""
+    """The inodes of the cgroups, and the entries of all slab pages: by cache, by slab, by page."""
     inodes: dict[str, int] = {}
     said: dict[str, list[list[int]]] = {}
 
@@ -84,8 +84,8 @@ def test_v3_knows_every_page_of_each_slab() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["v4", "v7", "5.3"])
-def test_from_v4_to_5_3_slabs_of_one_page_are_nobodys(kernel: str) -> None:
-    """H14: only heads of compound pages are looked at."""
+def test_from_v4_to_5_3_slabs_of_one_page_have_no_owner(kernel: str) -> None:
+    """H14: the kernel handles only heads of compound pages."""
     inodes, said = frames(kernel)
 
     assert said["alpha(4:stays)"] == [[0]]
@@ -101,7 +101,7 @@ def test_later_the_first_page_of_every_slab_is_known() -> None:
     assert said["alpha(3:gone)"] == [[inodes["/"]]]
 
 
-def test_pages_of_root_caches_are_nobodys() -> None:
+def test_pages_of_root_caches_have_no_owner() -> None:
     for kernel in ("original", "5.4-fixed"):
         _, said = frames(kernel)
 
@@ -217,7 +217,7 @@ def test_all_caches_of_a_whole_machine_are_listed_once() -> None:
     assert len(listed) > len(directories) > 200, "some are mergeable, and have a link"
 
 
-# -- which file is meant ----------------------------------------------------------------------------------------------
+# -- names of files ---------------------------------------------------------------------------------------------------
 
 
 def nested_stage(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""The ledger at any step, over random scenarios, machines and schedules: `books` says what must add up, and how."""
+"""Shadow accounting at any step, over random scenarios, machines and schedules; `books` has the equations."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.files.books import Books
 from tests.files.helpers import FEW_CACHES, Stand, play
 
 NOT_ACCOUNTED = {
-    "kmem-toggle",  # kmem accounting is off now and then, and what is allocated meanwhile is charged to nobody
+    "kmem-toggle",  # kmem accounting is off at times, and allocations in that time are not charged
     "charge-vs-charge",  # the set-up takes a reference to a memcg for another task
-    "charge-vs-drain",  # the same
-    "mkdir-fails",  # a css that could not be made holds its parent until it is freed, and nobody finds it
+    "charge-vs-drain",  # as charge-vs-charge
+    "mkdir-fails",  # a css whose creation failed holds its parent until it is freed, but is in no list
     "creation-fails",  # v3 to 5.3 lose references there (F8)
-    "canary",  # breaks the books on purpose
+    "canary",  # loses updates on purpose
 }
 KERNELS = ("original", "v2", "v3", "v4", "v5", "v6", "v7", "5.3", "5.4-fixed")
-"""v1 uncharges what it has not charged (KERNEL-v1-v3 2.4)."""
+"""Without v1, which uncharges pages that it has not charged (KERNEL-v1-v3 2.4)."""
 
 machines = st.fixed_dictionaries(
     {
@@ -46,9 +46,10 @@ scenarios = st.sampled_from([scenario.name for scenario in SCENARIOS if scenario
 
 @attrs.define(repr=False)
 class Watch:
-    """Keeps the books of a run, and now and then holds the text of /proc/slabinfo against them.
+    """Does the shadow accounting of a run, and now and then compares the text of /proc/slabinfo with it.
 
-    `reparented` counts the steps in which a cache got another memcg: no object may appear or disappear by that (Q9).
+    `reparented` counts the steps in which a cache got another memcg: such a step must not change the number of objects
+    (Q9).
     """
 
     look_every: int = 7
@@ -59,12 +60,12 @@ class Watch:
 
     @property
     def differences(self) -> list[str]:
-        """What did not add up."""
+        """The violated equations."""
         assert self.books is not None
         return self.books.differences
 
     def check(self, stage: Stage, flow: Flow) -> None:
-        """After each step."""
+        """Check everything after a step of *flow*."""
         if stage.world.stopped == "finding":
             return
         if self.books is None:
@@ -88,14 +89,14 @@ class Watch:
                 assert all(before.get((kind, cache)) == now.get((kind, cache)) for cache in moved)
 
     def _check_text(self, stage: Stage) -> None:
-        """Each row of slabinfo is the sum over its caches, what is in hand included; live objects are active ones."""
+        """Each row of slabinfo is the sum over its caches, plus the amounts in hand; live objects count as active."""
         assert self.books is not None
         self.looks += 1
         machine = stage.machine
         for row in parse_kmem_slabinfo(look(machine, "slabinfo").decode(), source="slabinfo"):
             root, *others = (cache for cache in machine.slab_root_caches.caches if cache.name == row.name)
             if others:
-                continue  # one of them is being destroyed, and the text does not say which is which
+                continue  # one of them is being destroyed, and the text does not tell them apart
             caches = [root, *root.children]
             slabs = [slab for cache in caches for slab in cache.slabs if not slab.rcu_head.queued]
             in_hand = {
@@ -109,14 +110,14 @@ class Watch:
 
 
 def keep(name: str, kernel: str, seed: int, machine: dict[str, object], *patches: Patch) -> tuple[Stand, Watch]:
-    """Play a scenario to its end, or to its first fatal finding, with somebody who watches."""
+    """Run a scenario to its end, or to its first fatal finding, with a `Watch`."""
     watch = Watch()
     stand = play(name, kernel, seed=seed, settings=machine, check=watch.check, caches=FEW_CACHES, patches=patches)
     return stand, watch
 
 
 def check_books(name: str, kernel: str, seed: int, machine: dict[str, object]) -> None:
-    """Nothing was missing or left over after any step of that run."""
+    """Check that all equations held after every step of a run."""
     _, watch = keep(name, kernel, seed, machine)
 
     assert watch.differences == []
@@ -128,7 +129,7 @@ def check_books(name: str, kernel: str, seed: int, machine: dict[str, object]) -
 @example("readers-vs-rmdir", "original", 1, {"allocator": "slab", "cgroup": "v1", "nodes": 2})
 @example("nested", "5.4-fixed", 1, {"allocator": "slub", "cgroup": "v2", "cpus": 3})
 @example("mount-vs-reclaim", "original", 0, {"cpus": 1, "nodes": 2})  # a node without a CPU
-@example("reclaim-below-limit", "original", 0, {"cpus": 1})  # pages that a stage has in hand
+@example("reclaim-below-limit", "original", 0, {"cpus": 1})  # a task of the scenario has pages in hand
 def test_everything_adds_up_at_any_step(name: str, kernel: str, seed: int, machine: dict[str, object]) -> None:
     check_books(name, kernel, seed, machine)
 
@@ -144,15 +145,15 @@ def test_everything_adds_up_at_any_step_of_many_runs(
 
 @pytest.mark.parametrize("kernel", ["5.3", "5.4-fixed", "v7"])
 def test_reparenting_moves_no_object(kernel: str) -> None:
-    """Q9; and that the property is not about nothing: caches were moved while somebody had objects in them."""
+    """Q9. The property is not vacuous: caches with objects in use were reparented."""
     _, watch = keep("nested", kernel, 0, {})
 
     assert watch.reparented >= 2
     assert watch.looks > 20
 
 
-def test_nobody_has_anything_in_hand_at_rest() -> None:
-    """At quiescence the equations have no other term: K = B."""
+def test_no_flow_has_an_amount_in_hand_at_quiescence() -> None:
+    """At quiescence no amount is in hand: K = B."""
     _, watch = keep("rmdir-under-load", "5.3", 3, {})
 
     assert watch.books is not None
@@ -161,11 +162,11 @@ def test_nobody_has_anything_in_hand_at_rest() -> None:
     assert {kind for kind, _ in watch.books.last} >= {"pages", "node", "slabs", "objects", "memory", "css"}
 
 
-# -- the books notice what is lost ------------------------------------------------------------------------------------
+# -- the accounting notices losses ------------------------------------------------------------------------------------
 
 
 async def lose(*_arguments: Any, **_options: Any) -> bool:
-    """Do nothing, and say that it is done."""
+    """Do nothing, and return success."""
     return True
 
 
@@ -182,7 +183,7 @@ async def lose(*_arguments: Any, **_options: Any) -> bool:
     ],
 )
 def test_a_kernel_that_loses_something_is_noticed(function: str, kinds: set[str]) -> None:
-    """Each function is taken out; the books are off, and first where it matters."""
+    """Each function is replaced by one that does nothing; an equation of the expected kind is violated first."""
     patch = Patch(PatchRecord("lose"), {function: Body(lose, function, "lost", KERNELS)})
     _, watch = keep("kmem-limit", "5.3", 1, {"cgroup": "v1"}, patch)
 

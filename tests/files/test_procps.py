@@ -1,4 +1,4 @@
-"""procps' slabtop and vmstat read our /proc/slabinfo unchanged: it is mounted over the real one, for them alone."""
+"""procps' slabtop and vmstat read the simulated /proc/slabinfo, mounted over the real one in a namespace of theirs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def why_not() -> str:
-    """Why the tools cannot run here; empty if they can."""
+    """The reason why the tools cannot run here; empty if they can."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} not installed: .ci/run does that"
@@ -40,7 +40,7 @@ def why_not() -> str:
 
 
 def run_over(slabinfo: Path, tool: str) -> list[str]:
-    """The lines that *tool* prints when *slabinfo* is /proc/slabinfo; skips where that cannot be done, and says why."""
+    """The lines that *tool* prints when *slabinfo* is /proc/slabinfo; skips the test, with a reason, if it cannot."""
     if why_not():
         pytest.skip(why_not())
     script = in_namespace('mount --bind "$1" /proc/slabinfo', f"exec {tool}")
@@ -57,7 +57,7 @@ def has_objects(stage: Stage) -> bool:
 
 @pytest.fixture(params=["slub", "slab"])
 def slabinfo(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A small machine's file: two caches, one of them with zombies."""
+    """The slabinfo file of a small machine: two caches, one of them with zombies."""
     path = tmp_path / "slabinfo"
     stand = find(has_objects, "readers-vs-rmdir", settings={"allocator": request.param})
     path.write_bytes(look(stand.stage.machine, "slabinfo"))
@@ -103,7 +103,7 @@ def test_vmstat_shows_the_simulated_caches(slabinfo: Path) -> None:
 
 
 def test_both_read_a_whole_machine(tmp_path: Path) -> None:
-    """All rows of the capture that the machine was booted from."""
+    """The file has all rows of the capture that the machine was booted from."""
     path = tmp_path / "slabinfo"
     path.write_bytes(look(play("shared-dentry", until=4000).stage.machine, "slabinfo"))
     names = [row.name for row in rows_of(path)]

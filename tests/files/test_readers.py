@@ -1,4 +1,4 @@
-"""What the files say is what the machine has, whether a task reads them or somebody looks from outside."""
+"""The files show the state of the machine, both when a task reads them and when the crash reader does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OBJECTS = 9
 
 
 def readable(stage: Stage) -> list[tuple[KernelFile, Cgroup]]:
-    """Every file that the machine has now, with the cgroup it is of."""
+    """Every file that the machine has now, with its cgroup."""
     machine = stage.machine
     cgroups = [machine.root_cgroup, *machine.root_cgroup.descendants()]
     found = []
@@ -40,7 +40,7 @@ def readable(stage: Stage) -> list[tuple[KernelFile, Cgroup]]:
 
 
 def zombie_stage(read: list[tuple[str, bytes | None, bytes]]) -> object:
-    """A cgroup with objects that is removed, another that stays; then a task reads every file of a machine at rest."""
+    """Remove a cgroup with objects, keep another one; then a task reads every file at quiescence."""
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("alpha"), SlabinfoRow("beta", 0, 0, 2048, 4, 2)])
@@ -64,7 +64,7 @@ def zombie_stage(read: list[tuple[str, bytes | None, bytes]]) -> object:
 
         async def free(ctx: Context) -> None:
             for cache, obj in kept:
-                await kmem_cache_free(ctx, cache, obj)  # type: ignore[arg-type]  # what fill() has made
+                await kmem_cache_free(ctx, cache, obj)  # type: ignore[arg-type]  # the objects of fill()
             await charge_elsewhere(ctx, stage.session)
 
         stage.set_up(make_zombies)
@@ -75,7 +75,7 @@ def zombie_stage(read: list[tuple[str, bytes | None, bytes]]) -> object:
 
 
 def read_zombies(kernel: str = "5.3", **machine: object) -> dict[str, bytes]:
-    """What a task read of each file."""
+    """The contents of each file, as a task read them."""
     read: list[tuple[str, bytes | None, bytes]] = []
     perform(zombie_stage(read), kernel, **machine)  # type: ignore[arg-type]  # it builds a stage
     return {name: data for name, data, _ in read if data is not None}
@@ -87,7 +87,7 @@ def read_zombies(kernel: str = "5.3", **machine: object) -> dict[str, bytes]:
 @each_allocator
 @pytest.mark.parametrize("cgroup", ["v1", "v2"])
 @pytest.mark.parametrize("kernel", ["original", "v1", "v4", "5.3", "5.4-fixed"])
-def test_a_task_reads_of_a_machine_at_rest_what_an_onlooker_sees(kernel: str, cgroup: str, allocator: str) -> None:
+def test_at_quiescence_a_task_and_the_crash_reader_read_the_same(kernel: str, cgroup: str, allocator: str) -> None:
     read: list[tuple[str, bytes | None, bytes]] = []
     perform(zombie_stage(read), kernel, allocator=allocator, cgroup=cgroup)  # type: ignore[arg-type]  # as above
 
@@ -102,7 +102,7 @@ def test_a_task_reads_of_a_machine_at_rest_what_an_onlooker_sees(kernel: str, cg
 
 
 def timeless(text: bytes) -> list[FullRow]:
-    """Rows without their ages: between two looks time passes."""
+    """Rows without their ages, which differ between two reads."""
     return [attrs_without_age(row) for row in parse_slabinfo_full(text.decode(), source="x")]
 
 
@@ -114,8 +114,8 @@ def attrs_without_age(row: FullRow) -> FullRow:
 
 @each_allocator
 @pytest.mark.parametrize("name", ["readers-vs-rmdir", "rmdir-under-load", "nested"])
-def test_who_looks_leaves_no_trace(name: str, allocator: str) -> None:
-    """All files are looked at after every tenth step, also inside locked sections; the run stays the same."""
+def test_the_crash_reader_leaves_no_trace(name: str, allocator: str) -> None:
+    """The crash reader reads all files after every tenth step, also inside locked sections; the run is the same."""
     looks = 0
 
     def look_at_all(stage: Stage, _flow: Flow) -> None:
@@ -136,7 +136,7 @@ def test_who_looks_leaves_no_trace(name: str, allocator: str) -> None:
 
 
 def has_zombie_and_live(stage: Stage) -> bool:
-    """A root cache has slabs of its own, of a zombie, and of a cache in use."""
+    """Whether a root cache has slabs of its own, of a zombie child, and of a child in use."""
     caches = stage.machine.child_caches
     return any(not is_published(s) and s.live_objects for s in caches) and any(
         is_published(s) and s.live_objects for s in caches
@@ -170,7 +170,7 @@ def test_slub_has_no_tunables_and_counts_every_slab_as_active() -> None:
 
 
 def test_slub_counts_the_free_objects_of_cpu_slabs_as_active() -> None:
-    """KERNEL.md 10.1: only what is free on a node's partial list is not active."""
+    """KERNEL.md 10.1: only free objects in slabs on a node's partial list are not active."""
     rows = parse_slabinfo_full(read_zombies()["slabinfo_full"].decode(), source="x")
     alpha = {row.owner: (row.active_objs, row.num_objs, row.num_slabs) for row in rows if row.name == "alpha"}
 
@@ -179,7 +179,7 @@ def test_slub_counts_the_free_objects_of_cpu_slabs_as_active() -> None:
 
 
 def test_slab_shows_its_tunables_and_what_is_in_shared_arrays() -> None:
-    """KERNEL.md 4.7: by object size; batchcount is half the limit, the shared factor 8 if there are several CPUs."""
+    """KERNEL.md 4.7: limits by object size; batchcount is half the limit, the shared factor is 8 on several CPUs."""
     texts = read_zombies(allocator="slab")
     rows = {row.name: row for row in parse_slabinfo(texts["slabinfo"].decode(), source="x")}
 
@@ -219,7 +219,7 @@ def test_kmem_slabinfo_of_the_root_is_empty_where_nothing_is_reparented() -> Non
 
 
 def test_kmem_usage_is_what_is_charged_and_the_root_s_drifts_up() -> None:
-    """KERNEL.md 7.5: pages charged below the root are in its counter, too, and stay there when they are freed later."""
+    """KERNEL.md 7.5: pages charged below the root are in the root's counter too, and stay there after their free."""
     texts = read_zombies(cgroup="v1")
     pages = 3 + 3 * 2  # of alpha and beta
 
@@ -229,7 +229,7 @@ def test_kmem_usage_is_what_is_charged_and_the_root_s_drifts_up() -> None:
 
 
 def test_memory_stat_has_the_slab_lines_in_bytes_and_lags_behind() -> None:
-    """KERNEL.md 10.7 and 9.4: up to 32 pages for each CPU are not yet in it."""
+    """KERNEL.md 10.7 and 9.4: up to 32 pages for each CPU are not in the file yet."""
     values = parse_flat_keyed(read_zombies()["stays/memory.stat"].decode(), source="x")
 
     assert list(values) == ["slab", "slab_reclaimable", "slab_unreclaimable"]
@@ -238,7 +238,7 @@ def test_memory_stat_has_the_slab_lines_in_bytes_and_lags_behind() -> None:
 
 
 def test_memory_stat_shows_no_negative_numbers() -> None:
-    """KERNEL.md 9.4: memcg_page_state() makes them zero, each by itself."""
+    """KERNEL.md 9.4: memcg_page_state() replaces each negative number by zero."""
     machine = play("canary", until=100).stage.machine
     (session,) = machine.memcgs()
     session.vmstats.total.update({StatItem.NR_SLAB_RECLAIMABLE: -3, StatItem.NR_SLAB_UNRECLAIMABLE: 2})
@@ -258,7 +258,7 @@ def test_memcg_slabinfo_has_each_root_by_itself_then_its_children_by_css_id() ->
 
 
 def test_a_cache_of_a_memcg_that_is_not_online_is_dead_and_none_is_seen() -> None:
-    """Offlining reparents the caches before it clears CSS_ONLINE, so there is nothing left to be called `:dead`."""
+    """Offlining reparents the caches before it clears CSS_ONLINE, so no cache is left that could be called `:dead`."""
 
     def check(stage: Stage, _flow: Flow) -> None:
         rows = parse_memcg_slabinfo(look(stage.machine, "memcg_slabinfo").decode(), source="x")
@@ -292,7 +292,7 @@ def test_a_removed_cgroup_is_counted_as_dying_while_something_keeps_it(kernel: s
 
 
 def test_proc_cgroups_counts_a_cgroup_until_its_struct_is_freed() -> None:
-    """One grace period longer than cgroup.stat (KERNEL.md 3.4.4, 10.5)."""
+    """/proc/cgroups counts it one grace period longer than cgroup.stat (KERNEL.md 3.4.4, 10.5)."""
 
     def is_forgotten_not_freed(stage: Stage) -> bool:
         root, tree = stage.machine.root_cgroup, stage.machine.cgroup_tree
@@ -354,8 +354,8 @@ def test_in_the_original_the_dying_memcg_keeps_its_caches() -> None:
     ] * 2
 
 
-def test_a_stand_is_what_it_says() -> None:
-    """The helpers stop where they are told to."""
+def test_a_stand_stops_at_its_step() -> None:
+    """The helpers stop a run at the requested step."""
     stand: Stand = play("canary", until=7)
 
     assert stand.world.steps == 7

@@ -1,4 +1,4 @@
-"""Readers are flows: they take locks in sections, lose races, are waited for, and hold less than they should."""
+"""Readers as flows: they lock one section at a time, lose races, delay rmdir, and hold too few references."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def many_caches(count: int = ROWS) -> list[SlabinfoRow]:
 
 
 def alone(body: Callable[[Context], object], caches: list[SlabinfoRow]) -> Callable[[Stage], None]:
-    """A stage on which one task runs *body*, and nothing else happens."""
+    """A stage on which one task runs *body* and nothing else runs."""
 
     def build(stage: Stage) -> None:
         stage.boot(caches=caches)
@@ -50,7 +50,7 @@ def alone(body: Callable[[Context], object], caches: list[SlabinfoRow]) -> Calla
 
 @pytest.mark.parametrize("size", [PAGE_SIZE, 1024, 100, 1 << 20])
 def test_a_long_file_is_read_in_sections_of_at_most_a_page_or_what_was_asked_for(size: int) -> None:
-    """seq_read(): slab_mutex is taken anew for every read(2), whose buffer is a page however much is asked for."""
+    """seq_read() takes slab_mutex for every read(2), and its buffer is one page for any requested size."""
     texts: list[bytes] = []
     sections: list[int] = []
 
@@ -76,8 +76,8 @@ def test_a_long_file_is_read_in_sections_of_at_most_a_page_or_what_was_asked_for
     assert ROWS // (per_section + 1) <= sections[0] <= ROWS // max(per_section - 1, 1) + 3
 
 
-def test_a_record_that_goes_meanwhile_moves_the_others_under_the_reader() -> None:
-    """Positions are numbers: when an earlier record is deleted between two sections, one is left out."""
+def test_a_deleted_record_moves_the_others_under_the_reader() -> None:
+    """A position is a number: if an earlier record is deleted between two sections, the reader skips one record."""
     records = [f"{number:0100}\n" for number in range(60)]
     texts: list[str] = []
 
@@ -106,7 +106,7 @@ def test_a_record_that_goes_meanwhile_moves_the_others_under_the_reader() -> Non
 
 
 def test_a_file_shown_in_one_go_is_shown_again_if_it_does_not_fit() -> None:
-    """single_open(): the buffer is doubled until it does, and the lock is held that often."""
+    """single_open(): the buffer is doubled until the file fits, and the lock is taken for each try."""
     shows = 0
     texts: list[bytes] = []
 
@@ -143,8 +143,8 @@ def test_the_removal_of_a_cgroup_waits_for_the_readers_of_its_files() -> None:
 
 
 @pytest.mark.parametrize("name", ["memory.kmem.slabinfo", "memory.kmem.usage_in_bytes"])
-def test_the_file_of_a_removed_cgroup_is_gone_for_whoever_has_it_open(name: str) -> None:
-    """ENODEV, even when everything is freed: an open file keeps its node, and nothing else."""
+def test_an_open_file_of_a_removed_cgroup_cannot_be_read(name: str) -> None:
+    """The read returns ENODEV, even after the cgroup is freed: an open file keeps only its kernfs node."""
     got: list[bytes | None] = []
 
     def build(stage: Stage) -> None:
@@ -168,7 +168,7 @@ def test_the_file_of_a_removed_cgroup_is_gone_for_whoever_has_it_open(name: str)
 
 
 def test_a_row_may_say_that_less_than_nothing_is_active() -> None:
-    """A slab that is made and put onto the partial list between get_slabinfo()'s two looks is free, and not counted."""
+    """get_slabinfo() reads twice: a slab that joins the partial list in between has free objects but is not counted."""
     torn: list[SlabinfoRow] = []
 
     def build(stage: Stage) -> None:
@@ -196,7 +196,7 @@ def test_a_row_may_say_that_less_than_nothing_is_active() -> None:
 
 @attrs.define
 class Parked(RandomWalk):
-    """A random walk that lets *lane* wait, once it stands before *operation*, until nothing else can happen."""
+    """A random walk that delays *lane*, when *operation* is its next, until no other lane is enabled."""
 
     lane: str
     operation: str
@@ -219,7 +219,7 @@ class Parked(RandomWalk):
 
 @pytest.mark.parametrize("kernel", ["v3", "v4", "v5"])
 def test_a_grace_period_keeps_a_cache_for_the_reader_of_kpagecgroup(kernel: str) -> None:
-    """Until v5 a cache without pages is shut down only after a grace period, which waits for the reader."""
+    """Up to v5 a cache without pages is shut down only after a grace period, which waits for the reader."""
     stand = perform(last_page_goes, kernel, strategy=Parked("page-types", "read_memcg"))
 
     assert "use-after-free" not in {found.kind for found in stand.world.findings.values()}
@@ -227,7 +227,7 @@ def test_a_grace_period_keeps_a_cache_for_the_reader_of_kpagecgroup(kernel: str)
 
 @pytest.mark.parametrize("kernel", ["v6", "v7", "5.3", "5.4-fixed"])
 def test_nothing_keeps_a_cache_for_the_reader_of_kpagecgroup(kernel: str) -> None:
-    """Between page->slab_cache and s->memcg_params.memcg the last page may go, and the cache with it (inferred)."""
+    """Between the reads of page->slab_cache and s->memcg_params.memcg the last page and the cache may go (inferred)."""
     stand = perform(last_page_goes, kernel, strategy=Parked("page-types", "read_memcg"))
     (finding,) = (found for found in stand.world.findings.values() if found.kind == "use-after-free")
 
@@ -237,7 +237,7 @@ def test_nothing_keeps_a_cache_for_the_reader_of_kpagecgroup(kernel: str) -> Non
 
 
 def last_page_goes(stage: Stage) -> None:
-    """A zombie's only slab is freed while somebody reads which cgroup its pages are charged to."""
+    """Free a zombie's only slab while a task reads which cgroup its pages are charged to."""
     machine = stage.boot(caches=[SlabinfoRow("beta", 0, 0, 2048, 4, 2)])
     cache = machine.root_cache("beta")
     kept: list[SlabObject] = []
@@ -273,14 +273,14 @@ def test_readers_find_nothing_wrong_with_merged_kernels(kernel: str, allocator: 
 
 
 def test_the_races_of_the_scenario_are_reached() -> None:
-    """Every `sometimes` holds in one of a few runs."""
+    """Every `sometimes` property holds in at least one of a few runs."""
     unreached = [{prop.name for prop in play("readers-vs-rmdir", seed=seed).stage.unreached} for seed in range(8)]
 
     assert set.intersection(*unreached) == set()
 
 
 def test_both_drivers_read_alike() -> None:
-    """Same seed, same bytes: readers await nothing but the seam."""
+    """Same seed, same bytes: readers await only the seam."""
     options = RunOptions(scenario="readers-vs-rmdir", settings={"reads": "1", "kpagecgroup": "yes"})
     runs = [run(attrs.evolve(options, driver=driver)) for driver in ("trio", "stepper")]
 

@@ -15,7 +15,7 @@ from explorer.session import run
 from protocol.formats.kpagecgroup import unpack_kpagecgroup
 from protocol.formats.slabinfo import parse_slabinfo
 from protocol.formats.slabinfo_full import parse_slabinfo_full
-from tests.files.conftest import Answer, Command
+from tests.conftest import Answer, Command
 from tests.files.helpers import SMALL, has_knob, play
 
 SCENARIO = "readers-vs-rmdir"
@@ -23,7 +23,7 @@ SCENARIO = "readers-vs-rmdir"
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of a whole run."""
+    """A log of a complete run."""
     return record(tmp_path / "run.log")
 
 
@@ -43,12 +43,12 @@ def check_usage_error(answer: Answer) -> str:
     return answer.err.strip()
 
 
-# -- what it shows ----------------------------------------------------------------------------------------------------
+# -- output -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", [0, 1, 250, 251, 252, 700])
-def test_the_file_at_a_step_is_what_an_onlooker_of_the_run_sees_there(slabrace: Command, log: Path, step: int) -> None:
-    machine = play(SCENARIO, until=max(step, 1)).stage.machine  # the first step takes a lock, and changes nothing
+def test_the_file_at_a_step_is_what_the_crash_reader_sees(slabrace: Command, log: Path, step: int) -> None:
+    machine = play(SCENARIO, until=max(step, 1)).stage.machine  # the first step only takes a lock
     answer = slabrace("slabinfo", log, "--at", step)
 
     assert answer.code == 0, answer.err
@@ -103,7 +103,7 @@ def test_the_json_of_kpagecgroup_names_the_cgroups(slabrace: Command, tmp_path: 
 
 
 def test_a_log_with_a_finding_is_shown_all_the_same(slabrace: Command, tmp_path: Path) -> None:
-    """The command answers what it was asked: exit code 0."""
+    """The exit code is 0: it reports on the command, not on the run."""
     log = record(tmp_path / "run.log", "shared-dentry", "v1")
     answer = slabrace("slabinfo", log)
 
@@ -111,7 +111,7 @@ def test_a_log_with_a_finding_is_shown_all_the_same(slabrace: Command, tmp_path:
     assert parse_slabinfo(answer.out, source="x")
 
 
-# -- what it refuses --------------------------------------------------------------------------------------------------
+# -- usage errors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_an_existing_file_is_replaced_only_if_told_to(slabrace: Command, log: Pa
 
 
 def test_a_full_disk_is_told_as_such(slabrace: Command, log: Path) -> None:
-    """ENOSPC comes with the write, not with the open."""
+    """The write fails with ENOSPC, not the open."""
     assert "No space left" in check_usage_error(slabrace("slabinfo", log, "--out", "/dev/full"))
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_log_is_refused(slabrace: Command, tmp_path: Path, content: b
     assert "missing" in check_usage_error(slabrace("slabinfo", tmp_path / "missing"))
 
 
-# -- logs that are not whole ------------------------------------------------------------------------------------------
+# -- incomplete logs --------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_run_is_shown_up_to_where_it_got(slabrace: Command, log: Path, tmp_path: Path) -> None:

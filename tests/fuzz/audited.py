@@ -1,8 +1,8 @@
-"""Commands in a process that is watched: `python -m tests.fuzz.audited FOLDER < commands.json`.
+"""Commands in a process with an audit hook: `python -m tests.fuzz.audited FOLDER < commands.json`.
 
-An audit hook cannot be removed, so it gets a process of its own. It sees every file that Python opens and all code that
-is compiled or run; what it is after is the payload. The answer is a list, for each command how it ended and what the
-hook saw meanwhile.
+An audit hook cannot be removed, so it gets a process of its own. It sees every file that Python opens, and all code
+that is compiled or run, and looks for the payload. The answer is a list: for each command its ending, and the events
+about the payload.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tests.fuzz.bench import Bench
 
 PAYLOAD = "payload.py"
 MARK = "payload-was-executed"
-"""What the payload has in its text, and leaves as a file if it runs."""
+"""The marker in the payload's text, and the name of the file that the payload makes if it runs."""
 
 WATCHED = frozenset({"open", "compile", "exec", "import"})
 
 
 def is_of_payload(value: object) -> bool:
-    """Whether an argument of an event is the payload's path, its text, or code that was made of it."""
+    """Whether an argument of an event is the payload's path, its text, or code compiled from it."""
     if isinstance(value, CodeType):
         return is_of_payload(value.co_filename) or MARK in value.co_consts
     text = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
@@ -32,7 +32,7 @@ def is_of_payload(value: object) -> bool:
 
 
 def main() -> None:
-    """Run all commands of standard input."""
+    """Run all commands from standard input."""
     bench, seen = Bench(Path(sys.argv[1])), []
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Commands on made files, in this process, and a judge of how they end."""
+"""Commands on generated files, in this process, and the rules for their endings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import attrs
 from explorer.cli import main
 
 FREE, MOST_MEMORY = frozenset({0, 1, 2, 4}), 100 << 20
-"""How a command may end, whatever it reads, and how many bytes it may take for that."""
+"""The exit codes that a command may have for any input, and the memory that it may take (bytes)."""
 
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @attrs.frozen
 class Ending:
-    """What one command came to. `escaped` is an exception that left `main()`, `made` are the files it left behind."""
+    """The ending of one command. `escaped`: an exception that left `main()`; `made`: the files it left behind."""
 
     arguments: tuple[str, ...]
     code: int
@@ -37,7 +37,7 @@ class Ending:
 
 @attrs.frozen
 class Bench:
-    """A folder in which commands run. Files that a command makes are taken away behind it."""
+    """A folder in which commands run. Files that a command makes are removed after it."""
 
     folder: Path
 
@@ -56,7 +56,7 @@ class Bench:
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 code = main(arguments)
-            except BaseException as error:  # noqa: BLE001 -- that one leaves main() is what is looked for
+            except BaseException as error:  # noqa: BLE001 -- the tests look for exceptions that leave main()
                 escaped = error
         made = self._files() - before
         for name in made:
@@ -78,11 +78,11 @@ def _text(stream: io.TextIOWrapper) -> str:
     return stream.buffer.getvalue().decode("utf-8", errors="replace")
 
 
-# -- the judge --------------------------------------------------------------------------------------------------------
+# -- the rules for endings --------------------------------------------------------------------------------------------
 
 
 def complaints(ending: Ending, may_make: Sequence[str] = ()) -> Iterator[str]:
-    """What is wrong with how a command ended, whatever it was given. *may_make*: beginnings of names of its files."""
+    """The rules that an ending violates, for any input. *may_make*: prefixes of the names of permitted files."""
     if ending.escaped is not None or ending.code not in FREE:
         yield "it has to end with one of 0, 1, 2, 4"
     if "Traceback" in ending.err or "internal error" in ending.err:
@@ -109,7 +109,7 @@ def _controls(character: str) -> bool:
 
 
 class Memory:
-    """How much more memory this process took, at most, than it had when this was made (bytes; 0 where no /proc is)."""
+    """The peak of this process's memory above its level at the start (bytes; 0 without /proc)."""
 
     def __init__(self) -> None:
         self._start = _status("VmRSS")
@@ -117,7 +117,7 @@ class Memory:
             CLEAR_REFS.write_text("5", encoding="ascii")  # the high water mark goes down to what is used now
 
     def check(self) -> None:
-        """Raise AssertionError if that is more than MOST_MEMORY."""
+        """Raise AssertionError if the peak is more than MOST_MEMORY."""
         grown = _status("VmHWM") - self._start
         assert grown <= MOST_MEMORY, f"{grown >> 20} MB more than at the start"
 

@@ -1,4 +1,4 @@
-"""What every fuzz test works with: a folder to run commands in, good logs, and how many inputs to try."""
+"""For every fuzz test: a folder for commands, valid logs, and the number of inputs to try."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Try = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def goods(tmp_path_factory: pytest.TempPathFactory) -> tuple[Good, ...]:
-    """The logs that others are made of."""
+    """The valid logs that the damaged ones are made from."""
     folder = tmp_path_factory.mktemp("goods")
     return tuple(make_good(folder, name) for name in MADE_BY)
 
 
 @pytest.fixture(scope="session")
 def fields(goods: tuple[Good, ...], tmp_path_factory: pytest.TempPathFactory) -> Fields:
-    """What a good regression file says, of the canary."""
+    """The fields of a valid regression file, for the canary."""
     return make_kept_file(tmp_path_factory.mktemp("kept"), goods[0])
 
 
@@ -37,7 +37,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def attempt(inputs: int, check: Callable[..., None], *strategies: st.SearchStrategy[Any]) -> None:
-    """Try so many inputs, always the same; none of them may take more memory than `Memory` allows."""
+    """Check *inputs* inputs, the same ones each time; none of them may take more memory than `Memory` allows."""
     tries = itertools.count()
 
     def check_one(*drawn: Any) -> None:

@@ -1,4 +1,4 @@
-"""Kept findings with something wrong in them, and what a regression file has to be."""
+"""Damaged regression files, and the rules for a valid one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BROKEN = (
     Raw(b'"\xff"'),
     Raw(b'"' + b"x" * 100_000 + b'"'),
 )
-"""What is no JSON, or no value that a program should take."""
+"""Texts that are not JSON, or values that a program should not accept."""
 
 scalars = st.sampled_from([None, True, False, *TEXTS, *NUMBERS])
 values = st.recursive(
@@ -45,7 +45,7 @@ SENSIBLE: dict[str, tuple[Any, ...]] = {
     "kernel": ("v7", "original", "9.9"),
     "format": (1, 3, 2.0, True, "2"),
 }
-"""Values that a field might have, and some that are just outside."""
+"""Plausible values of fields, and some values just outside the permitted ones."""
 
 
 def make_kept_file(folder: Path, good: Good) -> Fields:
@@ -71,7 +71,7 @@ def dump(value: Any) -> bytes:
 
 @st.composite
 def edited(draw: st.DrawFn, fields: Fields) -> Fields:
-    """The same but for one field, or one within it."""
+    """*fields* with one field changed, or with one value inside a field changed."""
     name = draw(st.sampled_from(sorted(fields)))
     if draw(st.integers(0, 2)) == 0:
         name = draw(st.sampled_from(sorted(SENSIBLE)))
@@ -90,11 +90,11 @@ def edited(draw: st.DrawFn, fields: Fields) -> Fields:
 
 
 def texts_of(fields: Fields) -> st.SearchStrategy[tuple[Fields, bytes]]:
-    """Fields that differ from *fields*, and the file of them."""
+    """Fields that differ from *fields*, and the file with them."""
     return edited(fields).map(lambda changed: (changed, dump(changed)))
 
 
-# -- what has to be refused -------------------------------------------------------------------------------------------
+# -- the rules for a valid file ---------------------------------------------------------------------------------------
 
 
 def is_text(value: object) -> bool:
@@ -130,7 +130,7 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
 
 
 def fits(fields: Fields) -> bool:
-    """Whether each field has a value of its kind, and no other field is there."""
+    """Whether each field has a value of its kind, and there is no other field."""
     known = NEEDED | OPTIONAL
     return (
         fields.keys() <= known.keys()

@@ -1,4 +1,4 @@
-"""Logs with something wrong in them: of a good log, and of what a stranger may do to it."""
+"""Damaged and forged logs, made from valid ones."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tests.fuzz.msgpacked import BROKEN, pack, scalars, values
 from tests.helpers import TINY_CAPTURE
 
 START, DIGEST_BYTES = 10, 16
-"""Magic and version, and how long the footer's digest is: docs/log-format.md."""
+"""Magic and version, and the length of the footer's digest: docs/log-format.md."""
 
 MADE_BY: dict[str, dict[str, Any]] = {
     "canary": {"settings": {"rounds": "1"}, "seed": 1},
     "rmdir-empty": {"kernel": "v7"},
     "mkdir-fails": {"settings": {}},
 }
-"""A bug and a short log, three findings, and all kinds of records."""
+"""Scenarios for the valid logs: a short log with a bug, three findings, and all kinds of records."""
 
 Frames = list[bytes]
 
 
 @attrs.frozen
 class Good:
-    """A log as slabrace writes it."""
+    """A valid log as slabrace writes it."""
 
     name: str
     data: bytes = attrs.field(repr=False)
@@ -43,17 +43,17 @@ class Good:
 
     @property
     def digest(self) -> str:
-        """That of its run."""
+        """The digest of its run."""
         return digest_of(self.frames)
 
 
 @attrs.frozen
 class Bad:
-    """Bytes that are no good log. What is known of them decides what a reader must say.
+    """Bytes that are not a valid log, with the facts that decide what a reader must report.
 
-    `is_shown`: a reader that only reads can see that something is wrong. `digest` is that of the records, if they and
-    the footer fit each other: a replay that comes to it has done what the log says, though another header may stand
-    before it, or time go otherwise. Otherwise it is empty.
+    `is_shown`: a reader can see the error without a replay. `digest` is the digest of the records if the footer fits
+    them, else empty. A replay that ends with this digest has executed the log's records, even if the header or the
+    times were changed.
     """
 
     of: Good
@@ -66,7 +66,7 @@ class Bad:
         return f"<{self.of.name}, {self.how}, {len(self.data)} bytes, {'' if self.is_shown else 'not '}shown>"
 
     def _repr_pretty_(self, printer: Any, _cycle: Any) -> None:
-        """As Hypothesis shows it: the file itself is still in the folder."""
+        """The form in Hypothesis's reports; the file itself is still in the folder."""
         printer.text(repr(self))
 
 
@@ -82,7 +82,7 @@ def make_good(folder: Path, name: str) -> Good:
 
 
 def frames_of(data: bytes) -> Frames:
-    """The payloads of a whole log."""
+    """The payloads of a complete log."""
     at, found = START, []
     while at < len(data):
         size, head = data[at], 5
@@ -94,7 +94,7 @@ def frames_of(data: bytes) -> Frames:
 
 
 def frame(payload: bytes) -> bytes:
-    """One record as it stands in the file."""
+    """One record in the format of the file."""
     size = len(payload)
     length = struct.pack("<B", size) if size < 255 else struct.pack("<BI", 255, size)
     return length + struct.pack("<I", zlib.crc32(payload)) + payload
@@ -106,7 +106,7 @@ def join(good: Good, frames: Frames) -> bytes:
 
 
 def is_step(payload: bytes) -> bool:
-    """Whether that is a step, or looks like one."""
+    """Whether the payload is a step, or looks like one."""
     return payload[:1] == b"\x96"
 
 
@@ -116,7 +116,7 @@ def digest_of(frames: Sequence[bytes]) -> str:
 
 
 def mended(frames: Frames) -> Frames:
-    """The same with a footer that fits them."""
+    """The same frames with a footer that fits them."""
     *body, last = frames
     footer = msgpack.unpackb(last)
     digest = hashlib.blake2b(b"".join(body[1:]), digest_size=DIGEST_BYTES).hexdigest()
@@ -129,7 +129,7 @@ def mended(frames: Frames) -> Frames:
 
 @st.composite
 def with_bytes_changed(draw: st.DrawFn, good: Good) -> Bad:
-    """Some bytes flipped, cut, put in, or made zero; any checksum that stood over them does not fit any more."""
+    """Some bytes flipped, cut, inserted, or set to zero, so that the checksum over them is wrong."""
     data = good.data
     for _ in range(draw(st.integers(1, 3))):
         data = draw(st.sampled_from([_flip, _cut, _insert, _take_out, _zeros, _append]))(draw, good, data)
@@ -174,7 +174,7 @@ def _append(draw: st.DrawFn, good: Good, data: bytes) -> bytes:
 
 @st.composite
 def with_a_frame_changed(draw: st.DrawFn, good: Good) -> Bad:
-    """One record whose length or checksum is wrong, or that says its length in more bytes than it needs."""
+    """One record with a wrong length or checksum, or with its length encoded in too many bytes."""
     frames = list(map(frame, good.frames))
     at = draw(st.integers(0, len(frames) - 1))
     payload = good.frames[at]
@@ -199,7 +199,7 @@ Change = Callable[[st.DrawFn, Good, Frames], Frames]
 
 @st.composite
 def with_records_changed(draw: st.DrawFn, good: Good) -> Bad:
-    """Records that are other ones, or elsewhere; all checksums are right, and that of the whole run may be."""
+    """Records changed or moved; all their checksums are right, and the digest of the run may be."""
     frames, names = list(good.frames), []
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         name, change = draw(st.sampled_from(CHANGES))
@@ -247,19 +247,19 @@ def _replace(draw: st.DrawFn, _good: Good, frames: Frames) -> Frames:
 
 
 def _edit(draw: st.DrawFn, _good: Good, frames: Frames) -> Frames:
-    """One field of one record: another value, one too many, or one too few."""
+    """One record with a field changed, added, or removed."""
     at = _record(draw, frames)
     try:
         record = msgpack.unpackb(frames[at])
         assert isinstance(record, list)
     except (IndexError, ValueError, AssertionError, msgpack.UnpackException):
-        return frames  # what has been broken before
+        return frames  # an earlier edit has broken this record
     return [*frames[:at], pack(draw(edited(record))), *frames[at + 1 :]]
 
 
 CHANGES: tuple[tuple[str, Change], ...] = (
     ("edit", _edit),
-    ("edit", _edit),  # most is to be seen there
+    ("edit", _edit),  # listed more than once: the most productive change
     ("replace", _replace),
     ("delete", _delete),
     ("double", _double),
@@ -269,7 +269,7 @@ CHANGES: tuple[tuple[str, Change], ...] = (
 
 @st.composite
 def edited(draw: st.DrawFn, record: list[Any]) -> Any:
-    """A record with one field that is another."""
+    """The record with one field changed."""
     record = list(record)
     at = draw(st.integers(0, len(record)))
     if at == len(record):
@@ -287,7 +287,7 @@ def edited(draw: st.DrawFn, record: list[Any]) -> Any:
 
 @st.composite
 def edited_fields(draw: st.DrawFn, fields: dict[str, Any]) -> dict[Any, Any]:
-    """The same fields but for one."""
+    """The fields with one of them changed."""
     name = draw(st.sampled_from(sorted(fields)))
     changed: dict[Any, Any] = dict(fields)
     match draw(st.integers(0, 6)):
@@ -304,7 +304,7 @@ def edited_fields(draw: st.DrawFn, fields: dict[str, Any]) -> dict[Any, Any]:
 
 @st.composite
 def with_likely_values(draw: st.DrawFn, good: Good) -> Bad:
-    """Fields of some records that have other values of their kind, and a footer that fits: another run, it says."""
+    """Some fields with other values of their kind, and a footer that fits: the log of a different run."""
     frames = list(good.frames)
     for _ in range(draw(st.sampled_from([1, 1, 2, 5]))):
         at = draw(st.integers(1, len(frames) - 2))
@@ -324,7 +324,7 @@ LIKELY: dict[type, Sequence[Any]] = {
     list: ([], [0], [0, 1], ["canary_check"]),
     type(None): (0, 1),
 }
-"""Values that might stand where one of that type stands."""
+"""Possible values for a field of each type."""
 
 small = st.integers(0, 30)
 texts = st.sampled_from(["x", "", "\x1b[2J", "canary_count"])
@@ -351,7 +351,7 @@ records = st.one_of(
     values,
     st.sampled_from(BROKEN),
 )
-"""Records of every kind, with what belongs there and what does not."""
+"""Records of every kind, with valid and invalid fields."""
 
 
 # -- header and footer ------------------------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ records = st.one_of(
 
 @st.composite
 def with_another_header(draw: st.DrawFn, good: Good) -> Bad:
-    """Another field in the header, or another header altogether."""
+    """A header with one field changed, or a completely different header."""
     header = msgpack.unpackb(good.frames[0])
     changed = draw(edited(header) if draw(st.integers(0, 9)) else records)
     data = join(good, [pack(changed), *good.frames[1:]])
@@ -369,7 +369,7 @@ def with_another_header(draw: st.DrawFn, good: Good) -> Bad:
 
 @st.composite
 def with_another_footer(draw: st.DrawFn, good: Good) -> Bad:
-    """A footer that does not fit the records. That a run was interrupted in its last step can be, and is left out."""
+    """A footer that does not fit the records; an interruption in the last step is possible, so it is not used."""
     footer = msgpack.unpackb(good.frames[-1])
     outcome = draw(st.sampled_from(["ok", "finding", "diverged", "OK", ""]))
     change = {"outcome": outcome, "steps": draw(st.integers(-1, 400)), "digest": draw(st.sampled_from(["", "0" * 32]))}
@@ -392,7 +392,7 @@ def spliced(draw: st.DrawFn, good: Good, other: Good) -> Bad:
 
 
 def bad_logs(goods: tuple[Good, ...]) -> st.SearchStrategy[Bad]:
-    """Logs with anything wrong in them."""
+    """Logs with any of these errors."""
     one = st.sampled_from(goods)
     return st.one_of(
         one.flatmap(with_bytes_changed),

@@ -1,4 +1,4 @@
-"""Msgpack as a stranger writes it: any value, and bytes that are none."""
+"""Arbitrary msgpack: any value, and bytes that are not valid msgpack."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ DEEP = 3_000
 
 @attrs.frozen
 class Raw:
-    """Bytes that stand for a value as they are."""
+    """Bytes that are inserted unchanged in place of a value."""
 
     data: bytes = attrs.field(repr=lambda data: repr(data[:20]))
 
 
 def pack(value: Any) -> bytes:
-    """*value* as msgpack, with every `Raw` in it as it is."""
+    """*value* as msgpack, with every `Raw` in it inserted unchanged."""
     packer = msgpack.Packer()
     match value:
         case Raw(data):
@@ -34,14 +34,14 @@ def pack(value: Any) -> bytes:
 
 BROKEN = (
     Raw(b"\xc1"),  # the byte that msgpack never uses
-    Raw(b"\xc6\x7f\xff\xff\xff"),  # 2 GiB of bytes that are not there
+    Raw(b"\xc6\x7f\xff\xff\xff"),  # 2 GiB of bytes that do not follow
     Raw(b"\xdb\xff\xff\xff\xff"),  # 4 GiB of text
     Raw(b"\xdd\xff\xff\xff\xff"),  # an array of 2^32 - 1 elements
-    Raw(b"\xdf\xff\xff\xff\xff\xc0"),  # as many pairs
+    Raw(b"\xdf\xff\xff\xff\xff\xc0"),  # a map of 2^32 - 1 pairs
     Raw(b"\xa2\xff\xfe"),  # text that is not UTF-8
     Raw(b"\xa3\xed\xa0\x80"),  # a lone surrogate
     Raw(b"\xd9"),  # it ends within a length
-    Raw(b"\xc0\xc0"),  # a value more
+    Raw(b"\xc0\xc0"),  # one value too many
     Raw(b"\x91" * DEEP + b"\xc0"),
     Raw(b"\x81\xa1a" * DEEP + b"\xc0"),
     Raw(b"\x81\x91\x01\x02"),  # a list as a key
@@ -50,7 +50,7 @@ BROKEN = (
     Raw(b"\xd4\x05\x00"),  # an extension
     Raw(b"\xd6\xff\x00\x00\x00\x00"),  # a time
     Raw(b"\xd6\xff\xff\xff\xff\xff"),
-    Raw(b"\xc7\x0c\xff" + b"\xff" * 12),  # a time that no calendar has
+    Raw(b"\xc7\x0c\xff" + b"\xff" * 12),  # a time outside every calendar
 )
 
 NUMBERS = (

@@ -1,4 +1,4 @@
-"""Patch files whose declarations are of every shape. What their functions do when they run is another matter."""
+"""Patch files with declarations of every shape. The behaviour of their functions is not tested here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from actors.api import kernel_fn, unpatched
 
 @attrs.frozen
 class File:
-    """A patch file. `is_right`: it declares what fits 5.3; None: that is not known, or is for others to say."""
+    """A patch file. `is_right`: its declarations fit 5.3; None: not known, or decided by other tests."""
 
     text: bytes
     is_right: bool | None
@@ -129,7 +129,7 @@ VALUES = (
     "type",
     "[].append",
 )
-"""What is declared in place of a function."""
+"""Objects that are declared in place of a function."""
 
 AROUND: Sequence[Piece] = (
     *(("", True) for _ in range(6)),
@@ -154,7 +154,7 @@ AROUND: Sequence[Piece] = (
 
 @st.composite
 def declarations(draw: st.DrawFn) -> File:
-    """Some lines, and one declaration; mostly one thing is wrong at most."""
+    """Some lines and one declaration, in most cases with at most one error."""
     parts: dict[str, Piece] = {}
     wrong = draw(
         st.sets(
@@ -186,7 +186,7 @@ def declarations(draw: st.DrawFn) -> File:
 
 @st.composite
 def values(draw: st.DrawFn) -> File:
-    """A declaration of what is no function."""
+    """A declaration of an object that is not a function."""
     value: Any = draw(st.sampled_from(VALUES))
     return File(f'{IMPORTS}kernel_fn("kmemcg_workfn", "mm/slab_common.c")({value})\n'.encode(), is_right=False)
 

@@ -1,4 +1,4 @@
-"""Regression files of strangers: refused in one line, or run as they say."""
+"""Untrusted regression files are refused in one line, or run as they say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READERS = (*(CHECKED,) * 5, (*CHECKED, "--json"), (*EXPLORED, "--json"))
 
 @pytest.mark.parametrize("reader", [CHECKED, EXPLORED], ids=" ".join)
 def test_a_good_file_is_run(reader: tuple[str, ...], fields: Fields, bench: Bench) -> None:
-    """Otherwise the others would prove nothing."""
+    """Without this test the others could pass vacuously."""
     bench.put(KEPT, dump(fields))
     ending = bench.run(*reader)
 
@@ -51,7 +51,7 @@ def test_a_damaged_file_is_refused_or_run(inputs: int, fields: Fields, bench: Be
 
 
 def test_a_knob_of_a_file_is_a_value_and_never_a_path(fields: Fields, bench: Bench) -> None:
-    """On the command line slabinfo=FILE reads FILE; what a regression file says of it is the text itself."""
+    """On the command line slabinfo=FILE reads FILE; in a regression file the value is the text itself."""
     capture = bench.put("capture", Path(__file__).read_bytes())
     bench.put(KEPT, dump({**fields, "knobs": {"slabinfo": str(capture)}}))
     ending = bench.run(*CHECKED)

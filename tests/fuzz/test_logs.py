@@ -1,4 +1,4 @@
-"""Logs of strangers: whatever is in one, a reader refuses it, reads it to its damage, or does what it says."""
+"""Untrusted logs: a reader refuses a log, reads it up to its damage, or does what the log says."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ READERS: tuple[tuple[str, ...], ...] = (
     ("explain", "--json"),
     ("explore", "--from", "--at", "40", "--budget", "1", "--no-log", "--workers", "1"),
 )
-"""Every command that reads a log, which stands behind its first option or first of all."""
+"""Every command that reads a log; the log's path is the first argument, or follows the first option."""
 
 SLOW = ("explain", "explore")
-"""Commands that take long for a longer run: they get the shortest."""
+"""Commands that are slow on longer logs; they get the shortest one."""
 
 
 def line(reader: tuple[str, ...], log: str) -> list[str]:
@@ -36,7 +36,7 @@ def line(reader: tuple[str, ...], log: str) -> list[str]:
 
 
 def passes(reader: tuple[str, ...], bad: Bad, ending: Ending) -> bool:
-    """Whether a reader may say what it does: a log that is wrong is not passed without a word."""
+    """Whether the ending is permitted: a reader must not accept a wrong log without a message."""
     if ending.code in (2, 4) or ending.err:
         return True
     if reader in READERS[:2]:
@@ -88,7 +88,7 @@ def test_only_logs_of_one_scenario_are_compared(goods: tuple[Good, ...], bench: 
 
 @pytest.mark.parametrize("reader", READERS, ids=" ".join)
 def test_a_good_log_is_read(reader: tuple[str, ...], goods: tuple[Good, ...], bench: Bench) -> None:
-    """Otherwise the others would prove nothing."""
+    """Without this test the others could pass vacuously."""
     bench.put("x.log", goods[0].data)
     ending = bench.run(*line(reader, "x.log"))
 

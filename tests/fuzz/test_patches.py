@@ -1,4 +1,4 @@
-"""Patch files of every shape: refused in one line that names the file, or laid over the kernel."""
+"""Patch files of every shape are refused in one line that names the file, or applied to the kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fuzz.texts import changed
 from tests.helpers import TINY_CAPTURE
 
 RUN = ("run", "canary", "--json", "--no-log", "--set", "rounds=1", "--set", "slabinfo=tiny", "--patch", "p.py")
-"""A run in which no patched function is called: what counts is the declaration."""
+"""A run in which no patched function is called, so that only the declaration matters."""
 
 
 def run_with(bench: Bench, text: bytes) -> Ending:

@@ -1,4 +1,4 @@
-"""A stranger's file that names a program wherever it can: nothing opens it, nothing runs it, whoever reads."""
+"""An untrusted file that names a program in every possible field: no command opens or runs the program."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ PATCHES: dict[str, dict[str, str]] = {
     "a text": {"name": "x.py", "path": "x.py", "sha256": HASH, "text": TEXT},
     "a text of another name": {"name": FIX, "path": "", "sha256": HASH, "text": TEXT},
 }
-"""What a log may say of a patch."""
+"""The entries that a log may have for a patch."""
 
 
 @attrs.frozen
 class Case:
-    """A command, of which file, and whether it has to be refused."""
+    """A command, its file, and whether the command has to refuse it."""
 
     where: str
     command: tuple[str, ...]
@@ -59,7 +59,7 @@ class Case:
 
 
 def headers(good: Good, fields: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The payload in each field of a header that is no patch."""
+    """Headers with the payload in each field except the patches."""
     for name in ("scenario", "kernel", "strategy", "driver", "slabrace", "check", "shows"):
         yield name, {name: PAYLOAD}
     for knob in fields["parameters"]:
@@ -82,7 +82,7 @@ def put_logs(bench: Bench, good: Good, wanted: str) -> Iterator[Case]:
 
 
 def put_kept(bench: Bench, fields: Fields, wanted: str) -> Iterator[Case]:
-    """The same for regression files. A search lays only its own patches over the kernel: it has nothing to refuse."""
+    """Regression files with the payload. A search applies only its own patches, so it need not refuse anything."""
     from_there = {where: {**patch, "path": patch["path"] and f"../{patch['path']}"} for where, patch in PATCHES.items()}
     changes: list[tuple[str, Fields]] = [(where, {"patches": [patch]}) for where, patch in from_there.items()]
     if wanted == "all":
@@ -99,7 +99,7 @@ def put_kept(bench: Bench, fields: Fields, wanted: str) -> Iterator[Case]:
 
 
 def run_audited(bench: Bench, commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
-    """What each command came to, and what of the payload was opened, compiled or run meanwhile."""
+    """The ending of each command, and the events in which the payload was opened, compiled or run."""
     script = [sys.executable, "-m", "tests.fuzz.audited", str(bench.folder)]
     done = subprocess.run(script, input=json.dumps(commands), capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603 -- ourselves
     answers: list[dict[str, Any]] = json.loads(done.stdout)
@@ -109,7 +109,7 @@ def run_audited(bench: Bench, commands: list[tuple[str, ...]]) -> list[dict[str,
 
 @pytest.fixture
 def good(goods: tuple[Good, ...]) -> Good:
-    """The log of the canary, which is short."""
+    """The short log of the canary."""
     return goods[0]
 
 
@@ -134,7 +134,7 @@ def test_nobody_opens_or_runs_what_a_file_names(bench: Bench, good: Good, fields
 
 
 def test_the_hook_sees_what_runs(bench: Bench, good: Good) -> None:
-    """Otherwise the others would prove nothing."""
+    """Without this test the others could pass vacuously."""
     bench.put("x.log", good.data)
     (answer,) = run_audited(bench, [("replay", "x.log", "--patch", PAYLOAD)])
 
@@ -143,7 +143,7 @@ def test_the_hook_sees_what_runs(bench: Bench, good: Good) -> None:
 
 
 def check_trust(refused: dict[str, Any], trusted: dict[str, Any]) -> None:
-    """The first was not told to trust what it read: one line says what it would run, and what to type."""
+    """Without --trust one line names the code that would run, and the option to type."""
     assert (refused["code"], refused["seen"]) == (2, [])
     assert refused["err"].count("\n") == 1
     assert PAYLOAD in refused["err"], "what it would run"
@@ -152,7 +152,7 @@ def check_trust(refused: dict[str, Any], trusted: dict[str, Any]) -> None:
 
 
 def test_the_text_that_a_log_carries_is_run_if_it_is_trusted(bench: Bench, good: Good) -> None:
-    """What stands by now at the path that the log names is nobody's business."""
+    """The present file at the path in the log is not used."""
     patch = {"name": PAYLOAD, "path": PAYLOAD, "sha256": HASH, "text": TEXT}
     tag, header = msgpack.unpackb(good.frames[0])
     bench.put("x.log", join(good, [pack([tag, {**header, "patches": [patch]}]), *good.frames[1:]]))
@@ -165,7 +165,7 @@ def test_the_text_that_a_log_carries_is_run_if_it_is_trusted(bench: Bench, good:
 
 
 def test_the_file_that_a_regression_file_names_is_run_if_it_is_trusted(bench: Bench, fields: Fields) -> None:
-    """The two lie beside each other."""
+    """The patch file is in the folder of the regression file."""
     bench.put(KEPT, dump({**fields, "patches": [{"name": PAYLOAD, "path": f"../{PAYLOAD}", "sha256": HASH}]}))
     refused, trusted = run_audited(bench, [CHECKED, (*CHECKED, "--trust")])
 

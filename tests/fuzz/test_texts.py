@@ -1,4 +1,4 @@
-"""Captures of the kernel's files and traces of its functions, with anything in them: read, or refused in one line."""
+"""Captures of kernel files and traces, with arbitrary changes, are read, or refused in one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEYED = "anon 4096\nslab_reclaimable 12\n"
 
 
 CANARY = ("run", "canary", "--no-log", "--json", "--set", "rounds=1", "--set")
-"""The shortest run, of a machine with the caches of a file."""
+"""The shortest run on a machine with the caches of a file."""
 
 
 def data(name: str) -> bytes:
@@ -38,7 +38,7 @@ def data(name: str) -> bytes:
 
 
 def of_text(parse: Callable[..., Any]) -> Callable[[bytes], Any]:
-    """A parser of text as one of bytes."""
+    """Turn a parser of text into a parser of bytes."""
     return lambda read: parse(read.decode("utf-8", errors="replace"), source="x")
 
 
@@ -59,12 +59,12 @@ PARSERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "ftrace": (of_bytes(parse_ftrace), data("ftrace-linux-5.3.1-rmdir-idle.txt")),
     "filter": (of_bytes(read_function_list), b"# all\nkmem_cache_free [slab]\nf.part.0\n"),
 }
-"""Every parser of what a kernel says, with an example of that."""
+"""Every parser of a kernel's output, with an example."""
 
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_an_example_is_read(name: str) -> None:
-    """Otherwise the others would prove nothing."""
+    """Without this test the others could pass vacuously."""
     parse, example = PARSERS[name]
 
     assert parse(example)
@@ -99,7 +99,7 @@ def test_run_boots_a_capture_or_refuses_it(inputs: int, bench: Bench) -> None:
 
 @pytest.mark.parametrize("inputs", [15, pytest.param(300, marks=pytest.mark.slow)])
 def test_match_compares_a_trace_or_refuses_it(inputs: int, bench: Bench) -> None:
-    """Of a whole trace the first lines are enough: what is searched for grows with it."""
+    """The first lines of a trace are enough: the time of a search grows with the trace."""
     lines = data("ftrace-linux-5.3.1-rmdir-idle.txt").split(b"\n")
     short = b"\n".join([*lines[:2], *lines[3:20], b""])  # the third counts the entries
 

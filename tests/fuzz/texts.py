@@ -1,4 +1,4 @@
-"""Files of text with something wrong in them, line by line, word by word, and byte by byte."""
+"""Text files with damaged lines, words and bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ODD_WORDS = (
     *("", "-1", "0", "1", "4096", "18446744073709551615", "18446744073709551616", "1e9", "0x10", LONG, "nan", "٣", "²"),
     *("\0", "\x1b[2J", "[/nope]", "\x85", "\u2028", "\ufeff", "\ud7ff", "é", "x" * 300, ":", "#", "->", "<-", ": : :"),
 )
-"""What may stand where a number or a name should."""
+"""Words in place of a number or a name."""
 
 ODD_BYTES = (
     b"\0",
@@ -46,7 +46,7 @@ def changed(draw: st.DrawFn, good: bytes, words: Sequence[str] = ODD_WORDS) -> b
 
 
 def _with_a_word(draw: st.DrawFn, data: bytes, words: Sequence[str]) -> bytes:
-    """One word of one line replaced, left out, or put in."""
+    """One word of one line replaced, removed, or inserted."""
     lines = data.split(b"\n")
     at = draw(st.integers(0, len(lines) - 1))
     parts = lines[at].split(b" ")
@@ -58,7 +58,7 @@ def _with_a_word(draw: st.DrawFn, data: bytes, words: Sequence[str]) -> bytes:
 
 
 def _with_lines(draw: st.DrawFn, data: bytes) -> bytes:
-    """Lines left out, repeated or exchanged."""
+    """Lines removed, repeated or exchanged."""
     lines = data.split(b"\n")
     at, to = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))
     many = draw(st.sampled_from([0, 1, 1, 2, 50]))
@@ -68,6 +68,6 @@ def _with_lines(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def _with_bytes(draw: st.DrawFn, data: bytes) -> bytes:
-    """Bytes put in, or written over what was there."""
+    """Bytes inserted or overwritten."""
     at, new = draw(st.integers(0, len(data))), draw(st.sampled_from(ODD_BYTES) | st.binary(max_size=8))
     return data[:at] + new + data[at + draw(st.sampled_from([0, len(new), 10])) :]

@@ -1,4 +1,4 @@
-"""Small hosts for the tests: hours instead of days, and each cgroup of the model stands for many."""
+"""Small hosts for the tests: hours instead of days, and one cgroup of the model stands for many real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def job_of(kernel: str, **settings: str) -> Job:
 
 
 def days_of(kernel: str, **settings: str) -> list[Day]:
-    """Simulate a small host, on which no kernel complains."""
+    """Simulate a small host; fail if the kernel reports a finding."""
     days: list[Day] = []
     findings = simulate(job_of(kernel, **settings), days.append)
 
@@ -34,7 +34,7 @@ def stage_of(kernel: str, **settings: str) -> Stage:
 
 
 def checked_stage_of(kernel: str) -> Stage:
-    """The same, with the invariants of every child cache looked at after every step."""
+    """A small host after its last day; the invariants of every child cache are checked after every step."""
     stage = set_stage(job_of(kernel), lambda _day: None)
     stage.machine.check_child = stage.ledger.check_child
     return run_host(stage)
@@ -47,10 +47,10 @@ def run_host(stage: Stage) -> Stage:
 
 
 def figures(days: list[Day]) -> list[dict[str, Any]]:
-    """All but the time that it took."""
+    """All figures of *days* except the elapsed time."""
     return [attrs.asdict(attrs.evolve(day, seconds=0.0)) for day in days]
 
 
 def day(number: int, dying: int, memory: int = 0, *, caches: int = 0) -> Day:
-    """A day of which only these figures matter."""
+    """A day with these figures, and zero for all others."""
     return Day(number, dying, caches, 0, memory, 0, 0, 0.0)

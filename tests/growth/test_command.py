@@ -1,4 +1,4 @@
-"""`slabrace growth` from the outside."""
+"""The command `slabrace growth`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from explorer.growth.fleet import Fleet
 from explorer.growth.report import FleetProgress
 from scenarios.services import CAPTURE
-from tests.conftest import Command
+from tests.conftest import Command, check_usage_error
 from tests.growth.hosts import TINY
 
 TINY_OPTIONS = ["--days", "0", "--hosts", "1"] + [
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--force"], "--csv and --plot, which are not given"),
     ],
 )
-def test_what_does_not_fit_is_one_line(slabrace: Command, arguments: list[str], named: str) -> None:
+def test_an_invalid_option_is_refused_in_one_line(slabrace: Command, arguments: list[str], named: str) -> None:
     answer = slabrace("growth", *arguments)
 
     assert answer.code == 2
@@ -113,6 +113,16 @@ def test_a_machine_without_a_cache_that_is_needed_is_refused(slabrace: Command, 
 
     assert answer.code == 2
     assert "task_struct" in answer.err
+
+
+def test_a_picture_without_matplotlib_is_refused_before_anything_is_simulated(
+    slabrace: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer.growth.plot.importlib.util.find_spec", lambda _: None)
+    line = check_usage_error(slabrace("growth", *TINY_OPTIONS, "--plot", "figures.svg"))
+
+    assert "figures.svg" in line
+    assert "pip install 'slabrace[plot]'" in line
 
 
 @pytest.mark.parametrize("option", ["--csv", "--plot"])

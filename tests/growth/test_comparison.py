@@ -1,4 +1,4 @@
-"""Means, errors, and what is written about them."""
+"""Means, errors, and the text and files that show them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(kernel: str, host: int, dying: Iterable[int], memory: int = 0) -> HostRu
 
 
 def as_published() -> Fleet:
-    """Two hosts that together show exactly the published figures, but for memory."""
+    """Two hosts whose means are exactly the published figures, except memory."""
     runs = []
     for host, sign in ((0, 1), (1, -1)):
         runs.append(run("original", host, (figure + sign for figure in V4_TO_V7.original), 30 * MB))

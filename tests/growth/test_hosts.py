@@ -1,4 +1,4 @@
-"""What happens on a host, on both kernels."""
+"""Simulated hosts on both kernels."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def test_hosts_run_on_other_versions(kernel: str) -> None:
 
 
 @each_kernel
-def test_nobody_is_left_dying_if_services_leave_nothing_behind(kernel: str) -> None:
-    """Files that are opened by one service only do not stay; the file in memory is gone within the hour, mostly."""
+def test_no_cgroup_stays_dying_if_services_leave_nothing_behind(kernel: str) -> None:
+    """Files that only one service opens do not stay; most files in memory are gone within the hour."""
     days = days_of(kernel, files="0", pin="1")
 
     assert [day.dying for day in days] == [0, 0]
@@ -58,20 +58,20 @@ def test_nobody_is_left_dying_if_services_leave_nothing_behind(kernel: str) -> N
 
 
 @each_kernel
-def test_a_host_without_restarts_is_at_peace(kernel: str) -> None:
+def test_a_host_without_restarts_has_no_dying_cgroups(kernel: str) -> None:
     assert [day.dying for day in days_of(kernel, restarts="0")] == [0, 0]
 
 
 @each_kernel
-def test_what_the_machine_counts_is_right_after_every_step(kernel: str) -> None:
+def test_the_counts_of_the_machine_are_right_after_every_step(kernel: str) -> None:
     stage = checked_stage_of(kernel)
 
     assert not stage.world.findings
     assert stage.world.stopped == "simulated"
 
 
-def test_a_cgroup_dies_of_what_it_was_first_to_touch() -> None:
-    """On the original kernel each dying cgroup has a slab page or another page that is still charged to it."""
+def test_a_dying_cgroup_has_pages_that_it_was_first_to_touch() -> None:
+    """On the original kernel each dying cgroup has a page that is still charged to it, of a slab or of a file."""
     stage = stage_of("original")
     dead = [memcg for memcg in stage.machine.memcgs() if memcg.css.cgroup.is_dead]
 
@@ -88,8 +88,8 @@ def test_reparented_caches_belong_to_the_root() -> None:
     assert {cache.memcg for cache in zombies} == {stage.machine.root_mem_cgroup}
 
 
-def test_hardly_any_actor_keeps_a_place() -> None:
-    """A long run must not get slower because there are many caches that wait for nothing."""
+def test_few_actors_keep_a_place_among_the_lanes() -> None:
+    """A long run must not get slower because of many idle caches."""
     stage = stage_of("original")
 
     assert len(stage.world._lanes) < len(stage.machine.child_caches)
@@ -107,7 +107,7 @@ def test_memory_is_what_the_structures_take() -> None:
 
 
 def test_most_of_a_memcg_is_per_cpu() -> None:
-    """About 1.9 kB for each CPU were seen on Linux 5.2.1 (KERNEL.md 12.2); a configuration with all events has more."""
+    """Linux 5.2.1 showed about 1.9 kB for each CPU (KERNEL.md 12.2); a configuration with all events needs more."""
     per_cpu = memcg_bytes(1, 2) - memcg_bytes(1, 1)
 
     assert 1_900 < per_cpu < 2_800

@@ -1,4 +1,4 @@
-"""The default run against the published figures: minutes."""
+"""The default run, compared with the published figures; it takes minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SLAB's reaper on a host: what it walks, and who waits for it."""
+"""SLAB's reaper on a host: the caches that it walks, and the tasks that wait for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.conftest import Command
 from tests.growth.hosts import TINY, days_of, stage_of
 
 LONG = {"days": "0", "unit": "40", "uptime": "2000"}
-"""Long enough for zombies to be most of all caches on the original kernel."""
+"""A time after which most caches on the original kernel are zombies."""
 
 
 @pytest.mark.parametrize("kernel", ["original", "5.3"])
@@ -32,8 +32,8 @@ def test_it_walks_more_on_the_original_kernel() -> None:
     assert original.held > 1.2 * patched.held
 
 
-def test_zombies_of_slab_die_of_the_reaper_alone() -> None:
-    """Nothing is left behind here, so that after its turn every child cache is that of a service that runs."""
+def test_only_the_reaper_frees_zombies_of_slab() -> None:
+    """The services leave nothing behind here, so after a walk every child cache belongs to a running service."""
     stage = stage_of("5.3", days="0", files="0", pin="1", **WALK)
     memcgs = {cache.memcg for cache in stage.machine.child_caches}
 

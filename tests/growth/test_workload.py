@@ -1,4 +1,4 @@
-"""What the services do is drawn beforehand, and the laws are those that are said."""
+"""The services' work is drawn in advance, and follows the documented laws."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of `keep`: regression files, and what is done with them."""
+"""Tests of `keep`: regression files and their use."""

@@ -1,4 +1,4 @@
-"""Regression files: what they hold, what they refuse, and that nothing is overwritten."""
+"""Regression files: their contents, their usage errors, and the protection of existing files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_file_is_read_as_it_was_written(kept: Path) -> None:
 
 
 def again_as_kept(path: Path, *, trust: bool = False) -> Again:
-    """A kept finding, run once more."""
+    """The result of a kept finding that is run again."""
     kept = read_kept(path)
     return run_again(path, kept, kept.experiment(path, Given(trust=trust)))
 
@@ -153,14 +153,14 @@ dentry            0      0    192   21    1 : tunables    0    0    0 : slabdata
 
 
 def test_a_text_knob_is_kept_whole(tmp_path: Path) -> None:
-    """A capture is the text of a file, and not its path."""
+    """The value of a capture is the text of the file, not its path."""
     capture = tmp_path / "capture.txt"
     capture.write_text(CAPTURE)
     options = RunOptions(scenario="canary", settings={"rounds": "1", "slabinfo": str(capture)})
     experiment = Experiment.of(options)
     trace = run_traced(experiment, Follow(("count0", "count1", "count0", "count1", "count0", "count1")))
     finding = next(iter(trace.stage.world.findings.values()))
-    kept = make_kept(experiment, attrs.evolve(trace, found=finding), tmp_path, keeps_time=False, expects="nothing")
+    kept = make_kept(experiment, attrs.evolve(trace, found=finding), tmp_path, controls_clock=False, expects="nothing")
     path = tmp_path / "kept.json"
     path.write_text(to_text_file(kept))
     capture.unlink()
@@ -205,7 +205,7 @@ def test_a_patch_file_is_named_from_where_the_regression_file_is(log: Path, caps
 
 
 def signature_with(path: Path, word: str) -> str:
-    """The signature of a log's finding that has a word in it."""
+    """The signature in the log that contains *word*."""
     log = LogReader(path)
     try:
         findings = [record.finding for _, record in log.records() if isinstance(record, FindingRecord)]

@@ -1,4 +1,4 @@
-"""Kept findings are run again: by the check, by the test that is written for them, and first in every search."""
+"""Kept findings are run again by the check, by their generated test, and at the start of every search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STALE = ["count0", "nobody", "count1", "count0", "count1", "count0", "count1"]
 
 
 def check(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    """What `keep --check` says of the one file."""
+    """The answer of `keep --check` about the only file."""
     main(["keep", "--check", "regressions", "--json"])
     (answer,) = json.loads(capsys.readouterr().out)["kept"]
     assert isinstance(answer, dict)
@@ -46,7 +46,7 @@ def test_a_stale_schedule_says_where_it_stopped_matching_and_goes_on(
     assert isinstance(stale, dict)
     assert (stale["at"], stale["of"], stale["choice"]) == (1, len(STALE), "nobody")
     assert "count1" in stale["enabled"]
-    assert answer["shows_it"] is True  # what still fits was followed
+    assert answer["shows_it"] is True  # the matching part of the schedule was followed
 
 
 def test_a_flaw_that_is_gone_is_said_to_be(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_the_first_finding_of_a_kept_schedule_ends_a_search_for_the_first(capsys
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("arguments", [["--kernel", "5.4-fixed"], ["--set", "rounds=2"]])
-def test_what_was_kept_of_something_else_is_left_out(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_kept_of_other_runs_are_left_out(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(["explore", "canary", *arguments, "--budget", "1", "--no-log", "--json"])
 
     assert json.loads(capsys.readouterr().out)["kept"] == []
@@ -127,7 +127,7 @@ def test_a_budget_of_kept_schedules_is_kept(capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["schedules"] == 20
 
 
-def test_a_search_says_what_became_of_them(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_reports_the_results_of_kept_schedules(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(kept, schedule=STALE)
 
     main(["explore", "canary", "--budget", "1", "--no-log"])

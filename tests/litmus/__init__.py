@@ -1,1 +1,1 @@
-"""Is the exact search exact? Small programs, held against an enumerator that shares nothing with the product."""
+"""Test that the exhaustive search is exhaustive: small programs, compared with an independent enumerator."""

@@ -20,7 +20,7 @@ SHOWN = 3
 
 
 def chunks(options: argparse.Namespace) -> Iterator[Chunk]:
-    """The programs asked for, in pieces."""
+    """The requested programs, in chunks."""
     first, end = options.seed * 1_000_000, options.seed * 1_000_000 + options.programs
     for seed in range(first, end, CHUNK):
         yield Chunk(seed, min(CHUNK, end - seed), options.samples, options.budget)
@@ -45,7 +45,7 @@ def say(text: str) -> None:
 
 
 def show(tally: Tally, options: argparse.Namespace, seconds: float) -> None:
-    """What came of it, and the smallest programs that differ."""
+    """Print the totals, and the smallest programs that differ."""
     say(
         f"{tally.programs} programs, {' and '.join(RCU_MODES)}: {tally.outcomes} outcomes; dpor ran {tally.schedules} "
         f"schedules to their end and cut off {tally.cut_off}, {tally.samples} were sampled; {tally.too_large} programs "
@@ -58,7 +58,7 @@ def show(tally: Tally, options: argparse.Namespace, seconds: float) -> None:
 
 
 def show_mutants(options: argparse.Namespace) -> int:
-    """The table of the clauses, each with how many programs it took to show it; 1 if one was not shown."""
+    """Print the table of the clauses, each with the number of programs tried; return 1 if one was not shown."""
     try_one = functools.partial(try_mutant, first=options.seed * 1_000_000, most=options.programs)
     shown = 0
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
@@ -71,7 +71,7 @@ def show_mutants(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, and return 1 if there is a difference."""
+    """Compare the programs, and return 1 if there is a difference."""
     options = parse(arguments)
     if options.mutants:
         return show_mutants(options)

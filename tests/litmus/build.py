@@ -1,4 +1,4 @@
-"""Programs on the simulated kernel: a stage of their own, and what searches of it come to."""
+"""Programs on the simulated kernel: a stage for them, and the results of searches of it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Stage:
         await self._do(task, body)
 
     def outcome(self) -> Outcome:
-        """What has come of it."""
+        """The outcome of the run."""
         if any(finding.kind == "deadlock" for finding in self.world.findings.values()):
             return DEADLOCK
         memory = [*self.cells, *(cell for cells in self.percpu for cell in cells)]
@@ -160,7 +160,7 @@ class Stage:
         return handler
 
     async def _ipi(self, ctx: Context, statement: Statement) -> None:
-        """smp_call_function_single(), nobody waits."""
+        """smp_call_function_single(), without a wait."""
         queue = ctx.machine.call_queues[statement.at]
         with ctx.preempt_section:
             await ctx.ask(queue.send, self._called(statement.body), Completion(queue.actor, remaining=1))
@@ -197,7 +197,7 @@ ACTIONS: dict[str, Callable[[Stage, Context, Statement], Awaitable[None]]] = {
     "flush": Stage._flush,
     "migrate": Stage._migrate,
 }
-"""What does each statement (`Statement.op`)."""
+"""The method for each statement (`Statement.op`)."""
 
 
 # -- searches ---------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ ACTIONS: dict[str, Callable[[Stage, Context, Statement], Awaitable[None]]] = {
 
 @attrs.define
 class Reached:
-    """What a search came to: the outcomes, each with how many schedules had it; how many schedules there were."""
+    """The result of a search: each outcome with its number of schedules; the number of all schedules."""
 
     outcomes: dict[Outcome, int] = attrs.field(factory=dict)
     schedules: int = 0
@@ -214,7 +214,7 @@ class Reached:
     unexpected: dict[str, str] = attrs.field(factory=dict)
 
     def add(self, stage: Stage) -> None:
-        """Take in one schedule that has been run."""
+        """Add one schedule that has been run."""
         self.schedules += 1
         outcome = stage.outcome()
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
@@ -224,12 +224,12 @@ class Reached:
 
 
 def set_stage(program: Program, strategy: Strategy, rcu: str) -> Stage:
-    """The program, about to be run once."""
+    """The stage of *program* for one run."""
     return Stage(program, World(strategy), rcu)
 
 
 def run_exactly(program: Program, strategy: str, rcu: str, *, budget: int) -> Reached:
-    """Search to the end, or for so many schedules."""
+    """Search until exhausted, or for *budget* schedules."""
     reached = Reached()
     search = make_exact_search(strategy)
     while reached.schedules + reached.cut_off < budget:
@@ -253,7 +253,7 @@ def run_exactly(program: Program, strategy: str, rcu: str, *, budget: int) -> Re
 
 
 def run_sampler(program: Program, strategy: str, rcu: str, *, budget: int, seed: int) -> Reached:
-    """Sample so many schedules; what the first were like is known to the later ones."""
+    """Sample *budget* schedules; the run statistics of earlier ones are available to later ones."""
     reached = Reached()
     known = Knowledge()
     _, word = find_strategy(strategy)

@@ -1,6 +1,6 @@
-"""Programs as instructions, each of which is one moment: what the reference steps through.
+"""Programs as atomic instructions, which the reference executes.
 
-Bodies have no branches, so where a flow is says which sections it is in, and on which CPU a task is.
+Bodies have no branches, so a flow's position determines its sections, and the CPU of a task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import attrs
 from tests.litmus.language import Body, Program, Statement
 
 Instruction = tuple[str, int, int]
-"""What is done, to what, and with what."""
+"""The name of an instruction, the number of its object, and its value."""
 
 WAITS = frozenset({"lock", "mutex_lock", "wait", "spin_wait", "wait_flushed"})
 SLEEPS = frozenset({"mutex_lock", "wait", "wait_flushed"})
@@ -21,7 +21,7 @@ BARRIER_MUTEX = -1
 
 @attrs.frozen
 class Place:
-    """What is so before one instruction of a body."""
+    """The CPU and the sections before one instruction of a body."""
 
     cpu: int
     reads: bool
@@ -32,7 +32,7 @@ class Place:
 
 @attrs.define
 class Code:
-    """One body: its instructions, and what is so before each of them and at the end."""
+    """One body: its instructions, and the place before each of them and at the end."""
 
     instructions: list[Instruction] = attrs.field(factory=list)
     places: list[Place] = attrs.field(factory=list)
@@ -40,7 +40,7 @@ class Code:
 
 @attrs.define
 class Compiler:
-    """Makes the code of a program. `codes` are all bodies; `tasks` and `works` say which are whose."""
+    """Makes the code of a program. `codes` are all bodies; `tasks` and `works` are indices into them."""
 
     program: Program
     codes: list[Code] = attrs.field(factory=list)
@@ -121,7 +121,7 @@ class Compiler:
         self._add(code, statement.body)
         self._emit(code, "mutex_unlock", statement.at)
 
-    # -- those who are called, and waits ------------------------------------------------------------------------------
+    # -- handlers, callbacks and waits --------------------------------------------------------------------------------
 
     def _completion(self) -> int:
         self.completions += 1
@@ -131,13 +131,13 @@ class Compiler:
         self._emit(code, "call_rcu", self.body(statement.body, self._cpu, handler=True))
 
     def _synchronize_rcu(self, code: Code, _statement: Statement) -> None:
-        """wait_rcu_gp(): a callback of its own, and a wait for that."""
+        """wait_rcu_gp(): a callback of its own, and a wait for this callback."""
         done = self._completion()
         self._emit(code, "call_rcu", self.body((), self._cpu, handler=True, ends_with="complete", at=done), 1 << done)
         self._emit(code, "wait", 1 << done)
 
     def _rcu_barrier(self, code: Code, _statement: Statement) -> None:
-        """A marker behind what is queued now on each CPU, one CPU after the other, and a wait for all of them."""
+        """A marker behind the queued callbacks of each CPU, one CPU after the other, and a wait for all markers."""
         self._emit(code, "mutex_lock", BARRIER_MUTEX)
         waits = 0
         for cpu in range(self.program.cpus):
@@ -175,6 +175,6 @@ class Compiler:
             self._emit(code, "wait_flushed", cpu)
 
     def _migrate(self, code: Code, statement: Statement) -> None:
-        """What was preempted goes on where there is room; the step itself is done there."""
+        """The preempted task is moved to another CPU; the step itself is executed there."""
         self._cpu = statement.at
         self._emit(code, "migrate")

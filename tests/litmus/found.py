@@ -1,4 +1,4 @@
-"""Programs that a search was wrong of once, as small as they can be; each is a kind of order that is easily missed."""
+"""Minimal programs on which an earlier search was wrong; each shows a kind of order that is easily missed."""
 
 from __future__ import annotations
 
@@ -98,4 +98,4 @@ FOUND: dict[str, Program] = {
         (0, [QUEUE, FLUSH, read(0)]), (1, [QUEUE, FLUSH, read(0)]), works=[[write(0)]]
     ),
 }
-"""Programs of which some search was wrong, as small as they can be, and some that it could have been wrong of."""
+"""Minimal programs on which some search was wrong, and some on which a search could have been wrong."""

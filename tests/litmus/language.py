@@ -1,7 +1,7 @@
-"""Small programs as plain data: what a few flows do to shared cells, in which sections, and whom they call.
+"""Small programs as plain data: a few flows with accesses to shared cells, sections, and calls of handlers.
 
-A program is a handful of tasks, each with its CPU, and the bodies of work items. A body is a sequence of statements.
-Every read has a register of its own; what the registers and the memory hold at the end is the program's outcome.
+A program has a few tasks, each with its CPU, and the bodies of work items. A body is a sequence of statements. Every
+read has a register of its own. The final contents of the registers and the memory are the program's outcome.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ from collections.abc import Iterator
 import attrs
 
 SECTIONS = ("rcu", "preempt", "bh", "irq")
-"""What a flow may be inside of: an RCU read section; preemption, softirqs or interrupts off."""
+"""The sections: an RCU read section; preemption, softirqs or interrupts off."""
 
 LOCKED = ("spin", "spin_irqsave", "mutex")
 ASYNCHRONOUS = ("call_rcu", "ipi", "ipi_wait")
 SLEEPING = ("mutex", "synchronize_rcu", "rcu_barrier", "flush", "migrate")
-"""What may only be done where one may sleep; a migration is the scheduler's, of a task that was preempted there."""
+"""The statements that are allowed only where sleep is; a migration is the scheduler's move of a preempted task."""
 
 Body = tuple["Statement", ...]
 
 
 @attrs.frozen
 class Statement:
-    """One thing that a flow does.
+    """One operation of a flow.
 
-    `at` says to what: the number of a cell, a per-CPU variable, a lock, a CPU or a work item. `value` is what is
-    written, or the register that is read into. `body` is what is done in the section, under the lock, or by who is
-    called.
+    `at` is the number of its object: a cell, a per-CPU variable, a lock, a CPU or a work item. `value` is the written
+    value, or the register of a read. `body` is the code in the section, under the lock, or of the handler or callback.
 
         read, write          a shared cell           percpu_read, percpu_write   this CPU's part of a variable
-        rcu, preempt, bh, irq     a section          spin, spin_irqsave, mutex   the same under a lock
+        rcu, preempt, bh, irq     a section          spin, spin_irqsave, mutex   a section under a lock
         synchronize_rcu, call_rcu, rcu_barrier       ipi, ipi_wait               a handler on another CPU
-        queue, flush         system_wq               migrate                     go on on another CPU
+        queue, flush         system_wq               migrate                     continue on another CPU
     """
 
     op: str
@@ -65,7 +64,7 @@ class Program:
 
     @property
     def bodies(self) -> tuple[Body, ...]:
-        """What tasks and work items do."""
+        """The bodies of all tasks and work items."""
         return (*(body for _, body in self.flows), *self.works)
 
     def statements(self) -> Iterator[Statement]:
@@ -74,11 +73,11 @@ class Program:
             yield from walk(body)
 
     def count(self, *ops: str) -> int:
-        """How many there are of these (`Statement.op`)."""
+        """The number of statements with one of these names (`Statement.op`)."""
         return sum(statement.op in ops for statement in self.statements())
 
     def most(self, *ops: str) -> int:
-        """One more than the highest number that these name: how many cells, locks, ... there have to be."""
+        """The number of cells, locks, ... that these statements need: one more than their highest `at`."""
         return max((statement.at for statement in self.statements() if statement.op in ops), default=-1) + 1
 
     def __str__(self) -> str:
@@ -91,7 +90,7 @@ class Program:
 
 
 def walk(body: Body) -> Iterator[Statement]:
-    """Every statement of *body*, inner ones after those that they are in."""
+    """Every statement of *body*; an inner one comes after the one that contains it."""
     for statement in body:
         yield statement
         yield from walk(statement.body)
@@ -137,7 +136,7 @@ def _text(statement: Statement) -> str:
     return texts.get(op, f"{op} section")
 
 
-# -- short ways to write them -----------------------------------------------------------------------------------------
+# -- short constructors -----------------------------------------------------------------------------------------------
 
 
 def read(cell: int) -> Statement:
@@ -149,7 +148,7 @@ def write(cell: int, value: int = 1) -> Statement:
 
 
 def inside(section: str, *body: Statement, at: int = 0) -> Statement:
-    """*body* in a section, under a lock, or by who is called: `inside("rcu", read(0))`."""
+    """*body* in a section, under a lock, or in a handler or callback: `inside("rcu", read(0))`."""
     return Statement(section, at, 0, body)
 
 

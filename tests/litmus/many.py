@@ -1,4 +1,4 @@
-"""Many programs, compared in pieces: what one process does, and the smallest program that shows a difference."""
+"""The comparison of many programs in chunks, one process for each, and the smallest program with a difference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.litmus.shrink import shrink
 
 @attrs.frozen
 class Chunk:
-    """Programs that one process compares."""
+    """The seeds of the programs that one process compares."""
 
     first: int
     count: int
@@ -21,7 +21,7 @@ class Chunk:
 
 @attrs.define
 class Tally:
-    """What became of some programs; `wrong` are the seeds of those that differ, with their sizes."""
+    """The totals of some comparisons; `wrong` are the programs that differ: size, seed, differences."""
 
     programs: int = 0
     too_large: int = 0
@@ -32,7 +32,7 @@ class Tally:
     wrong: list[tuple[int, int, list[Difference]]] = attrs.field(factory=list)
 
     def add(self, seed: int, program: Program, comparison: Comparison) -> None:
-        """Take in one program."""
+        """Add one program's comparison."""
         self.programs += 1
         self.too_large += comparison.is_too_large
         self.outcomes += comparison.outcomes
@@ -43,7 +43,7 @@ class Tally:
             self.wrong.append((sum(1 for _ in program.statements()), seed, comparison.differences))
 
     def merge(self, other: Tally) -> None:
-        """Take in what another process did."""
+        """Add the totals of another process."""
         for name in ("programs", "too_large", "outcomes", "schedules", "cut_off", "samples"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.wrong += other.wrong
@@ -59,7 +59,7 @@ def run_chunk(chunk: Chunk) -> Tally:
 
 
 def smallest(program: Program, difference: Difference, budget: int) -> tuple[Program, Difference]:
-    """A program as small as may be with such a difference."""
+    """Shrink *program* while it shows such a difference."""
 
     def such(program: Program) -> Difference | None:
         samples = 0 if difference.strategy == "dpor" else 200

@@ -1,7 +1,7 @@
-"""The search with one clause of its dependence relation taken out, each of which some program has to show.
+"""Mutants of the search: each omits one clause of the dependence relation, and some program must show the omission.
 
-`python -m tests.litmus --mutants` makes the table. A clause is a function of the search, by its name, and what is put
-in its place; a name that is not there any more is an error, so the table follows the code.
+`python -m tests.litmus --mutants` makes the table. A mutant names a function of the search and its replacement; an
+unknown name is an error, so the table follows the code.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.litmus.programs import FEW_STATES, compare, random_program
 from tests.litmus.shapes import guarantees
 
 Around = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""What makes, of a function of the search, the one that is put in its place."""
+"""Makes the replacement of a function of the search from the original."""
 
 
 @attrs.frozen
 class Mutant:
-    """What is taken out; `places` are `module:function` or `module:Class.function`, each with what is made of it.
+    """One omitted clause; `places` are `module:function` or `module:Class.function`, each with its replacement.
 
-    `theme` is what programs have to do for it to matter (`random_program`). Some clauses only say that who waits comes
-    after what it waits for, or what others say, too: without them nothing is missed, but the search tries in vain what
-    cannot be (`only_wastes`).
+    `theme` are statements that programs need for the clause to matter (`random_program`). Some clauses only state that
+    a waiting flow comes after the event it waits for, or repeat another clause. Without such a clause the search misses
+    nothing, but it tries impossible orders (`only_wastes`).
     """
 
     name: str
@@ -42,7 +42,7 @@ class Mutant:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The search is so meanwhile."""
+        """Apply the mutant to the search while the context is open."""
         undo: list[tuple[Any, str, Any]] = []
         try:
             for place, around in self.places:
@@ -57,7 +57,7 @@ class Mutant:
 
 
 def found(place: str) -> tuple[Any, str]:
-    """Whose attribute a place names; AttributeError if there is no such thing any more."""
+    """The owner and the name of the attribute that a place names; AttributeError if it does not exist."""
     module, _, path = place.partition(":")
     owner: Any = importlib.import_module(module)
     *classes, name = path.split(".")
@@ -67,16 +67,16 @@ def found(place: str) -> tuple[Any, str]:
     return owner, name
 
 
-# -- what is put in place ---------------------------------------------------------------------------------------------
+# -- replacements -----------------------------------------------------------------------------------------------------
 
 
 def returns(make: Callable[..., object]) -> Around:
-    """Another function instead."""
+    """Replace the function by *make*."""
     return lambda _original: make
 
 
 def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str, Around], ...]:
-    """The search without some accesses, be they requested or told of."""
+    """The search without some accesses, both requested and reported ones."""
 
     def requested(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -108,13 +108,13 @@ def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str,
 
 
 def without_part(*names: str, theme: tuple[str, ...], only_wastes: bool = False) -> Mutant:
-    """The search without some parts of what is shared."""
+    """The search without the accesses to these parts of objects."""
     left_out = without(lambda thing, _mode: isinstance(thing, tuple) and thing[1] in names)
     return Mutant(f"accesses to the part {', '.join(names)}", left_out, theme, only_wastes)
 
 
 def without_kind(name: str, what: str, *theme: str) -> Mutant:
-    """The search without the accesses to things of one class."""
+    """The search without the accesses to objects of one class."""
 
     def is_left_out(thing: Hashable, _mode: Access) -> bool:
         return type(thing).__name__ == name
@@ -200,19 +200,19 @@ MUTANTS: tuple[Mutant, ...] = (
         ("mutex", "mutex", "spin", "spin"),
     ),
 )
-"""Each clause that is there so that nothing is missed, but for one (docs/litmus.md)."""
+"""Every clause that prevents a miss, except one (docs/litmus.md)."""
 
 
 def _sleeper() -> Any:
     return importlib.import_module("explorer.search.strategies.dpor").Sleeper
 
 
-# -- which program shows it -------------------------------------------------------------------------------------------
+# -- the program that shows a mutant ----------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Verdict:
-    """How many programs it took, and the one that showed it; None if none did."""
+    """The number of programs tried, and the one that shows the mutant; None if none does."""
 
     mutant: str
     programs: int
@@ -221,9 +221,9 @@ class Verdict:
 
 
 def try_mutant(name: str, *, first: int, most: int, budget: int = 400) -> Verdict:
-    """Look for a program on which the search without the clause is wrong, where that with it is right.
+    """Look for a program on which the search is wrong without the clause and right with it.
 
-    If it `only_wastes`, it is enough that the search without it is longer.
+    For a clause that `only_wastes` the search without it must be longer.
     """
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     fixed = [*(shape.program for shape in guarantees()), *FOUND.values()]
@@ -239,14 +239,14 @@ def try_mutant(name: str, *, first: int, most: int, budget: int = 400) -> Verdic
 
 
 def what_is_missed(mutant: Mutant, program: Program, budget: int) -> str:
-    """What the search of *program* lacks only without the clause."""
+    """The difference of the search of *program* without the clause; empty if the search with it differs too."""
     with mutant.applied():
         difference = what_differs(program, budget)
     return difference if difference and not what_differs(program, 3 * budget) else ""
 
 
 def what_is_wasted(mutant: Mutant, program: Program, budget: int) -> str:
-    """How much longer the search of *program* is without the clause."""
+    """The lengths of the searches of *program* without and with the clause; empty if the first is not longer."""
     with_clause = compare(program, budget=budget)
     with mutant.applied():
         without_clause = compare(program, budget=budget)
@@ -255,7 +255,7 @@ def what_is_wasted(mutant: Mutant, program: Program, budget: int) -> str:
 
 
 def what_differs(program: Program, budget: int) -> str:
-    """What is wrong with dpor on *program*; a search that breaks is wrong, too."""
+    """The first difference of dpor on *program*; an exception in the search counts as a difference."""
     try:
         differences = compare(program, budget=budget).differences
     except (InternalError, AssertionError, LookupError) as error:

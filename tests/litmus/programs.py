@@ -1,4 +1,4 @@
-"""Random programs, and what is wrong with a search of one: each is small enough to try all of its orders."""
+"""Random programs, small enough for all their orders, and the differences of searches from the reference."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SECTIONS = ("rcu", "preempt", "bh", "irq", "spin", "spin_irqsave", "mutex")
 CALLS = ("synchronize_rcu", "call_rcu", "rcu_barrier", "ipi", "ipi_wait", "queue", "flush", "migrate")
 
 WEIGHTS = {"synchronize_rcu": 3, "call_rcu": 3, "ipi": 2, "ipi_wait": 2, "rcu": 3, "irq": 2, "preempt": 2, "spin": 2}
-"""How much more often than others these are among what a program may do."""
+"""The weights of statements in the random choice; all others have weight 1."""
 
 
 @attrs.frozen
 class Where:
-    """What may be done at some place of a program."""
+    """The context of a place in a program, which decides the allowed statements."""
 
     cpu: int | None
     is_atomic: bool = False
@@ -36,7 +36,7 @@ class Where:
     held: frozenset[tuple[str, int]] = frozenset()
 
     def inside(self, statement: str, at: int) -> Where:
-        """The same in the section that the statement enters."""
+        """The context inside the section that the statement enters."""
         lock = {"spin": "spin", "spin_irqsave": "spin", "mutex": "mutex"}.get(statement)
         return attrs.evolve(
             self,
@@ -47,7 +47,7 @@ class Where:
         )
 
     def allows(self, statement: str) -> bool:
-        """Whether the kernel lets it be done here."""
+        """Whether the kernel allows the statement here."""
         if statement in {"mutex", "synchronize_rcu", "rcu_barrier", "flush", "migrate"} and self.is_atomic:
             return False
         if statement in {"ipi", "ipi_wait", "migrate"} and (self.cpu is None or self.is_handler):
@@ -62,7 +62,7 @@ class Where:
 
 
 class Writer:
-    """Makes one program up; what is in *theme* is among what it chooses from."""
+    """The random generator of one program; the statements of *theme* are among its choices."""
 
     def __init__(self, seed: int, theme: tuple[str, ...] = ()) -> None:
         self.draw = draw = random.Random(seed)
@@ -85,7 +85,7 @@ class Writer:
         return [name for name in names for _ in range(WEIGHTS.get(name, 1))]
 
     def program(self) -> Program:
-        """The program; its work items are those that it queues."""
+        """Make the program; its work items are the ones that it queues."""
         flows = []
         for number in range(self.flows):
             cpu = number % self.cpus if self.draw.random() < 0.6 else self.draw.randrange(self.cpus)
@@ -93,7 +93,7 @@ class Writer:
         return Program(tuple(flows), tuple(self.works), self.cpus)
 
     def body(self, where: Where, *, most: int) -> Body:
-        """Some statements in a row; always one."""
+        """A sequence of up to *most* statements, at least one."""
         statements: list[Statement] = []
         for _ in range(most):
             if statements and self.left <= 0:
@@ -105,7 +105,7 @@ class Writer:
         return tuple(statements)
 
     def statement(self, where: Where) -> Statement:
-        """One statement that is allowed there."""
+        """One statement that is allowed at *where*."""
         draw = self.draw
         self.left -= 1
         name = draw.choice([action for action in self.actions if where.allows(action)])
@@ -130,7 +130,7 @@ class Writer:
         return Statement(name, at, 0, self.body(inside, most=self.draw.randint(1, 2)))
 
     def section(self, name: str, where: Where) -> Statement:
-        """A section with something in it, or that is left at once."""
+        """A section with statements in it, or an empty one."""
         at = 0
         if name in {"spin", "spin_irqsave", "mutex"}:
             at = self.draw.randrange(2) if self.draw.random() < 0.3 else 0
@@ -139,7 +139,7 @@ class Writer:
         return Statement(name, at, 0, self.body(where.inside(name, at), most=self.draw.randint(1, 2)))
 
     def queue(self) -> Statement:
-        """Queue a work item, mostly one that is not there yet."""
+        """Queue a work item, in most cases a new one."""
         if self.works and (self.draw.random() < 0.5 or len(self.works) == 2):
             return Statement("queue", self.draw.randrange(len(self.works)))
         self.works.append(())
@@ -154,9 +154,9 @@ FEW_STATES = 400
 
 @functools.lru_cache(maxsize=256)
 def random_program(seed: int, theme: tuple[str, ...] = (), most_states: int = MOST_STATES) -> Program:
-    """The program of that seed: the first of its line that is worth a search, and does not take long.
+    """The program of this seed: the first generated one that is neither trivial nor too large for a search.
 
-    What is in *theme* can be in it, whatever else there is.
+    The statements of *theme* are among its possible statements.
     """
     for number in range(1_000):
         program = Writer(seed * 1_000 + number, theme).program()
@@ -171,12 +171,12 @@ def random_program(seed: int, theme: tuple[str, ...] = (), most_states: int = MO
     raise AssertionError(msg)
 
 
-# -- what is wrong with a search --------------------------------------------------------------------------------------
+# -- differences of a search ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Difference:
-    """A search that does not have the outcomes that there are: `missing`, or `extra` ones."""
+    """A search whose outcomes differ from the reference: `missing` or `extra` ones."""
 
     strategy: str
     rcu: str
@@ -192,7 +192,7 @@ class Difference:
 
 
 def shown(outcome: Outcome) -> str:
-    """For reports."""
+    """The text of an outcome in reports."""
     if outcome == DEADLOCK:
         return "deadlock"
     return " ".join("-" if value is None else str(value) for value in outcome)
@@ -200,7 +200,7 @@ def shown(outcome: Outcome) -> str:
 
 @attrs.define
 class Comparison:
-    """What became of one program. `is_too_large`: some search of it did not come to its end."""
+    """The result of one program's comparison. `is_too_large`: some search of it was not exhausted."""
 
     differences: list[Difference] = attrs.field(factory=list)
     schedules: int = 0
@@ -219,7 +219,7 @@ def compare(
     seed: int = 0,
     modes: tuple[str, ...] = RCU_MODES,
 ) -> Comparison:
-    """Hold what searches of *program* reach against what there is; *samples* schedules of each sampler, too."""
+    """Compare the outcomes of searches of *program*, and of *samples* schedules of each sampler, with the reference."""
     comparison = Comparison()
     for rcu in modes:
         try:
@@ -243,7 +243,7 @@ def compare(
 def differences(
     strategy: str, rcu: str, expected: set[Outcome], reached: Reached, *, is_exact: bool
 ) -> Iterator[Difference]:
-    """What is wrong with what a search came to."""
+    """The difference between the outcomes of a search and the expected ones, if there is one."""
     got = set(reached.outcomes)
     missing = frozenset(expected - got if is_exact else ())
     note = "; ".join(reached.unexpected.values())

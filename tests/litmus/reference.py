@@ -1,23 +1,23 @@
 """Every outcome of a small program, by trying all orders of its steps on plain immutable state.
 
-Nothing of the product is used: no actors, no strategies, no dependence relation. The rules are those of the kernel
-(KERNEL.md 0.2, 2.1, 2.2):
+The enumerator uses no code of slabrace: no actors, no strategies, no dependence relation. It implements the rules of
+the kernel (KERNEL.md 0.2, 2.1, 2.2):
 
-- An access is a step, and so is entering and leaving a section: between two sections a flow is an ordinary one.
-- On one CPU tasks and workers preempt each other between any two steps, unless the one that runs keeps them off; a
-  softirq comes between any two steps unless softirqs or interrupts are off, a hard interrupt unless interrupts are off,
-  also into a softirq. What came in runs to its end first.
-- spin_lock() switches preemption off, and then spins on its CPU. Who waits for a mutex, a completion or a grace period
-  sleeps, and does not hold the CPU.
-- A grace period can end when every section that had begun before its beginning has ended, and every handler and every
-  part with preemption, softirqs or interrupts off is a section, too. A callback runs in the softirq of the CPU that
-  called call_rcu(), after a grace period that began afterwards, in the order of the calls. synchronize_rcu() is such
-  a callback and a wait for it.
-- `eager`: each callback has a grace period of its own, that begins with the call; it may take any time, so nothing is
-  said of who is called in one go. `batched`: one grace period at a time; it begins at any time after a call,
-  and covers all that was queued by then; what is ready when the softirq comes is called in one go.
-- The items of one CPU's pool are begun in their order, and the next only if no worker runs; PENDING goes when an item
-  is begun; an item that is executed is not begun by a second worker.
+- An access is a step, and so are entering and leaving a section. Between two sections a flow is in no section.
+- On one CPU tasks and workers preempt each other between any two steps, unless the running one excludes this. A softirq
+  comes between any two steps unless softirqs or interrupts are off. A hard interrupt comes unless interrupts are off,
+  and can interrupt a softirq too. An interrupt runs to its end before the interrupted flow goes on.
+- spin_lock() switches preemption off and then spins on its CPU. A flow that waits for a mutex, a completion or a grace
+  period sleeps, and does not occupy the CPU.
+- A grace period can end when every section that began before it has ended. Every handler and every part with
+  preemption, softirqs or interrupts off is such a section too. A callback runs in the softirq of the CPU that called
+  call_rcu(), after a grace period that began after the call, in the order of the calls. synchronize_rcu() is such a
+  callback and a wait for it.
+- `eager`: each callback has a grace period of its own, which begins with the call and may take any time; the number of
+  callbacks in one softirq is not determined. `batched`: one grace period at a time; it begins at any time after a call
+  and covers all callbacks that are queued at its beginning; a softirq runs all callbacks that are ready when it begins.
+- The items of one CPU's pool are started in their order, and the next one only if no worker runs. PENDING is cleared
+  when an item is started. A second worker does not start an item that is being executed.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Outcome = tuple[int | None, ...]
 """The registers (None: never read), the cells, and each variable's parts by CPU."""
 
 DEADLOCK: Outcome = ()
-"""Somebody waits for ever; what had been read by then is not told apart."""
+"""A flow waits for ever; deadlocks with different register contents count as one outcome."""
 
 MOST_STATES = 200_000
 
 
 class TooLargeError(Exception):
-    """The program has more states than one wants to wait for."""
+    """The program has more states than the limit."""
 
 
 @attrs.define
@@ -73,7 +73,7 @@ class Reference:
         self.mutexes = program.most("spin", "spin_irqsave") + 1
 
     def initial(self) -> State:
-        """Before the first step."""
+        """The state before the first step."""
         program, cpus = self.program, self.program.cpus
         state = State()
         state.places = (
@@ -94,7 +94,7 @@ class Reference:
         return state
 
     def outcomes(self) -> set[Outcome]:
-        """Every outcome that there is."""
+        """All outcomes of the program."""
         first = self.initial()
         seen, to_do, outcomes = {first.key()}, [first], set()
         while to_do:
@@ -114,21 +114,21 @@ class Reference:
         return outcomes
 
     def outcome(self, state: State) -> Outcome:
-        """What has come of it, if nothing can happen any more."""
+        """The outcome of a state without successors."""
         is_stuck = any(
             place is not None and place[1] < len(self.compiled.codes[place[0]].instructions) for place in state.places
         )
         return DEADLOCK if is_stuck else state.memory
 
-    # -- who may step -------------------------------------------------------------------------------------------------
+    # -- the flows that may step --------------------------------------------------------------------------------------
 
     def place(self, state: State, flow: int) -> Place | None:
-        """What is so where the flow is; None if it is nowhere."""
+        """The place of the flow; None if it is idle or has ended."""
         where = state.places[flow]
         return self.compiled.codes[where[0]].places[where[1]] if where is not None else None
 
     def steps(self, state: State) -> Iterator[State]:
-        """Every state that can come next."""
+        """All successors of a state."""
         for cpu in range(self.program.cpus):
             yield from self.steps_on(state, cpu)
         if not self.is_eager:
@@ -138,7 +138,7 @@ class Reference:
                 yield self.end_grace_period(state)
 
     def steps_on(self, state: State, cpu: int) -> Iterator[State]:
-        """What can happen on one CPU."""
+        """The successors by a step on one CPU."""
         hardirq, softirq = self.first_hardirq + cpu, self.first_softirq + cpu
         if state.places[hardirq] is not None:
             yield from self.step(state, hardirq, cpu)
@@ -155,13 +155,13 @@ class Reference:
             yield self.take_work(state, cpu)
 
     def keeps_off(self, state: State, flow: int) -> bool:
-        """Whether it lets no task on its CPU."""
+        """Whether the flow keeps all other tasks off its CPU."""
         place = self.place(state, flow)
         is_softirq = self.first_softirq <= flow < self.first_worker
         return place is not None and (is_softirq or place.keeps_tasks_off)
 
     def running(self, state: State, cpu: int) -> list[int]:
-        """Who may go on there, if no hard interrupt is there: the softirq, or who holds the CPU, or everybody."""
+        """The flows that may step on a CPU without a hard interrupt: its softirq, else its holders, else all."""
         softirq = self.first_softirq + cpu
         if state.places[softirq] is not None:
             return [softirq]
@@ -193,11 +193,11 @@ class Reference:
         """The place of a mutex among the locks."""
         return self.mutexes - 1 if number == BARRIER_MUTEX else self.mutexes + number
 
-    # -- what a step does ---------------------------------------------------------------------------------------------
+    # -- the effect of a step -----------------------------------------------------------------------------------------
 
     def step(self, state: State, flow: int, cpu: int) -> Iterator[State]:
-        """The next step of a flow, if it need not wait."""
-        code, position = state.places[flow]  # type: ignore[misc]  # it is somewhere
+        """The successor by the next step of a flow, if the flow need not wait."""
+        code, position = state.places[flow]  # type: ignore[misc]  # the flow has a position
         instructions = self.compiled.codes[code].instructions
         if position == len(instructions):
             return  # a task that has ended
@@ -210,7 +210,7 @@ class Reference:
         yield after
 
     def go_on(self, state: State, flow: int, code: int, position: int) -> None:
-        """The flow is at its next instruction, or at its end; who reads no more holds no grace period."""
+        """Move the flow to its next instruction, or to its end; outside a section it blocks no grace period."""
         where: tuple[int, int] | None = (code, position)
         if position == len(self.compiled.codes[code].instructions):
             where = None
@@ -223,7 +223,7 @@ class Reference:
             self.left(state, flow)
 
     def left(self, state: State, flow: int) -> None:
-        """No grace period waits for the flow any longer."""
+        """Remove the flow from the readers of all grace periods."""
         if state.readers is not None and flow in state.readers:
             state.readers -= {flow}
         if self.is_eager and any(flow in readers for queue in state.callbacks for _, readers in queue):
@@ -232,7 +232,7 @@ class Reference:
             )
 
     def do(self, state: State, flow: int, cpu: int, instruction: Instruction) -> int:
-        """Do what the instruction says; return how many of those behind it are left out."""
+        """Execute the instruction; return the number of following instructions to skip."""
         name, at, value = instruction
         if name == "read":
             state.memory = put(state.memory, value, state.memory[self.registers + at])
@@ -256,7 +256,7 @@ class Reference:
         return 0
 
     def do_more(self, state: State, flow: int, cpu: int, instruction: Instruction) -> int:
-        """The rarer instructions."""
+        """Execute one of the rarer instructions."""
         name, at, value = instruction
         if name.startswith("send "):
             state.done &= ~value
@@ -282,13 +282,13 @@ class Reference:
         return 0
 
     def percpu(self, variable: int, cpu: int) -> int:
-        """Where one CPU's part of a variable is."""
+        """The index of one CPU's part of a variable in memory."""
         return self.registers + self.cells + variable * self.program.cpus + cpu
 
     # -- interrupts ---------------------------------------------------------------------------------------------------
 
     def interrupt(self, state: State, cpu: int) -> State:
-        """The oldest IPI comes in."""
+        """The successor in which the oldest IPI begins."""
         after = state.copy()
         first, *others = state.ipis[cpu]
         after.ipis = put(state.ipis, cpu, tuple(others))
@@ -296,7 +296,7 @@ class Reference:
         return after
 
     def begin_softirq(self, state: State, cpu: int) -> Iterator[State]:
-        """Callbacks are called, if some are ready."""
+        """The successors in which the softirq begins, if callbacks are ready."""
         after = state.copy()
         if self.is_eager:
             queue = state.callbacks[cpu]
@@ -314,7 +314,7 @@ class Reference:
         yield after
 
     def next_callback(self, state: State, cpu: int) -> tuple[int, int] | None:
-        """Where the softirq goes on when a callback is over."""
+        """The position of the softirq after a callback."""
         batch = state.batches[cpu]
         if not batch:
             return None
@@ -324,7 +324,7 @@ class Reference:
     # -- RCU ----------------------------------------------------------------------------------------------------------
 
     def read_now(self, state: State) -> frozenset[int]:
-        """Whom a grace period that begins now has to wait for."""
+        """The flows that a grace period that begins now has to wait for."""
         found = set()
         for flow in range(len(state.places)):
             place = self.place(state, flow)
@@ -341,7 +341,7 @@ class Reference:
         state.callbacks = put(state.callbacks, cpu, queue)
 
     def entrain(self, state: State, cpu: int, code: int, done: int) -> None:
-        """Put a marker behind the callbacks of a CPU, those being called too; there is no need if there are none."""
+        """Put a marker behind all callbacks of a CPU, including the running ones; without callbacks do nothing."""
         queue = state.callbacks[cpu]
         is_calling = state.places[self.first_softirq + cpu] is not None
         if not (is_calling or (queue if self.is_eager else any(queue))):
@@ -370,11 +370,11 @@ class Reference:
     # -- work items ---------------------------------------------------------------------------------------------------
 
     def jobs_of(self, state: State, cpu: int) -> tuple[Any, ...]:
-        """What the workers of a pool execute."""
+        """The jobs of the workers of a pool."""
         return state.jobs[cpu * self.workers : (cpu + 1) * self.workers]
 
     def set_pending(self, state: State, cpu: int, work: int) -> int:
-        """Nothing more is to be done if the work is pending; where it ran last matters if that was elsewhere."""
+        """Set PENDING; return 2 (skip all) if it was set, 1 if no other pool can still execute the work, else 0."""
         if state.pending >> work & 1:
             return 2
         state.pending |= 1 << work
@@ -386,7 +386,7 @@ class Reference:
         state.unfinished = put(state.unfinished, cpu, (*state.unfinished[cpu], tickets + 1))
 
     def may_take(self, state: State, cpu: int) -> bool:
-        """Whether the pool has an item, and no worker that runs; one that waits in its sleep does not."""
+        """Whether the pool has an item and no running worker; a sleeping worker is not running."""
         if not state.pools[cpu][1]:
             return False
         first = self.first_worker + cpu * self.workers
@@ -395,12 +395,12 @@ class Reference:
         )
 
     def sleeps(self, state: State, flow: int) -> bool:
-        code, position = state.places[flow]  # type: ignore[misc]  # it is somewhere
+        code, position = state.places[flow]  # type: ignore[misc]  # the flow has a position
         instruction = self.compiled.codes[code].instructions[position]
         return instruction[0] in SLEEPS and not self.is_possible(state, flow, instruction)
 
     def take_work(self, state: State, cpu: int) -> State:
-        """An idle worker begins the oldest item that nobody there executes; the others are left to who does."""
+        """An idle worker starts the oldest item that no worker executes; the others wait for their workers."""
         after = state.copy()
         tickets, queue = state.pools[cpu]
         first = self.first_worker + cpu * self.workers
@@ -413,7 +413,7 @@ class Reference:
                 after.places = put(after.places, first + number, (self.compiled.works[work], 0))
                 break
             index = cpu * self.workers + busy[0]
-            _, own, scheduled = after.jobs[index]  # type: ignore[misc]  # it is busy
+            _, own, scheduled = after.jobs[index]  # type: ignore[misc]  # the worker is busy
             after.jobs = put(after.jobs, index, (work, own, (*scheduled, (work, ticket))))
         after.pools = put(after.pools, cpu, (tickets, queue))
         return after
@@ -425,10 +425,10 @@ class Reference:
         state.last_pool = put(state.last_pool, job[0], index // self.workers)
 
     def next_job(self, state: State, flow: int) -> tuple[int, int] | None:
-        """The item is over; go on with what had to wait for that."""
+        """Finish an item; continue with the items that had to wait for it."""
         index = flow - self.first_worker
         cpu = index // self.workers
-        _, ticket, scheduled = state.jobs[index]  # type: ignore[misc]  # it executes one
+        _, ticket, scheduled = state.jobs[index]  # type: ignore[misc]  # the worker executes an item
         state.unfinished = put(state.unfinished, cpu, tuple(t for t in state.unfinished[cpu] if t != ticket))
         if not scheduled:
             state.jobs = put(state.jobs, index, None)
@@ -439,5 +439,5 @@ class Reference:
 
 
 def reference(program: Program, rcu: str, *, most_states: int = MOST_STATES) -> set[Outcome]:
-    """The outcomes of *program* with grace periods that are `eager` or `batched`."""
+    """The outcomes of *program* with `eager` or `batched` grace periods."""
     return Reference(program, rcu == "eager", most_states).outcomes()

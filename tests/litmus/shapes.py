@@ -1,16 +1,16 @@
-"""The published RCU litmus shapes: a cycle of up to three processes, and whether it can be.
+"""The published RCU litmus shapes: cycles of up to three processes, each with its verdict.
 
-Process i reads x[i] and writes x[i + 1]; the last writes x[0]. The question is whether every read can see a 1. What
-stands between the two accesses is what a process is called by:
+Process i reads x[i] and writes x[i + 1]; the last process writes x[0]. The question is whether every read can see a 1.
+The kind of a process is named by the operation between its two accesses:
 
     P   nothing            G   synchronize_rcu()        GG  two of them
     R   both are in one RCU read section                C   the write is done by a callback of call_rcu()
 
-In the kernel's memory model the accesses of P and R are not ordered, so a published verdict speaks of both orders. Here
-memory has one order, and the other one is written down as a shape of its own: P~ and R~ write first. The published
-verdict is "Never" if each order's is. The rule for RCU is "Never, if there are at least as many grace periods in the
-cycle as read sections" (Alglave, Maranget, McKenney, Parri, Stern, "Frightening Small Children and Disconcerting
-Grown-ups", ASPLOS 2018, and the litmus tests that McKenney has published; restated here, with nothing copied).
+In the kernel's memory model the accesses of P and R are not ordered, so a published verdict covers both orders. Here
+memory has one order, and the other order is a shape of its own: P~ and R~ write first. The published verdict is "Never"
+if the verdict for each order is. The rule for RCU is "Never, if there are at least as many grace periods in the cycle
+as read sections" (Alglave, Maranget, McKenney, Parri, Stern, "Frightening Small Children and Disconcerting Grown-ups",
+ASPLOS 2018, and the litmus tests that McKenney has published; restated here, with nothing copied).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.litmus.reference import Outcome
 KINDS = ("P", "P~", "R", "R~", "G", "GG", "C")
 GRACE_PERIODS = {"G": 1, "GG": 2, "C": 1}
 MOST_GRACE_PERIODS = 3
-"""With more in a cycle nothing new is asked, but there are ten thousand schedules."""
+"""A cycle with more grace periods tests nothing new, but has ten thousand schedules."""
 
 
 def process(kind: str, own: int, other: int) -> list[Statement]:
-    """What a process of that kind does, that reads one cell and writes the other."""
+    """The statements of a process of this kind that reads the cell *own* and writes the cell *other*."""
     accesses = [write(other), read(own)] if kind.endswith("~") else [read(own), write(other)]
     if kind.startswith("P"):
         return accesses
@@ -43,7 +43,7 @@ def process(kind: str, own: int, other: int) -> list[Statement]:
 
 @attrs.frozen
 class Shape:
-    """A program, the outcome that is asked for (the first registers), and whether it can be."""
+    """A program, the outcome in question (the first registers), and whether it is possible."""
 
     name: str
     program: Program
@@ -51,7 +51,7 @@ class Shape:
     can_be: bool
 
     def has(self, outcomes: set[Outcome]) -> bool:
-        """Whether the outcome that is asked for is among these."""
+        """Whether the outcome in question is among *outcomes*."""
         return any(outcome[: len(self.asked)] == self.asked for outcome in outcomes)
 
 
@@ -65,18 +65,18 @@ def cycle(kinds: tuple[str, ...]) -> Shape:
 def can_be(kinds: tuple[str, ...]) -> bool:
     """The published rule, for one order of the accesses of each process."""
     if "P~" in kinds:
-        return True  # nothing orders the read behind the write
+        return True  # no rule orders the read after the write
     sections = kinds.count("R~")
     return sections > grace_periods(kinds)
 
 
 def grace_periods(kinds: tuple[str, ...]) -> int:
-    """How many there are in the cycle."""
+    """The number of grace periods in the cycle."""
     return sum(GRACE_PERIODS.get(kind, 0) for kind in kinds)
 
 
 def cycles() -> Iterator[Shape]:
-    """Every cycle of two or three processes, each with one beginning only."""
+    """Every cycle of two or three processes, without its rotations."""
     for count in (2, 3):
         for kinds in itertools.product(KINDS, repeat=count):
             is_first = kinds == min(kinds[number:] + kinds[:number] for number in range(count))
@@ -85,7 +85,7 @@ def cycles() -> Iterator[Shape]:
 
 
 def guarantees() -> Iterator[Shape]:
-    """What RCU is there for: whoever has seen the old never sees what is done after the grace period."""
+    """The guarantee of RCU: a reader that has seen the old value never sees a write after the grace period."""
     after: dict[str, Body] = {"sync": (sync(), write(1)), "call": (inside("call_rcu", write(1)),)}
     for name, end in after.items():
         updater = [write(0), *end]
@@ -102,5 +102,5 @@ def guarantees() -> Iterator[Shape]:
 
 
 def shapes() -> list[Shape]:
-    """All of them."""
+    """All shapes."""
     return [*cycles(), *guarantees()]

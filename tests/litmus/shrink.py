@@ -1,4 +1,4 @@
-"""A smaller program of which a search is wrong in the same way."""
+"""Shrink a program on which a search is wrong to a smaller one with the same error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.litmus.language import Body, Program
 
 
 def shrink(program: Program, is_wrong: Callable[[Program], bool]) -> Program:
-    """Leave out of *program* whatever can be left out; greedy, the first that *is_wrong* is taken."""
+    """Remove parts of *program* greedily: each time take the first smaller program that *is_wrong*."""
     is_smaller = True
     while is_smaller:
         is_smaller = False
@@ -22,7 +22,7 @@ def shrink(program: Program, is_wrong: Callable[[Program], bool]) -> Program:
 
 
 def smaller_programs(program: Program) -> Iterator[Program]:
-    """The program without a task, without a statement, with a section's body instead of it, with fewer CPUs."""
+    """The program without a task, without a statement, with a section replaced by its body, or with fewer CPUs."""
     flows, works = program.flows, program.works
     if len(flows) > 1:
         for number in range(len(flows)):
@@ -44,7 +44,7 @@ def smaller_programs(program: Program) -> Iterator[Program]:
 
 
 def smaller_bodies(body: Body) -> Iterator[Body]:
-    """The body with one thing less."""
+    """The body with one part removed."""
     for number, statement in enumerate(body):
         before, after = body[:number], body[number + 1 :]
         yield (*before, *after)

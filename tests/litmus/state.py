@@ -1,4 +1,4 @@
-"""The states of the reference: plain and immutable, so that they can be compared and kept."""
+"""The states of the reference, made of immutable values, so that they can be compared and stored."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 
 class State:
-    """One state, made of tuples; `key` is all of it.
+    """One state, made of tuples; `key` has all of it.
 
-    `places` are where the flows are: tasks, then each CPU's hard interrupt, softirq and workers; None if idle or ended.
-    `callbacks` are, by CPU, those that are queued, oldest first: with eager grace periods each with whom it waits for;
-    with batched ones three queues, of those that wait for a start, for an end, and for nothing. `readers` are whom the
-    grace period waits for, if one runs. `jobs` are what workers execute: (work, ticket, what was left to them).
+    `places` are the positions of the flows: tasks, then each CPU's hard interrupt, softirq and workers; None if idle or
+    ended. `callbacks` are the queued callbacks by CPU, oldest first. With eager grace periods each has the set of flows
+    that it waits for. With batched ones there are three queues: callbacks that wait for the start of a grace period,
+    for its end, and for the softirq. `readers` are the flows that the running grace period waits for, if one runs.
+    `jobs` are the jobs of workers: (work, ticket, items that wait for this worker).
     """
 
     __slots__ = (
@@ -47,14 +48,14 @@ class State:
     unfinished: tuple[tuple[int, ...], ...]
 
     def copy(self) -> State:
-        """Another one that is the same."""
+        """A copy of the state."""
         new = State()
         for name in State.__slots__:
             setattr(new, name, getattr(self, name))
         return new
 
     def key(self) -> tuple[Any, ...]:
-        """What makes it this state."""
+        """The identity of the state: equal keys mean equal states."""
         return (
             self.places,
             self.memory,
@@ -74,5 +75,5 @@ class State:
 
 
 def put(items: tuple[Any, ...], index: int, item: object) -> tuple[Any, ...]:
-    """The tuple with another item at *index*."""
+    """The tuple with *item* at *index*."""
     return (*items[:index], item, *items[index + 1 :])

@@ -1,6 +1,6 @@
-"""The exact search has the outcomes that there are, and samplers no others: small programs, held against reference.
+"""The exhaustive search has exactly the outcomes of the reference, and samplers have no others, on small programs.
 
-`python -m tests.litmus` does the same with as many programs as one likes.
+`python -m tests.litmus` does the same comparison for any number of programs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SMALL_SHAPES = [shape for shape in SHAPES if shape.program.count("synchronize_rc
 
 
 def assert_right(program: Program, *, samples: int, budget: int) -> bool:
-    """Whatever is searched to its end has all outcomes, and nothing has others. Return whether all came to the end."""
+    """Every exhausted search has all outcomes, and no search has others. Return whether all searches were exhausted."""
     comparison = compare(program, samples=samples, budget=budget)
 
     assert not comparison.differences, "\n".join([str(program), *map(str, comparison.differences)])
@@ -30,7 +30,7 @@ def assert_right(program: Program, *, samples: int, budget: int) -> bool:
 
 
 @pytest.mark.parametrize("program", FOUND.values(), ids=FOUND)
-def test_of_what_was_wrong_once_the_searches_are_right(program: Program) -> None:
+def test_the_searches_are_right_on_programs_with_a_former_error(program: Program) -> None:
     assert assert_right(program, samples=50, budget=1_000)
 
 
@@ -49,8 +49,8 @@ def test_on_thousands_of_programs_the_searches_are_right(first: int) -> None:
     assert ended >= 95
 
 
-def test_the_hundred_have_everything_in_them() -> None:
-    """Every kind of statement, two to four tasks, one to three CPUs, deadlocks."""
+def test_the_hundred_programs_cover_all_statements() -> None:
+    """They have every kind of statement, two to four tasks, one to three CPUs, and deadlocks."""
     programs = [random_program(seed) for seed in HUNDRED]
     ops = {statement.op for program in programs for statement in program.statements()}
 
@@ -62,7 +62,7 @@ def test_the_hundred_have_everything_in_them() -> None:
 
 @pytest.mark.parametrize("rcu", RCU_MODES)
 @pytest.mark.parametrize("seed", range(0, 20, 2))
-def test_steps_that_are_no_conflict_change_nothing(seed: int, rcu: str) -> None:
+def test_independent_steps_change_no_outcome(seed: int, rcu: str) -> None:
     program = random_program(seed)
     dummy = read(7)
     padded = Program(
@@ -86,7 +86,7 @@ def test_the_reference_answers_as_published(rcu: str) -> None:
 
 
 def check_shape(shape: Shape, rcu: str) -> None:
-    """The search ends, answers as published, and has every other outcome, too."""
+    """The search is exhausted, has the published verdict, and has every other outcome too."""
     reached = run_exactly(shape.program, "dpor", rcu, budget=10_000)
 
     assert reached.is_exhausted, shape.name

@@ -1,4 +1,4 @@
-"""Each clause of the dependence relation is needed: without it, some small program has an outcome that is missed."""
+"""Each clause of the dependence relation is needed: without it the search misses an outcome of some small program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.litmus.shapes import guarantees
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_what_is_taken_out_is_there_and_is_put_back(mutant: Mutant) -> None:
+def test_the_omitted_clause_exists_and_is_restored(mutant: Mutant) -> None:
     before = [found(place) for place, _ in mutant.places]
     originals = [owner.__dict__[name] for owner, name in before]
     with mutant.applied():
@@ -18,7 +18,7 @@ def test_what_is_taken_out_is_there_and_is_put_back(mutant: Mutant) -> None:
     assert [owner.__dict__[name] for owner, name in before] == originals
 
 
-def test_a_clause_that_is_taken_out_is_missed_only_meanwhile() -> None:
+def test_a_clause_is_omitted_only_while_the_mutant_is_applied() -> None:
     program = next(shape.program for shape in guarantees() if shape.name == "new, then old: rcu against sync")
     mutant = MUTANTS[0]
     assert what_differs(program, 1_000) == ""

@@ -1,4 +1,4 @@
-"""The enumerator, on programs whose outcomes can be counted, and on what is known of RCU."""
+"""The enumerator, on programs with countable outcomes, and on known facts about RCU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.litmus.reference import DEADLOCK, TooLargeError, reference
 
 @pytest.mark.parametrize("rcu", RCU_MODES)
 @pytest.mark.parametrize("count", range(1, 6))
-def test_of_writers_each_may_be_the_last(count: int, rcu: str) -> None:
+def test_each_writer_may_be_the_last(count: int, rcu: str) -> None:
     program = Program.of(*[(number % 2, [write(0, number + 1)]) for number in range(count)])
 
     assert reference(program, rcu) == {(value,) for value in range(1, count + 1)}
@@ -29,7 +29,7 @@ def test_each_reader_sees_the_write_or_does_not(count: int) -> None:
 
 @pytest.mark.parametrize(("reads", "writes"), [(1, 1), (2, 2), (3, 2), (2, 3), (4, 4)])
 def test_a_reader_of_a_counter_sees_it_grow(reads: int, writes: int) -> None:
-    """The sequences that do not fall, of *reads* numbers from 0 to *writes*."""
+    """The outcomes are the non-decreasing sequences of *reads* numbers from 0 to *writes*."""
     program = Program.of((0, [write(0, number + 1) for number in range(writes)]), (1, [read(0)] * reads))
     grow = itertools.combinations_with_replacement(range(writes + 1), reads)
 
@@ -43,7 +43,7 @@ def test_store_buffering_is_forbidden_where_memory_has_one_order() -> None:
     assert reference(program, "eager") == {(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 1, 1)}
 
 
-def test_what_is_done_under_a_lock_is_done_in_one_go() -> None:
+def test_steps_under_a_lock_are_atomic() -> None:
     def body(value: int) -> list[Statement]:
         return [inside("spin", write(0, value), read(0))]
 
@@ -57,7 +57,7 @@ def test_two_locks_in_two_orders_can_wait_for_each_other(lock: str, other_cpu: i
     second = inside(lock, inside(lock, write(0, 2)), at=1)
     outcomes = reference(Program.of((0, [first]), (other_cpu, [second])), "eager")
 
-    # On one CPU the first spinner is never preempted while it has one of the two.
+    # On one CPU the first spinner is never preempted while it holds one of the two locks.
     assert outcomes == {(1,), (2,)} | (set() if lock == "spin" and other_cpu == 0 else {DEADLOCK})
 
 
@@ -70,7 +70,7 @@ INTERRUPT = {(1, 0), (1, 1), (0, 1)}
     ("who", "seen"),
     [("ipi", INTERRUPT), ("ipi_wait", INTERRUPT), ("call_rcu", INTERRUPT), ("task", {*INTERRUPT, (0, 0)})],
 )
-def test_what_comes_in_comes_before_a_section_or_after_it_as_a_whole(
+def test_an_interrupt_comes_before_or_after_a_whole_section(
     who: str, seen: set[tuple[int, int]], section: str, rcu: str
 ) -> None:
     comes_in = [read(0), write(1)]
@@ -84,8 +84,8 @@ def test_what_comes_in_comes_before_a_section_or_after_it_as_a_whole(
 
 @pytest.mark.parametrize("rcu", RCU_MODES)
 @pytest.mark.parametrize("section", ["rcu", "preempt", "spin"])
-def test_between_a_step_and_a_section_there_is_a_moment(section: str, rcu: str) -> None:
-    """A grace period can begin and end there, and another task can have the CPU."""
+def test_between_a_step_and_a_section_a_flow_is_in_no_section(section: str, rcu: str) -> None:
+    """A grace period can begin and end there, and another task can run on the CPU."""
     other = (1, [read(0), sync(), write(1)]) if section == "rcu" else (0, [read(0), write(1)])
     outcomes = reference(Program.of((0, [write(0), inside(section, read(1))]), other), rcu)
 
@@ -93,7 +93,7 @@ def test_between_a_step_and_a_section_there_is_a_moment(section: str, rcu: str) 
 
 
 def test_a_spinner_keeps_its_cpu() -> None:
-    """Who holds the lock waits for an interrupt that the spinner does not let in."""
+    """The holder of the lock waits for an interrupt that the spinner has disabled."""
     program = Program.of(
         (0, [inside("spin", inside("ipi_wait", write(0), at=1))]), (1, [inside("spin_irqsave", write(0, 2))])
     )
@@ -103,7 +103,7 @@ def test_a_spinner_keeps_its_cpu() -> None:
 
 
 def attrs_with(program: Program, old: str, new: str) -> Program:
-    """The program with another kind of section in its second task."""
+    """The program with *old* replaced by *new*, as the section of its second task."""
     (first, (cpu, (statement,))) = program.flows
     assert statement.op == old
     return Program((first, (cpu, (inside(new, *statement.body),))), program.works, program.cpus)
@@ -119,7 +119,7 @@ def test_callbacks_of_a_cpu_come_in_order_and_a_barrier_waits_for_them(rcu: str)
     assert reference(without, rcu) == {(0, 2), (1, 2), (2, 2)}
 
 
-def test_a_flush_waits_for_what_was_queued_before() -> None:
+def test_a_flush_waits_for_works_queued_before() -> None:
     queue, flush = Statement("queue"), Statement("flush")
 
     assert reference(Program.of((0, [queue, flush, read(0)]), works=[[write(0)]]), "eager") == {(1, 1)}
@@ -150,7 +150,7 @@ def test_sharing_grace_periods_adds_no_outcome(first: int) -> None:
 
 @pytest.mark.parametrize("rcu", RCU_MODES)
 @pytest.mark.parametrize("first", range(0, 20, 10))
-def test_a_read_of_what_nobody_else_has_changes_no_outcome(first: int, rcu: str) -> None:
+def test_a_read_of_a_private_cell_changes_no_outcome(first: int, rcu: str) -> None:
     for seed in range(first, first + 10):
         program = random_program(seed)
         dummy = read(7)

@@ -1,1 +1,1 @@
-"""Logs of strangers: what they may not do, and how their damage is told."""
+"""Untrusted logs: the limits of their effects, and the reports of their damage."""

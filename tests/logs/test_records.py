@@ -1,4 +1,4 @@
-"""Records that slabrace cannot have written, all with right checksums: reading stops there, in one line."""
+"""Records that slabrace cannot have written, with correct checksums: reading ends there with one line."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def payloads(tmp_path_factory: pytest.TempPathFactory) -> list[Payload]:
 
 
 def first(payloads: list[Payload], tag: str, number: int = 0) -> int:
-    """The place of that record of a tag (`step` for steps) in a log."""
+    """The index of record *number* with this tag (`step` for steps) in a log."""
     tags = [str(msgpack.unpackb(payload)[0]) for payload in payloads]
     places = [n for n, word in enumerate(tags) if (word.isdigit() if tag == "step" else word == tag)]
     return places[number]
 
 
 def read(path: Path) -> LogReader:
-    """A log, read as far as it can be."""
+    """A log, read up to its end or its damage."""
     log = LogReader(path)
     try:
         for _ in log.records():
@@ -48,7 +48,7 @@ def read(path: Path) -> LogReader:
 
 
 def put(place: int, value: object) -> Callable[[Record], None]:
-    """Another field in a record."""
+    """A function that replaces one field of a record."""
     return lambda record: record.__setitem__(place, value)
 
 
@@ -189,7 +189,7 @@ def test_nothing_may_stand_behind_the_footer(payloads: list[Payload], tmp_path: 
 
 @pytest.mark.parametrize("zeros", [1, 60_000, 70_000, 3_000_000])
 def test_a_hole_is_damage_however_long_it_is(payloads: list[Payload], tmp_path: Path, zeros: int) -> None:
-    """What stands whole behind it shows that nothing was torn off there."""
+    """The complete records behind the hole show that the file was not cut off there."""
     path = write_payloads(tmp_path / "x.log", payloads)
     whole = path.read_bytes()
     middle = len(whole) - 5_000
@@ -221,7 +221,7 @@ def test_every_command_says_in_one_line_where_a_log_is_damaged(
 
 @contextlib.contextmanager
 def piped(path: Path) -> Iterator[Path]:
-    """A pipe through which the file comes once."""
+    """A pipe that delivers the file once."""
     pipe = path.with_name("pipe")
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()))
@@ -247,7 +247,7 @@ def test_a_log_may_come_through_a_pipe(
 
 
 def same_time(text: str) -> str:
-    """What a command says, without how long it took."""
+    """The output of a command without the elapsed time."""
     return re.sub(r" in \d+\.\d+ s;", " in no time;", text)
 
 

@@ -1,4 +1,4 @@
-"""No command runs code because a log or a kept finding carries it, or names it."""
+"""No command runs code only because a log or a kept finding contains it or names it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ READERS = [
 
 @pytest.fixture
 def slabrace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command here, and forgets that code ran before it."""
+    """Run a command in this process, after removing the marks of code that ran before."""
     monkeypatch.chdir(tmp_path)
     MARKER.unlink(missing_ok=True)
 
@@ -61,14 +61,14 @@ def slabrace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.fixture
 def log(slabrace: Command) -> Path:
-    """A log with a finding that a patch file makes."""
+    """A log with a finding that a patch file causes."""
     Path("idea.py").write_text(CODE)
     assert slabrace("run", "canary", "--set", "rounds=1", "--patch", "idea.py", "--log", "x.log")[0] == 1
     return Path("x.log")
 
 
 def words_for(reader: tuple[str, ...], log: Path) -> list[str]:
-    """The command for a log; the race begins behind its first phase."""
+    """The words of a command that reads a log; a step number is in the race."""
     phases = [
         record[1] if record[0] == "phase" else record[0] for record in map(msgspec.msgpack.decode, read_body(log))
     ]
@@ -109,7 +109,7 @@ def test_the_code_of_a_log_runs_only_if_the_user_says_so(slabrace: Command, log:
 def test_no_file_runs_because_a_log_names_it(
     slabrace: Command, log: Path, patch: PatchRecord, reader: tuple[str, ...]
 ) -> None:
-    """Not even with --trust: that is for the text in the log, if it does not call itself by the name of a fix."""
+    """--trust does not allow it: it applies to the text in the log, unless this text has the name of a fix."""
     words = words_for(reader, log)
     _, *rest = read_payloads(log)
     header = msgspec.to_builtins(msgspec.msgpack.decode(read_payloads(log)[0])[1])
@@ -126,7 +126,7 @@ def test_no_file_passes_for_a_fix_on_the_command_line_either(slabrace: Command, 
     code, _, err = slabrace("run", "canary", "--no-log", "--patch", "./work-fn-store-after-free")
 
     assert code == 2
-    assert "no file passes for one" in err
+    assert "is the name of a built-in fix" in err
     assert not MARKER.exists()
     assert log.exists()
 

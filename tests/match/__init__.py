@@ -1,1 +1,1 @@
-"""Real kernels' traces: the parser, what is compared, the search, the command."""
+"""Traces of real kernels: the parser, the compared functions, the search, the command."""

@@ -1,4 +1,4 @@
-"""The six captures match on their own kernel, those of a removal on no other; what is changed in them is noticed."""
+"""The six captures match on their own kernel; captures of a removal match on no other; changes in them are noticed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.match.traces import (
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
 ROOTS = 3
-"""A run of each scenario; the slow tests search on."""
+"""One run of each scenario; the slow tests search longer."""
 
 same_examples = settings(derandomize=True, deadline=None, database=None, max_examples=40)
 
@@ -38,7 +38,7 @@ def test_a_capture_matches_on_its_own_kernel(capture: Capture) -> None:
 
 @each_capture
 def test_a_capture_matches_without_a_deviation(capture: Capture) -> None:
-    """That the preferences are right; were they not, the search would still find it, but later."""
+    """The preferences are right; with wrong ones the search would need deviations."""
     assert match(capture.text(), capture.kernel, capture.scenario, budget=1).is_match
 
 
@@ -71,12 +71,12 @@ PARTINGS = {
     ("5.3.1", "5.4-fixed"): (35, "enters memcg_drain_all_list_lrus() where the trace has memcg_flush_percpu_vmstats()"),
     ("5.3.1", "v4"): (18, "one waits for stage to leave a read-side section"),
 }
-"""Where they part, and why: what distinguishes these kernels."""
+"""The first divergence and its reason, which distinguishes these kernels."""
 
 
 @pytest.mark.parametrize(("version", "kernel"), PARTINGS)
 @pytest.mark.parametrize("story", ["rmdir-idle", "rmdir-held"])
-def test_the_answer_says_where_they_part(version: str, kernel: str, story: str) -> None:
+def test_the_answer_says_where_trace_and_kernel_diverge(version: str, kernel: str, story: str) -> None:
     line, obstacle = PARTINGS[version, kernel]
     parting = match(Capture(version, story).text(), kernel, STORIES[story], budget=2).best.parting
 
@@ -128,11 +128,11 @@ CAUSES = (
     ("mem_cgroup_css_online", "memcg_kmem_cache_create_func"),
     ("shmem_destroy_inode", "shmem_free_in_core_inode"),
 )
-"""Functions of which the first, in one flow, brings about the second in another; by their first lines."""
+"""Pairs of functions: the first one, in one flow, causes the second one in another flow."""
 
 
 def dependent_pairs(text: str) -> list[tuple[int, int]]:
-    """Lines that cannot be the other way round: neighbours in one flow, and what one flow brings about in another."""
+    """Pairs of lines with a fixed order: neighbours in one flow, and a cause and its effect in two flows."""
     lines, indices = text.splitlines(), entry_lines(text)
     pairs, last = [], dict[str, int]()
     for index in indices:
@@ -179,7 +179,7 @@ def test_every_capture_has_lines_whose_order_matters_between_flows(capture: Capt
 
 
 def test_independent_lines_may_be_swapped() -> None:
-    """Two CPUs that have nothing to do with each other at that moment: the other order is a schedule as well."""
+    """The two CPUs do not interact at that moment, so the other order is a schedule as well."""
     capture = Capture("5.3.1", "rmdir-idle")
     lines = capture.text().splitlines()
     first = next(i for i, line in enumerate(lines) if "css_free_rwork_fn" in line and "4.166455" in line)

@@ -1,4 +1,4 @@
-"""`slabrace match`: what it prints, its exit codes, and the log that it writes."""
+"""`slabrace match`: its output, its exit codes, and the log that it writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYS = """
 
 @attrs.frozen
 class Told:
-    """What one command came to."""
+    """The result of one command."""
 
     code: int
     out: str
@@ -93,7 +93,7 @@ def test_the_log_of_a_match_is_a_log_like_any_other(match: Command) -> None:
 
 
 def test_virtual_time_is_that_of_the_trace(match: Command) -> None:
-    """From the first line to the last one there are 2.4 s."""
+    """The trace covers 2.4 s from the first line to the last."""
     match(Capture("5.3.1", "rmdir-held").path, "--kernel", "5.3", "--log", "m.log")
     _, records = read(Path("m.log"))
     race = records.index(PhaseRecord("race"))
@@ -102,7 +102,7 @@ def test_virtual_time_is_that_of_the_trace(match: Command) -> None:
     assert 1.239e9 < sum(steps) < 1.25e9  # 14.567007 to 15.806699
 
 
-def test_without_a_match_the_log_goes_to_where_they_part(match: Command) -> None:
+def test_without_a_match_the_log_ends_at_the_divergence(match: Command) -> None:
     told = match(Capture("5.2.1", "rmdir-held").path, "--kernel", "5.3", "--budget", 4, "--log", "m.log", "--json")
 
     assert told.code == 1
@@ -142,7 +142,7 @@ def test_a_match_prints_the_line_to_replay_it(match: Command) -> None:
 
 
 def test_a_finding_of_the_matched_schedule_is_told(match: Command) -> None:
-    """[v1] drops a reference too many (KERNEL-v1-v3.md); the trace of a creation shows nothing of that."""
+    """[v1] drops one reference too many (KERNEL-v1-v3.md); the trace of a creation does not show this."""
     told = match(Capture("5.3.1", "create").path, "--kernel", "v1", "--json")
 
     assert (told.code, told.answer["outcome"]) == (0, "match")
@@ -176,7 +176,7 @@ def test_a_scenario_of_ones_own_choice_is_tried_alone(match: Command) -> None:
 
 
 def test_knobs_are_set_in_the_scenario(match: Command) -> None:
-    """Four files more than the traced program made: four allocations that the trace does not show."""
+    """Four more files than the traced program made, so four allocations that are not in the trace."""
     told = match(Capture("5.3.1", "create").path, "--kernel", "5.3", "--set", "files=9", "--budget", 2, "--json")
 
     assert told.code == 1
@@ -184,7 +184,7 @@ def test_knobs_are_set_in_the_scenario(match: Command) -> None:
 
 
 def test_a_patch_is_laid_over_the_kernel(match: Command, tmp_path: Path) -> None:
-    """Without the flush at offline, 5.3 parts from its own trace there."""
+    """Without the flush at offline, 5.3 diverges from its own trace at that point."""
     patch = tmp_path / "no_flush.py"
     patch.write_text(
         "from actors.api import kernel_fn\n\n"
@@ -211,7 +211,7 @@ def test_an_ignored_function_is_compared_no_more(match: Command) -> None:
 
 
 def test_a_filter_says_what_was_traced(match: Command) -> None:
-    """Only two functions were traced: nothing else is missed."""
+    """Only two functions were traced, so no other function is expected."""
     capture = Capture("5.3.1", "rmdir-idle")
     kept = [line for line in capture.text().splitlines() if " css_free_rwork_fn " in line or " kill_css " in line]
     Path("t.txt").write_text("\n".join(["# tracer: function", *kept]))

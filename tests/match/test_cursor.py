@@ -1,4 +1,4 @@
-"""Cursors: entries that wait for their lines, lines with one timestamp, who is who, and where a trace may end."""
+"""Cursors: entries that wait for their lines, lines with equal timestamps, the mapping of flows, the end of a trace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.match.traces import HEAD
 
 
 class Machine:
-    """Flows on two CPUs, and the entries that they make."""
+    """Flows on two CPUs and their function entries."""
 
     def __init__(self) -> None:
         self.world = World(InTurn())
@@ -35,7 +35,7 @@ def entry(flow: Flow, function: str, *callers: str) -> Entry:
 
 
 def events(*rows: str) -> tuple[Event, ...]:
-    """Lines `task cpu flags time function caller`, read as the command does."""
+    """Lines `task cpu flags time function caller`, parsed as the command parses them."""
     lines = []
     for row in rows:
         task, cpu, flags, time, function, caller = row.split()
@@ -121,7 +121,7 @@ def test_lines_of_one_moment_on_one_cpu_have_their_order() -> None:
     assert not trace.matched
 
 
-def test_what_interrupts_a_task_is_a_flow_of_its_own() -> None:
+def test_an_interrupt_of_a_task_is_a_flow_of_its_own() -> None:
     lines = events("a-1 0 .... 1 kill_css x", "a-1 0 ..s. 2 i_callback x", "a-1 0 d.h. 3 discard_slab x")
 
     assert [event.flow.kind for event in lines] == [Kind.TASK, Kind.SOFTIRQ, Kind.HARDIRQ]

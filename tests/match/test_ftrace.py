@@ -1,4 +1,4 @@
-"""The parser of the function tracer's text: what it reads, and what it says of a file that is something else."""
+"""The parser of the function tracer's text: valid traces, and the usage errors for other files."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_damaged_or_foreign_file_gets_one_clear_line(data: bytes, message: str
 
 
 def test_time_may_go_back_from_one_cpu_to_another() -> None:
-    """Their clocks differ a little; the kernel merges by them, but a reader of two files may not."""
+    """The clocks of two CPUs differ a little; the kernel merges lines by time, other tools may not."""
     assert len(parse(f"{HEAD}{LINE}\n{LINE.replace('[001]', '[000]').replace('1.982819', '1.982818')}\n")) == 2
 
 
@@ -188,7 +188,7 @@ def test_a_file_that_was_cut_off_is_refused(capture: Capture, data: st.DataObjec
     length = data.draw(st.integers(0, len(raw) - 1))
     caller_only = b"\n" not in raw[length:] and b"<-" not in raw[length:] and raw[length - 1 : length] != b"-"
     if caller_only:
-        return  # the last line has lost a part of the caller's name, and nobody can tell
+        return  # only a part of the last caller's name is missing, which cannot be noticed
 
     assert refusal(raw[:length]).startswith("t.txt:")
 

@@ -29,7 +29,7 @@ Body = Callable[[Context, Dentry], Awaitable[None]]
 
 
 def on_mount(body: Body, s_type: FileSystemType = CGROUP2) -> Stage:
-    """Run *body* with the root directory of a new mount, and look at everything afterwards."""
+    """Run *body* with the root directory of a new mount, and run all checks afterwards."""
     world = World(InTurn())
     stage = Stage(world, "5.3", find_scenario("traced-create").values({}))
     stage.boot(*CACHES)
@@ -99,7 +99,7 @@ def test_a_cgroup_with_a_child_is_busy_and_a_removed_child_is_none() -> None:
     assert on_mount(body).only_session_left()
 
 
-def test_what_was_looked_up_below_goes_with_the_directory() -> None:
+def test_dentries_below_a_directory_are_removed_with_it() -> None:
     async def body(ctx: Context, root: Dentry) -> None:
         await do_mkdirat(ctx, root, "job")
         directory = await filename_lookup(ctx, root, "job")

@@ -1,4 +1,4 @@
-"""Which functions are compared: the data, held against the captures and the model."""
+"""The compared functions: the data is checked against the captures and the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scope_of(*functions: str, kernel: str = "5.3", traced: tuple[str, ...] | Non
 
 
 def shown_in(capture: Capture) -> set[str]:
-    """What a capture shows, by the names of the youngest kernel that has it."""
+    """The functions in a capture, by the names of the newest kernel that has each of them."""
     here = names_of(FunctionTable(capture.kernel, "slub"))
     trace = parse_ftrace(capture.path.read_bytes(), source=str(capture))
     return {here[line.function].name for line in trace.lines if line.function}
@@ -42,7 +42,7 @@ def test_the_captured_filters_are_what_the_captures_show() -> None:
 
 
 @pytest.mark.parametrize("version", ["5.2.1", "5.3.1"])
-def test_what_is_inlined_is_what_only_one_kernels_captures_lack(version: str) -> None:
+def test_inlined_functions_are_those_that_one_kernel_s_captures_lack(version: str) -> None:
     mine = [capture for capture in CAPTURES if capture.version == version]
     here = names_of(FunctionTable(mine[0].kernel, "slub"))
     captured = {name for functions in CAPTURED.values() for name in functions}
@@ -126,7 +126,7 @@ def test_a_function_of_another_kernel_is_compared_and_not_skipped() -> None:
 
 
 def test_the_helper_that_bears_a_functions_name_is_not_that_function() -> None:
-    """[O] memcg_deactivate_kmem_caches() is two functions of the model; its entry is that of the outer one."""
+    """[O] The model has two functions for memcg_deactivate_kmem_caches(); its entry is the outer one's."""
     assert (
         names_of(FunctionTable("original", "slub"))["memcg_deactivate_kmem_caches"].name
         == "memcg_deactivate_kmem_caches"

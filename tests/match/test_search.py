@@ -1,4 +1,4 @@
-"""The search: traces that the model makes itself are found again, deviations lead where preferences do not."""
+"""The search: it finds traces of the model itself, by its preferences or by deviations from them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ KERNELS = ("original", "v5", "v7", "5.3", "5.4-fixed")
 
 @same_examples
 @given(st.sampled_from(KERNELS), st.sampled_from(list(STORIES)), st.integers(0, 10_000))
-def test_what_the_model_does_on_parallel_cpus_matches_itself(kernel: str, story: str, seed: int) -> None:
-    """The `clock` strategy is the one that is like a real machine; in a trace some lines have the same microsecond."""
+def test_a_run_on_parallel_cpus_matches_its_own_trace(kernel: str, story: str, seed: int) -> None:
+    """The `clock` strategy is most like a real machine; in its trace some lines have the same microsecond."""
     text = trace_of(kernel, story, make_strategy("clock", seed), clock=lambda ctx: ctx.world.now // 1_000)
 
     found = match(text, kernel, STORIES[story], budget=300)
@@ -31,14 +31,14 @@ def test_what_the_model_does_on_parallel_cpus_matches_itself(kernel: str, story:
 
 @same_examples
 @given(st.sampled_from(KERNELS), st.integers(0, 10_000))
-def test_any_schedule_of_the_creation_matches_itself(kernel: str, seed: int) -> None:
+def test_any_schedule_of_the_creation_matches_its_own_trace(kernel: str, seed: int) -> None:
     text = trace_of(kernel, "create", make_strategy("random", seed), clock=lambda ctx: ctx.world.steps)
 
     assert match(text, kernel, "traced-create", budget=300).is_match
 
 
-def test_known_gap_what_was_preempted_for_long_may_be_missed() -> None:
-    """A schedule that nobody's preferences come near: every step by whoever, uniformly."""
+def test_known_gap_a_trace_with_long_preemptions_may_be_missed() -> None:
+    """The schedule is uniformly random, far from all preferences of the search."""
     text = trace_of("5.3", "rmdir-idle", make_strategy("random", 0), clock=lambda ctx: ctx.world.steps)
 
     found = match(text, "5.3", "traced-rmdir-idle", budget=40)
@@ -48,7 +48,7 @@ def test_known_gap_what_was_preempted_for_long_may_be_missed() -> None:
 
 
 def test_a_lazy_follower_gets_there_by_deviations() -> None:
-    """Its preferences do not fit this capture: three choices have to be others, and are found."""
+    """Its preferences do not fit this capture: the search has to find three deviations."""
     capture = Capture("5.3.1", "rmdir-held")
     lazy = run_along(subject(capture.text(), "5.3", capture.scenario), Plan(is_lazy=True))
     assert lazy.parting is not None
@@ -121,15 +121,15 @@ def test_lost_events_end_the_comparison() -> None:
     assert found.best.matched == sum(" <-" in line for line in lines[11:40])
 
 
-# -- which choices may matter -----------------------------------------------------------------------------------------
+# -- the choices that may matter --------------------------------------------------------------------------------------
 
 
 class Thing:
-    """Anything that steps may touch."""
+    """Any object that steps access."""
 
 
 def choice(chosen: str, others: str, *touched: tuple[Thing, bool]) -> Choice:
-    """Lanes are known by their names here."""
+    """A choice between lanes, which are represented by their names here."""
     return Choice(tuple(chosen + others), 0, touched)  # type: ignore[arg-type]  # any object will do for a lane
 
 
@@ -157,14 +157,14 @@ def test_a_lane_that_could_not_step_is_no_alternative() -> None:
     assert not racing([choice("a", "", (one, True)), choice("b", "", (one, True))], 0)
 
 
-def test_what_lies_before_a_lanes_last_step_is_not_for_this_one() -> None:
+def test_a_choice_before_a_lanes_last_step_is_no_alternative() -> None:
     one = Thing()
     choices = [choice("a", "b", (one, True)), choice("b", "a"), choice("b", "", (one, True))]
 
     assert not racing(choices, 0)
 
 
-def test_deviations_come_behind_those_that_there_are() -> None:
+def test_new_deviations_come_after_the_present_ones() -> None:
     plans = list(Plan(deviations={2: 1}).further([choice("a", "bc") for _ in range(5)]))
 
     assert plans[0].deviations == {2: 1, 4: 1}

@@ -1,4 +1,4 @@
-"""The captured traces, traces that the model makes itself, and what can be done to their text."""
+"""The captured traces, traces of runs of the model, and edits of their text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HEAD = "# tracer: function\n#\n"
 
 @attrs.frozen
 class Capture:
-    """One of the six captures: of which Linux, and of which piece of the program."""
+    """One of the six captures: its Linux version, and its part of the program."""
 
     version: str
     story: str
@@ -56,14 +56,14 @@ REMOVALS = tuple(capture for capture in CAPTURES if capture.story != "create")
 
 
 def subject(text: str, kernel: str, scenario: str, *, ignored: Iterable[str] = (), open_end: bool = False) -> Subject:
-    """What `slabrace match` would search for."""
+    """The subject of a search as `slabrace match` makes it."""
     trace = parse_ftrace(text.encode(), source="trace.txt")
     options = RunOptions(scenario=scenario, kernel=kernel, strategy="match", driver="stepper")
     return make_subject(options, trace, ignored=ignored, open_end=open_end)
 
 
 def match(text: str, kernel: str, *scenarios: str, budget: int = 40, open_end: bool = False) -> Found:
-    """Search for a schedule that the text of a trace shows."""
+    """Search for a schedule that matches the text of a trace."""
     return search([subject(text, kernel, name, open_end=open_end) for name in scenarios], budget=budget)
 
 
@@ -76,20 +76,20 @@ def entry_lines(text: str) -> list[int]:
 
 
 def with_lines(lines: list[str]) -> str:
-    """A trace of these lines, whose header counts them."""
+    """A trace of these lines, with their number in its header."""
     count = sum(not line.startswith("#") for line in lines)
     fixed = [re.sub(r"written: \d+/\d+", f"written: {count}/{count}", line) for line in lines]
     return "\n".join(fixed) + "\n"
 
 
 def cut(text: str, index: int) -> str:
-    """The trace without one of its lines; the header does not tell."""
+    """The trace without one of its lines, with a header that fits."""
     lines = text.splitlines()
     return with_lines(lines[:index] + lines[index + 1 :])
 
 
 def swap(text: str, first: int, second: int) -> str:
-    """The trace with what two lines say exchanged: who entered what; the timestamps stay."""
+    """The trace with the flows and functions of two lines exchanged; the timestamps stay."""
     lines = text.splitlines()
     lines[first], lines[second] = _exchange(lines[first], lines[second]), _exchange(lines[second], lines[first])
     return with_lines(lines)
@@ -106,7 +106,7 @@ def _exchange(stays: str, comes: str) -> str:
 
 
 def flow_of(line: str) -> str:
-    """Task, CPU and context of a line: lines of one flow are in the order of its program."""
+    """Task, CPU and context of a line, which identify its flow."""
     task, cpu, flags = line.split()[:3]
     return f"{cpu} {flags[2]}" if flags[2] in "sh" else task
 
@@ -119,7 +119,7 @@ def function_of(line: str) -> str:
 
 
 def trace_of(kernel: str, story: str, strategy: Strategy, *, clock: Callable[[Context], int]) -> str:
-    """The trace that a tracer would have taken of a run of the model; *clock* gives the microseconds."""
+    """The trace that a tracer would write for a run of the model; *clock* gives the microseconds."""
     options = RunOptions(scenario=STORIES[story], kernel=kernel, check="off")
     experiment = Experiment.of(options)
     stage = experiment.set_stage(strategy)

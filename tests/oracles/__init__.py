@@ -1,1 +1,1 @@
-"""What each oracle must say of a kernel with one mistake in it, and of one without."""
+"""Each oracle is tested on a kernel with one mistake, which it must report, and on a correct one."""

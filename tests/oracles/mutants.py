@@ -1,4 +1,4 @@
-"""Kernels with one mistake each, as a user's patch has it, and what random schedules of a scenario find in them."""
+"""Kernels with one mistake each, as user patches, and the findings of random schedules of a scenario in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signatures(
     settings: Mapping[str, str] | None = None,
     without: str = "",
 ) -> set[str]:
-    """All that some random schedules report."""
+    """The signatures of all findings of some random schedules."""
     name = scenario if isinstance(scenario, str) else scenario.name
     small = small_settings(scenario) if isinstance(scenario, str) else {}
     options = RunOptions(

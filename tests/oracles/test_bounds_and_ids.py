@@ -1,4 +1,4 @@
-"""What goes beyond an array, ids that nobody has, slabs that go too early, and cgroups that mkdir has left behind."""
+"""Accesses beyond an array, ids without an owner, slabs that are freed too early, and cgroups that mkdir leaves."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_arrays_of_slab_have_room_for_so_many_and_are_protected(body: Body, 
     assert reported(body) == expected
 
 
-def test_no_more_is_copied_than_an_array_has() -> None:
+def test_growing_an_array_copies_no_more_than_its_length() -> None:
     actor = Actor(make_world()[0], "owner")
     entries = MemcgCacheArray(actor, KmemCache.__new__(KmemCache), [None] * 4)
     node = ListLruNode(actor, "lru", 0)
@@ -121,7 +121,7 @@ async def leave_cgroup(ctx: Context, _root: KmemCache) -> None:
     ("body", "expected"),
     [(lose_id, "invariant:ids"), (give_id_back_too_early, "invariant:ids"), (leave_cgroup, "invariant:cgroup")],
 )
-def test_ids_and_cgroups_are_somebodys(body: Body, expected: str) -> None:
+def test_ids_and_cgroups_without_an_owner_are_found(body: Body, expected: str) -> None:
     assert reported(body) == {expected}
 
 

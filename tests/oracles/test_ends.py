@@ -1,4 +1,4 @@
-"""Whoever comes to an end, a task, a work or a softirq, leaves no lock and no section behind; nor does freed memory."""
+"""A task, a work or a softirq that ends holds no lock and is in no section; freed memory contains no held lock."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def ends_well(ctx: Context, actor: Actor) -> None:
 
 
 def found_if(ends: Ends) -> set[str]:
-    """What one schedule of a task that does this reports."""
+    """The signatures that one schedule of a task that runs *ends* reports."""
 
     def body(stage: Stage) -> None:
         stage.boot(caches=[small_cache("alpha")])
@@ -94,9 +94,9 @@ def found_if(ends: Ends) -> set[str]:
         (frees_rwsem, "lockdep:held a semaphore freed"),
     ],
 )
-def test_what_is_left_behind_is_found(ends: Ends, expect: str) -> None:
+def test_a_lock_or_section_left_behind_is_found(ends: Ends, expect: str) -> None:
     assert any(signature.startswith(expect) for signature in found_if(ends))
 
 
-def test_who_leaves_nothing_behind_is_not_reported() -> None:
+def test_a_task_that_leaves_nothing_behind_is_not_reported() -> None:
     assert not found_if(ends_well)

@@ -1,4 +1,4 @@
-"""What is freed while it is on a list, or taken off one afterwards: whoever comes beside it says so."""
+"""Objects that are freed while they are on a list: the next access to a neighbour on the list reports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.vfs.vfs_helpers import Lab, drop, run
 
 @attrs.define(eq=False)
 class Thing(ListEntry):
-    """Something with a list_head."""
+    """An object with a list_head."""
 
     name: str
 
@@ -35,7 +35,7 @@ class Thing(ListEntry):
 
 
 def make_list(names: str, world: World | None = None) -> tuple[ListHead[Thing], list[Thing]]:
-    """A list of things with those names."""
+    """A list of things with these names."""
     actor = Actor(world or make_world()[0], "owner")
     head: ListHead[Thing] = ListHead(Thing(actor, "head"))
     things = [Thing(actor, name) for name in names]
@@ -45,7 +45,7 @@ def make_list(names: str, world: World | None = None) -> tuple[ListHead[Thing], 
 
 
 def free(thing: Thing) -> bool:
-    """What kfree() does."""
+    """Free *thing* as kfree() does."""
     thing.freed = "kfree()"
     return thing.free_links()
 
@@ -57,7 +57,7 @@ def names_on(head: ListHead[Thing]) -> str:
 # -- the list ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_is_what_linked_lists_are() -> None:
+def test_a_list_behaves_like_a_linked_list() -> None:
     head, (a, b, c) = make_list("abc")
     other, _ = make_list("xy")
 
@@ -102,7 +102,9 @@ TOUCHES_B: dict[str, Callable[[ListHead[Thing], list[Thing]], object]] = {
 
 
 @pytest.mark.parametrize("touch", TOUCHES_B.values(), ids=TOUCHES_B)
-def test_who_comes_beside_what_is_freed_uses_it(touch: Callable[[ListHead[Thing], list[Thing]], object]) -> None:
+def test_an_access_beside_a_freed_element_uses_it(
+    touch: Callable[[ListHead[Thing], list[Thing]], object],
+) -> None:
     head, things = make_list("abcd")
     assert free(things[1])
 
@@ -118,7 +120,7 @@ TOUCHES_AN_END: dict[str, Callable[[ListHead[Thing], Thing], object]] = {
 
 
 @pytest.mark.parametrize("touch", TOUCHES_AN_END.values(), ids=TOUCHES_AN_END)
-def test_who_comes_to_the_end_of_a_list_uses_what_is_there(
+def test_an_access_to_the_end_of_a_list_uses_its_last_element(
     touch: Callable[[ListHead[Thing], Thing], object],
 ) -> None:
     head, things = make_list("abcd")
@@ -128,7 +130,7 @@ def test_who_comes_to_the_end_of_a_list_uses_what_is_there(
         touch(head, Thing(things[0].actor, "new"))
 
 
-def test_what_is_not_beside_it_can_come_and_go() -> None:
+def test_elements_that_are_no_neighbours_can_be_added_and_removed() -> None:
     head, things = make_list("abcd")
     free(things[0])
 
@@ -137,7 +139,7 @@ def test_what_is_not_beside_it_can_come_and_go() -> None:
     assert names_on(head) == "abde"
 
 
-def test_what_is_on_no_list_is_freed_and_nobody_minds() -> None:
+def test_the_free_of_an_element_on_no_list_is_no_finding() -> None:
     head, (a, b, c) = make_list("abc")
     head.list_del(b)
 
@@ -147,7 +149,7 @@ def test_what_is_on_no_list_is_freed_and_nobody_minds() -> None:
 
 
 def test_freeing_what_is_on_a_list_is_an_access_to_the_list() -> None:
-    """Otherwise an exact search would not try what the others do to the list before that, and after."""
+    """Otherwise an exhaustive search would not try the free before and after the other flows' list operations."""
     world, _ = make_world()
     head, (a, b) = make_list("ab", world)
     head.list_del(b)

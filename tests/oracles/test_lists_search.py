@@ -1,4 +1,4 @@
-"""The exact search tries freeing an element before and after all that others do beside it on its list."""
+"""The exhaustive search tries the free of an element before and after all accesses to its neighbours on the list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.search.programs import Body, Program, cells, run
 
 @attrs.define(eq=False)
 class Thing(ListEntry):
-    """Something with a list_head."""
+    """An object with a list_head."""
 
     name: str
 
@@ -29,7 +29,7 @@ class Thing(ListEntry):
 
 @attrs.define(eq=False)
 class Owner(Shared):
-    """Has a list, and lets others change it."""
+    """The owner of a list that flows change."""
 
     head: ListHead[Thing] = attrs.field(init=False)
 
@@ -50,7 +50,7 @@ class Owner(Shared):
 
 
 def race(other: str, *, unlinks_first: bool, frees_last: bool) -> Program:
-    """One flow frees the first of three things on a list, perhaps taken off by then; *other* is what another does."""
+    """One flow frees the first of three things on a list, perhaps after it unlinks it; another one does *other*."""
 
     def program(world: World) -> list[Body]:
         owner = Owner(Actor(world, "owner"))
@@ -86,7 +86,7 @@ def race(other: str, *, unlinks_first: bool, frees_last: bool) -> Program:
 
 
 def outcomes(program: Program, search: Dfs | Dpor) -> set[tuple[str, ...]]:
-    """What each schedule of the search reports."""
+    """The messages of the findings of each schedule of the search."""
     found = set()
     while (schedule := search.next_schedule()) is not None:
         world, _ = run(program, schedule)
@@ -98,19 +98,19 @@ def outcomes(program: Program, search: Dfs | Dpor) -> set[tuple[str, ...]]:
 
 
 FOUND = {"unlink it": 2, "unlink beside it": 2, "unlink far from it": 1, "walk": 2, "append": 1}
-"""How many different ends there are if the thing is freed while it is on the list: only who comes beside it sees it."""
+"""The number of different outcomes if the thing is freed on the list: only accesses to its neighbours notice it."""
 
 
 @pytest.mark.parametrize("frees_last", [False, True])
 @pytest.mark.parametrize("unlinks_first", [False, True])
 @pytest.mark.parametrize("other", FOUND)
-def test_the_exact_search_finds_all_that_brute_force_does(
+def test_the_exhaustive_search_finds_everything_that_brute_force_finds(
     other: str,
     *,
     unlinks_first: bool,
     frees_last: bool,
 ) -> None:
-    """Whichever of the two the first schedule lets go first."""
+    """Both with the free first and with it last in the first schedule."""
     program = race(other, unlinks_first=unlinks_first, frees_last=frees_last)
     found = outcomes(program, Dpor())
 

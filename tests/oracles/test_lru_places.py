@@ -1,4 +1,4 @@
-"""Whose LRU list an item is on: a kernel that puts it onto another one, or leaves it there, is found at rest."""
+"""The LRU list of each item: at quiescence an oracle finds a kernel that leaves an item on a wrong list."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ MUTANTS = {
 
 
 def family(*, removes_parent: bool) -> Story:
-    """A child with files, in a parent, is removed; so is the parent, if it is to be."""
+    """Remove a child cgroup with files; with *removes_parent* remove its parent too."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         parent = await mkdir(ctx, lab.machine.root_cgroup, "parent")
@@ -105,7 +105,7 @@ def family(*, removes_parent: bool) -> Story:
 def test_an_item_on_the_wrong_list_is_found(
     tmp_path: Path, source: str, expected: set[str], machine: dict[str, int], *, removes_parent: bool
 ) -> None:
-    """Also if the list comes to where it should be, or to nobody, before the end."""
+    """The check at quiescence finds it even if the list moves to the right memcg, or to none, before the end."""
     patch = tmp_path / "mutant.py"
     patch.write_text(source)
     lab = run(family(removes_parent=removes_parent), kernel="5.4-fixed", patch=patch, **machine)
@@ -124,7 +124,7 @@ def test_no_version_puts_items_onto_the_wrong_list(kernel: str, *, removes_paren
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("kernel", SOUND)
 def test_random_histories_leave_every_item_in_its_place(kernel: str, allocator: str) -> None:
-    """Files in nested cgroups that come and go, and shrinkers of all kinds meanwhile."""
+    """Files are used in nested cgroups that are made and removed, while shrinkers of all kinds run."""
     runs = [
         run_all(stormy(8), stormy(8), shrinking(3), kernel=kernel, allocator=allocator, strategy=RandomWalk(seed))
         for seed in range(10)

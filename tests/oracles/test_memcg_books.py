@@ -1,4 +1,4 @@
-"""Page counters and statistics of memcgs, of the root and by node: a kernel that gets one of them wrong is found."""
+"""Page counters and statistics of memcgs, of the root and by node: a kernel with a wrong value is found."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ async def deactivate(ctx, memcg, parent):
 '''
 
 MANY = {"objects": "160"}
-"""Four to a page: more pages than a CPU keeps to itself."""
+"""Four objects to a page: more pages than a CPU caches."""
 
 
 def fill_and_keep(stage: Stage) -> None:
-    """A cgroup that stays, and one that goes, each with objects that stay: of the last CPU, on the last node."""
+    """Keep one cgroup and remove another, each with objects that stay, allocated on the last CPU and node."""
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
 
@@ -168,7 +168,7 @@ def test_a_kernel_that_was_released_counts_the_objects_that_stay(kernel: str, no
 
 
 def make_drain_give_up(stage: Stage, *, heals: bool) -> None:
-    """A cgroup goes offline while somebody else drains: its pages stay in a stock, unless that CPU charges another."""
+    """A cgroup goes offline during another drain, so a stock keeps its pages; with *heals* that CPU charges another."""
     machine = stage.boot(caches=[small_cache("alpha")])
 
     async def remove_with_stock(ctx: Context) -> None:
@@ -214,7 +214,7 @@ def test_what_is_expected_is_a_number_or_a_range() -> None:
     ("kernel", "patch", "is_exact"), [("v7", "", True), ("v7", "root-uncharge-underflow", False), ("5.3", "", False)]
 )
 def test_pages_of_the_root_are_spared_from_the_fix_on(kernel: str, patch: str, is_exact: bool) -> None:  # noqa: FBT001 -- a case
-    """v7 counts at the root what it uncharges there; with the fix, as in 5.3, what was moved up stays counted."""
+    """v7 counts all uncharges at the root; with the fix, as in 5.3, reparented pages stay counted there."""
     options = RunOptions(scenario="nested", kernel=kernel, patches=(patch,) if patch else ())
     stage = Experiment.of(options).set_stage(RandomWalk(0))
 

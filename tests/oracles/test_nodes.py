@@ -1,4 +1,4 @@
-"""What a kmem_cache_node has is memory of its node: slabs on its lists, objects in its shared array."""
+"""A kmem_cache_node has only memory of its own node: the slabs on its lists and the objects in its shared array."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ MUTANTS = {
 
 
 def free_elsewhere(stage: Stage) -> None:
-    """Objects of the first node are freed on a CPU of the last one, more of them than its arrays hold."""
+    """Free objects of the first node on a CPU of the last one, more of them than its arrays hold."""
     machine = stage.boot(caches=[small_cache("alpha", objects=2)])
     root = machine.root_cache("alpha")
     kept: list[SlabObject] = []
@@ -96,7 +96,7 @@ def test_a_kernel_that_mixes_nodes_up_is_found(
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("kernel", ["original", "v1", "5.3", "5.4-fixed"])
-def test_a_kernel_as_it_was_does_not(kernel: str, allocator: str) -> None:
+def test_a_released_kernel_does_not_mix_nodes_up(kernel: str, allocator: str) -> None:
     found = signatures(STAGE, None, kernel=kernel, allocator=allocator, settings={"nodes": "2"}, schedules=10)
 
     assert not [name for name in found if name.startswith("invariant:node")]

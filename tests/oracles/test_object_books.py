@@ -1,4 +1,4 @@
-"""The books of objects: what an allocator loses, or gives to two, is found; what users keep is no leak."""
+"""Shadow accounting of objects: it finds objects that are lost or allocated twice; objects in use are no leak."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ MUTANTS = {
 
 
 async def take_and_give(ctx: Context, cache: KmemCache) -> None:
-    """Six objects one by one, five together; one of each kind is kept."""
+    """Allocate six objects one by one and five in bulk; keep one of each kind."""
     single = [await kmem_cache_alloc(ctx, cache) for _ in range(6)]
     for obj in single[1:]:
         if obj is not None:
@@ -83,7 +83,7 @@ async def take_and_give(ctx: Context, cache: KmemCache) -> None:
 
 
 async def give_one_of_three(ctx: Context, cache: KmemCache) -> None:
-    """Two of three objects are kept, and nobody else allocates any."""
+    """Keep two of three objects; no other task allocates."""
     if ctx.memcg is not None:
         return
     objects = [await kmem_cache_alloc(ctx, cache) for _ in range(3)]
@@ -92,7 +92,7 @@ async def give_one_of_three(ctx: Context, cache: KmemCache) -> None:
 
 
 def in_and_out(body: Body) -> Scenario:
-    """A stage on which *body* runs in the session's cgroup and in the root cgroup."""
+    """A scenario that runs *body* in the session's cgroup and in the root cgroup."""
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("alpha")])
@@ -136,7 +136,7 @@ def test_what_users_keep_is_no_leak(kernel: str, allocator: str) -> None:
 
 
 def test_the_report_says_what_became_of_the_object() -> None:
-    """To whom it was given, and when; or that it never came out."""
+    """The report names the flow that allocated the object and the time; or it says that it was never allocated."""
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("alpha")])
@@ -147,14 +147,14 @@ def test_the_report_says_what_became_of_the_object() -> None:
             for obj in kept:
                 assert obj is not None
                 machine.objects.take_back(ctx, obj, "kmem_cache_free")
-            kept[0].slab.given.pop(kept[0].at)  # type: ignore[union-attr]  # as if nobody had ever had it
+            kept[0].slab.given.pop(kept[0].at)  # type: ignore[union-attr]  # as if it had never been allocated
 
         stage.task("lose", lose)
 
     (finding,) = perform(build).world.findings.values()
 
     assert finding.signature == "leak:object:"
-    assert finding.message == "leaked object: alpha counts 2 objects as allocated, which nobody has"
+    assert finding.message == "leaked object: alpha counts 2 objects as allocated, but no user has them"
     assert finding.details[0] == "object 0 of slab 1 of alpha was never handed out"
     assert finding.details[1].startswith("object 1 of slab 1 of alpha was given to kmem_cache_free() by lose, step ")
 
@@ -162,7 +162,7 @@ def test_the_report_says_what_became_of_the_object() -> None:
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from(list(PROFILES)), st.sampled_from(list(ALLOCATORS)))
 def test_random_histories_add_up(seed: int, kernel: str, allocator: str) -> None:
-    """Whoever allocates and frees in whatever order, alone and in bulk: at rest the two books are equal."""
+    """After random allocations and frees, single and in bulk, both accounts are equal at quiescence."""
     random = Random(seed)
 
     async def history(ctx: Context, cache: KmemCache) -> None:

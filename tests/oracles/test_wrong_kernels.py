@@ -1,4 +1,4 @@
-"""A kernel that does something wrong is found out; it does not break Python."""
+"""An error of the simulated kernel becomes a finding, not a Python exception."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def discard(ctx, s, slab):
 
 
 async def forget_and_open(ctx: Context, lab: Lab) -> None:
-    """A file that has a name is forgotten, and looked up on the disk again."""
+    """Drop a file that has a name from memory, and look it up on the disk again."""
     await in_cgroup(ctx, lab, lab.session, "a")
     for _ in range(3):
         await drop(ctx, SLAB)
@@ -128,7 +128,7 @@ def test_a_name_that_is_not_there_cannot_be_removed() -> None:
 
 
 def test_a_field_into_which_nothing_was_put_is_null() -> None:
-    """As memory that was zeroed is in C."""
+    """It corresponds to zeroed memory in C."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         tree = lab.machine.cgroup_tree

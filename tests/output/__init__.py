@@ -1,1 +1,1 @@
-"""What slabrace writes: files that are whole or not there, and text that does nothing to a terminal."""
+"""The output of slabrace: files that are complete or absent, and text without effects on a terminal."""

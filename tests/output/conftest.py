@@ -1,4 +1,4 @@
-"""File systems of several abilities, and disks that fill up."""
+"""File systems with and without optional features, and disks that fill up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def has_no_links(_self: Path, _target: Path) -> NoReturn:
 
 @pytest.fixture(params=["unnamed files", "named files", "no hard links"])
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the file system below can do."""
+    """The features of the file system below."""
     if request.param != "unnamed files":
         monkeypatch.setattr("protocol.atomic._open_unnamed", lambda _folder: None)
     if request.param == "no hard links":
@@ -28,7 +28,7 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Let the disk take so many bytes more."""
+    """A function that limits the number of bytes the disk still takes."""
     real = os.write
 
     def fill(left: int) -> None:

@@ -1,4 +1,4 @@
-"""Every file is written whole or not at all, whatever happens meanwhile, and nothing else is left beside it."""
+"""Every file is written completely or not at all, in spite of any interruption, and no other file is left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-# -- whole or not at all ----------------------------------------------------------------------------------------------
+# -- completely or not at all -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("file_system")
@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_what_was_there(
 
 @pytest.mark.usefixtures("file_system")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, UsageError])
-def test_what_is_interrupted_leaves_what_was_there(old: Path, error: type[BaseException]) -> None:
+def test_an_interrupted_write_leaves_the_old_file(old: Path, error: type[BaseException]) -> None:
     def fail() -> None:
         with NewFile(old, overwrite=True) as file:
             file.write(NEW)
@@ -115,7 +115,7 @@ def test_what_is_interrupted_leaves_what_was_there(old: Path, error: type[BaseEx
     assert names_in(old.parent) == ["file"]
 
 
-# -- what is in the way -----------------------------------------------------------------------------------------------
+# -- existing objects at the path -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

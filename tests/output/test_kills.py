@@ -1,4 +1,4 @@
-"""Processes that are killed, and files that may not grow: the old file or the new one, and nothing beside it."""
+"""Killed processes and file size limits leave either the old file or the new one, and no other file."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ atomic.write_file(Path(sys.argv[1]), b"new", overwrite=True)
 def test_kill_9_before_any_call_of_the_writer_leaves_the_old_file_or_the_new_one(
     tmp_path: Path, *, is_there: bool
 ) -> None:
-    """The one call before which another name is there is the rename of a file that replaces another."""
+    """A temporary name exists only before one call, the rename of a file that replaces another."""
     path, seen = tmp_path / "file", []
     for calls in range(20):
         shutil.rmtree(tmp_path)
@@ -97,7 +97,7 @@ def test_kill_9_before_any_call_of_the_writer_leaves_the_old_file_or_the_new_one
 
 
 def run_limited(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command after *script* has set its limits."""
+    """Run a command after *script* has set its limits."""
     words = ["/bin/bash", "-c", f'{script} && exec "$@"', "bash", *MODULE, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, unread or know few characters: no traceback, and the right exit code."""
+"""Standard streams that are closed, full, unread or of a small encoding: no traceback, and the right exit code."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COMMANDS = {
     "slabinfo binary": (["slabinfo", "x.log", "--file", "kpagecgroup"], 0),
     "--help": (["--help"], 0),
 }
-"""What each command has to exit with, if its output is taken or nobody wants it. Tried in this process."""
+"""The exit code of each command, when its output is read or discarded. These run in this process."""
 
 QUICK = {"list", "log", "run finds", "slabinfo binary", "keep --check", "--help"}
 
@@ -54,12 +54,12 @@ SLOW = {
     "growth": (["growth", *TINY], 0),
     "wrong": (["run", "nothing"], 2),
 }
-"""The rest, in processes."""
+"""The other commands, which run in processes."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a log that shows something."""
+    """A folder with a log that has a finding."""
     monkeypatch.chdir(tmp_path)
     run_small("canary", log=tmp_path / "x.log")
     (tmp_path / "empty").mkdir()
@@ -93,12 +93,12 @@ STREAMS: dict[str, Callable[[], TextIO | None]] = {
 
 @contextmanager
 def standard_output(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let it be one of STREAMS, but not in a fixture: pytest puts its own in place before the test begins."""
+    """Replace standard output by one of STREAMS. A fixture cannot: pytest sets its own stream before the test."""
     out = STREAMS[name]()
     monkeypatch.setattr(sys, "stdout", out)
     yield
     if out is not None:
-        out.close()  # what Python does at its end; fails if something is still to be written
+        out.close()  # as Python does at its exit; it fails if there is unwritten output
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in COMMANDS])
@@ -145,7 +145,7 @@ def test_the_streams_are_given_back() -> None:
     assert (sys.stdout, sys.stderr) == before
 
 
-# -- what cannot be written -------------------------------------------------------------------------------------------
+# -- files that cannot be written -------------------------------------------------------------------------------------
 
 
 def test_explore_answers_although_it_cannot_log(slabrace: Command, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ EVERY = {**COMMANDS, **SLOW}
 
 
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
-    """That of this process, for one in another folder."""
+    """The environment of this process with *variables*, usable in another folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
 
 
@@ -234,7 +234,7 @@ def test_every_command_can_print_on_every_terminal(environment: dict[str, str]) 
 
 
 def on_terminal(*arguments: str, columns: int, **environment: str) -> str:
-    """What a command shows on a terminal so wide, without colours."""
+    """The output of a command on a terminal with *columns* columns, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     path = str(Path(__file__).parents[2])
@@ -250,7 +250,7 @@ def on_terminal(*arguments: str, columns: int, **environment: str) -> str:
         try:
             while data := os.read(ours, 1 << 16):
                 shown += data
-        except OSError:  # the end of a terminal
+        except OSError:  # the terminal is closed
             os.close(ours)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
 

@@ -1,4 +1,4 @@
-"""Whatever comes from a file or a command line is printed as text: no markup, nothing that a terminal obeys."""
+"""All text from files and command lines is printed as plain text, without markup and without terminal controls."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_json_has_no_nan_and_no_control_character() -> None:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Header:
-    """The header of a run that finds something."""
+    """The header of a run with a finding."""
     path = tmp_path_factory.mktemp("good") / "x.log"
     run_small("canary", log=path)
     log = LogReader(path)
@@ -133,7 +133,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Header:
 
 
 def write_hostile(path: Path, header: Header, text: str) -> None:
-    """A log that has *text* wherever a text can be."""
+    """Write a log with *text* in every text field."""
     finding = Finding(
         kind=text, name=text, message=text, step=0, time=0, function=text, stack=(text,), details=(text,), flow=text
     )
@@ -164,7 +164,7 @@ def check_harmless(capsys: pytest.CaptureFixture[str], *arguments: object) -> No
 
 
 def headers_with(good: Header, text: str) -> list[Header]:
-    """The header with *text* where it only informs, and where it names something."""
+    """Headers with *text* in informative fields, and in fields that name something."""
     patch = PatchRecord(name=text)
     return [
         msgspec.structs.replace(good, strategy=text, driver=text, slabrace=text, shows=text),

@@ -1,1 +1,1 @@
-"""Patches and scenarios of the user's, right and wrong."""
+"""The user's patches and scenarios, valid and broken ones."""

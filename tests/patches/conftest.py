@@ -1,4 +1,4 @@
-"""Patch files for tests, and a watchdog that loses its patience soon."""
+"""Patch files for tests, and a watchdog with a short time limit."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MakePatch = Callable[..., Path]
 
 
 def indented(text: str, depth: int = 1) -> str:
-    """*text* as the body of something."""
+    """*text*, indented by *depth* levels."""
     return "".join(f"{'    ' * depth}{line}\n" for line in text.splitlines())
 
 
 @pytest.fixture
 def make_patch(tmp_path: Path) -> MakePatch:
-    """Write a patch of `kmemcg_workfn`, which runs once in rmdir-empty, with *body*, and *before* it in the module."""
+    """Write a patch of `kmemcg_workfn`, which runs once in rmdir-empty, with *body*; the text *before* precedes it."""
 
     def make(body: str, before: str = "") -> Path:
         path = tmp_path / "patch.py"
@@ -54,5 +54,5 @@ def line_of(path: Path, mark: str = "# here") -> int:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step may take a fifth of a second."""
+    """Set the watchdog's limit to a fifth of a second for a step."""
     monkeypatch.setattr(explorer.watchdog, "TICK", 0.02)

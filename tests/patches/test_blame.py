@@ -1,4 +1,4 @@
-"""An invariant is reported once, and where it is broken: not by the innocent step that happens to come next."""
+"""A violated invariant is reported once, at the step that violates it and not at a later one."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_the_step_that_breaks_an_invariant_is_blamed(
 
 
 @each_driver_name
-def test_what_stays_broken_is_reported_once(driver: str) -> None:
-    """In v7 a shutdown is forgotten: until its work runs, the cache stays as it is, whoever else asks it something."""
+def test_an_invariant_that_stays_violated_is_reported_once(driver: str) -> None:
+    """In v7 a shutdown is lost: until its work runs, the cache violates the invariant at every access."""
     results = [run_small("offline-vs-free", "v7", seed=seed, driver=driver) for seed in range(8)]
     found = [violations(result.findings, "I8") for result in results]
 
@@ -125,7 +125,7 @@ def test_what_stays_broken_is_reported_once(driver: str) -> None:
 
 @pytest.mark.parametrize("allocator", ["slub", "slab"])
 def test_a_slab_can_be_unlinked_from_another_cache_s_list(allocator: str) -> None:
-    """The links are in struct page: the kernel does not notice whose list it is, and goes on."""
+    """The links are in struct page: the kernel does not notice that the list is another cache's, and goes on."""
     result = run_small("kmem-toggle", "5.4-fixed", allocator=allocator)
 
     assert [finding.kind for finding in result.findings if finding.is_fatal] == []
@@ -142,7 +142,7 @@ def test_a_cache_is_on_all_lists_at_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kernel", "is_wrong"), [("v1", True), ("v2", False)])
 def test_a_node_counts_the_pages_that_it_has(kernel: str, *, is_wrong: bool) -> None:
-    """v1 does not report that a charge failed: the page is not counted, and is counted out all the same."""
+    """v1 does not report a failed charge: the page is not counted, but its uncharge is."""
     found = violations(run_small("kmem-limit", kernel, settings={}).findings, "Q6")
 
     assert bool(found) == is_wrong

@@ -1,4 +1,4 @@
-"""Patches that are wrong as Python programs are wrong: each is told so, with its line, and is nobody else's fault."""
+"""Patches with ordinary Python errors: each error is reported in one line, with the line of the patch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from explorer.experiment import DRIVERS
 from tests.conftest import Command, check_usage_error
 from tests.patches.conftest import MakePatch, line_of
 
-FOREIGN = "it awaits something that is not of the machine (a kernel function, ctx.ask, ctx.sleep, ...)"
-RULE = "what others own is changed by ctx.ask alone"
+FOREIGN = "it awaits something outside the machine; a flow awaits kernel functions, ctx.ask, ctx.sleep, ..."
+RULE = "state of another owner is changed only through ctx.ask"
 WORK = "work of kmem_cache alpha(3:job)"
 STUCK = "it has not come back for 0.2 s: a step has to end; does it loop for ever?"
 
 
 @attrs.frozen
 class Broken:
-    """A body of a function, with what is before it in the module, and what is said of its line `# here`."""
+    """A function's body, the text before it in the module, and the expected message for its line `# here`."""
 
     said: str
     body: str
@@ -95,7 +95,7 @@ BROKEN = {
         "return unpatched(ctx, kmemcg_workfn, work)  # here",
     ),
     "unpatched of another": Broken(
-        "unpatched() is for what a patch makes of rcu_barrier(), and is not called from there",
+        "unpatched() works only inside a patch's rcu_barrier(), which is not running here",
         "await unpatched(ctx, rcu_barrier)  # here",
         "from actors.linux.kernel.rcu.tree import rcu_barrier",
     ),
@@ -106,13 +106,13 @@ BROKEN = {
         "await other(ctx, work)  # here",
         "async def other(ctx, work):\n    return await kmemcg_workfn(ctx, work)\n",
     ),
-    "os._exit": Broken("it calls os._exit(), which is for the whole process, and so no patch's", "os._exit(0)  # here"),
+    "os._exit": Broken("it calls os._exit(), which affects the whole process; a patch must not", "os._exit(0)  # here"),
     "a signal": Broken(
-        "it calls signal.raise_signal(), which is for the whole process, and so no patch's",
+        "it calls signal.raise_signal(), which affects the whole process; a patch must not",
         "signal.raise_signal(2)  # here",
     ),
     "a thread": Broken(
-        "it starts a thread, which is not of the machine", "threading.Thread(target=print).start()  # here"
+        "it starts a thread, which is outside the machine", "threading.Thread(target=print).start()  # here"
     ),
 }
 
@@ -174,7 +174,7 @@ SEARCHES = [("explore", *MACHINE, "--budget", "1", "--strategy", strategy) for s
 
 
 def check_said(slabrace: Command, make_patch: MakePatch, broken: Broken, commands: Sequence[tuple[str, ...]]) -> None:
-    """All commands say the same, that there is something wrong with this line, and nothing else."""
+    """Check that all commands print the same single message, about this line."""
     patch = make_patch(broken.body, broken.before)
     said = {check_usage_error(slabrace(*command, "--patch", patch)) for command in commands}
 

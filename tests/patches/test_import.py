@@ -1,4 +1,4 @@
-"""What a patch does while it is imported, and files that are none."""
+"""Errors of a patch during its import, and files that are no patches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BROKEN = {
         "while True:  # here\n    try:\n        time.sleep(1)\n    except Exception:\n        pass",
         STUCK,
     ),
-    "a thread": ("threading.Thread(target=print).start()  # here", "it starts a thread, which is not of the machine"),
+    "a thread": ("threading.Thread(target=print).start()  # here", "it starts a thread, which is outside the machine"),
     "a module": (
         "slab_common.kmemcg_workfn = None  # here",
         "it changes kmemcg_workfn of the module actors.linux.mm.slab_common, which is not the patch's",
@@ -35,9 +35,7 @@ BROKEN = {
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("before", "said"), BROKEN.values(), ids=BROKEN)
-def test_what_is_wrong_at_import_is_the_patch_s(
-    slabrace: Command, make_patch: MakePatch, before: str, said: str
-) -> None:
+def test_an_error_at_import_is_the_patch_s(slabrace: Command, make_patch: MakePatch, before: str, said: str) -> None:
     patch = make_patch("pass", f"{before}\n")
     for command in ("run", "explore"):
         line = check_usage_error(slabrace(command, "rmdir-empty", "--patch", patch, "--json"))
@@ -46,7 +44,7 @@ def test_what_is_wrong_at_import_is_the_patch_s(
 
 
 def test_a_folder_and_a_pipe_are_no_patches(slabrace: Command, tmp_path: Path) -> None:
-    """A pipe into which nobody writes would be waited for."""
+    """Reading a pipe without a writer would block."""
     folder, pipe = tmp_path / "folder.py", tmp_path / "pipe.py"
     folder.mkdir()
     os.mkfifo(pipe)
@@ -57,7 +55,7 @@ def test_a_folder_and_a_pipe_are_no_patches(slabrace: Command, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("write", ["print", "sys.stdout.write", "builtins.print"])
-def test_what_a_patch_prints_is_not_the_answer(slabrace: Command, make_patch: MakePatch, write: str) -> None:
+def test_the_output_of_a_patch_is_not_part_of_the_answer(slabrace: Command, make_patch: MakePatch, write: str) -> None:
     body = f"{write}(f'in {{work.pending}}\\n')\nawait unpatched(ctx, kmemcg_workfn, work)"
     patch = make_patch(body, f"import builtins\n{write}('at import\\n')\n")
     answer = slabrace("run", "rmdir-empty", "--patch", patch, "--no-log", "--json")

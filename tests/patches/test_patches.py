@@ -1,4 +1,4 @@
-"""Runs with patches, without fixes, and with faults: the log tells of them, and a replay has them again."""
+"""Runs with patches, without fixes, and with faults: the log records them, and a replay applies them again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NULL = IDEA.format("memcg.css.cgroup.self_css = None")
 
 @pytest.fixture
 def idea(tmp_path: Path) -> Path:
-    """A user's patch; its name has what terminals and shells take for their own."""
+    """A user's patch whose name has special characters of terminals and shells."""
     path = tmp_path / "my [red]idea.py"
     path.write_text(HARMLESS)
     return path
@@ -47,7 +47,7 @@ def told(answer: Answer) -> tuple[str, str, list[str]]:
 
 
 def replay_line(answer: Answer) -> list[str]:
-    """What the last line says to paste, without the command itself."""
+    """The arguments of the replay command in the last line."""
     line = answer.out.splitlines()[-1]
     return shlex.split(line.removeprefix("replay: slabrace "))
 
@@ -135,7 +135,7 @@ def test_a_log_carries_the_text_of_its_patch_whatever_becomes_of_the_file(
 
 @each_driver_name
 def test_another_patch_over_a_log_is_replayed_to_where_it_differs(slabrace: Command, idea: Path, driver: str) -> None:
-    """So one sees whether an idea changes what happened."""
+    """The replay shows whether the patch would have changed the run."""
     slabrace("run", "nested", "--log", "x.log")
     answer = slabrace("replay", "x.log", "--patch", idea, "--driver", driver, "--json")
     result = json.loads(answer.out)
@@ -146,8 +146,8 @@ def test_another_patch_over_a_log_is_replayed_to_where_it_differs(slabrace: Comm
 
 
 @each_driver_name
-def test_what_a_patch_breaks_elsewhere_is_no_finding_of_the_kernel(slabrace: Command, idea: Path, driver: str) -> None:
-    """A Python exception is an error of the patch that led to it, in one line, whatever function it comes out of."""
+def test_an_error_that_a_patch_causes_elsewhere_is_no_finding(slabrace: Command, idea: Path, driver: str) -> None:
+    """A Python exception is reported in one line as an error of the patch that led to it, wherever it is raised."""
     idea.write_text(WRONG)
     answer = slabrace("run", "nested", "--patch", idea, "--driver", driver, "--log", "x.log", "--json")
 
@@ -161,7 +161,7 @@ def test_what_a_patch_breaks_elsewhere_is_no_finding_of_the_kernel(slabrace: Com
 def test_a_pointer_that_a_patch_clears_is_a_null_pointer_to_the_kernel(
     slabrace: Command, idea: Path, driver: str
 ) -> None:
-    """None is NULL: who follows it oopses, as in C, and the run has a log like any other."""
+    """None is NULL: a flow that dereferences it oopses as in C, and the run has a normal log."""
     idea.write_text(NULL)
     answer = slabrace("run", "nested", "--patch", idea, "--driver", driver, "--log", "x.log", "--json")
     (finding,) = json.loads(answer.out)["findings"]
@@ -184,7 +184,7 @@ def test_a_pointer_that_a_patch_clears_is_a_null_pointer_to_the_kernel(
 def test_only_kernel_code_that_follows_none_is_the_kernel_s_mistake(
     slabrace: Command, tmp_path: Path, driver: str, code: str, *, is_the_kernel_s: bool
 ) -> None:
-    """A name that is not there is the patch's mistake, and so is what its other functions do."""
+    """An undefined name is the patch's mistake, and so is an error in its other functions."""
     patch = tmp_path / "patch.py"
     patch.write_text(
         "from actors.api import kernel_fn\n\n\ndef helper(thing):\n    return thing.name\n\n\n"
@@ -202,7 +202,7 @@ def test_only_kernel_code_that_follows_none_is_the_kernel_s_mistake(
     ("body", "said"),
     [
         ("raise StopIteration", "StopIteration"),
-        ("await trio.sleep(0)", "it awaits something that is not of the machine"),
+        ("await trio.sleep(0)", "it awaits something outside the machine"),
         ("await kmemcg_workfn(ctx, work)", "RecursionError: "),
     ],
     ids=["StopIteration", "a foreign await", "a recursion"],

@@ -1,4 +1,4 @@
-"""Broken patches in processes of their own: workers, a patch that cannot be ended, and what Python says at its end."""
+"""Broken patches in processes of their own: in workers, without end, and with coroutines left at the exit of Python."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_worker_says_what_is_wrong(make_patch: MakePatch, tmp_path: Path, body
     assert answer.stderr.count("\n") == 1
 
 
-def test_what_takes_no_notice_ends_with_the_process(make_patch: MakePatch, tmp_path: Path) -> None:
+def test_a_patch_that_cannot_be_stopped_ends_with_the_process(make_patch: MakePatch, tmp_path: Path) -> None:
     patch = make_patch(UNENDING.strip())
     answer = run_process(sys.executable, "-c", IMPATIENT, "run", "rmdir-empty", "--patch", str(patch), cwd=tmp_path)
 
@@ -58,8 +58,8 @@ def test_what_takes_no_notice_ends_with_the_process(make_patch: MakePatch, tmp_p
     )
 
 
-def test_flows_that_are_left_are_not_heard_of(make_patch: MakePatch, tmp_path: Path) -> None:
-    """A `finally` that awaits cannot end where its flow was left: Python would say so for each of them."""
+def test_abandoned_flows_print_nothing(make_patch: MakePatch, tmp_path: Path) -> None:
+    """A `finally` that awaits cannot be closed: Python would print a message for each such flow."""
     patch = make_patch(
         "try:\n    await ctx.sleep(10)\n    BUG_ON(ctx, True, 'mine')\nfinally:\n    await ctx.sleep(10**9)"
     )

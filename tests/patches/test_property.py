@@ -1,4 +1,4 @@
-"""Whatever is wrong in a patch, wherever: one line that names the file and a line, the same whoever runs it."""
+"""Any error at any place of a patch gives one line that names the file and a line, the same in every command."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ rounds = st.lists(st.sampled_from(ROUND), max_size=3)
 
 
 def put_into(rounds: list[str], statement: str) -> str:
-    """The statement with all that is round it, the last innermost."""
+    """The statement inside all *rounds*, the last one innermost."""
     for text in reversed(rounds):
         statement = text.format(indented(statement).rstrip("\n") if "\n{}" in text and ":\n{}" in text else statement)
     return statement
@@ -98,7 +98,7 @@ def put_into(rounds: list[str], statement: str) -> str:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # flows that are left await in `finally`
 @settings(max_examples=150)
 @given(wrong, rounds, st.sampled_from(["kmemcg_workfn", "helper"]))
-def test_what_is_wrong_is_told_in_one_line(
+def test_an_error_of_a_patch_is_told_in_one_line(
     slabrace: Command, make_patch: MakePatch, statement: str, rounds: list[str], function: str
 ) -> None:
     body = put_into(rounds, statement)

@@ -1,4 +1,4 @@
-"""What a patch may do: everything that the model's own kernel functions do; and what is not an error of its own."""
+"""A patch may do everything that the model's own kernel functions do; some errors are not the patch's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LINUX = Path(actors.linux.__file__).parent
 
 
 def modules_of_functions(kernel: str, allocator: str) -> list[str]:
-    """The kernel's modules with functions of it, but without classes: these would be others if read again."""
+    """The modules with functions of this kernel and without classes, which a second import would define anew."""
     bodies = [body for function in functions().values() for body in function.bodies]
     files = {body.code.__code__.co_filename for body in bodies if kernel in body.profiles and body.is_built(allocator)}
     trees = {file: ast.parse(Path(file).read_text()) for file in files if LINUX in Path(file).parents}
@@ -39,8 +39,8 @@ def modules_of_functions(kernel: str, allocator: str) -> list[str]:
         pytest.param("kmem-limit", "original", "slab", marks=pytest.mark.slow),
     ],
 )
-def test_the_kernel_s_own_code_may_do_as_a_patch_what_it_does(name: str, kernel: str, allocator: str) -> None:
-    """Laid over itself it changes nothing, and is told nothing."""
+def test_the_kernel_s_own_code_is_a_valid_patch(name: str, kernel: str, allocator: str) -> None:
+    """As a patch over itself the code changes nothing and causes no message."""
     plain = run_small(name, kernel, allocator=allocator)
     patches = tuple(modules_of_functions(kernel, allocator))
     settings = {**small_settings(name), "allocator": allocator}
@@ -52,7 +52,9 @@ def test_the_kernel_s_own_code_may_do_as_a_patch_what_it_does(name: str, kernel:
 
 
 @each_driver_name
-def test_what_the_kernel_would_notice_stays_a_finding(slabrace: Command, make_patch: MakePatch, driver: str) -> None:
+def test_an_error_that_the_kernel_notices_stays_a_finding(
+    slabrace: Command, make_patch: MakePatch, driver: str
+) -> None:
     patch = make_patch("BUG_ON(ctx, True, 'mine')")
     answer = slabrace("run", "rmdir-empty", "--patch", patch, "--driver", driver, "--no-log", "--json")
 
@@ -61,7 +63,7 @@ def test_what_the_kernel_would_notice_stays_a_finding(slabrace: Command, make_pa
 
 
 @pytest.mark.parametrize("body", ["work.mine = 1", "slots = types.SimpleNamespace()\nslots.a = {}\nslots.a[0] = 1"])
-def test_its_own_objects_are_its_own(slabrace: Command, make_patch: MakePatch, body: str) -> None:
+def test_a_patch_may_change_objects_of_its_own(slabrace: Command, make_patch: MakePatch, body: str) -> None:
     mine = "class Work(Shared):\n    pass\n\n\nasync def use(ctx, work):\n"
     before = mine + "".join(f"    {line}\n" for line in body.splitlines())
     patch = make_patch(
@@ -85,21 +87,21 @@ def test_a_run_of_a_patch_that_draws_random_numbers_is_no_answer(
 
 
 def raised_by(action: Callable[[], object]) -> BaseException:
-    """What *action* raises."""
+    """The exception that *action* raises."""
     try:
         action()
-    except BaseException as error:  # noqa: BLE001 -- it is looked at
+    except BaseException as error:  # noqa: BLE001 -- the caller checks it
         return error
     pytest.fail("it raises nothing")
 
 
 def press_ctrl_c() -> None:
-    """As the terminal does."""
+    """Send SIGINT, as the terminal does."""
     signal.raise_signal(signal.SIGINT)
 
 
 def pretend() -> None:
-    """As a patch might."""
+    """Raise KeyboardInterrupt, as a patch might."""
     raise KeyboardInterrupt
 
 
@@ -113,7 +115,7 @@ def test_only_a_signal_is_an_interrupt() -> None:
     assert not is_interrupt(SystemExit())
 
 
-def test_ctrl_c_in_a_patch_is_nobody_s_mistake() -> None:
+def test_ctrl_c_in_a_patch_is_no_error_of_the_patch() -> None:
     experiment = Experiment.of(RunOptions(scenario="rmdir-empty"))
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""Scenarios of the user's own that are wrong, wherever they are asked: told so, with their line."""
+"""Errors in the user's scenarios, in any function of them, are reported with their line."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ STUCK = "it has not come back for 0.2 s: a step has to end; does it loop for eve
 
 
 def leave() -> bool:
-    """End the process, if it lets us."""
+    """Try to end the process."""
     sys.exit(0)  # leave
 
 
 def interrupt() -> bool:
-    """Act as if somebody had pressed Ctrl-C."""
+    """Raise KeyboardInterrupt, as Ctrl-C would."""
     raise KeyboardInterrupt  # interrupt
 
 
 def loop() -> bool:
-    """Never come back."""
+    """Loop for ever."""
     number = 1
     while number:  # loop
         number = -number

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -14,10 +15,14 @@ from explorer.cli import main
 from protocol.errors import UsageError
 from tests.helpers import install, make_scenario, quiet, warns
 
-PLUGIN = () if metadata.entry_points(group="pytest11", name="slabrace") else ("-p", "explorer.pytest_plugin")
+PLUGIN = () if metadata.entry_points(group="pytest11", name="slabrace") else ("-p", "slabrace.pytest_plugin")
 """What loads the plugin, if it is not installed as such (yet): it must not be loaded twice."""
 
 RunTests = Callable[..., pytest.RunResult]
+
+SIGNATURE_IS_FOUND = "bug:canary: an update was lost:canary_check is found"
+SCREEN = 60
+"""Lines of a terminal that shows a report at once."""
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def run_tests(pytester: pytest.Pytester) -> RunTests:
     return run
 
 
-# -- what is found ----------------------------------------------------------------------------------------------------
+# -- findings ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests) -> None:
@@ -52,7 +57,44 @@ def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests)
         ]
     )
     result.stdout.no_fnmatch_line("*explorer/assertions.py*")
-    result.stdout.no_fnmatch_line("*explorer/pytest_plugin.py*")
+    result.stdout.no_fnmatch_line("*slabrace/pytest_plugin.py*")
+
+
+def test_a_failure_is_reported_once(run_tests: RunTests) -> None:
+    result = run_tests("def test_it(explore):\n    explore('canary', settings={'rounds': 1}, seed=1)\n")
+    report = result.outlines[result.outlines.index(SIGNATURE_IS_FOUND) :]
+
+    assert result.outlines.count(SIGNATURE_IS_FOUND) == 1
+    assert [line for line in report if line.startswith("___")] == []
+    result.stdout.no_fnmatch_line("*During handling of the above exception*")
+    result.stdout.no_fnmatch_line("*raceback*")
+
+
+@pytest.mark.parametrize(
+    "search",
+    ["'canary', settings={'rounds': 1}", pytest.param("'rmdir-empty', kernel='v7', budget=1", marks=pytest.mark.slow)],
+)
+def test_a_long_report_is_shortened_to_a_screen(
+    run_tests: RunTests, monkeypatch: pytest.MonkeyPatch, search: str
+) -> None:
+    if "canary" in search:
+        monkeypatch.setattr("explorer.assertions.MOST_LINES", 30)
+    result = run_tests(f"def test_it(explore):\n    explore({search})\n", "--explore-logs=logs")
+    first = next(number for number, line in enumerate(result.outlines) if line.endswith(" is found"))
+    last = next(number for number, line in enumerate(result.outlines) if line.startswith("the same search: "))
+
+    assert last - first < SCREEN
+    result.stdout.fnmatch_lines(
+        [
+            "* of * steps of the race matter *",
+            "*  <- conflict: first*",
+            "*  <- conflict: second*",
+            "*  <- finding: *",
+            "the conflict",
+            "*and * more of such pairs",
+            "  in full: slabrace explain logs/*.log",
+        ]
+    )
 
 
 def test_the_line_to_paste_finds_the_same(run_tests: RunTests, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +139,7 @@ def test_patches_and_kernels_are_those_of_the_command_line(run_tests: RunTests) 
     result.assert_outcomes(passed=2, failed=2)
 
 
-# -- what is expected -------------------------------------------------------------------------------------------------
+# -- expectations -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("expect", ["bug", "bug:canary: an update was lost:canary_check"])
@@ -138,7 +180,7 @@ def test_a_search_that_came_to_its_end_says_so() -> None:
     assert answer.stopped == "exhausted"
 
 
-# -- scenarios of one's own -------------------------------------------------------------------------------------------
+# -- the user's scenarios ---------------------------------------------------------------------------------------------
 
 
 def test_a_scenario_of_ones_own_needs_no_name() -> None:
@@ -152,6 +194,37 @@ def test_a_scenario_of_ones_own_needs_no_name() -> None:
 def test_a_scenario_of_ones_own_runs_in_this_process_only() -> None:
     with pytest.raises(UsageError, match="leave out workers"):
         explored(make_scenario("mine", warns), workers=2)
+
+
+def test_a_scenario_of_ones_own_gets_no_commands_that_do_not_know_it(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        explored(make_scenario("mine", warns), budget=1, logs=tmp_path)
+
+    assert "slabrace replay" not in str(caught.value)
+    assert "log: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("'canari'", "slabrace: canari: there is no such scenario; do you mean 'canary'? *"),
+        ("'canary', kernel='5.33'", "slabrace: --kernel 5.33: there is no such *"),
+        ("'canary', strategy='portfolo'", "slabrace: --strategy portfolo: there is no such strategy; *"),
+        ("'canary', patches=['birds']", "slabrace: *birds*"),
+        ("'canary', without=['birds']", "slabrace: *birds*"),
+        ("'canary', settings={'birds': 1}", "slabrace: --set birds: *"),
+        ("'canary', faults={'birds': 0.5}", "slabrace: --fault birds: *"),
+        ("'canary', budget=0", "slabrace: budget=0: a search of no schedule finds nothing; give one or more"),
+    ],
+)
+def test_a_misspelt_name_is_one_line(run_tests: RunTests, wrong: str, line: str) -> None:
+    result = run_tests(f"def test_it(explore):\n    explore({wrong})\n")
+
+    result.assert_outcomes(failed=1)
+    (heading,) = [number for number, one in enumerate(result.outlines) if one.startswith("____")]
+    result.stdout.fnmatch_lines_random([line])
+    assert result.outlines[heading + 1].startswith("slabrace: ")
+    assert result.outlines[heading + 2].startswith("====")
 
 
 def test_what_does_not_fit_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,14 +248,75 @@ def test_what_is_found_is_logged_where_that_is_wanted(
     run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "def test_it(explore):\n    explore('canary', settings={'rounds': 1})\n"
-    for _ in range(2):  # the second time the log is there already
+    for _ in range(2):  # in the second run the log exists already
         result = run_tests(text, "--explore-logs", "logs")
         result.assert_outcomes(failed=1)
-    (log,) = Path(pytester.path, "logs").iterdir()
-    result.stdout.fnmatch_lines(["  replay: slabrace replay logs/*", f"log: logs/{log.name}"])
+    (log,) = Path(pytester.path).glob("logs/*-test_it/*.log")
+    shown = log.relative_to(pytester.path)
+    result.stdout.fnmatch_lines([f"  replay: slabrace replay {shown}", f"log: {shown}"])
     capsys.readouterr()
 
     assert main(["replay", str(log)]) == 1
+
+
+def test_each_test_and_each_search_has_logs_of_its_own(
+    run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even if the finding is the same, and if the tests are somewhere else by then: the commands can be pasted."""
+    text = """
+        import pytest
+
+        @pytest.mark.parametrize("seed", [1, 2])
+        def test_it(explore, seed, tmp_path, monkeypatch):
+            explore("canary", settings={"rounds": 1}, expect="bug", seed=seed)
+            monkeypatch.chdir(tmp_path)
+            explore("canary", settings={"rounds": 2}, seed=seed)
+    """
+    result = run_tests(text, "--explore-logs", "logs")
+    logs = sorted(Path(pytester.path).glob("logs/*/*.log"))
+    commands = [line.partition(": slabrace ")[2] for line in result.outlines if line.startswith("  replay: ")]
+
+    result.assert_outcomes(failed=2)
+    assert len(logs) == 4
+    assert len(commands) == 2
+    for command in commands:
+        assert main(command.split()) == 1
+    for log, rounds in zip(logs, "1212", strict=True):
+        capsys.readouterr()
+        main(["replay", str(log)])
+        assert f"rounds={rounds} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("search", "outcome", "has_failed"),
+    [
+        ("'rmdir-empty', kernel='5.4-fixed', budget=2", "undetermined", False),
+        ("'rmdir-empty', kernel='5.4-fixed', budget=2, must_exhaust=True", "undetermined", True),
+        ("'canary', settings={'rounds': 1}, strategy='dfs:preemptions=0', must_reach=False", "exhausted", False),
+        ("'canary', settings={'rounds': 1}", "finding", True),
+        ("'canary', settings={'rounds': 1}, expect='bug'", "finding", False),
+        ("'canary', budget=1, expect='oops'", "not found", True),
+        ("'destroy-vs-offline', kernel='5.4-fixed', budget=1", "unreached", True),
+        ("'canari'", "usage error", True),
+    ],
+)
+def test_the_junit_file_says_what_each_search_came_to(
+    run_tests: RunTests, pytester: pytest.Pytester, search: str, outcome: str, *, has_failed: bool
+) -> None:
+    run_tests(f"def test_it(explore):\n    explore({search})\n", "--junitxml=junit.xml")
+    (case,) = ET.parse(pytester.path / "junit.xml").iter("testcase")  # noqa: S314 -- pytest wrote it
+    properties = {one.get("name"): one.get("value", "") for one in case.iter("property")}
+
+    assert properties["slabrace.outcome"] == outcome
+    assert properties["slabrace.verdict"]
+    assert (case.find("failure") is not None) == has_failed
+
+
+def test_a_budget_of_none_is_refused_in_one_line(run_tests: RunTests) -> None:
+    result = run_tests("def test_it(explore):\n    pass\n", "--explore-budget", "0")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --explore-budget 0: a search of no schedule finds nothing; give one or more"])
 
 
 def test_the_budget_of_tests_that_name_none_can_be_set(run_tests: RunTests) -> None:
@@ -233,7 +367,7 @@ def test_the_tests_that_keep_writes_run_beside_it(
     run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_tests("def test_it(explore):\n    explore('canary', settings={'rounds': 1})\n", "--explore-logs", "logs")
-    (log,) = Path(pytester.path, "logs").iterdir()
+    (log,) = Path(pytester.path).glob("logs/*/*.log")
     assert main(["keep", str(log), "--name", "lost", "--dir", str(pytester.path / "kept")]) == 0
     assert main(["keep", str(log), "--name", "meant", "--dir", str(pytester.path / "kept"), "--expect=finding"]) == 0
     capsys.readouterr()

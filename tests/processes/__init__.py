@@ -1,1 +1,1 @@
-"""What signals and the loss of processes do to a command."""
+"""The effects of signals and of lost processes on a command."""

@@ -12,11 +12,11 @@ from tests.processes.attacks import Tally, attack_often, make_log
 
 KILLED = ("run", "explore", "shrink", "keep", "growth")
 ANSWERING = ("shrink", "explain", "keep", "replay", "growth", "run")
-"""Beside explore, which gets most."""
+"""The other commands; explore gets most of the signals."""
 
 
 def attack_all(number: int, folder: Path) -> list[str]:
-    """All attacks; print what each kind came to, and return what was wrong."""
+    """Run all attacks; print the result of each kind, and return the errors."""
     log = make_log(folder / "found")
     todo = [(name, signal.SIGKILL, number // len(KILLED)) for name in KILLED]
     todo += [("explore", one, number // 2) for one in SIGNALS]

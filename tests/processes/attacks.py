@@ -1,4 +1,4 @@
-"""Real commands in processes of their own, which get a signal at a random moment; and what must be true after that."""
+"""Real commands in processes that get a signal at a random moment, and the conditions that must hold afterwards."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from explorer.cli import main
 from tests.helpers import MODULE, start_process
 
 PATIENCE = 2.0
-"""Within so many seconds a command has answered, and all of its family is gone."""
+"""The time within which a command has answered and all its processes are gone (s)."""
 
 GONE = 0.5
-"""So many seconds after kill -9 nothing of the family runs any more."""
+"""The time after kill -9 within which all processes of the command are gone (s)."""
 
 MARK = "SLABRACE_TEST_MARK"
 FOUND = re.compile(r"^found in schedule \d+: .*; log: (?P<log>.+)$", re.MULTILINE)
 
 LONG = 100_000
-"""So much work that no command of this kind ends by itself."""
+"""An amount of work with which no command ends before its signal."""
 
 
 @attrs.frozen
 class Kind:
-    """A command to attack: its words, and until when (s) from its first moment on. *log*: it needs one of a finding."""
+    """A command to attack: its words, and the latest time of the signal (s). *log*: it needs a log with a finding."""
 
     words: tuple[str, ...]
     seconds: float
@@ -55,7 +55,7 @@ KINDS = {
 
 @attrs.frozen
 class Ended:
-    """What became of a command. `was_alive` when the signal was sent; `seconds` from then to its end."""
+    """The end of a command. `was_alive`: at the signal; `seconds`: the time from the signal to the end."""
 
     code: int
     out: str
@@ -66,7 +66,7 @@ class Ended:
 
 
 def make_log(folder: Path) -> Path:
-    """The log of a finding, for those kinds that need one."""
+    """A log with a finding, for the kinds that need one."""
     folder.mkdir(exist_ok=True)
     with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         assert main(["explore", "rmdir-under-load", "--first", "--strategy", "pos"]) == 1
@@ -75,7 +75,7 @@ def make_log(folder: Path) -> Path:
 
 
 def attack(kind: Kind, folder: Path, log: Path, one: signal.Signals, seconds: float) -> Ended:
-    """Run the command in *folder*, a new one, and send it the signal so long after its first own line."""
+    """Run the command in the new *folder*, and send the signal *seconds* after the first line of its own code."""
     folder.mkdir()
     if kind.log:
         (folder / "found.log").write_bytes(log.read_bytes())
@@ -95,7 +95,7 @@ def attack(kind: Kind, folder: Path, log: Path, one: signal.Signals, seconds: fl
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Poll until it holds; TimeoutError if it does not."""
+    """Poll until *condition* holds; TimeoutError if it does not."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -104,7 +104,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def catches(pid: int) -> bool:
-    """Whether the process has come to the first line of ours: it catches SIGTERM."""
+    """Whether the process has reached slabrace's own code, which catches SIGTERM."""
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         mask = re.search(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
@@ -113,18 +113,18 @@ def catches(pid: int) -> bool:
 
 
 def family(mark: str) -> Iterator[int]:
-    """The processes that have the mark in their environment; what is dead and waits for its parent has none."""
+    """The processes with the mark in their environment; zombie processes have none."""
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
                 yield int(folder.name)
 
 
-# -- what must be true ------------------------------------------------------------------------------------------------
+# -- conditions -------------------------------------------------------------------------------------------------------
 
 
 def wrong_with_any(ended: Ended, folder: Path) -> Iterator[str]:
-    """What must never be, whatever the signal was."""
+    """Violated conditions that hold for every signal."""
     if ended.left:
         yield f"orphans {ended.left}"
     if "Traceback" in ended.err or "Exception ignored" in ended.err or "internal error" in ended.err:
@@ -135,7 +135,7 @@ def wrong_with_any(ended: Ended, folder: Path) -> Iterator[str]:
 
 
 def wrong_after_kill(ended: Ended, folder: Path, log: Path) -> Iterator[str]:
-    """What was reported is there, whole; what else was logged is a prefix that replays."""
+    """Violations after kill -9: reported logs must be complete, other logs must be prefixes that replay."""
     yield from wrong_with_any(ended, folder)
     if ended.was_alive and ended.code != -signal.SIGKILL:
         yield f"exit code {ended.code}"
@@ -149,7 +149,7 @@ def wrong_after_kill(ended: Ended, folder: Path, log: Path) -> Iterator[str]:
 
 
 def wrong_with_files(folder: Path, log: Path) -> Iterator[str]:
-    """What a command read is as it was; what it wrote is whole."""
+    """Violations in files: inputs must be unchanged, outputs must be complete."""
     copy = folder / "found.log"
     if copy.exists() and digest(copy) != digest(log):
         yield "the log that was read is another now"
@@ -164,7 +164,7 @@ def wrong_with_files(folder: Path, log: Path) -> Iterator[str]:
 
 
 def wrong_after_signal(one: signal.Signals, ended: Ended, folder: Path, log: Path) -> Iterator[str]:
-    """The exit code is that of the signal, or of a command that was over; it took no time; the answer can be read."""
+    """Violations after a signal: the exit code must fit, the end must be quick, the answer must be valid."""
     yield from wrong_with_any(ended, folder)
     yield from wrong_with_files(folder, log)
     if ended.was_alive and ended.code not in {128 + one, *([0, 1] if ended.out else [])}:
@@ -190,12 +190,12 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-# -- many of them -----------------------------------------------------------------------------------------------------
+# -- many attacks -----------------------------------------------------------------------------------------------------
 
 
 @attrs.define
 class Tally:
-    """What many attacks came to. `effective` are those that met a process that still ran."""
+    """The totals of many attacks. `effective`: the number of attacks on a process that was still running."""
 
     attacks: int = 0
     effective: int = 0
@@ -204,7 +204,7 @@ class Tally:
     wrong: list[str] = attrs.field(factory=list)
 
     def add(self, name: str, ended: Ended, wrong: Iterator[str]) -> None:
-        """Take in one."""
+        """Add one attack."""
         self.attacks += 1
         self.effective += ended.was_alive
         self.answers += bool(ended.out)
@@ -218,7 +218,7 @@ class Tally:
 
 
 def attack_often(name: str, one: signal.Signals, times: int, folder: Path, log: Path) -> Tally:
-    """Attack a command of this kind at *times* random moments, always the same."""
+    """Attack a command of this kind at *times* pseudo-random moments from a fixed seed."""
     kind, tally, moments = KINDS[name], Tally(), random.Random(f"{name} {one.name}")
     for number in range(times):
         seconds, own = moments.uniform(0, kind.seconds), folder / f"{name}-{one.name}-{number}"

@@ -1,4 +1,4 @@
-"""What worker processes do in the tests, in a module that is soon imported."""
+"""The tasks of worker processes in the tests, in a module that is quick to import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def double(number: int, tell: Tell) -> int:
 
 
 def die_once(file: str, tell: Tell) -> str:
-    """Be killed, the first time."""
+    """Kill the own process in the first call; return in the second one."""
     tell("begun")
     if not Path(file).exists():
         Path(file).touch()

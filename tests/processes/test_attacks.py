@@ -1,4 +1,4 @@
-"""Kills and signals at random moments, the same moments each time; `python -m tests.processes` makes more of them."""
+"""Kills and signals at pseudo-random moments from a fixed seed; `python -m tests.processes` makes more of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.processes.attacks import attack_often, make_log
 pytestmark = pytest.mark.slow
 
 KILLS, STOPS, FEW = 6, 10, 1
-"""How often: kill -9 of each command, each other signal to explore, and to each of the rest."""
+"""The numbers of attacks: kill -9 of each command, each other signal to explore, and to each other command."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", KILLED)
-def test_a_command_that_is_killed_loses_nothing_and_leaves_nobody(name: str, tmp_path: Path, log: Path) -> None:
+def test_a_command_that_is_killed_loses_nothing_and_leaves_no_process(name: str, tmp_path: Path, log: Path) -> None:
     tally = attack_often(name, signal.SIGKILL, KILLS, tmp_path, log)
 
     assert not tally.wrong

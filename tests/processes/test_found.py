@@ -1,4 +1,4 @@
-"""What a search has found is on the disk when it is reported."""
+"""The log of a finding is on the disk when a search reports the finding."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_search_that_is_killed_has_said_and_left_what_it_found(tmp_path: Path)
 
 
 def test_each_log_replays_though_its_run_ends_with_what_it_shows(slabrace: Command) -> None:
-    """The findings of this search are not fatal: the runs would go on."""
+    """The findings of this search are not fatal, so the runs could go on."""
     told = json.loads(slabrace("explore", "offline-vs-destroy", "--kernel", "5.3", "--budget", 20, "--json").out)
     logs = [finding["log"] for finding in told["findings"]]
 
@@ -79,4 +79,4 @@ def test_a_search_that_cannot_log_gives_its_answer_all_the_same(slabrace: Comman
     assert told["outcome"] == "finding"
     assert {finding["log"] for finding in told["findings"]} == {None}
     assert answer.err.splitlines()[0].startswith("slabrace: runs/canary")
-    assert os.listdir() == ["runs"]  # noqa: PTH208 -- the names are all that is asked for
+    assert os.listdir() == ["runs"]  # noqa: PTH208 -- only the names matter

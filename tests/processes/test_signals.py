@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP in this process: raised once, at the right place, and given back."""
+"""SIGINT, SIGTERM and SIGHUP in this process: raised once, at the right place, and their handlers restored."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_a_world_ends_after_its_step() -> None:
         signals.raise_pending()
 
 
-def test_what_python_swallows_comes_again() -> None:
-    """Python drops what is raised in a destructor, and worlds have thousands of coroutines that are destroyed."""
+def test_an_exception_that_python_swallows_is_raised_again() -> None:
+    """Python drops exceptions in destructors, and a world has thousands of coroutines that are destroyed."""
 
     class Swallows:
         def __del__(self) -> None:
@@ -95,7 +95,7 @@ def test_what_python_swallows_comes_again() -> None:
     assert signals.exit_code(130) == 143
 
 
-def test_what_was_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals.caught():
@@ -110,7 +110,7 @@ def test_what_was_ignored_stays_ignored() -> None:
 
 
 def raise_in(monkeypatch: pytest.MonkeyPatch, what: type, method: str, one: signal.Signals) -> None:
-    """Have a signal come each time before a method is called."""
+    """Raise a signal before each call of a method."""
     called: Callable[..., object] = getattr(what, method)
 
     def interrupted(self: object, *arguments: object, **keywords: object) -> object:
@@ -161,7 +161,7 @@ def test_a_signal_from_the_first_line_on_ends_the_process_without_a_word() -> No
 
 @pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_a_search_without_a_word(tmp_path: Path) -> None:
-    """The kernel sends SIGHUP, and nothing can be written any more."""
+    """The kernel sends SIGHUP, and all further writes fail."""
     terminal, its_side = pty.openpty()
     words = [*MODULE, "explore", "rmdir-under-load", "--budget", "100000", "--workers", "2"]
     script = "import fcntl, os, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"

@@ -1,4 +1,4 @@
-"""Worker processes: what becomes of them changes no answer, and they end with their parent."""
+"""Worker processes: their loss changes no answer, and they end with their parent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_task_done_again(
     assert capfd.readouterr().err == line
 
 
-def test_errors_of_a_task_are_those_of_who_waits_for_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_a_task_are_raised_in_its_caller(capfd: pytest.CaptureFixture[str]) -> None:
     pool = Pool(1)
     dying, refusing, failing = (Task(f"{call.__name__}", call, ()) for call in (die, refuse, fail))
     try:
@@ -88,7 +88,7 @@ def test_a_worker_ends_with_its_parent_in_the_middle_of_a_task() -> None:
 
 
 def state_of(pid: int) -> str:
-    """What a process does: R, S, Z ...; nothing if there is none."""
+    """The state of a process: R, S, Z ...; empty if it does not exist."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
@@ -99,7 +99,7 @@ def state_of(pid: int) -> str:
 
 
 def search(workers: int, kill_at: tuple[int, ...] = ()) -> dict[str, Any]:
-    """The answer of a search, some of whose workers are killed when it has so many schedules."""
+    """The answer of a search; at each number of schedules in *kill_at* one worker is killed."""
     options = RunOptions(scenario="late-allocation", kernel="v7", strategy="portfolio", driver="stepper")
     left = list(kill_at)
 

@@ -1,1 +1,1 @@
-"""The search, on programs whose schedules and trace classes can be counted by hand."""
+"""The search, on programs whose schedules and Mazurkiewicz trace classes can be counted by hand."""

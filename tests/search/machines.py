@@ -1,8 +1,8 @@
-"""Random programs with all that the seam has, on two CPUs with interrupts, and what each schedule of them comes to.
+"""Random programs with all operations of the seam, on two CPUs with interrupts, and the outcome of each schedule.
 
-What comes of a schedule is told by the flows themselves: what each one read, in its order, and what is left in memory
-at the end. That does not depend on what the search takes for independent; so a search that leaves a schedule out by
-mistake is caught.
+The flows themselves record the outcome of a schedule: the values that each one read, in its order, and the memory at
+the end. The outcome does not depend on the search's independence relation. So a search that wrongly omits a schedule
+is noticed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SECTIONS = ("preemption off", "IRQs off", "RCU", "lock", "spinlock")
 
 @attrs.frozen
 class Outcome:
-    """What has come of a run: what each flow has seen, what is in memory, what was found, how many flows are left."""
+    """The outcome of a run: the values that each flow read, the memory, the findings, the number of flows left."""
 
     seen: tuple[tuple[str, tuple[object, ...]], ...]
     memory: tuple[int, ...]
@@ -44,7 +44,7 @@ class Outcome:
 
 @attrs.define(eq=False)
 class Pending(Shared):
-    """Whether an interrupt of one kind waits for a CPU."""
+    """Whether an interrupt of one kind is pending on a CPU."""
 
     name: str
     is_raised: bool = False
@@ -67,7 +67,7 @@ class Pending(Shared):
 
 @attrs.define(eq=False)
 class Grace(Shared):
-    """Grace periods, one after the other: each waits for those who read when it begins."""
+    """Grace periods, one after the other: each waits for the readers that are in a section when it begins."""
 
     readers: set[Flow] = attrs.field(factory=set)
     is_running: bool = False
@@ -103,7 +103,7 @@ class Grace(Shared):
 
 @attrs.define(eq=False)
 class Machine:
-    """Memory, locks, interrupts and per-CPU data, and what the flows have seen of them: `seen`, by their names."""
+    """Memory, locks, interrupts and per-CPU data; `seen` are the values that each flow read, by its name."""
 
     world: World
     seen: dict[str, list[object]] = attrs.field(factory=dict)
@@ -128,7 +128,7 @@ class Machine:
         self.grace = Grace(Actor(world, "rcu"))
 
     def outcome(self) -> Outcome:
-        """What has come of it all."""
+        """The outcome of the run."""
         return Outcome(
             seen=tuple((name, tuple(seen)) for name, seen in sorted(self.seen.items())),
             memory=tuple(cell.value for cell in (*self.memory, *self.local)),
@@ -146,12 +146,12 @@ class Machine:
         return flow
 
     async def live(self, flow: Flow, script: Script) -> None:
-        """The life of a flow: nothing is touched before the first step."""
+        """The code of a flow: it accesses nothing before its first step."""
         await flow.begin()
         await self.do(flow, script)
 
     def add_handler(self, cpu: Cpu, kind: Kind, pending: Pending, script: Script) -> Flow:
-        """The handler of one kind of interrupts, which does *script* each time."""
+        """The handler of one kind of interrupt, which runs *script* each time."""
         flow = Flow(self.world, f"{kind.value}/{cpu.id}", kind, cpu)
         self.seen[flow.name] = []
 
@@ -168,7 +168,7 @@ class Machine:
     # -- actions ------------------------------------------------------------------------------------------------------
 
     async def do(self, flow: Flow, script: Script) -> None:
-        """Everything in *script*, in order."""
+        """Do everything in *script*, in order."""
         for item in script:
             if isinstance(item, str):
                 await self.act(flow, item)
@@ -176,7 +176,7 @@ class Machine:
                 await self.inside(flow, *item)
 
     async def act(self, flow: Flow, action: str) -> None:
-        """One action; what may not be done here becomes a read."""
+        """Do one action; an action that is forbidden here is replaced by a read."""
         seen, cell = self.seen[flow.name], self.memory[0]
         here = flow.cpu.id if flow.cpu else 0
         if action == "free-running" and flow.owns_cpu and flow.cpu is not None:
@@ -203,7 +203,7 @@ class Machine:
             seen.append(await flow.ask(self.memory[action == "read other"].read))
 
     def touch(self, flow: Flow, *, is_update: bool) -> None:
-        """Touch the data of this CPU, as its owner."""
+        """Access the data of this CPU as its owner."""
         assert flow.cpu is not None
         cell = self.local[flow.cpu.id]
         flow.use(cell)
@@ -211,7 +211,7 @@ class Machine:
         self.seen[flow.name].append(cell.value)
 
     async def inside(self, flow: Flow, section: str, script: Script) -> None:
-        """Do *script* in a section; locks are not taken twice."""
+        """Do *script* in a section; a lock that is held is not taken again."""
         if section == "RCU":
             with flow.rcu_read_section:
                 await self.do(flow, script)
@@ -238,14 +238,14 @@ class Machine:
 
 @attrs.frozen
 class Plan:
-    """Who does what: scripts by the CPU that each one's flow begins on; None is a kthread that is bound to none."""
+    """The scripts of all flows, each with the CPU that the flow begins on; None is a kthread not bound to a CPU."""
 
     flows: tuple[tuple[int | None, Script], ...]
     softirq: Script = attrs.field(factory=lambda: ["poke", "write"])
     hardirq: Script = attrs.field(factory=lambda: ["poke"])
 
     def build(self, world: World) -> Machine:
-        """Set it up."""
+        """Make the machine and its flows."""
         machine = Machine(world)
         for here, hardirq, softirq in zip(machine.cpus, machine.hardirqs, machine.softirqs, strict=True):
             here.hardirq = machine.add_handler(here, Kind.HARDIRQ, hardirq, self.hardirq)
@@ -257,7 +257,7 @@ class Plan:
 
     @property
     def has_grace_periods(self) -> bool:
-        """Whether somebody waits for readers; the search leaves out some orders then that make no difference."""
+        """Whether a flow waits for a grace period; the search then omits some orders that make no difference."""
         return "grace" in repr(self.flows)
 
     @classmethod
@@ -281,7 +281,7 @@ class Plan:
 
 
 def outcomes(plan: Plan, search: Dfs | Dpor, *, most: int) -> Iterator[tuple[str, Outcome]]:
-    """The trace class and the outcome of each schedule that *search* gives, up to *most*."""
+    """The trace class and the outcome of each schedule of *search*, up to *most* schedules."""
     for _ in range(most):
         schedule: Any = search.next_schedule()
         if schedule is None:

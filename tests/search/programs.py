@@ -45,7 +45,7 @@ class Cell(Shared):
 
 @attrs.define(eq=False)
 class Lock(Shared):
-    """A lock: those who want it while it is held are not enabled."""
+    """A lock: while it is held, flows that need it are not enabled."""
 
     name: str
     owner: Flow | None = None
@@ -67,12 +67,12 @@ class Lock(Shared):
 
 
 def cells(world: World, count: int) -> list[Cell]:
-    """So many cells, each with an actor of its own."""
+    """Make *count* cells, each with an actor of its own."""
     return [Cell(Actor(world, f"owner of {name}"), name) for name in (f"x{i}" for i in range(count))]
 
 
 def readers(count: int) -> Program:
-    """One writes a cell, *count* others read it: each read is before or after the write, 2^count classes."""
+    """One flow writes a cell, *count* flows read it: each read is before or after the write, 2^count classes."""
 
     def program(world: World) -> Sequence[Body]:
         (x,) = cells(world, 1)
@@ -141,7 +141,7 @@ def writers(count: int) -> Program:
 
 
 def independent(lengths: Sequence[int]) -> Program:
-    """Flows that share nothing: one class, and as many schedules as the multinomial coefficient says."""
+    """Flows that share nothing: one class; the number of schedules is the multinomial coefficient."""
 
     def program(world: World) -> Sequence[Body]:
         xs = cells(world, len(lengths))
@@ -184,7 +184,7 @@ def start(program: Program, strategy: Strategy) -> tuple[World, Watch]:
     watch.phase("race")
     for number, body in enumerate(program(world)):
         flow = Flow(world, f"flow {number}", Kind.KTHREAD)
-        world.spawn(flow, body(flow))  # type: ignore[arg-type]  # what an async function returns is a coroutine
+        world.spawn(flow, body(flow))  # type: ignore[arg-type]  # an async function returns a coroutine
     return world, watch
 
 

@@ -1,4 +1,4 @@
-"""Scenarios gone through by exact search, schedule by schedule; and what of a run two schedules of a class share."""
+"""Scenarios under exhaustive search, schedule by schedule; and the order that all schedules of a trace class share."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from scenarios.stage import Stage
 
 Body = Callable[[Stage], None]
 Step = tuple[str, int]
-"""The lane, and which of its steps."""
+"""A lane, and the number of one of its steps."""
 
 Order = frozenset[tuple[str, Step, tuple[frozenset[Step], ...]]]
 
 
 def toy(body: Body, rcu: str = "eager") -> Experiment:
-    """A scenario of a test's own, with the knobs of a machine."""
+    """A scenario for a test, with the parameters of a machine."""
     options = RunOptions(scenario="toy", settings={"rcu": rcu})
     return Experiment.of(options, Scenario("toy", "a test's", (*MACHINE, RCU), body))
 
@@ -47,7 +47,7 @@ def play(experiment: Experiment, schedule: Branch) -> Stage:
 
 @attrs.define
 class GoingThrough:
-    """An exact search: `ended` once nothing is left, `search` counts what it took."""
+    """An exhaustive search: `ended` is True when no schedule is left; `search` counts the schedules."""
 
     experiment: Experiment
     most: int = 20_000
@@ -55,12 +55,12 @@ class GoingThrough:
     ended: bool = False
 
     def runs(self) -> Iterator[Stage]:
-        """Every run that comes to its end, until nothing is left or *most* are through."""
+        """Every completed run, until no schedule is left or *most* have run."""
         for _, stage in self.schedules():
             yield stage
 
     def schedules(self) -> Iterator[tuple[Branch, Stage]]:
-        """The same, each with its schedule."""
+        """Every completed run with its schedule."""
         while self.search.completed < self.most:
             schedule = self.search.next_schedule()
             if schedule is None:
@@ -73,11 +73,11 @@ class GoingThrough:
 
 
 class Sample(Branch):
-    """One schedule that a sampling strategy chooses, noted as the search notes its own; time passes with its steps."""
+    """One schedule of a sampling strategy, recorded as the search records its own; time passes with its steps."""
 
     def __init__(self, strategy: Strategy) -> None:
         super().__init__([])
-        self.keeps_time = strategy.keeps_time
+        self.controls_clock = strategy.controls_clock
         self._strategy = strategy
 
     def _extend(self, enabled: tuple[str, ...], lanes: tuple[Lane, ...]) -> Node:
@@ -96,7 +96,7 @@ class Sample(Branch):
 
 @attrs.define
 class Gone:
-    """What an exact search has been through: the orders of all its classes, and the signatures of all findings."""
+    """The results of an exhaustive search: the orders of all its classes, and the signatures of all findings."""
 
     orders: set[Order] = attrs.field(factory=set)
     found: set[str] = attrs.field(factory=set)
@@ -113,9 +113,9 @@ class Gone:
         return gone
 
     def missed(self, experiment: Experiment, strategy: str, number: int) -> str:
-        """What schedule *number* of a sampler shows that the search has not; empty if nothing.
+        """A class or finding of schedule *number* of a sampler that the search has missed; empty if there is none.
 
-        A schedule that ends with a fatal finding is of no class: others had not come to their end.
+        A schedule that ends with a fatal finding belongs to no class, because other flows have not ended.
         """
         sample = Sample(make_strategy(strategy, seed_of(0, number)))
         stage = play(experiment, sample)
@@ -127,10 +127,11 @@ class Gone:
 
 
 def order_of(run: Branch) -> Order:
-    """In which order different lanes accessed what: things by name and first step, steps by lane and number.
+    """The order of accesses by different lanes: objects by name and first step, steps by lane and number.
 
-    Left out is what makes no difference to anybody: which readers a grace period waits for, as long as nobody sees its
-    end any sooner; and the delivery of a store that nobody looks at afterwards (at an actor that ends it gets lost).
+    Two orders that no flow can observe are omitted. The first is the set of readers that a grace period waits for, as
+    long as no flow sees its end earlier. The second is the delivery of a store that is not read afterwards (an actor
+    that ends drops it).
     """
     names: dict[Hashable, str] = {number: name_of(thing, in_full=True) for thing, number in run.numbers.items()}
     numbers: Counter[str] = Counter()
@@ -157,5 +158,5 @@ def order_of(run: Branch) -> Order:
 
 
 def is_of_grace_periods(thing: str) -> bool:
-    """Whether it is the callbacks that a grace period hands on when its last reader leaves."""
+    """Whether *thing* is a list of callbacks that a grace period passes on when its last reader leaves."""
     return thing.startswith(("done of rcu_data", "rcu_data", "softirqs of"))

@@ -17,12 +17,12 @@ from tests.search.programs import Body, Program, cells, independent, locked, run
 
 
 def multinomial(lengths: Sequence[int]) -> int:
-    """In how many ways so many steps of each flow can be interleaved."""
+    """The number of interleavings of flows with these numbers of steps."""
     return math.factorial(sum(lengths)) // math.prod(map(math.factorial, lengths))
 
 
 def schedules_of(program: Program, search: Dfs) -> list[str]:
-    """Who stepped in each schedule: the last digits of the flows' names."""
+    """The flows that stepped in each schedule, as the last digits of their names."""
     found = []
     while (follow := search.next_schedule()) is not None:
         world, _ = start(program, follow)
@@ -46,7 +46,7 @@ def test_without_a_bound_every_interleaving_is_run_once(lengths: list[int]) -> N
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_flows_under_one_lock_are_run_in_every_order(count: int) -> None:
-    """Who wants the lock is enabled only while it is free, so nobody steps inside another's section."""
+    """A flow that needs the lock is enabled only while it is free, so no flow steps inside another's section."""
     found = schedules_of(locked(count), Dfs())
 
     assert len(found) == len(set(found)) == math.factorial(count)
@@ -54,7 +54,7 @@ def test_flows_under_one_lock_are_run_in_every_order(count: int) -> None:
 
 # -- bounds -----------------------------------------------------------------------------------------------------------
 # Two flows of two steps, by hand. A preemption takes the turn from a flow that could go on:
-#   0011 0, 1100 0, 0110 1 (the way back is none: flow 1 has ended), 1001 1, 0101 2, 1010 2.
+#   0011 0, 1100 0, 0110 1 (the switch back is no preemption: flow 1 has ended), 1001 1, 0101 2, 1010 2.
 # A delay skips one flow in the order "go on while you can, then the next one":
 #   0011 0, 1100 1, 0110 1, 1001 2, 0101 2, 1010 3.
 
@@ -83,19 +83,19 @@ def test_a_delay_may_skip_several_flows_each_for_one(delays: int, schedules: int
 
 
 def test_both_bounds_hold_at_once() -> None:
-    """Of the schedules with one delay at most, 0110 has a preemption."""
+    """Among the schedules with at most one delay, 0110 has a preemption."""
     assert sorted(schedules_of(independent([2, 2]), Dfs(preemptions=0, delays=1))) == ["0011", "1100"]
 
 
 def test_a_flow_that_waits_takes_no_turn_and_is_not_preempted() -> None:
-    """Whoever wants the lock while it is held could not go on: no order of the two sections has a preemption."""
+    """A flow that needs a held lock cannot go on, so no order of the two sections has a preemption."""
     found = schedules_of(locked(2), Dfs(preemptions=0))
 
     assert len(found) == 2
 
 
 def test_a_flow_that_is_spawned_in_between_is_one_more_to_choose() -> None:
-    """Flow 1 spawns flow 2 after its first step; flow 2 is given the place of flow 0 if that has ended by then."""
+    """Flow 1 spawns flow 2 after its first step; flow 2 gets the place of flow 0 if flow 0 has ended."""
 
     def program(world: World) -> Sequence[Body]:
         x, y = cells(world, 2)

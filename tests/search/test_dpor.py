@@ -54,14 +54,14 @@ def test_each_class_is_explored_once_and_there_are_as_many_as_can_be_counted(pro
     [readers(4), read_then_write(3), writers(5), locked(4), independent([2, 2, 2, 2])],
     ids=["readers", "read, then write", "writers", "locked", "independent"],
 )
-def test_on_these_no_schedule_is_begun_in_vain(program: Program) -> None:
+def test_for_these_programs_no_schedule_is_started_in_vain(program: Program) -> None:
     search, _ = run_dpor(program)
 
     assert search.cut_off == 0
 
 
 def test_known_gap_source_sets_begin_schedules_in_vain() -> None:
-    """Optimal DPOR would not; wakeup trees are what is missing. Concuerror's benchmark shows it."""
+    """Optimal DPOR would not: it needs wakeup trees, which are not implemented. Concuerror's benchmark shows it."""
     search, _ = run_dpor(last_zero(5))
 
     assert search.cut_off > 0
@@ -78,7 +78,7 @@ def test_on_random_programs_the_classes_are_those_of_brute_force_each_once(first
 
 
 def test_brute_force_finds_more_schedules_than_classes() -> None:
-    """The comparison above is not vacuous: most schedules are not needed."""
+    """The comparison above is not vacuous: most schedules are redundant."""
     schedules = classes = 0
     for seed in range(20):
         schedules += len(run_dfs(random_program(seed), Dfs()))
@@ -97,11 +97,11 @@ def test_a_search_ends_at_once_where_nothing_happens() -> None:
 # -- machines ---------------------------------------------------------------------------------------------------------
 
 MOST = 600
-"""Machines with more schedules than these are left alone: brute force would take too long."""
+"""Machines with more schedules are skipped: brute force would take too long."""
 
 
 def compare(plan: Plan) -> int:
-    """Hold the search against brute force; return how many schedules that took, 0 if it takes too many."""
+    """Compare the search with brute force; return the number of its schedules, 0 if there are too many."""
     every = list(outcomes(plan, Dfs(), most=MOST))
     if len(every) == MOST:
         return 0
@@ -115,8 +115,8 @@ def compare(plan: Plan) -> int:
 
 
 @pytest.mark.parametrize("first", range(0, 60, 10))
-def test_on_random_machines_nothing_can_happen_that_is_not_found(first: int) -> None:
-    """CPUs, interrupts, locks, RCU, mail, timers, values: what the flows see is told by them, not by the search."""
+def test_on_random_machines_every_possible_outcome_is_found(first: int) -> None:
+    """CPUs, interrupts, locks, RCU, messages, timers, values: the flows record the outcomes, not the search."""
     compared = [compare(Plan.random(seed)) for seed in range(first, first + 10)]
 
     assert sum(map(bool, compared)) >= 3
@@ -124,7 +124,7 @@ def test_on_random_machines_nothing_can_happen_that_is_not_found(first: int) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(60, 1_180, 40))
-def test_on_many_random_machines_nothing_can_happen_that_is_not_found(first: int) -> None:
+def test_on_many_random_machines_every_possible_outcome_is_found(first: int) -> None:
     assert sum(compare(Plan.random(seed)) for seed in range(first, first + 40)) > 500
 
 
@@ -151,11 +151,11 @@ PLANS: dict[str, tuple[tuple[int | None, Script], ...]] = {
     "values of several flows": ((0, ["choose"]), (None, ["choose", ("lock", ["write"])])),
     "timers before a block": ((1, ["softirq", "write"]), (0, ["sleep", "write"]), (1, [("preemption off", ["read"])])),
 }
-"""Each was missed once."""
+"""Programs of which an earlier version of the search missed an outcome."""
 
 
 @pytest.mark.parametrize("flows", PLANS.values(), ids=list(PLANS))
-def test_what_was_missed_once_is_found(flows: tuple[tuple[int | None, Script], ...]) -> None:
+def test_an_outcome_that_was_once_missed_is_found(flows: tuple[tuple[int | None, Script], ...]) -> None:
     assert compare(Plan(flows)) > 1
 
 
@@ -163,8 +163,8 @@ def deadlocks(plan: Plan, search: Dfs | Dpor) -> set[Outcome]:
     return {outcome for _, outcome in outcomes(plan, search, most=MOST) if "deadlock" in outcome.flaws}
 
 
-def test_a_handler_that_spins_for_what_its_cpu_holds_is_found() -> None:
-    """A softirq interrupts the holder of a lock that is not safe against it, and waits for it for ever."""
+def test_a_handler_that_spins_for_a_lock_of_its_cpu_is_found() -> None:
+    """A softirq interrupts the holder of a lock that is not softirq-safe, and spins for it for ever."""
     plan = Plan(((0, [("lock", ["read", "softirq", "read"])]),), softirq=[("lock", ["read"])])
 
     found = deadlocks(plan, Dpor())
@@ -173,15 +173,15 @@ def test_a_handler_that_spins_for_what_its_cpu_holds_is_found() -> None:
     assert found <= deadlocks(plan, Dfs())
 
 
-def test_a_deadlock_of_a_kept_cpu_is_found_from_every_place_where_the_others_may_stand() -> None:
-    """Flow 0 spins with preemption off for what flow 1 holds, who stands before the choice, or behind it."""
+def test_a_deadlock_with_preemption_off_is_found_from_every_position_of_the_other_flow() -> None:
+    """Flow 0 spins with preemption off for the lock of flow 1, which is before its choice, or behind it."""
     plan = Plan(((0, [("spinlock", [("lock", ["read"])])]), (0, [("lock", ["choose", "poke"])])))
 
     assert set() < deadlocks(plan, Dpor()) == deadlocks(plan, Dfs())
 
 
-def test_a_deadlock_of_a_kept_cpu_is_found_although_the_others_can_flee() -> None:
-    """As above; but flow 1 goes to another CPU before it unlocks, so that in most schedules it does not matter."""
+def test_a_deadlock_with_preemption_off_is_found_although_the_other_flow_can_move_away() -> None:
+    """As above, but flow 1 moves to another CPU before it unlocks, so most schedules have no deadlock."""
     plan = Plan(((0, [("preemption off", [("lock", ["read"])])]), (0, [("lock", ["choose", "migrate"])])))
 
     assert set() < deadlocks(plan, Dpor()) == deadlocks(plan, Dfs())
@@ -224,7 +224,7 @@ def test_the_values_of_flows_that_share_nothing_are_tried_in_all_combinations(co
 
 
 def test_what_follows_from_a_value_is_explored_too() -> None:
-    """Who chooses 1 writes twice: the reader comes before, between or after; else before or after."""
+    """The flow writes twice if it chooses 1: then the read is before, between or after; else before or after."""
 
     def program(world: World) -> Sequence[Body]:
         (x,) = cells(world, 1)
@@ -247,7 +247,7 @@ def test_what_follows_from_a_value_is_explored_too() -> None:
 
 
 def signatures_of(program: Program, search: Any) -> set[str]:
-    """What is found in all the schedules that *search* (a Dfs or a Dpor) gives."""
+    """The signatures of all findings in all schedules of *search* (a Dfs or a Dpor)."""
     found: set[str] = set()
     while (schedule := search.next_schedule()) is not None:
         world, _ = run(program, schedule)
@@ -257,7 +257,7 @@ def signatures_of(program: Program, search: Any) -> set[str]:
 
 
 def test_both_ends_of_a_deadlock_are_found() -> None:
-    """Two flows take two locks crosswise: they may wait for each other, and each may be the first to have both."""
+    """Two flows take two locks in opposite orders: they may deadlock, and each may be the first to hold both."""
 
     def program(world: World) -> Sequence[Body]:
         locks = [Lock(Actor(world, f"owner of lock {i}"), f"lock {i}") for i in range(2)]
@@ -280,7 +280,7 @@ def test_both_ends_of_a_deadlock_are_found() -> None:
 
 
 def test_what_comes_after_a_fatal_finding_in_other_schedules_is_found_too() -> None:
-    """A use after free ends the run; were the user a little slower, another flow would warn first."""
+    """A use after free ends the run; if the using flow is slower, another flow warns first."""
 
     def program(world: World) -> Sequence[Body]:
         x, y = cells(world, 2)

@@ -1,4 +1,4 @@
-"""How much a search has not seen: the estimates against what is known exactly."""
+"""Estimates of the unseen part of a search, compared with exactly known numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_walks_of_one_shape_say_at_once_how_many_schedules_there_are() -> None:
 
 @pytest.mark.parametrize("program", [independent([1, 3, 5]), last_zero(3), read_then_write(3), locked(3)])
 def test_the_mean_of_the_walks_is_the_number_of_schedules(program: Program) -> None:
-    """Knuth's estimate is without bias; with so many walks of fixed seeds it is within a tenth here."""
+    """Knuth's estimator is unbiased; with this number of walks, of fixed seeds, the mean is within a tenth."""
     probes = Probes()
     for seed in range(WALKS):
         probes.add(walk(program, seed))
@@ -66,7 +66,7 @@ def test_large_numbers_are_said_by_their_order(log10: float, text: str) -> None:
 
 
 def drawn(classes: str) -> Sightings:
-    """So many draws, by random walks."""
+    """Class counts in which each letter of *classes* is a draw by a random walk."""
     sightings = Sightings()
     for trace_class in classes:
         sightings.add(trace_class, "random")
@@ -74,20 +74,20 @@ def drawn(classes: str) -> Sightings:
 
 
 def test_the_chance_of_a_new_class_is_that_of_the_singletons() -> None:
-    """Good 1953: a, b twice, c three times: one of six sightings was of a class seen once."""
+    """Good 1953: a once, b twice, c three times: one of six draws was of a class seen once."""
     sightings = drawn("abbccc")
 
     assert sightings.classes == 3
     assert sightings.chance_of_new == pytest.approx(1 / 6)
 
 
-def test_how_many_are_unseen_at_least() -> None:
-    """Chao 1984: f1^2 / 2 f2 with two seen once and one seen twice; f1 (f1 - 1) / 2 if none was seen twice."""
+def test_the_lower_bound_of_unseen_classes() -> None:
+    """Chao 1984: f1^2 / 2 f2 with two classes seen once and one seen twice; f1 (f1 - 1) / 2 if none was seen twice."""
     assert drawn("abcc").at_least_unseen == pytest.approx(2)
     assert drawn("abccc").at_least_unseen == pytest.approx(1)
 
 
-def test_what_was_not_drawn_says_nothing_of_what_is_unseen() -> None:
+def test_classes_that_were_not_drawn_do_not_enter_the_estimates() -> None:
     sightings = Sightings()
     for trace_class in "abcdef":
         sightings.add(trace_class)
@@ -98,8 +98,8 @@ def test_what_was_not_drawn_says_nothing_of_what_is_unseen() -> None:
     assert "not known" in unseen(sightings)
 
 
-def test_what_others_have_shown_is_not_unseen() -> None:
-    """Four draws: a and b once each, c twice. Chao says two more at least; a search has shown a, x and y."""
+def test_classes_that_other_methods_have_shown_are_not_unseen() -> None:
+    """Four draws: a and b once each, c twice. Chao's bound is two more; a search has shown a, x and y."""
     sightings = drawn("abcc")
     for trace_class in "xay":
         sightings.add(trace_class)
@@ -109,7 +109,7 @@ def test_what_others_have_shown_is_not_unseen() -> None:
 
 
 def test_the_order_in_which_classes_are_seen_makes_no_difference() -> None:
-    """Of five draws only e is of a class that nothing else has shown; one class was drawn once, two twice."""
+    """Of five draws only e is of a class that no other method has shown; one class was drawn once, two twice."""
     seen = list(zip("aabbcdxxed", ["random", "", "urw", "urw", "pos", "", "", "", "random", ""], strict=True))
     answers = set()
     for seed in range(50):
@@ -122,7 +122,7 @@ def test_the_order_in_which_classes_are_seen_makes_no_difference() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_chance_holds_where_it_is_known(seed: int) -> None:
+def test_the_estimated_chance_is_right_where_it_is_known(seed: int) -> None:
     """300 classes of very different chances, every seventh shown by a search, and 2,000 draws."""
     draw = random.Random(seed)
     weights = [1 / (1 + number) for number in range(300)]
@@ -138,8 +138,8 @@ def test_the_chance_holds_where_it_is_known(seed: int) -> None:
     assert sightings.chance_of_new == pytest.approx(truth, abs=0.01)
 
 
-def test_there_are_as_many_unseen_as_is_said_at_least() -> None:
-    """200 draws of 300 classes leave many unseen; a lower bound is one in the mean."""
+def test_the_estimate_of_unseen_classes_is_a_lower_bound_in_the_mean() -> None:
+    """200 draws of 300 classes leave many unseen; the estimate is a lower bound in the mean."""
     weights = [1 / (1 + number) for number in range(300)]
     said, unseen_in_fact = 0.0, 0
     for seed in range(50):

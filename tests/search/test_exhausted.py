@@ -1,7 +1,7 @@
-"""What is said to be gone through to the end is: no sampler comes to a class or to a finding that the search has not.
+"""A search that is reported as exhausted has seen everything: no sampler reaches a further class or finding.
 
-Samplers know nothing of the search and of what it takes for independent, so they could refute it. The stages are all
-those of docs/findings.json whose search came to its end.
+Samplers do not use the search's independence relation, so they could refute it. The tests cover all scenarios of
+docs/findings.json whose search was exhausted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tests.tidy.sources import ROOT
 SAMPLERS = ("pos", "random")
 
 MOST_SMALL = 100
-"""A stage of up to so many schedules is small."""
+"""The largest number of schedules of a small scenario."""
 
 
 @attrs.frozen
 class Claim:
-    """A stage that is said to be gone through by so many *schedules*."""
+    """A scenario whose search was reported as exhausted after *schedules* schedules."""
 
     scenario: str
     kernel: str
@@ -38,21 +38,21 @@ class Claim:
 
     @property
     def is_tiny(self) -> bool:
-        """Whether going through it, and 40 samples, take less than a second."""
+        """Whether its search and 40 samples take less than a second."""
         return self.schedules <= MOST_SMALL and self.steps < 8_000
 
     @property
     def samples(self) -> int:
-        """How many schedules of each sampler the slow tests hold against it."""
+        """The number of schedules of each sampler in the slow tests."""
         return 1_000 if self.schedules <= MOST_SMALL else 10_000
 
     def experiment(self) -> Experiment:
-        """The stage."""
+        """The scenario with its settings."""
         return Experiment.of(RunOptions(scenario=self.scenario, kernel=self.kernel, settings=self.settings))
 
 
 def claims() -> Iterator[Claim]:
-    """What docs/findings.json says was gone through to the end, each stage once."""
+    """The exhausted searches of docs/findings.json, each scenario and setting once."""
     cells = json.loads((ROOT / "docs" / "findings.json").read_text(encoding="utf-8"))
     seen = set()
     for cell in cells:
@@ -66,7 +66,7 @@ CLAIMS = list(claims())
 
 
 def refuted_by(claim: Claim, samples: int) -> str:
-    """Go through a stage, and hold so many schedules of each sampler against it; empty if the claim stands."""
+    """Repeat the search, and compare *samples* schedules of each sampler; empty if the claim is not refuted."""
     experiment = claim.experiment()
     gone = Gone.through(experiment)
     if not gone.ended:
@@ -89,6 +89,6 @@ def test_no_sample_of_a_tiny_stage_is_new(claim: Claim) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS, ids=str)
-def test_no_sample_of_a_stage_that_was_gone_through_is_new(claim: Claim) -> None:
-    """20,000 samples of the stages that take an exact search minutes, 2,000 of the others."""
+def test_no_sample_of_an_exhausted_stage_is_new(claim: Claim) -> None:
+    """20,000 samples of the scenarios whose search takes minutes, 2,000 of the others."""
     assert refuted_by(claim, claim.samples) == ""

@@ -1,4 +1,4 @@
-"""What the search has to know of kernel objects: their parts, their end, what their workers sleep on."""
+"""The search and kernel objects: the parts of an object, its end, and the sleep of workers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.search.stages import GoingThrough, toy
 
 @attrs.define(eq=False)
 class Struct(Shared):
-    """Two fields, and what concerns both."""
+    """Two fields, with operations on one of them and on both."""
 
     fields: dict[str, int] = attrs.field(factory=dict)
 
@@ -96,8 +96,8 @@ def test_steps_on_different_parts_are_independent(names: Sequence[str], classes:
 # -- mail -------------------------------------------------------------------------------------------------------------
 
 
-def test_mail_that_an_end_makes_lost_might_have_been_delivered() -> None:
-    """The office closes behind the letter: it may have come before, and who looks may see that."""
+def test_a_message_that_an_end_drops_might_have_been_delivered() -> None:
+    """The receiver ends while a message is pending: a delivery before the end is possible, and can be observed."""
     seen = set()
 
     def program(world: World) -> Sequence[Body]:
@@ -124,7 +124,7 @@ def test_mail_that_an_end_makes_lost_might_have_been_delivered() -> None:
 
 
 def go_through(body: Callable[[Stage], None]) -> list[Stage]:
-    """Every run of a scenario with this body."""
+    """All runs of a scenario with this body."""
     search = GoingThrough(toy(body))
     stages = list(search.runs())
     assert search.ended
@@ -136,12 +136,12 @@ def boot(stage: Stage) -> Machine:
 
 
 def findings_of(stages: Sequence[Stage]) -> set[frozenset[str]]:
-    """Which findings go together."""
+    """The sets of findings of single runs."""
     return {frozenset(stage.world.findings) for stage in stages}
 
 
 def test_a_use_comes_before_or_after_the_free() -> None:
-    """Nothing but the object joins the two, and the step that frees it asks for something else."""
+    """Only the object connects the two flows, and the step that frees it requests something else."""
 
     def body(stage: Stage) -> None:
         boot(stage)
@@ -163,7 +163,7 @@ def test_a_use_comes_before_or_after_the_free() -> None:
 
 
 def test_a_worker_that_sleeps_lets_another_work_begin() -> None:
-    """Both works are queued on one CPU; the second is done first only if the first sleeps on a mutex meanwhile."""
+    """Both works are queued on one CPU; the second one runs first only while the first one sleeps on a mutex."""
     seen = set()
 
     def body(stage: Stage) -> None:
@@ -204,7 +204,7 @@ Acts = Callable[[World], tuple[Act, Act]]
 
 
 def schedules_of(acts: Acts) -> int:
-    """How many schedules two tasks on two CPUs take that do one of these each."""
+    """The number of schedules of two tasks on two CPUs that each do one of these."""
 
     def body(stage: Stage) -> None:
         boot(stage)
@@ -215,16 +215,16 @@ def schedules_of(acts: Acts) -> int:
 
 
 def idle(_world: World) -> tuple[Act, Act]:
-    """Tasks that do nothing; they end one after the other, which is an order, too."""
+    """Tasks that do nothing; they end one after the other, which is an order too."""
 
     async def act(_ctx: Context) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     return act, act
 
 
 def users_of_a_semaphore(*, writes: bool) -> Acts:
-    """One reads under it; the other does so, too, or *writes*."""
+    """One task reads under a semaphore; the other one reads too, or *writes*."""
 
     def acts(world: World) -> tuple[Act, Act]:
         sem = RwSem.boot(world, "sem")
@@ -252,7 +252,7 @@ def completions(world: World) -> tuple[Act, Act]:
 
 
 def puts(count: int) -> Acts:
-    """Two references are dropped of *count*."""
+    """Each of two tasks drops one of *count* references."""
 
     def acts(world: World) -> tuple[Act, Act]:
         container = Cell(Actor(world, "container"), "container")
@@ -267,7 +267,7 @@ def puts(count: int) -> Acts:
 
 
 async def release(_ctx: Context, _ref: PercpuRef) -> None:
-    """Nobody looks whether it is the last one."""
+    """Release callback that does nothing."""
 
 
 @pytest.mark.parametrize(
@@ -275,19 +275,19 @@ async def release(_ctx: Context, _ref: PercpuRef) -> None:
     [users_of_a_semaphore(writes=False), completions, puts(BIAS + 2)],
     ids=["readers of a semaphore", "completions", "puts while the count is biased"],
 )
-def test_what_nobody_can_tell_apart_is_gone_through_once(acts: Acts) -> None:
+def test_orders_that_no_flow_can_observe_are_explored_once(acts: Acts) -> None:
     assert schedules_of(acts) == schedules_of(idle)
 
 
 @pytest.mark.parametrize(
     "acts", [users_of_a_semaphore(writes=True), puts(2)], ids=["a reader and a writer", "the last puts"]
 )
-def test_what_matters_is_gone_through_in_every_order(acts: Acts) -> None:
+def test_steps_whose_order_matters_are_explored_in_every_order(acts: Acts) -> None:
     assert schedules_of(acts) > schedules_of(idle)
 
 
 def test_a_store_is_seen_late_or_not_before_its_delivery() -> None:
-    """The other CPU sees the old value until the store has come; the field may be freed with the delivery under way."""
+    """The other CPU sees the old value until the store is delivered; the field may be freed before the delivery."""
     seen = set()
 
     def body(stage: Stage) -> None:

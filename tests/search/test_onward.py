@@ -24,7 +24,7 @@ def log(slabrace: Command, tmp_path: Path) -> Path:
 
 
 def choices_of(path: Path, count: int) -> list[tuple[int, int]]:
-    """When and who: the first *count* steps of a log."""
+    """Time and lane of the first *count* steps of a log."""
     log = LogReader(path)
     try:
         steps = [(record.dt, record.index) for _, record in log.records() if isinstance(record, Step)]
@@ -34,7 +34,7 @@ def choices_of(path: Path, count: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("strategy", ["portfolio", "random", "pct:2", "dpor", "clock"])
-def test_what_is_found_begins_as_the_log_does_and_replays(
+def test_the_schedule_of_a_finding_begins_as_the_log_does_and_replays(
     slabrace: Command, log: Path, tmp_path: Path, strategy: str
 ) -> None:
     answer = slabrace("explore", "--from", str(log), "--at", str(AT), "--strategy", strategy, "--budget=20", "--json")
@@ -47,21 +47,21 @@ def test_what_is_found_begins_as_the_log_does_and_replays(
         assert slabrace("replay", finding["log"]).code == 1
 
 
-def test_of_some_hundred_schedules_that_begin_alike_no_two_need_be(slabrace: Command, log: Path) -> None:
+def test_schedules_with_the_same_prefix_reach_many_classes(slabrace: Command, log: Path) -> None:
     found = json.loads(slabrace("explore", "--from", str(log), "--at", str(AT), "--budget=40", "--json").out)
 
     assert found["trace_classes"] > 20
     assert found["from"] == {"log": str(log), "at": AT}
 
 
-def test_the_answer_is_that_of_two_workers_too(slabrace: Command, log: Path) -> None:
+def test_two_workers_give_the_same_answer(slabrace: Command, log: Path) -> None:
     command = ("explore", "--from", str(log), "--at", str(AT), "--budget=20", "--no-log", "--json")
     one, two = (json.loads(slabrace(*command, f"--workers={workers}").out) for workers in (1, 2))
 
     assert {**one, "seconds": 0, "schedules_per_second": 0} == {**two, "seconds": 0, "schedules_per_second": 0}
 
 
-def test_the_beginning_holds_what_was_chosen_before_the_step(log: Path) -> None:
+def test_the_prefix_has_all_choices_before_the_step(log: Path) -> None:
     reader = LogReader(log)
     try:
         beginning = read_beginning(reader, AT)
@@ -86,7 +86,7 @@ def test_the_beginning_holds_what_was_chosen_before_the_step(log: Path) -> None:
         (["--from", "LOG", "--at", "190", "--patch", "exit-during-atomic-switch"], "parts from it at step"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(slabrace: Command, log: Path, arguments: list[str], message: str) -> None:
+def test_an_impossible_prefix_is_refused(slabrace: Command, log: Path, arguments: list[str], message: str) -> None:
     given = [str(log) if argument == "LOG" else argument for argument in arguments]
 
     assert message in check_usage_error(slabrace("explore", *given))

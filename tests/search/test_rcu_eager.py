@@ -1,4 +1,4 @@
-"""Eager grace periods lead to what batched ones lead to, and need fewer schedules to be gone through."""
+"""Eager grace periods have the same outcomes as batched ones, and their search needs fewer schedules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Seen = list[tuple[str, object]]
 
 @attrs.define(eq=False)
 class Story:
-    """A cell that is replaced, and freed after a grace period; what everybody sees of it, in their own order."""
+    """A cell that is replaced, and freed after a grace period; each flow records the values that it reads."""
 
     stage: Stage
     seen: dict[str, Seen] = attrs.field(factory=dict)
@@ -33,19 +33,19 @@ class Story:
         self.seen.setdefault(who, []).append((who, what))
 
     async def read(self, ctx: Context) -> None:
-        """Look at it twice in a read-side section, and once after it."""
+        """Read the cell twice in a read-side section, and once after it."""
         with ctx.rcu_read_section:
             self.note("reader", await ctx.ask(self.cell.read))
             self.note("reader", await ctx.ask(self.cell.read))
         self.note("reader", await ctx.ask(self.cell.read))
 
     async def glance(self, ctx: Context) -> None:
-        """Look at it once in a read-side section."""
+        """Read the cell once in a read-side section."""
         with ctx.rcu_read_section:
             self.note("reader", await ctx.ask(self.cell.read))
 
     async def replace(self, ctx: Context) -> None:
-        """The callback adds one more."""
+        """Replace the value; a callback adds one more."""
         await ctx.ask(self.cell.add)
         await call_rcu(ctx, RcuHead(self.cell), self.callback)
 
@@ -88,7 +88,7 @@ def a_grace_period_to_wait_for(story: Story) -> None:
 
 
 def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]:
-    """How many schedules there are of it, and all that can come of it."""
+    """The number of schedules of these tasks, and the set of their outcomes."""
     stories: list[Story] = []
 
     def build(stage: Stage) -> None:
@@ -106,7 +106,7 @@ def go_through(tasks: Callable[[Story], None], rcu: str) -> tuple[int, set[str]]
     "tasks",
     [one_callback, two_callbacks, pytest.param(a_barrier, marks=pytest.mark.slow), a_grace_period_to_wait_for],
 )
-def test_what_can_be_seen_is_the_same_in_fewer_schedules(tasks: Callable[[Story], None]) -> None:
+def test_the_outcomes_are_the_same_in_fewer_schedules(tasks: Callable[[Story], None]) -> None:
     batched, eager = (go_through(tasks, rcu) for rcu in ("batched", "eager"))
 
     assert eager[1] == batched[1]

@@ -1,6 +1,6 @@
-"""What the sampling strategies promise: uniform where they say so, and a lower bound of probability where they do not.
+"""The guarantees of the sampling strategies: a uniform distribution, or a lower bound of a probability.
 
-All seeds are fixed, so these tests pass or fail for ever; the limits are those at which one in a thousand would fail.
+All seeds are fixed, so these tests are deterministic. With random seeds one test in a thousand would exceed its limit.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.helpers import Seen
 from tests.search.programs import Body, Cell, Program, cells, independent, read_then_write, start
 
 Steps = list[tuple[str, str]]
-"""Who stepped, and what it asked for."""
+"""The lane of each step, and the object of its request."""
 
 
 @attrs.define(eq=False)
 class SeenWithOwners(Seen):
-    """An observer that also remembers what each step asked for."""
+    """An observer that also records the object of each step's request."""
 
     owners: list[str] = attrs.field(factory=list)
 
@@ -41,7 +41,7 @@ class SeenWithOwners(Seen):
 
 
 def steps_of(program: Program, strategy: Strategy) -> Steps:
-    """Run once."""
+    """Run *program* once; return its steps."""
     world, _ = start(program, strategy)
     seen = SeenWithOwners()
     world.observers = (seen,)
@@ -50,7 +50,7 @@ def steps_of(program: Program, strategy: Strategy) -> Steps:
 
 
 def learn(strategy: str, program: Program) -> Knowledge:
-    """What fifty random runs teach: the lengths of lanes, and of the longest run."""
+    """The statistics of fifty random runs: the lengths of lanes, and of the longest run."""
     known = Knowledge()
     for seed in range(50):
         world, _ = start(program, make_strategy("random", seed))
@@ -63,25 +63,25 @@ def learn(strategy: str, program: Program) -> Knowledge:
 
 
 def sample(strategy: str, program: Program, count: int) -> list[Steps]:
-    """So many schedules of a strategy that has learnt what it needs."""
+    """*count* schedules of a strategy that has the run statistics it needs."""
     known = learn(strategy, program)
     return [steps_of(program, make_strategy(strategy, seed_of(0, number), known)) for number in range(count)]
 
 
 def chi_square(counts: Counter[object], possibilities: int) -> float:
-    """How far the counts are from uniform over so many possibilities."""
+    """The chi-square statistic of *counts* against a uniform distribution over *possibilities*."""
     expected = sum(counts.values()) / possibilities
     seen = sum((count - expected) ** 2 / expected for count in counts.values())
     return seen + expected * (possibilities - len(counts))
 
 
 def limit(possibilities: int) -> float:
-    """What chi-square exceeds once in a thousand times (Wilson and Hilferty)."""
+    """The value that chi-square exceeds with a probability of 1/1000 (Wilson and Hilferty)."""
     degrees = possibilities - 1
     return float(degrees * (1 - 2 / (9 * degrees) + 3.09 * math.sqrt(2 / (9 * degrees))) ** 3)
 
 
-def test_the_limit_is_that_of_the_tables() -> None:
+def test_the_limit_equals_the_published_tables() -> None:
     assert limit(11) == pytest.approx(29.6, abs=0.3)
     assert limit(30) == pytest.approx(58.3, abs=0.3)
 
@@ -92,7 +92,7 @@ def multinomial(lengths: Iterable[int]) -> int:
 
 
 def orders(runs: Iterable[Steps]) -> Counter[object]:
-    """How often each interleaving occurred."""
+    """The number of occurrences of each interleaving."""
     return Counter("".join(flow[-1] for flow, _ in run) for run in runs)
 
 
@@ -109,7 +109,7 @@ def test_urw_is_uniform_over_interleavings_when_it_knows_the_lengths(lengths: li
 
 
 @pytest.mark.parametrize("lengths", [[3, 3], [5, 1]])
-def test_random_is_not(lengths: list[int]) -> None:
+def test_random_is_not_uniform_over_interleavings(lengths: list[int]) -> None:
     """The test above can fail: a walk that is uniform at each step is far from uniform over interleavings."""
     possibilities = multinomial(lengths)
 
@@ -127,7 +127,7 @@ def test_urw_that_knows_nothing_still_reaches_every_interleaving() -> None:
 
 
 def marked(lengths: Sequence[int], others: Sequence[int]) -> Program:
-    """Flows that write x0, each so often; and before each of these writes do *others* of their own."""
+    """Flows that each write x0 several times, and do *others* private steps before each of these writes."""
 
     def program(world: World) -> Sequence[Body]:
         shared, *own = cells(world, 1 + len(lengths))
@@ -147,7 +147,7 @@ def marked(lengths: Sequence[int], others: Sequence[int]) -> Program:
 
 
 def projections(runs: Iterable[Steps]) -> Counter[object]:
-    """How often each order of the writes of x0 occurred."""
+    """The number of occurrences of each order of the writes of x0."""
     return Counter("".join(flow[-1] for flow, owner in run if owner == "x0") for run in runs)
 
 
@@ -155,7 +155,7 @@ def projections(runs: Iterable[Steps]) -> Counter[object]:
     ("lengths", "others"), [([2, 2], [0, 6]), ([3, 2], [1, 1]), ([2, 1, 1], [0, 3, 9]), ([1, 1, 1], [9, 0, 0])]
 )
 def test_surw_is_uniform_over_the_orders_of_the_steps_that_matter(lengths: list[int], others: list[int]) -> None:
-    """However many other steps each flow does on its way."""
+    """The number of other steps of each flow makes no difference."""
     possibilities = multinomial(lengths)
     counts = projections(sample("surw:x0", marked(lengths, others), 200 * possibilities))
 
@@ -164,7 +164,7 @@ def test_surw_is_uniform_over_the_orders_of_the_steps_that_matter(lengths: list[
 
 
 @pytest.mark.parametrize("strategy", ["random", "urw"])
-def test_others_are_not_uniform_over_those(strategy: str) -> None:
+def test_other_strategies_are_not_uniform_over_these_orders(strategy: str) -> None:
     lengths, others = [2, 2], [0, 6]
     counts = projections(sample(strategy, marked(lengths, others), 1_200))
 
@@ -218,7 +218,7 @@ def between(steps: int, readings: Sequence[int]) -> tuple[Program, Callable[[], 
     ],
 )
 def test_pct_finds_a_flaw_of_its_depth_as_often_as_it_promises(depth: int, steps: int, readings: list[int]) -> None:
-    """At least once in n k^(d-1) runs, for n flows and k steps at which there is a choice."""
+    """The bound is once in n k^(d-1) runs, for n flows and k steps with a choice."""
     program, is_hit = between(steps, readings)
     known = learn("pct", program)
     runs, hits = 4_000, 0
@@ -242,7 +242,7 @@ def test_pct_of_depth_one_is_a_random_order_of_the_flows(flows: int) -> None:
 
 
 def test_pct_switches_as_often_as_its_depth_allows() -> None:
-    """Each change point lets one flow fall below the others: d-1 more switches at most than a serial order has."""
+    """Each change point puts one flow below the others: at most d-1 more switches than in a serial order."""
     for depth in (1, 2, 3):
         runs = orders(sample(f"pct:{depth}", independent([5, 5]), 300))
         switches = [sum(map(str.__ne__, str(order), str(order)[1:])) for order in runs]
@@ -254,7 +254,7 @@ def test_pct_switches_as_often_as_its_depth_allows() -> None:
 
 
 def long_way(steps: int) -> Program:
-    """One flow does so many steps of its own and then writes x0; another reads x0 once."""
+    """One flow does *steps* private steps and then writes x0; another one reads x0 once."""
 
     def program(world: World) -> Sequence[Body]:
         x, own = cells(world, 2)
@@ -278,15 +278,15 @@ def share_of_late_reads(strategy: str, steps: int) -> float:
 
 
 def test_pos_reaches_a_late_order_more_often_than_a_random_walk() -> None:
-    """The read is last if its priority is below all of the others': one in m+2, against one in 2^(m+1)."""
+    """The read is last if its priority is the lowest: with probability 1/(m+2), against 1/2^(m+1)."""
     steps = 6
 
     assert share_of_late_reads("pos", steps) == pytest.approx(1 / (steps + 2), rel=0.2)
     assert share_of_late_reads("random", steps) == pytest.approx(1 / 2 ** (steps + 1), rel=0.6)
 
 
-def test_pos_draws_anew_for_those_that_race_with_the_step() -> None:
-    """Two flows that write one cell: after each write both draw, so that all orders have the same probability."""
+def test_pos_draws_new_priorities_for_racing_flows() -> None:
+    """Two flows write one cell: after each write both draw again, so all orders have the same probability."""
 
     def program(world: World) -> Sequence[Body]:
         (x,) = cells(world, 1)

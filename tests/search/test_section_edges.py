@@ -1,4 +1,4 @@
-"""What lies between two sections is found: v2 takes its reference to a cache after rcu_read_unlock() (inferred)."""
+"""The search finds flaws between two sections: v2 gets its cache reference after rcu_read_unlock() (inferred)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from explorer.assertions import explored
 
 GET = "use-after-free:PercpuRef:percpu_ref_get_many"
-"""memcg_kmem_get_cache() of v2: the cache that was looked up may be gone by then."""
+"""memcg_kmem_get_cache() of v2: the cache that was looked up may be freed before the get."""
 
 
 @pytest.mark.slow

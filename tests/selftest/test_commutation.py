@@ -1,4 +1,4 @@
-"""Steps that are taken for independent are exchanged: real ones commute, planted violations are reported."""
+"""The self-test exchanges independent steps: real ones commute, and planted violations are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scenarios.stage import Stage
 
 
 def two_tasks(stage: Stage, first: Callable[[Context], None], second: Callable[[Context], None]) -> None:
-    """Two tasks on two CPUs, each with a counter of its own; what they do behind its back is for them to say."""
+    """Two tasks on two CPUs, each with a counter of its own and a function with undeclared effects."""
     world = stage.boot("dentry").world
 
     def add(name: str, cpu: int, act: Callable[[Context], None]) -> None:
@@ -39,14 +39,14 @@ def two_tasks(stage: Stage, first: Callable[[Context], None], second: Callable[[
 
 
 def violations_of(body: Callable[[Stage], None], pairs: int = 60) -> SelfTest:
-    """The self-test of a scenario."""
+    """The self-test of a scenario with this body."""
     test = SelfTest(Experiment.of(RunOptions(scenario="toy"), Scenario("toy", "a toy", MACHINE, body)), pairs)
     test.run()
     return test
 
 
 def warns_if(seen: list[str], text: str) -> Callable[[Context], None]:
-    """Look whether somebody has been there."""
+    """A function that warns if *seen* is not empty."""
 
     def look(ctx: Context) -> None:
         WARN_ON(ctx, seen, text)
@@ -55,7 +55,7 @@ def warns_if(seen: list[str], text: str) -> Callable[[Context], None]:
 
 
 def nothing(_ctx: Context) -> None:
-    """Behave."""
+    """Have no undeclared effects."""
 
 
 def test_tasks_that_share_nothing_commute() -> None:
@@ -66,7 +66,7 @@ def test_tasks_that_share_nothing_commute() -> None:
 
 
 def test_state_that_is_shared_without_a_request_is_found() -> None:
-    """A list that both tasks use: the second one warns if the first has been there."""
+    """Both tasks use a list: the second one warns if the first has used it before."""
 
     def body(stage: Stage) -> None:
         seen: list[str] = []
@@ -81,18 +81,18 @@ def test_state_that_is_shared_without_a_request_is_found() -> None:
 
 
 def lanes_of(line: str) -> set[str]:
-    """The two tasks, where a line names them as those that step."""
+    """The two tasks that a line names as the stepping ones."""
     return {name for name in ("first", "second") if f"{name} on CPU" in line}
 
 
 def test_names_that_are_counted_are_found() -> None:
-    """Each task starts another one, whose name says how many there were before it."""
+    """Each task starts another one, whose name contains the number of tasks before it."""
 
     def body(stage: Stage) -> None:
         numbers = itertools.count()
 
         async def idle(_ctx: Context) -> None:
-            """Nothing."""
+            """Do nothing."""
 
         def start(ctx: Context) -> None:
             ctx.machine.start(ctx.machine.new_task(f"child-{next(numbers)}", ctx.smp_processor_id), idle)
@@ -103,7 +103,7 @@ def test_names_that_are_counted_are_found() -> None:
 
 
 def test_an_access_that_depends_on_the_order_is_found() -> None:
-    """Who comes second says that it looks at a third thing."""
+    """The second task reports an access to a third object."""
 
     def body(stage: Stage) -> None:
         third: list[Counter] = []

@@ -1,6 +1,6 @@
-"""What a step changes it says: all writes to the attributes of shared objects are held against what was declared.
+"""A step declares its changes: all writes to attributes of shared objects are compared with the declared accesses.
 
-Containers that an object owns are not watched, only its attributes; the commutation self-test has the rest.
+Only attributes are watched, not the containers that an object owns; the commutation self-test covers these.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from protocol.operations import READ
 from tests.helpers import each_scenario, small_settings
 
 KEPT_BY_THE_SEAM = {"trace", "waiters", "number", "freed"}
-"""What the actor system, or an observer, keeps on an object; `freed` is declared where it is set."""
+"""Attributes that belong to the actor system or an observer; `freed` is declared where it is set."""
 
 NO_STATE = {
     ("KmemCache", "charged_pages"): "the ledger's own",
@@ -40,14 +40,14 @@ NO_STATE = {
     ("Rcu", "started"): "a figure",
     ("Work", "queued_by"): "for reports alone",
 }
-"""Writes without a declaration, and why nobody can tell."""
+"""Writes without a declaration, each with the reason why no flow can observe it."""
 
 
 @attrs.define
 class Writes:
-    """What each step of a race has written without saying so, as class and attribute.
+    """The undeclared writes of all steps of a race, as class and attribute.
 
-    What a lane has made itself is its own until another lane has accessed it.
+    An object belongs to the lane that made it until another lane has accessed it.
     """
 
     lane: Lane | None = None
@@ -56,14 +56,14 @@ class Writes:
     undeclared: set[tuple[str, str]] = attrs.field(factory=set)
 
     def write(self, thing: Shared, name: str) -> None:
-        """An attribute is set."""
+        """Record that an attribute is set."""
         if self.lane is not None and name not in KEPT_BY_THE_SEAM:
-            if name == "actor":  # the first that is set of a new object
+            if name == "actor":  # the first attribute of a new object
                 self.maker[thing] = self.lane
             self.written.append((thing, name))
 
     def end_step(self, watch: Watch) -> None:
-        """The step is over: hold what it wrote against what it said."""
+        """Compare the writes of the step that has ended with its declared accesses."""
         changed = set()
         for accessed, mode in watch.accesses.items():
             thing = accessed[0] if isinstance(accessed, tuple) else accessed  # of a part, the object
@@ -78,19 +78,19 @@ class Writes:
 
 
 class Auditing(Watch):
-    """A watch that knows which lane steps, and tells what it accessed when the step is over."""
+    """A watch that records the stepping lane, and passes its accesses on at the end of the step."""
 
     def __init__(self, world: World, writes: Writes) -> None:
         super().__init__(world, wants_accesses=True)
         self.writes = writes
 
     def step(self, world: World, enabled: object, index: int, lane: Lane) -> None:
-        """A step begins; the one before it is over."""
+        """Begin a step, which ends the previous one."""
         super().step(world, enabled, index, lane)  # type: ignore[arg-type]  # as the watch's
         self.writes.lane = lane if self._watches else None
 
     def end_step(self) -> None:
-        """The step is over."""
+        """End the step."""
         super().end_step()
         if self.writes.lane is not None:
             self.writes.end_step(self)
@@ -99,7 +99,7 @@ class Auditing(Watch):
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
-    """Every attribute that is set on a shared object is seen."""
+    """Record every attribute that is set on a shared object."""
     seen = Writes()
 
     def set_attribute(thing: Shared, name: str, value: object) -> None:
@@ -126,7 +126,7 @@ def audit(writes: Writes, name: str, kernel: str, allocator: str) -> None:
 
 @each_scenario
 @pytest.mark.parametrize(("kernel", "allocator"), [("v1", "slub"), ("5.3", "slub"), ("5.4-fixed", "slab")])
-def test_no_step_changes_what_it_does_not_say(writes: Writes, name: str, kernel: str, allocator: str) -> None:
+def test_no_step_makes_an_undeclared_write(writes: Writes, name: str, kernel: str, allocator: str) -> None:
     audit(writes, name, kernel, allocator)
 
     assert writes.undeclared <= NO_STATE.keys()

@@ -1,4 +1,4 @@
-"""Every schedule can be run twice; where it is not the same, the first step that differs is named."""
+"""Every schedule can be run twice; if the runs differ, the first differing step is named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import Command
 
 
 def scenario_with(state: Iterator[int]) -> Scenario:
-    """A scenario that depends on what outlives its world: a task does more each time."""
+    """A scenario that depends on state outside its world: a task takes more steps in each run."""
 
     def build(stage: Stage) -> None:
         counter = Counter(Actor(stage.boot("dentry").world, "counter"))
@@ -96,7 +96,7 @@ SOURCES = {
     "the clock": "import time\ndraw = lambda: time.perf_counter_ns() // 7 % 2",
     "what outlives its world": "import itertools\nnumbers = itertools.count()\ndraw = lambda: next(numbers) // 3 % 2",
 }
-"""What a patch may use that is no choice of the schedule."""
+"""Sources of nondeterminism in a patch that are no choices of the schedule."""
 
 PATCH = """
 {source}
@@ -111,7 +111,7 @@ async def memcg_deactivate_kmem_caches(ctx, memcg, parent):
         await ctx.ask(memcg.read_kmemcg_id)
     await unpatched(ctx, memcg_deactivate_kmem_caches, memcg, parent)
 """
-"""A harmless step that is made or not."""
+"""A harmless step that is taken in some runs only."""
 
 EVERY = ["portfolio", *STRATEGIES, *EXACT, "pct:2", "dfs:preemptions=2", "dfs:delays=2"]
 
@@ -150,7 +150,7 @@ def operation_in(text: str) -> str:
     return text.partition(": ")[2].split()[0]
 
 
-def test_workers_meet_it_too(slabrace: Command, tmp_path: Path) -> None:
+def test_workers_notice_nondeterminism_too(slabrace: Command, tmp_path: Path) -> None:
     patch = tmp_path / "patch.py"
     patch.write_text(PATCH.format(source=SOURCES["random"]), encoding="utf-8")
     answer = slabrace("explore", "offline-vs-destroy", "--patch", patch, "--workers", 2, "--budget", 400, "--no-log")
@@ -163,7 +163,7 @@ WRONG = 99
 
 
 def leaky_race(state: Iterator[int]) -> Scenario:
-    """Two tasks write; one of them reads so often before as a state says that outlives the worlds, or writes WRONG."""
+    """Two tasks write; state outside the worlds decides how often one of them reads before, or that it writes WRONG."""
 
     def build(stage: Stage) -> None:
         counter = Counter(Actor(stage.boot("dentry").world, "counter"))
@@ -186,7 +186,7 @@ def leaky_race(state: Iterator[int]) -> Scenario:
 
 
 def leaky(state: Iterator[int], strategy: str, *, budget: int = 10) -> Campaign:
-    """A search of that which is not told to run schedules twice."""
+    """A search of `leaky_race` without the option to run schedules twice."""
     options = RunOptions(scenario="leaky", strategy=strategy)
     campaign = Campaign(Experiment.of(options, leaky_race(state)), options, budget=budget)
     campaign.run()
@@ -198,7 +198,7 @@ def leaky(state: Iterator[int], strategy: str, *, budget: int = 10) -> Campaign:
 def test_an_exact_search_compares_the_states_it_comes_back_to(
     monkeypatch: pytest.MonkeyPatch, strategy: str, lengths: list[int]
 ) -> None:
-    """The task that reads more in some runs does not want the same after the choices that it has in common."""
+    """The task that reads more in some runs has another request after the same choices."""
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     campaign = leaky(itertools.chain(lengths, itertools.repeat(lengths[-1])), strategy, budget=200)
 
@@ -209,7 +209,7 @@ def test_an_exact_search_compares_the_states_it_comes_back_to(
 
 
 @pytest.mark.parametrize("strategy", ["random", "portfolio", "dpor", "dfs"])
-def test_what_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+def test_a_result_that_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG], itertools.repeat(0))
@@ -223,8 +223,8 @@ def test_what_a_schedule_shows_only_once_is_no_finding(monkeypatch: pytest.Monke
     assert "found: nothing" in campaign.divergence.now
 
 
-def test_what_cannot_be_logged_again_is_no_finding(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run that finds it and the one that confirms it show it, the one for the log does not."""
+def test_a_result_not_repeated_for_the_log_is_no_finding(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run and the confirming run show the finding; the run for the log does not."""
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG] * 2, itertools.repeat(0))

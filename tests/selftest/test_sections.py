@@ -1,4 +1,4 @@
-"""No kernel function touches anything between the begin of a section and its first step: it would be outside of it."""
+"""No kernel function accesses an object between the begin of a section and its first step, where it has no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.selftest.test_declared_writes import KEPT_BY_THE_SEAM, NO_STATE
 
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str]]:
-    """What was touched too early: the function of the step before, the class and the attribute."""
+    """The early accesses: the function of the step before, the class and the attribute."""
     seen: set[tuple[str, str, str]] = set()
 
     def note(flow: Flow | None, thing: Shared, name: str) -> None:
@@ -50,7 +50,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str]]:
 
 @each_scenario
 @pytest.mark.parametrize(("kernel", "allocator"), [("original", "slab"), ("5.3", "slub")])
-def test_nothing_is_touched_before_the_first_step_of_a_section(
+def test_nothing_is_accessed_before_the_first_step_of_a_section(
     early: set[tuple[str, str, str]], name: str, kernel: str, allocator: str
 ) -> None:
     options = RunOptions(

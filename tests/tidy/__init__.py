@@ -1,1 +1,1 @@
-"""Style rules that a machine can check, each with a message that says what to do instead."""
+"""Style rules that a machine can check, each with a message about the remedy."""

@@ -1,4 +1,4 @@
-"""The repository's own files, as the tidy tests read them."""
+"""The repository's own Python files, parsed for the tidy tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import attrs
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "actors", "scenarios", "explorer")
+SHIPPED = (*PACKAGES, "slabrace")
+"""What the distribution has; `slabrace` starts the others."""
 
 
 @attrs.frozen
@@ -24,7 +26,7 @@ class Module:
 
     @property
     def name(self) -> str:
-        """Its path from the root: what messages call it."""
+        """Its path from the root, for messages."""
         return str(self.path.relative_to(ROOT))
 
     def comments(self) -> Iterator[tuple[int, str]]:
@@ -34,7 +36,7 @@ class Module:
                 yield token.start[0], token.string
 
     def imports(self) -> Iterator[tuple[int, str]]:
-        """Each imported module with its line, wherever in the file the import stands."""
+        """Each imported module with its line, from anywhere in the file."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:

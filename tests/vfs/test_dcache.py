@@ -1,4 +1,4 @@
-"""Files and their names: who holds what, what stays after the last close, what RCU frees in which order."""
+"""Files and their names: the references, the dentries that stay after the last close, and the order of RCU frees."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_on_a_disk_a_closed_file_rests_and_is_referenced_when_it_comes_to_rest_a
 
 
 def test_an_open_file_is_on_the_lru_until_somebody_looks() -> None:
-    """A reference does not take the dentry off: the walk of a shrinker does, and the last dput() puts it back."""
+    """A new reference leaves the dentry on the list; a shrinker's walk takes it off, the last dput() puts it back."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         await touch(ctx, lab.ext4, "a")
@@ -222,11 +222,11 @@ def test_nothing_of_tmpfs_ever_rests() -> None:
     assert not run(story).signatures()
 
 
-# -- what RCU frees, and in which order (the captures) ----------------------------------------------------------------
+# -- the order of RCU frees (the captures) ----------------------------------------------------------------------------
 
 
 def order_of(story_names: str, kernel: str) -> list[str]:
-    """The order in which things are freed when a file of tmpfs is closed and unlinked, in that order or the other."""
+    """The order of the frees when a file of tmpfs is closed and unlinked, in either order."""
     tracer = Tracer()
 
     async def story(ctx: Context, lab: Lab) -> None:
@@ -248,7 +248,7 @@ def order_of(story_names: str, kernel: str) -> list[str]:
 
 @pytest.mark.parametrize("kernel", ["original", "5.3"])
 def test_a_file_that_is_closed_and_unlinked_goes_as_in_the_captures(kernel: str) -> None:
-    """ftrace-linux-5.2.1-rmdir-held.txt and -5.3.1-rmdir-held.txt, between release-begin and release-end and after."""
+    """The order in ftrace-linux-5.2.1-rmdir-held.txt and -5.3.1-rmdir-held.txt from release-begin on."""
     assert order_of("close unlink", kernel) == [
         "shmem_destroy_inode",
         "file_free_rcu",
@@ -259,7 +259,7 @@ def test_a_file_that_is_closed_and_unlinked_goes_as_in_the_captures(kernel: str)
 
 
 def test_a_log_shows_what_is_freed_in_which_order() -> None:
-    """Each of the callbacks makes a step under its own name."""
+    """Each RCU callback makes a step under its own name."""
     functions = (*FREED, "shmem_destroy_inode", "shmem_free_in_core_inode")
     options = RunOptions(
         scenario="shared-dentry", driver="stepper", strategy="clock", settings={"generations": "1", "files": "1"}
@@ -277,7 +277,7 @@ def test_a_log_shows_what_is_freed_in_which_order() -> None:
 
     assert [name for name in steps if name in functions] == [
         "file_free_rcu",  # the job closes its file
-        "shmem_destroy_inode",  # whoever had it open, too, and removes it
+        "shmem_destroy_inode",  # the other task, which had it open too, closes and removes it
         "file_free_rcu",
         "__d_free",
         "i_callback",
@@ -300,7 +300,7 @@ def test_a_file_that_is_unlinked_while_open_goes_with_its_last_close(kernel: str
 
 
 def check_no_grace_period_ends(kernel: str) -> None:
-    """Their accounted allocations never leave the RCU section again."""
+    """Check that a task stays in an RCU section for ever after its first accounted allocation."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         await enter(ctx, lab.session)
@@ -342,7 +342,7 @@ def test_objects_come_back_on_the_cpu_that_dropped_them() -> None:
 @each_filesystem
 @pytest.mark.parametrize("kernel", ["original", "5.3", "5.4-fixed"])
 def test_two_tasks_that_want_a_name_that_is_going_agree(s_type: FileSystemType, kernel: str) -> None:
-    """One unlinks and makes it again, the other opens it, and shrinkers want it: all books are right afterwards."""
+    """One task unlinks and recreates the name, another opens it, and shrinkers run; the final accounts are right."""
 
     async def again(ctx: Context, lab: Lab) -> None:
         for _ in range(4):
@@ -366,7 +366,7 @@ def test_two_tasks_that_want_a_name_that_is_going_agree(s_type: FileSystemType, 
 
 
 def test_two_tasks_that_want_an_inode_by_its_number_get_the_same_one() -> None:
-    """As for a file handle: it may be in memory, on its way out, or still being read for the other one."""
+    """A lookup as for a file handle: the inode may be in memory, being freed, or being read for the other task."""
     waits: set[str] = set()
 
     async def get(ctx: Context, lab: Lab) -> None:
@@ -402,11 +402,11 @@ def test_two_tasks_that_want_an_inode_by_its_number_get_the_same_one() -> None:
 
 
 def test_a_dentry_that_a_walk_has_taken_is_freed_by_the_walk() -> None:
-    """MAY_FREE: whoever kills it meanwhile, having opened and removed it, leaves the freeing to the walk."""
+    """MAY_FREE: a task that opens, removes and kills the dentry in this time leaves the free to the walk."""
     freed_for_another = 0
 
     async def use(ctx: Context, lab: Lab) -> None:
-        """Some time open the file that the walk comes to last, and remove it."""
+        """Open and remove the file that the walk comes to last, at any time."""
         for _ in range(await ctx.choose(8)):
             await stat(ctx, lab.tmpfs, "nobody")
         file = await open_file(ctx, lab.ext4, "z")

@@ -1,4 +1,4 @@
-"""LRU lists by memcg: whose list an item is on, version by version, and what happens to it when the memcg goes."""
+"""LRU lists by memcg: the list of an item, version by version, and the reparenting of the lists."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ from tests.vfs.vfs_helpers import (
 )
 
 WITHOUT_RCU_END = profile_range("v3..v4")
-"""Where no grace period ends any more after the first accounted allocation: nothing can be seen there."""
+"""The kernels on which no grace period ends after the first accounted allocation, so that nothing can be tested."""
 
 
-# -- whose list -------------------------------------------------------------------------------------------------------
+# -- the list of an item ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in PROFILES if kernel not in WITHOUT_RCU_END])
 def test_which_list_a_dentry_of_a_cgroup_is_on(kernel: str) -> None:
-    """By page.mem_cgroup in the original, which from v1 on is not set for slabs; from v6 on by the cache's memcg."""
+    """The original uses page.mem_cgroup, which from v1 on is not set for slabs; v6 and later use the cache's memcg."""
     on_global_list = kernel in profile_range("v1..v5")
 
     async def story(ctx: Context, lab: Lab) -> None:
@@ -84,7 +84,7 @@ def test_what_the_root_allocated_is_on_the_global_list(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", SOUND)
 def test_rmdir_moves_the_items_to_the_head_of_the_parents_list(kernel: str) -> None:
-    """Then the parent's list comes to the grandparent's, and the root's is the global one."""
+    """Then the parent's items move to the grandparent's list; the root's list is the global one."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         sb = lab.ext4
@@ -129,14 +129,14 @@ def test_reparenting_tells_the_parents_shrinker(kernel: str) -> None:
 
 @pytest.mark.parametrize(("kernel", "is_told"), [("original", False), ("5.3", False), ("5.4-fixed", True)])
 def test_a_parent_whose_count_is_wrong_for_a_moment_is_not_told_before_5_4(kernel: str, *, is_told: bool) -> None:
-    """8199be001a47: the bit was set only if the parent's list counted nothing; but a count may be off for a moment."""
+    """Before 8199be001a47 the bit was set only if the parent's count was 0; the count may be wrong for a moment."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         parent = await mkdir(ctx, lab.machine.root_cgroup, "parent")
         child = await mkdir(ctx, parent, "child")
         await in_cgroup(ctx, lab, child, "c1")
         one = list_of(lab.ext4, memcg(parent))
-        one.nr_items -= 1  # somebody has taken an item off the child's list, by the parent's id
+        one.nr_items -= 1  # an item was taken off the child's list, and counted under the parent's id
         await removed(ctx, child)
         assert (lab.ext4.s_shrink.id in memcg(parent).shrinker_maps[0]) == is_told
         one.nr_items += 1
@@ -153,7 +153,7 @@ def test_a_delete_between_the_new_id_and_the_splice_is_repaired_by_the_splice() 
         await in_cgroup(ctx, lab, child, "c1")
         of_parent, of_child = list_of(sb, memcg(parent)), list_of(sb, memcg(child))
         count, item, old_id = of_child.nr_items, dentry_of(sb, "c1").d_lru, memcg(child).kmemcg_id
-        memcg(child).kmemcg_id = memcg(parent).kmemcg_id  # the middle of memcg_offline_kmem(): 3.3.5 is done, 6 is not
+        memcg(child).kmemcg_id = memcg(parent).kmemcg_id  # memcg_offline_kmem() is between 3.3.5 and 3.3.6
         assert await list_lru_del(ctx, sb.s_dentry_lru, item)
         assert (of_parent.nr_items, of_child.nr_items) == (-1, count)
         assert len(of_child.items) == count - 1
@@ -169,7 +169,7 @@ def test_a_delete_between_the_new_id_and_the_splice_is_repaired_by_the_splice() 
 # -- add and delete ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_linked_is_not_added_and_what_is_not_is_not_deleted() -> None:
+def test_a_linked_item_is_not_added_and_an_unlinked_one_is_not_deleted() -> None:
     async def story(ctx: Context, lab: Lab) -> None:
         await touch(ctx, lab.ext4, "a")
         lru, item = lab.ext4.s_dentry_lru, dentry_of(lab.ext4, "a").d_lru
@@ -202,7 +202,7 @@ def test_the_lists_grow_with_the_memcgs_and_the_old_array_is_freed_by_rcu() -> N
 
 @attrs.define
 class Script:
-    """An isolate callback that says what it is told for each name, then SKIP; `shown` are the names in order."""
+    """An isolate callback with scripted answers for each name, then SKIP; `shown` are the names in order."""
 
     answers: dict[str, list[LruStatus]]
     shown: list[str] = attrs.field(factory=list)
@@ -223,7 +223,7 @@ class Script:
 
 
 def walk_of(isolate: Isolate, nr_to_walk: int, *names: str, is_bad: bool = False) -> int:
-    """Walk the list of those names; how many items *isolate* took off."""
+    """Walk a list with these names; return the number of items that *isolate* took off."""
     isolated: list[int] = []
 
     async def story(ctx: Context, lab: Lab) -> None:
@@ -253,7 +253,7 @@ def test_what_is_rotated_comes_up_again_behind_the_others() -> None:
 
 
 def test_a_walk_is_over_when_the_last_item_is_rotated() -> None:
-    """list_for_each_safe() has looked at the end of the list before the item moved there."""
+    """list_for_each_safe() read the end of the list before the item was moved there."""
     script = Script({"b": [LruStatus.ROTATE, LruStatus.REMOVED]})
     assert walk_of(script.isolate, 10, "a", "b") == 0
     assert script.shown == ["a", "b"]
@@ -277,7 +277,7 @@ def test_each_look_costs_budget_also_after_a_retry() -> None:
 
 def test_an_unknown_answer_is_a_bug() -> None:
     async def isolate(_ctx: Context, _item: LruItem, _walk: ListLruWalk) -> LruStatus:
-        return None  # type: ignore[return-value]  # that is the point
+        return None  # type: ignore[return-value]  # an invalid status, which the test is about
 
     assert walk_of(isolate, 1, "a", is_bad=True) == 0
 
@@ -288,7 +288,7 @@ def test_an_unknown_answer_is_a_bug() -> None:
 @pytest.mark.parametrize("allocator", ["slub", "slab"])
 @pytest.mark.parametrize("kernel", SOUND)
 def test_all_counts_are_right_at_quiescence(kernel: str, allocator: str) -> None:
-    """Q8, and all other books: files of disks in cgroups that come and go, with every kind of reclaim at once."""
+    """Q8 and all other accounts: files of disks in cgroups that are made and removed, with every kind of reclaim."""
     storms = [stormy(12), stormy(12, limit=8), shrinking(5)]
     runs = (
         run_all(*storms, kernel=kernel, allocator=allocator, strategy=RandomWalk(seed), cpus=3, nodes=1 + seed % 2)
@@ -299,7 +299,7 @@ def test_all_counts_are_right_at_quiescence(kernel: str, allocator: str) -> None
 
 
 def race_with_reparenting(kernel: str, seed: int) -> Lab:
-    """Shrinkers take items off, and others use them, while their cgroup and then the one above it go offline (11.3)."""
+    """Shrinkers take items off and tasks use them, while their cgroup and then its parent go offline (11.3)."""
 
     async def use(ctx: Context, lab: Lab) -> None:
         await enter(ctx, lab.session)

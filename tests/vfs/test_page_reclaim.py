@@ -1,4 +1,4 @@
-"""Page cache, memcgs that are gone, and kswapd (KERNEL.md 11.6)."""
+"""Page cache, offline memcgs, and kswapd (KERNEL.md 11.6)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from tests.vfs.vfs_helpers import (
     touch,
 )
 
-# -- pages, and memcgs that are gone (11.6) ---------------------------------------------------------------------------
+# -- pages and offline memcgs (11.6) ----------------------------------------------------------------------------------
 
 
 async def file_of(ctx: Context, lab: Lab, name: str, pages: int) -> File:
-    """A file with that many clean pages, open, all charged to the cgroup of the task."""
+    """Open a file with *pages* clean pages, all charged to the cgroup of the task."""
     file = await do_filp_open(ctx, lab.ext4.root, name, creat=True)
     assert file is not None
     assert await vfs_write(ctx, file, pages) == pages
@@ -45,7 +45,7 @@ async def file_of(ctx: Context, lab: Lab, name: str, pages: int) -> File:
 
 @pytest.mark.parametrize("kernel", SOUND)
 def test_page_cache_pins_a_removed_cgroup_until_there_is_some_pressure(kernel: str) -> None:
-    """At priority 12 a few pages are nothing, but of an offline memcg they are scanned in any case; slabs are not."""
+    """At priority 12 reclaim scans no small number of pages, except those of an offline memcg; it scans no slabs."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         job, online = [await mkdir(ctx, lab.machine.root_cgroup, name) for name in ("job", "online")]
@@ -90,7 +90,7 @@ def test_reclaim_for_a_limit_takes_pages_and_slabs_of_the_subtree_only() -> None
 
 
 def test_a_charge_over_the_limit_reclaims_and_goes_on() -> None:
-    """What reclaim takes of slabs is there only after a grace period: an open that fails succeeds a little later."""
+    """Slab memory that reclaim frees is available only after a grace period: a failed open succeeds a little later."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
@@ -98,7 +98,7 @@ def test_a_charge_over_the_limit_reclaims_and_goes_on() -> None:
         await touch(ctx, lab.ext4, "warm up")
         await rest(ctx)
         file = await file_of(ctx, lab, "a", 4)
-        await charge_elsewhere(ctx, lab.session)  # so that no stock is left of what was charged in advance
+        await charge_elsewhere(ctx, lab.session)  # so that no stock keeps pages that were charged in advance
         memcg(cgroup).memory.max = memcg(cgroup).memory.usage
         made = 0
         for number in range(30):
@@ -159,7 +159,7 @@ def test_kswapd_sees_to_all_memcgs_until_enough_is_free() -> None:
 
 @pytest.mark.parametrize("kernel", SOUND)
 def test_reclaimers_on_every_cpu_agree_with_each_other(kernel: str) -> None:
-    """Pages that two reclaimers, a reader and a truncation want at once are each freed once, and uncharged once."""
+    """Two reclaimers, a reader and a truncation race for the same pages; each is freed once and uncharged once."""
 
     async def reclaim(ctx: Context, _lab: Lab) -> None:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Races of the dentry and inode caches that need two things at the same moment: set up by holding one of the locks."""
+"""Races of the dentry and inode caches that need an exact moment; a test reaches it by holding one of the locks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LONG_ENOUGH = 1_000_000
 
 
 def prune(lab: Lab) -> ShrinkControl:
-    """Orders for a shrinker that takes everything of the root."""
+    """A ShrinkControl that asks for all objects of the root memcg."""
     return ShrinkControl(GFP_KERNEL, 0, lab.machine.root_mem_cgroup, nr_to_scan=8)
 
 
 async def with_lock_held(ctx: Context, lab: Lab, lock: SpinLock, *others: Story) -> None:
-    """Hold *lock* while tasks on other CPUs do something, one after the other; the first of them runs into it."""
+    """Hold *lock* while tasks on other CPUs run *others*, one after the other; the first of them waits for it."""
     await spin_lock(ctx, lock)
     for cpu, other in enumerate(others, start=1):
         start(lab, f"other{cpu}", other, cpu=cpu)
@@ -36,7 +36,7 @@ async def with_lock_held(ctx: Context, lab: Lab, lock: SpinLock, *others: Story)
 
 
 def use(sb: SuperBlock) -> Story:
-    """Somebody looks "a" up, and keeps it."""
+    """Look "a" up, and keep the reference."""
 
     async def story(ctx: Context, _lab: Lab) -> None:
         dentry = await d_lookup(ctx, sb.root, "a")
@@ -47,7 +47,7 @@ def use(sb: SuperBlock) -> Story:
 
 
 async def shrink(ctx: Context, lab: Lab) -> None:
-    """A shrinker."""
+    """Run a shrinker."""
     await prune_dcache_sb(ctx, lab.ext4, prune(lab))
 
 
@@ -78,13 +78,13 @@ def test_a_walk_that_waits_for_the_parent_lets_a_dentry_go_that_is_used_meanwhil
 
 
 async def negative(ctx: Context, sb: SuperBlock, name: str) -> None:
-    """A dentry of a name that does not exist, with a reference."""
+    """A negative dentry, with a reference."""
     dentry = await d_alloc(ctx, sb.root, name)
     assert dentry is not None
     await d_add(ctx, dentry, None)
 
 
-def test_who_waits_to_kill_a_dentry_keeps_it_if_it_is_used_meanwhile() -> None:
+def test_a_task_that_waits_to_kill_a_dentry_keeps_it_if_it_is_used_meanwhile() -> None:
     async def story(ctx: Context, lab: Lab) -> None:
         await negative(ctx, lab.tmpfs, "a")
         dentry, lock = dentry_of(lab.tmpfs, "a"), lab.tmpfs.root.d_lockref
@@ -97,8 +97,8 @@ def test_who_waits_to_kill_a_dentry_keeps_it_if_it_is_used_meanwhile() -> None:
     assert not run(story, cpus=3).signatures()
 
 
-def test_who_waits_for_the_inode_of_a_dentry_kills_it_then() -> None:
-    """The slow way of dentry_kill(): i_lock was taken when it was wanted."""
+def test_a_task_that_waits_for_the_inode_of_a_dentry_kills_it_afterwards() -> None:
+    """The slow path of dentry_kill(): its trylock of i_lock failed."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         file = await do_filp_open(ctx, lab.tmpfs.root, "a", creat=True)
@@ -156,7 +156,7 @@ def test_an_inode_that_is_dirtied_while_it_is_written_is_written_again() -> None
 
 
 def test_a_page_that_a_reclaimer_has_isolated_is_not_invalidated_but_truncated() -> None:
-    """Whoever drops the last reference frees it."""
+    """The last reference frees it, whichever task drops it."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)

@@ -1,4 +1,4 @@
-"""Shrinkers and reclaim: how much is looked at, what goes, what stays, and what drop_caches does (11.4 to 11.6)."""
+"""Shrinkers and reclaim: the number of scanned objects, the freed and the kept ones, and drop_caches (11.4 to 11.6)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_scan_target_by_priority(freeable: int, priority: int, total_scan: i
 
 
 def test_what_was_deferred_is_added_but_alone_it_never_empties_the_cache() -> None:
-    """Only a large delta of its own lets a shrinker scan everything."""
+    """A shrinker scans everything only if its own delta is large."""
     assert scan_target(1000, 5000, 2, DEF_PRIORITY) == ScanTarget(500, 5000)
     assert scan_target(1000, 5000, 2, 0) == ScanTarget(2000, 7000)
 
@@ -73,7 +73,7 @@ def test_objects_that_cost_nothing_are_trimmed_by_half() -> None:
 
 
 def test_a_negative_count_is_never_scanned_but_defers_very_much() -> None:
-    """A count is read without the lock, and may be less than none (11.3); in C it becomes huge."""
+    """A count is read without the lock and may be negative (11.3); C converts it to a huge unsigned number."""
     target = scan_target(-1, 0, 2, DEF_PRIORITY)
     assert target.total_scan == -2
     assert target.with_deferred == 2**63 - 2
@@ -81,7 +81,7 @@ def test_a_negative_count_is_never_scanned_but_defers_very_much() -> None:
 
 @attrs.define
 class Counted:
-    """A shrinker of *freeable* objects; `calls` are the sizes of the batches that it was asked for."""
+    """A shrinker of *freeable* objects; `calls` are the sizes of the requested batches."""
 
     freeable: int
     ret: int | None = None
@@ -96,7 +96,7 @@ class Counted:
 
 
 def shrink_counted(counted: Counted, priority: int, *, batch: int = 0, deferred: int = 0) -> tuple[int, int]:
-    """What do_shrink_slab() frees, and what it leaves deferred."""
+    """The number of objects that do_shrink_slab() frees, and the number that it defers."""
     results: list[tuple[int, int]] = []
 
     async def story(ctx: Context, lab: Lab) -> None:
@@ -121,7 +121,7 @@ def test_what_is_less_than_a_batch_is_deferred() -> None:
     assert not counted.calls
 
 
-def test_what_was_deferred_makes_a_batch_some_time() -> None:
+def test_deferred_objects_add_up_to_a_batch() -> None:
     counted = Counted(4000)
     assert shrink_counted(counted, 4, deferred=800) == (10 * 128, 800 + 500 - 10 * 128)
     assert counted.calls == [128] * 10
@@ -226,7 +226,7 @@ def test_a_memcg_is_shrunk_only_if_its_bit_is_set_and_the_bit_goes_with_the_last
 
 
 def test_what_comes_between_the_count_and_the_clearing_of_the_bit_is_found() -> None:
-    """A shrinker that finds nothing is asked once more when its bit is cleared, and the bit set again if need be."""
+    """After a shrinker finds nothing and its bit is cleared, it counts once more; the bit is set again if needed."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         cgroup = await mkdir(ctx, lab.machine.root_cgroup, "job")
@@ -322,7 +322,7 @@ def test_a_lone_referenced_dentry_survives_the_first_time_and_not_the_second() -
 
 
 def test_of_several_referenced_dentries_each_is_looked_at_twice_and_goes() -> None:
-    """The budget of full force is twice the list, so rotated items come up again."""
+    """The scan budget at priority 0 is twice the list, so rotated items are visited again."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         await touch(ctx, lab.ext4, "a", "b", "c")
@@ -368,7 +368,7 @@ def test_1_drops_clean_pages_only_and_3_everything() -> None:
 
 
 def test_2_takes_the_pages_of_an_inode_at_rest_first_and_the_inode_the_next_time() -> None:
-    """Inode_lru_isolate() throws the pages away; its iput() marks the inode, which so gets another round."""
+    """The callback inode_lru_isolate() drops the pages; its iput() marks the inode, which gets another round."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         file = await do_filp_open(ctx, lab.ext4.root, "a", creat=True)

@@ -1,4 +1,4 @@
-"""What the tests of the VFS share: tiny machines with filesystems, and a storm of tasks that use them."""
+"""Helpers of the VFS tests: tiny machines with filesystems, and a storm of tasks that use them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ ROWS = (
 """The caches of files, with slabs of four objects, so that they are soon full."""
 
 SOUND = ("original", "5.3", "5.4-fixed")
-"""The kernels that were released: whatever the others do wrong has nothing to do with files."""
+"""The released kernels; the flaws of the other ones do not concern files."""
 
 
 FLUSHED_TWICE = "accounting:slab_reclaimable too high:"
-"""What 5.3 does at each offline: memcg_flush_percpu_vmstats() adds what it does not take away (KERNEL.md 9.4)."""
+"""5.3's known flaw at each offline: memcg_flush_percpu_vmstats() adds deltas without clearing them (KERNEL.md 9.4)."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -80,7 +80,7 @@ class Lab:
         return self.tmpfs if s_type is TMPFS else self.ext4
 
     def signatures(self) -> list[str]:
-        """What was found, but for the statistics of 5.3, with which files have nothing to do."""
+        """The signatures of all findings except the known flaw of 5.3's statistics."""
         known = {FLUSHED_TWICE} if self.machine.config.kernel == "5.3" else set()
         return sorted(set(self.world.findings) - known)
 
@@ -96,7 +96,7 @@ def make_lab(
     patch: Path | None = None,
     **config: Any,
 ) -> Lab:
-    """A lab whose machine is booted, and has done nothing yet."""
+    """A lab whose machine is booted and has made no step yet."""
     patches = (
         [] if patch is None else [make_patch(read_code(PatchRecord, patch), kernel, config.get("allocator", "slub"))]
     )
@@ -136,7 +136,7 @@ def start(lab: Lab, name: str, story: Story, *, cpu: int = 0) -> None:
 
 
 async def let_reaper_work(ctx: Context, lab: Lab) -> None:
-    """SLAB gives back what nobody uses only little by little."""
+    """SLAB frees its unused objects and slabs a few at a time: let enough virtual time pass."""
     for _ in range(REAP_ROUNDS):
         await ctx.settle()
         if not lab.ledger.is_anything_left():
@@ -145,11 +145,11 @@ async def let_reaper_work(ctx: Context, lab: Lab) -> None:
 
 
 async def rest(ctx: Context) -> None:
-    """Let everything come to rest that does not wait for this task."""
+    """Sleep long enough for all pending work to finish."""
     await ctx.sleep(SECOND)
 
 
-# -- what tasks do ----------------------------------------------------------------------------------------------------
+# -- operations of tasks ----------------------------------------------------------------------------------------------
 
 
 async def touch(ctx: Context, sb: SuperBlock, *names: str) -> None:
@@ -168,13 +168,13 @@ async def open_file(ctx: Context, sb: SuperBlock, name: str) -> File:
 
 
 async def stat(ctx: Context, sb: SuperBlock, *names: str) -> None:
-    """Look files up, and no more."""
+    """Look files up, without opening them."""
     for name in names:
         await dput(ctx, await filename_lookup(ctx, sb.root, name))
 
 
 async def in_cgroup(ctx: Context, lab: Lab, cgroup: Cgroup, *names: str, s_type: FileSystemType = EXT4) -> None:
-    """Make files in *cgroup*, with its child caches, and write them to the disk."""
+    """Make files in *cgroup*, allocated from its child caches, and write them to the disk."""
     await enter(ctx, cgroup)
     await touch(ctx, lab.mounted(s_type), f"warm up {cgroup.name}")
     await rest(ctx)
@@ -185,18 +185,18 @@ async def in_cgroup(ctx: Context, lab: Lab, cgroup: Cgroup, *names: str, s_type:
 
 
 async def drop(ctx: Context, value: int) -> None:
-    """Echo *value* > drop_caches, and wait for what RCU frees."""
+    """Echo *value* > drop_caches, and wait for the RCU frees."""
     await drop_caches_sysctl_handler(ctx, value)
     await rest(ctx)
 
 
 async def removed(ctx: Context, cgroup: Cgroup) -> None:
-    """Rmdir, and wait for what follows."""
+    """Remove *cgroup*, and wait until all work that follows is done."""
     await rmdir(ctx, cgroup)
     await rest(ctx)
 
 
-# -- what tests look at -----------------------------------------------------------------------------------------------
+# -- state for assertions ---------------------------------------------------------------------------------------------
 
 
 def dentry_of(sb: SuperBlock, name: str) -> Dentry:
@@ -216,7 +216,7 @@ def lru_names(one: LruList) -> list[str]:
 
 
 def list_of(sb: SuperBlock, memcg: Memcg | None, nid: int = 0) -> ListLruOne:
-    """The list of dentries that reclaim looks at for *memcg* now."""
+    """The list of dentries that reclaim scans for *memcg* now."""
     node = sb.s_dentry_lru.nodes[nid]
     idx = -1 if memcg is None else memcg.kmemcg_id
     return node.lru if idx < 0 else node.memcg_lrus.lru[idx]
@@ -229,13 +229,13 @@ def memcg(cgroup: Cgroup) -> Memcg:
 
 @attrs.define
 class Tracer:
-    """Ftrace's function tracer: which of the traced functions were entered, in order, and a note on each entry."""
+    """Like ftrace's function tracer: the entries into the traced functions, in order, with a note on each."""
 
     entered: list[str] = attrs.field(factory=list)
     notes: list[object] = attrs.field(factory=list)
 
     def trace(self, machine: Machine, *names: str, note: Callable[..., object] = lambda _ctx, *_args: None) -> None:
-        """Note every entry of these functions from now on; *note* is given what the function is."""
+        """Record every entry of these functions from now on; *note* gets the arguments of the function."""
         for name in names:
             function = functions()[name]
             machine.functions[function] = self._traced(name, machine.functions[function], note)
@@ -255,7 +255,7 @@ NAMES = ("a", "b", "c")
 
 
 def stormy(rounds: int, *, s_type: FileSystemType = EXT4, limit: int | None = None) -> Story:
-    """A task that does *rounds* things with files, each chosen by the strategy, in a cgroup below one of its own."""
+    """A task that does *rounds* file operations, each chosen by the strategy, in a child of a cgroup of its own."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         sb = lab.mounted(s_type)
@@ -277,7 +277,7 @@ def stormy(rounds: int, *, s_type: FileSystemType = EXT4, limit: int | None = No
 
 
 async def somewhere(ctx: Context, sb: SuperBlock, held: list[File]) -> None:
-    """Do something in the root directory, or in the one below."""
+    """Do one operation in the root directory or in its subdirectory."""
     if await ctx.choose(2):
         await do_something(ctx, sb.root, held)
     elif (directory := await filename_lookup(ctx, sb.root, "d")) is not None:
@@ -286,7 +286,7 @@ async def somewhere(ctx: Context, sb: SuperBlock, held: list[File]) -> None:
 
 
 async def do_something(ctx: Context, directory: Dentry, held: list[File]) -> None:
-    """One thing, with a name that others use as well."""
+    """Do one operation, with a name that other tasks use as well."""
     name = NAMES[await ctx.choose(len(NAMES))]
     match await ctx.choose(9):
         case 0 | 1:
@@ -310,7 +310,7 @@ async def do_something(ctx: Context, directory: Dentry, held: list[File]) -> Non
 
 
 def shrinking(rounds: int, *, s_type: FileSystemType = EXT4) -> Story:
-    """A task that makes the machine look for memory, in every way there is."""
+    """A task that starts every kind of reclaim, *rounds* times."""
 
     async def story(ctx: Context, lab: Lab) -> None:
         kswapds = [Kswapd.run(lab.machine, nid) for nid in range(lab.machine.config.nodes)]
@@ -329,7 +329,7 @@ def shrinking(rounds: int, *, s_type: FileSystemType = EXT4) -> Story:
 
 
 def signatures_of(runs: Iterable[Lab]) -> Counter[str]:
-    """How many of *runs* found what."""
+    """The number of *runs* with each signature."""
     found: Counter[str] = Counter()
     for lab in runs:
         found.update(lab.signatures())

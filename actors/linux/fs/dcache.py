@@ -1,13 +1,13 @@
-"""The dentry cache: lookups, references, the LRU, and who frees a dentry. fs/dcache.c @5.3.1; KERNEL.md 11.5 and 11.7.
+"""The dentry cache: lookups, the LRU, dput() and the end of dentries, shrink lists, d_walk(). fs/dcache.c @5.3.1.
 
-A dentry whose last reference goes stays on the LRU of its superblock, if it has a name and the filesystem does not
-object. It gets the REFERENCED flag when it comes to rest there once more; the walk of a shrinker takes the flag away
-the first time, and the dentry the second time. Whoever drops the last reference of a dentry that cannot stay kills it,
-and then drops its parent's.
+KERNEL.md 11.5 and 11.7. When its last reference is dropped, a dentry stays on the LRU of its superblock, if it is
+hashed and the filesystem allows it. If it is on the LRU already, it gets the REFERENCED flag. A shrinker's walk clears
+the flag at the first visit and takes the dentry at the second. A dentry that must not stay is killed by the last
+dput(), which then drops the reference to its parent.
 
-Lock order: the inode's i_lock, the parent's d_lock, the dentry's, the LRU's. Whoever comes from below only tries for
-what is above, and lets go and begins again if that fails. A dentry that a walk has taken for itself (SHRINK_LIST) is
-freed by that walk, even if somebody else has killed it.
+Lock order: the inode's i_lock, the parent's d_lock, the dentry's d_lock, the LRU's lock. Code that holds a lower lock
+only tries to take a higher one. If that fails, it drops its locks and starts again. A walk marks the dentries that it
+takes with SHRINK_LIST and frees them itself, even if another execution context has killed them.
 """
 
 from __future__ import annotations
@@ -49,17 +49,18 @@ if TYPE_CHECKING:
     from actors.linux.fs.super import SuperBlock
     from actors.linux.mm.vmscan import ShrinkControl
 
+SHRINK_DCACHE_BATCH = 1024
+
 
 # -- structures -------------------------------------------------------------------------------------------------------
-# include/linux/dcache.h, include/linux/lockref.h, lib/lockref.c @5.3.1. What the functions of `dcache` do with them is
-# there.
+# include/linux/dcache.h @5.3.1; the lockref is in lib/lockref.py.
 
 
 class DentryFlags(enum.Flag):
     """The DCACHE_ flags.
 
-    LRU_LIST: on the superblock's LRU, or on a shrink list. SHRINK_LIST: on a shrink list, whose owner frees it;
-    MAY_FREE says that nobody else will.
+    LRU_LIST: on the superblock's LRU, or on a shrink list. SHRINK_LIST: on a shrink list, whose owner frees the
+    dentry. MAY_FREE: the dentry has been killed, so the owner of the shrink list must free it.
     """
 
     NONE = 0
@@ -71,11 +72,10 @@ class DentryFlags(enum.Flag):
 
 @attrs.define(eq=False)
 class Dentry(ListEntry):
-    """struct dentry: a name in its parent, and the inode that it names (None: there is no such file).
+    """struct dentry: a name in its parent, and the inode that it names (None: negative, there is no such file).
 
-    It holds a reference to its parent and one to its inode. `d_subdirs` are its children, whoever can find them. All
-    this is changed with the lock held.
-    `is_hashed`: a lookup can find it; the superblock owns that.
+    It holds a reference to its parent and one to its inode. `d_subdirs` are its children, hashed or not. All of this
+    is changed with d_lock held. `is_hashed`: a lookup can find the dentry; the superblock changes this field.
     """
 
     d_sb: SuperBlock
@@ -104,17 +104,17 @@ class Dentry(ListEntry):
     def read_flags(self) -> DentryFlags:
         return self.d_flags
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def set_flags(self, flags: DentryFlags) -> DentryFlags:
-        """Set flags; what they all were."""
+        """Set flags; return the old flags."""
         self.d_lockref.assert_held()
         old = self.d_flags
         self.d_flags |= flags
         return old
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def clear_flags(self, flags: DentryFlags) -> DentryFlags:
-        """Clear flags; what they all were."""
+        """Clear flags; return the old flags."""
         self.d_lockref.assert_held()
         old = self.d_flags
         self.d_flags &= ~flags
@@ -122,7 +122,7 @@ class Dentry(ListEntry):
 
     @operation(UPDATE)
     def poison(self) -> None:
-        """The memory is about to be somebody else's."""
+        """Record a write of the whole struct, whose memory is about to be reused."""
 
     @operation(READ)
     def read_inode(self) -> Inode | None:
@@ -140,7 +140,7 @@ class Dentry(ListEntry):
 
     @operation(READ)
     def list_children(self) -> tuple[Dentry, ...]:
-        """d_subdirs as it is; d_lock keeps it so."""
+        """d_subdirs as it is; the caller holds d_lock."""
         return self.d_subdirs.walk()
 
     @operation(UPDATE)
@@ -169,18 +169,15 @@ class Dentry(ListEntry):
 
 
 REFERENCED, LRU_LIST = DentryFlags.REFERENCED, DentryFlags.LRU_LIST
-
 SHRINK_LIST, MAY_FREE = DentryFlags.SHRINK_LIST, DentryFlags.MAY_FREE
 
-SHRINK_DCACHE_BATCH = 1024
 
-
-# -- a dentry comes ---------------------------------------------------------------------------------------------------
+# -- allocation and lookup --------------------------------------------------------------------------------------------
 
 
 @kernel_fn("d_alloc", "fs/dcache.c")
 async def d_alloc(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
-    """A dentry with one reference, which nobody can find yet; it holds its parent. None is -ENOMEM."""
+    """Make an unhashed dentry with one reference; it holds a reference to its parent. None is -ENOMEM."""
     dentry = await __d_alloc(ctx, parent.d_sb, parent, name)
     if dentry is not None:
         async with SpinLockHeld(ctx, parent.d_lockref):
@@ -197,7 +194,7 @@ async def __d_alloc(ctx: Context, sb: SuperBlock, parent: Dentry | None, name: s
 
 @kernel_fn("d_make_root", "fs/dcache.c")
 async def d_make_root(ctx: Context, inode: Inode) -> Dentry | None:
-    """The root of a filesystem, which takes over the reference to *inode*."""
+    """Make the root dentry of a filesystem, which takes over the reference to *inode*."""
     root = await __d_alloc(ctx, inode.i_sb, None, "/")
     if root is None:
         await iput(ctx, inode)
@@ -208,14 +205,14 @@ async def d_make_root(ctx: Context, inode: Inode) -> Dentry | None:
 
 @kernel_fn("d_instantiate", "fs/dcache.c")
 async def d_instantiate(ctx: Context, dentry: Dentry, inode: Inode) -> None:
-    """From now on the name is that of a file; the dentry takes over the reference to it."""
+    """Make a negative dentry positive; it takes over the reference to *inode*."""
     async with SpinLockHeld(ctx, inode.i_lock), SpinLockHeld(ctx, dentry.d_lockref):
         await ctx.ask(dentry.set_inode, inode)
 
 
 @kernel_fn("d_add", "fs/dcache.c")
 async def d_add(ctx: Context, dentry: Dentry, inode: Inode | None) -> None:
-    """Let lookups find the dentry, with its inode or without (a negative one)."""
+    """Hash the dentry, positive with *inode* or negative with None."""
     if inode is not None:
         await spin_lock(ctx, inode.i_lock)
     async with SpinLockHeld(ctx, dentry.d_lockref):
@@ -227,7 +224,7 @@ async def d_add(ctx: Context, dentry: Dentry, inode: Inode | None) -> None:
 
 @kernel_fn("d_lookup", "fs/dcache.c")
 async def d_lookup(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
-    """The dentry of that name, with a reference; nobody renames here, so one look will do."""
+    """Find the dentry of that name and take a reference. The model has no rename, so one attempt suffices."""
     with ctx.rcu_read_section:
         dentry = await ctx.ask(parent.d_sb.find_dentry, parent, name)
         if dentry is None:
@@ -241,7 +238,7 @@ async def d_lookup(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
 
 @kernel_fn("dget", "include/linux/dcache.h")
 async def dget(ctx: Context, dentry: Dentry) -> Dentry:
-    """One more reference to a dentry that one holds already."""
+    """Take one more reference to a dentry that the caller holds."""
     await lockref_get(ctx, dentry.d_lockref)
     return dentry
 
@@ -250,7 +247,7 @@ async def dget(ctx: Context, dentry: Dentry) -> Dentry:
 
 
 def verify_flags(ctx: Context, flags: DentryFlags, expected: DentryFlags) -> None:
-    """D_FLAG_VERIFY(): which list the dentry is on."""
+    """D_FLAG_VERIFY(): warn if the flags say that the dentry is on another list."""
     WARN_ON(ctx, flags & (LRU_LIST | SHRINK_LIST) != expected, "D_FLAG_VERIFY(dentry, x)")
 
 
@@ -270,7 +267,7 @@ async def d_lru_del(ctx: Context, dentry: Dentry) -> None:
 
 @kernel_fn("prune_dcache_sb", "fs/dcache.c")
 async def prune_dcache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> int:
-    """Take unused dentries off the LRU list of sc->memcg and free them; how many were taken off."""
+    """Take unused dentries off the LRU list of sc->memcg and free them; return the number taken off."""
     dispose = LruList()
     freed = await list_lru_walk_one(ctx, sb.s_dentry_lru, sc, dentry_lru_isolate, dispose)
     await shrink_dentry_list(ctx, dispose)
@@ -279,7 +276,7 @@ async def prune_dcache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> in
 
 @kernel_fn("dentry_lru_isolate", "fs/dcache.c")
 async def dentry_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-    """11.5: what is used leaves the list, what was referenced gets another round, the rest may go."""
+    """11.5: a used dentry leaves the list, a referenced one is rotated, any other is taken for disposal."""
     dentry = item.container
     assert isinstance(dentry, Dentry)
     if not await spin_trylock(ctx, dentry.d_lockref):
@@ -299,7 +296,7 @@ async def dentry_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> 
 
 @kernel_fn("shrink_dcache_sb", "fs/dcache.c")
 async def shrink_dcache_sb(ctx: Context, sb: SuperBlock) -> None:
-    """Free every dentry of a filesystem that nobody uses, whoever's list it is on."""
+    """Free all unused dentries of a filesystem, on all LRU lists."""
     remaining = 1
     while remaining > 0:
         dispose, budget, remaining = LruList(), SHRINK_DCACHE_BATCH, 0
@@ -312,7 +309,7 @@ async def shrink_dcache_sb(ctx: Context, sb: SuperBlock) -> None:
 
 @kernel_fn("dentry_lru_isolate_shrink", "fs/dcache.c")
 async def dentry_lru_isolate_shrink(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-    """Take everything; what is used is let go again by shrink_dentry_list()."""
+    """Take every dentry; shrink_dentry_list() later skips those in use."""
     dentry = item.container
     assert isinstance(dentry, Dentry)
     if not await spin_trylock(ctx, dentry.d_lockref):
@@ -328,7 +325,7 @@ async def dentry_lru_isolate_shrink(ctx: Context, item: LruItem, walk: ListLruWa
 
 @kernel_fn("dput", "fs/dcache.c")
 async def dput(ctx: Context, dentry: Dentry | None) -> None:
-    """Drop a reference; if it was the last, let the dentry rest, or kill it and go on with its parent."""
+    """Drop a reference; if it was the last, keep the dentry on the LRU, or kill it and go on with its parent."""
     while dentry is not None:
         ctx.might_sleep("dput")
         with ctx.rcu_read_section:
@@ -342,7 +339,7 @@ async def dput(ctx: Context, dentry: Dentry | None) -> None:
 
 @kernel_fn("fast_dput", "fs/dcache.c")
 async def fast_dput(ctx: Context, dentry: Dentry) -> bool:
-    """Try to do without the lock; False: it is held, and so is the reference, which is the last."""
+    """Drop the reference without the lock if possible. False: it is the last one, still held, and so is d_lock."""
     lockref = dentry.d_lockref
     if dentry.d_sb.s_type.always_deletes_dentries:
         return await lockref_put_or_lock(ctx, lockref)
@@ -358,7 +355,7 @@ async def fast_dput(ctx: Context, dentry: Dentry) -> bool:
 
 
 async def put_unless_last(ctx: Context, lockref: Lockref) -> bool:
-    """The lock was taken, so nothing has been dropped yet."""
+    """Drop the reference under the lock, since the lockless attempt failed; False if it is the last one."""
     if await ctx.ask(lockref.read_count) <= 1:
         return False
     await ctx.ask(lockref.add, -1)
@@ -367,7 +364,10 @@ async def put_unless_last(ctx: Context, lockref: Lockref) -> bool:
 
 
 async def is_somebody_elses(ctx: Context, lockref: Lockref) -> bool:
-    """The reference is gone: somebody may have got another one, or killed the dentry, before we got the lock."""
+    """Check a dentry whose count the lockless put made 0, after d_lock was taken: True if nothing is left to do.
+
+    Before d_lock was taken, another execution context may have taken a reference, or killed the dentry.
+    """
     if await ctx.ask(lockref.read_count):
         await spin_unlock(ctx, lockref)
         return True
@@ -377,7 +377,7 @@ async def is_somebody_elses(ctx: Context, lockref: Lockref) -> bool:
 
 @kernel_fn("retain_dentry", "fs/dcache.c")
 async def retain_dentry(ctx: Context, dentry: Dentry) -> bool:
-    """Drop the last reference and let the dentry rest, if it may; d_lock is held."""
+    """Drop the last reference and put the dentry on the LRU, if it may stay; d_lock is held."""
     if await ctx.ask(dentry.d_sb.d_unhashed, dentry) or dentry.d_sb.s_type.always_deletes_dentries:
         return False
     await ctx.ask(dentry.d_lockref.add, -1)
@@ -391,9 +391,9 @@ async def retain_dentry(ctx: Context, dentry: Dentry) -> bool:
 
 @kernel_fn("dentry_kill", "fs/dcache.c")
 async def dentry_kill(ctx: Context, dentry: Dentry) -> Dentry | None:
-    """Get the locks above that of the dentry, and kill it; return the parent, whose reference is ours now.
+    """Take the locks above d_lock and kill the dentry; return the parent, whose reference the caller has to drop.
 
-    If a lock had to be waited for, the dentry may have been found again: then it is kept.
+    If d_lock had to be dropped meanwhile, the dentry may have been found again: then it is kept.
     """
     inode, parent = await ctx.ask(dentry.read_inode), dentry.d_parent
     if inode is None or await spin_trylock(ctx, inode.i_lock):
@@ -403,7 +403,7 @@ async def dentry_kill(ctx: Context, dentry: Dentry) -> Dentry | None:
         await __lock_parent(ctx, dentry, parent)
         if inode is not None or await ctx.ask(dentry.read_inode) is None:
             return await kill_or_keep(ctx, dentry, inode)
-        await spin_unlock(ctx, parent.d_lockref)  # a negative one that has become positive
+        await spin_unlock(ctx, parent.d_lockref)  # the negative dentry has become positive
         inode = await ctx.ask(dentry.read_inode)
     inode = deref(inode, "dentry_kill(): dentry->d_inode")
     await spin_unlock(ctx, dentry.d_lockref)
@@ -415,7 +415,7 @@ async def dentry_kill(ctx: Context, dentry: Dentry) -> Dentry | None:
 
 
 async def kill_or_keep(ctx: Context, dentry: Dentry, inode: Inode | None) -> Dentry | None:
-    """got_locks: all locks are held, d_lock was not all the time."""
+    """got_locks: all locks are held, but d_lock was dropped meanwhile; check the count again."""
     if await ctx.ask(dentry.d_lockref.read_count) != 1:
         await ctx.ask(dentry.d_lockref.add, -1)
     elif not await retain_dentry(ctx, dentry):
@@ -431,7 +431,7 @@ async def kill_or_keep(ctx: Context, dentry: Dentry, inode: Inode | None) -> Den
 
 @kernel_fn("__lock_parent", "fs/dcache.c")
 async def __lock_parent(ctx: Context, dentry: Dentry, parent: Dentry) -> None:
-    """Let go of the dentry to get the parent's lock, then the dentry's again; nobody renames here."""
+    """Drop d_lock, take the parent's lock, then d_lock again. The model has no rename, so the parent is the same."""
     with ctx.rcu_read_section:
         await spin_unlock(ctx, dentry.d_lockref)
         await spin_lock(ctx, parent.d_lockref)
@@ -440,7 +440,7 @@ async def __lock_parent(ctx: Context, dentry: Dentry, parent: Dentry) -> None:
 
 @kernel_fn("__dentry_kill", "fs/dcache.c")
 async def __dentry_kill(ctx: Context, dentry: Dentry) -> None:
-    """Off the lists and out of the hash, drop the inode, free; all three locks are held, and given up."""
+    """Unlink and unhash the dentry, drop its inode, free it. The caller holds all three locks, which are released."""
     await ctx.ask(dentry.d_lockref.mark_dead)
     flags = await ctx.ask(dentry.read_flags)
     if LRU_LIST in flags and SHRINK_LIST not in flags:
@@ -463,7 +463,7 @@ async def __dentry_kill(ctx: Context, dentry: Dentry) -> None:
 
 @kernel_fn("dentry_unlink_inode", "fs/dcache.c")
 async def dentry_unlink_inode(ctx: Context, dentry: Dentry) -> None:
-    """Make the dentry negative and drop its inode; d_lock and i_lock are held, and given up."""
+    """Make the dentry negative and drop its inode; d_lock and i_lock are held, and are released."""
     inode = deref(await ctx.ask(dentry.read_inode), "dentry_unlink_inode(): dentry->d_inode")
     await ctx.ask(dentry.set_inode, None)
     await spin_unlock(ctx, dentry.d_lockref)
@@ -473,13 +473,13 @@ async def dentry_unlink_inode(ctx: Context, dentry: Dentry) -> None:
 
 @kernel_fn("dentry_free", "fs/dcache.c")
 async def dentry_free(ctx: Context, dentry: Dentry) -> None:
-    """Lookups may still look at it: free it after a grace period."""
+    """Free the dentry after a grace period, because lookups may still read it."""
     await call_rcu(ctx, dentry.d_rcu, __d_free)
 
 
 @kernel_fn("__d_free", "fs/dcache.c")
 async def __d_free(ctx: Context, head: RcuHead) -> None:
-    """The grace period is over."""
+    """RCU callback: free the dentry."""
     dentry = head.container
     assert isinstance(dentry, Dentry)
     await ctx.ask(dentry.poison)
@@ -487,12 +487,12 @@ async def __d_free(ctx: Context, head: RcuHead) -> None:
     await kmem_cache_free(ctx, dentry.d_sb.caches.dentry, dentry.obj)
 
 
-# -- what a walk has taken --------------------------------------------------------------------------------------------
+# -- shrink lists -----------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("shrink_dentry_list", "fs/dcache.c", profiles="5.3..")
 async def shrink_dentry_list(ctx: Context, dispose: LruList) -> None:
-    """Kill what is still unused, oldest first; a parent that nobody uses any more joins the list."""
+    """Kill the dentries that are still unused, oldest first; a parent that becomes unused joins the list."""
     while dispose.items:
         dentry = await lock_oldest(ctx, dispose)
         if dentry is None:
@@ -505,7 +505,7 @@ async def shrink_dentry_list(ctx: Context, dispose: LruList) -> None:
 
 @kernel_fn("shrink_dentry_list", "fs/dcache.c", profiles="..v7")
 async def shrink_dentry_list_until_v7(ctx: Context, dispose: LruList) -> None:
-    """5.2: a parent that nobody uses any more is killed at once, and so on upwards."""
+    """Until v7: a parent that becomes unused is killed at once, and so are its ancestors."""
     while dispose.items:
         dentry = await lock_oldest(ctx, dispose)
         if dentry is None:
@@ -518,9 +518,9 @@ async def shrink_dentry_list_until_v7(ctx: Context, dispose: LruList) -> None:
 
 
 async def lock_oldest(ctx: Context, dispose: LruList) -> Dentry | None:
-    """The oldest dentry of the list, with all its locks; one that is used again only leaves the list.
+    """Return the oldest dentry of the list, with all its locks; None if it is used again, and then it leaves the list.
 
-    The kernel adds at the head and takes from the tail; this list is the other way round.
+    The kernel adds at the head and takes from the tail; this list has the opposite order.
     """
     dentry = next(iter(dispose.items)).container
     assert isinstance(dentry, Dentry)
@@ -539,7 +539,7 @@ async def lock_oldest(ctx: Context, dispose: LruList) -> Dentry | None:
 
 @kernel_fn("shrink_lock_dentry", "fs/dcache.c")
 async def shrink_lock_dentry(ctx: Context, dentry: Dentry) -> bool:
-    """Get the locks of inode and parent, d_lock is held; False if the dentry is used or dead by now."""
+    """Take the locks of inode and parent; d_lock is held. False if the dentry is used or dead by now."""
     lockref, parent = dentry.d_lockref, dentry.d_parent
     if await ctx.ask(lockref.read_count):
         return False
@@ -571,7 +571,7 @@ async def d_shrink_del(ctx: Context, dentry: Dentry, dispose: LruList) -> None:
 
 @kernel_fn("__dput_to_list", "fs/dcache.c", profiles="5.3..")
 async def __dput_to_list(ctx: Context, dentry: Dentry, dispose: LruList) -> None:
-    """Drop a reference, d_lock is held; the last one puts the dentry onto the list of what will be killed."""
+    """Drop a reference, with d_lock held; the last put adds the dentry to the shrink list *dispose*."""
     flags = await ctx.ask(dentry.read_flags)
     if SHRINK_LIST in flags:
         await ctx.ask(dentry.d_lockref.add, -1)
@@ -582,12 +582,12 @@ async def __dput_to_list(ctx: Context, dentry: Dentry, dispose: LruList) -> None
         verify_flags(ctx, await ctx.ask(dentry.add_to_shrink_list, dispose), DentryFlags.NONE)
 
 
-# -- a name goes ------------------------------------------------------------------------------------------------------
+# -- removal of a name ------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("d_delete", "fs/dcache.c")
 async def d_delete(ctx: Context, dentry: Dentry) -> None:
-    """The file has lost this name: make it negative if nobody else uses it, otherwise let nobody find it."""
+    """A name was removed from the filesystem: make its dentry negative, or unhash it if it has other users."""
     inode = deref(await ctx.ask(dentry.read_inode), "d_delete(): dentry->d_inode")
     await spin_lock(ctx, inode.i_lock)
     await spin_lock(ctx, dentry.d_lockref)
@@ -599,13 +599,13 @@ async def d_delete(ctx: Context, dentry: Dentry) -> None:
     await spin_unlock(ctx, inode.i_lock)
 
 
-# -- the walk below a dentry that frees unused dentries ---------------------------------------------------------------
-# rmdir() does it to the directory that it removes: what was looked up below it must not stay behind.
+# -- the walk that frees unused dentries below a dentry ---------------------------------------------------------------
+# rmdir() calls it for the directory that it removes, so that no dentry stays cached below it.
 
 
 @kernel_fn("shrink_dcache_parent", "fs/dcache.c")
 async def shrink_dcache_parent(ctx: Context, parent: Dentry) -> None:
-    """Free the dentries below *parent* that nobody uses, until a walk finds none."""
+    """Free the unused dentries below *parent*, until a walk finds none."""
     while True:
         dispose = LruList()
         found = await d_walk(ctx, parent, dispose)
@@ -616,7 +616,7 @@ async def shrink_dcache_parent(ctx: Context, parent: Dentry) -> None:
 
 @kernel_fn("d_walk", "fs/dcache.c")
 async def d_walk(ctx: Context, parent: Dentry, dispose: LruList) -> int:
-    """select_collect() for every dentry below *parent*, each before its own children; how many may go."""
+    """Call select_collect() for every dentry below *parent*, parents before children; return the number found."""
     found = 0
     async with SpinLockHeld(ctx, parent.d_lockref):
         children = await ctx.ask(parent.list_children)
@@ -631,7 +631,7 @@ async def d_walk(ctx: Context, parent: Dentry, dispose: LruList) -> int:
 
 @kernel_fn("select_collect", "fs/dcache.c")
 async def select_collect(ctx: Context, dentry: Dentry, dispose: LruList) -> bool:
-    """Take an unused dentry for oneself, d_lock is held; what another walk has taken is waited for."""
+    """Move an unused dentry to *dispose*; d_lock is held. True also for a dentry on another walk's shrink list."""
     flags = await ctx.ask(dentry.read_flags)
     if SHRINK_LIST in flags:
         return True

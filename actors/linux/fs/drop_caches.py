@@ -1,4 +1,4 @@
-"""What a write to /proc/sys/vm/drop_caches does. fs/drop_caches.c @5.3.1; KERNEL.md 11.5."""
+"""A write to /proc/sys/vm/drop_caches. fs/drop_caches.c @5.3.1; KERNEL.md 11.5."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE_CACHE, SLAB = 1, 2
 
 @kernel_fn("drop_caches_sysctl_handler", "fs/drop_caches.c")
 async def drop_caches_sysctl_handler(ctx: Context, value: int) -> None:
-    """1: clean pages of the page cache. 2: slab objects that shrinkers may free. 3: both."""
+    """1 frees clean pages of the page cache, 2 frees slab objects by their shrinkers, 3 does both."""
     if value & PAGE_CACHE:
         await iterate_supers(ctx, drop_pagecache_sb)
     if value & SLAB:
@@ -24,7 +24,7 @@ async def drop_caches_sysctl_handler(ctx: Context, value: int) -> None:
 
 @kernel_fn("drop_pagecache_sb", "fs/drop_caches.c")
 async def drop_pagecache_sb(ctx: Context, sb: SuperBlock) -> None:
-    """Invalidate the pages of one inode after the other; each is held until the next one is, to keep its place."""
+    """Invalidate the pages of one inode after the other; a reference to the present one keeps the place in the list."""
     toput_inode, inode = None, await hold_next_inode(ctx, sb, None)
     while inode is not None:
         await invalidate_mapping_pages(ctx, inode)
@@ -34,7 +34,7 @@ async def drop_pagecache_sb(ctx: Context, sb: SuperBlock) -> None:
 
 
 async def hold_next_inode(ctx: Context, sb: SuperBlock, after: Inode | None) -> Inode | None:
-    """The next inode that has pages and is not going away, with a reference."""
+    """Find the next inode that has pages and is not being freed; take a reference."""
     async with SpinLockHeld(ctx, sb.s_inode_list_lock):
         inode = await ctx.ask(sb.next_inode, after)
         while inode is not None:

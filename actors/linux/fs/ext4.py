@@ -1,8 +1,8 @@
-"""ext4: files that can be read again from a disk. fs/ext4/super.c, inode.c, namei.c, ialloc.c @5.3.1; KERNEL.md 11.7.
+"""ext4: files on a disk, which can be read again. fs/ext4/super.c, inode.c, namei.c, ialloc.c @5.3.1; KERNEL.md 11.7.
 
-Dentries and inodes stay after the last close, until a shrinker wants them, and are made anew when somebody asks for
-the name. A name that is looked up in vain, or unlinked, leaves a negative dentry. The journal, blocks and extents with
-their own shrinker are left out; reading an inode from the disk takes no time.
+Dentries and inodes stay cached after the last close, until a shrinker frees them. The next lookup of the name makes
+them anew. A failed lookup or an unlink leaves a negative dentry. The journal, blocks and extents with their own
+shrinker are left out; reading an inode from the disk takes no time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from actors.linux.mm.truncate import truncate_inode_pages_final
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
 
-# -- its inodes -------------------------------------------------------------------------------------------------------
+# -- inodes -----------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("ext4_alloc_inode", "fs/ext4/super.c")
@@ -38,7 +38,7 @@ async def ext4_alloc_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
 
 @kernel_fn("ext4_new_inode", "fs/ext4/ialloc.c")
 async def ext4_new_inode(ctx: Context, sb: SuperBlock, *, is_directory: bool) -> Inode | None:
-    """An inode with a number on the disk, to be written some time."""
+    """Make an inode with a number on the disk, and mark it dirty."""
     inode = await new_inode(ctx, sb)
     if inode is None:
         return None
@@ -52,19 +52,19 @@ async def ext4_new_inode(ctx: Context, sb: SuperBlock, *, is_directory: bool) ->
 
 @kernel_fn("ext4_fill_super", "fs/ext4/super.c")
 async def ext4_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """The inode of the root directory of an empty disk."""
+    """Make the inode of the root directory of an empty disk."""
     return await ext4_new_inode(ctx, sb, is_directory=True)
 
 
 @kernel_fn("__ext4_iget", "fs/ext4/inode.c")
 async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
-    """The inode of that number, from memory or from the disk; None is -ENOMEM."""
+    """Return the inode of that number, cached or read from the disk; None is -ENOMEM."""
     inode = await iget_locked(ctx, sb, ino)
     if inode is not None and InodeState.NEW in await ctx.ask(inode.read_state):
         on_disk = await ctx.ask(sb.read_disk_inode, ino)
         if on_disk.entries is not None:
             inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
-        await ctx.ask(inode.add_nlink, on_disk.nlink - 1)  # set_nlink(): a new one has one
+        await ctx.ask(inode.add_nlink, on_disk.nlink - 1)  # set_nlink(); a new inode has 1
         await ctx.ask(inode.set_size, on_disk.size)
         await unlock_new_inode(ctx, inode)
     return inode
@@ -72,14 +72,14 @@ async def __ext4_iget(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
 
 @kernel_fn("ext4_write_inode", "fs/ext4/inode.c")
 async def ext4_write_inode(ctx: Context, inode: Inode) -> None:
-    """Copy what is in memory now, without i_lock (ext4_do_update_inode), and have that written."""
+    """Copy the inode's present state, without i_lock (ext4_do_update_inode), and write it."""
     size, nlink = await ctx.ask(inode.read_size), await ctx.ask(inode.read_nlink)
     await ctx.ask(inode.i_sb.write_disk_inode, inode.i_ino, size, nlink)
 
 
 @kernel_fn("ext4_evict_inode", "fs/ext4/inode.c")
 async def ext4_evict_inode(ctx: Context, inode: Inode) -> None:
-    """Pages go in any case; what has no name any more goes from the disk, too."""
+    """Free the pages; delete the inode from the disk if it has no name any more."""
     await truncate_inode_pages_final(ctx, inode)
     if not await ctx.ask(inode.read_nlink):
         await ctx.ask(inode.i_sb.delete_disk_inode, inode.i_ino)
@@ -91,12 +91,12 @@ async def ext4_free_in_core_inode(ctx: Context, inode: Inode) -> None:
     await free_inode_object(ctx, inode)
 
 
-# -- its names --------------------------------------------------------------------------------------------------------
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("ext4_lookup", "fs/ext4/namei.c")
 async def ext4_lookup(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
-    """Read the directory; the dentry is negative if the name is not there. False is -ENOMEM."""
+    """Look the name up in the directory on the disk; the dentry is negative if there is none. False is -ENOMEM."""
     ino = await ctx.ask(directory.i_sb.read_entry, directory.i_ino, dentry.d_name)
     inode = None if ino is None else await __ext4_iget(ctx, directory.i_sb, ino)
     if ino is not None and inode is None:
@@ -106,7 +106,7 @@ async def ext4_lookup(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 
 
 async def add_new_inode(ctx: Context, directory: Inode, dentry: Dentry, *, is_directory: bool) -> bool:
-    """A new inode with a name; False is -ENOMEM."""
+    """Make an inode and give it a name; False is -ENOMEM."""
     inode = await ext4_new_inode(ctx, directory.i_sb, is_directory=is_directory)
     if inode is None:
         return False
@@ -127,7 +127,7 @@ async def ext4_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 
 @kernel_fn("ext4_link", "fs/ext4/namei.c")
 async def ext4_link(ctx: Context, inode: Inode, directory: Inode, dentry: Dentry) -> None:
-    """One more name for a file that has one, and a reference for the dentry."""
+    """Add a name to a file that has one; the dentry takes a reference to the inode."""
     await ctx.ask(inode.add_nlink, 1)
     await ihold(ctx, inode)
     await ctx.ask(directory.i_sb.add_entry, directory.i_ino, dentry.d_name, inode.i_ino)

@@ -17,7 +17,7 @@ from protocol.operations import UPDATE, operation
 
 @attrs.define(eq=False)
 class File(Shared):
-    """struct file: an open file. Its path holds the dentry; one descriptor has it (`f_count`)."""
+    """struct file: an open file. Its path holds a reference to the dentry; `f_count` is the descriptor's reference."""
 
     sb: SuperBlock
     obj: SlabObject
@@ -34,7 +34,7 @@ class File(Shared):
 
     @property
     def dentry(self) -> Dentry:
-        """What has been opened."""
+        """The dentry that was opened."""
         return deref(self.f_path, "file->f_path.dentry")
 
     @operation(UPDATE)
@@ -44,7 +44,7 @@ class File(Shared):
 
     @operation(UPDATE)
     def poison(self) -> None:
-        """The memory is about to be somebody else's."""
+        """Record a write of the whole struct, whose memory is about to be reused."""
 
 
 # -- struct file ------------------------------------------------------------------------------------------------------
@@ -62,14 +62,14 @@ async def alloc_empty_file(ctx: Context, sb: SuperBlock) -> File | None:
 
 @kernel_fn("fput", "fs/file_table.c")
 async def fput(ctx: Context, file: File) -> None:
-    """A descriptor is closed; with the last one the task does __fput() before it returns to user mode."""
+    """Drop a reference; after the last one the task calls __fput() before it returns to user mode."""
     if await ctx.ask(file.put_testzero):
         await __fput(ctx, file)
 
 
 @kernel_fn("__fput", "fs/file_table.c")
 async def __fput(ctx: Context, file: File) -> None:
-    """The dentry first, then the file itself."""
+    """Drop the dentry, then free the file."""
     await dput(ctx, file.f_path)
     await file_free(ctx, file)
 
@@ -81,7 +81,7 @@ async def file_free(ctx: Context, file: File) -> None:
 
 @kernel_fn("file_free_rcu", "fs/file_table.c")
 async def file_free_rcu(ctx: Context, head: RcuHead) -> None:
-    """The grace period is over."""
+    """RCU callback: free the file."""
     file = head.container
     assert isinstance(file, File)
     await ctx.ask(file.poison)

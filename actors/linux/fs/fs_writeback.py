@@ -1,7 +1,7 @@
-"""Dirty inodes, and what makes them clean. fs/fs-writeback.c @5.3.1.
+"""Dirty inodes and their writeback. fs/fs-writeback.c @5.3.1.
 
-A dirty inode is on its filesystem's list until it is written; only then may it rest on the LRU. While it is being
-written nobody can free it (I_SYNC).
+A dirty inode is on its filesystem's dirty list until it is written; only then may it be on the LRU. An inode under
+writeback (I_SYNC) cannot be freed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from actors.versions.kernel_fn import kernel_fn
 
 @kernel_fn("inode_io_list_del", "fs/fs-writeback.c")
 async def inode_io_list_del(ctx: Context, inode: Inode) -> None:
-    """What is going away need not be written."""
+    """Take an inode off the dirty list; one that is being freed need not be written."""
     async with SpinLockHeld(ctx, inode.i_sb.wb_list_lock):
         await ctx.ask(inode.i_sb.delete_dirty_inode, inode)
 
@@ -25,7 +25,7 @@ SYNC, DIRTY, FREEING = InodeState.SYNC, InodeState.DIRTY, InodeState.FREEING
 
 @kernel_fn("__mark_inode_dirty", "fs/fs-writeback.c")
 async def __mark_inode_dirty(ctx: Context, inode: Inode) -> None:
-    """The inode has to be written some time; while it is being written, whoever writes will see to that again."""
+    """Mark the inode dirty and put it on the dirty list; if it is under writeback, the writer puts it there again."""
     if DIRTY in await ctx.ask(inode.read_state):
         return
     async with SpinLockHeld(ctx, inode.i_lock):
@@ -39,17 +39,17 @@ async def __mark_inode_dirty(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("sync_inodes_sb", "fs/fs-writeback.c")
 async def sync_inodes_sb(ctx: Context, sb: SuperBlock) -> None:
-    """Write every inode that is dirty now; what is dirtied meanwhile, too."""
+    """Write every dirty inode, including those that become dirty meanwhile."""
     while (inode := await start_writing_oldest(ctx, sb)) is not None:
         await __writeback_single_inode(ctx, inode)
         await finish_writing(ctx, inode)
 
 
 async def start_writing_oldest(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """The first half of writeback_sb_inodes(): the oldest dirty inode, marked with I_SYNC.
+    """The first half of writeback_sb_inodes(): take the oldest dirty inode off the list and set I_SYNC.
 
-    An inode that is being freed stays on the list, redirty_tail(): so evict() takes it off there, and has to wait for
-    the lock of the list before it can free the lock that is held here.
+    An inode that is being freed stays on the list (redirty_tail()). So evict() has to take it off, and for that waits
+    for the list's lock. Therefore the inode whose i_lock is held here cannot be freed meanwhile.
     """
     async with SpinLockHeld(ctx, sb.wb_list_lock):
         for inode in await ctx.ask(sb.list_dirty_inodes):
@@ -65,7 +65,7 @@ async def start_writing_oldest(ctx: Context, sb: SuperBlock) -> Inode | None:
 
 @kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")
 async def __writeback_single_inode(ctx: Context, inode: Inode) -> None:
-    """The pages, then the inode itself; it stays dirty if pages have come meanwhile (I_DIRTY_PAGES)."""
+    """Write the pages, then the inode itself; it stays dirty if pages became dirty meanwhile (I_DIRTY_PAGES)."""
     for page in await ctx.ask(inode.list_pages):
         await ctx.ask(page.clear_dirty)
     async with SpinLockHeld(ctx, inode.i_lock):
@@ -78,7 +78,7 @@ async def __writeback_single_inode(ctx: Context, inode: Inode) -> None:
 
 
 async def finish_writing(ctx: Context, inode: Inode) -> None:
-    """The second half: requeue_inode(), which leaves alone what is being freed, and inode_sync_complete()."""
+    """The second half: requeue_inode(), which skips an inode that is being freed, then inode_sync_complete()."""
     sb = inode.i_sb
     async with SpinLockHeld(ctx, sb.wb_list_lock), SpinLockHeld(ctx, inode.i_lock):
         if await ctx.ask(inode.read_state) & (DIRTY | FREEING) == DIRTY:
@@ -88,6 +88,6 @@ async def finish_writing(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("inode_sync_complete", "fs/fs-writeback.c")
 async def inode_sync_complete(ctx: Context, inode: Inode) -> None:
-    """Written: a clean inode that nobody uses may rest; i_lock is held."""
+    """Clear I_SYNC, and put the inode on the LRU if it is clean and unused; i_lock is held."""
     await ctx.ask(inode.clear_state, SYNC)
     await inode_add_lru(ctx, inode)

@@ -1,8 +1,9 @@
-"""Inodes: their references, their LRU, eviction, and the walk that prunes them. fs/inode.c @5.3.1; KERNEL.md 11.
+"""Inodes: references, LRU, pruning, eviction. fs/inode.c @5.3.1; KERNEL.md 11.
 
-An inode is kept by its dentries and by whoever works with it (`i_count`). When the last of them goes, the filesystem
-says whether it stays: on the LRU of its superblock, where writeback puts it later if it is dirty. It loses its pages
-before it goes. Lock order: inode_hash_lock or s_inode_list_lock, i_lock, the LRU's; a walk only tries for i_lock.
+Dentries and other users hold references to an inode (`i_count`). When the last one is dropped, the filesystem decides
+whether the inode stays on the LRU of its superblock. A dirty inode gets there only after writeback. An inode's pages
+are freed before the inode. Lock order: inode_hash_lock or s_inode_list_lock, i_lock, the LRU's lock; a walk only tries
+to take i_lock.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class InodeState(enum.Flag):
 class Inode(ListEntry):
     """struct inode with its address_space: `i_pages` are its pages by index, `i_size` its length in pages.
 
-    `i_rwsem` is there for directories only: the model locks no others.
+    Only directories have an `i_rwsem`: the model locks no other inodes.
     """
 
     i_sb: SuperBlock
@@ -81,7 +82,7 @@ class Inode(ListEntry):
         return f"inode {self.i_ino} of {self.i_sb.s_id}"
 
     def parts(self) -> tuple[Shared | None, ...]:
-        """The struct with its locks."""
+        """The struct and its locks."""
         return (self, self.i_lock, self.i_rwsem)
 
     # -- i_count and i_nlink ------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class Inode(ListEntry):
 
     @operation(UPDATE)
     def clear_state(self, flags: InodeState) -> InodeState:
-        """Clear flags; what they all were."""
+        """Clear flags; return the old flags."""
         self.i_lock.assert_held()
         old, self.i_state = self.i_state, self.i_state & ~flags
         return old
@@ -166,17 +167,17 @@ class Inode(ListEntry):
 
     @operation(UPDATE)
     def poison(self) -> None:
-        """The memory is about to be somebody else's."""
+        """Record a write of the whole struct, whose memory is about to be reused."""
 
     @operation(READ)
     def read_shared_policy(self) -> None:
-        """The NUMA policy of a tmpfs file: the model's have none."""
+        """The NUMA policy of a tmpfs file; the model's files have none."""
 
     # -- the mapping --------------------------------------------------------------------------------------------------
 
     @operation(READ)
     def list_pages(self) -> tuple[Page, ...]:
-        """pagevec_lookup(): the pages that are there now, by index."""
+        """pagevec_lookup(): the present pages, by index."""
         return tuple(page for _, page in sorted(self.i_pages.items()))
 
     @operation(READ)
@@ -194,7 +195,7 @@ class Inode(ListEntry):
 
     @operation(UPDATE)
     def add_page(self, page: Page) -> bool:
-        """Put *page* into the mapping, with a reference, unless there is one at its index."""
+        """Put *page* into the mapping, which takes a reference, unless there is a page at its index."""
         if page.index in self.i_pages:
             page.mapping = None
             return False
@@ -211,19 +212,19 @@ class Inode(ListEntry):
         self.i_size = pages
 
 
-# -- an inode comes ---------------------------------------------------------------------------------------------------
+# -- allocation and lookup --------------------------------------------------------------------------------------------
 
 
 @kernel_fn("alloc_inode", "fs/inode.c")
 async def alloc_inode(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """From the filesystem's own cache; None is -ENOMEM."""
+    """Allocate an inode from the filesystem's own cache; None is -ENOMEM."""
     obj = await sb.s_type.alloc_inode(ctx, sb)
     return None if obj is None else Inode(sb.actor, sb, obj)
 
 
 @kernel_fn("new_inode", "fs/inode.c")
 async def new_inode(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """An inode that is on the superblock's list, and in no hash."""
+    """Make an inode that is on the superblock's list, but not hashed."""
     inode = await alloc_inode(ctx, sb)
     if inode is not None:
         inode.i_ino = await ctx.ask(sb.get_next_ino)
@@ -239,7 +240,7 @@ async def inode_sb_list_add(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("iget_locked", "fs/inode.c")
 async def iget_locked(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
-    """The inode of that number with a reference, from memory or new: then it is I_NEW until the caller has read it."""
+    """Return the inode of that number with a reference, cached or new. A new one is I_NEW until the caller read it."""
     old = await find_inode_fast(ctx, sb, ino)
     if old is None:
         inode = await alloc_inode(ctx, sb)
@@ -256,7 +257,7 @@ async def iget_locked(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
 
 @kernel_fn("unlock_new_inode", "fs/inode.c")
 async def unlock_new_inode(ctx: Context, inode: Inode) -> None:
-    """The inode has been read: others may use it. Only who has made it may say so."""
+    """Clear I_NEW, which lets others use the inode; only the execution context that made it may do this."""
     async with SpinLockHeld(ctx, inode.i_lock):
         was = await ctx.ask(inode.clear_state, InodeState.NEW)
         WARN_ON(ctx, InodeState.NEW not in was, "unlock_new_inode: !(inode->i_state & I_NEW)")
@@ -264,7 +265,7 @@ async def unlock_new_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("find_inode_fast", "fs/inode.c")
 async def find_inode_fast(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
-    """The hashed inode of that number with a reference; one that is going away is waited for."""
+    """Find the hashed inode of that number and take a reference; wait for one that is being freed."""
     while True:
         async with SpinLockHeld(ctx, ctx.machine.vfs.inode_hash_lock):
             inode = await ctx.ask(sb.find_hashed_inode, ino)
@@ -275,12 +276,12 @@ async def find_inode_fast(ctx: Context, sb: SuperBlock, ino: int) -> Inode | Non
 
 @kernel_fn("__wait_on_freeing_inode", "fs/inode.c")
 async def __wait_on_freeing_inode(ctx: Context, inode: Inode) -> None:
-    """Sleep until the inode is out of the hash; its memory may be gone by then."""
+    """Sleep until the inode is unhashed; its memory may be freed by then."""
     await ctx.ask(inode.i_sb.wait_on_freeing_inode, inode)
 
 
 async def grab_hashed_inode(ctx: Context, inode: Inode) -> bool:
-    """__iget() in find_inode_fast(); False if the inode is going away."""
+    """__iget() in find_inode_fast(); False if the inode is being freed."""
     async with SpinLockHeld(ctx, inode.i_lock):
         if InodeState.FREEING in await ctx.ask(inode.read_state):
             return False
@@ -290,13 +291,13 @@ async def grab_hashed_inode(ctx: Context, inode: Inode) -> bool:
 
 @kernel_fn("insert_inode_locked", "fs/inode.c")
 async def insert_inode_locked(ctx: Context, inode: Inode) -> None:
-    """Hash a new inode, whose number nobody else has."""
+    """Hash a new inode, whose number is unique."""
     async with SpinLockHeld(ctx, ctx.machine.vfs.inode_hash_lock):
         await ctx.ask(inode.i_sb.hash_inode, inode)
 
 
 async def insert_inode(ctx: Context, inode: Inode) -> Inode | None:
-    """Hash *inode*, unless another one of its number is hashed already: return that one, with a reference."""
+    """Hash *inode*, unless another inode of its number is hashed: then return that one, with a reference."""
     sb = inode.i_sb
     while True:
         async with SpinLockHeld(ctx, ctx.machine.vfs.inode_hash_lock):
@@ -315,13 +316,13 @@ async def insert_inode(ctx: Context, inode: Inode) -> Inode | None:
 
 @kernel_fn("ihold", "fs/inode.c")
 async def ihold(ctx: Context, inode: Inode) -> None:
-    """One more reference to an inode that one holds already."""
+    """Take one more reference to an inode that the caller holds."""
     WARN_ON(ctx, await ctx.ask(inode.get) < 2, "ihold: atomic_inc_return(&inode->i_count) < 2")
 
 
 @kernel_fn("iput", "fs/inode.c")
 async def iput(ctx: Context, inode: Inode | None) -> None:
-    """Drop a reference; the last one decides."""
+    """Drop a reference; the last put keeps the inode on the LRU or evicts it."""
     if inode is None:
         return
     BUG_ON(ctx, InodeState.CLEAR in await ctx.ask(inode.read_state), "iput: inode->i_state & I_CLEAR")
@@ -331,19 +332,19 @@ async def iput(ctx: Context, inode: Inode | None) -> None:
 
 @kernel_fn("generic_delete_inode", "fs/inode.c")
 async def generic_delete_inode(ctx: Context, inode: Inode) -> bool:
-    """Nothing that is unused is kept."""
+    """Never keep an unused inode."""
     return True
 
 
 @kernel_fn("generic_drop_inode", "fs/inode.c")
 async def generic_drop_inode(ctx: Context, inode: Inode) -> bool:
-    """What has a name may be used again; i_lock is held."""
+    """Evict an inode that has no name or is not hashed; keep any other. i_lock is held."""
     return not await ctx.ask(inode.read_nlink) or not await ctx.ask(inode.i_sb.is_hashed, inode)
 
 
 @kernel_fn("iput_final", "fs/inode.c")
 async def iput_final(ctx: Context, inode: Inode) -> None:
-    """The last reference is gone, i_lock is held: onto the LRU with it, or away. Nothing is ever unmounted here."""
+    """The last reference is dropped, i_lock is held: keep the inode on the LRU, or evict it. There is no unmount."""
     if not await inode.i_sb.s_type.drop_inode(ctx, inode):
         await inode_add_lru(ctx, inode)
         await spin_unlock(ctx, inode.i_lock)
@@ -360,7 +361,7 @@ async def iput_final(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("inode_add_lru", "fs/inode.c")
 async def inode_add_lru(ctx: Context, inode: Inode) -> None:
-    """Let an unused inode rest; a dirty one is for writeback, and i_lock is held."""
+    """Put an unused inode on the LRU, unless it is dirty, under writeback or being freed; i_lock is held."""
     busy = InodeState.DIRTY | InodeState.SYNC | InodeState.FREEING
     if not await ctx.ask(inode.read_state) & busy and not await ctx.ask(inode.read_count):
         await inode_lru_list_add(ctx, inode)
@@ -368,7 +369,7 @@ async def inode_add_lru(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("inode_lru_list_add", "fs/inode.c")
 async def inode_lru_list_add(ctx: Context, inode: Inode) -> None:
-    """At the end; one that rests there already has been used meanwhile."""
+    """Add the inode at the end; an inode that is on the list already gets I_REFERENCED."""
     if not await list_lru_add(ctx, inode.i_sb.s_inode_lru, inode.i_lru):
         await ctx.ask(inode.set_state, InodeState.REFERENCED)
 
@@ -380,7 +381,7 @@ async def inode_lru_list_del(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("prune_icache_sb", "fs/inode.c")
 async def prune_icache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> int:
-    """Take unused inodes off the LRU list of sc->memcg and evict them; how many were taken off."""
+    """Take unused inodes off the LRU list of sc->memcg and evict them; return the number taken off."""
     freeable = LruList()
     freed = await list_lru_walk_one(ctx, sb.s_inode_lru, sc, inode_lru_isolate, freeable)
     await dispose_list(ctx, freeable)
@@ -389,7 +390,7 @@ async def prune_icache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> in
 
 @kernel_fn("inode_lru_isolate", "fs/inode.c")
 async def inode_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-    """11.5: what is used or dirty leaves the list, what was referenced gets another round, the rest may go."""
+    """11.5: a used or dirty inode leaves the list, a referenced one is rotated, any other is taken for disposal."""
     inode = item.container
     assert isinstance(inode, Inode)
     if not await spin_trylock(ctx, inode.i_lock):
@@ -412,7 +413,7 @@ async def inode_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> L
 
 
 async def drop_pages_first(ctx: Context, inode: Inode, walk: ListLruWalk) -> LruStatus:
-    """Throw the pages of a resting inode away, without the locks; the iput() afterwards marks it as referenced."""
+    """Invalidate the pages of an unused inode, without the locks; the iput() afterwards marks it as referenced."""
     await ctx.ask(inode.get)
     await spin_unlock(ctx, inode.i_lock)
     await spin_unlock(ctx, walk.node.lock)
@@ -424,7 +425,7 @@ async def drop_pages_first(ctx: Context, inode: Inode, walk: ListLruWalk) -> Lru
 
 @kernel_fn("dispose_list", "fs/inode.c")
 async def dispose_list(ctx: Context, head: LruList) -> None:
-    """Evict what the walk has taken off, the youngest first."""
+    """Evict the inodes that the walk has taken, the newest first."""
     while (item := head.items.list_last_entry()) is not None:
         inode = item.container
         assert isinstance(inode, Inode)
@@ -432,12 +433,12 @@ async def dispose_list(ctx: Context, head: LruList) -> None:
         await evict(ctx, inode)
 
 
-# -- an inode goes ----------------------------------------------------------------------------------------------------
+# -- eviction ---------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("evict", "fs/inode.c")
 async def evict(ctx: Context, inode: Inode) -> None:
-    """Nobody can get at the inode any more but to wait for this: pages, hash, memory."""
+    """Free an inode that no other execution context can use any more: its pages, its hash entry, its memory."""
     state = await ctx.ask(inode.read_state)
     BUG_ON(ctx, InodeState.FREEING not in state, "evict: !(inode->i_state & I_FREEING)")
     BUG_ON(ctx, await ctx.ask(inode.is_on_lru), "evict: !list_empty(&inode->i_lru)")
@@ -454,14 +455,14 @@ async def evict(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("clear_inode", "fs/inode.c")
 async def clear_inode(ctx: Context, inode: Inode) -> None:
-    """The filesystem is through with it."""
+    """Set I_CLEAR: the filesystem has finished with the inode."""
     BUG_ON(ctx, await ctx.ask(inode.read_nrpages), "clear_inode: inode->i_data.nrpages")
     await ctx.ask(inode.replace_state, InodeState.FREEING | InodeState.CLEAR)
 
 
 @kernel_fn("destroy_inode", "fs/inode.c")
 async def destroy_inode(ctx: Context, inode: Inode) -> None:
-    """Let the filesystem give up what it has, and free the memory after a grace period."""
+    """Let the filesystem release its resources, and free the memory after a grace period."""
     BUG_ON(ctx, await ctx.ask(inode.is_on_lru), "destroy_inode: !list_empty(&inode->i_lru)")
     destroy_inode = inode.i_sb.s_type.destroy_inode
     if destroy_inode is not None:
@@ -471,14 +472,14 @@ async def destroy_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("i_callback", "fs/inode.c")
 async def i_callback(ctx: Context, head: RcuHead) -> None:
-    """The grace period is over."""
+    """RCU callback: call the filesystem's free_inode()."""
     inode = head.container
     assert isinstance(inode, Inode)
     await (await ctx.ask(inode.read_free_inode))(ctx, inode)
 
 
 async def free_inode_object(ctx: Context, inode: Inode) -> None:
-    """What every filesystem's free_inode() does: give the object back to its cache."""
+    """The common body of all free_inode() functions: free the object to its cache."""
     await ctx.ask(inode.poison)
     ctx.kfree(*inode.parts())
     await kmem_cache_free(ctx, inode.i_sb.caches.inode, inode.obj)
@@ -486,5 +487,5 @@ async def free_inode_object(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("free_inode_nonrcu", "fs/inode.c")
 async def free_inode_nonrcu(ctx: Context, inode: Inode) -> None:
-    """free_inode() of a filesystem that has no cache of its own."""
+    """free_inode() of a filesystem without an inode cache of its own."""
     await free_inode_object(ctx, inode)

@@ -1,9 +1,9 @@
-"""cgroup2 as it is mounted: directories and files of kernfs. fs/kernfs, kernel/cgroup/cgroup.c @5.3.1.
+"""cgroup2 as a mounted filesystem: directories and files of kernfs. fs/kernfs, kernel/cgroup/cgroup.c @5.3.1.
 
-A cgroup is a directory whose files are made with it; the model has one of them, cgroup.procs. kernfs keeps the names
-in nodes of its own: dentries and inodes are made when somebody looks a name up, and go when nobody uses them any more,
-or with the directory. A name that does not exist leaves no dentry. A node's number follows from its cgroup's serial
-number, so the cgroups are all that has to be kept.
+A cgroup is a directory, and its files are made with it; the model has one of them, cgroup.procs. kernfs keeps the
+names in its own nodes. Dentries and inodes are made by lookups; they are freed when they are unused or when the
+directory is removed. A lookup of a name that does not exist leaves no dentry. A node's number follows from its
+cgroup's serial number, so the model keeps no nodes besides the cgroups.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @kernel_fn("kernfs_remove", "fs/kernfs/dir.c")
 async def kernfs_remove(ctx: Context, kn: KernfsNode) -> None:
-    """Remove a directory: nobody gets inside any more; wait for those who are, which takes no step if nobody is."""
+    """Remove a directory: let no reader enter any more, and wait for those inside. Without any the wait is no step."""
     kn.is_removed = True
     kn.touch(UPDATE)
     ctx.machine.lockdep.acquire(ctx, kn.lock_class)
@@ -62,7 +62,7 @@ async def kernfs_fop_read(ctx: Context, kn: KernfsNode, read: Callable[[], Await
 
 @kernel_fn("kernfs_fill_super", "fs/kernfs/mount.c")
 async def kernfs_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """The inode of the root cgroup's directory."""
+    """Make the inode of the root cgroup's directory."""
     machine = ctx.machine
     sb.s_fs_info = KernfsRoot(machine.cgroup_tree.actor, machine.root_cgroup)
     return await kernfs_get_inode(ctx, sb, cgroup_ino(machine.root_cgroup))
@@ -70,7 +70,7 @@ async def kernfs_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
 
 @kernel_fn("kernfs_get_inode", "fs/kernfs/inode.c")
 async def kernfs_get_inode(ctx: Context, sb: SuperBlock, ino: int) -> Inode | None:
-    """The inode of a node, from memory or new; None is -ENOMEM."""
+    """Return the inode of a node, cached or new; None is -ENOMEM."""
     inode = await iget_locked(ctx, sb, ino)
     if inode is not None and InodeState.NEW in await ctx.ask(inode.read_state):
         if not ino % 2:
@@ -80,7 +80,7 @@ async def kernfs_get_inode(ctx: Context, sb: SuperBlock, ino: int) -> Inode | No
 
 
 async def alloc_generic_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
-    """alloc_inode() of a filesystem that has no cache of its own."""
+    """alloc_inode() of a filesystem without an inode cache of its own."""
     return await kmem_cache_alloc(ctx, sb.caches.inode)
 
 
@@ -92,7 +92,7 @@ async def kernfs_evict_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("kernfs_iop_lookup", "fs/kernfs/dir.c")
 async def kernfs_iop_lookup(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
-    """Make the dentry that of the node, if there is one; otherwise nobody will find it. False is -ENOMEM."""
+    """Make the dentry positive if there is a node of that name; otherwise it stays unhashed. False is -ENOMEM."""
     ino = await ctx.ask(root_of(directory.i_sb).find, directory.i_ino, dentry.d_name)
     if ino is None:
         return True
@@ -105,7 +105,7 @@ async def kernfs_iop_lookup(ctx: Context, directory: Inode, dentry: Dentry) -> b
 
 @kernel_fn("kernfs_iop_mkdir", "fs/kernfs/dir.c")
 async def kernfs_iop_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
-    """Make a cgroup; whoever looks for it makes its dentry. False is -EAGAIN: there are too many."""
+    """Make a cgroup; a later lookup makes its dentry. False is -EAGAIN, when an ancestor is at its limit."""
     parent = root_of(directory.i_sb).cgroup_of(directory.i_ino)
     return await cgroup_mkdir(ctx, parent, dentry.d_name) is not None
 

@@ -7,11 +7,11 @@ from actors.linux.fs.inode import Inode
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
 
-# -- its names --------------------------------------------------------------------------------------------------------
+# -- lookup -----------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("simple_lookup", "fs/libfs.c")
 async def simple_lookup(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
-    """A name that has no dentry does not exist."""
+    """Make the dentry negative: a name without a dentry does not exist."""
     await d_add(ctx, dentry, None)
     return True

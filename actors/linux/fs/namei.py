@@ -1,10 +1,10 @@
-"""Files by their names: lookup, open, create, link, unlink, mkdir, the last close. fs/namei.c, fs/file_table.c @5.3.1.
+"""Files by name: lookup, open, create, mkdir, link, unlink, rmdir. fs/namei.c, fs/file_table.c @5.3.1.
 
-A name is looked up in a directory that the caller holds (his working directory, say). First among the dentries there
-are, whoever made them (11.7); if there is none, the directory is locked, and the filesystem asked. The directory is
-locked for writing also where the kernel takes it for reading and lets only one of several lookups of the same name ask
-the filesystem. A close is over when the task returns from the system call: what the kernel leaves to task_work is done
-at once.
+A name is looked up in a directory that the caller holds, such as its working directory. The lookup first searches the
+cached dentries, no matter which task made them (11.7). Without a match it locks the directory and calls the
+filesystem. The model always locks the directory for writing; the kernel takes the lock for reading in a lookup, and
+lets only one of several lookups of one name call the filesystem. A close is complete when the system call returns:
+work that the kernel leaves to task_work is done at once.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def inode_of(directory: Dentry) -> tuple[Inode, RwSem]:
 
 @kernel_fn("filename_lookup", "fs/namei.c")
 async def filename_lookup(ctx: Context, directory: Dentry, name: str) -> Dentry | None:
-    """The dentry of a file that exists, with a reference (as for stat(2) or chdir(2)); None if there is none."""
+    """Find the dentry of an existing file and take a reference, as stat(2) and chdir(2) do; None without a file."""
     dentry = await d_lookup(ctx, directory, name) or await lookup_slow(ctx, directory, name)
     return None if dentry is None else await positive(ctx, dentry)
 
 
 @kernel_fn("lookup_slow", "fs/namei.c")
 async def lookup_slow(ctx: Context, directory: Dentry, name: str) -> Dentry | None:
-    """Ask the filesystem, unless somebody else did so while we waited for the directory; None is -ENOMEM."""
+    """Lock the directory and look the name up, first among the cached dentries again; None is -ENOMEM."""
     inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry = await __lookup_hash(ctx, directory, inode, name)
@@ -51,7 +51,7 @@ async def lookup_slow(ctx: Context, directory: Dentry, name: str) -> Dentry | No
 
 @kernel_fn("__lookup_hash", "fs/namei.c")
 async def __lookup_hash(ctx: Context, directory: Dentry, inode: Inode, name: str) -> Dentry | None:
-    """The dentry of that name with a reference, which may be negative; the directory is locked. None is -ENOMEM."""
+    """Return the dentry of that name, perhaps negative, with a reference; the directory is locked. None is -ENOMEM."""
     dentry = await d_lookup(ctx, directory, name)
     if dentry is not None:
         return dentry
@@ -63,7 +63,7 @@ async def __lookup_hash(ctx: Context, directory: Dentry, inode: Inode, name: str
 
 
 async def positive(ctx: Context, dentry: Dentry) -> Dentry | None:
-    """The dentry, if there is such a file; otherwise drop it (-ENOENT)."""
+    """Return the dentry if it is positive; otherwise drop it (-ENOENT)."""
     if await ctx.ask(dentry.read_inode) is not None:
         return dentry
     await dput(ctx, dentry)
@@ -75,7 +75,7 @@ async def positive(ctx: Context, dentry: Dentry) -> Dentry | None:
 
 @kernel_fn("do_filp_open", "fs/namei.c")
 async def do_filp_open(ctx: Context, directory: Dentry, name: str, *, creat: bool = False) -> File | None:
-    """openat(2), with O_CREAT perhaps: the struct file comes first, then the dentry, then the inode.
+    """openat(2), optionally with O_CREAT: the struct file is allocated first, then the dentry, then the inode.
 
     None is -ENOENT or -ENOMEM.
     """
@@ -92,9 +92,9 @@ async def do_filp_open(ctx: Context, directory: Dentry, name: str, *, creat: boo
 
 @kernel_fn("do_last", "fs/namei.c")
 async def do_last(ctx: Context, directory: Dentry, name: str, *, creat: bool) -> Dentry | None:
-    """The dentry of the file to open, with a reference, which the file takes over (do_dentry_open).
+    """Return the dentry of the file to open; the file takes over its reference (do_dentry_open).
 
-    With O_CREAT the directory is locked in any case.
+    With O_CREAT the directory is always locked.
     """
     dentry = None if creat else await d_lookup(ctx, directory, name)
     if dentry is not None:
@@ -108,7 +108,7 @@ async def do_last(ctx: Context, directory: Dentry, name: str, *, creat: bool) ->
 
 @kernel_fn("lookup_open", "fs/namei.c")
 async def lookup_open(ctx: Context, directory: Dentry, inode: Inode, name: str, *, creat: bool) -> Dentry | None:
-    """Look again with the directory locked, and create the file if there is none; None is -ENOENT or -ENOMEM."""
+    """Look the name up again, with the directory locked; create a missing file. None is -ENOENT or -ENOMEM."""
     dentry = await __lookup_hash(ctx, directory, inode, name)
     if dentry is None:
         return None
@@ -120,7 +120,7 @@ async def lookup_open(ctx: Context, directory: Dentry, inode: Inode, name: str, 
 
 @kernel_fn("do_mkdirat", "fs/namei.c")
 async def do_mkdirat(ctx: Context, directory: Dentry, name: str) -> bool:
-    """mkdirat(2); False if the name is there already, or without memory."""
+    """mkdirat(2); False if the name exists, or without memory."""
     inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry, made = await __lookup_hash(ctx, directory, inode, name), False
@@ -136,7 +136,7 @@ async def do_mkdirat(ctx: Context, directory: Dentry, name: str) -> bool:
 
 @kernel_fn("do_linkat", "fs/namei.c")
 async def do_linkat(ctx: Context, directory: Dentry, name: str, new_directory: Dentry, new_name: str) -> bool:
-    """linkat(2): another name for a file; False if there is no such file, if that name is there, or without memory."""
+    """linkat(2): make another name for a file; False if the file is missing, the name exists, or without memory."""
     old = await filename_lookup(ctx, directory, name)
     if old is None:
         return False
@@ -153,7 +153,10 @@ async def do_linkat(ctx: Context, directory: Dentry, name: str, new_directory: D
 
 @kernel_fn("vfs_link", "fs/namei.c")
 async def vfs_link(ctx: Context, old_dentry: Dentry, directory: Inode, new_dentry: Dentry) -> bool:
-    """False is -EPERM, or -ENOENT. The file is not locked here: nobody may remove its last name meanwhile."""
+    """Make the link; False is -EPERM or -ENOENT.
+
+    The model does not lock the file, so its last name must not be removed meanwhile.
+    """
     inode = deref(await ctx.ask(old_dentry.read_inode), "vfs_link(): old_dentry->d_inode")
     link = directory.i_sb.s_type.link
     if link is None or not await ctx.ask(inode.read_nlink):
@@ -167,7 +170,7 @@ async def vfs_link(ctx: Context, old_dentry: Dentry, directory: Inode, new_dentr
 
 @kernel_fn("do_unlinkat", "fs/namei.c")
 async def do_unlinkat(ctx: Context, directory: Dentry, name: str) -> bool:
-    """unlinkat(2); False is -ENOENT, or -EISDIR. The inode is held until the directory is unlocked: it goes then."""
+    """unlinkat(2); False is -ENOENT or -EISDIR. The inode is held, and evicted after the directory is unlocked."""
     directory_inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry = await __lookup_hash(ctx, directory, directory_inode, name)
@@ -185,7 +188,7 @@ async def do_unlinkat(ctx: Context, directory: Dentry, name: str) -> bool:
 
 @kernel_fn("vfs_unlink", "fs/namei.c")
 async def vfs_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
-    """The name goes from the filesystem, then from the dentry cache; both inodes' locks are one here."""
+    """Remove the name from the filesystem, then from the dentry cache; both inodes' locks are one lock here."""
     await directory.i_sb.s_type.unlink(ctx, directory, dentry)
     await d_delete(ctx, dentry)
 
@@ -195,7 +198,7 @@ async def vfs_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
 
 @kernel_fn("do_rmdir", "fs/namei.c")
 async def do_rmdir(ctx: Context, directory: Dentry, name: str) -> bool:
-    """unlinkat(2) with AT_REMOVEDIR; False is -ENOENT, or what the filesystem says (-EBUSY)."""
+    """unlinkat(2) with AT_REMOVEDIR; False is -ENOENT or the filesystem's error (-EBUSY)."""
     directory_inode, i_rwsem = inode_of(directory)
     await down_write(ctx, i_rwsem)
     dentry, removed = await __lookup_hash(ctx, directory, directory_inode, name), False
@@ -208,7 +211,7 @@ async def do_rmdir(ctx: Context, directory: Dentry, name: str) -> bool:
 
 @kernel_fn("vfs_rmdir", "fs/namei.c")
 async def vfs_rmdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
-    """The filesystem first; then what was looked up below goes, and the name is negative."""
+    """Remove the directory from the filesystem, free the dentries below it, make its own dentry negative."""
     rmdir = directory.i_sb.s_type.rmdir
     if rmdir is None:
         return False

@@ -1,4 +1,4 @@
-"""Mounts, as far as their references keep a filesystem. fs/namespace.c @5.3.1."""
+"""Mounts: only the remount of a filesystem. fs/namespace.c @5.3.1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @kernel_fn("do_remount", "fs/namespace.c")
 async def do_remount(ctx: Context, sb: SuperBlock) -> None:
-    """Mount it again with other options: no shrinker meanwhile."""
+    """Remount with other options; s_umount, held for writing, keeps shrinkers out."""
     await down_write(ctx, sb.s_umount)
     await reconfigure_super(ctx, sb)
     await up_write(ctx, sb.s_umount)

@@ -1,7 +1,7 @@
-"""Superblocks: mounted filesystems, and the shrinker that each of them has. fs/super.c @5.3.1; KERNEL.md 11.4.
+"""Superblocks: mounted filesystems, each with its shrinker. fs/super.c @5.3.1; KERNEL.md 11.4.
 
 The shrinker of a superblock counts the unused dentries and inodes of one memcg on one node, and scans both in
-proportion; it gives up if it may not enter filesystems, or if somebody has s_umount for writing.
+proportion. It gives up without __GFP_FS, or if s_umount is held for writing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from actors.system.world import World
 
 SUPER_BATCH = 1024
-
 MOUNT_TRIES = 100
 
 DISK_NS = (100_000, 5_000_000)
@@ -58,7 +57,7 @@ DISK_NS = (100_000, 5_000_000)
 
 @attrs.frozen
 class FileCaches:
-    """The root caches that files of one filesystem take their objects from."""
+    """The root caches of a filesystem's objects: open files, dentries, inodes."""
 
     filp: KmemCache
     dentry: KmemCache
@@ -67,7 +66,7 @@ class FileCaches:
 
 @attrs.define
 class DiskInode:
-    """An inode as it stands on a disk: length in pages, number of links, and a directory's inode numbers by name."""
+    """An inode on the disk: length in pages, number of links, and a directory's inode numbers by name."""
 
     entries: dict[str, int] | None
     size: int = 0
@@ -82,8 +81,8 @@ class FileSystemType:
     """struct file_system_type with the super_operations, inode_operations and dentry_operations of its files.
 
     `inode_cache` is the slab cache of its inodes. `destroy_inode` and `write_inode` may be missing, as in C.
-    `always_deletes_dentries` is d_op->d_delete: no dentry ever rests on the LRU. `has_reclaimable_pages`: its page
-    cache can be read again from somewhere.
+    `always_deletes_dentries` is d_op->d_delete: no dentry stays on the LRU. `has_reclaimable_pages`: its pages can be
+    read again after reclaim.
     """
 
     name: str
@@ -109,9 +108,9 @@ class FileSystemType:
 class SuperBlock(ListEntry):
     """struct super_block: an actor that owns its dentries, its inodes, their pages and their LRU lists.
 
-    `dentry_hash` and `inode_hash` are its part of the global hash tables; `inode_hash_lock` is global, too. `disk` is
-    what stands on it, by inode number. `dirty_inodes` is the b_dirty list of its wb. The ledger's own: `files`, every
-    struct file that exists.
+    `dentry_hash` and `inode_hash` are its part of the global hash tables; `inode_hash_lock` is global, too. `disk` has
+    the inodes on the disk, by number. `dirty_inodes` is the b_dirty list of its wb. Shadow accounting: `files` has
+    every struct file that exists.
     """
 
     s_id: str
@@ -153,7 +152,7 @@ class SuperBlock(ListEntry):
 
     @operation(READ)
     def is_born(self) -> bool:
-        """SB_BORN: its mount is complete."""
+        """SB_BORN: the mount is complete."""
         return self.born
 
     @operation(UPDATE)
@@ -168,7 +167,7 @@ class SuperBlock(ListEntry):
     def set_root(self, root: Dentry) -> None:
         self.s_root = root
 
-    # -- the hash of dentries: d_hash of the child, by parent and name ------------------------------------------------
+    # -- the hash of dentries, by parent and name ---------------------------------------------------------------------
 
     @operation(READ)
     def find_dentry(self, parent: Dentry, name: str) -> Dentry | None:
@@ -180,7 +179,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_dentry(self, dentry: Dentry) -> None:
-        """__d_rehash(); the lock of the directory lets nobody hash one name twice."""
+        """__d_rehash(); the lock of the directory prevents a name from being hashed twice."""
         place = deref(dentry.d_parent, "__d_rehash(): entry->d_parent"), dentry.d_name
         if place in self.dentry_hash:
             text = f"invariant dcache: {dentry.label} is hashed, and so is another one of that name"
@@ -190,13 +189,13 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def unhash_dentry(self, dentry: Dentry) -> None:
-        """__d_drop(): nothing happens to one that is not hashed."""
+        """__d_drop(); does nothing to a dentry that is not hashed."""
         if dentry.is_hashed and dentry.d_parent is not None:
             if self.dentry_hash.get((dentry.d_parent, dentry.d_name)) is dentry:
                 del self.dentry_hash[dentry.d_parent, dentry.d_name]
             dentry.is_hashed = False
 
-    # -- inodes: the hash by number, under inode_hash_lock, and the list of all ---------------------------------------
+    # -- inodes: the hash by number, under inode_hash_lock, and the list of all inodes --------------------------------
 
     @operation(UPDATE)
     def get_next_ino(self) -> int:
@@ -213,7 +212,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def hash_inode(self, inode: Inode) -> None:
-        """__insert_inode_hash(); one inode of a number, or its file would be in memory twice."""
+        """__insert_inode_hash(); a second inode of one number would duplicate the file in memory."""
         self.inode_hash_lock.assert_held()
         if inode.i_ino in self.inode_hash:
             text = f"invariant inode: {inode.label} is hashed, and so is another one of that number"
@@ -222,7 +221,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE)
     def unhash_inode(self, inode: Inode) -> None:
-        """remove_inode_hash(), and waking up who waits for that."""
+        """remove_inode_hash(), which wakes the execution contexts that wait for it."""
         self.inode_hash_lock.assert_held()
         if self.inode_hash.get(inode.i_ino) is inode:
             del self.inode_hash[inode.i_ino]
@@ -232,7 +231,7 @@ class SuperBlock(ListEntry):
 
     @operation(READ, when=is_gone, sleeps=True)
     def wait_on_freeing_inode(self, inode: Inode) -> None:
-        """Sleep until *inode* is out of the hash."""
+        """Sleep until *inode* is unhashed."""
 
     @operation(UPDATE)
     def add_inode(self, inode: Inode) -> None:
@@ -246,18 +245,18 @@ class SuperBlock(ListEntry):
 
     @operation(READ)
     def next_inode(self, after: Inode | None) -> Inode | None:
-        """The inode behind *after*, which is on the list, or the first."""
+        """The inode behind *after*, which is on the list; for None the first."""
         return self.s_inodes.list_first_entry() if after is None else self.s_inodes.list_next_entry(after)
 
     @operation(UPDATE)
     def add_dirty_inode(self, inode: Inode) -> None:
-        """inode_io_list_move_locked(): to the end."""
+        """inode_io_list_move_locked(): move the inode to the end of the list."""
         self.delete_dirty_inode(inode)
         self.dirty_inodes.list_add_tail(inode)
 
     @operation(UPDATE)
     def delete_dirty_inode(self, inode: Inode) -> None:
-        """inode_io_list_del_locked(), if it is there."""
+        """inode_io_list_del_locked(), if the inode is on the list."""
         self.wb_list_lock.assert_held()
         if inode in self.dirty_inodes:
             self.dirty_inodes.list_del(inode)
@@ -272,7 +271,7 @@ class SuperBlock(ListEntry):
         """The list as it is; wb->list_lock keeps it so."""
         return self.dirty_inodes.walk()
 
-    # -- the disk: what the kernel asks of it must be there, or the filesystem is corrupt -----------------------------
+    # -- the disk: an access to a missing inode or name is a corruption -----------------------------------------------
 
     @operation(READ)
     def read_disk_inode(self, ino: int) -> DiskInode:
@@ -280,7 +279,7 @@ class SuperBlock(ListEntry):
 
     @operation(UPDATE, sleeps=True, latency=DISK_NS)
     def write_disk_inode(self, ino: int, size: int, nlink: int) -> None:
-        """Write an inode and its pages, and wait."""
+        """Write an inode and its pages to the disk, and wait for the write."""
         on_disk = self._on_disk(ino, "is written")
         if on_disk is not None:
             on_disk.size, on_disk.nlink = size, nlink
@@ -294,7 +293,7 @@ class SuperBlock(ListEntry):
         if self._on_disk(ino, "is deleted") is not None:
             del self.disk[ino]
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_entry(self, directory: int, name: str) -> int | None:
         """The inode number of a name in a directory."""
         return self._entries(directory).get(name)
@@ -316,20 +315,20 @@ class SuperBlock(ListEntry):
         return entries if entries is not None else {}
 
     def _on_disk(self, ino: int, what: str) -> DiskInode | None:
-        """The inode of that number, which somebody uses; None if its file has been deleted."""
+        """The inode of that number on the disk; if its file has been deleted, report a corruption and return None."""
         on_disk = self.disk.get(ino)
         if on_disk is None:
             self._corrupt(f"inode {ino} {what}, though its file has been deleted")
         return on_disk
 
     def _corrupt(self, text: str) -> None:
-        """What fsck would find, or the next mount: the kernel goes on, with whatever stands there now."""
+        """Report a corruption that fsck or the next mount would find; the kernel goes on with the present contents."""
         self.actor.world.report("invariant", "disk", f"invariant disk: {self.s_id} is corrupt: {text}")
 
 
 @attrs.define(eq=False)
 class Vfs(Shared):
-    """What fs/ keeps in globals: the superblocks, in the order of their mounts, and two locks."""
+    """The global state of fs/: the superblocks, in the order of their mounts, and two locks."""
 
     sb_lock: SpinLock
     inode_hash_lock: SpinLock
@@ -363,7 +362,7 @@ class Vfs(Shared):
 
 @kernel_fn("vfs_get_tree", "fs/super.c")
 async def vfs_get_tree(ctx: Context, s_type: FileSystemType) -> SuperBlock:
-    """Mount a new filesystem of that type; its shrinker may be called before it is complete (SB_BORN)."""
+    """Mount a new filesystem of that type; its shrinker may be called before the mount is complete (SB_BORN)."""
     s = await alloc_super(ctx, s_type)
     async with SpinLockHeld(ctx, ctx.machine.vfs.sb_lock):
         await ctx.ask(ctx.machine.vfs.add, s)
@@ -375,7 +374,7 @@ async def vfs_get_tree(ctx: Context, s_type: FileSystemType) -> SuperBlock:
 
 
 async def make_root(ctx: Context, s: SuperBlock) -> Dentry:
-    """The root directory. Nothing is ever unmounted here, so without memory for it this tries again for a while."""
+    """Make the root directory. The model has no unmount, so on -ENOMEM this tries again for a while."""
     for _ in range(MOUNT_TRIES):
         inode = await s.s_type.get_root(ctx, s)
         root = None if inode is None else await d_make_root(ctx, inode)
@@ -387,7 +386,7 @@ async def make_root(ctx: Context, s: SuperBlock) -> Dentry:
 
 @kernel_fn("alloc_super", "fs/super.c")
 async def alloc_super(ctx: Context, s_type: FileSystemType) -> SuperBlock:
-    """A superblock with its lists and its shrinker, and with s_umount held."""
+    """Make a superblock with its lists and its shrinker; s_umount is held on return."""
     machine = ctx.machine
     s_id = f"{s_type.name}#{len(machine.vfs.super_blocks)}"
     actor = Actor(machine.world, f"super_block {s_id}")
@@ -409,19 +408,19 @@ async def alloc_super(ctx: Context, s_type: FileSystemType) -> SuperBlock:
 
 
 def caches_of(machine: Machine, s_type: FileSystemType) -> FileCaches:
-    """The caches of the machine that such a filesystem uses."""
+    """The machine's caches that a filesystem of that type uses."""
     return FileCaches(*(machine.root_cache(name) for name in ("filp", "dentry", s_type.inode_cache)))
 
 
 @kernel_fn("reconfigure_super", "fs/super.c")
 async def reconfigure_super(ctx: Context, sb: SuperBlock) -> None:
-    """The options that the model has none of; every dentry that nobody uses goes."""
+    """Free all unused dentries; the model has no mount options."""
     await shrink_dcache_sb(ctx, sb)
 
 
 @kernel_fn("iterate_supers", "fs/super.c")
 async def iterate_supers(ctx: Context, f: Callable[[Context, SuperBlock], Awaitable[None]]) -> None:
-    """Call *f* for every filesystem that is mounted, with s_umount held for reading."""
+    """Call *f* for every mounted filesystem, with s_umount held for reading."""
     async with SpinLockHeld(ctx, ctx.machine.vfs.sb_lock):
         supers = await ctx.ask(ctx.machine.vfs.list)
     for sb in supers:
@@ -442,7 +441,7 @@ def super_block_of(shrinker: Shrinker) -> SuperBlock:
 
 @kernel_fn("super_cache_count", "fs/super.c")
 async def super_cache_count(ctx: Context, shrink: Shrinker, sc: ShrinkControl) -> int:
-    """How many dentries and inodes could go; vfs_cache_pressure is 100."""
+    """The number of unused dentries and inodes; vfs_cache_pressure is 100."""
     sb = super_block_of(shrink)
     if not await ctx.ask(sb.is_born):
         return 0
@@ -453,7 +452,7 @@ async def super_cache_count(ctx: Context, shrink: Shrinker, sc: ShrinkControl) -
 
 @kernel_fn("super_cache_scan", "fs/super.c")
 async def super_cache_scan(ctx: Context, shrink: Shrinker, sc: ShrinkControl) -> int:
-    """Scan dentries and inodes in proportion, and one more of each, dentries first, because they pin inodes."""
+    """Scan dentries and inodes in proportion, plus one of each; dentries first, because they pin inodes."""
     sb = super_block_of(shrink)
     if Gfp.FS not in sc.gfp_mask or not await trylock_super(ctx, sb):
         return SHRINK_STOP
@@ -470,14 +469,14 @@ async def super_cache_scan(ctx: Context, shrink: Shrinker, sc: ShrinkControl) ->
 
 
 def mult_frac(x: int, numer: int, denom: int) -> int:
-    """A fraction of *x*, as unsigned longs: a negative *numer* comes to something very large."""
+    """A fraction of *x*, computed with unsigned longs: a negative *numer* makes the result very large."""
     numer, denom = as_unsigned(numer), as_unsigned(denom)
     return as_unsigned(x // denom * numer + as_unsigned(x % denom * numer) // denom)
 
 
 @kernel_fn("trylock_super", "fs/super.c")
 async def trylock_super(ctx: Context, sb: SuperBlock) -> bool:
-    """Keep the filesystem mounted, unless somebody has s_umount for writing or waits for it."""
+    """Take s_umount for reading, unless a writer holds it or waits for it, or the mount is not complete."""
     if not await down_read_trylock(ctx, sb.s_umount):
         return False
     if await ctx.ask(sb.read_root) is not None and await ctx.ask(sb.is_born):

@@ -1,1 +1,1 @@
-"""Headers: prototypes of functions that files call in each other, and structures that belong to no one file."""
+"""Headers: prototypes of functions that several files call, and structures that several files share."""

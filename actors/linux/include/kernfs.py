@@ -1,4 +1,4 @@
-"""Directories of sysfs and of cgroups, as far as their removal waits for readers of their files. fs/kernfs @5.3.1."""
+"""Directories of sysfs and of cgroup2, and the wait for their readers at removal. fs/kernfs @5.3.1."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class KernfsNode(Shared):
-    """struct kernfs_node of a directory called `name`: `active` are the readers that are inside one of its files.
+    """struct kernfs_node of a directory called `name`: `active` are the readers inside one of its files.
 
-    Once it `is_removed`, nobody gets inside any more; whoever removes it waits for those who are. `lock_class` is
-    lockdep's, of being inside and of that wait. The node outlives what it shows: who has a file open keeps it.
+    After `is_removed` is set, readers cannot enter its files; the removal waits for the readers inside. `lock_class`
+    is lockdep's class for being inside and for that wait. The node outlives the object that it shows: an open file
+    pins the node.
     """
 
     name: str
@@ -43,7 +44,7 @@ class KernfsNode(Shared):
 
     @operation(UPDATE)
     def kernfs_get_active(self, ctx: Context) -> bool:
-        """Go inside a file; False (-ENODEV) if it is being removed."""
+        """Enter a file; False (-ENODEV) if the directory is being removed."""
         if not self.is_removed:
             self.active[ctx] = None
         return not self.is_removed
@@ -54,7 +55,7 @@ class KernfsNode(Shared):
 
     @operation(UPDATE)
     def deactivate(self) -> None:
-        """Nobody gets inside any more."""
+        """Let no reader enter any more."""
         self.is_removed = True
 
     def is_drained(self) -> bool:
@@ -62,20 +63,20 @@ class KernfsNode(Shared):
 
     @operation(READ, when=is_drained, sleeps=True)
     def kernfs_drain(self) -> None:
-        """Sleep until nobody is inside."""
+        """Sleep until no reader is inside."""
 
 
 PROCS = "cgroup.procs"
 
 
 def cgroup_ino(cgroup: Cgroup) -> int:
-    """The number of a cgroup's directory."""
+    """The inode number of a cgroup's directory."""
     return 2 * cgroup.serial_nr
 
 
 @attrs.define(eq=False)
 class KernfsRoot(Shared):
-    """struct kernfs_root of cgroup2: nodes by their numbers. A directory's is even, that of its file the next one."""
+    """struct kernfs_root of cgroup2: nodes by number. A directory has an even number, its cgroup.procs the next one."""
 
     cgroup: Cgroup
 
@@ -84,12 +85,12 @@ class KernfsRoot(Shared):
         return "kernfs of cgroup2"
 
     def cgroup_of(self, ino: int) -> Cgroup:
-        """kn->priv: the cgroup whose directory, or file, that is; a directory that is in use is not forgotten."""
+        """kn->priv: the cgroup of a directory or of its file; a cgroup stays linked while its directory is in use."""
         return next(cgroup for cgroup in (self.cgroup, *self.cgroup.descendants()) if cgroup.serial_nr == ino // 2)
 
     @operation(READ)
     def find(self, directory: int, name: str) -> int | None:
-        """kernfs_find_ns(): the number of a name in a directory, unless it is removed."""
+        """kernfs_find_ns(): the number of a name in a directory, or None if there is none or it is removed."""
         parent = self.cgroup_of(directory)
         if name == PROCS:
             return None if parent.is_dead else directory + 1

@@ -1,6 +1,6 @@
 """The allocator's interface for the rest of the kernel: include/linux/slab.h @5.3.1.
 
-Filesystems, scenarios and patches call these functions, whichever allocator the machine has: mm/slub.c or mm/slab.c.
+Filesystems, scenarios and patches call these functions; the machine has either mm/slub.c or mm/slab.c.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SlabFlags(Flags):
 
 
 def kmalloc(ctx: Context, gfp: Gfp, site: str) -> bool:
-    """Memory of the kernel's own, which the model does not count; False if the fault *site* says so."""
+    """Allocate kernel memory that the model does not count; False if the fault *site* is injected."""
     if gfpflags_allow_blocking(gfp):
         ctx.might_sleep("kmalloc")
     return not ctx.world.should_fail(site)
@@ -44,12 +44,12 @@ def kmalloc(ctx: Context, gfp: Gfp, site: str) -> bool:
 async def kmem_cache_create(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags = SlabFlags.NONE, *, has_ctor: bool = False
 ) -> KmemCache | None:
-    """Create a root cache, or share one that fits; *row* gives name, object size and geometry."""
+    """Create a root cache, or share an existing one that fits; *row* gives name, object size and geometry."""
 
 
 @extern
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
-    """8.2: wait for what is under way, then drop one alias, and with the last one everything. NULL is nothing."""
+    """8.2: wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed."""
 
 
 @noted(noting_allocation)
@@ -61,7 +61,7 @@ async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) ->
 @noted(noting_free)
 @extern
 async def kmem_cache_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
-    """Free *obj*, in any context, on any CPU (4.5): to this CPU's slab if it is from there."""
+    """Free *obj*, in any context, on any CPU (4.5)."""
 
 
 @noted(noting_allocations)
@@ -73,29 +73,29 @@ async def kmem_cache_alloc_bulk(ctx: Context, s: KmemCache, size: int, gfp: Gfp 
 @noted(noting_frees)
 @extern
 async def kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
-    """Free *objects*, those of one slab in one go as far as they lie close together."""
+    """Free *objects*; objects of one slab that are close together in the list are freed at once."""
 
 
 @extern
 async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
-    """Give back what is empty, whoever asks for it; True if any slab remains."""
+    """Free the empty slabs of a cache; True if any slab remains."""
 
 
 @extern
 async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
+    """Create and publish the child cache of *memcg*, unless the memcg is offline or the cache exists already."""
 
 
 @extern
 async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
-    """Deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
+    """Deactivate the memcg's caches, then move all its caches, inherited ones included, to *parent*."""
 
 
 @extern
 async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
-    """[O]: the memcg is being freed, so no page is left in any of its caches; every one of them goes."""
+    """[O]: shut down all caches of a memcg that is being freed; none of them has a page left."""
 
 
 @extern
 async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
-    """Replace the array of every root cache by a longer one; the old one lives until its readers are gone."""
+    """Replace the array of every root cache by a longer one. The old array is freed after a grace period."""

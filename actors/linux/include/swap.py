@@ -1,4 +1,4 @@
-"""Prototypes of include/linux/swap.h: reclaim as mm/memcontrol.c calls it."""
+"""Prototypes of include/linux/swap.h: reclaim, for mm/memcontrol.c."""
 
 from __future__ import annotations
 

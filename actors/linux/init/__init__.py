@@ -1,1 +1,1 @@
-"""Linux init/: the machine boots."""
+"""Linux init/: the boot of a machine."""

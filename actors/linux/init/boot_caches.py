@@ -1,4 +1,4 @@
-"""What the caches are like that a machine boots with, from what /proc/slabinfo says of them, and their names."""
+"""Properties of the caches at boot that /proc/slabinfo does not show, by the cache's name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from actors.linux.include.slab import SlabFlags
 
 ACCOUNTED = frozenset(
     [
-        "alpha",  # of scenarios: caches with names of their own
+        "alpha",  # alpha, beta, typesafe: caches of scenarios
         "beta",
         "typesafe",
         "DCCP",
@@ -42,7 +42,7 @@ ACCOUNTED = frozenset(
         "xfs_inode",
     ]
 )
-"""Caches created with SLAB_ACCOUNT (KERNEL.md 12.4); /proc/slabinfo does not say."""
+"""Caches created with SLAB_ACCOUNT (KERNEL.md 12.4); /proc/slabinfo does not show the flag."""
 
 RECLAIMABLE = frozenset(
     [
@@ -58,24 +58,27 @@ RECLAIMABLE = frozenset(
         "xfs_inode",
     ]
 )
-"""Caches created with SLAB_RECLAIM_ACCOUNT, beside kmalloc's of that kind: those of filesystem objects. Not that of
-tmpfs, whose inodes no shrinker can free: its pages are SUnreclaim (KERNEL.md 8.4)."""
+"""Caches of filesystem objects created with SLAB_RECLAIM_ACCOUNT; kmalloc's caches of that kind are not listed.
+
+The inode cache of tmpfs is not among them: no shrinker can free its inodes, so its pages are SUnreclaim (KERNEL.md
+8.4).
+"""
 
 TYPESAFE = frozenset({"anon_vma", "sighand_cache", "typesafe", "DCCP", "DCCPv6", "TCP", "TCPv6"})
 """Caches created with SLAB_TYPESAFE_BY_RCU (KERNEL.md 12.4)."""
 
 CONSTRUCTED = frozenset({"anon_vma", "bdev_cache", "radix_tree_node", "sighand_cache"})
-"""Caches with a constructor, beside those of inodes (KERNEL.md 8.4)."""
+"""Caches with a constructor, besides inode caches (KERNEL.md 8.4)."""
 
 USERCOPY = frozenset({"dentry", "mm_struct", "names_cache", "skbuff_fclone_cache", "skbuff_head_cache", "task_struct"})
-"""Caches with a region of their objects that may be copied to user space, beside kmalloc's; a capture does not say."""
+"""Caches, besides kmalloc's, with a region in each object that may be copied to user space; captures do not show it."""
 
 EXEMPT = frozenset({"kmem_cache", "kmem_cache_node"})
-"""Caches made before all others: create_boot_cache() leaves them a refcount below zero."""
+"""The allocator's first two caches: create_boot_cache() sets their refcount below zero, so they are never merged."""
 
 
 def flags_of(name: str) -> SlabFlags:
-    """The flags with which the kernel creates the cache of that name."""
+    """The flags that the kernel creates the cache of that name with."""
     flags = SlabFlags.ACCOUNT if name in ACCOUNTED else SlabFlags.NONE
     if name in RECLAIMABLE or name.startswith("kmalloc-rcl-"):
         flags |= SlabFlags.RECLAIM_ACCOUNT
@@ -92,10 +95,10 @@ def has_ctor(name: str) -> bool:
 
 
 def has_usercopy(name: str) -> bool:
-    """Whether objects of the cache of that name may be copied to user space in part."""
+    """Whether part of each object of the cache of that name may be copied to user space."""
     return name in USERCOPY or name.startswith("kmalloc-")
 
 
 def is_exempt(name: str) -> bool:
-    """Whether the cache of that name is never merged, whatever its flags."""
+    """Whether the cache of that name is never merged, independent of its flags."""
     return name in EXEMPT

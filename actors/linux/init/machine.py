@@ -1,4 +1,4 @@
-"""The machine: everything the kernel keeps in globals, booted for one run."""
+"""The machine: the kernel's global state, booted for one run."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ if TYPE_CHECKING:
 
 @functools.lru_cache(maxsize=32)
 def function_table(kernel: str, allocator: str, patches: tuple[Patch, ...]) -> FunctionTable:
-    """The functions of a kernel, looked up once for all the machines that run it."""
+    """The function table of a kernel, made once for all machines that run it."""
     return FunctionTable(kernel, allocator, [patch.bodies for patch in patches])
 
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """What a machine is: `kernel` profile and `allocator` (`slub` or `slab`), CPUs and NUMA nodes, cgroup version.
+    """Configuration of a machine: `kernel` profile, `allocator` (`slub` or `slab`), CPUs, NUMA nodes, cgroup version.
 
-    `rcu` is how grace periods come: `batched`, as the kernel's, or `eager`, each callback its own, for exact searches.
-    `use_hierarchy` matters on cgroup v1 only: whether a memcg is charged for its children.
+    `rcu` selects the grace periods: `batched` as in the kernel, or `eager`, one for each callback, for exact searches.
+    `use_hierarchy` matters on cgroup v1 only: whether pages charged to a memcg are charged to its parent, too.
     """
 
     kernel: str
@@ -87,12 +87,13 @@ class Config:
 class Machine(Named):
     """A booted machine with its CPUs, its root cgroup and its root caches.
 
-    `all_caches` is the ledger's: every kmem_cache whose struct is not freed, wherever it is in its life, and when it
-    was made (ns); `child_caches` are those of cgroups, oldest first too. `check_child` is called after every step that
-    asked something of a child cache, if the cache was made after it was set, `check_forgotten` before a struct goes.
-    `freed_on_lists` is what was freed while it was on a list, `objects` who has which object.
-    `reaps` are the walks of cache_reap(): when each began and ended (ns), and how many caches it visited. It comes
-    every two seconds while the machine `is_reaping`: its timer is deferrable, so on a CPU that is idle it does not.
+    Shadow accounting: `all_caches` has every kmem_cache whose struct is not freed, with the time it was made (ns);
+    `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
+    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. `freed_on_lists` has
+    objects that were freed while on a list; `objects` has the user of each allocated object.
+
+    `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
+    two seconds while the machine `is_reaping`. Its timer is deferrable, so on an idle CPU it does not run.
     """
 
     world: World
@@ -153,7 +154,7 @@ class Machine(Named):
     ) -> None:
         """Boot: CPUs with their handlers and kworkers, services, the root cgroup, a root cache for each row.
 
-        *patches* are laid over the kernel profile, the first below the second.
+        *patches* are applied to the kernel profile in order; a later one replaces functions of an earlier one.
         """
         self.world = world
         self.config = config
@@ -239,7 +240,7 @@ class Machine(Named):
         self.worker_pools[cpu.id].spawn_worker()
 
     def _boot_root_cgroup(self) -> None:
-        """The root is never removed, and its references are not counted (CSS_NO_REF)."""
+        """Make the root cgroup, which is never removed and whose references are not counted (CSS_NO_REF)."""
         root = self.root_cgroup = Cgroup(Actor(self.world, "cgroup /"), "/", 1, None)
         root.self_css = Css(root.actor, "self css of /", root, None, flags=CssFlags.ONLINE)
         root.css = Css(root.actor, "css of /", root, None, flags=CssFlags.ONLINE, online_cnt=1, id=1)
@@ -249,20 +250,20 @@ class Machine(Named):
 
     @property
     def slab_supports_sysfs(self) -> bool:
-        """SLAB_SUPPORTS_SYSFS: only SLUB does."""
+        """SLAB_SUPPORTS_SYSFS: true for SLUB only."""
         return self.config.allocator == "slub"
 
     @property
     def child_caches(self) -> tuple[KmemCache, ...]:
-        """Those caches of `all_caches` that are of cgroups, oldest first."""
+        """The caches of cgroups in `all_caches`, oldest first."""
         if self._child_caches is None:
             self._child_caches = tuple(self._children)
         return self._child_caches
 
-    # -- structures ---------------------------------------------------------------------------------------------------
+    # -- caches -------------------------------------------------------------------------------------------------------
 
     def _boot_cache(self, row: SlabinfoRow) -> None:
-        """A root cache of the booted machine."""
+        """Make a root cache of the booted machine."""
         cache = new_root_cache(self, row, flags_of(row.name), has_ctor=has_ctor(row.name))
         cache.has_usercopy, cache.is_mergeable = has_usercopy(row.name), not is_exempt(row.name)
         if self.slab_supports_sysfs:
@@ -271,7 +272,7 @@ class Machine(Named):
         self.slab_root_caches.add(cache)
 
     def add_cache(self, cache: KmemCache) -> None:
-        """Enter a cache that has been made into `all_caches`, and let the ledger check a child after each step."""
+        """Add a new cache to `all_caches`; install `check_child` on a child."""
         self.all_caches[cache] = self.world.now
         if cache.root_cache is not None:
             self._children[cache], self._child_caches = None, None
@@ -279,7 +280,7 @@ class Machine(Named):
                 cache.actor.check = functools.partial(self.check_child, cache)
 
     def forget_cache(self, cache: KmemCache) -> None:
-        """The struct is being freed."""
+        """Remove a cache whose struct is being freed."""
         if self.check_forgotten is not None:
             self.check_forgotten(cache)
         self.all_caches.pop(cache, None)
@@ -289,10 +290,10 @@ class Machine(Named):
     def next_slab_serial(self) -> int:
         return next(self._slabs)
 
-    # -- who is there -------------------------------------------------------------------------------------------------
+    # -- lookups and numbers ------------------------------------------------------------------------------------------
 
     def node_of_cpu(self, cpu: int) -> int:
-        """cpu_to_node(): the CPUs are dealt out evenly."""
+        """cpu_to_node(): the CPUs are distributed evenly over the nodes."""
         return cpu * self.config.nodes // len(self.cpus)
 
     def root_cache(self, name: str) -> KmemCache:
@@ -304,7 +305,7 @@ class Machine(Named):
         raise UsageError(msg)
 
     def memcgs(self) -> list[Memcg]:
-        """Every memcg that is not freed, but for the root's."""
+        """Every memcg that is not freed, except the root's."""
         memcgs = (cgroup.css.memcg for cgroup in self.root_cgroup.descendants() if cgroup.has_css)
         return [memcg for memcg in memcgs if memcg is not None and memcg.freed is None]
 
@@ -312,18 +313,18 @@ class Machine(Named):
         return next(self._css_serials)
 
     def next_pid(self) -> int:
-        """For tasks that have no name of their own."""
+        """The next process number, for tasks without a name."""
         return next(self._pids)
 
-    # -- flows --------------------------------------------------------------------------------------------------------
+    # -- tasks --------------------------------------------------------------------------------------------------------
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
-        """Create a task on *cpu*, in the root cgroup; it may be woken on any CPU if it *migrates*."""
+        """Create a task on *cpu*, in the root cgroup; if it *migrates*, it may be woken on any CPU."""
         cpus = self.cpus if migrates else (self.cpus[cpu],)
         return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
 
     def start(self, task: Context, body: Callable[[Context], Awaitable[None]], done: Completion | None = None) -> None:
-        """Let *task* run *body*, then exit, and tell who waits for that."""
+        """Let *task* run *body*, then exit and complete *done*."""
 
         async def live() -> None:
             await task.begin()

@@ -1,1 +1,1 @@
-"""Linux kernel/: locks, RCU, work queues, softirqs, IPIs, cgroups."""
+"""Linux kernel/: locks, RCU, work queues, softirqs, timers, IPIs, cgroups, task exit."""

@@ -10,7 +10,7 @@ from actors.versions.kernel_fn import kernel_fn
 
 @kernel_fn("do_exit", "kernel/exit.c")
 async def do_exit(ctx: Context) -> None:
-    """The end of a task, which must be able to sleep and may keep no lock; it leaves its cgroup."""
+    """End a task, which must be able to sleep and must hold no lock; remove it from its cgroup."""
     ctx.might_sleep("do_exit")
     await cgroup_exit(ctx)
     debug_check_no_locks_held(ctx)

@@ -1,6 +1,7 @@
 """Inter-processor interrupts. kernel/smp.c.
 
-An IPI is posted to the target CPU; its handler runs there as a hard IRQ, between two instructions of whatever runs.
+An IPI is sent to the target CPU. Its handler runs there as a hard IRQ, between two instructions of the code that runs
+there.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Handler = Callable[[Context], Awaitable[None]]
 
 @attrs.define(eq=False)
 class CallQueue(Shared):
-    """call_single_queue: the IPIs that wait for one CPU, each with who waits for it."""
+    """call_single_queue: the pending IPIs of one CPU, each with the completion that its sender waits for."""
 
     cpu: Cpu
     calls: deque[tuple[Handler, Completion]] = attrs.field(factory=deque, init=False)
@@ -47,12 +48,12 @@ class CallQueue(Shared):
 
     @operation(UPDATE, when=has_call, idle=True, latency=IPI_NS)
     def interrupt(self) -> tuple[Handler, Completion]:
-        """The IPI arrives."""
+        """The oldest IPI arrives."""
         return self.calls.popleft()
 
 
 async def ipi_handler(ctx: Context, queue: CallQueue) -> None:
-    """The hard IRQ context of one CPU, for ever."""
+    """The hard IRQ context of one CPU; loops for ever."""
     while True:
         handler, completion = await ctx.ask(queue.interrupt)
         ctx.begin_handler()
@@ -63,9 +64,9 @@ async def ipi_handler(ctx: Context, queue: CallQueue) -> None:
 
 @kernel_fn("on_each_cpu_mask", "kernel/smp.c")
 async def on_each_cpu_mask(ctx: Context, cpus: Sequence[int], handler: Handler) -> None:
-    """Run *handler* on each of *cpus* with IRQs off, and wait for all of them. Preemption is off by the caller.
+    """Run *handler* on each of *cpus* with IRQs off, and wait for all. The caller has disabled preemption.
 
-    Two CPUs that wait for each other with IRQs off would wait for ever.
+    IRQs must be on: two CPUs that waited for each other with IRQs off would deadlock.
     """
     WARN_ON(ctx, ctx.irqs_off, "smp_call_function_many: irqs_disabled()")
     here = ctx.smp_processor_id

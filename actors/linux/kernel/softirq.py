@@ -1,7 +1,8 @@
 """Softirqs and the timers that run in them. kernel/softirq.c, kernel/time/timer.c @5.3.
 
-One softirq context a CPU runs what is pending there, timers before RCU, with interrupts on. Timers here are those of
-delayed work; they tick in the background, so a machine may be at rest although the next one is due some time.
+Each CPU has one softirq context. It runs the pending vectors with interrupts on, timers before RCU. The only timers
+are those of delayed work. They tick in the background, so a machine may be quiescent although a timer is still to
+expire.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Action = Callable[[Context], Awaitable[None]]
 
 @attrs.define(eq=False)
 class Softirq(Shared):
-    """The softirq state of one CPU: what is pending, and what each vector does."""
+    """The softirq state of one CPU: the pending vectors, and the action of each vector."""
 
     cpu: Cpu
     actions: dict[int, Action] = attrs.field(factory=dict, init=False)
@@ -41,21 +42,21 @@ class Softirq(Shared):
         return bool(self.pending)
 
     def raise_now(self, vector: int) -> None:
-        """raise_softirq(), from within the operation that found something to do."""
+        """raise_softirq(), called from the operation that makes the vector pending."""
         self.touch(COMMUTE)
         self.pending.add(vector)
         self.reconsider()
 
-    @operation(UPDATE, when=is_pending, idle=True, latency=SOFTIRQ_NS)
+    @operation(UPDATE, when=is_pending, idle=True, latency=SOFTIRQ_NS, lifecycle=True)
     def irq_exit(self) -> list[int]:
-        """The softirqs begin: return the pending vectors, in order."""
+        """Clear the pending vectors and return them in order; the softirqs begin."""
         vectors = sorted(self.pending)
         self.pending.clear()
         return vectors
 
 
 async def run_softirqs(ctx: Context, softirq: Softirq) -> None:
-    """The softirq context of one CPU, for ever (__do_softirq)."""
+    """The softirq context of one CPU, which loops for ever (__do_softirq)."""
     while True:
         vectors = await ctx.ask(softirq.irq_exit)
         ctx.begin_handler()
@@ -66,6 +67,6 @@ async def run_softirqs(ctx: Context, softirq: Softirq) -> None:
 
 
 def check_preempt_count(ctx: Context) -> None:
-    """What __do_softirq() says of a vector that has not ended what it began, and mends."""
+    """__do_softirq()'s check of the preempt count: warn if a vector left it changed, and restore it."""
     if WARN_ON(ctx, ctx.preempt_off or ctx.softirqs_off, "huh, entered softirq, exited with another preempt_count"):
         ctx.preempt_off = ctx.softirqs_off = 0

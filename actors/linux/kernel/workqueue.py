@@ -1,10 +1,10 @@
-"""Bound workqueues and the kworkers that serve them. kernel/workqueue.c @5.3.
+"""Bound workqueues and the kworkers that run them. kernel/workqueue.c @5.3.
 
-Items of all bound queues that are queued on one CPU go through that CPU's worker pool, in order. A pool runs one
-item at a time, and the next one only when the worker of the first sleeps (concurrency management): a kworker that is
-merely preempted starts nobody else. Beside that each queue has at most `max_active` items of its own in the pool; the
-others wait in the queue's own list. PENDING is cleared before the function is called, and the worker never touches
-the item afterwards (KERNEL.md 2.2).
+Each CPU has one worker pool, which runs the items queued on that CPU, of all bound queues, in order. A pool runs one
+item at a time. It starts the next one only when the running worker sleeps (concurrency management); preemption of the
+worker starts no other. In addition each queue has at most `max_active` items in the pool; the others wait in the
+queue's own list. PENDING is cleared before the function is called, and the worker never accesses the item afterwards
+(KERNEL.md 2.2).
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ if TYPE_CHECKING:
     from actors.system.flow import Flow
 
 WORKER_NS = (2_000, 50_000)
-
 WORKER_DELAY_NS = 500_000_000
 
-MANY_ACTIVE = 16  # a queue that may have so many active items never has to hold one back
+MANY_ACTIVE = 16  # with this max_active or more, a queue never reaches its limit here
 
 WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
 
 
 @attrs.define(eq=False)
 class Work(ListEntry):
-    """struct work_struct. `last_pool` is where it ran last: it is never run by two workers at once.
+    """struct work_struct. `last_pool` is the pool where it ran last: no two workers run it at once.
 
-    `queued_by` says who queued it last, in which step; reports ask.
+    `queued_by` is the execution context and the step that queued it last, for reports.
     """
 
     container: Shared
@@ -55,7 +54,7 @@ class Work(ListEntry):
         return f"{self.name} of {self.container.label}"
 
     def init_work(self, func: WorkFunc) -> None:
-        """INIT_WORK: forgets PENDING and where it ran last."""
+        """INIT_WORK: clears PENDING and the last pool."""
         self.touch(UPDATE)
         self.func = func
         self.pending = False
@@ -63,14 +62,14 @@ class Work(ListEntry):
 
     @operation(UPDATE, cost=ATOMIC_NS)
     def test_and_set_pending(self) -> bool:
-        """Set PENDING; return whether it was set."""
+        """Set PENDING; return its old value."""
         was, self.pending = self.pending, True
         return was
 
 
 @attrs.frozen(eq=False)
 class Item:
-    """One queued work: `ticket` counts what was queued on `pwq`, so that a flush knows what came before it."""
+    """One queued work. `ticket` numbers the items of `pwq`, so that a flush can tell earlier items from later ones."""
 
     pwq: PoolWorkqueue
     ticket: int
@@ -78,13 +77,13 @@ class Item:
 
     @property
     def memory(self) -> ListEntry:
-        """Its list_head is work->entry."""
+        """The object that contains its list_head, which is work->entry."""
         return self.work
 
 
 @attrs.define(eq=False)
 class Worker(Context):
-    """A kworker; `current` is the item that it executes, `scheduled` what must not run beside that."""
+    """A kworker; `current` is the item that it executes, `scheduled` are items that must not run at the same time."""
 
     pool: WorkerPool = attrs.field(kw_only=True)
     current: Item | None = attrs.field(default=None, init=False)
@@ -93,7 +92,7 @@ class Worker(Context):
 
     @property
     def is_running(self) -> bool:
-        """Whether it counts in nr_running: it executes something, and does not sleep."""
+        """Whether it counts in nr_running: it executes an item and does not sleep."""
         return self.current is not None and (self.ready or not self.request.info.sleeps)
 
     def executes(self, work: Work) -> bool:
@@ -109,14 +108,14 @@ class Worker(Context):
         item.work.last_pool = self.pool
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- as in Flow
-        """Falling asleep or waking up, it lets the pool see whether another worker is needed."""
+        """When the worker falls asleep or wakes up, the pool reconsiders whether another worker is needed."""
         was_ready = self.ready
         super().set_ready(ready)
         info, target = self.request.info, self.request.target
         if self.current is None or not info.sleeps:
             return
         if self.world.current is self and target is not None:
-            # Whether it falls asleep is what others can see.
+            # Other execution contexts can observe whether it falls asleep.
             target.touch_part(info.part, COMMUTE if info.access is COMMUTE else READ)
         if ready != was_ready:
             self.pool.touch_part("nr_running", COMMUTE)
@@ -125,7 +124,7 @@ class Worker(Context):
 
 @attrs.define(eq=False)
 class PoolWorkqueue(Shared):
-    """struct pool_workqueue: one queue's part on one CPU. `unfinished` are the tickets of what a flush waits for."""
+    """struct pool_workqueue: one queue's part on one CPU. `unfinished` has the tickets of items not finished yet."""
 
     wq: Workqueue
     pool: WorkerPool
@@ -147,12 +146,12 @@ class PoolWorkqueue(Shared):
         return self.tickets
 
     def touch_nr_active(self) -> None:
-        """What queueing and finishing have in common: how many are active, where few enough may be for it to matter."""
+        """Record the access to nr_active that queueing and finishing share, if max_active is small enough to matter."""
         if self.wq.max_active < MANY_ACTIVE:
             self.touch_part("nr_active", UPDATE)
 
     def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
-        """A flush waits for the workers of this queue's items."""
+        """A flush waits for the workers that execute this queue's items."""
         return tuple(worker for worker in self.pool.busy if worker.current is not None and worker.current.pwq is self)
 
     def is_flushed(self, upto: int) -> bool:
@@ -160,14 +159,14 @@ class PoolWorkqueue(Shared):
 
     @operation(READ, when=is_flushed, sleeps=True, part="unfinished")
     def wait_flushed(self, upto: int) -> None:
-        """Sleep until every item up to that number has finished."""
+        """Sleep until every item up to that ticket has finished."""
 
 
 @attrs.define(eq=False)
 class WorkerPool(Shared):
     """struct worker_pool of one CPU. The most recently idle worker takes the next item of `worklist`.
 
-    Every operation is one section under pool->lock, which nobody holds across another access.
+    Every operation is one section under pool->lock; the lock is never held across another access.
     """
 
     machine: Machine
@@ -184,12 +183,12 @@ class WorkerPool(Shared):
         return f"worker pool of {self.cpu.label}"
 
     def is_needed(self, worker: Worker) -> bool:
-        """need_more_worker(): there is an item, and nobody runs; of the idle, the last one is woken."""
+        """need_more_worker(): there is an item and no worker runs; the worker that became idle last is woken."""
         return bool(self.worklist) and self.idle[-1] is worker and not any(busy.is_running for busy in self.busy)
 
-    @operation(UPDATE, part="worklist")
+    @operation(UPDATE, part="worklist", lifecycle=True)
     def insert(self, pwq: PoolWorkqueue, work: Work) -> bool:
-        """__queue_work(): append *work*, to the pool if the queue may have one more active; False if it is queued."""
+        """__queue_work(): append *work* to the pool, or to the queue's list at max_active; False if queued already."""
         pwq.touch_part("tickets", UPDATE)
         pwq.touch_nr_active()
         if any(item.work is work for item in (*self.worklist, *pwq.inactive)):
@@ -208,15 +207,15 @@ class WorkerPool(Shared):
 
     @operation(READ, part="busy_hash")
     def insert_if_executing(self, pwq: PoolWorkqueue, work: Work) -> bool:
-        """Append *work* here if a worker of this pool executes it now."""
+        """Append *work* here if a worker of this pool is executing it."""
         if not any(worker.executes(work) for worker in self.busy):
             return False
         self.touch_part("worklist", UPDATE)
         return self.insert(pwq, work)
 
-    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist")
+    @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist", lifecycle=True)
     def take(self, worker: Worker) -> None:
-        """Begin the oldest item that no other worker executes already; those are left to their workers."""
+        """Begin the oldest item whose work no other worker executes; earlier ones are left to those workers."""
         self.touch_part("busy_hash", UPDATE)
         self.touch_part("nr_running", UPDATE)
         while worker.current is None and (item := self.worklist.list_first_entry()) is not None:
@@ -233,7 +232,7 @@ class WorkerPool(Shared):
 
     @operation(UPDATE, part="busy_hash")
     def finish(self, worker: Worker) -> None:
-        """The item is done; go on with what had to wait for that, or become idle."""
+        """The item has finished: continue with a scheduled item, or become idle."""
         self.touch_part("nr_running", COMMUTE)
         assert worker.current is not None
         self.retire(worker.current)
@@ -247,7 +246,7 @@ class WorkerPool(Shared):
             self.idle.append(worker)
 
     def retire(self, item: Item) -> None:
-        """pwq_dec_nr_in_flight(): the next inactive item of the queue becomes active."""
+        """pwq_dec_nr_in_flight(): activate the queue's next inactive item."""
         pwq = item.pwq
         pwq.touch_part("unfinished", UPDATE)
         pwq.touch_nr_active()
@@ -271,7 +270,7 @@ class WorkerPool(Shared):
 
 @attrs.define(eq=False)
 class Workqueue:
-    """struct workqueue_struct; `pwqs` by CPU."""
+    """struct workqueue_struct; `pwqs` is indexed by CPU."""
 
     name: str
     max_active: int
@@ -279,7 +278,7 @@ class Workqueue:
 
     @property
     def completion(self) -> str:
-        """Lockdep's class of waiting for this queue."""
+        """Lockdep's class for waiting for this queue."""
         return f"(wq_completion){self.name}"
 
     @classmethod
@@ -291,7 +290,7 @@ class Workqueue:
 
 
 async def worker_thread(worker: Worker) -> None:
-    """One kworker, for ever."""
+    """One kworker; loops for ever."""
     while True:
         await worker.ask(worker.pool.take, worker)
         while worker.current is not None:
@@ -302,9 +301,9 @@ async def worker_thread(worker: Worker) -> None:
 
 
 async def process_one_work(worker: Worker, item: Item) -> None:
-    """Call the function, which must end without a lock or a section.
+    """Call the function, which must return without a lock held and outside of atomic sections.
 
-    For lockdep it holds the queue and the work meanwhile, for which flushers wait.
+    Flushers wait for the work and its queue, so for lockdep the worker holds both meanwhile.
     """
     func, lockdep = deref(worker.current_func, "process_one_work(): worker->current_func"), worker.machine.lockdep
     classes = (item.pwq.wq.completion, f"(work_completion){getattr(func, 'name', '')}")
@@ -337,7 +336,7 @@ async def queue_work(ctx: Context, wq: Workqueue, work: Work) -> bool:
 
 @kernel_fn("__queue_work", "kernel/workqueue.c")
 async def __queue_work(ctx: Context, cpu: int, wq: Workqueue, work: Work) -> None:
-    """Queue *work*, whose PENDING bit the caller has set; where it still runs, if it runs on another CPU."""
+    """Queue *work*, whose PENDING bit the caller has set; on the CPU where it is still running, if there is one."""
     pwq = wq.pwqs[cpu]
     last = work.last_pool
     if (
@@ -375,7 +374,7 @@ class RcuWork:
 
 @kernel_fn("queue_rcu_work", "kernel/workqueue.c")
 async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
-    """Queue *rwork* once a grace period has passed, unless it is pending."""
+    """Queue *rwork* after a grace period, unless it is pending."""
     if await ctx.ask(rwork.work.test_and_set_pending):
         return False
 
@@ -389,7 +388,7 @@ async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
 
 @kernel_fn("queue_delayed_work_on", "kernel/workqueue.c")
 async def queue_delayed_work_on(ctx: Context, cpu: int, wq: Workqueue, work: Work, delay: int) -> bool:
-    """Queue *work* on *cpu* in *delay* nanoseconds, unless it is pending; a timer of this CPU does so."""
+    """Queue *work* on *cpu* after *delay* nanoseconds, by a timer of that CPU, unless it is pending."""
     if await ctx.ask(work.test_and_set_pending):
         return False
 
@@ -399,7 +398,7 @@ async def queue_delayed_work_on(ctx: Context, cpu: int, wq: Workqueue, work: Wor
 
 
 def delayed_work_timer(cpu: int, wq: Workqueue, work: Work) -> Callable[[Context], Awaitable[None]]:
-    """delayed_work_timer_fn(): what the timer of a delayed work does, whose PENDING bit is set already."""
+    """delayed_work_timer_fn(): the timer function, which queues a work whose PENDING bit is set already."""
 
     async def delayed_work_timer_fn(ctx: Context) -> None:
         with ctx.irq_section:

@@ -1,1 +1,1 @@
-"""Linux lib/: reference counts and identifiers."""
+"""Linux lib/: reference counts and number allocators."""

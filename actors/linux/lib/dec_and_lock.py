@@ -1,4 +1,4 @@
-"""Drop a reference, and take a lock if it was the last one. lib/dec_and_lock.c @5.3.1."""
+"""Drop a reference and take a lock if it was the last one. lib/dec_and_lock.c @5.3.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that are given out and taken back, the lowest free one first. lib/idr.c @5.3.1."""
+"""Allocation of numbers, the lowest free one first. lib/idr.c @5.3.1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from protocol.operations import UPDATE, operation
 
 @attrs.define(eq=False)
 class Ida(Shared):
-    """struct ida: the numbers in use, and the `lowest` that is free."""
+    """struct ida: the numbers in use, and the `lowest` free one."""
 
     name: str
     lowest: int = 0

@@ -10,12 +10,12 @@ from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 DEAD = -128
-"""What lockref_mark_dead() leaves: nobody gets a reference any more."""
+"""The count after lockref_mark_dead(): no reference can be taken any more."""
 
 
 @attrs.define(eq=False)
 class Lockref(SpinLock):
-    """struct lockref: a spinlock with a reference count, which is changed without the lock only while that is free."""
+    """struct lockref: a spinlock and a reference count, which changes without the lock only while the lock is free."""
 
     count: int = 1
 
@@ -25,7 +25,7 @@ class Lockref(SpinLock):
 
     @operation(UPDATE, name="lockref_put_return", cost=ATOMIC_NS)
     def put_return(self) -> int:
-        """The new count; -1, and nothing done, if the lock is taken or there is no reference."""
+        """Drop a reference and return the new count; return -1 and do nothing if the lock is held or the count is 0."""
         if self.holder is not None or self.count <= 0:
             return -1
         self.count -= 1
@@ -33,7 +33,7 @@ class Lockref(SpinLock):
 
     @operation(UPDATE, name="lockref_put_or_lock", cost=ATOMIC_NS)
     def put_unless_last(self) -> bool:
-        """The part of lockref_put_or_lock() that needs no lock."""
+        """The lockless part of lockref_put_or_lock()."""
         if self.holder is not None or self.count <= 1:
             return False
         self.count -= 1
@@ -58,14 +58,14 @@ class Lockref(SpinLock):
 
 @kernel_fn("lockref_get", "lib/lockref.c")
 async def lockref_get(ctx: Context, lockref: Lockref) -> None:
-    """One more reference than the caller has; whoever has the lock is waited for."""
+    """Take a reference; the caller has one already. Waits while the lock is held."""
     with ctx.preempt_section:
         await ctx.ask(lockref.get, ctx)
 
 
 @kernel_fn("lockref_put_or_lock", "lib/lockref.c")
 async def lockref_put_or_lock(ctx: Context, lockref: Lockref) -> bool:
-    """Drop a reference that is not the last; otherwise return False, with the reference and the lock held."""
+    """Drop a reference that is not the last one; otherwise return False with the lock held, and keep the reference."""
     if await ctx.ask(lockref.put_unless_last):
         return True
     await spin_lock(ctx, lockref)

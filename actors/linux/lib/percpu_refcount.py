@@ -1,8 +1,8 @@
 """percpu_ref: a reference count that is per-CPU until it is killed. lib/percpu-refcount.c @5.3.1.
 
-While it lives, get and put touch only the counter of their own CPU, and nobody can tell when the sum is zero. kill
-switches it to one atomic count: DEAD and ATOMIC are set, and after a grace period (when nobody can still be in the
-middle of a per-CPU get or put) the per-CPU counters are folded in. Until then the count holds BIAS, so that it cannot
+While the ref is live, get and put access only the counter of their own CPU, and a sum of zero goes unnoticed. kill
+switches to one atomic count. It sets DEAD and ATOMIC; after a grace period, when no CPU can still be inside a per-CPU
+get or put, the per-CPU counters are added to the atomic count. Until then the count contains BIAS, so that it cannot
 reach zero early. Step numbers are those of KERNEL.md 1.
 """
 
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     from actors.system.actor import Actor
 
 ATOMIC = 1
-
 DEAD = 2
-
 BIAS = 1 << 63
 
 THIS_CPU_ADD = OperationInfo("this_cpu_add", cost=ATOMIC_NS)
-"""An access to this CPU's counter; who sums them up is another CPU."""
+"""An access to this CPU's counter; the sum of the counters is read from another CPU."""
 
 Release = Callable[[Context, "PercpuRef"], Awaitable[None]]
 
@@ -40,11 +38,11 @@ Confirm = Callable[[Context, "PercpuRef"], Awaitable[None]]
 
 @attrs.define(eq=False)
 class PercpuRef(Shared):
-    """struct percpu_ref of `container`. `percpu` is None once its per-CPU memory is freed.
+    """struct percpu_ref of `container`. `percpu` is None after its per-CPU memory is freed.
 
-    `own_refs` counts the references that the machinery itself holds: the initial one until kill, and that of a
-    running switch. Like every ledger of references it is raised after a get and lowered before a put. `last_get` is
-    the flow and the step of the last get, for whoever asks why it never got to zero.
+    `own_refs` counts the references that the mechanism itself holds: the initial one until kill, and one for a running
+    switch. Like all shadow accounting of references, it is raised after a get and lowered before a put. `last_get` is
+    the execution context and the step of the last get; it helps to find out why the count never reached zero.
 
     invariant: `value` is at least the number of references held, and never negative.
     """
@@ -65,7 +63,7 @@ class PercpuRef(Shared):
 
     @classmethod
     def init(cls, actor: Actor, container: Shared, release: Release, cpus: int) -> PercpuRef:
-        """percpu_ref_init() without flags: per-CPU mode, one reference, never to be re-initialised."""
+        """percpu_ref_init() without flags: per-CPU mode, one reference, allow_reinit not set."""
         return cls(actor, container, release, [0] * cpus)
 
     @property
@@ -74,8 +72,8 @@ class PercpuRef(Shared):
 
     @property
     def value(self) -> int:
-        """The logical number of references, wherever they are counted now."""
-        if self.percpu is None or self.count < BIAS // 2:  # folded, and the per-CPU memory perhaps not yet freed
+        """The logical number of references, in either mode."""
+        if self.percpu is None or self.count < BIAS // 2:  # per-CPU counters already added
             return self.count
         return self.count - BIAS + sum(self.percpu)
 
@@ -89,7 +87,7 @@ class PercpuRef(Shared):
 
     @property
     def is_atomic(self) -> bool:
-        """Whether the switch to one atomic count is over."""
+        """Whether the switch to one atomic count is complete."""
         return bool(self.flags & ATOMIC) and self.confirm_switch is None
 
     @property
@@ -101,11 +99,11 @@ class PercpuRef(Shared):
     def read_flags(self) -> int:
         return self.flags
 
-    @operation(COMMUTE, part="count")
+    @operation(COMMUTE, part="count", lifecycle=True)
     def atomic_add(self, nr: int) -> int:
         """Add to the atomic count and return it. Rising from zero, or falling below it, is a refcount finding.
 
-        As long as it is biased, nobody can tell in which order others add to it: callers only ask whether it is zero.
+        While the count contains BIAS, additions commute: callers only test the result for zero.
         """
         old = self.count
         self.count += nr
@@ -126,18 +124,18 @@ class PercpuRef(Shared):
         self.count += 1
         return True
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def set_flags(self, flags: int) -> int:
-        """Set *flags*; return what was set before."""
+        """Set *flags*; return the old flags."""
         old = self.flags
         self.flags |= flags
         return old
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def clear_flags(self, flags: int) -> None:
         self.flags &= ~flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def begin_switch(self, confirm: Confirm) -> None:
         self.touch_part("confirm_switch", UPDATE)
         self.flags |= ATOMIC
@@ -147,9 +145,9 @@ class PercpuRef(Shared):
     def read_confirm_switch(self) -> Confirm | None:
         return self.confirm_switch
 
-    @operation(UPDATE, part="confirm_switch")
+    @operation(UPDATE, part="confirm_switch", lifecycle=True)
     def end_switch(self) -> None:
-        """Clear confirm_switch, and wake who waits for that."""
+        """Clear confirm_switch and wake the waiters."""
         self.confirm_switch = None
 
     def is_not_switching(self) -> bool:
@@ -175,7 +173,7 @@ class PercpuRef(Shared):
 
     @operation(UPDATE)
     def reset_percpu(self) -> bool:
-        """Back to per-CPU mode with counters of zero; False if there is no per-CPU memory."""
+        """Return to per-CPU mode with counters of zero; False if there is no per-CPU memory."""
         if self.percpu is None:
             return False
         self.count += BIAS
@@ -183,7 +181,7 @@ class PercpuRef(Shared):
         self.flags &= ~ATOMIC
         return True
 
-    @operation(UPDATE, part="percpu")
+    @operation(UPDATE, part="percpu", lifecycle=True)
     def free_percpu(self) -> bool:
         """Free the per-CPU memory; return whether a switch was in progress."""
         self.touch_part("confirm_switch", READ)
@@ -197,7 +195,7 @@ class PercpuRef(Shared):
         return switching
 
     def add_here(self, ctx: Context, nr: int) -> None:
-        """Add to this CPU's counter: preemption is off, and nobody sums up before a grace period has passed."""
+        """Add to this CPU's counter: preemption is off, and the counters are summed only after a grace period."""
         if self.percpu is None:
             ctx.world.raise_use_after_free(self)
         self.percpu[ctx.smp_processor_id] += nr
@@ -205,7 +203,7 @@ class PercpuRef(Shared):
 
 @kernel_fn("percpu_ref_get_many", "include/linux/percpu-refcount.h")
 async def percpu_ref_get_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
-    """Take *nr* references; the caller owns one already, so nothing is checked."""
+    """Take *nr* references; the caller owns one already, so there is no check."""
     with ctx.preempt_section:
         if await ctx.ask(ref.read_flags):
             await ctx.ask(ref.atomic_add, nr)
@@ -222,7 +220,7 @@ async def percpu_ref_get(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("percpu_ref_put_many", "include/linux/percpu-refcount.h")
 async def percpu_ref_put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
-    """Drop *nr* references; in atomic mode the last one calls release() here and now, in this context."""
+    """Drop *nr* references; in atomic mode the last put calls release() synchronously, in this context."""
     with ctx.preempt_section:
         if not await ctx.ask(ref.read_flags):
             await ctx.this_cpu(ref, THIS_CPU_ADD)
@@ -239,7 +237,7 @@ async def percpu_ref_put(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("percpu_ref_tryget", "include/linux/percpu-refcount.h")
 async def percpu_ref_tryget(ctx: Context, ref: PercpuRef) -> bool:
-    """Take a reference unless the count is zero; a killed ref may still be taken."""
+    """Take a reference unless the count is zero; this succeeds even on a killed ref."""
     with ctx.preempt_section:
         if await ctx.ask(ref.read_flags):
             taken = await ctx.ask(ref.inc_not_zero)
@@ -254,7 +252,7 @@ async def percpu_ref_tryget(ctx: Context, ref: PercpuRef) -> bool:
 
 @kernel_fn("percpu_ref_tryget_live", "include/linux/percpu-refcount.h")
 async def percpu_ref_tryget_live(ctx: Context, ref: PercpuRef) -> bool:
-    """Take a reference unless the ref was killed."""
+    """Take a reference unless the ref has been killed."""
     with ctx.preempt_section:
         flags = await ctx.ask(ref.read_flags)
         if not flags:
@@ -270,12 +268,12 @@ async def percpu_ref_tryget_live(ctx: Context, ref: PercpuRef) -> bool:
 
 @kernel_fn("percpu_ref_noop_confirm_switch", "lib/percpu-refcount.c")
 async def percpu_ref_noop_confirm_switch(ctx: Context, ref: PercpuRef) -> None:
-    """Nobody wants to know."""
+    """Default confirm callback: does nothing."""
 
 
 @kernel_fn("percpu_ref_kill_and_confirm", "lib/percpu-refcount.c")
 async def percpu_ref_kill_and_confirm(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
-    """Drop the initial reference and switch to atomic mode; *confirm* runs when every CPU knows."""
+    """Drop the initial reference and switch to atomic mode; *confirm* runs when every CPU sees the switch."""
     async with SpinLockIrqHeld(ctx, ctx.machine.percpu_ref_switch_lock):
         flags = await ctx.ask(ref.set_flags, DEAD)
         WARN_ON(ctx, flags & DEAD, "percpu_ref_kill_and_confirm called more than once")
@@ -292,7 +290,7 @@ async def percpu_ref_kill(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("__percpu_ref_switch_mode", "lib/percpu-refcount.c")
 async def __percpu_ref_switch_mode(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
-    """1.6c and d: once no switch is in progress, switch to what DEAD says. Only that wait may sleep."""
+    """1.6c and d: wait for a switch in progress, then switch to the mode that DEAD selects. Only the wait may sleep."""
     lock = ctx.machine.percpu_ref_switch_lock
     lockdep_assert_held(ctx, lock.name)
     while await ctx.ask(ref.read_confirm_switch) is not None:
@@ -307,7 +305,7 @@ async def __percpu_ref_switch_mode(ctx: Context, ref: PercpuRef, confirm: Confir
 
 @kernel_fn("__percpu_ref_switch_to_atomic", "lib/percpu-refcount.c")
 async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
-    """1.6d: from now on readers of the flags take the slow path; after a grace period all do."""
+    """1.6d: set ATOMIC, which sends readers of the flags to the slow path; after a grace period all CPUs are there."""
     if await ctx.ask(ref.read_flags) & ATOMIC:
         if confirm is not None:
             await confirm(ctx, ref)
@@ -320,7 +318,7 @@ async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: C
 
 @kernel_fn("percpu_ref_switch_to_atomic_rcu", "lib/percpu-refcount.c")
 async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
-    """1.7: fold the per-CPU counters into the count, take BIAS out, confirm, drop the switch's reference."""
+    """1.7: add the per-CPU counters to the count, subtract BIAS, confirm, drop the switch's reference."""
     ref = head.container
     assert isinstance(ref, PercpuRef)
     total = await ctx.ask(ref.percpu_sum)
@@ -331,7 +329,7 @@ async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="5.3..")
 async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
-    """1.7c to e: confirm; the per-CPU memory is not needed any more if nobody may reinit this ref."""
+    """1.7c to e: confirm the switch; free the per-CPU memory, unless the ref may be re-initialised."""
     await confirm_the_switch(ctx, ref)
     if not ref.allow_reinit:
         await percpu_ref_exit(ctx, ref)
@@ -341,14 +339,14 @@ async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="..v7")
 async def percpu_ref_call_confirm_rcu_until_v7(ctx: Context, ref: PercpuRef) -> None:
-    """Before 5.3 the per-CPU memory stays until percpu_ref_exit() is called."""
+    """Before 5.3 the per-CPU memory stays until percpu_ref_exit()."""
     await confirm_the_switch(ctx, ref)
     ref.own_refs -= 1
     await percpu_ref_put(ctx, ref)
 
 
 async def confirm_the_switch(ctx: Context, ref: PercpuRef) -> None:
-    """Tell who wanted to know, then who waits for the switch to be over."""
+    """Call the confirm callback, then wake the execution contexts that wait for the end of the switch."""
     confirm = await ctx.ask(ref.read_confirm_switch)
     await deref(confirm, "percpu_ref_call_confirm_rcu(): ref->confirm_switch")(ctx, ref)
     await ctx.ask(ref.end_switch)
@@ -356,12 +354,12 @@ async def confirm_the_switch(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("percpu_ref_exit", "lib/percpu-refcount.c")
 async def percpu_ref_exit(ctx: Context, ref: PercpuRef) -> None:
-    """Free the per-CPU memory; a second time it does nothing."""
+    """Free the per-CPU memory; a second call does nothing."""
     switching = await ctx.ask(ref.free_percpu)
     WARN_ON(ctx, switching, "percpu_ref_exit: confirm_switch is set")
 
 
-# -- back to life: not for css and kmem_cache (1.9) -------------------------------------------------------------------
+# -- reinit and resurrect, never used for css and kmem_cache (1.9) ----------------------------------------------------
 
 
 @kernel_fn("percpu_ref_reinit", "lib/percpu-refcount.c")
@@ -373,7 +371,7 @@ async def percpu_ref_reinit(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("percpu_ref_resurrect", "lib/percpu-refcount.c")
 async def percpu_ref_resurrect(ctx: Context, ref: PercpuRef) -> None:
-    """Make a dead ref live again, with one more reference."""
+    """Make a dead ref live again, with a new initial reference."""
     async with SpinLockIrqHeld(ctx, ctx.machine.percpu_ref_switch_lock):
         flags = await ctx.ask(ref.read_flags)
         WARN_ON(ctx, not flags & DEAD, "percpu_ref_resurrect: !DEAD")
@@ -386,7 +384,7 @@ async def percpu_ref_resurrect(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("__percpu_ref_switch_to_percpu", "lib/percpu-refcount.c", profiles="5.3..")
 async def __percpu_ref_switch_to_percpu(ctx: Context, ref: PercpuRef) -> None:
-    """Count on each CPU again, if that was allowed for."""
+    """Return to per-CPU counters, if allow_reinit is set."""
     BUG_ON(ctx, ref.percpu is None, "__percpu_ref_switch_to_percpu: !percpu_count")
     if await ctx.ask(ref.read_flags) & ATOMIC:
         if WARN_ON(ctx, not ref.allow_reinit, "__percpu_ref_switch_to_percpu: !ref->allow_reinit"):
@@ -396,7 +394,7 @@ async def __percpu_ref_switch_to_percpu(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("__percpu_ref_switch_to_percpu", "lib/percpu-refcount.c", profiles="..v7")
 async def __percpu_ref_switch_to_percpu_until_v7(ctx: Context, ref: PercpuRef) -> None:
-    """Count on each CPU again."""
+    """Before 5.3: return to per-CPU counters without a check."""
     BUG_ON(ctx, ref.percpu is None, "__percpu_ref_switch_to_percpu: !percpu_count")
     if await ctx.ask(ref.read_flags) & ATOMIC:
         await ctx.ask(ref.reset_percpu)

@@ -1,10 +1,10 @@
-"""The page cache: pages of files, charged to the memcg of whoever touched them first.
+"""The page cache: pages of files, each charged to the memcg of the task that first accessed it.
 
-mm/filemap.c, mm/truncate.c, mm/swap.c @5.3.1. A page has a reference for being in its file's mapping, and one for each
-reclaimer that has isolated it from its memcg's LRU list; who drops the last one uncharges and frees it. There is one
-LRU list for each memcg and node (no active and inactive halves), and no swap.
+mm/filemap.c, mm/truncate.c, mm/swap.c @5.3.1. The mapping of its file holds a reference to a page, and so does each
+reclaimer that has isolated it from its memcg's LRU list. The last put uncharges and frees the page. There is one LRU
+list for each memcg and node (no active and inactive halves), and no swap.
 
-What the kernel does to a page under its page lock and the mapping's xa_lock is one access here.
+All that the kernel does to a page under its page lock and the mapping's xa_lock is one access here.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from actors.linux.fs.inode import Inode
 
 MAPPING_AND_CALLER = 2
-"""The references to a page that only its mapping and the present caller know."""
+"""The reference count of a page that only its mapping and the present caller refer to."""
 
 
 @attrs.define(eq=False)
 class Page(ListEntry):
-    """struct page of the page cache. `mapping` is None once it is truncated; `memcg` is what it is charged to."""
+    """struct page of the page cache. `mapping` is None after truncation; `memcg` is the memcg that it is charged to."""
 
     index: int
     nid: int
     memcg: Memcg
     mapping: Inode | None
     is_dirty: bool
-    refs: int = 1  # of whoever allocated it
+    refs: int = 1  # the allocation's
 
     @property
     def label(self) -> str:
@@ -61,7 +61,7 @@ class Page(ListEntry):
 
     @operation(UPDATE)
     def remove_mapping(self) -> bool:
-        """Take a clean page that nobody else uses out of its mapping; the caller keeps his reference."""
+        """Take a clean page without other users out of its mapping; the caller keeps its own reference."""
         if self.mapping is None or self.is_dirty or self.refs != MAPPING_AND_CALLER:
             return False
         self._leave_mapping()
@@ -69,7 +69,7 @@ class Page(ListEntry):
 
     @operation(UPDATE)
     def truncate(self) -> bool:
-        """Take the page out of its mapping whoever uses it; True if that was the last reference."""
+        """Take the page out of its mapping even if it is in use; True if that dropped the last reference."""
         if self.mapping is None:
             return False
         self._leave_mapping()
@@ -86,12 +86,12 @@ class Page(ListEntry):
         self.is_dirty = False
 
 
-# -- a page comes -----------------------------------------------------------------------------------------------------
+# -- adding a page ----------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("add_to_page_cache_lru", "mm/filemap.c")
 async def add_to_page_cache_lru(ctx: Context, inode: Inode, index: int, *, is_dirty: bool) -> bool:
-    """A new page of *inode*, charged to the task's memcg, unless somebody was faster; False is -ENOMEM."""
+    """Add a new page to *inode*, charged to the task's memcg, unless there is one by now; False is -ENOMEM."""
     memcg = await get_mem_cgroup_from_mm(ctx)
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         await css_put(ctx, memcg.css)
@@ -109,7 +109,7 @@ async def add_to_page_cache_lru(ctx: Context, inode: Inode, index: int, *, is_di
     return is_charged
 
 
-# -- a page goes ------------------------------------------------------------------------------------------------------
+# -- freeing, writing and reading pages -------------------------------------------------------------------------------
 
 
 @kernel_fn("put_page", "include/linux/mm.h")
@@ -119,7 +119,7 @@ async def put_page(ctx: Context, page: Page) -> None:
 
 
 async def reclaim_user_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> int:
-    """Pages of tasks that belong to no file of the model."""
+    """Uncharge and free pages of tasks that belong to no file of the model."""
     taken = await ctx.ask(memcg.take_user_pages, nr_pages)
     if taken:
         await cancel_charge(ctx, memcg, taken)
@@ -129,7 +129,7 @@ async def reclaim_user_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> int:
 
 @kernel_fn("generic_perform_write", "mm/filemap.c")
 async def generic_perform_write(ctx: Context, inode: Inode, nr_pages: int) -> int:
-    """New pages at the end, dirty until they are written back."""
+    """Append new pages to the file; they are dirty until they are written back."""
     for written in range(nr_pages):
         size = await ctx.ask(inode.read_size)
         if not await add_to_page_cache_lru(ctx, inode, size, is_dirty=True):
@@ -142,7 +142,7 @@ async def generic_perform_write(ctx: Context, inode: Inode, nr_pages: int) -> in
 
 @kernel_fn("generic_file_buffered_read", "mm/filemap.c")
 async def generic_file_buffered_read(ctx: Context, inode: Inode) -> int:
-    """Pages that are not there are read from the disk, clean."""
+    """Read missing pages from the disk; they are clean."""
     size = await ctx.ask(inode.read_size)
     for index in range(size):
         if not await ctx.ask(inode.has_page, index) and not await add_to_page_cache_lru(

@@ -1,8 +1,8 @@
 """The structures of the slab allocators: kmem_cache, its slabs, SLUB's per-CPU and per-node parts.
 
-include/linux/slub_def.h, mm/slab.h @5.3.1; KERNEL.md 0.4 and 4.2. The free objects of a slab form a linked list; here
-a list is nested pairs `(object, rest)`, so that taking the head or handing over the whole list is one assignment, as
-in C. SLAB's own parts are in `slab`.
+include/linux/slub_def.h, mm/slab.h @5.3.1; KERNEL.md 0.4 and 4.2. The free objects of a slab form a linked list. Here
+a list is nested pairs `(object, rest)`, so that taking the head or the whole list is one assignment, as in C. SLAB's
+own parts are in `slab_def`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs 
 """A list of free objects, by their index in the slab."""
 
 WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
-"""What a cache has to do next, in a worker or at once."""
+"""memcg_params.work_fn: the cache's next deferred step, run by a worker; or its release function."""
 
 
 class SlabCounters(NamedTuple):
-    """What cmpxchg_double() compares: the slab's freelist and its counters word."""
+    """The double word that cmpxchg_double() compares: the slab's freelist and its counters."""
 
     freelist: Chain
     inuse: int
@@ -46,7 +46,7 @@ class SlabCounters(NamedTuple):
 
 
 class SlabObject(NamedTuple):
-    """An allocated object: its slab and its index there. What kmem_cache_alloc() returns a pointer to."""
+    """An allocated object: its slab and its index there; C has a pointer."""
 
     slab: Slab
     at: int
@@ -58,11 +58,14 @@ class SlabObject(NamedTuple):
 
 @attrs.define(eq=False)
 class Slab(ListEntry):
-    """struct page as the head of a slab: 2^order pages from frame `pfn` on, cut into objects.
+    """struct page as the head of a slab: 2^order pages from frame `pfn` on, divided into objects.
 
-    `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`, `pobjects` what is free on a CPU's partial list up
-    to this slab, `slab_list` the node's list that it is linked into. The ledger's: `live`, a mask of the allocated
-    objects, `made_by` (who, at which step), `given`, to whom a user gave each object last, `readers_gone`: of RCU's.
+    `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`. `pobjects` is the number of free objects on a CPU's
+    partial list up to this slab. `slab_list` is the node's list that the slab is on.
+
+    Shadow accounting: `live` is a mask of the allocated objects. `made_by` is the execution context and the step that
+    made the slab. `given` has the last user of each object. `readers_gone` returns whether a grace period has passed
+    since the last object was freed.
     """
 
     serial: int
@@ -92,23 +95,23 @@ class Slab(ListEntry):
 
     @property
     def pages(self) -> int:
-        """Its size in 4K pages."""
+        """The slab's size in 4K pages."""
         return 1 << self.order
 
     def list_add(self, slabs: ListHead[Slab], *, tail: bool = False) -> None:
-        """Link it into a list of some node."""
+        """Link the slab into *slabs*."""
         (slabs.list_add_tail if tail else slabs.list_add)(self)
         self.slab_list = slabs
 
     def list_del(self) -> None:
-        """Unlink it, from whatever list it is on: the links are the slab's own, and do not tell whose list that is."""
+        """Unlink the slab from the list it is on. The links are in the slab and do not show whose list that is."""
         if self.slab_list is None:
             raise corruption("list_del", self)
         self.slab_list.list_del(self)
         self.slab_list = None
 
     def assert_node(self, node: Shared, nid: int) -> None:
-        """The lists of a kmem_cache_node are for memory of its node: get_node(s, page_to_nid(page))."""
+        """Report a slab that comes to another node than its own: get_node(s, page_to_nid(page))."""
         if self.nid != nid:
             text = f"{self.label}, which is memory of node {self.nid}, comes to {node.label}"
             self.actor.world.report("invariant", "node", f"invariant node: {text}")
@@ -117,7 +120,7 @@ class Slab(ListEntry):
     def read_counters(self) -> SlabCounters:
         return SlabCounters(self.freelist, self.inuse, self.frozen)
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def cmpxchg_double(self, old: SlabCounters, new: SlabCounters) -> bool:
         """Set freelist and counters to *new* if they are still *old*."""
         if self.freelist is not old.freelist or self.inuse != old.inuse or self.frozen != old.frozen:
@@ -146,7 +149,7 @@ class KmemCacheCpu(Shared):
 
     @operation(READ)
     def has_cpu_slab(self) -> bool:
-        """What flush_all() asks of other CPUs."""
+        """flush_all() reads this of other CPUs: whether they have slabs of the cache."""
         return self.page is not None or bool(self.partial)
 
 
@@ -213,7 +216,7 @@ class KmemCacheNode(Shared):
 
 @attrs.define(eq=False)
 class MemcgCacheArray(Shared):
-    """struct memcg_cache_array of a root cache: its child caches by kmemcg_id. RCU-freed when it is outgrown."""
+    """struct memcg_cache_array of a root cache: its child caches by kmemcg_id. RCU-freed when it is replaced."""
 
     root: KmemCache
     entries: list[KmemCache | None]
@@ -223,17 +226,17 @@ class MemcgCacheArray(Shared):
         return f"memcg_caches of {self.root.name}"
 
     def grown(self, size: int, copied: int) -> MemcgCacheArray:
-        """A longer array, with the first *copied* entries of this one, unless that has none (it is NULL in C)."""
+        """A longer array with the first *copied* entries of this one. An empty array stands for C's NULL."""
         if self.entries:
             self._check(copied - 1)
         return MemcgCacheArray(self.actor, self.root, (self.entries[:copied] + [None] * size)[:size])
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_entry(self, kmemcg_id: int) -> KmemCache | None:
         self._check(kmemcg_id)
         return self.entries[kmemcg_id]
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def set_entry(self, kmemcg_id: int, cache: KmemCache | None) -> None:
         self._check(kmemcg_id)
         self.entries[kmemcg_id] = cache
@@ -253,7 +256,7 @@ class MemcgCacheArray(Shared):
 
 @attrs.define(eq=False)
 class AtomicRef(Shared):
-    """The atomic_long that v1 counts a cache's pages with; each fall to 0 shuts the cache down (KERNEL-v1-v3 2.1)."""
+    """v1's atomic_long that counts a cache's pages; each fall to 0 shuts the cache down (KERNEL-v1-v3 2.1)."""
 
     cache: KmemCache
     release: WorkFn
@@ -283,14 +286,15 @@ class AtomicRef(Shared):
 class KmemCache(ListEntry):
     """struct kmem_cache with its memcg_params: an actor of its own.
 
-    `object_size` is in bytes, `objects` per slab of 2^`order` pages, `min_objects` and `min_order` for when memory is
-    short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt` that counts pages, running
-    allocations (from v2 on) and itself. `refcount` counts the aliases of a root cache. `rcu_head` and `work` share
-    their storage in C: at most one of them is in use. `has_usercopy`: part of each object may be copied to user space
-    (usersize). What was made before all others is not `is_mergeable` (a refcount below zero in C).
+    `object_size` is in bytes; a slab has `objects` objects on 2^`order` pages; `min_objects` and `min_order` are used
+    when memory is short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt`, which counts
+    pages, running allocations (from v2 on) and one initial reference. `refcount` counts the aliases of a root cache.
+    `rcu_head` and `work` share their storage in C: at most one of them is in use. `has_usercopy`: part of each object
+    may be copied to user space (usersize). The allocator's own first caches are not `is_mergeable` (their refcount is
+    below zero in C).
 
-    The ledger's own: `inflight` (allocations between get and put: who, since which step), `charged_pages` (pages
-    charged and not yet uncharged), `slabs` (every slab that exists).
+    Shadow accounting: `inflight` has the allocations between get and put, with the step of the get; `charged_pages`
+    counts pages charged and not yet uncharged; `slabs` has every slab that exists.
     """
 
     name: str
@@ -355,12 +359,12 @@ class KmemCache(ListEntry):
 
     @property
     def atomic_refcnt(self) -> AtomicRef:
-        """memcg_params.refcnt of v1."""
+        """memcg_params.refcnt in v1."""
         return deref(self.refcnt, "s->memcg_params.refcnt")  # type: ignore[return-value]  # a PercpuRef from v2 on
 
     @property
     def slot_size(self) -> int:
-        """s->size: what an object takes up in its slab, in bytes."""
+        """s->size: the bytes that an object occupies in its slab."""
         return (self.object_size + 7) & ~7
 
     @property
@@ -369,7 +373,7 @@ class KmemCache(ListEntry):
 
     @property
     def slab_pages(self) -> int:
-        """The size of all its slabs in 4K pages."""
+        """The total size of its slabs in 4K pages."""
         return sum(slab.pages for slab in self.slabs)
 
     def begin_allocation(self, ctx: Context) -> None:
@@ -379,7 +383,7 @@ class KmemCache(ListEntry):
         self.inflight.pop(ctx, None)
 
     def parts(self) -> Iterator[Shared | None]:
-        """The struct with everything inside it."""
+        """The struct and all its parts."""
         yield from (self, self.refcnt, self.work, self.kobj, self.kobj_remove_work, self.cpu_partial, self.min_partial)
         yield from self.cpu_slab
         for node in self.node:
@@ -390,11 +394,11 @@ class KmemCache(ListEntry):
 
     # -- memcg_params -------------------------------------------------------------------------------------------------
 
-    @operation(READ, part="memcg")
+    @operation(READ, part="memcg", lifecycle=True)
     def read_memcg(self) -> Memcg | None:
         return self.memcg
 
-    @operation(UPDATE, part="memcg")
+    @operation(UPDATE, part="memcg", lifecycle=True)
     def set_memcg(self, memcg: Memcg | None) -> None:
         self.memcg = memcg
 
@@ -416,24 +420,24 @@ class KmemCache(ListEntry):
         self.children.list_add_tail(child)
         child.recheck()
 
-    @operation(UPDATE, part="children")
+    @operation(UPDATE, part="children", lifecycle=True)
     def del_child(self, child: KmemCache) -> None:
         self.children.list_del(child)
         child.recheck()
 
-    @operation(READ, part="dying")
+    @operation(READ, part="dying", lifecycle=True)
     def read_dying(self) -> bool:
         return self.dying
 
-    @operation(UPDATE, part="dying")
+    @operation(UPDATE, part="dying", lifecycle=True)
     def set_dying(self, dying: bool) -> None:  # noqa: FBT001 -- the flag's value
         self.dying = dying
 
-    @operation(READ, part="work_fn")
+    @operation(READ, part="work_fn", lifecycle=True)
     def read_work_fn(self) -> WorkFn | None:
         return self.work_fn
 
-    @operation(UPDATE, part="work_fn")
+    @operation(UPDATE, part="work_fn", lifecycle=True)
     def set_work_fn(self, work_fn: WorkFn | None) -> None:
         self.work_fn = work_fn
 
@@ -441,16 +445,16 @@ class KmemCache(ListEntry):
     def set_flag(self, flag: SlabFlags) -> None:
         self.flags |= flag
 
-    @operation(UPDATE, part="refcount")
+    @operation(UPDATE, part="refcount", lifecycle=True)
     def add_refcount(self, nr: int) -> int:
-        """An alias more or less; slab_mutex is held."""
+        """Add *nr* to the alias count and return it. The caller holds slab_mutex."""
         self.refcount += nr
         return self.refcount
 
 
 @attrs.define(eq=False)
 class CacheList(Shared):
-    """slab_caches, slab_root_caches, slab_caches_to_rcu_destroy: under slab_mutex, oldest first."""
+    """slab_caches, slab_root_caches, slab_caches_to_rcu_destroy: protected by slab_mutex, oldest first."""
 
     name: str
     caches: ListHead[KmemCache] = attrs.field(init=False)
@@ -471,17 +475,17 @@ class CacheList(Shared):
     def add(self, cache: KmemCache) -> None:
         self.caches.list_add_tail(cache)
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def delete(self, cache: KmemCache) -> None:
         self.caches.list_del(cache)
 
     @operation(UPDATE)
     def take_all(self) -> tuple[KmemCache, ...]:
-        """list_splice_init(): take all that there is."""
+        """list_splice_init(): empty the list and return its caches."""
         return self.caches.take_all()
 
 
 def cache_of(container: Shared) -> KmemCache:
-    """container_of() the cache that an rcu_head, a work or a reference count is inside of."""
+    """container_of(): the cache that contains an rcu_head, a work or a reference count."""
     assert isinstance(container, KmemCache), f"{container.label} is no cache"
     return container

@@ -1,9 +1,9 @@
 """LRU lists of objects that a shrinker may free, one for each memcg. mm/list_lru.c, version by version; KERNEL.md 11.
 
-An item is on the list of the memcg that its slab page belongs to, or on the global one. When a memcg goes offline its
-lists are spliced to the parent's. The lock of a node protects all its lists; a count is changed on the list that the
-item's page says *now*, which may be another one than it is linked to (11.3). The array that finds a memcg's list is
-replaced when it gets too small; the lock or RCU keeps the old one alive.
+An item is on the list of the memcg that its slab page belongs to, or on the global list. When a memcg goes offline,
+its lists are spliced to the parent's. A node's lock protects all lists of the node. An unlink decrements the count of
+the list that the item's page selects *now*; the item may be linked to another list (11.3). The array of a node's lists
+is replaced by a larger one when needed; the lock or RCU keeps the old one alive.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 class LruStatus(enum.Enum):
-    """enum lru_status: what an isolate callback did to the item it was shown.
+    """enum lru_status: the result of an isolate callback for one item.
 
-    REMOVED_RETRY and RETRY say that it dropped the lock meanwhile, so that the walk has to begin again.
+    After REMOVED_RETRY and RETRY the walk starts again, because the callback dropped the lock meanwhile.
     """
 
     REMOVED = "LRU_REMOVED"
@@ -46,7 +46,7 @@ class LruStatus(enum.Enum):
 
 @attrs.define(eq=False)
 class LruItem:
-    """struct list_head inside an object: what is linked, the slab object around it, and the list that it is on."""
+    """struct list_head inside an object: its container, the slab object around it, and the list that it is on."""
 
     container: ListEntry
     obj: SlabObject
@@ -54,13 +54,13 @@ class LruItem:
 
     @property
     def memory(self) -> ListEntry:
-        """What it is embedded in."""
+        """The object that it is embedded in."""
         return self.container
 
 
 @attrs.define(eq=False)
 class LruList:
-    """struct list_head as the head of a list, inside `owner` or, a private one, of one flow: items, oldest first."""
+    """struct list_head as the head of a list: items, oldest first; in `owner`, or private to one execution context."""
 
     owner: Shared | None = None
     items: ListHead[LruItem] = attrs.field(init=False)
@@ -73,7 +73,7 @@ class LruList:
         item.on = self
 
     def delete(self, item: LruItem) -> None:
-        """list_del_init(): off whatever list it is on."""
+        """list_del_init(): unlink the item from the list that it is on, which may be another one."""
         if item.on is not None:
             item.on.items.list_del(item)
             item.on = None
@@ -81,14 +81,14 @@ class LruList:
 
 @attrs.define(eq=False)
 class ListLruOne(LruList):
-    """struct list_lru_one: a list, and how many items there should be."""
+    """struct list_lru_one: a list, and the count that is kept of its items."""
 
     nr_items: int = 0
 
 
 @attrs.define(eq=False)
 class ListLruMemcg(Shared):
-    """struct list_lru_memcg: the lists of a node by kmemcg_id. Freed by RCU when it is outgrown."""
+    """struct list_lru_memcg: the lists of a node by kmemcg_id. RCU-freed when it is replaced."""
 
     name: str
     lru: list[ListLruOne]
@@ -107,7 +107,7 @@ class ListLruMemcg(Shared):
         return self.lru[idx]
 
     def grown(self, node: ListLruNode, old_size: int, new_size: int) -> ListLruMemcg:
-        """A longer array: the first *old_size* lists stay, those after them are new."""
+        """A longer array: keep the first *old_size* lists and add new ones."""
         self._check(old_size - 1)
         new = [ListLruOne(node) for _ in range(new_size - old_size)]
         return ListLruMemcg(self.actor, self.name, self.lru[:old_size] + new)
@@ -120,7 +120,7 @@ class ListLruMemcg(Shared):
 
 @attrs.define(eq=False)
 class ListLruNode(Shared):
-    """struct list_lru_node: the global list, those of the memcgs, and the sum of their counts.
+    """struct list_lru_node: the global list, the lists of memcgs, and the sum of their counts.
 
     invariant: at quiescence each list counts the items that are on it, and `nr_items` counts all (Q8).
     """
@@ -142,7 +142,7 @@ class ListLruNode(Shared):
         return f"{self.name} of node {self.nid}"
 
     def lists(self) -> list[ListLruOne]:
-        """Every list: the global one, then the memcgs'."""
+        """All lists: the global one, then the lists of memcgs."""
         return [self.lru, *self.memcg_lrus.lru]
 
     @operation(READ)
@@ -164,16 +164,16 @@ class ListLruNode(Shared):
 
     @operation(UPDATE)
     def add(self, item: LruItem, target: ListLruOne) -> bool:
-        """Link *item* at the end; True if it is the first that the list counts."""
+        """Link *item* at the end; True if the list's count was 0."""
         self.lock.assert_held()
         target.add_tail(item)
         target.nr_items += 1
         self.nr_items += 1
         return target.nr_items == 1
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def delete(self, item: LruItem, counted: ListLruOne) -> None:
-        """Unlink *item* from wherever it is, and count one less on the list that it should be on."""
+        """Unlink *item* from the list that it is on, and decrement the count of the list that it should be on."""
         self.lock.assert_held()
         counted.delete(item)
         counted.nr_items -= 1
@@ -181,7 +181,7 @@ class ListLruNode(Shared):
 
     @operation(UPDATE)
     def isolate(self, item: LruItem, counted: ListLruOne) -> None:
-        """list_lru_isolate(): the walk counts the node's."""
+        """list_lru_isolate(); the walk adjusts the node's count."""
         self.lock.assert_held()
         counted.delete(item)
         counted.nr_items -= 1
@@ -200,14 +200,14 @@ class ListLruNode(Shared):
 
     @operation(UPDATE)
     def move_tail(self, item: LruItem, one: ListLruOne) -> None:
-        """list_move_tail(): the item has been used, and gets another round."""
+        """list_move_tail(): the item was used, so it goes to the end of its list."""
         self.lock.assert_held()
         one.delete(item)
         one.add_tail(item)
 
     @operation(UPDATE)
     def splice(self, src: ListLruOne, dst: ListLruOne) -> None:
-        """list_splice_init(): all of one list, to the head of another; the counts are not changed."""
+        """list_splice_init(): move all items of one list to the head of another; the counts do not change."""
         self.lock.assert_held()
         for item in src.items:
             item.on = dst
@@ -219,7 +219,7 @@ class ListLruNode(Shared):
 
     @operation(UPDATE)
     def move_count(self, src: ListLruOne, dst: ListLruOne) -> None:
-        """The items that *src* counts are *dst*'s."""
+        """Add the count of *src* to *dst* and set it to 0."""
         self.lock.assert_held()
         dst.nr_items += src.nr_items
         src.nr_items = 0
@@ -232,7 +232,7 @@ class ListLruNode(Shared):
 
 @attrs.define(eq=False)
 class ListLru:
-    """struct list_lru: one per kind of object of a filesystem; `shrinker_id` is its bit in the memcgs' maps."""
+    """struct list_lru: one for each kind of object of a filesystem; `shrinker_id` is its bit in the memcgs' maps."""
 
     name: str
     nodes: list[ListLruNode]
@@ -241,9 +241,9 @@ class ListLru:
 
 @attrs.define(eq=False)
 class ListLruWalk:
-    """What a walk and its callback share: the node, the memcg's list, and where what is taken off goes.
+    """State shared by a walk and its callback: the node, the memcg's list, and the list for isolated items.
 
-    `nr_to_walk` is how many items may still be looked at.
+    `nr_to_walk` is the number of items that the walk may still visit.
     """
 
     node: ListLruNode
@@ -253,15 +253,15 @@ class ListLruWalk:
 
 
 Isolate = Callable[[Context, LruItem, ListLruWalk], Awaitable[LruStatus]]
-"""list_lru_walk_cb: shown one item with the node's lock held, it says what became of it."""
+"""list_lru_walk_cb: called for one item with the node's lock held; returns its result as an LruStatus."""
 
 
-# -- a list comes -----------------------------------------------------------------------------------------------------
+# -- registering a list_lru -------------------------------------------------------------------------------------------
 
 
 @kernel_fn("__list_lru_init", "mm/list_lru.c")
 async def __list_lru_init(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
-    """list_lru_init_memcg(): memcg-aware, with room for the memcgs there are."""
+    """list_lru_init_memcg(): a memcg-aware list_lru, with arrays for the present memcg_nr_cache_ids."""
     machine = ctx.machine
     await down_read(ctx, machine.memcg_cache_ids_sem)
     lru = ListLru(name, [ListLruNode(actor, name, nid) for nid in range(machine.config.nodes)], shrinker_id)
@@ -274,24 +274,24 @@ async def __list_lru_init(ctx: Context, actor: Actor, name: str, shrinker_id: in
 
 @kernel_fn("list_lru_register", "mm/list_lru.c")
 async def list_lru_register(ctx: Context, lru: ListLru) -> None:
-    """list_add(): the youngest is the first."""
+    """list_add(): the newest list_lru is the first."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         ctx.machine.list_lrus.insert(0, lru)
 
 
-# -- which list -------------------------------------------------------------------------------------------------------
+# -- choice of the list -----------------------------------------------------------------------------------------------
 
 
 @kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c")
 async def list_lru_from_memcg_idx(ctx: Context, node: ListLruNode, idx: int) -> ListLruOne:
-    """The list of that kmemcg_id, -1 is the global one; under the lock or RCU, because of the array."""
+    """The list of a kmemcg_id, where -1 is the global list; the lock or RCU protects the array."""
     memcg_lrus = await ctx.ask(node.read_memcg_lrus)
     return node.lru if idx < 0 else await ctx.ask(memcg_lrus.read, idx)
 
 
 @kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c", profiles="v6..")
 async def mem_cgroup_from_kmem(ctx: Context, item: LruItem) -> Memcg | None:
-    """The memcg that the item's slab belongs to, by its cache; None for a root cache, or without kmem accounting."""
+    """The memcg that the item's slab cache belongs to; None for a root cache, or without kmem accounting."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         return None
     cache = item.obj.slab.slab_cache
@@ -300,7 +300,7 @@ async def mem_cgroup_from_kmem(ctx: Context, item: LruItem) -> Memcg | None:
 
 @kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c", profiles="..v5")
 async def mem_cgroup_from_kmem_until_v5(ctx: Context, item: LruItem) -> Memcg | None:
-    """By page.mem_cgroup, which from v1 on is not set for slabs: there all items are on the global list."""
+    """Reads page.mem_cgroup, which from v1 on is not set for slabs: there all items are on the global list."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         return None
     return item.obj.slab.memcg
@@ -308,7 +308,7 @@ async def mem_cgroup_from_kmem_until_v5(ctx: Context, item: LruItem) -> Memcg | 
 
 @kernel_fn("list_lru_from_kmem", "mm/list_lru.c")
 async def list_lru_from_kmem(ctx: Context, node: ListLruNode, item: LruItem) -> tuple[ListLruOne, Memcg | None]:
-    """The list that *item* belongs to at this moment, and whose it is; the node's lock is held."""
+    """The list that *item* belongs to at this moment, and its memcg; the node's lock is held."""
     memcg = await mem_cgroup_from_kmem(ctx, item)
     if memcg is None:
         return node.lru, None
@@ -320,7 +320,7 @@ async def list_lru_from_kmem(ctx: Context, node: ListLruNode, item: LruItem) -> 
 
 @kernel_fn("list_lru_add", "mm/list_lru.c")
 async def list_lru_add(ctx: Context, lru: ListLru, item: LruItem) -> bool:
-    """Link *item* at the end, unless it is linked; the first one of a list sets the memcg's shrinker bit."""
+    """Link *item* at the end, unless it is linked. The first item of a list sets the memcg's shrinker bit."""
     node = lru.nodes[item.obj.slab.nid]
     async with SpinLockHeld(ctx, node.lock):
         if await ctx.ask(node.is_linked, item):
@@ -345,7 +345,7 @@ async def list_lru_del(ctx: Context, lru: ListLru, item: LruItem) -> bool:
 
 @kernel_fn("list_lru_count_one", "mm/list_lru.c")
 async def list_lru_count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
-    """How many items the list of *memcg* counts now, without the lock: it may even be less than none (11.3)."""
+    """The count of *memcg*'s list, read without the lock: it may even be negative (11.3)."""
     node = lru.nodes[nid]
     with ctx.rcu_read_section:
         one = await list_lru_from_memcg_idx(ctx, node, await memcg_cache_id(ctx, memcg))
@@ -357,7 +357,7 @@ async def list_lru_count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg 
 
 @kernel_fn("list_lru_walk_one", "mm/list_lru.c")
 async def list_lru_walk_one(ctx: Context, lru: ListLru, sc: ShrinkControl, isolate: Isolate, freeable: LruList) -> int:
-    """Show some items of sc->memcg's list to *isolate*, oldest first; how many it took off (list_lru_shrink_walk)."""
+    """list_lru_shrink_walk(): call *isolate* for items of sc->memcg's list, oldest first; return the number removed."""
     node = lru.nodes[sc.nid]
     async with SpinLockHeld(ctx, node.lock):
         one = await list_lru_from_memcg_idx(ctx, node, await memcg_cache_id(ctx, sc.memcg))
@@ -368,9 +368,9 @@ async def list_lru_walk_one(ctx: Context, lru: ListLru, sc: ShrinkControl, isola
 async def list_lru_walk_node(
     ctx: Context, node: ListLruNode, isolate: Isolate, freeable: LruList, nr_to_walk: int
 ) -> int:
-    """Show up to *nr_to_walk* items of that node to *isolate*: the global list, then every memcg's.
+    """Call *isolate* for up to *nr_to_walk* items of a node: the global list, then every memcg's.
 
-    Returns what is left of the budget, for the next node.
+    Returns the rest of the budget, for the next node.
     """
     for idx in range(-1, ctx.machine.memcg_nr_cache_ids):
         if not nr_to_walk:
@@ -384,16 +384,16 @@ async def list_lru_walk_node(
 
 @kernel_fn("list_lru_count_node", "mm/list_lru.c")
 async def list_lru_count_node(ctx: Context, node: ListLruNode) -> int:
-    """How many items all lists of the node count."""
+    """The sum of the counts of all lists of the node."""
     return await ctx.ask(node.read_nr_items)
 
 
 @kernel_fn("__list_lru_walk_one", "mm/list_lru.c")
 async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate) -> int:
-    """The walk proper, which knows the item after the present one (list_for_each_safe).
+    """The walk itself, which keeps the next item, as list_for_each_safe does.
 
-    An item that is rotated comes up again behind the others, as far as the budget goes; but if it was the last one, the
-    walk is over.
+    A rotated item is visited again behind the others, if the budget suffices. If the rotated item was the last one,
+    the walk ends.
     """
     isolated = 0
     items = deque(await ctx.ask(walk.node.list_items, walk.one))
@@ -416,12 +416,12 @@ async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate)
     return isolated
 
 
-# -- memcgs come and go (11.3) ----------------------------------------------------------------------------------------
+# -- growth of the arrays, offline (11.3) -----------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
 async def memcg_drain_all_list_lrus(ctx: Context, src_idx: int, dst_memcg: Memcg) -> None:
-    """3.3.6: what is on the lists of an id that is given up goes to the parent's."""
+    """3.3.6: move all items from the lists of a kmemcg_id to the parent's lists, before the id is freed."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         for lru in ctx.machine.list_lrus:
             for node in lru.nodes:
@@ -432,7 +432,7 @@ async def memcg_drain_all_list_lrus(ctx: Context, src_idx: int, dst_memcg: Memcg
 async def memcg_drain_list_lru_node(
     ctx: Context, lru: ListLru, node: ListLruNode, src_idx: int, dst_memcg: Memcg
 ) -> None:
-    """The parent's shrinker bit is set only if its list counted nothing before."""
+    """The parent's shrinker bit is set only if its list's count was 0 before."""
     dst_idx = await memcg_cache_id(ctx, dst_memcg)
     async with SpinLockIrqHeld(ctx, node.lock):
         src = await list_lru_from_memcg_idx(ctx, node, src_idx)
@@ -449,7 +449,7 @@ async def memcg_drain_list_lru_node(
 async def memcg_drain_list_lru_node_fixed(
     ctx: Context, lru: ListLru, node: ListLruNode, src_idx: int, dst_memcg: Memcg
 ) -> None:
-    """[54]: the parent's shrinker bit is set whenever something comes (8199be001a47, Dec 2020)."""
+    """[54]: the parent's shrinker bit is set whenever items arrive (8199be001a47, Dec 2020)."""
     dst_idx = await memcg_cache_id(ctx, dst_memcg)
     async with SpinLockIrqHeld(ctx, node.lock):
         src = await list_lru_from_memcg_idx(ctx, node, src_idx)
@@ -462,7 +462,7 @@ async def memcg_drain_list_lru_node_fixed(
 
 @kernel_fn("memcg_update_all_list_lrus", "mm/list_lru.c")
 async def memcg_update_all_list_lrus(ctx: Context, num_memcgs: int) -> None:
-    """Make room for more memcgs on every list; so far there are as many as memcg_nr_cache_ids says."""
+    """Grow the arrays of every list_lru from memcg_nr_cache_ids to *num_memcgs* lists."""
     old_size = ctx.machine.memcg_nr_cache_ids
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         for lru in ctx.machine.list_lrus:
@@ -472,7 +472,7 @@ async def memcg_update_all_list_lrus(ctx: Context, num_memcgs: int) -> None:
 
 @kernel_fn("memcg_update_list_lru_node", "mm/list_lru.c")
 async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, old_size: int, new_size: int) -> None:
-    """A larger array with the same lists; who looks into the old one without the lock is an RCU reader."""
+    """Replace a node's array by a larger one with the same lists; readers without the lock are RCU readers."""
     BUG_ON(ctx, old_size > new_size, "memcg_update_list_lru_node: old_size > new_size")
     old = await ctx.ask(node.read_memcg_lrus)
     new = old.grown(node, old_size, new_size)
@@ -483,5 +483,5 @@ async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, old_size: 
 
 @kernel_fn("kvfree_rcu", "mm/list_lru.c")
 async def kvfree_rcu(ctx: Context, head: RcuHead) -> None:
-    """Nobody can be looking at the old array any more."""
+    """RCU callback: free an array that was replaced; it has no readers any more."""
     ctx.kfree(head.container)

@@ -1,7 +1,8 @@
-"""Memory cgroups and what is charged to them. mm/memcontrol.c @5.3.1; kmem's part is in `memcontrol_kmem`.
+"""Memory cgroups: charging, stocks, kernel memory, offline and free, iteration, statistics. mm/memcontrol.c @5.3.1.
 
-A page that is charged is counted in the memcg's page counter and in those of all its ancestors, and holds a reference
-to the memcg's css. Charging is by batches: a CPU keeps what it charged too much in its stock (KERNEL.md 9).
+Version by version for kernel memory; KERNEL.md 3, 4.1, 5 and 9, KERNEL-v1-v3.md 2.2, 3.2, 4.2. A charged page is
+counted in the page counters of its memcg and of all ancestors, and holds a reference to the memcg's css. Charges are
+made in batches: a CPU keeps the surplus of a batch in its stock.
 """
 
 from __future__ import annotations
@@ -63,13 +64,14 @@ if TYPE_CHECKING:
     from actors.system.actor import Actor
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
+MEMCG_CACHES_MIN_SIZE = 4
 
 STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
 
 
 @attrs.define(eq=False)
 class StaticKey(Shared):
-    """memcg_kmem_enabled_key: one for each kmem memcg that is allocated, and those that are `kept` for ever."""
+    """memcg_kmem_enabled_key: `usage` counts the memcgs with kmem state; `kept` of these counts are never dropped."""
 
     usage: int = attrs.field(default=0, init=False)
     kept: int = attrs.field(default=0, init=False)
@@ -104,10 +106,10 @@ class KmemState(enum.Enum):
 class Memcg(Shared):
     """struct mem_cgroup: an actor of its own, with its css. `kmem_caches` are its child caches, oldest first.
 
-    `parent` is None for the root, and without hierarchy (cgroup v1) for all. `memsw` and `kmem` are v1's counters.
-    `user_pages` are pages of its tasks that reclaim may take. `cache_pages` of them belong to files (`filemap`); those
-    that no reclaimer has isolated are on `lru`, by node, oldest first. `shrinker_maps` say, by node, which shrinkers
-    may find something here.
+    `parent` is None for the root; without hierarchy (cgroup v1) it is None for every memcg. `memsw` and `kmem` are
+    v1's counters. `user_pages` are pages of its tasks that reclaim may take; `cache_pages` of them belong to files
+    (`filemap`). `lru` has the pages that no reclaimer has isolated, by node, oldest first. `shrinker_maps` has, by
+    node, the shrinkers that may find objects of this memcg.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -139,7 +141,7 @@ class Memcg(Shared):
     def alloc(
         cls, actor: Actor, name: str, css: Css, parent: Memcg | None, *, has_v1_counters: bool, cpus: int, nodes: int
     ) -> Memcg:
-        """mem_cgroup_alloc(): counters below those of *parent*, statistics per CPU and per node."""
+        """mem_cgroup_alloc(): counters below the parent's, statistics per CPU and per node."""
 
         def counter(what: str, of: Callable[[Memcg], PageCounter | None]) -> PageCounter:
             return PageCounter(actor, f"{what} of {name}", of(parent) if parent else None)
@@ -181,7 +183,7 @@ class Memcg(Shared):
         return self is root or root in self.ancestors()
 
     def subtree(self) -> list[Memcg]:
-        """css_for_each_descendant_pre(): this memcg and everything below it that is not released yet."""
+        """css_for_each_descendant_pre(): this memcg and every memcg below it that is not released yet."""
         found = [self]
         for memcg in found:
             found.extend(css.memcg for css in memcg.css.children if css.memcg is not None)
@@ -204,11 +206,11 @@ class Memcg(Shared):
     def set_kmemcg_id(self, kmemcg_id: int) -> None:
         self.kmemcg_id = kmemcg_id
 
-    @operation(READ, part="kmem_state")
+    @operation(READ, part="kmem_state", lifecycle=True)
     def read_kmem_state(self) -> KmemState:
         return self.kmem_state
 
-    @operation(UPDATE, part="kmem_state")
+    @operation(UPDATE, part="kmem_state", lifecycle=True)
     def set_kmem_state(self, state: KmemState) -> None:
         self.kmem_state = state
 
@@ -251,7 +253,7 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def take_user_pages(self, nr: int) -> int:
-        """Up to *nr* of the pages that reclaim may take and that belong to no file."""
+        """Take up to *nr* of the pages that reclaim may take and that belong to no file; return their number."""
         taken = min(nr, self.user_pages - self.cache_pages)
         self.user_pages -= taken
         return taken
@@ -263,7 +265,7 @@ class Memcg(Shared):
 
     @operation(READ)
     def lru_size(self, nid: int) -> int:
-        """lruvec_lru_size(): pages that belong to no file are all taken for node 0's."""
+        """lruvec_lru_size(); pages that belong to no file count as memory of node 0."""
         return len(self.lru[nid]) + (self.user_pages - self.cache_pages if nid == 0 else 0)
 
     @operation(UPDATE)
@@ -277,7 +279,7 @@ class Memcg(Shared):
 
     @operation(UPDATE)
     def isolate_lru_pages(self, nid: int, nr: int) -> tuple[Page, ...]:
-        """Up to *nr* of the oldest pages, each with a reference; one that is being freed stays. One lock section."""
+        """Isolate up to *nr* of the oldest pages with a reference each, except pages being freed. One lock section."""
         pages = tuple(page for page in self.lru[nid] if page.refs)[:nr]
         for page in pages:
             page.refs += 1
@@ -294,12 +296,12 @@ class Memcg(Shared):
 
     @operation(READ)
     def find_next_shrinker_bit(self, nid: int, after: int) -> int | None:
-        """find_next_bit(): the map as it is at this moment."""
+        """find_next_bit(): reads the map as it is at this moment."""
         return min((bit for bit in self.shrinker_maps[nid] if bit > after), default=None)
 
     @operation(READ)
     def next_descendant_pre(self, pos: Memcg | None) -> Memcg | None:
-        """css_next_descendant_pre() with this one as the root: the one after *pos*, which may be gone; under RCU."""
+        """css_next_descendant_pre() below this memcg: the memcg after *pos*, which may be released; under RCU."""
         if pos is None:
             return self
         after = 0
@@ -320,8 +322,8 @@ class Memcg(Shared):
 async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
     """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
 
-    A charge that does not fit first tries the exact amount, then reclaims, then takes back what the stocks hold. The
-    model has no OOM killer: after the last retry the charge fails, unless it must not.
+    A charge that does not fit is retried with the exact amount, then after reclaim, then after the stocks are drained.
+    The model has no OOM killer: after the last retry the charge fails, or goes over the limit with __GFP_NOFAIL.
     """
     if memcg.is_root:
         return True
@@ -350,7 +352,7 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
 
 
 async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | None:
-    """Charge memsw (cgroup v1), then memory; return the memcg that is over its limit, if one is."""
+    """Charge memsw (cgroup v1), then memory; return the memcg that is over its limit, if there is one."""
     if memcg.memsw is not None and (full := await page_counter_try_charge(ctx, memcg.memsw, nr_pages)) is not None:
         return next(level for level in (memcg, *memcg.ancestors()) if level.memsw is full)
     full = await page_counter_try_charge(ctx, memcg.memory, nr_pages)
@@ -362,7 +364,7 @@ async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | 
 
 
 async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
-    """What must not fail is charged over the limit; the rest fails."""
+    """With __GFP_NOFAIL charge over the limit; otherwise fail."""
     if Gfp.NOFAIL not in gfp:
         return False
     for counter in (memcg.memory, memcg.memsw):
@@ -376,7 +378,7 @@ async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> b
 
 @kernel_fn("cancel_charge", "mm/memcontrol.c")
 async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Take a charge back, with its css references."""
+    """Undo a charge and drop its css references."""
     if memcg.is_root:
         return
     await page_counter_uncharge(ctx, memcg.memory, nr_pages)
@@ -387,7 +389,7 @@ async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 
 @kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c")
 async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
-    """A task's page: of the page cache, or anonymous. It stays charged until reclaim or its end takes it."""
+    """Allocate and charge a page of a task: page cache or anonymous. Reclaim or the task's end uncharges it."""
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         return False
     if not await try_charge(ctx, memcg, GFP_KERNEL, 1):
@@ -399,7 +401,7 @@ async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
 
 @kernel_fn("mem_cgroup_uncharge", "mm/memcontrol.c")
 async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
-    """A task's page goes."""
+    """Uncharge and free a page of a task."""
     if await ctx.ask(memcg.take_user_pages, 1):
         await cancel_charge(ctx, memcg, 1)
         await __free_pages(ctx, 1)
@@ -415,7 +417,7 @@ async def uncharge_page(ctx: Context, page: Page) -> None:
 
 @kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c")
 async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
-    """From now on that shrinker may find something in *memcg*; the root's are always asked."""
+    """Mark that the shrinker may find objects of *memcg*. The root needs no mark: every shrinker is called for it."""
     if shrinker_id >= 0 and memcg is not None and not memcg.is_root:
         await ctx.ask(memcg.set_shrinker_bit, nid, shrinker_id)
 
@@ -425,7 +427,7 @@ async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, sh
 
 @kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")
 async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
-    """Charge kernel pages, if kmem accounting is on: memory, then v1's kmem counter, whose limit knows no mercy."""
+    """Charge kernel pages, if accounting is on: memory, then v1's kmem counter, whose limit is hard (no reclaim)."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         return True
     if not await try_charge(ctx, memcg, gfp, nr_pages):
@@ -438,7 +440,7 @@ async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages
 
 @kernel_fn("memcg_kmem_uncharge_memcg", "mm/memcontrol.c")
 async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Uncharge kernel pages, whatever memcg this is; the css references are the caller's."""
+    """Uncharge kernel pages from any memcg, the root included; the caller drops the css references."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         return
     if memcg.kmem is not None:
@@ -471,7 +473,7 @@ class Stock(Shared):
 
     @operation(READ)
     def read_cached(self) -> Memcg | None:
-        """stock->cached and ->nr_pages, as another CPU sees them."""
+        """stock->cached, if stock->nr_pages is not zero, as another CPU reads them."""
         return self.cached if self.nr_pages else None
 
     @operation(UPDATE)
@@ -489,7 +491,7 @@ def this_cpu_stock(ctx: Context) -> Stock:
 
 @kernel_fn("consume_stock", "mm/memcontrol.c")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
-    """Take *nr_pages* from this CPU's stock, if it is *memcg*'s and has so many."""
+    """Take *nr_pages* from this CPU's stock, if the stock is *memcg*'s and holds enough."""
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
     with ctx.irq_section:
@@ -503,7 +505,7 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
 
 @kernel_fn("refill_stock", "mm/memcontrol.c")
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Put *nr_pages* of *memcg* into this CPU's stock; what it holds of another memcg is given back first."""
+    """Put *nr_pages* of *memcg* into this CPU's stock; pages of another memcg in it are uncharged first."""
     with ctx.irq_section:
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
@@ -517,7 +519,7 @@ async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 
 @kernel_fn("drain_stock", "mm/memcontrol.c")
 async def drain_stock(ctx: Context, stock: Stock) -> None:
-    """Give back what *stock* holds, this CPU's own; IRQs are off."""
+    """Uncharge the pages in *stock*, which is this CPU's own; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
     if old is not None and nr_pages:
         await page_counter_uncharge(ctx, old.memory, nr_pages)
@@ -530,7 +532,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
 
 @kernel_fn("drain_local_stock", "mm/memcontrol.c")
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
-    """Give back what this CPU's stock holds."""
+    """Uncharge the pages in this CPU's stock."""
     with ctx.irq_section:
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
@@ -540,7 +542,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
 
 @kernel_fn("drain_all_stock", "mm/memcontrol.c")
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
-    """9.3: give back what the stocks of all CPUs hold for the subtree; if somebody is at it already, do nothing."""
+    """9.3: on all CPUs, drain the stocks that belong to the subtree; do nothing if another drain is running."""
     machine = ctx.machine
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
@@ -558,17 +560,11 @@ async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
     await mutex_unlock(ctx, machine.percpu_charge_mutex)
 
 
-# -- kmem: ids, child caches, offline and free ------------------------------------------------------------------------
-# mm/memcontrol.c, version by version; KERNEL.md 3, 4.1 and 5, KERNEL-v1-v3.md 2.2, 3.2, 4.2.
-
-MEMCG_CACHES_MIN_SIZE = 4
-
-
-# -- css callbacks ----------------------------------------------------------------------------------------------------
+# -- css callbacks: alloc, online, offline (3.1, 3.2) -----------------------------------------------------------------
 
 
 def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
-    """A memcg with its counters, below *parent* if there is a hierarchy."""
+    """Make a memcg with its counters, below *parent* if there is a hierarchy."""
     is_v1 = machine.config.cgroup == 1
     return Memcg.alloc(
         css.actor,
@@ -583,7 +579,7 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
 
 @kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c")
 async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg:
-    """3.1.3: the memcg with its counters, kmem online."""
+    """3.1.3: make the memcg with its counters, and put its kmem online."""
     memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
     await memcg_online_kmem(ctx, memcg)
     return memcg
@@ -591,7 +587,7 @@ async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg
 
 @kernel_fn("memcg_online_kmem", "mm/memcontrol.c")
 async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
-    """Give *memcg* its kmemcg_id; from now on its tasks may have child caches."""
+    """Give *memcg* its kmemcg_id; from now on it may have child caches."""
     BUG_ON(ctx, await ctx.ask(memcg.read_kmemcg_id) >= 0, "memcg_online_kmem: memcg->kmemcg_id >= 0")
     kmem_state = await ctx.ask(memcg.read_kmem_state)
     BUG_ON(ctx, kmem_state is not KmemState.NONE, "memcg_online_kmem: memcg->kmem_state")
@@ -603,7 +599,7 @@ async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")
 async def memcg_alloc_cache_id(ctx: Context) -> int:
-    """The lowest free id; if it does not fit, all arrays grow first."""
+    """Allocate the lowest free id; if it does not fit the arrays, all arrays grow first."""
     machine = ctx.machine
     kmemcg_id = await ctx.ask(machine.memcg_cache_ida.ida_simple_get)
     if kmemcg_id < machine.memcg_nr_cache_ids:
@@ -619,14 +615,14 @@ async def memcg_alloc_cache_id(ctx: Context) -> int:
 
 @kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
 async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> None:
-    """3.1.5: the id's reference pins the css until offline."""
+    """3.1.5: the id takes a css reference, which is dropped at offline."""
     await ctx.ask(memcg.add_id_ref, 1)
     await css_get(ctx, memcg.css)
 
 
 @kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
 async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
-    """3.2.5a to d."""
+    """3.2.5a to d: put kmem offline, drain the stocks, drop the id's reference."""
     await memcg_offline_kmem(ctx, memcg)
     await drain_all_stock(ctx, memcg)
     await mem_cgroup_id_put(ctx, memcg)
@@ -643,12 +639,12 @@ async def mem_cgroup_css_released(ctx: Context, memcg: Memcg) -> None:
     """Invalidate reclaim's iterators; the model's reclaim has none."""
 
 
-# -- offline (3.3) ----------------------------------------------------------------------------------------------------
+# -- offline of kernel memory (3.3) -----------------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="v2..v7,5.4-fixed")
 async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
-    """No new child caches; deactivate the present ones and move them to the parent; give the ids up."""
+    """Allow no new child caches; deactivate the present ones, move them to the parent, give up the ids."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
         return
     await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
@@ -659,7 +655,7 @@ async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="5.3")
 async def memcg_offline_kmem_5_3(ctx: Context, memcg: Memcg) -> None:
-    """[M]: flushes the slab statistics, too, for nothing of them reaches the memcg any more."""
+    """[M]: also flushes the slab statistics, because later frees are counted in the parent."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
         return
     await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
@@ -671,7 +667,7 @@ async def memcg_offline_kmem_5_3(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="original..v1")
 async def memcg_offline_kmem_v1(ctx: Context, memcg: Memcg) -> None:
-    """[O], [v1]: deactivation does not know the parent."""
+    """[O], [v1]: deactivation does not move the caches to the parent."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
         return
     await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
@@ -680,7 +676,7 @@ async def memcg_offline_kmem_v1(ctx: Context, memcg: Memcg) -> None:
 
 
 async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """3.3.5 to 7: the subtree's ids become the parent's, the LRU lists follow, the id is free for others."""
+    """3.3.5 to 7: set the subtree's ids to the parent's, move the LRU lists to it, free the id."""
     kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
     BUG_ON(ctx, kmemcg_id < 0, "memcg_offline_kmem: kmemcg_id < 0")
     with ctx.rcu_read_section:
@@ -694,17 +690,17 @@ async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
 
 @kernel_fn("memcg_free_cache_id", "mm/memcontrol.c")
 async def memcg_free_cache_id(ctx: Context, kmemcg_id: int) -> None:
-    """3.3.7: the id may be given out again at once."""
+    """3.3.7: free the id; a new memcg may get it at once."""
     await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
 
 
 @kernel_fn("memcg_cache_id", "include/linux/memcontrol.h")
 async def memcg_cache_id(ctx: Context, memcg: Memcg | None) -> int:
-    """The kmemcg_id: the parent's once the memcg is offline, -1 for the root and for nobody."""
+    """The kmemcg_id: the parent's once the memcg is offline; -1 for the root and for NULL."""
     return -1 if memcg is None else await ctx.ask(memcg.read_kmemcg_id)
 
 
-# -- the end (3.4.3, 3.5) ---------------------------------------------------------------------------------------------
+# -- free (3.4.3, 3.5) ------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c")
@@ -715,21 +711,21 @@ async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="5.3..")
 async def mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
-    """Hand what is pending in the statistics to the ancestors, then free the struct."""
+    """Flush the per-CPU statistics to the ancestors, then free the struct."""
     await memcg_flush_percpu_vmstats(ctx, memcg, slab_only=False)
     ctx.kfree(*memcg.parts())
 
 
 @kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="..v7")
 async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
-    """What is pending in the statistics is lost with the struct."""
+    """Free the struct; per-CPU statistics that are not flushed are lost."""
     ctx.kfree(*memcg.parts())
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
-    """Nothing of the memcg's caches may be left here; its own counters may be above zero (7.5)."""
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # css_alloc failed, it never was online
+    """Warn if the memcg has any cache left. Its own counters may be above zero (7.5)."""
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # mkdir failed before css_online
         await memcg_offline_kmem(ctx, memcg)
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
         caches = await ctx.ask(memcg.list_kmem_caches)
@@ -739,7 +735,7 @@ async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original")
 async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
-    """[O]: here, and only here, its child caches go, and nothing may be charged any more."""
+    """[O]: destroys the memcg's child caches; then nothing may be charged any more."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
         await memcg_offline_kmem(ctx, memcg)
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
@@ -748,12 +744,12 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
         WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
 
 
-# -- the choice of the cache (4.1) ------------------------------------------------------------------------------------
+# -- choice of the cache (4.1) ----------------------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v5..")
 async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """The child cache of the current memcg with a reference held, or *cachep* itself."""
+    """Find the current memcg's child cache under RCU and take a reference to it; otherwise return *cachep*."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep
@@ -763,7 +759,7 @@ async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v3..v4")
 async def memcg_kmem_get_cache_v3(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """[v3], [v4]: the exit label locks once more, where it should unlock."""
+    """[v3], [v4]: the exit label calls rcu_read_lock() where it should unlock."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep
@@ -774,7 +770,7 @@ async def memcg_kmem_get_cache_v3(ctx: Context, cachep: KmemCache) -> KmemCache:
 
 
 async def find_child_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """4.1.M steps 1 to 3, under RCU."""
+    """4.1.M steps 1 to 3, under RCU: look up the child cache and take a reference to it, or return *cachep*."""
     memcg = await get_memcg(ctx)  # may be stale from here on
     if memcg is None or memcg.is_root:
         return cachep
@@ -793,7 +789,7 @@ async def find_child_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v2")
 async def memcg_kmem_get_cache_v2(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """[v2]: the memcg is held while the cache is looked up, then the cache is."""
+    """[v2]: a css reference pins the memcg during the lookup; then a reference pins the cache."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep
@@ -814,7 +810,7 @@ async def memcg_kmem_get_cache_v2(ctx: Context, cachep: KmemCache) -> KmemCache:
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="original..v1")
 async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """[O], [v1]: the reference is to the memcg; [O] lets it keep its caches."""
+    """[O], [v1]: the reference is to the memcg's css. In [O] that pins the cache, too."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep
@@ -833,18 +829,18 @@ async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> Kmem
 
 @kernel_fn("memcg_kmem_bypass", "mm/memcontrol.c")
 def memcg_kmem_bypass(ctx: Context) -> bool:
-    """Interrupts and kernel threads are not accounted."""
+    """Allocations of interrupt handlers and kernel threads are not accounted."""
     return ctx.in_handler or not ctx.has_mm
 
 
 async def get_memcg(ctx: Context) -> Memcg | None:
-    """active_memcg, or the task's; None for the root's. RCU keeps it from being freed, and nothing else."""
+    """active_memcg, or the task's; None for the root. No reference: RCU alone keeps it from being freed."""
     return ctx.active_memcg or await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
 
 
 @kernel_fn("get_mem_cgroup_from_current", "mm/memcontrol.c")
 async def get_mem_cgroup_from_current(ctx: Context) -> Memcg:
-    """The current memcg with a css reference held. Another's memcg that is offline counts as the root's."""
+    """The current memcg with a css reference held. An active_memcg that is offline is replaced by the root."""
     root = ctx.machine.root_mem_cgroup
     with ctx.rcu_read_section:
         if ctx.active_memcg is not None:
@@ -857,7 +853,7 @@ async def get_mem_cgroup_from_current(ctx: Context) -> Memcg:
 
 @kernel_fn("get_mem_cgroup_from_mm", "mm/memcontrol.c")
 async def get_mem_cgroup_from_mm(ctx: Context) -> Memcg:
-    """The memcg of the task, with a css reference held; the task is moved when it is removed, so try again."""
+    """The task's memcg with a css reference held. Retries: a removal of the memcg moves the task to another one."""
     with ctx.rcu_read_section:
         while True:
             memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx) or ctx.machine.root_mem_cgroup
@@ -866,14 +862,14 @@ async def get_mem_cgroup_from_mm(ctx: Context) -> Memcg:
 
 
 async def read_entry(ctx: Context, cachep: KmemCache, kmemcg_id: int) -> KmemCache | None:
-    """cache_from_memcg_idx(): the child cache for that id, as it was at that moment."""
+    """cache_from_memcg_idx(): the child cache for that id at this moment."""
     array = await ctx.ask(cachep.read_memcg_caches)
     return await ctx.ask(array.read_entry, kmemcg_id)
 
 
 @kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..")
 async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
-    """Drop what memcg_kmem_get_cache() took."""
+    """Drop the reference that memcg_kmem_get_cache() took."""
     if not cachep.is_root_cache:
         cachep.end_allocation(ctx)
         await percpu_ref_put(ctx, cachep.percpu_refcnt)
@@ -881,7 +877,7 @@ async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
 
 @kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="original..v1")
 async def memcg_kmem_put_cache_original(ctx: Context, cachep: KmemCache) -> None:
-    """[O], [v1]: the memcg is read from the cache only now; in [v1] that may be another one."""
+    """[O], [v1]: reads the memcg from the cache only now; in [v1] the cache may have been moved to another one."""
     if not cachep.is_root_cache:
         cachep.end_allocation(ctx)
         memcg = deref(await ctx.ask(cachep.read_memcg), "memcg_kmem_put_cache(): cachep->memcg_params.memcg")
@@ -893,7 +889,7 @@ async def memcg_kmem_put_cache_original(ctx: Context, cachep: KmemCache) -> None
 
 @attrs.define(eq=False)
 class MemcgKmemCacheCreateWork(Shared):
-    """struct memcg_kmem_cache_create_work. It owns a css reference of its memcg."""
+    """struct memcg_kmem_cache_create_work. It holds a css reference to its memcg."""
 
     memcg: Memcg
     cachep: KmemCache
@@ -905,14 +901,14 @@ class MemcgKmemCacheCreateWork(Shared):
 
 @kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="v3..5.3")
 async def memcg_schedule_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """5.1: have the child cache created by a worker. Without memory for that, the css reference is lost."""
+    """5.1: queue the creation of the child cache. If the work cannot be allocated, the css reference leaks."""
     if await css_tryget_online(ctx, memcg.css) and kmalloc(ctx, GFP_NOWAIT, "work"):
         await queue_kmem_cache_create(ctx, memcg, cachep)
 
 
 @kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="5.4-fixed")
 async def memcg_schedule_kmem_cache_create_fixed(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """[54]: without memory for the work the css reference is given back."""
+    """[54]: if the work cannot be allocated, the css reference is dropped."""
     if not await css_tryget_online(ctx, memcg.css):
         return
     if kmalloc(ctx, GFP_NOWAIT, "work"):
@@ -923,14 +919,14 @@ async def memcg_schedule_kmem_cache_create_fixed(ctx: Context, memcg: Memcg, cac
 
 @kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="..v2")
 async def memcg_schedule_kmem_cache_create_original(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """[O] to [v2]: the caller holds a reference, so a plain get will do."""
+    """[O] to [v2]: the caller holds a css reference, so css_get() suffices."""
     if kmalloc(ctx, GFP_NOWAIT, "work"):
         await css_get(ctx, memcg.css)
         await queue_kmem_cache_create(ctx, memcg, cachep)
 
 
 async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """Queue the work that owns the css reference just taken."""
+    """Queue the creation; the work takes over the caller's css reference."""
     cw = MemcgKmemCacheCreateWork(cachep.actor, memcg, cachep)
     ctx.machine.pending_creations[cw] = None
     work = Work(cw.actor, cw)
@@ -940,7 +936,7 @@ async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache)
 
 @kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
 async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
-    """5.2."""
+    """5.2: create the child cache in a worker, then drop the work's css reference."""
     cw = work.container
     assert isinstance(cw, MemcgKmemCacheCreateWork)
     await memcg_create_kmem_cache(ctx, cw.memcg, cw.cachep)
@@ -948,6 +944,8 @@ async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
     await css_put(ctx, cw.memcg.css)
     ctx.kfree(cw, work)
 
+
+# -- the subsystem, and the online flag -------------------------------------------------------------------------------
 
 memory_cgrp_subsys = CgroupSubsys(
     css_alloc=mem_cgroup_css_alloc,
@@ -960,18 +958,18 @@ memory_cgrp_subsys = CgroupSubsys(
 
 @kernel_fn("mem_cgroup_online", "include/linux/memcontrol.h")
 async def mem_cgroup_online(ctx: Context, memcg: Memcg) -> bool:
-    """CSS_ONLINE: set until the very end of offline (3.2.5e)."""
+    """CSS_ONLINE, which is cleared only at the end of offline (3.2.5e)."""
     return CssFlags.ONLINE in await ctx.ask(memcg.css.read_flags)
 
 
-# -- memcgs in turn ---------------------------------------------------------------------------------------------------
+# -- iteration over memcgs --------------------------------------------------------------------------------------------
 
 
 @kernel_fn("mem_cgroup_iter", "mm/memcontrol.c")
 async def mem_cgroup_iter(ctx: Context, root: Memcg, prev: Memcg | None) -> Memcg | None:
-    """The memcg after *prev* below *root*, dying ones too, with a css reference held; that of *prev* is dropped.
+    """The memcg after *prev* below *root*, dying ones included, with a css reference; drops the reference to *prev*.
 
-    Every reclaimer walks by itself: the kernel's shared positions are left out.
+    Each reclaimer walks independently: the kernel's shared iterator positions are left out.
     """
     is_hierarchical = root.is_root or ctx.machine.config.cgroup == 2 or ctx.machine.config.use_hierarchy
     if not is_hierarchical:
@@ -986,7 +984,7 @@ async def mem_cgroup_iter(ctx: Context, root: Memcg, prev: Memcg | None) -> Memc
 
 @kernel_fn("mem_cgroup_iter_break", "mm/memcontrol.c")
 async def mem_cgroup_iter_break(ctx: Context, root: Memcg, prev: Memcg | None) -> None:
-    """Drop the reference of an iteration that ends early."""
+    """Drop the css reference of an iteration that ends early."""
     if prev is not None and prev is not root:
         await css_put(ctx, prev.css)
 
@@ -996,7 +994,7 @@ async def mem_cgroup_iter_break(ctx: Context, root: Memcg, prev: Memcg | None) -
 
 @kernel_fn("mod_lruvec_state", "mm/memcontrol.c")
 async def mod_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: StatItem, nr_pages: int) -> None:
-    """Count slab pages of the node, of *memcg* and of its part of the node, in one section with IRQs off."""
+    """Count slab pages of the node, of *memcg* and of *memcg* on that node, in one section with IRQs off."""
     stats = ctx.machine.node_stats[nid]
     with ctx.irq_section:
         await ctx.this_cpu(memcg.vmstats, THIS_CPU_STAT)
@@ -1015,9 +1013,10 @@ async def mod_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: StatItem,
 
 @kernel_fn("memcg_flush_percpu_vmstats", "mm/memcontrol.c", profiles="5.3..")
 async def memcg_flush_percpu_vmstats(ctx: Context, memcg: Memcg, *, slab_only: bool) -> None:
-    """Add what is pending to the memcg and all its ancestors. It stays pending, though, and may be added again.
+    """Add the per-CPU deltas to the memcg and all its ancestors, without clearing the deltas.
 
-    *slab_only* leaves out the last item that it means: the upper bound of the loop is exclusive.
+    So a delta may be added again later. *slab_only* misses the last slab item: the upper bound of the kernel's loop is
+    exclusive.
     """
     items = [StatItem.NR_SLAB_RECLAIMABLE] if slab_only else list(StatItem)
     await flush_items(ctx, [level.vmstats for level in (memcg, *memcg.ancestors())], items)

@@ -1,7 +1,7 @@
-"""Make the structures of a cache with all its parts, and those of a slab. mm/slub.c, mm/slab.c @5.3.1; KERNEL.md 4.2.
+"""Make the structures of a cache with all its parts, and of a slab. mm/slub.c, mm/slab.c @5.3.1; KERNEL.md 4.2.
 
-In C the parts are made in kmem_cache_open() of either allocator. They take no step here: no other task knows of them
-yet. A cache is an actor of its own from then on.
+In C either allocator's kmem_cache_open() makes the parts. Making them takes no step here: no other task has a pointer
+to them yet. A cache becomes an actor of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def slub_cpu_partial(size: int) -> int:
-    """How many free objects one CPU keeps in partial slabs: by object size in bytes (set_cpu_partial)."""
+    """The number of free objects that a CPU keeps in partial slabs, by object size in bytes (set_cpu_partial)."""
     for least, objects in ((PAGE_SIZE, 2), (1024, 6), (256, 13)):
         if size >= least:
             return objects
@@ -39,7 +39,7 @@ def slub_cpu_partial(size: int) -> int:
 
 
 def slub_min_partial(size: int) -> int:
-    """How many empty slabs a node keeps: log2(size)/2, 5 to 10 (set_min_partial)."""
+    """The number of empty slabs that a node keeps: log2(size)/2, 5 to 10 (set_min_partial)."""
     return min(max((size.bit_length() - 1) // 2, 5), 10)
 
 
@@ -90,7 +90,7 @@ def _new_cache(
 
 
 def setup_cpu_cache(machine: Machine, cache: KmemCache) -> None:
-    """SLAB's parts of a cache: an array for each CPU, the lists, shared and alien arrays of each node."""
+    """Make SLAB's parts of a cache: an array for each CPU; the lists, shared and alien arrays of each node."""
     limit = array_limit(cache.object_size)
     batchcount = (limit + 1) // 2
     shared = SHARED_FACTOR * batchcount if cache.object_size <= PAGE_SIZE and len(machine.cpus) > 1 else 0
@@ -115,7 +115,7 @@ def _new_alien(cache: KmemCache, nid: int, other: int) -> AlienCache:
 
 
 def make_slab(ctx: Context, cache: KmemCache, order: int, objects: int, nid: int) -> Slab:
-    """Pages that become a slab of *cache*: all its objects are free, and all belong to the CPU that made it."""
+    """Make a slab of *cache* from new pages: all objects are free, and all belong to the CPU that made it."""
     room = cache.objects if order >= cache.order else cache.min_objects
     if objects > room:
         text = f"object {room} of a slab of {cache.name}, in which there is room for {room}"

@@ -1,4 +1,4 @@
-"""The page allocator, as far as the lifecycle can tell: pages go out and come back, and getting some may take long.
+"""The page allocator: pages are taken and freed; taking some may fail, sleep or reclaim.
 
 mm/page_alloc.c, mm/vmscan.c @5.3.
 """
@@ -15,18 +15,16 @@ from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import UPDATE, operation
 
 PAGE_NS = 400
-
 RECLAIM_NS = (100_000, 10_000_000)
-
 CONGESTION_WAIT_NS = 100_000_000  # HZ/10
 
 
 @attrs.define(eq=False)
 class BuddyAllocator(Shared):
-    """Counts 4K pages; `allocated` are out now.
+    """Counts 4K pages; `allocated` of them are allocated now.
 
-    `is_short`: memory is short, so that an allocation that may sleep sometimes has to reclaim first. Only slabs have a
-    place in memory, below frame `max_pfn`; no frame is given out twice, so an old number betrays whoever kept it.
+    `is_short`: memory is short, so an allocation that may sleep sometimes has to reclaim first. Only slabs have page
+      frames here, numbered below `max_pfn`. A frame is never allocated twice, so use of a stale pfn is detectable.
     """
 
     allocated: int = attrs.field(default=0, init=False)
@@ -41,7 +39,7 @@ class BuddyAllocator(Shared):
     def label(self) -> str:
         return "buddy allocator"
 
-    @operation(UPDATE, cost=PAGE_NS)
+    @operation(UPDATE, cost=PAGE_NS, lifecycle=True)
     def take(self, nr_pages: int) -> None:
         self.allocated += nr_pages
 
@@ -50,7 +48,7 @@ class BuddyAllocator(Shared):
         self.allocated -= nr_pages
 
     def place(self, order: int) -> int:
-        """The first page frame for 2^order pages, aligned to their number; frame 0 is nobody's."""
+        """The first page frame for 2^order pages, aligned to their number; frame 0 is never used."""
         self.touch(UPDATE)
         pages = 1 << order
         pfn = -(-self.max_pfn // pages) * pages
@@ -59,15 +57,15 @@ class BuddyAllocator(Shared):
 
     @operation(UPDATE, sleeps=True, latency=RECLAIM_NS)
     def try_to_free_pages(self) -> None:
-        """Direct reclaim: the caller sleeps until pages have been given back elsewhere in the machine."""
+        """Direct reclaim: the caller sleeps until pages have been freed elsewhere in the machine."""
 
 
 @kernel_fn("alloc_pages", "mm/page_alloc.c")
 async def alloc_pages(ctx: Context, gfp: Gfp, nr_pages: int) -> bool:
     """Take *nr_pages* from the buddy allocator; False if there are none.
 
-    If the caller may sleep, it may have to reclaim, which may be over at once, take any time, or wait for writeback
-    that takes longer than everything here; and the scheduler may wake it up on another CPU.
+    If the caller may sleep, it may have to reclaim. Reclaim may end at once, take any time, or wait for a writeback
+    that takes longer than everything else here. The scheduler may wake the caller up on another CPU.
     """
     if ctx.world.should_fail("page"):
         return False
@@ -84,7 +82,7 @@ async def alloc_pages(ctx: Context, gfp: Gfp, nr_pages: int) -> bool:
 
 
 async def reclaim(ctx: Context) -> None:
-    """__alloc_pages_slowpath(), if it comes to that."""
+    """The part of __alloc_pages_slowpath() that reclaims: nothing, direct reclaim, or a congestion wait."""
     how = await ctx.choose(3)
     if how == 1:
         await ctx.ask(ctx.machine.buddy.try_to_free_pages)

@@ -12,7 +12,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 @attrs.define(eq=False)
 class PageCounter(Shared):
-    """struct page_counter: `usage` in pages, `max` the limit (None: none), and the parent's counter."""
+    """struct page_counter: `usage` in pages, the limit `max` (None: no limit), and the parent's counter."""
 
     name: str
     parent: PageCounter | None
@@ -45,7 +45,7 @@ class PageCounter(Shared):
 
 @kernel_fn("page_counter_cancel", "mm/page_counter.c")
 async def page_counter_cancel(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
-    """Take *nr_pages* out of one counter."""
+    """Subtract *nr_pages* from one counter."""
     new = await ctx.ask(counter.add, -nr_pages)
     if WARN_ON(ctx, new < 0, "page_counter_cancel: new < 0"):
         ctx.world.report("accounting", "page_counter underflow", f"{counter.label} is {new} pages", flow=ctx)
@@ -53,7 +53,7 @@ async def page_counter_cancel(ctx: Context, counter: PageCounter, nr_pages: int)
 
 @kernel_fn("page_counter_uncharge", "mm/page_counter.c")
 async def page_counter_uncharge(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
-    """Take *nr_pages* out of *counter* and all its ancestors."""
+    """Subtract *nr_pages* from *counter* and all its ancestors."""
     level: PageCounter | None = counter
     while level is not None:
         await page_counter_cancel(ctx, level, nr_pages)
@@ -62,7 +62,7 @@ async def page_counter_uncharge(ctx: Context, counter: PageCounter, nr_pages: in
 
 @kernel_fn("page_counter_try_charge", "mm/page_counter.c")
 async def page_counter_try_charge(ctx: Context, counter: PageCounter, nr_pages: int) -> PageCounter | None:
-    """Add *nr_pages* to *counter* and its ancestors; return the counter that is full, and undo, if one is."""
+    """Add *nr_pages* to *counter* and its ancestors; at a counter over its limit, undo and return that counter."""
     level: PageCounter | None = counter
     while level is not None:
         new = await ctx.ask(level.add, nr_pages)

@@ -1,8 +1,9 @@
-"""tmpfs: files that are nowhere but in memory. mm/shmem.c, fs/libfs.c @5.3.1; KERNEL.md 11.7.
+"""tmpfs: a filesystem whose files are in memory only. mm/shmem.c, fs/libfs.c @5.3.1; KERNEL.md 11.7.
 
-A name exists as long as its dentry: creation takes one reference more, which only unlink drops, so nothing of a file
-that has a name ever rests on an LRU; and what has lost its last reference goes at once. Its pages have no place on a
-disk, and without swap nobody can take them away.
+mm/shmem.c is a filesystem, but the kernel has it in mm/. A name exists as long as its dentry. Creation takes an
+additional reference to the dentry, and only unlink drops it. So a file that has a name has nothing on an LRU, and a
+dentry or inode without references is freed at once. Its pages have no place on a disk; without swap, reclaim cannot
+take them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from actors.linux.fs.super import SuperBlock
 
 
-# -- its inodes -------------------------------------------------------------------------------------------------------
+# -- inodes and names -------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("shmem_alloc_inode", "mm/shmem.c")
@@ -36,7 +37,7 @@ async def shmem_alloc_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
 
 @kernel_fn("shmem_get_inode", "mm/shmem.c")
 async def shmem_get_inode(ctx: Context, sb: SuperBlock, *, is_directory: bool) -> Inode | None:
-    """A new inode, in no hash: lookups find it by its dentry only."""
+    """Make an inode. It is in no hash: lookups find it through its dentry only."""
     inode = await new_inode(ctx, sb)
     if inode is not None and is_directory:
         inode.i_rwsem = RwSem(sb.actor, "&type->i_mutex_dir_key")
@@ -45,7 +46,7 @@ async def shmem_get_inode(ctx: Context, sb: SuperBlock, *, is_directory: bool) -
 
 @kernel_fn("shmem_fill_super", "mm/shmem.c")
 async def shmem_fill_super(ctx: Context, sb: SuperBlock) -> Inode | None:
-    """The inode of the root directory."""
+    """Make the inode of the root directory."""
     return await shmem_get_inode(ctx, sb, is_directory=True)
 
 
@@ -57,7 +58,7 @@ async def shmem_evict_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("shmem_destroy_inode", "mm/shmem.c")
 async def shmem_destroy_inode(ctx: Context, inode: Inode) -> None:
-    """mpol_free_shared_policy(): the model's files have none, but that has to be looked up."""
+    """mpol_free_shared_policy(): reads the inode's policy; the model's files have none."""
     await ctx.ask(inode.read_shared_policy)
 
 
@@ -68,7 +69,7 @@ async def shmem_free_in_core_inode(ctx: Context, inode: Inode) -> None:
 
 @kernel_fn("shmem_mknod", "mm/shmem.c")
 async def shmem_mknod(ctx: Context, directory: Inode, dentry: Dentry, *, is_directory: bool) -> bool:
-    """A new file, whose dentry is pinned in core; False is -ENOSPC."""
+    """Make a file and pin its dentry; False is -ENOSPC."""
     inode = await shmem_get_inode(ctx, directory.i_sb, is_directory=is_directory)
     if inode is None:
         return False
@@ -89,7 +90,7 @@ async def shmem_mkdir(ctx: Context, directory: Inode, dentry: Dentry) -> bool:
 
 @kernel_fn("shmem_unlink", "mm/shmem.c")
 async def shmem_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
-    """Undo the reference of the creation: that does all the work."""
+    """Drop the creation's reference to the dentry; the last dput() frees dentry and inode."""
     inode = deref(await ctx.ask(dentry.read_inode), "shmem_unlink(): dentry->d_inode")
     await ctx.ask(inode.add_nlink, -1)
     await dput(ctx, dentry)

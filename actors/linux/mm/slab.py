@@ -1,11 +1,11 @@
-"""SLAB, the other allocator: array caches, shared and alien arrays, slab lists. mm/slab.c @5.3.1; KERNEL.md 4.7.
+"""SLAB, the other allocator: arrays of free objects, slab lists, shrink, cache_reap(). mm/slab.c @5.3.1; KERNEL.md 4.7.
 
-Each CPU has an array of free objects per cache; it is filled from, and flushed to, a shared array of the node or the
+Each CPU has an array of free objects for each cache. It is filled from, and flushed to, the node's shared array or the
 node's lists of partial, full and free slabs, under list_lock. Objects of another node go to an alien array first. So a
-free never gives pages back by itself: a slab goes only when it is on the free list and that is too long, when the
-cache is shrunk, or when cache_reap() comes by (`slab_reap`).
+free alone never frees pages. A slab is freed only from the free list: when that is too long, when the cache is shrunk,
+or when cache_reap() runs.
 
-What one section under list_lock does is one access here: nobody else sees its middle.
+A section under list_lock is one access here: no other execution context sees its intermediate states.
 """
 
 from __future__ import annotations
@@ -52,13 +52,17 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from protocol.formats.slabinfo import SlabinfoRow
 
+SECOND = 1_000_000_000  # ns
+SPREAD = 12_000_000  # ns
+REAPTIMEOUT_AC = 2 * SECOND
 
-# -- SLAB -------------------------------------------------------------------------------------------------------------
+
+# -- bulk allocation and free (KERNEL.md 4) ---------------------------------------------------------------------------
 
 
 @kernel_fn("kmem_cache_alloc_bulk", "mm/slab.c")
 async def kmem_cache_alloc_bulk_slab(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
-    """Allocate *size* objects with IRQs off, but for the slabs that they need; an empty list is -ENOMEM."""
+    """Allocate *size* objects with IRQs off, except while a new slab is allocated; an empty list is -ENOMEM."""
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
     with ctx.irq_section:
@@ -78,8 +82,11 @@ async def kmem_cache_free_bulk_slab(ctx: Context, s: KmemCache, objects: Iterabl
             await ___cache_free(ctx, await cache_from_obj(ctx, s, obj), obj)
 
 
+# -- the array of this CPU --------------------------------------------------------------------------------------------
+
+
 def cpu_cache_get(ctx: Context, cachep: KmemCache) -> ArrayCache:
-    """The array of the CPU that we are on."""
+    """The array of the current CPU."""
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
     array = cachep.cpu_cache[ctx.smp_processor_id]
@@ -87,12 +94,12 @@ def cpu_cache_get(ctx: Context, cachep: KmemCache) -> ArrayCache:
     return array
 
 
-# -- a cache comes and goes -------------------------------------------------------------------------------------------
+# -- parts of a cache -------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("__kmem_cache_create", "mm/slab.c")
 async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
-    """setup_cpu_cache(): its arrays and nodes, or -ENOMEM and none of them; SLAB has no sysfs directory."""
+    """setup_cpu_cache(): make the arrays and nodes; 0, or -ENOMEM and none of them. SLAB has no sysfs directory."""
     if not kmalloc(ctx, GFP_KERNEL, "cache_parts"):
         __kmem_cache_release(ctx, s)
         return -ENOMEM
@@ -101,12 +108,12 @@ async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
 
 @kernel_fn("__kmem_cache_release", "mm/slab.c")
 def __kmem_cache_release(ctx: Context, s: KmemCache) -> None:
-    """Free the arrays and nodes: they go with the struct."""
+    """Free the arrays and nodes; here they are freed with the struct."""
 
 
 @kernel_fn("__kmem_cache_alias", "mm/slab.c")
 async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
-    """An existing root cache that may serve instead of a new one, with one more user; None if there is none."""
+    """Find an existing root cache to share and count one more user of it; None if there is none."""
     s = await find_mergeable(ctx, row, flags, has_ctor=has_ctor)
     if s is not None:
         await ctx.ask(s.add_refcount, 1)
@@ -129,7 +136,7 @@ async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) ->
 
 @kernel_fn("____cache_alloc", "mm/slab.c")
 async def ____cache_alloc(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """The last object of this CPU's array; IRQs are off."""
+    """Take the last object of this CPU's array; IRQs are off."""
     await ctx.this_cpu(cachep, THIS_CPU_ARRAY)
     ac = cpu_cache_get(ctx, cachep)
     if ac.entries:
@@ -140,7 +147,7 @@ async def ____cache_alloc(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabObje
 
 @kernel_fn("cache_alloc_refill", "mm/slab.c")
 async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """Fill the array from the node, or by one new slab; IRQs may be on in between."""
+    """Refill the array from the node, or from a new slab; IRQs may be enabled in between."""
     ac = cpu_cache_get(ctx, cachep)
     batchcount = ac.batchcount if ac.touched else min(ac.batchcount, BATCHREFILL_LIMIT)
     BUG_ON(ctx, ac.entries, "cache_alloc_refill: ac->avail > 0")
@@ -150,7 +157,7 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
             await ctx.ask(n.refill, ac, batchcount)
     if not ac.entries:
         slab = await cache_grow_begin(ctx, cachep, gfp)
-        await ctx.this_cpu(cachep, THIS_CPU_ARRAY)  # perhaps another CPU's, and this one's may have changed
+        await ctx.this_cpu(cachep, THIS_CPU_ARRAY)  # the task may have migrated, or the array changed
         ac = cpu_cache_get(ctx, cachep)
         if slab is not None:
             if not ac.entries:
@@ -164,7 +171,7 @@ async def cache_alloc_refill(ctx: Context, cachep: KmemCache, gfp: Gfp) -> SlabO
 
 @kernel_fn("cache_grow_begin", "mm/slab.c")
 async def cache_grow_begin(ctx: Context, cachep: KmemCache, gfp: Gfp) -> Slab | None:
-    """A new slab, on no list yet. If the caller may sleep, IRQs are on meanwhile, and it may wake up elsewhere."""
+    """Make a slab, on no list yet. If the caller may sleep, IRQs are on meanwhile, and the task may migrate."""
     WARN_ON(ctx, cachep.has_ctor and Gfp.ZERO in gfp, "cache_grow_begin: cachep->ctor && (flags & __GFP_ZERO)")
     may_sleep = gfpflags_allow_blocking(gfp)
     if may_sleep:
@@ -184,9 +191,9 @@ async def cache_grow_end(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("kmem_getpages", "mm/slab.c")
 async def kmem_getpages(ctx: Context, cachep: KmemCache, gfp: Gfp) -> Slab | None:
-    """Pages of this node from the buddy allocator, charged; they become a slab only now, or go back uncharged.
+    """Allocate pages of this node and charge them. They become a slab if the charge succeeds, else they are freed.
 
-    Who has slept for them may be on another node by now.
+    A caller that slept in the allocation may be on another node by now.
     """
     nid = ctx.numa_node
     if not await alloc_pages(ctx, gfp, 1 << cachep.order):
@@ -224,7 +231,7 @@ async def ___cache_free(ctx: Context, cachep: KmemCache, obj: SlabObject) -> Non
 
 @kernel_fn("cache_flusharray", "mm/slab.c")
 async def cache_flusharray(ctx: Context, cachep: KmemCache, ac: ArrayCache) -> None:
-    """The array is full: a batch goes to the shared array, or back into the slabs."""
+    """Make room in a full array: move a batch to the shared array, or back into the slabs."""
     n = cachep.slab_node[ctx.numa_node]
     surplus: list[Slab] = []
     async with SpinLockHeld(ctx, n.list_lock):
@@ -235,7 +242,7 @@ async def cache_flusharray(ctx: Context, cachep: KmemCache, ac: ArrayCache) -> N
 
 @kernel_fn("cache_free_alien", "mm/slab.c")
 async def cache_free_alien(ctx: Context, cachep: KmemCache, obj: SlabObject) -> bool:
-    """Collect an object of another node; False if it is of this node."""
+    """Put an object of another node into the alien array; False if it is of this node."""
     node, page_node = ctx.numa_node, obj.slab.nid
     if node == page_node:
         return False
@@ -251,7 +258,7 @@ async def cache_free_alien(ctx: Context, cachep: KmemCache, obj: SlabObject) -> 
 
 @kernel_fn("__drain_alien_cache", "mm/slab.c")
 async def __drain_alien_cache(ctx: Context, cachep: KmemCache, alien: AlienCache) -> list[Slab]:
-    """Send the objects home: to the shared array there, what does not fit back into the slabs."""
+    """Return objects to their node: to the shared array there, the rest to their slabs."""
     n = cachep.slab_node[alien.nid]
     if not alien.array.entries:
         return []
@@ -270,7 +277,7 @@ async def slabs_destroy(ctx: Context, cachep: KmemCache, slabs: list[Slab]) -> N
 
 @kernel_fn("slab_destroy", "mm/slab.c")
 async def slab_destroy(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
-    """Give a free slab back, after a grace period if its objects are type-safe by RCU."""
+    """Free an empty slab; after a grace period if the cache is SLAB_TYPESAFE_BY_RCU."""
     if SlabFlags.TYPESAFE_BY_RCU in cachep.flags:
         await call_rcu(ctx, slab.rcu_head, kmem_rcu_free)
     else:
@@ -279,7 +286,7 @@ async def slab_destroy(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("kmem_rcu_free", "mm/slab.c")
 async def kmem_rcu_free(ctx: Context, head: RcuHead) -> None:
-    """The grace period is over."""
+    """RCU callback: free the slab."""
     slab = head.container
     assert isinstance(slab, Slab)
     await kmem_freepages(ctx, slab.slab_cache, slab)
@@ -287,7 +294,7 @@ async def kmem_rcu_free(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("kmem_freepages", "mm/slab.c")
 async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
-    """Uncharge, then give the pages back; after the uncharge the cache may be gone."""
+    """Uncharge the slab, then free its pages; the uncharge may drop the last reference to the cache."""
     if cachep.freed is not None:
         ctx.world.raise_use_after_free(cachep)
     BUG_ON(ctx, slab.freed is not None, "kmem_freepages: !PageSlab(page)")
@@ -303,7 +310,7 @@ async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("do_drain", "mm/slab.c")
 async def do_drain(ctx: Context, cachep: KmemCache) -> None:
-    """Give up this CPU's array; in a hard IRQ, or with IRQs off."""
+    """Empty this CPU's array; in a hard IRQ, or with IRQs off."""
     ac = cpu_cache_get(ctx, cachep)
     n = cachep.slab_node[ctx.numa_node]
     async with SpinLockHeld(ctx, n.list_lock):
@@ -313,7 +320,7 @@ async def do_drain(ctx: Context, cachep: KmemCache) -> None:
 
 @kernel_fn("drain_cpu_caches", "mm/slab.c")
 async def drain_cpu_caches(ctx: Context, cachep: KmemCache) -> None:
-    """Empty the arrays of every CPU, by IPI; then the alien and shared arrays of every node."""
+    """Empty every CPU's array by IPI, then the alien and shared arrays of every node."""
 
     async def handler(ctx: Context) -> None:
         await do_drain(ctx, cachep)
@@ -333,7 +340,7 @@ async def drain_cpu_caches(ctx: Context, cachep: KmemCache) -> None:
 
 @kernel_fn("drain_array_locked", "mm/slab.c")
 async def drain_array_locked(ctx: Context, n: SlabNode, ac: ArrayCache | None, *, free_all: bool) -> list[Slab]:
-    """Put all objects of *ac* back into their slabs, or a fifth of its size, or half of what is left."""
+    """Return objects of *ac* to their slabs: all, or a fifth of its limit, or half of the rest if that is less."""
     if ac is None or not ac.entries:
         return []
     avail = len(ac.entries)
@@ -345,7 +352,7 @@ async def drain_array_locked(ctx: Context, n: SlabNode, ac: ArrayCache | None, *
 
 @kernel_fn("drain_freelist", "mm/slab.c")
 async def drain_freelist(ctx: Context, cachep: KmemCache, n: SlabNode, tofree: int | None) -> int:
-    """Destroy up to *tofree* free slabs (None: all), one after the other; how many it were."""
+    """Destroy up to *tofree* free slabs (None: all), one after the other; return their number."""
     freed = 0
     while tofree is None or freed < tofree:
         async with SpinLockIrqHeld(ctx, n.list_lock):
@@ -375,28 +382,22 @@ async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool:
 
 @kernel_fn("__kmemcg_cache_deactivate", "mm/slab.c")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
-    """At once; what comes back later waits in the arrays for cache_reap()."""
+    """Shrink at once; objects that are freed later stay in the arrays until cache_reap()."""
     await __kmem_cache_shrink(ctx, s)
 
 
 @kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slab.c", profiles="v1..")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """Nothing is left to do."""
+    """SLAB has nothing left to do after the grace period."""
 
 
 # -- cache_reap() (KERNEL.md 4.8) -------------------------------------------------------------------------------------
-# Every two seconds a CPU walks all caches there are, children and zombies alike, with slab_mutex held, if it gets
-# that at the first try. Nothing else empties the arrays of a deactivated cache.
-
-SECOND = 1_000_000_000
-
-SPREAD = 12_000_000
-
-REAPTIMEOUT_AC = 2 * SECOND
+# Every two seconds each CPU tries to take slab_mutex. If the trylock succeeds, the CPU walks all caches, children and
+# deactivated ones included. Nothing else empties the arrays of a deactivated cache.
 
 
 def start_cpu_timer(machine: Machine, cpu: int) -> None:
-    """Have cache_reap() run on *cpu*, for the first time a second from now (at boot); CPUs are spread a little."""
+    """Start cache_reap() on *cpu*, at boot: the first run is a second later, plus a small offset for each CPU."""
     work = Work(machine.cpus[cpu].actor, machine.timer_bases[cpu])
     work.init_work(cache_reap)
     work.pending = True
@@ -408,7 +409,10 @@ def start_cpu_timer(machine: Machine, cpu: int) -> None:
 
 @kernel_fn("cache_reap", "mm/slab.c")
 async def cache_reap(ctx: Context, work: Work) -> None:
-    """Walk all caches, unless somebody else has slab_mutex; and come again, unless the CPU is idle (`is_reaping`)."""
+    """Walk all caches, unless slab_mutex is held; run again in two seconds while `is_reaping` is set.
+
+    `is_reaping` cleared stands for an idle CPU, whose deferrable timer does not fire.
+    """
     machine = ctx.machine
     if await mutex_trylock(ctx, machine.slab_mutex):
         started, walked = ctx.world.now, 0
@@ -422,7 +426,7 @@ async def cache_reap(ctx: Context, work: Work) -> None:
 
 
 async def reap_one(ctx: Context, cachep: KmemCache) -> None:
-    """One cache, on this CPU's node: alien arrays, this CPU's array, now and then the shared one and free slabs."""
+    """Reap one cache on this CPU's node: alien arrays, this CPU's array, every 4 s the shared array and free slabs."""
     n = cachep.slab_node[ctx.numa_node]
     await reap_alien(ctx, cachep, n)
     await drain_array(ctx, cachep, n, lambda: cpu_cache_get(ctx, cachep))
@@ -439,7 +443,7 @@ async def reap_one(ctx: Context, cachep: KmemCache) -> None:
 
 @kernel_fn("reap_alien", "mm/slab.c")
 async def reap_alien(ctx: Context, cachep: KmemCache, n: SlabNode) -> None:
-    """Send home what has gathered for one other node, if nobody is at it."""
+    """Return the objects gathered for other nodes, unless an alien array's lock is held."""
     for alien in n.alien.values():
         if await ctx.ask(alien.array.read_avail) and alien.lock.holder is None:
             async with SpinLockIrqHeld(ctx, alien.lock):
@@ -449,7 +453,7 @@ async def reap_alien(ctx: Context, cachep: KmemCache, n: SlabNode) -> None:
 
 @kernel_fn("drain_array", "mm/slab.c")
 async def drain_array(ctx: Context, cachep: KmemCache, n: SlabNode, array: Callable[[], ArrayCache | None]) -> None:
-    """An array that was used since the last visit is only marked; otherwise some of its objects go."""
+    """Drain an array partly, but only unmark one that was used since the last visit."""
     await ctx.this_cpu(cachep, THIS_CPU_ARRAY)
     ac = array()
     if ac is None or not ac.entries:

@@ -1,15 +1,15 @@
-"""The life of kmem_caches. mm/slab_common.c, version by version; KERNEL.md 5 to 8, KERNEL-v1-v3.md.
+"""The life of kmem_caches: creation, deactivation, shutdown, destruction, merging. mm/slab_common.c.
 
-A child cache is created by a worker and published in its root's array (`slab_create`), and deactivated when its memcg
-goes offline. From there the profiles part:
+Version by version; KERNEL.md 5 to 8, KERNEL-v1-v3.md. A worker creates a child cache and publishes it in its root's
+array. The cache is deactivated when its memcg goes offline. Its end depends on the version:
 
     original  deactivated -> (grace period) -> shrunk -> waits, with all its pages, for the memcg to be freed
     v1        deactivated -> (grace period) -> shrunk and moved to the parent -> (count 0, grace period) -> gone
     v2 ..     deactivated and moved to the parent memcg -> (grace period) -> shrunk, its refcnt killed
               -> (grace period; then the last page goes) -> shut down and freed
 
-Everything but the hot paths is under slab_mutex. What the end of a root cache does to its children is in
-`slab_destroy`.
+All of this runs under slab_mutex; only allocation and free do without it. The destruction of a root cache also shuts
+down its children. Merging comes last: a new root cache may share an existing one.
 """
 
 from __future__ import annotations
@@ -51,20 +51,25 @@ from actors.machine.gfp import GFP_KERNEL
 from actors.versions.kernel_fn import kernel_fn
 from protocol.formats.slabinfo import SlabinfoRow
 
+WORD = 8
+
+SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
+SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
+
 # -- creation (KERNEL.md 5.3, 8.3) ------------------------------------------------------------------------------------
-# Creation may fail wherever it needs memory, and with SLUB also because the name of a new cache's directory in sysfs is
-# taken. Whatever has been made by then goes again. Whoever wanted a root cache is told, and the kernel says so in its
-# log; without a child cache the root serves, and nobody is told.
+# Creation fails if an allocation fails. With SLUB it also fails if the name of the cache's directory in sysfs is taken.
+# A failure undoes all that was made before it. The failed creation of a root cache returns None and prints a warning.
+# The failed creation of a child cache is silent: allocations stay with the root cache.
 
 
-# -- root caches (8.1, 8.3) -------------------------------------------------------------------------------------------
+# -- creation of root caches (8.1, 8.3) -------------------------------------------------------------------------------
 
 
 @kernel_fn("kmem_cache_create", "mm/slab_common.c")
 async def kmem_cache_create(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags = SlabFlags.NONE, *, has_ctor: bool = False
 ) -> KmemCache | None:
-    """Create a root cache, or share one that fits; *row* gives name, object size and geometry."""
+    """Create a root cache, or share an existing one that fits; *row* gives name, object size and geometry."""
     return await kmem_cache_create_usercopy(ctx, row, flags, has_ctor=has_ctor, has_usercopy=False)
 
 
@@ -72,7 +77,7 @@ async def kmem_cache_create(
 async def kmem_cache_create_usercopy(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
 ) -> KmemCache | None:
-    """The same for objects of which a part may be copied to user space. None, and a line in the log, on failure."""
+    """Create a root cache, part of whose objects may be copied to user space. None, and a warning, on failure."""
     get_online_cpus(ctx)
     await get_online_mems(ctx)
     await memcg_get_cache_ids(ctx)
@@ -96,7 +101,7 @@ async def kmem_cache_create_usercopy(
 async def create_root_cache(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
 ) -> KmemCache | int:
-    """kstrdup_const() of the name, then the cache itself."""
+    """Copy the name (kstrdup_const()), then create the cache."""
 
     def zalloc() -> KmemCache:
         s = new_root_cache(ctx.machine, row, flags, has_ctor=has_ctor)
@@ -108,12 +113,12 @@ async def create_root_cache(
     return await create_cache(ctx, zalloc, None)
 
 
-# -- child caches (5.3) -----------------------------------------------------------------------------------------------
+# -- creation of child caches (5.3) -----------------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..")
 async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """Create and publish the child cache of *memcg*, unless it is offline by now or somebody was faster."""
+    """Create and publish the child cache of *memcg*, unless the memcg is offline or the cache exists already."""
     async with SlabMutexHeld(ctx):
         if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
             await create_child(ctx, memcg, root_cache)
@@ -121,7 +126,7 @@ async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCa
 
 @kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v6")
 async def memcg_create_kmem_cache_v6(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """[v6]: not for a root that is being destroyed, which is tested under the lock."""
+    """[v6]: no child for a root that is being destroyed; `dying` is read under memcg_kmem_wq_lock."""
     async with SlabMutexHeld(ctx):
         if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
             async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
@@ -132,14 +137,14 @@ async def memcg_create_kmem_cache_v6(ctx: Context, memcg: Memcg, root_cache: Kme
 
 @kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="..v5")
 async def memcg_create_kmem_cache_until_v5(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """[O] to [v5]: not for a root that is being destroyed; slab_mutex is lock enough."""
+    """[O] to [v5]: no child for a root that is being destroyed; slab_mutex protects `dying`."""
     async with SlabMutexHeld(ctx):
         if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE and not await ctx.ask(root_cache.read_dying):
             await create_child(ctx, memcg, root_cache)
 
 
 async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """5.3b to e: unless there is one already, create it; whoever looks from now on finds it. Failure is silent."""
+    """5.3b to e: create the child cache and publish it, unless it exists already. Failure is silent."""
     idx = await ctx.ask(memcg.read_kmemcg_id)
     array = await ctx.ask(root_cache.read_memcg_caches)
     if await ctx.ask(array.read_entry, idx) is not None or not kmalloc(ctx, GFP_KERNEL, "cache_name"):
@@ -151,17 +156,17 @@ async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> Non
         await ctx.ask(array.set_entry, idx, s)
 
 
-# -- both -------------------------------------------------------------------------------------------------------------
+# -- creation, root and child caches ----------------------------------------------------------------------------------
 
 
 @kernel_fn("create_cache", "mm/slab_common.c")
 async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
-    """Make a cache, of *memcg* or a root, by kmem_cache_zalloc(); link it. -errno if that cannot be done."""
+    """Create a cache by *zalloc* (kmem_cache_zalloc()) and link it: a child of *memcg*, or a root; or -errno."""
     if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
         return -ENOMEM
     s = zalloc()
     err = init_memcg_params(ctx, s)
-    if err:  # destroy_memcg_params() does not find anything yet
+    if err:  # there is nothing yet for destroy_memcg_params() to undo
         free_cache_struct(ctx, s)
         return err
     err = await __kmem_cache_create(ctx, s)
@@ -176,7 +181,7 @@ async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Mem
 
 @kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..")
 def init_memcg_params(ctx: Context, s: KmemCache) -> int:
-    """A child's reference count starts with one, its own, dropped by deactivation; 0 or -ENOMEM."""
+    """Start a child's reference count at 1, the initial reference, which its deactivation drops; 0 or -ENOMEM."""
     if s.is_root_cache:
         return init_root_params(ctx)
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
@@ -187,7 +192,7 @@ def init_memcg_params(ctx: Context, s: KmemCache) -> int:
 
 @kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v1")
 def init_memcg_params_v1(ctx: Context, s: KmemCache) -> int:
-    """[v1]: a plain atomic counter."""
+    """[v1]: the reference count is a plain atomic counter."""
     if s.is_root_cache:
         return init_root_params(ctx)
     s.refcnt = AtomicRef(s.actor, s, kmemcg_queue_cache_shutdown_v1)
@@ -201,7 +206,7 @@ def init_memcg_params_original(ctx: Context, s: KmemCache) -> int:
 
 
 def init_root_params(ctx: Context) -> int:
-    """kvzalloc() of a root's array, if there ever was a memcg that needs one."""
+    """kvzalloc() of a root's array, if any memcg has had a kmemcg_id so far."""
     if ctx.machine.memcg_nr_cache_ids and not kmalloc(ctx, GFP_KERNEL, "memcg_caches"):
         return -ENOMEM
     return 0
@@ -209,7 +214,7 @@ def init_root_params(ctx: Context) -> int:
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..")
 async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
-    """Put a cache on its lists; a child pins the memcg that it belongs to."""
+    """Put a cache on its lists. A child pins its memcg."""
     if memcg is None:
         await ctx.ask(ctx.machine.slab_root_caches.add, s)
         return
@@ -221,7 +226,7 @@ async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> N
 
 @kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
 async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
-    """[O]: the memcg owns the cache, and not the other way round."""
+    """[O]: a child does not pin its memcg; the memcg owns its caches."""
     if memcg is None:
         await ctx.ask(ctx.machine.slab_root_caches.add, s)
         return
@@ -230,12 +235,12 @@ async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg | N
     await ctx.ask(memcg.add_kmem_cache, s)
 
 
-# -- the arrays of root caches ----------------------------------------------------------------------------------------
+# -- the memcg_caches arrays of root caches ---------------------------------------------------------------------------
 
 
 @kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
 async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
-    """Replace the array of every root cache by a longer one; the old one lives until its readers are gone."""
+    """Replace the array of every root cache by a longer one. The old array is freed after a grace period."""
     machine = ctx.machine
     async with MutexHeld(ctx, machine.slab_mutex):
         for root in await ctx.ask(machine.slab_root_caches.list):
@@ -246,14 +251,17 @@ async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
 
 @kernel_fn("free_memcg_params", "mm/slab_common.c")
 async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
-    """The array has been relocated, and nobody reads the old one any more."""
+    """RCU callback: free an array that was replaced; it has no readers any more."""
     assert isinstance(head.container, MemcgCacheArray)
     ctx.kfree(head.container)
 
 
+# -- shrink and bulk free ---------------------------------------------------------------------------------------------
+
+
 @kernel_fn("kmem_cache_shrink", "mm/slab_common.c")
 async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
-    """Give back what is empty, whoever asks for it; True if any slab remains."""
+    """Free the empty slabs of a cache; True if any slab remains."""
     get_online_cpus(ctx)
     await get_online_mems(ctx)
     remain = await __kmem_cache_shrink(ctx, s)
@@ -264,7 +272,7 @@ async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
 
 @kernel_fn("__kmem_cache_free_bulk", "mm/slab_common.c")
 async def __kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
-    """One after the other, as if each had been freed alone."""
+    """Free *objects* one after the other."""
     for obj in objects:
         await kmem_cache_free(ctx, s, obj)
 
@@ -274,7 +282,7 @@ async def __kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[S
 
 @kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..")
 async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
-    """Deactivate the memcg's caches, then move all that it has, inherited ones too, to *parent*."""
+    """Deactivate the memcg's caches, then move all its caches, inherited ones included, to *parent*."""
     async with SlabMutexHeld(ctx):
         await deactivate_entries(ctx, memcg)
         await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
@@ -291,13 +299,13 @@ async def memcg_deactivate_kmem_caches_v2(ctx: Context, memcg: Memcg, parent: Me
 
 @kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original..v1")
 async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
-    """[O], [v1]: deactivate the memcg's caches; they stay where they are."""
+    """[O], [v1]: deactivate the memcg's caches; they stay with the memcg."""
     async with SlabMutexHeld(ctx):
         await deactivate_entries(ctx, memcg)
 
 
 async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
-    """Deactivate the memcg's cache of every root that has one, and take it out of the array."""
+    """For each root cache: deactivate the memcg's child cache, if there is one, and take it out of the array."""
     lockdep_assert_held(ctx, "slab_mutex")
     idx = await ctx.ask(memcg.read_kmemcg_id)
     for root in await ctx.ask(ctx.machine.slab_root_caches.list):
@@ -309,7 +317,7 @@ async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
 
 
 async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """7.1.3 and 4: first every cache is re-pointed and lets go of the old memcg, then the new one gets the list."""
+    """7.1.3 and 4: point each cache to *parent* and drop its reference to *memcg*; then splice the list to *parent*."""
     caches = await ctx.ask(memcg.list_kmem_caches)
     for s in caches:
         await ctx.ask(s.set_memcg, parent)
@@ -321,7 +329,7 @@ async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
-    """Keep no empty slabs from now on; the rest after a grace period, when every CPU knows."""
+    """Stop caching empty slabs; the rest follows after a grace period, when every CPU sees these stores."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
     await __kmemcg_cache_deactivate(ctx, s)
@@ -334,7 +342,7 @@ async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v6..v7")
 async def kmemcg_cache_deactivate_v6(ctx: Context, s: KmemCache) -> None:
-    """[v6], [v7]: warn if something else is under way."""
+    """[v6], [v7]: `dying` is read under memcg_kmem_wq_lock; warn if deferred work is pending (work_fn is set)."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
     await __kmemcg_cache_deactivate(ctx, s)
@@ -345,7 +353,7 @@ async def kmemcg_cache_deactivate_v6(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v5")
 async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
-    """[v5]: slab_mutex is all that protects the dying flag here."""
+    """[v5]: `dying` is read without memcg_kmem_wq_lock; only slab_mutex protects it here."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
     await __kmemcg_cache_deactivate(ctx, s)
@@ -355,7 +363,7 @@ async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4")
 async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v4]: as [v5], and a root cache would not be noticed."""
+    """[v1] to [v4]: `dying` is read under slab_mutex alone; there is no check for a root cache."""
     await __kmemcg_cache_deactivate(ctx, s)
     root = deref(s.root_cache, "kmemcg_cache_deactivate(): s->memcg_params.root_cache")
     if not await ctx.ask(root.read_dying):
@@ -363,7 +371,7 @@ async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
 
 
 async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
-    """7.1.1d."""
+    """7.1.1d: set work_fn and register kmemcg_rcufn() with RCU; warn if work_fn is set already."""
     WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_deactivate: s->memcg_params.work_fn")
     await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
     await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
@@ -371,13 +379,13 @@ async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original", known_as="memcg_deactivate_kmem_caches")
 async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
-    """[O]: what the allocator has to do is all."""
+    """[O]: only the allocator's part of the deactivation."""
     await __kmemcg_cache_deactivate(ctx, s)
 
 
 @kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original")
 async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> None:
-    """6.1: SLUB's deactivation goes on after a grace period; until then it pins the memcg."""
+    """6.1: SLUB's deactivation continues after a grace period; until then it pins the memcg."""
     if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: is_root_cache(s)"):
         return
     text = "slab_deactivate_memcg_cache_rcu_sched: s->memcg_params.deact_fn"
@@ -394,31 +402,31 @@ async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> N
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
-    """7.2.5: a grace period has passed; go on in a worker. The work re-uses the storage of the rcu_head."""
+    """7.2.5: after the grace period, continue in a worker. The work uses the same storage as the rcu_head."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_schedule_work_after_rcu")
 async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
-    """[v1] to [v5]: for the shutdown, too."""
+    """[v1] to [v5]: serves both the deactivation and the shutdown."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
 async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
-    """6.2: a grace period has passed; shrink the cache in a worker."""
+    """6.2: after the grace period, shrink the cache in a worker."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
 async def queue_cache_work(ctx: Context, s: KmemCache) -> None:
-    """INIT_WORK and queue_work: the cache's next piece of work, on this CPU."""
+    """INIT_WORK() and queue_work(): run the cache's work_fn in a worker of this CPU."""
     s.work.init_work(kmemcg_workfn)
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
 
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_workfn(ctx: Context, work: Work) -> None:
-    """7.2.6 and 9: run whatever the cache has to do next, under slab_mutex. Afterwards there may be no cache."""
+    """7.2.6 and 9: run the cache's work_fn under slab_mutex. work_fn may free the cache."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -426,7 +434,7 @@ async def kmemcg_workfn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v6..v7")
 async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
-    """[v6], [v7]: and say that nothing is under way any more, though there may be no cache."""
+    """[v6], [v7]: clears work_fn afterwards, though work_fn may have freed the cache."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -435,7 +443,7 @@ async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5", known_as="kmemcg_after_rcu_workfn")
 async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
-    """[v2] to [v5]: the same under its old name."""
+    """[v2] to [v5]: clears work_fn afterwards, though work_fn may have freed the cache; drops no reference."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -444,7 +452,7 @@ async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v1", known_as="kmemcg_after_rcu_workfn")
 async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
-    """[v1]: and drop a reference, whatever the work was."""
+    """[v1]: drops a reference to the cache after every work_fn."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -454,7 +462,7 @@ async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_workfn")
 async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
-    """6.3: afterwards the memcg may go."""
+    """6.3: run the cache's work_fn, then drop the css reference that the deactivation took."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -463,21 +471,21 @@ async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
 
 
 async def call_work_fn(ctx: Context, s: KmemCache) -> None:
-    """s->memcg_params.work_fn(s)."""
+    """Call s->memcg_params.work_fn(s)."""
     work_fn = await ctx.ask(s.read_work_fn)
     await deref(work_fn, "kmemcg_workfn(): s->memcg_params.work_fn")(ctx, s)
 
 
 @kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..")
 async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """Give back what is empty, then drop the cache's own reference: from now on its pages keep it."""
+    """Free the empty slabs, then drop the cache's initial reference: from now on only its pages keep it."""
     await __kmemcg_cache_deactivate_after_rcu(ctx, s)
     await percpu_ref_kill(ctx, s.percpu_refcnt)
 
 
 @kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v1")
 async def kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1]: give back what is empty, then move to the parent of the memcg that it has now."""
+    """[v1]: free the empty slabs, then move the cache to the parent of its present memcg."""
     await __kmemcg_cache_deactivate_after_rcu(ctx, s)
     memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_cache_deactivate_after_rcu(): s->memcg_params.memcg")
     parent = memcg.parent or ctx.machine.root_mem_cgroup
@@ -490,12 +498,12 @@ async def kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> No
     await css_put(ctx, memcg.css)
 
 
-# -- the last reference is gone (7.2.8) -------------------------------------------------------------------------------
+# -- release of the last reference (7.2.8) ----------------------------------------------------------------------------
 
 
 @kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
-    """In whatever context the last reference went: shut the cache down in a worker, unless its root does that."""
+    """Release, in any context: have a worker shut the cache down, unless its root is being destroyed."""
     s = cache_of(ref.container)
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         if not await ctx.ask(s.root.read_dying):
@@ -505,7 +513,7 @@ async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v6..v7")
 async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
-    """[v6], [v7]: warn if something else is under way."""
+    """[v6], [v7]: the lock is irq-safe and the work is queued at once; warn if work_fn is set."""
     s = cache_of(ref.container)
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         if not await ctx.ask(s.root.read_dying):
@@ -516,7 +524,7 @@ async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v4..v5", known_as="kmemcg_queue_cache_shutdown")
 async def kmemcg_queue_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
-    """[v4], [v5]: the lock is taken with interrupts as they are; another grace period comes first."""
+    """[v4], [v5]: the spinlock is taken without disabling interrupts; the work waits for another grace period."""
     s = cache_of(ref.container)
     async with SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await queue_shutdown_after_rcu(ctx, s)
@@ -524,12 +532,12 @@ async def kmemcg_queue_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v2..v3", known_as="kmemcg_queue_cache_shutdown")
 async def kmemcg_queue_cache_shutdown_v2(ctx: Context, ref: PercpuRef) -> None:
-    """[v2], [v3]: no lock at all."""
+    """[v2], [v3]: takes no lock."""
     await queue_shutdown_after_rcu(ctx, cache_of(ref.container))
 
 
 async def queue_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """KERNEL-v1-v3 2.9."""
+    """KERNEL-v1-v3 2.9: unless the root is dying, queue the shutdown of the cache after a grace period."""
     if not await ctx.ask(s.root.read_dying):
         WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_queue_cache_shutdown: s->memcg_params.work_fn")
         await ctx.ask(s.set_work_fn, kmemcg_cache_shutdown_fn)
@@ -538,13 +546,13 @@ async def queue_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_queue_cache_shutdown", "mm/slab_common.c", profiles="v1")
 async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1]: no lock at all."""
+    """[v1]: takes no lock."""
     await queue_shutdown_after_rcu(ctx, s)
 
 
 @kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
-    """7.2.9: the last reference is gone: shut the cache down, which has no slab any more."""
+    """7.2.9: shut down a cache whose last reference is gone; it should have no slab."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
 
 
@@ -552,22 +560,23 @@ async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
     "kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_cache_shutdown_after_rcu"
 )
 async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v5]: the same under its old name."""
+    """[v1] to [v5]: shut down a cache whose last reference was dropped a grace period ago."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_after_rcu: shutdown_cache(s)")
 
 
-# -- the end of caches (KERNEL.md 6.4 to 8) ---------------------------------------------------------------------------
-# A child cache ends when its last page has gone (v1 and later), when its memcg is freed (original), or with its root.
-# The end of a root first marks it as dying, then waits until nothing is under way for its children any more, and then
-# shuts down whatever is left. What "nothing is under way" takes is where most of the mistakes were made.
+# -- destruction (KERNEL.md 6.4 to 8) ---------------------------------------------------------------------------------
+# A child cache ends when its last page is freed (v1 and later), when its memcg is freed (original), or with its root.
+# The destruction of a root cache has three stages. It marks the root as dying. It waits until no RCU callback and no
+# work item of its children is pending. It shuts down all caches that are left. Most of the mistakes were made in the
+# second stage, which did not wait for everything that was pending.
 
 
-# -- root caches ------------------------------------------------------------------------------------------------------
+# -- destruction of root caches (8.2) ---------------------------------------------------------------------------------
 
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
-    """8.2: wait for what is under way, then drop one alias, and with the last one everything. NULL is nothing."""
+    """8.2: wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed."""
     if s is None:
         return
     await flush_memcg_workqueue(ctx, s)
@@ -578,7 +587,7 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="5.4-fixed")
 async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
-    """[54]: only the last alias marks the cache as dying; somebody may take it up again meanwhile."""
+    """[54]: only the last alias marks the cache as dying; an alias that comes during the flush keeps it alive."""
     if s is None:
         return
     async with SlabMutexHeld(ctx):
@@ -594,21 +603,21 @@ async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
 
 
 async def shutdown_with_children(ctx: Context, s: KmemCache) -> None:
-    """8.2.4 to 6: the children, then the root; what has objects stays, half dead."""
+    """8.2.4 to 6: shut down the children, then the root. A cache with objects left stays, half dead."""
     failed = await shutdown_memcg_caches(ctx, s) or await shutdown_cache(ctx, s)
     WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects")
 
 
 @kernel_fn("memcg_set_kmem_cache_dying", "mm/slab_common.c", profiles="5.4-fixed")
 async def memcg_set_kmem_cache_dying(ctx: Context, s: KmemCache, *, dying: bool) -> None:
-    """[54]: the mark is a function of its own, under the irq-safe lock."""
+    """[54]: set or clear `dying` under the irq-safe lock."""
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying)
 
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="5.4-fixed")
 async def flush_memcg_workqueue_fixed(ctx: Context, s: KmemCache) -> None:
-    """[54]: children that are left have been killed by now; their switch to atomic mode takes another grace period."""
+    """[54]: the children left by now have been killed; a second rcu_barrier() waits for their switch to atomic mode."""
     await rcu_barrier(ctx)
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
     if await ctx.ask(s.list_children):
@@ -617,7 +626,7 @@ async def flush_memcg_workqueue_fixed(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v6..5.3")
 async def flush_memcg_workqueue(ctx: Context, s: KmemCache) -> None:
-    """8.2.2: nothing new from now on; what was registered becomes a work; what was queued is done."""
+    """8.2.2: mark the root as dying; wait for the registered RCU callbacks, then for the queued works."""
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
@@ -626,7 +635,7 @@ async def flush_memcg_workqueue(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v4..v5")
 async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
-    """[v4], [v5]: both locks, the inner one with interrupts on."""
+    """[v4], [v5]: `dying` is set under slab_mutex and, with interrupts on, memcg_kmem_wq_lock."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex), SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
@@ -635,7 +644,7 @@ async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v1..v3")
 async def flush_memcg_workqueue_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v3]: dying is set under slab_mutex alone."""
+    """[v1] to [v3]: `dying` is set under slab_mutex alone."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
@@ -644,7 +653,7 @@ async def flush_memcg_workqueue_v1(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="original")
 async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
-    """[O]: SLAB has no RCU callbacks to wait for."""
+    """[O]: with SLAB there are no RCU callbacks to wait for."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         await ctx.ask(s.set_dying, dying=True)
     if ctx.machine.functions.allocator == "slub":
@@ -654,7 +663,7 @@ async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("shutdown_memcg_caches", "mm/slab_common.c")
 async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
-    """8.2.4: first the children in the array, those that fail set aside; then all others. True: some are left."""
+    """8.2.4: shut down the children in the array, then all others, without retrying failures. True if any is left."""
     BUG_ON(ctx, not s.is_root_cache, "shutdown_memcg_caches: !is_root_cache(s)")
     lockdep_assert_held(ctx, "slab_mutex")
     array = await ctx.ask(s.read_memcg_caches)
@@ -672,7 +681,7 @@ async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
     return bool(await ctx.ask(s.list_children))
 
 
-# -- one cache --------------------------------------------------------------------------------------------------------
+# -- shutdown and release of one cache (7.2.10 to 7.2.12) -------------------------------------------------------------
 
 
 @kernel_fn("shutdown_cache", "mm/slab_common.c")
@@ -694,7 +703,7 @@ async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
 
 
 async def release_cache(ctx: Context, s: KmemCache) -> None:
-    """With sysfs, the kobject may still be held; without, the struct goes now."""
+    """Drop the kobject's reference (sysfs; others may hold it still), or free the struct at once (no sysfs)."""
     if ctx.machine.slab_supports_sysfs:
         await sysfs_slab_release(ctx, s)
     else:
@@ -703,7 +712,7 @@ async def release_cache(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v3..5.3")
 async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
-    """Off the lists; the memcg is let go here and now, though freed slabs may still wait for RCU."""
+    """Take the cache off its lists and drop its memcg at once, though freed slabs may still wait for RCU."""
     if s.is_root_cache:
         await ctx.ask(ctx.machine.slab_root_caches.delete, s)
         return
@@ -714,7 +723,7 @@ async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v1..v2")
 async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1], [v2]: the memcg is let go, and the pointer to it stays."""
+    """[v1], [v2]: the memcg is dropped, but the pointer to it is not cleared."""
     if s.is_root_cache:
         await ctx.ask(ctx.machine.slab_root_caches.delete, s)
         return
@@ -724,7 +733,7 @@ async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original,5.4-fixed")
 async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
-    """[O] does not hold the memcg; [54] lets go of it with the struct."""
+    """[O], [54]: drops no reference to the memcg: in [O] there is none, in [54] it is dropped with the struct."""
     if s.is_root_cache:
         await ctx.ask(ctx.machine.slab_root_caches.delete, s)
     else:
@@ -732,7 +741,7 @@ async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
 
 
 async def unlink_child(ctx: Context, s: KmemCache) -> Memcg:
-    """Off the list of its root and that of its memcg."""
+    """Take a child off its root's list and off its memcg's list; return the memcg."""
     memcg = deref(await ctx.ask(s.read_memcg), "memcg_unlink_cache(): s->memcg_params.memcg")
     await ctx.ask(s.root.del_child, s)
     await ctx.ask(memcg.del_kmem_cache, s)
@@ -741,7 +750,7 @@ async def unlink_child(ctx: Context, s: KmemCache) -> Memcg:
 
 @kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
 async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
-    """7.2.11: once all freed slabs of type-safe caches have really gone, the caches may."""
+    """7.2.11: rcu_barrier() waits until all freed slabs of the type-safe caches are gone; then release the caches."""
     machine = ctx.machine
     async with MutexHeld(ctx, machine.slab_mutex):
         to_destroy = await ctx.ask(machine.slab_caches_to_rcu_destroy.take_all)
@@ -754,14 +763,14 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
 async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
-    """7.2.12: free the struct with everything inside it."""
+    """7.2.12: free the struct and all its parts."""
     __kmem_cache_release(ctx, s)
     await destroy_memcg_params(ctx, s)
     free_cache_struct(ctx, s)
 
 
 def free_cache_struct(ctx: Context, s: KmemCache) -> None:
-    """kmem_cache_free(kmem_cache, s): the struct with what is in it; its name goes, too."""
+    """kmem_cache_free(kmem_cache, s): free the struct with its parts and its name."""
     ctx.machine.forget_cache(s)
     ctx.kfree(*s.parts())
     s.actor.retire()
@@ -769,7 +778,7 @@ def free_cache_struct(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3")
 async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
-    """7.2.12: a root's array goes; a child's percpu reference count exits."""
+    """7.2.12: free a root's array, or exit a child's percpu reference count."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
     else:
@@ -778,7 +787,7 @@ async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="5.4-fixed")
 async def destroy_memcg_params_fixed(ctx: Context, s: KmemCache) -> None:
-    """[54]: only now the memcg is let go: no slab can want to be uncharged any more."""
+    """[54]: drops the memcg only here: no slab is left that could be uncharged."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
         return
@@ -787,7 +796,7 @@ async def destroy_memcg_params_fixed(ctx: Context, s: KmemCache) -> None:
 
 
 async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
-    """mem_cgroup_put(), which takes NULL: a cache that could not be created never had a memcg."""
+    """mem_cgroup_put(), which accepts NULL: a cache whose creation failed has no memcg."""
     memcg = await ctx.ask(s.read_memcg)
     if memcg is not None:
         await css_put(ctx, memcg.css)
@@ -796,34 +805,28 @@ async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="original..v1")
 async def destroy_memcg_params_original(ctx: Context, s: KmemCache) -> None:
-    """[O], [v1]: nothing of a child's has to be freed."""
+    """[O], [v1]: free a root's array; a child has nothing to free."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
 
 
 async def free_root_array(ctx: Context, s: KmemCache) -> None:
-    """kvfree(): nobody allocates from a root cache that is being destroyed."""
+    """kvfree() of the array: no task allocates from a root cache that is being destroyed."""
     ctx.kfree(await ctx.ask(s.read_memcg_caches))
 
 
-# -- the end of a memcg's caches in the original (6.4) ----------------------------------------------------------------
+# -- the caches of a memcg that is freed, original only (6.4) ---------------------------------------------------------
 
 
 @kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c", profiles="original")
 async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
-    """[O]: the memcg is being freed, so no page is left in any of its caches; every one of them goes."""
+    """[O]: shut down all caches of a memcg that is being freed; none of them has a page left."""
     async with SlabMutexHeld(ctx):
         for s in await ctx.ask(memcg.list_kmem_caches):
             BUG_ON(ctx, await shutdown_cache(ctx, s), "memcg_destroy_kmem_caches: shutdown_cache(s)")
 
 
 # -- merging (KERNEL.md 8.1) ------------------------------------------------------------------------------------------
-
-WORD = 8
-
-SLAB_MERGE_SAME = SlabFlags.RECLAIM_ACCOUNT | SlabFlags.CACHE_DMA | SlabFlags.ACCOUNT
-
-SLAB_NEVER_MERGE = SlabFlags.TYPESAFE_BY_RCU
 
 
 @kernel_fn("find_mergeable", "mm/slab_common.c")
@@ -841,12 +844,12 @@ async def find_mergeable(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, ha
 
 @kernel_fn("slab_unmergeable", "mm/slab_common.c")
 async def slab_unmergeable(_ctx: Context, s: KmemCache) -> bool:
-    """Children, caches with a constructor or a usercopy region, and those that say so. No profile looks at dying."""
+    """True for children, caches with a constructor or a usercopy region, and marked ones. No version tests `dying`."""
     return is_unmergeable(s)
 
 
 def is_unmergeable(s: KmemCache) -> bool:
-    """The same at boot, when nothing runs yet."""
+    """slab_unmergeable() at boot, before any task runs."""
     if not s.is_root_cache or s.has_ctor or s.has_usercopy or not s.is_mergeable:
         return True
     return bool(s.flags & SLAB_NEVER_MERGE)

@@ -19,9 +19,7 @@ from protocol.findings import Oops
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 BATCHREFILL_LIMIT = 16
-
 ALIEN_LIMIT = 12
-
 SHARED_FACTOR = 8
 REAPTIMEOUT_NODE = 4_000_000_000  # ns
 
@@ -29,7 +27,7 @@ THIS_CPU_ARRAY = OperationInfo("this_cpu_array", cost=ATOMIC_NS)
 
 
 def array_limit(size: int) -> int:
-    """How many free objects a CPU keeps, by object size in bytes (enable_cpucache)."""
+    """The number of free objects that a CPU keeps, by object size in bytes (enable_cpucache)."""
     for more_than, limit in ((131_072, 1), (4096, 8), (1024, 24), (256, 54)):
         if size > more_than:
             return limit
@@ -40,7 +38,8 @@ def array_limit(size: int) -> int:
 class ArrayCache(Shared):
     """struct array_cache: up to `limit` free objects, the one freed last at the end.
 
-    `lock` protects the arrays of a node; that of a CPU is used with interrupts off (check_irq_off(), with DEBUG).
+    `lock` protects a node's array. A CPU's array has none; it is used with interrupts off (check_irq_off(), with
+    DEBUG).
     """
 
     name: str
@@ -59,13 +58,13 @@ class ArrayCache(Shared):
         return len(self.entries)
 
     def take_oldest(self, count: int) -> list[SlabObject]:
-        """Remove the objects that have been here longest."""
+        """Remove the objects that were put in first."""
         self._check()
         oldest, self.entries[:] = self.entries[:count], self.entries[count:]
         return oldest
 
     def take_youngest(self, count: int) -> list[SlabObject]:
-        """Remove the objects that came last."""
+        """Remove the objects that were put in last."""
         self._check()
         youngest = self.entries[-count:]
         del self.entries[-count:]
@@ -79,12 +78,12 @@ class ArrayCache(Shared):
         return self.entries.pop()
 
     def put(self, *objects: SlabObject) -> None:
-        """ac->entry[ac->avail++]: there is room for `limit` objects, and behind it is other memory."""
+        """ac->entry[ac->avail++]; more than `limit` objects would overwrite the memory behind the array."""
         self.entries += objects
         self._check()
 
     def _check(self) -> None:
-        """Whoever is at it must hold the lock; and nobody may have put more into it than there is room for."""
+        """Check that the caller holds the lock and that the array is within its limit."""
         if len(self.entries) > self.limit:
             raise self._out_of_bounds(len(self.entries) - 1)
         flow = self.actor.world.current
@@ -100,7 +99,7 @@ class ArrayCache(Shared):
 
 @attrs.define(eq=False)
 class AlienCache(Shared):
-    """struct alien_cache: objects of one other node, on their way home."""
+    """struct alien_cache: objects of one other node, to be returned there."""
 
     nid: int
     array: ArrayCache
@@ -115,7 +114,7 @@ class AlienCache(Shared):
 
 
 class SlabNodeCounts(NamedTuple):
-    """Slabs, those that are all free, free objects in slabs, and objects in the shared array of one node."""
+    """Counts of one node: slabs, free slabs, free objects in slabs, objects in the shared array."""
 
     total_slabs: int
     free_slabs: int
@@ -125,7 +124,7 @@ class SlabNodeCounts(NamedTuple):
 
 @attrs.define(eq=False)
 class SlabNode(Shared):
-    """struct kmem_cache_node of SLAB. The lists are ordered, head first; `alien` is by node.
+    """struct kmem_cache_node of SLAB. The lists are ordered, head first; `alien` is indexed by node.
 
     invariant: `free_objects` counts the free objects of all listed slabs, not those in arrays.
     """
@@ -165,25 +164,25 @@ class SlabNode(Shared):
                 yield from array.entries
 
     def parts(self) -> Iterator[Shared | None]:
-        """The struct with everything inside it."""
+        """The struct and all its parts."""
         yield from (self, self.list_lock, self.shared)
         for alien in self.alien.values():
             yield from (alien, alien.array, alien.lock)
 
     @operation(READ)
     def read_counts(self) -> SlabNodeCounts:
-        """What get_slabinfo() adds up; list_lock is held."""
+        """The counts that get_slabinfo() adds up; list_lock is held."""
         shared_avail = len(self.shared.entries) if self.shared is not None else 0
         return SlabNodeCounts(self.total_slabs, len(self.slabs_free), self.free_objects, shared_avail)
 
     @operation(READ)
     def has_free_objects(self) -> bool:
-        """What cache_alloc_refill() looks at before it takes the lock."""
+        """cache_alloc_refill() reads this before it takes the lock."""
         return bool(self.free_objects or (self.shared and self.shared.entries))
 
     @operation(UPDATE)
     def refill(self, array: ArrayCache, batchcount: int) -> None:
-        """From the shared array, or from partial and free slabs; list_lock is held."""
+        """Refill *array* from the shared array, or from partial and free slabs; list_lock is held."""
         self.list_lock.assert_held()
         if self.shared is not None and self.shared.entries:
             array.put(*self.shared.take_youngest(batchcount))
@@ -207,7 +206,7 @@ class SlabNode(Shared):
 
     @operation(UPDATE)
     def add_slab(self, slab: Slab) -> None:
-        """cache_grow_end(): a new slab, some of whose objects may be out already; list_lock is held."""
+        """cache_grow_end(): link a new slab, some of whose objects may be allocated already; list_lock is held."""
         self.list_lock.assert_held()
         slab.assert_node(self, self.nid)
         self.total_slabs += 1
@@ -219,7 +218,7 @@ class SlabNode(Shared):
 
     @operation(UPDATE)
     def take_shared(self, array: ArrayCache) -> bool:
-        """cache_flusharray(): a batch goes to the shared array, as far as there is room; list_lock is held."""
+        """cache_flusharray(): move a batch to the shared array, as far as it fits; list_lock is held."""
         self.list_lock.assert_held()
         room = self.shared.limit - len(self.shared.entries) if self.shared is not None else 0
         if not room or self.shared is None:
@@ -229,7 +228,7 @@ class SlabNode(Shared):
 
     @operation(UPDATE)
     def free_block(self, objects: list[SlabObject]) -> list[Slab]:
-        """Put *objects* back into their slabs; return the free slabs that are too many. list_lock is held."""
+        """Return *objects* to their slabs; return the free slabs above free_limit. list_lock is held."""
         self.list_lock.assert_held()
         self.free_objects += len(objects)
         for obj in objects:
@@ -255,7 +254,7 @@ class SlabNode(Shared):
 
     @operation(UPDATE)
     def take_free_slab(self) -> Slab | None:
-        """drain_freelist(): the last of the free slabs; list_lock is held."""
+        """drain_freelist(): unlink the last free slab; list_lock is held."""
         self.list_lock.assert_held()
         slab = self.slabs_free.list_last_entry()
         if slab is None:
@@ -277,7 +276,7 @@ def unlink(slab: Slab) -> Slab:
 
 
 def alloc_block(array: ArrayCache, slab: Slab, batchcount: int) -> int:
-    """Move up to *batchcount* free objects of *slab* into *array*; return how many are still wanted."""
+    """Move up to *batchcount* free objects of *slab* into *array*; return the number still missing."""
     if slab.inuse >= slab.objects:
         raise Oops("bug", "alloc_block: page->active >= cachep->num", f"kernel BUG: {slab.label} is full")
     while batchcount > 0 and slab.freelist is not None:

@@ -1,7 +1,8 @@
-"""What both allocators do with the pages and objects of a cache. mm/slab.h, version by version; KERNEL.md 4.4 and 4.5.
+"""Code shared by both allocators: charging, the way from an object to its cache, hooks, locks. mm/slab.h.
 
-Appendices A2 and A3, KERNEL-v1-v3 2.4, 2.5, 3.4, 3.5. A slab's pages are charged before they become a slab, and
-uncharged after they were one. From v1 on they pin the cache, which pins the memcg; before that they pin the memcg.
+Version by version; KERNEL.md 4.4 and 4.5, Appendices A2 and A3, KERNEL-v1-v3 2.4, 2.5, 3.4, 3.5. Pages are charged
+before they become a slab, and uncharged after they stop being one. From v1 on a page pins the cache, and the cache
+pins the memcg. Before v1 a page pins the memcg.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ from actors.versions.kernel_fn import extern, kernel_fn
 from protocol.findings import Oops
 from protocol.formats.slabinfo import SlabinfoRow
 
+CPU_HOTPLUG_LOCK = "cpu_hotplug_lock"
+
+__GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
+
 # -- charging ---------------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..")
 async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """Charge the pages of *slab*, which is not one yet; False if the memcg is full. A root's pages are only counted."""
+    """Charge the pages of a future slab; False if the memcg is full. A root cache's pages are only counted."""
     if not s.is_root_cache:
         return await memcg_charge_slab(ctx, slab, gfp, s)
     await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
@@ -44,7 +49,7 @@ async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> 
 
 @kernel_fn("charge_slab_page", "mm/slab.h", profiles="original", known_as="memcg_charge_slab")
 async def charge_slab_page_original(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """[O]: the pages pin the memcg, which is remembered in page.mem_cgroup."""
+    """[O]: each page pins the memcg; page.mem_cgroup points to it."""
     if s.is_root_cache:
         await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
         return True
@@ -59,7 +64,7 @@ async def charge_slab_page_original(ctx: Context, slab: Slab, gfp: Gfp, s: KmemC
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..")
 async def memcg_charge_slab(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """A2: charge the cache's memcg, or its first online ancestor; the root is never charged."""
+    """A2: charge the cache's memcg, or its first online ancestor; the root memcg is never charged."""
     memcg = await first_online_memcg(ctx, s)
     if memcg is None or memcg.is_root:
         await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
@@ -70,13 +75,13 @@ async def memcg_charge_slab(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) ->
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4..v7")
 async def memcg_charge_slab_v4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """[v4] to [v7]: the root as any other."""
+    """[v4] to [v7]: the root memcg is charged like any other."""
     memcg = await first_online_memcg(ctx, s)
     return memcg is not None and await charge_memcg(ctx, slab, gfp, s, memcg)
 
 
 async def first_online_memcg(ctx: Context, s: KmemCache) -> Memcg | None:
-    """4.4 (1): the cache's memcg or an ancestor, with a css reference held."""
+    """4.4 (1): find the cache's memcg or its first online ancestor; take a css reference to it."""
     with ctx.rcu_read_section:
         memcg = await ctx.ask(s.read_memcg)  # may be stale from here on
         while memcg is not None and not await css_tryget_online(ctx, memcg.css):
@@ -85,7 +90,7 @@ async def first_online_memcg(ctx: Context, s: KmemCache) -> Memcg | None:
 
 
 async def charge_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache, memcg: Memcg) -> bool:
-    """4.4 (3) to (7): charge; then the pages pin the cache instead of the memcg."""
+    """4.4 (3) to (7): charge *memcg*; from then on the pages pin the cache instead of the memcg."""
     charged = await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages)
     if charged:
         await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
@@ -96,14 +101,14 @@ async def charge_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache, memcg: 
 
 
 async def pin_cache(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """One reference of the cache for each page."""
+    """Take one reference to the cache for each page."""
     await percpu_ref_get_many(ctx, s.percpu_refcnt, slab.pages)
     s.charged_pages += slab.pages
 
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v2..v3")
 async def memcg_charge_slab_v2(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """[v2], [v3]: all of it under RCU, though charging may have to sleep; nobody asks whether the memcg is online."""
+    """[v2], [v3]: the whole charge runs under RCU, though it may sleep; the memcg need not be online."""
     with ctx.rcu_read_section:
         memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
         if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
@@ -116,7 +121,7 @@ async def memcg_charge_slab_v2(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache)
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v1")
 async def memcg_charge_slab_v1(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """[v1]: a failed charge is not reported, so the slab will be uncharged for nothing."""
+    """[v1]: a failed charge is not reported, so the slab is later uncharged without having been charged."""
     memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
     if await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
         await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
@@ -131,7 +136,7 @@ async def memcg_charge_slab_v1(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache)
 
 @kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..")
 async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """The pages of *slab*, which is none any more, go; with them perhaps the cache."""
+    """Uncharge *slab*'s pages, after it stopped being a slab. This may drop the last reference to the cache."""
     if s.is_root_cache:
         await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)
     else:
@@ -155,7 +160,7 @@ async def uncharge_slab_page_original(ctx: Context, slab: Slab, s: KmemCache) ->
 
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="5.3..")
 async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """A3: uncharge whatever memcg the cache has now, unless it is the root; the put is the last touch of the cache."""
+    """A3: uncharge the memcg that the cache has now, except the root memcg. The put is the last access to the cache."""
     with ctx.rcu_read_section:
         memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
         if memcg.is_root:
@@ -169,7 +174,7 @@ async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
 
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v2..v7")
 async def memcg_uncharge_slab_v2(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """[v2] to [v7]: the root as any other, though it was perhaps never charged."""
+    """[v2] to [v7]: the root memcg is uncharged like any other, though it may never have been charged."""
     await uncharge_current_memcg(ctx, slab, s)
     s.charged_pages -= slab.pages
     await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
@@ -177,14 +182,14 @@ async def memcg_uncharge_slab_v2(ctx: Context, slab: Slab, s: KmemCache) -> None
 
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v1")
 async def memcg_uncharge_slab_v1(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """[v1]: whether or not the charge succeeded."""
+    """[v1]: uncharges even if the charge failed."""
     await uncharge_current_memcg(ctx, slab, s)
     s.charged_pages -= slab.pages
     await kmemcg_cache_put_many(ctx, s, slab.pages)
 
 
 async def uncharge_current_memcg(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """Statistics and counters of the memcg that the cache has at this moment."""
+    """Subtract the pages from statistics and counters of the memcg that the cache has at this moment."""
     with ctx.rcu_read_section:
         memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
         await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
@@ -193,13 +198,13 @@ async def uncharge_current_memcg(ctx: Context, slab: Slab, s: KmemCache) -> None
 
 @kernel_fn("kmemcg_cache_get_many", "mm/slab.h", profiles="v1")
 async def kmemcg_cache_get_many(ctx: Context, s: KmemCache, nr: int) -> None:
-    """[v1]: atomic_long_add(); nothing is checked."""
+    """[v1]: atomic_long_add(); the count is not checked."""
     await ctx.ask(s.atomic_refcnt.add, nr)
 
 
 @kernel_fn("kmemcg_cache_put_many", "mm/slab.h", profiles="v1")
 async def kmemcg_cache_put_many(ctx: Context, s: KmemCache, nr: int) -> None:
-    """[v1]: atomic_long_sub_and_test(); every time that it gets to zero, the cache is shut down."""
+    """[v1]: atomic_long_sub_and_test(); each time the count falls to zero, the cache is shut down."""
     if await ctx.ask(s.atomic_refcnt.add, -nr) == 0:
         await s.atomic_refcnt.release(ctx, s)
 
@@ -209,7 +214,7 @@ async def kmemcg_cache_put_many(ctx: Context, s: KmemCache, nr: int) -> None:
 
 @kernel_fn("cache_from_obj", "mm/slab.h")
 async def cache_from_obj(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCache:
-    """The cache to free *obj* to: its slab knows, but is asked only while kmem accounting is on."""
+    """The cache that *obj* is freed to: its slab's cache while kmem accounting is on, otherwise *s*."""
     mark_freed(ctx, obj)
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         return s
@@ -219,7 +224,7 @@ async def cache_from_obj(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCac
 
 
 def mark_freed(ctx: Context, obj: SlabObject) -> None:
-    """The ledger: *obj* must be allocated; from now on it is not."""
+    """Shadow accounting: mark *obj* as free; it must be allocated."""
     slab = obj.slab
     if slab.freed is not None:
         ctx.world.raise_use_after_free(slab)
@@ -231,7 +236,7 @@ def mark_freed(ctx: Context, obj: SlabObject) -> None:
 
 
 def mark_allocated(obj: SlabObject) -> SlabObject:
-    """The ledger: *obj* is handed out; a freelist that holds an allocated object is corrupt."""
+    """Shadow accounting: mark *obj* as allocated. A freelist that holds an allocated object is corrupt."""
     slab = obj.slab
     if slab.live >> obj.at & 1:
         raise Oops("double-free", "freelist", f"BUG: {obj.label} is on a freelist, and allocated")
@@ -240,7 +245,7 @@ def mark_allocated(obj: SlabObject) -> SlabObject:
 
 
 def forget_slab(slab: Slab) -> None:
-    """The ledger: *slab* is none any more, and gives its pages back; once, and only when RCU readers have left it."""
+    """Shadow accounting: *slab*'s pages are being freed; once only, and only after its RCU readers have left."""
     if slab not in slab.slab_cache.slabs:
         raise Oops("double-free", "page", f"BUG: double free of {slab.label}")
     del slab.slab_cache.slabs[slab]
@@ -249,9 +254,7 @@ def forget_slab(slab: Slab) -> None:
         slab.actor.world.report("invariant", "type-safe", f"invariant type-safe: {text}")
 
 
-# -- before and after each allocation (KERNEL.md 4.1) -----------------------------------------------------------------
-
-__GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
+# -- hooks before and after an allocation (KERNEL.md 4.1) -------------------------------------------------------------
 
 
 @kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
@@ -267,18 +270,16 @@ async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache
 
 @kernel_fn("slab_post_alloc_hook", "mm/slab.h")
 async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
-    """Give back what the choice took, if kmem accounting is still on."""
+    """Drop the reference that the choice of the cache took, if kmem accounting is still on."""
     if await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         await memcg_kmem_put_cache(ctx, s)
 
 
-# -- the locks round every change of the set of caches ----------------------------------------------------------------
-
-CPU_HOTPLUG_LOCK = "cpu_hotplug_lock"
+# -- locks around each change of the set of caches --------------------------------------------------------------------
 
 
 def get_online_cpus(ctx: Context) -> None:
-    """The model has no CPU hotplug, so nobody ever waits here; but lockdep learns the order."""
+    """The model has no CPU hotplug, so this never waits; lockdep records the lock order."""
     ctx.machine.lockdep.acquire(ctx, CPU_HOTPLUG_LOCK, reads=True)
 
 
@@ -287,7 +288,7 @@ def put_online_cpus(ctx: Context) -> None:
 
 
 async def get_online_mems(ctx: Context) -> None:
-    """mm/memory_hotplug.c: a memory hotplug writer, even one that still waits, keeps us out."""
+    """mm/memory_hotplug.c: wait while memory hotplug holds the lock for writing, or waits for it."""
     await down_read(ctx, ctx.machine.mem_hotplug_lock)
 
 
@@ -296,7 +297,7 @@ async def put_online_mems(ctx: Context) -> None:
 
 
 async def memcg_get_cache_ids(ctx: Context) -> None:
-    """mm/memcontrol.c: no array of memcgs grows meanwhile."""
+    """mm/memcontrol.c: keep the arrays indexed by kmemcg_id from growing."""
     await down_read(ctx, ctx.machine.memcg_cache_ids_sem)
 
 
@@ -306,7 +307,7 @@ async def memcg_put_cache_ids(ctx: Context) -> None:
 
 @attrs.define
 class SlabMutexHeld:
-    """`async with SlabMutexHeld(ctx):` -- get_online_cpus(), get_online_mems() and slab_mutex, released in reverse."""
+    """`async with SlabMutexHeld(ctx):` takes both hotplug locks and slab_mutex, and releases them in reverse order."""
 
     ctx: Context
 
@@ -320,6 +321,9 @@ class SlabMutexHeld:
             await mutex_unlock(self.ctx, self.ctx.machine.slab_mutex)
             await put_online_mems(self.ctx)
             put_online_cpus(self.ctx)
+
+
+# -- prototypes: each allocator defines these -------------------------------------------------------------------------
 
 
 @extern

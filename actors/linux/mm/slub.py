@@ -1,15 +1,15 @@
-"""SLUB: where slabs live, and how objects come back. mm/slub.c @5.3.1; KERNEL.md 4.2, 4.5 and 4.6.
+"""SLUB: slabs, free, flush and shrink, allocation, bulk calls. mm/slub.c @5.3.1; KERNEL.md 4.2, 4.5 and 4.6.
 
-A slab is *frozen* when it belongs to one CPU (its cpu slab, or on its partial list) and is then on no node list;
-anybody may still push frees onto its freelist. Unfrozen slabs are on the node's partial list under list_lock, or full
-and on no list. Freelist and counters change together, by cmpxchg; whoever loses reads again. Allocation is in
-`slub_alloc`.
+A slab is *frozen* while it belongs to one CPU, as its cpu slab or on its partial list. A frozen slab is on no node
+list, but any CPU may push freed objects onto its freelist. An unfrozen slab is on its node's partial list, under
+list_lock; a full one is on no list. Freelist and counters change together, by cmpxchg; if the cmpxchg fails, the code
+reads them again and retries.
 
-The fast paths rely on the tid: whoever changes the cpu slab is supposed to step it, so that a cmpxchg of (freelist,
-tid) with what was read before fails. Where the kernel does not step it, we do not either.
+The fast paths rely on the tid. Code that changes the cpu slab should step the tid, so that a cmpxchg of an older
+(freelist, tid) fails. Where the kernel does not step it, the model does not either.
 
-Returning a CPU's objects one by one to their slab (stage one of deactivate_slab) is one cmpxchg here: nothing
-can tell the intermediate states apart from fewer frees in a row.
+Stage one of deactivate_slab() returns a CPU's objects to their slab one by one. Here it is one cmpxchg: the
+intermediate states look like fewer frees in a row.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from actors.versions.kernel_fn import kernel_fn
 from protocol.formats.slabinfo import SlabinfoRow
 from protocol.operations import ATOMIC_NS, OperationInfo
 
-CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
-
-THIS_CPU_SLAB = OperationInfo("this_cpu_slab", cost=ATOMIC_NS)
-
-CMPXCHG_PARTIAL = OperationInfo("this_cpu_cmpxchg_partial", cost=ATOMIC_NS)
-
 SHRINK_PROMOTE_MAX = 32
+LOOKAHEAD = 3
+
+CMPXCHG_FREELIST = OperationInfo("this_cpu_cmpxchg_double", cost=ATOMIC_NS)
+THIS_CPU_FREELIST = OperationInfo("this_cpu_freelist", cost=ATOMIC_NS)
+THIS_CPU_SLAB = OperationInfo("this_cpu_slab", cost=ATOMIC_NS)
+CMPXCHG_PARTIAL = OperationInfo("this_cpu_cmpxchg_partial", cost=ATOMIC_NS)
 
 
 def this_cpu_slab(ctx: Context, s: KmemCache) -> KmemCacheCpu:
@@ -73,12 +73,12 @@ def next_tid(ctx: Context, tid: int) -> int:
     return tid + (1 << (len(ctx.machine.cpus) - 1).bit_length())
 
 
-# -- a cache comes and goes -------------------------------------------------------------------------------------------
+# -- parts of a cache -------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("__kmem_cache_create", "mm/slub.c")
 async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
-    """Give the cache its parts, and make it known in sysfs; 0 or -errno, and then its parts are gone again."""
+    """Make the cache's parts and its sysfs directory; 0, or -errno with the parts freed again."""
     err = kmem_cache_open(ctx, s) or await sysfs_slab_add(ctx, s)
     if err:
         __kmem_cache_release(ctx, s)
@@ -87,20 +87,20 @@ async def __kmem_cache_create(ctx: Context, s: KmemCache) -> int:
 
 @kernel_fn("kmem_cache_open", "mm/slub.c")
 def kmem_cache_open(ctx: Context, s: KmemCache) -> int:
-    """init_kmem_cache_nodes(), alloc_kmem_cache_cpus(): they come with the struct, if there is memory for them."""
+    """init_kmem_cache_nodes(), alloc_kmem_cache_cpus(): the parts exist with the struct; their allocation may fail."""
     return 0 if kmalloc(ctx, GFP_KERNEL, "cache_parts") else -ENOMEM
 
 
 @kernel_fn("__kmem_cache_release", "mm/slub.c")
 def __kmem_cache_release(ctx: Context, s: KmemCache) -> None:
-    """Free the per-CPU and per-node parts: they go with the struct."""
+    """Free the per-CPU and per-node parts; here they are freed with the struct."""
 
 
 @kernel_fn("__kmem_cache_alias", "mm/slub.c")
 async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool) -> KmemCache | None:
-    """An existing root cache that may serve instead of a new one, with one more user; None if there is none.
+    """Find an existing root cache to share and count one more user of it; None if there is none.
 
-    Without the link that says so in sysfs it serves nobody.
+    If the link in sysfs cannot be made, the cache is not shared.
     """
     s = await find_mergeable(ctx, row, flags, has_ctor=has_ctor)
     if s is None:
@@ -115,12 +115,12 @@ async def __kmem_cache_alias(ctx: Context, row: SlabinfoRow, flags: SlabFlags, *
     return s
 
 
-# -- slabs come and go ------------------------------------------------------------------------------------------------
+# -- freeing a slab ---------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("discard_slab", "mm/slub.c")
 async def discard_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
-    """Give an empty slab back, after a grace period if its objects are type-safe by RCU."""
+    """Free an empty slab; after a grace period if the cache is SLAB_TYPESAFE_BY_RCU."""
     await ctx.ask(s.node[slab.nid].add_nr_slabs, -1, -slab.objects)
     if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await call_rcu(ctx, slab.rcu_head, rcu_free_slab)
@@ -130,7 +130,7 @@ async def discard_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
 
 @kernel_fn("rcu_free_slab", "mm/slub.c")
 async def rcu_free_slab(ctx: Context, head: RcuHead) -> None:
-    """The grace period is over."""
+    """RCU callback: free the slab."""
     slab = head.container
     assert isinstance(slab, Slab)
     await __free_slab(ctx, slab.slab_cache, slab)
@@ -138,7 +138,7 @@ async def rcu_free_slab(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("__free_slab", "mm/slub.c")
 async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
-    """Uncharge, then give the pages back; after the uncharge the cache may be gone."""
+    """Uncharge the slab, then free its pages; the uncharge may drop the last reference to the cache."""
     if s.freed is not None:
         ctx.world.raise_use_after_free(s)
     forget_slab(slab)
@@ -148,12 +148,12 @@ async def __free_slab(ctx: Context, s: KmemCache, slab: Slab) -> None:
     await __free_pages(ctx, pages)
 
 
-# -- a slab leaves its CPU --------------------------------------------------------------------------------------------
+# -- unfreezing a slab ------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("deactivate_slab", "mm/slub.c")
 async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu, slab: Slab, freelist: Chain) -> None:
-    """Unfreeze this CPU's slab with its unused objects, and put it where it belongs; IRQs are off."""
+    """Unfreeze this CPU's slab with its unused objects, and link it to the list it belongs on; IRQs are off."""
     n = s.node[slab.nid]
     tail = (await ctx.ask(slab.read_counters)).freelist is not None
     if freelist is not None:
@@ -184,7 +184,7 @@ async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu, slab: Sla
 
 
 async def return_freelist(ctx: Context, slab: Slab, freelist: Chain) -> None:
-    """Stage one of deactivate_slab: push this CPU's unused objects onto the slab's own freelist."""
+    """Stage one of deactivate_slab(): push this CPU's unused objects onto the slab's own freelist."""
     unused = []
     while freelist is not None:
         index, freelist = freelist
@@ -207,7 +207,7 @@ async def has_enough_partial(ctx: Context, s: KmemCache, n: KmemCacheNode) -> bo
 
 @kernel_fn("unfreeze_partials", "mm/slub.c")
 async def unfreeze_partials(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
-    """Put the slabs on this CPU's partial list onto their nodes', empty ones beyond min_partial go; IRQs are off."""
+    """Move this CPU's partial slabs to their nodes' lists; discard empty ones beyond min_partial. IRQs are off."""
     n: KmemCacheNode | None = None
     discard = []
     while c.partial:
@@ -239,7 +239,7 @@ async def unfreeze(ctx: Context, slab: Slab) -> SlabCounters:
 
 
 async def unfreeze_this_cpu(ctx: Context, s: KmemCache) -> None:
-    """unfreeze_partials() in a section with IRQs off of its own."""
+    """unfreeze_partials() in its own section with IRQs off."""
     with ctx.irq_section:
         await ctx.this_cpu(s, THIS_CPU_SLAB)
         await unfreeze_partials(ctx, s, this_cpu_slab(ctx, s))
@@ -247,7 +247,7 @@ async def unfreeze_this_cpu(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("put_cpu_partial", "mm/slub.c")
 async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool) -> None:
-    """Put a frozen slab onto this CPU's partial list; a cache with cpu_partial 0 keeps none there."""
+    """Put a frozen slab onto this CPU's partial list; with cpu_partial 0 the whole list is unfrozen at once."""
     with ctx.preempt_section:
         while True:
             await ctx.this_cpu(s, THIS_CPU_SLAB)
@@ -274,13 +274,13 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
 
 @kernel_fn("kmem_cache_free", "mm/slub.c")
 async def kmem_cache_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
-    """Free *obj*, in any context, on any CPU (4.5): to this CPU's slab if it is from there."""
+    """Free *obj*, in any context, on any CPU (4.5): to this CPU's freelist if *obj* is from its cpu slab."""
     s = await cache_from_obj(ctx, s, obj)
     await free_detached(ctx, s, obj, ())
 
 
 async def free_detached(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[int, ...]) -> None:
-    """slab_free(): a detached freelist of one slab, *obj* first, then *rest*, goes back at once."""
+    """slab_free(): free *obj* and *rest*, all of one slab, at once."""
     while True:
         c = this_cpu_slab(ctx, s)
         tid, freelist = c.tid, c.freelist  # may be stale from here on
@@ -296,7 +296,7 @@ async def free_detached(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple
 
 
 def joined(head: int, rest: tuple[int, ...], freelist: Chain) -> tuple[int, Chain]:
-    """The list *head*, *rest*, *freelist*."""
+    """Prepend *head* and *rest* to *freelist*."""
     for at in reversed(rest):
         freelist = (at, freelist)
     return head, freelist
@@ -304,7 +304,7 @@ def joined(head: int, rest: tuple[int, ...], freelist: Chain) -> tuple[int, Chai
 
 @kernel_fn("__slab_free", "mm/slub.c")
 async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[int, ...] = ()) -> None:
-    """Push *obj* and *rest* onto their slab's freelist; a full slab becomes this CPU's partial, an empty one may go."""
+    """Push *obj* and *rest* onto their slab's freelist. A full slab becomes this CPU's partial, an empty one may go."""
     slab = obj.slab
     n = s.node[slab.nid]
     while True:
@@ -325,7 +325,7 @@ async def __slab_free(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[i
 
 
 async def keep_or_discard_empty(ctx: Context, s: KmemCache, n: KmemCacheNode, slab: Slab, *, flags: bool) -> None:
-    """The slab is empty, on the partial list, and list_lock is held: keep it there if the node has few."""
+    """Keep an empty slab of the partial list if the node has few, else discard it; list_lock is held."""
     is_surplus = await has_enough_partial(ctx, s, n)
     if is_surplus:
         await ctx.ask(n.remove_partial, slab)
@@ -345,7 +345,7 @@ async def flush_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
 
 @kernel_fn("flush_cpu_slab", "mm/slub.c")
 async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
-    """Give up this CPU's slab and partial slabs; in a hard IRQ, or with IRQs off."""
+    """Unfreeze this CPU's cpu slab and partial slabs; in a hard IRQ, or with IRQs off."""
     c = this_cpu_slab(ctx, s)
     if c.page is not None:
         await flush_slab(ctx, s, c)
@@ -354,7 +354,7 @@ async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_all", "mm/slub.c")
 async def flush_all(ctx: Context, s: KmemCache) -> None:
-    """Have every CPU that has slabs of this cache give them up, by IPI; wait for all of them."""
+    """Send an IPI to every CPU that has slabs of this cache, to unfreeze them; wait for all."""
 
     async def handler(ctx: Context) -> None:
         await flush_cpu_slab(ctx, s)
@@ -367,7 +367,7 @@ async def flush_all(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("__kmem_cache_shrink", "mm/slub.c")
 async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
-    """Discard all empty slabs, sort the others, fullest first; True if any slab remains."""
+    """Discard all empty slabs and sort the others, fullest first; True if any slab remains."""
     await flush_all(ctx, s)
     remain = False
     for n in s.node:
@@ -390,7 +390,7 @@ async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
 
 
 def promote(slabs: list[tuple[int, Slab]]) -> tuple[Slab, ...]:
-    """The order of the partial list after a shrink: the fullest first, those with many free objects as they were."""
+    """Order of the partial list after a shrink: fullest first, then, in their old order, those with much free space."""
     promoted = sorted((pair for pair in reversed(slabs) if pair[0] <= SHRINK_PROMOTE_MAX), key=lambda pair: pair[0])
     rest = [pair for pair in slabs if pair[0] > SHRINK_PROMOTE_MAX]
     return tuple(slab for _, slab in promoted + rest)
@@ -398,14 +398,14 @@ def promote(slabs: list[tuple[int, Slab]]) -> tuple[Slab, ...]:
 
 @kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
-    """From now on, as every CPU gets to know, no empty or partial slab is kept for later."""
+    """Set cpu_partial and min_partial to 0: each CPU that sees the stores stops caching empty and partial slabs."""
     await ctx.ask(s.cpu_partial.store, ctx, 0)
     await ctx.ask(s.min_partial.store, ctx, 0)
 
 
 @kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="original")
 async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
-    """[O]: the same stores as later, and SLUB alone goes on after a grace period."""
+    """[O]: the same stores; then SLUB, unlike SLAB, continues after a grace period."""
     await ctx.ask(s.cpu_partial.store, ctx, 0)
     await ctx.ask(s.min_partial.store, ctx, 0)
     await slab_deactivate_memcg_cache_rcu_sched(ctx, s)
@@ -413,14 +413,14 @@ async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None
 
 @kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """Every CPU knows: give back what is empty; an empty cache leaves sysfs now."""
+    """Every CPU sees the stores: free the empty slabs; a cache without slabs leaves sysfs now."""
     if not await __kmem_cache_shrink(ctx, s):
         await sysfs_slab_remove(ctx, s)
 
 
 @kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v1..v5")
 async def __kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v5]: it leaves sysfs only when it is shut down."""
+    """[v1] to [v5]: the cache leaves sysfs only when it is shut down."""
     await __kmem_cache_shrink(ctx, s)
 
 
@@ -428,14 +428,14 @@ async def __kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> 
     "kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="original", known_as="kmemcg_cache_deact_after_rcu"
 )
 async def kmemcg_cache_deact_after_rcu(ctx: Context, s: KmemCache) -> None:
-    """[O]: give back what is empty; the cache itself stays until its memcg is freed."""
+    """[O]: free the empty slabs; the cache itself stays until its memcg is freed."""
     if not await __kmem_cache_shrink(ctx, s):
         await sysfs_slab_remove(ctx, s)
 
 
 @kernel_fn("__kmem_cache_shutdown", "mm/slub.c")
 async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool:
-    """Give everything back; True (failure) if objects remain."""
+    """Free all slabs; True (failure) if objects remain."""
     await flush_all(ctx, s)
     for n in s.node:
         await free_partial(ctx, s, n)
@@ -473,7 +473,7 @@ async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) ->
 
 @kernel_fn("slab_alloc_node", "mm/slub.c")
 async def slab_alloc_node(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """F2 and F3: take the head of this CPU's freelist, unless it changed since it was read."""
+    """F2 and F3: take the head of this CPU's freelist, unless the freelist changed after it was read."""
     while True:
         c = this_cpu_slab(ctx, s)
         tid, freelist, slab = c.tid, c.freelist, c.page  # may be stale from here on
@@ -497,7 +497,7 @@ async def __slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | Non
 
 @kernel_fn("___slab_alloc", "mm/slub.c", profiles="5.4-fixed")
 async def ___slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
-    """S3 to S6: find a slab with free objects for this CPU, from near to far. The tid steps when a full slab leaves."""
+    """S3 to S6: find a slab with free objects, the nearest first. The tid steps when a full slab leaves the CPU."""
     c = this_cpu_slab(ctx, s)
     while True:
         if c.page is not None:
@@ -535,7 +535,7 @@ async def ___slab_alloc_until_5_3(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabO
 
 
 def load_freelist(ctx: Context, c: KmemCacheCpu, freelist: tuple[int, Chain]) -> SlabObject:
-    """Hand out the first object of *freelist*; the rest is this CPU's from now on."""
+    """Return the first object of *freelist*; the rest becomes this CPU's freelist."""
     slab = deref(c.page, "___slab_alloc(): c->page")
     BUG_ON(ctx, not slab.frozen, "___slab_alloc: VM_BUG_ON(!c->page->frozen)")
     at, c.freelist = freelist
@@ -545,7 +545,7 @@ def load_freelist(ctx: Context, c: KmemCacheCpu, freelist: tuple[int, Chain]) ->
 
 @kernel_fn("get_freelist", "mm/slub.c")
 async def get_freelist(ctx: Context, slab: Slab) -> Chain:
-    """S4: take over all free objects of this CPU's slab; if there are none it is full and leaves the CPU."""
+    """S4: take all free objects of this CPU's slab; a slab without any is full, and leaves the CPU."""
     while True:
         old = await ctx.ask(slab.read_counters)
         BUG_ON(ctx, not old.frozen, "get_freelist: VM_BUG_ON(!new.frozen)")
@@ -556,7 +556,7 @@ async def get_freelist(ctx: Context, slab: Slab) -> Chain:
 
 @kernel_fn("new_slab_objects", "mm/slub.c")
 async def new_slab_objects(ctx: Context, s: KmemCache, gfp: Gfp) -> tuple[KmemCacheCpu, Chain]:
-    """S6 to S8: a slab of a node, or a new one, becomes the cpu slab of whatever CPU the task is on afterwards."""
+    """S6 to S8: make a node's slab, or a new one, the cpu slab. The task may be on another CPU by then."""
     WARN_ON(ctx, s.has_ctor and Gfp.ZERO in gfp, "new_slab_objects: s->ctor && (flags & __GFP_ZERO)")
     c = this_cpu_slab(ctx, s)
     freelist = await get_partial(ctx, s, c)
@@ -575,7 +575,7 @@ async def new_slab_objects(ctx: Context, s: KmemCache, gfp: Gfp) -> tuple[KmemCa
 
 @kernel_fn("get_partial", "mm/slub.c")
 async def get_partial(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> Chain:
-    """S6: from this CPU's node; or, now and then, from another that has plenty."""
+    """S6: a slab from this CPU's node; sometimes from another node that has more than min_partial."""
     freelist = await get_partial_node(ctx, s, s.node[ctx.numa_node], c)
     if freelist is not None or len(s.node) == 1 or not await ctx.choose(2):
         return freelist
@@ -590,7 +590,7 @@ async def get_partial(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> Chain:
 
 @kernel_fn("get_partial_node", "mm/slub.c")
 async def get_partial_node(ctx: Context, s: KmemCache, n: KmemCacheNode, c: KmemCacheCpu) -> Chain:
-    """Take slabs from the node's partial list: the first becomes the cpu slab, some more this CPU's partials."""
+    """Take slabs from the node's partial list: the first becomes the cpu slab, others this CPU's partial slabs."""
     if not await ctx.ask(n.read_nr_partial):
         return None
     found: Chain = None
@@ -613,7 +613,7 @@ async def get_partial_node(ctx: Context, s: KmemCache, n: KmemCacheNode, c: Kmem
 
 @kernel_fn("acquire_slab", "mm/slub.c")
 async def acquire_slab(ctx: Context, n: KmemCacheNode, slab: Slab, *, as_cpu_slab: bool) -> SlabCounters | None:
-    """Freeze a slab of the node's list and take it off; None if somebody was faster. Returns what it was."""
+    """Freeze a slab and take it off its node's list; return its counters before that. None if the cmpxchg fails."""
     old = await ctx.ask(slab.read_counters)
     BUG_ON(ctx, old.frozen, "acquire_slab: VM_BUG_ON(new.frozen)")
     new = SlabCounters(None, slab.objects, frozen=True) if as_cpu_slab else old._replace(frozen=True)
@@ -626,7 +626,7 @@ async def acquire_slab(ctx: Context, n: KmemCacheNode, slab: Slab, *, as_cpu_sla
 
 @kernel_fn("new_slab", "mm/slub.c")
 async def new_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
-    """S7: allocate and charge pages. If the caller may sleep, IRQs are on meanwhile, and it may wake up elsewhere."""
+    """S7: allocate and charge pages. If the caller may sleep, IRQs are on meanwhile, and the task may migrate."""
     may_sleep = gfpflags_allow_blocking(gfp)
     if may_sleep:
         ctx.local_irq_enable()
@@ -642,7 +642,7 @@ async def new_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
 
 @kernel_fn("allocate_slab", "mm/slub.c")
 async def allocate_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
-    """The preferred order, for which nobody reclaims; if that fails, the least that an object needs."""
+    """Try the preferred order without reclaim; on failure the smallest order that fits an object."""
     is_higher = s.order > s.min_order
     first = gfp & ~(Gfp.DIRECT_RECLAIM | Gfp.NOFAIL) if is_higher else gfp
     slab = await alloc_slab_page(ctx, s, first, s.order, s.objects)
@@ -653,9 +653,9 @@ async def allocate_slab(ctx: Context, s: KmemCache, gfp: Gfp) -> Slab | None:
 
 @kernel_fn("alloc_slab_page", "mm/slub.c")
 async def alloc_slab_page(ctx: Context, s: KmemCache, gfp: Gfp, order: int, objects: int) -> Slab | None:
-    """Pages of this node from the buddy allocator, charged; they become a slab only now, or go back uncharged.
+    """Allocate pages of this node and charge them. They become a slab if the charge succeeds, else they are freed.
 
-    Who has slept for them may be on another node by now.
+    A caller that slept in the allocation may be on another node by now.
     """
     nid = ctx.numa_node
     if not await alloc_pages(ctx, gfp, 1 << order):
@@ -667,20 +667,13 @@ async def alloc_slab_page(ctx: Context, s: KmemCache, gfp: Gfp, order: int, obje
     return slab
 
 
-# -- many objects in one call (KERNEL.md 4) ---------------------------------------------------------------------------
-# The cache is chosen once for all objects, and one reference holds it meanwhile. Either all objects are allocated or
-# none: what there is by the time of a failure is freed again, when that reference has gone already.
-
-LOOKAHEAD = 3
-
-THIS_CPU_FREELIST = OperationInfo("this_cpu_freelist", cost=ATOMIC_NS)
-
-
-# -- both allocators --------------------------------------------------------------------------------------------------
+# -- bulk allocation and free (KERNEL.md 4) ---------------------------------------------------------------------------
+# The cache is chosen once for all objects, and one reference pins it until they are allocated. Either all objects are
+# allocated or none. On failure the objects allocated so far are freed, after that reference has been dropped.
 
 
 async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], size: int) -> list[SlabObject]:
-    """The end of a bulk allocation: the post hook; then, without all *size* objects, none are kept."""
+    """End of a bulk allocation, in both allocators: the post hook; then free *objects* unless there are *size*."""
     await slab_post_alloc_hook(ctx, s)
     if len(objects) == size:
         return objects
@@ -688,14 +681,12 @@ async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], siz
     return []
 
 
-# -- SLUB -------------------------------------------------------------------------------------------------------------
-
-
 @kernel_fn("kmem_cache_alloc_bulk", "mm/slub.c", profiles="5.4-fixed")
 async def kmem_cache_alloc_bulk(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
-    """Allocate *size* objects of *s* or of its child for the current memcg; an empty list is -ENOMEM.
+    """Allocate *size* objects of *s* or of its child; an empty list is -ENOMEM. The tid steps before the slow path.
 
-    This CPU's freelist is taken from with IRQs off; the slow path may switch them on, so the tid steps before it.
+    Objects are taken from this CPU's freelist with IRQs off. The slow path may enable IRQs, so the tid must step
+    first.
     """
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
@@ -720,7 +711,7 @@ async def kmem_cache_alloc_bulk(ctx: Context, s: KmemCache, size: int, gfp: Gfp 
 async def kmem_cache_alloc_bulk_until_5_3(
     ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL
 ) -> list[SlabObject]:
-    """[O] to [M]: the tid steps only at the end, on the CPU that the task is on by then, and not on failure."""
+    """[O] to [M]: the tid steps only at the end, on the CPU that the task runs on by then, and not on failure."""
     s = await slab_pre_alloc_hook(ctx, s, gfp)
     objects: list[SlabObject] = []
     with ctx.irq_section:
@@ -737,7 +728,7 @@ async def kmem_cache_alloc_bulk_until_5_3(
 
 
 def pop_freelist(ctx: Context, s: KmemCache) -> SlabObject | None:
-    """The head of this CPU's freelist; IRQs are off, so a plain store will do, without a step of the tid."""
+    """Take the head of this CPU's freelist. IRQs are off, so a plain store suffices and the tid does not step."""
     c = this_cpu_slab(ctx, s)
     if c.freelist is None or c.page is None:
         return None
@@ -746,7 +737,7 @@ def pop_freelist(ctx: Context, s: KmemCache) -> SlabObject | None:
 
 
 class DetachedFreelist(NamedTuple):
-    """struct detached_freelist: objects of one slab of cache `s`, linked already; `head` and what follows it."""
+    """struct detached_freelist: objects of one slab of cache `s`, already linked: `head`, then `rest`."""
 
     s: KmemCache
     head: SlabObject
@@ -755,7 +746,7 @@ class DetachedFreelist(NamedTuple):
 
 @kernel_fn("kmem_cache_free_bulk", "mm/slub.c")
 async def kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
-    """Free *objects*, those of one slab in one go as far as they lie close together."""
+    """Free *objects*; objects of one slab that are close together in the list are freed at once."""
     p: list[SlabObject | None] = list(objects)
     size = len(p)
     if WARN_ON(ctx, not size, "kmem_cache_free_bulk: !size"):
@@ -770,9 +761,9 @@ async def kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[Sla
 async def build_detached_freelist(
     ctx: Context, s: KmemCache, size: int, p: list[SlabObject | None]
 ) -> tuple[int, DetachedFreelist | None]:
-    """Take the last object of p[:size], and others of its slab; return how much of *p* has to be looked at again.
+    """Take the last object of p[:size] and others of its slab; return the length of *p* that is still to be searched.
 
-    The search goes on past two objects of other slabs, and ends at the third.
+    The search skips two objects of other slabs and ends at the third.
     """
     while size and p[size - 1] is None:
         size -= 1

@@ -1,8 +1,8 @@
-"""The sysfs side of SLUB's caches: kobjects, directories, removal, readers. mm/slub.c @5.3; KERNEL.md 10.8.
+"""SLUB's caches in sysfs: kobjects, directories, their removal, readers. mm/slub.c @5.3; KERNEL.md 10.8.
 
-A cache's kobject holds the struct until the last reference goes. Its directory goes with kobject_del(), which waits for
-those who are inside one of its files (they hold an active reference). Child caches have theirs below their root's, in
-`cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON).
+A cache's kobject pins the struct until the last reference is dropped. kobject_del() removes the cache's directory; it
+waits for the readers inside its files, which hold active references. The directory of a child cache is in its root's,
+below `cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
 
 KN_ACTIVE = "kn->active"
-"""lockdep's class of being inside a sysfs file, and of waiting for those who are."""
+"""lockdep's class for the active reference: readers inside a sysfs file hold it, kernfs_drain() waits for them."""
 
 
 @attrs.define(eq=False)
 class Kobject(Shared):
-    """struct kobject of a cache: `refs` hold the struct.
+    """struct kobject of a cache: `refs` pin the struct.
 
-    `sd` is its directory. That outlives the cache: who has one of its files open keeps it, and not the kobject.
+    `sd` is its directory, which outlives the cache: an open file pins the directory, not the kobject.
     """
 
     cache: KmemCache
@@ -71,9 +71,9 @@ class Kobject(Shared):
 
 @attrs.define(eq=False)
 class SlabKset(Shared):
-    """slab_kset, the directory /sys/kernel/slab: `roots` are the directories of root caches by name, gone ones too.
+    """slab_kset, the directory /sys/kernel/slab: `roots` has the directories of root caches by name, removed ones too.
 
-    `links` are the links in it by name. Nobody removes a link with what it means: it is there until its name is used
+    `links` are its links by name. A link is not removed together with its target; it stays until its name is used
     again.
     """
 
@@ -86,7 +86,7 @@ class SlabKset(Shared):
         return "slab_kset"
 
     def is_taken(self, name: str) -> bool:
-        """Whether a directory of that name is there: one that is on its way out is until its kobject_del()."""
+        """Whether a directory of that name exists. The directory of a dying cache exists until its kobject_del()."""
         kobj = self.roots.get(name)
         if kobj is None:
             return False
@@ -95,7 +95,7 @@ class SlabKset(Shared):
 
     @operation(UPDATE)
     def add_directory(self, kobj: Kobject) -> bool:
-        """kobject_add(): False is -EEXIST. A link of that name has been removed before."""
+        """kobject_add(), after a link of that name has been removed; False is -EEXIST."""
         if self.is_taken(kobj.name):
             return False
         self.links.pop(kobj.name, None)
@@ -104,7 +104,7 @@ class SlabKset(Shared):
 
     @operation(UPDATE)
     def add_link(self, name: str, kobj: Kobject) -> bool:
-        """sysfs_create_link(), after a link that was left has been removed; False is -EEXIST."""
+        """sysfs_create_link(), after an old link of that name has been removed; False is -EEXIST."""
         if self.is_taken(name):
             return False
         self.links[name] = kobj
@@ -117,12 +117,12 @@ class SlabKset(Shared):
 
     @operation(READ)
     def list_links(self) -> tuple[tuple[str, Kobject], ...]:
-        """The links that lead somewhere, by name; kernfs_mutex is held."""
+        """The links whose target exists, by name; kernfs_mutex is held."""
         return tuple((name, kobj) for name, kobj in self.links.items() if not kobj.is_removed)
 
     @operation(READ)
     def list_children(self, root: KmemCache) -> tuple[str, ...]:
-        """The names in the `cgroup` directory of *root*, which may be gone; kernfs_mutex is held."""
+        """The names in the `cgroup` directory of *root*; the directory may be removed already. kernfs_mutex is held."""
         kobjs = (cache.kobj for cache in self.machine.all_caches if cache.root_cache is root)
         return tuple(kobj.name for kobj in kobjs if kobj is not None and not kobj.is_removed)
 
@@ -133,9 +133,10 @@ def kobject_of(s: KmemCache) -> Kobject:
 
 @kernel_fn("sysfs_slab_add", "mm/slub.c")
 async def sysfs_slab_add(ctx: Context, s: KmemCache) -> int:
-    """Make the directory; a mergeable cache gets one with a unique name, and a link to that. Returns 0 or -errno.
+    """Make the directory; a mergeable cache gets one with a unique name, and a link to it. Returns 0 or -errno.
 
-    A child's name has the serial number of its css in it, and no memcg has two caches of one root: it is never taken.
+    A child's name contains the serial number of its css, and a memcg has one cache of each root: the name is never
+    taken.
     """
     kset = ctx.machine.slab_kset
     s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
@@ -152,9 +153,10 @@ async def sysfs_slab_add(ctx: Context, s: KmemCache) -> int:
 
 
 def boot_kobject(machine: Machine, s: KmemCache) -> None:
-    """The same for all caches of a machine that boots, once sysfs is there (slab_sysfs_init).
+    """sysfs_slab_add() for each cache at boot, once sysfs exists (slab_sysfs_init).
 
-    Of several caches of a capture with the same unique name only one can be mergeable: the others keep their own.
+    Of several caches of a capture with the same unique name, only one can be mergeable: the others keep their own
+    names.
     """
     kset = machine.slab_kset
     if not is_unmergeable(s) and kset.is_taken(create_unique_id(s)):
@@ -168,7 +170,7 @@ def boot_kobject(machine: Machine, s: KmemCache) -> None:
 
 
 def create_unique_id(s: KmemCache) -> str:
-    """A name that tells all that is compared when caches are merged."""
+    """A name made of all properties that are compared when caches are merged."""
     flags = s.flags
     return unique_id(
         s.slot_size,
@@ -180,7 +182,7 @@ def create_unique_id(s: KmemCache) -> str:
 
 @kernel_fn("sysfs_slab_alias", "mm/slub.c")
 async def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> bool:
-    """A link from another name of the cache to its directory; False if that cannot be made."""
+    """Link another name of the cache to its directory; False on failure."""
     if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
         return False
     return await ctx.ask(ctx.machine.slab_kset.add_link, name, kobject_of(s))
@@ -188,14 +190,14 @@ async def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> bool:
 
 @kernel_fn("sysfs_slab_remove", "mm/slub.c")
 async def sysfs_slab_remove(ctx: Context, s: KmemCache) -> None:
-    """Announce the removal from a worker, for which the cache is held."""
+    """Queue the work that announces the removal; it holds a reference to the kobject."""
     await ctx.ask(kobject_of(s).add_ref, 1)
     await queue_work(ctx, ctx.machine.system_wq, s.kobj_remove_work)
 
 
 @kernel_fn("sysfs_slab_remove_workfn", "mm/slub.c")
 async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
-    """Tell user space, unless the directory is gone already; then let go of the cache."""
+    """Send the uevent, unless the directory is removed already; then drop the reference to the kobject."""
     kobj = kobject_of(cache_of(work.container))
     await ctx.ask(kobj.read_in_sysfs)
     await kobject_put(ctx, kobj)
@@ -203,7 +205,7 @@ async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("sysfs_slab_unlink", "mm/slub.c")
 async def sysfs_slab_unlink(ctx: Context, s: KmemCache) -> None:
-    """kobject_del(): the directory goes, so that its name is free; waits for those who are inside."""
+    """kobject_del(): remove the directory, which frees its name; wait for the readers inside its files."""
     kn = kobject_of(s).sd
     ctx.might_sleep("kernfs_drain")
     lockdep = ctx.machine.lockdep
@@ -230,7 +232,7 @@ async def kobject_put(ctx: Context, kobj: Kobject) -> None:
 
 @kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")
 async def kernfs_seq_show(ctx: Context, kobj: Kobject) -> int | None:
-    """Read /sys/kernel/slab/NAME/objects through an open file; None (-ENODEV) if the directory is gone."""
+    """Read /sys/kernel/slab/NAME/objects through an open file; None (-ENODEV) if the directory is removed."""
     kn = kobj.sd
     if not await ctx.ask(kn.kernfs_get_active, ctx):
         return None
@@ -243,7 +245,7 @@ async def kernfs_seq_show(ctx: Context, kobj: Kobject) -> int | None:
 
 @kernel_fn("show_slab_objects", "mm/slub.c", profiles="..5.3")
 async def show_slab_objects(ctx: Context, s: KmemCache) -> int:
-    """How many slabs the nodes have; memory hotplug is kept out for that."""
+    """Count the slabs of all nodes, with memory hotplug locked out."""
     await get_online_mems(ctx)
     shown = await count_slabs(ctx, s)
     await put_online_mems(ctx)
@@ -252,7 +254,7 @@ async def show_slab_objects(ctx: Context, s: KmemCache) -> int:
 
 @kernel_fn("show_slab_objects", "mm/slub.c", profiles="5.4-fixed")
 async def show_slab_objects_fixed(ctx: Context, s: KmemCache) -> int:
-    """[54]: a count that is wrong for a moment is better than a deadlock (e4f8e513c3d3)."""
+    """[54]: without the lock: a count that is wrong for a moment is better than a deadlock (e4f8e513c3d3)."""
     return await count_slabs(ctx, s)
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @kernel_fn("lru_cache_add", "mm/swap.c")
 async def lru_cache_add(ctx: Context, page: Page) -> None:
-    """From now on reclaim finds the page; the kernel's per-CPU pagevecs are left out."""
+    """Put the page on its LRU list, where reclaim finds it; the kernel's per-CPU pagevecs are left out."""
     await ctx.ask(page.memcg.add_to_lru, page)
 
 
 @kernel_fn("__put_page", "mm/swap.c")
 async def __put_page(ctx: Context, page: Page) -> None:
-    """The last reference is gone: off the LRU list, uncharge, free."""
+    """The last reference is dropped: take the page off the LRU list, uncharge and free it."""
     await ctx.ask(page.memcg.delete_from_lru, page)
     await uncharge_page(ctx, page)

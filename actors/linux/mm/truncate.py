@@ -1,4 +1,4 @@
-"""Pages leave the page cache with their file, or on request. mm/truncate.c @5.3.1."""
+"""Removal of pages from the page cache, with their file or on request. mm/truncate.c @5.3.1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @kernel_fn("invalidate_mapping_pages", "mm/truncate.c")
 async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
-    """Take out the pages that are clean and that nobody uses; how many those were."""
+    """Remove the pages that are clean and unused; return their number."""
     invalidated = 0
     for page in await ctx.ask(inode.list_pages):
         if not await ctx.ask(page.get):
@@ -27,7 +27,7 @@ async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
 
 @kernel_fn("truncate_inode_pages_final", "mm/truncate.c")
 async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
-    """The file is going away, and all its pages with it; one that reclaim has isolated is freed by reclaim."""
+    """Remove all pages of a file that is being deleted. Reclaim frees the pages that it has isolated."""
     for page in await ctx.ask(inode.list_pages):
         if await ctx.ask(page.truncate):
             await __put_page(ctx, page)

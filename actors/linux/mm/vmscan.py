@@ -1,10 +1,10 @@
-"""Reclaim: shrinkers, and the walk over memcgs with pages and slabs to give back. mm/vmscan.c @5.3.1; KERNEL.md 11.
+"""Reclaim: shrinkers, and the walk over memcgs that frees their pages and slabs. mm/vmscan.c @5.3.1; KERNEL.md 11.
 
-Pressure is a priority: at 12 a 4096th of everything is looked at, at 0 all of it. Slab objects are looked at in
-batches, and what is less than a batch is only put down (`nr_deferred`), so a memcg with few objects is not touched
-until the priority gets low (11.4). The root's objects are on global lists; any other memcg is asked only while it is
-online and only by shrinkers that may find something there. Pages of a removed memcg are always scanned a little (11.6),
-slabs are not.
+Pressure is a priority: at 12 reclaim scans a 4096th of the pages and objects, at 0 all of them. Slab objects are
+scanned in batches. A remainder smaller than a batch is added to `nr_deferred`, so a memcg with few objects is not
+scanned until the priority is low (11.4). The root's objects are on global lists. Any other memcg is scanned only while
+it is online, and only by shrinkers whose bit is set in its map. Pages of a removed memcg always get a minimum scan
+(11.6), slabs do not.
 """
 
 from __future__ import annotations
@@ -37,25 +37,22 @@ if TYPE_CHECKING:
     from actors.system.world import World
 
 DEF_PRIORITY = 12
-
 DEFAULT_SEEKS = 2
-
 SHRINK_BATCH = 128
-
 SWAP_CLUSTER_MAX = 32
 
 SHRINK_STOP = -1
-"""~0UL: the shrinker could not do anything; as the long that it is kept in."""
+"""~0UL, the shrinker could not do anything; stored in a signed long."""
 
 SHRINK_EMPTY = -2
-"""~0UL - 1: there is nothing to shrink at all."""
+"""~0UL - 1: the shrinker has no objects at all."""
 
 LONG = 1 << 63
 
 
 @attrs.define
 class ShrinkControl:
-    """struct shrink_control: what one call of a shrinker is about. Whoever scans may lower `nr_scanned`."""
+    """struct shrink_control: the parameters of one call of a shrinker. scan_objects() may lower `nr_scanned`."""
 
     gfp_mask: Gfp
     nid: int
@@ -71,7 +68,7 @@ ShrinkFn = Callable[[Context, "Shrinker", ShrinkControl], Awaitable[int]]
 class Shrinker(ListEntry):
     """struct shrinker inside of `container`: counts and scans objects of one kind, by memcg and node.
 
-    `nr_deferred` is, for each node, what should have been scanned and was not, for whatever memcg.
+    `nr_deferred` is, for each node, the number of objects whose scan was put off, summed over all memcgs.
     """
 
     container: Shared
@@ -99,7 +96,7 @@ class Shrinker(ListEntry):
 
 @attrs.define(eq=False)
 class Shrinkers(Shared):
-    """shrinker_list and shrinker_idr, under `rwsem`. A shrinker in the idr that is None is being registered."""
+    """shrinker_list and shrinker_idr, under `rwsem`. A None in the idr is a shrinker that is being registered."""
 
     rwsem: RwSem
     by_order: ListHead[Shrinker] = attrs.field(init=False)
@@ -118,7 +115,7 @@ class Shrinkers(Shared):
 
     @operation(UPDATE)
     def alloc_id(self) -> int:
-        """idr_alloc(): for a shrinker that is not ready yet. None ever goes here."""
+        """idr_alloc(), for a shrinker that is not registered yet. The model never unregisters shrinkers."""
         self.rwsem.assert_held_write()
         shrinker_id = len(self.by_id)
         self.by_id[shrinker_id] = None
@@ -137,16 +134,16 @@ class Shrinkers(Shared):
 
     @operation(READ)
     def find(self, shrinker_id: int) -> Shrinker | None:
-        """idr_find(): None is one that is being registered."""
+        """idr_find(); None while the shrinker is being registered."""
         return self.by_id.get(shrinker_id)
 
 
-# -- a shrinker comes -------------------------------------------------------------------------------------------------
+# -- registering a shrinker -------------------------------------------------------------------------------------------
 
 
 @kernel_fn("prealloc_shrinker", "mm/vmscan.c")
 async def prealloc_shrinker(ctx: Context, shrinker: Shrinker) -> None:
-    """Give a memcg-aware shrinker its id, so that lists may set bits for it; nobody calls it yet."""
+    """Give a memcg-aware shrinker its id, so that lists can set its bits; reclaim does not call it yet."""
     shrinkers = ctx.machine.shrinkers
     await down_write(ctx, shrinkers.rwsem)
     shrinker.id = await ctx.ask(shrinkers.alloc_id)
@@ -165,30 +162,30 @@ async def register_shrinker_prepared(ctx: Context, shrinker: Shrinker) -> None:
 
 
 def as_long(number: int) -> int:
-    """What an unsigned long holds, read as a long."""
+    """Convert the value of an unsigned long to a long."""
     return (number + LONG) % (2 * LONG) - LONG
 
 
 def as_unsigned(number: int) -> int:
-    """What a long holds, read as an unsigned long."""
+    """Convert the value of a long to an unsigned long."""
     return number % (2 * LONG)
 
 
 def quotient(number: int, by: int) -> int:
-    """Division as in C: towards zero."""
+    """Division as in C: rounds towards zero."""
     return number // by if number >= 0 else -(-number // by)
 
 
 @attrs.frozen
 class ScanTarget:
-    """How many objects to scan now, and how many in all: what is not scanned is deferred."""
+    """The number of objects to scan now, and the number including deferred ones; the difference stays deferred."""
 
     total_scan: int
     with_deferred: int
 
 
 def scan_target(freeable: int, nr_deferred: int, seeks: int, priority: int) -> ScanTarget:
-    """The arithmetic of do_shrink_slab(), with its types: a negative count makes a huge delta."""
+    """The arithmetic of do_shrink_slab(), with C's types: a negative count makes a huge delta."""
     delta = as_unsigned((freeable >> priority) * 4) // seeks if seeks else as_unsigned(quotient(freeable, 2))
     total_scan = as_long(nr_deferred + delta)
     with_deferred = total_scan
@@ -201,7 +198,7 @@ def scan_target(freeable: int, nr_deferred: int, seeks: int, priority: int) -> S
 
 @kernel_fn("do_shrink_slab", "mm/vmscan.c")
 async def do_shrink_slab(ctx: Context, shrinkctl: ShrinkControl, shrinker: Shrinker, priority: int) -> int:
-    """Let *shrinker* scan as much as *priority* asks for, in batches; how many objects it freed, or SHRINK_EMPTY."""
+    """Let *shrinker* scan in batches, as many objects as *priority* asks for; return those freed, or SHRINK_EMPTY."""
     nid = shrinkctl.nid
     freeable = await shrinker.count_objects(ctx, shrinker, shrinkctl)
     if freeable in (0, SHRINK_EMPTY):
@@ -225,7 +222,7 @@ async def do_shrink_slab(ctx: Context, shrinkctl: ShrinkControl, shrinker: Shrin
 
 @kernel_fn("shrink_slab", "mm/vmscan.c")
 async def shrink_slab(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
-    """Shrink what *memcg* has on that node: for the root, by all shrinkers. How many objects went."""
+    """Shrink *memcg*'s slabs on a node: for the root, with all shrinkers. Returns the number of objects freed."""
     if not memcg.is_root:
         return await shrink_slab_memcg(ctx, gfp_mask, nid, memcg, priority)
     shrinkers = ctx.machine.shrinkers
@@ -244,7 +241,7 @@ async def shrink_slab(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, prior
 
 @kernel_fn("shrink_slab_memcg", "mm/vmscan.c")
 async def shrink_slab_memcg(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
-    """A memcg other than the root: only if it is online, and only shrinkers that have their bit in its map."""
+    """Shrink a memcg other than the root: only if it is online, and only with shrinkers whose bit is in its map."""
     is_enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
     if not is_enabled or not await mem_cgroup_online(ctx, memcg):
         return 0
@@ -265,9 +262,9 @@ async def shrink_slab_memcg(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg,
 
 
 async def shrink_by_bit(ctx: Context, sc: ShrinkControl, shrinker: Shrinker, priority: int) -> int:
-    """The body of shrink_slab_memcg(): the bit of a shrinker that finds nothing is cleared.
+    """The body of shrink_slab_memcg(): clear the bit of a shrinker that finds nothing.
 
-    Something may have been added between the count and that, so the shrinker is asked once more.
+    An object may have been added between the count and the clearing, so the shrinker is called once more.
     """
     ret = await do_shrink_slab(ctx, sc, shrinker, priority)
     if ret != SHRINK_EMPTY:
@@ -282,7 +279,7 @@ async def shrink_by_bit(ctx: Context, sc: ShrinkControl, shrinker: Shrinker, pri
 
 @kernel_fn("drop_slab_node", "mm/vmscan.c")
 async def drop_slab_node(ctx: Context, nid: int) -> None:
-    """11.5: shrink all memcgs with full force, until hardly anything goes any more."""
+    """11.5: shrink all memcgs at priority 0, until a round frees at most 10 objects."""
     while True:
         freed, memcg = 0, await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, None)
         while memcg is not None:
@@ -315,7 +312,7 @@ class ScanControl:
 
 @kernel_fn("shrink_node", "mm/vmscan.c")
 async def shrink_node(ctx: Context, nid: int, sc: ScanControl) -> None:
-    """Pages, then slabs, of one memcg after the other; kswapd sees to all, others stop when they have enough."""
+    """Reclaim pages, then slabs, of one memcg after the other; direct reclaim stops early, kswapd visits all memcgs."""
     root = sc.target_mem_cgroup or ctx.machine.root_mem_cgroup
     memcg = await mem_cgroup_iter(ctx, root, None)
     while memcg is not None:
@@ -329,7 +326,7 @@ async def shrink_node(ctx: Context, nid: int, sc: ScanControl) -> None:
 
 @kernel_fn("shrink_node_memcg", "mm/vmscan.c")
 async def shrink_node_memcg(ctx: Context, nid: int, memcg: Memcg, sc: ScanControl) -> None:
-    """Pages of *memcg*, in batches, until enough are reclaimed."""
+    """Reclaim pages of *memcg* in batches, until enough are reclaimed."""
     nr, nr_reclaimed = await get_scan_count(ctx, nid, memcg, sc.priority), 0
     is_first_try = sc.target_mem_cgroup is None and not sc.is_kswapd and sc.priority == DEF_PRIORITY
     while nr > 0 and (is_first_try or nr_reclaimed < sc.nr_to_reclaim):
@@ -341,7 +338,7 @@ async def shrink_node_memcg(ctx: Context, nid: int, memcg: Memcg, sc: ScanContro
 
 @kernel_fn("get_scan_count", "mm/vmscan.c")
 async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) -> int:
-    """How many pages to look at: by the priority; of a removed memcg, a few in any case (11.6)."""
+    """The number of pages to scan, by priority; a removed memcg gets a minimum scan (11.6)."""
     size = await ctx.ask(memcg.lru_size, nid)
     scan = size >> priority
     if not scan and not await mem_cgroup_online(ctx, memcg):
@@ -351,7 +348,7 @@ async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) ->
 
 @kernel_fn("do_try_to_free_pages", "mm/vmscan.c")
 async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
-    """Sleep; then every node, with more and more force, until enough pages are reclaimed. How many were."""
+    """Sleep, then reclaim on every node at rising pressure, until enough pages are reclaimed; return their number."""
     await ctx.ask(ctx.machine.buddy.try_to_free_pages)
     while sc.priority >= 0 and sc.nr_reclaimed < sc.nr_to_reclaim:
         for nid in range(ctx.machine.config.nodes):
@@ -362,7 +359,7 @@ async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
 
 @kernel_fn("try_to_free_mem_cgroup_pages", "mm/vmscan.c")
 async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int, gfp_mask: Gfp) -> int:
-    """Reclaim for a memcg at its limit, in its subtree."""
+    """Reclaim in the subtree of a memcg that is at its limit."""
     ctx.might_sleep("try_to_free_mem_cgroup_pages")
     sc = ScanControl(max(nr_pages, SWAP_CLUSTER_MAX), gfp_mask, memcg)
     return await do_try_to_free_pages(ctx, sc)
@@ -370,7 +367,7 @@ async def try_to_free_mem_cgroup_pages(ctx: Context, memcg: Memcg, nr_pages: int
 
 @kernel_fn("try_to_free_pages", "mm/vmscan.c")
 async def try_to_free_pages(ctx: Context, gfp_mask: Gfp) -> int:
-    """Direct reclaim: whoever wants memory looks for some in the whole machine."""
+    """Direct reclaim: the allocating task reclaims in the whole machine."""
     return await do_try_to_free_pages(ctx, ScanControl(SWAP_CLUSTER_MAX, gfp_mask, None))
 
 
@@ -379,7 +376,7 @@ async def try_to_free_pages(ctx: Context, gfp_mask: Gfp) -> int:
 
 @attrs.define(eq=False)
 class Kswapd(Shared):
-    """The kswapd of one node: `wanted` pages should become free."""
+    """The kswapd thread of one node; it is asked to free `wanted` pages."""
 
     nid: int
     wanted: int = attrs.field(default=0, init=False)
@@ -393,18 +390,18 @@ class Kswapd(Shared):
 
     @operation(UPDATE)
     def wake_up(self, nr_pages: int) -> None:
-        """wakeup_kswapd(): more than it is at already it is not asked for."""
+        """wakeup_kswapd(): raise `wanted` to *nr_pages*, if it is lower."""
         self.wanted = max(self.wanted, nr_pages)
 
     @operation(UPDATE, when=is_wanted, sleeps=True, idle=True)
     def sleep(self) -> int:
-        """kswapd_try_to_sleep(): until somebody wants pages; how many."""
+        """kswapd_try_to_sleep(): sleep until pages are wanted; return their number."""
         wanted, self.wanted = self.wanted, 0
         return wanted
 
     @classmethod
     def run(cls, machine: Machine, nid: int) -> Kswapd:
-        """kswapd_run(): start the thread, on the node's first CPU; where it has none, on the first of all."""
+        """kswapd_run(): start the thread on the node's first CPU; on CPU 0 for a node without CPUs."""
         kswapd = cls(Actor(machine.world, f"kswapd{nid}"), nid)
         cpu = next((cpu for cpu in machine.cpus if machine.node_of_cpu(cpu.id) == nid), machine.cpus[0])
         thread = Context(machine.world, f"kswapd{nid}", Kind.TASK, cpu, machine=machine, cpus_allowed=(cpu,))
@@ -413,14 +410,14 @@ class Kswapd(Shared):
 
 
 async def kswapd_thread(ctx: Context, kswapd: Kswapd) -> None:
-    """kswapd(): for ever."""
+    """kswapd(): loops for ever."""
     while True:
         await balance_pgdat(ctx, kswapd.nid, await ctx.ask(kswapd.sleep))
 
 
 @kernel_fn("balance_pgdat", "mm/vmscan.c")
 async def balance_pgdat(ctx: Context, nid: int, nr_to_reclaim: int) -> int:
-    """Reclaim on one node with more and more force, all memcgs each time, until that many pages are free."""
+    """Reclaim on one node from all memcgs, at rising pressure, until *nr_to_reclaim* pages are reclaimed."""
     sc = ScanControl(nr_to_reclaim, GFP_KERNEL, None, is_kswapd=True)
     while sc.priority >= 1 and sc.nr_reclaimed < nr_to_reclaim:
         await shrink_node(ctx, nid, sc)
@@ -428,12 +425,12 @@ async def balance_pgdat(ctx: Context, nid: int, nr_to_reclaim: int) -> int:
     return sc.nr_reclaimed
 
 
-# -- reclaim of pages (mm/vmscan.c) -----------------------------------------------------------------------------------
+# -- reclaim of pages -------------------------------------------------------------------------------------------------
 
 
 @kernel_fn("shrink_inactive_list", "mm/vmscan.c")
 async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
-    """Isolate the oldest pages of *memcg* and free them if they are clean; then pages of its tasks. How many went."""
+    """Isolate the oldest pages and free the clean ones; then free pages of tasks. Returns the number freed."""
     pages = await ctx.ask(memcg.isolate_lru_pages, nid, nr_to_scan)
     nr_reclaimed = await shrink_page_list(ctx, pages)
     if nid == 0 and len(pages) < nr_to_scan:
@@ -443,7 +440,7 @@ async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan:
 
 @kernel_fn("shrink_page_list", "mm/vmscan.c")
 async def shrink_page_list(ctx: Context, pages: tuple[Page, ...]) -> int:
-    """Free what may go, put the rest back (putback_inactive_pages)."""
+    """Free the pages that can be freed, and put the others back (putback_inactive_pages)."""
     nr_reclaimed = 0
     for page in pages:
         if await ctx.ask(page.remove_mapping):

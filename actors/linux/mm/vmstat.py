@@ -1,8 +1,8 @@
 """Statistics of nodes and memcgs, batched on each CPU. mm/vmstat.c, mm/memcontrol.c @5.3; KERNEL.md 9.4.
 
-A change is added to this CPU's delta; only when that gets too large is it added to the real counters: of the node, or
-of the memcg and all its ancestors. So a counter that somebody reads may lag behind; what is pending on the CPUs of a
-memcg that goes away has to be flushed, or is lost.
+A change is added to this CPU's delta. A delta that exceeds its limit is added to the shared counters: the node's, or
+those of the memcg and all its ancestors. So a reader may see a counter that lags behind. The deltas of a memcg that is
+freed must be flushed, or they are lost.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from actors.system.actor import Actor
 
 MEMCG_CHARGE_BATCH = 32
-
 NODE_STAT_THRESHOLD = 32
 
 THIS_CPU_STAT = OperationInfo("this_cpu_stat", cost=ATOMIC_NS)
 
 
 class StatItem(enum.Enum):
-    """enum node_stat_item: the two that count slab pages."""
+    """enum node_stat_item: the two items that count slab pages."""
 
     NR_SLAB_RECLAIMABLE = "slab_reclaimable"
     NR_SLAB_UNRECLAIMABLE = "slab_unreclaimable"
@@ -37,7 +36,7 @@ class StatItem(enum.Enum):
 
 @attrs.define(eq=False)
 class VmStats(Shared):
-    """A set of counters (4K pages): `total` is what readers see, `percpu` what is not yet in there."""
+    """A set of counters (4K pages): readers see `total`; `percpu` is not yet added to it."""
 
     name: str
     percpu: list[Counter[StatItem]]
@@ -45,7 +44,7 @@ class VmStats(Shared):
 
     @classmethod
     def alloc(cls, actor: Actor, name: str, cpus: int) -> VmStats:
-        """alloc_percpu(): counters of zero."""
+        """alloc_percpu(): all counters are zero."""
         return cls(actor, name, [Counter() for _ in range(cpus)])
 
     @property
@@ -53,7 +52,7 @@ class VmStats(Shared):
         return f"vmstats of {self.name}"
 
     def pending(self, item: StatItem) -> int:
-        """What the CPUs have not yet added to the total."""
+        """The sum of the deltas that the CPUs have not yet added to the total."""
         return sum(delta[item] for delta in self.percpu)
 
     @operation(UPDATE)
@@ -63,17 +62,17 @@ class VmStats(Shared):
 
     @operation(READ, cost=ATOMIC_NS)
     def read_total(self, item: StatItem) -> int:
-        """memcg_page_state(): what is below zero counts as nothing."""
+        """memcg_page_state(): a total below zero reads as 0."""
         return max(self.total[item], 0)
 
     @operation(READ)
     def read_percpu(self, cpu: int) -> Counter[StatItem]:
-        """What one CPU has not yet added."""
+        """The deltas that one CPU has not yet added to the total."""
         self.touch_part(cpu, READ)
         return Counter(self.percpu[cpu])
 
     def batch(self, ctx: Context, item: StatItem, nr_pages: int, limit: int) -> int:
-        """Add to this CPU's delta; return what has to be added to the total, if the delta exceeds *limit*."""
+        """Add to this CPU's delta. A delta that exceeds *limit* is cleared and returned, for the total; otherwise 0."""
         ctx.use_part(self)
         delta = self.percpu[ctx.smp_processor_id]
         delta[item] += nr_pages
@@ -84,7 +83,7 @@ class VmStats(Shared):
 
 @kernel_fn("mod_node_page_state", "mm/vmstat.c")
 async def mod_node_page_state(ctx: Context, nid: int, item: StatItem, nr_pages: int) -> None:
-    """Count slab pages of the node."""
+    """Add *nr_pages* to the node's count of slab pages."""
     stats = ctx.machine.node_stats[nid]
     with ctx.irq_section:
         await ctx.this_cpu(stats, THIS_CPU_STAT)
@@ -94,7 +93,7 @@ async def mod_node_page_state(ctx: Context, nid: int, item: StatItem, nr_pages: 
 
 
 async def flush_items(ctx: Context, levels: list[VmStats], items: list[StatItem]) -> None:
-    """Sum up the deltas of the first level, then add the sum to every level."""
+    """Sum up the per-CPU deltas of the first level, then add the sum to every level."""
     pending: Counter[StatItem] = Counter()
     for cpu in range(len(levels[0].percpu)):
         pending.update(await ctx.ask(levels[0].read_percpu, cpu))

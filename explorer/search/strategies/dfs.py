@@ -80,8 +80,8 @@ class Descent(Following):
     """One schedule: along the path, then by the base order."""
 
     name = "dfs"
-    keeps_time = True
-    follows_a_log = False
+    controls_clock = True
+    is_replay = False
 
     def __init__(self, search: Dfs) -> None:
         super().__init__()

@@ -236,8 +236,8 @@ class Branch(Following):
     """
 
     name = strategy = "dpor"
-    keeps_time = True
-    follows_a_log = False
+    controls_clock = True
+    is_replay = False
 
     def __init__(self, path: list[Node]) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ class Clock(Strategy):
     """
 
     name = "clock"
-    keeps_time = True
+    controls_clock = True
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)

@@ -5,8 +5,8 @@ interest; which lane does the next of these is drawn as in URW, and lanes that c
 until it has happened. Guarantee: if the counts are right, uniform over the projections onto those steps; every schedule
 keeps a probability above zero.
 
-Of interest by default are the steps of the lifecycle (`LIFECYCLE`); `surw:OBJECT` takes those that ask for an object
-whose label contains the word. Departures: counts are learnt as in URW; other steps are chosen uniformly.
+Of interest by default are the operations that are declared with `lifecycle=True`; `surw:OBJECT` takes those that ask
+for an object whose label contains the word. Departures: counts are learnt as in URW; other steps are chosen uniformly.
 """
 
 from __future__ import annotations

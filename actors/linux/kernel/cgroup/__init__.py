@@ -1,1 +1,1 @@
-"""Linux kernel/cgroup/."""
+"""Linux kernel/cgroup/: cgroups and their css."""

@@ -1,8 +1,12 @@
 """Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1; steps of KERNEL.md 3.
 
-A cgroup is kept by three things: its own base reference (dropped at rmdir), its children, and the css of each
-controller; the model has one controller, memory. A css (CgroupSubsysState) is kept by its base reference, its
-children and whatever the controller charges to it. `nr_dying_descendants` falls only when the last of all that is gone.
+A cgroup is pinned by its base reference (dropped at rmdir), by its children, and by the css of each controller. The
+model has one controller, memory. A css (CgroupSubsysState) is pinned by its base reference, its children and
+everything that the controller charges to it. `nr_dying_descendants` falls only when the last of these references is
+dropped.
+
+The file has the tree under css_set_lock, the structures, references, and then the life of a cgroup: mkdir, tasks,
+rmdir, release.
 """
 
 from __future__ import annotations
@@ -46,16 +50,16 @@ if TYPE_CHECKING:
     from actors.linux.mm.memcontrol import Memcg
 
 
-# -- the tree of cgroups, and which task is in which: state under css_set_lock (KERNEL.md 3) --------------------------
+# -- the tree of cgroups and the cgroup of each task: state under css_set_lock (KERNEL.md 3) --------------------------
 
 
 @attrs.define(eq=False)
 class CgroupTree(Shared):
-    """The descendant counts and the children lists.
+    """The descendant counts and the lists of children.
 
-    Each operation is one css_set_lock section of the kernel, and one access: of those who read outside the lock nobody
-    can tell. `nr_cgrps` counts the cgroups that are not freed, the root too. `css_idr` is the memory controller's; its
-    lock is taken for nothing else, so neither giving a number out nor taking it back is a step of its own.
+    Each operation is one css_set_lock section of the kernel, and one access; a reader without the lock cannot see its
+    intermediate states. `nr_cgrps` counts the cgroups that are not freed, the root included. `css_idr` is the memory
+    controller's. Its lock protects nothing else, so allocating or freeing an id is not a step of its own.
     """
 
     nr_cgrps: int = attrs.field(default=1, init=False)
@@ -80,7 +84,7 @@ class CgroupTree(Shared):
 
     @operation(UPDATE)
     def link(self, cgroup: Cgroup) -> None:
-        """3.1.2: a new cgroup is counted by every ancestor."""
+        """3.1.2: link a new cgroup; every ancestor counts it."""
         for ancestor in cgroup.ancestors():
             ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_descendants += 1
@@ -94,12 +98,12 @@ class CgroupTree(Shared):
         """atomic_read(&root->nr_cgrps)."""
         return self.nr_cgrps
 
-    @operation(READ)
+    @operation(READ, lifecycle=True)
     def read_memcg(self, task: Context) -> Memcg | None:
-        """task_css(): the memcg of *task*, None for the root's; may be another one a step later."""
+        """task_css(): the memcg of *task*, None for the root; a later step may change it."""
         return task.memcg
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cgroup: Cgroup) -> None:
         """css_set_move_task()."""
         if task.memcg is not None:
@@ -113,9 +117,9 @@ class CgroupTree(Shared):
             cgroup.touch_part("population", UPDATE)
             cgroup.tasks += 1
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def mark_dying(self, cgroup: Cgroup) -> None:
-        """3.2.3: it is now a dying descendant of every ancestor."""
+        """3.2.3: count the cgroup as a dying descendant of every ancestor."""
         cgroup.touch(UPDATE)
         cgroup.is_dead = True
         for ancestor in cgroup.ancestors():
@@ -128,7 +132,7 @@ class CgroupTree(Shared):
 
     @operation(UPDATE)
     def forget(self, cgroup: Cgroup) -> None:
-        """3.4.4: nothing keeps it any more."""
+        """3.4.4: unlink a cgroup without references; its ancestors no longer count it."""
         for ancestor in cgroup.ancestors():
             ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_dying_descendants -= 1
@@ -138,12 +142,12 @@ class CgroupTree(Shared):
 
 
 # -- the children of a css, in the order of their cgroups -------------------------------------------------------------
-# A walk of all memcgs asks again and again for the memcg after the present one (css_next_descendant_pre()). C follows
-# a pointer; here that is a search, which must not begin at the first child every time.
+# css_next_descendant_pre() returns the memcg after the present one, so a walk calls it once for each memcg. C follows a
+# pointer. Here the call is a search; it must not start at the first child each time, or the walk takes quadratic time.
 
 
 class CssChildren(ListHead["Css"]):
-    """A list of css, oldest first: they are linked in the order in which their cgroups are made (cgroup_mutex)."""
+    """A list of css, oldest first: cgroup_mutex keeps the order in which their cgroups were made."""
 
     _in_order: tuple[Css, ...] | None = None
 
@@ -156,7 +160,7 @@ class CssChildren(ListHead["Css"]):
         self._in_order = None
 
     def first_memcg_after(self, serial_nr: int) -> Memcg | None:
-        """That of the oldest child whose cgroup is younger than the one of that number."""
+        """The memcg of the oldest child whose cgroup has a higher serial number."""
         if self._in_order is None:
             self._in_order = tuple(self)
         first = bisect_right(self._in_order, serial_nr, key=lambda css: css.cgroup.serial_nr)
@@ -166,6 +170,9 @@ class CssChildren(ListHead["Css"]):
             if css.memcg is not None:
                 return css.memcg
         return None
+
+
+# -- structures -------------------------------------------------------------------------------------------------------
 
 
 class CssFlags(enum.Flag):
@@ -178,10 +185,11 @@ class CssFlags(enum.Flag):
 
 @attrs.define(eq=False)
 class Css(ListEntry):
-    """struct cgroup_subsys_state; `memcg` is None for a cgroup's self css. `refcnt` None: the root, CSS_NO_REF.
+    """struct cgroup_subsys_state. `memcg` is None for a cgroup's self css; `refcnt` is None for the root (CSS_NO_REF).
 
-    `online_cnt` counts itself and its online children: it goes offline after all of them (3.2.4). `id` is the
-    controller's: 1 for the root, given out again when the css is freed. `files` is the directory with its files.
+    `online_cnt` counts the css itself and its online children, so it goes offline after all of them (3.2.4). `id` is
+    the controller's: 1 for the root; it is reused after the css is freed. `files` is the directory that contains its
+    files.
     """
 
     name: str
@@ -206,7 +214,7 @@ class Css(ListEntry):
         return self.name
 
     def prepare(self, machine: Machine) -> None:
-        """Initialise the reference count and the works of a css that is not the root's."""
+        """Initialise the reference count and the works; the root css has neither."""
         self.refcnt = PercpuRef.init(self.actor, self, css_release, len(machine.cpus))
         self.destroy_work = Work(self.actor, self, name="destroy_work")
         self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
@@ -219,11 +227,11 @@ class Css(ListEntry):
     def read_flags(self) -> CssFlags:
         return self.flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def set_flags(self, flags: CssFlags) -> None:
         self.flags |= flags
 
-    @operation(UPDATE, part="flags")
+    @operation(UPDATE, part="flags", lifecycle=True)
     def clear_flags(self, flags: CssFlags) -> None:
         self.flags &= ~flags
 
@@ -237,19 +245,19 @@ class Css(ListEntry):
         """list_del_rcu(): walks that start from now on do not find *child*; cgroup_mutex is held."""
         self.children.list_del(child)
 
-    @operation(UPDATE, part="online_cnt")
+    @operation(UPDATE, part="online_cnt", lifecycle=True)
     def add_online_cnt(self, nr: int) -> int:
         self.online_cnt += nr
         return self.online_cnt
 
     def parts(self) -> tuple[Shared | None, ...]:
-        """The struct with the reference count and the works inside it."""
+        """The struct with its reference count and works."""
         return (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
 
 
 @attrs.define(eq=False)
 class Cgroup(ListEntry):
-    """struct cgroup. `tasks` is the number of live tasks in it; the root's are not counted."""
+    """struct cgroup. `tasks` is the number of live tasks in it; the root's tasks are not counted."""
 
     name: str
     serial_nr: int
@@ -272,12 +280,12 @@ class Cgroup(ListEntry):
         return f"cgroup {self.name}"
 
     def is_empty(self) -> bool:
-        """No live task, no online child: otherwise rmdir says EBUSY."""
+        """No live task and no online child; until then rmdir fails with EBUSY."""
         return not self.tasks and all(child.is_dead for child in self.children.walk())
 
     @operation(READ, part="descendants")
     def read_nr_descendants(self) -> int:
-        """cgroup_stat_show() does not lock."""
+        """cgroup_stat_show() reads it without a lock."""
         return self.nr_descendants
 
     @operation(READ, part="descendants")
@@ -290,10 +298,10 @@ class Cgroup(ListEntry):
 
     @operation(READ, when=is_empty, sleeps=True, part="population")
     def wait_until_empty(self) -> None:
-        """poll(cgroup.events): sleep until nothing is in it."""
+        """poll(cgroup.events): sleep until the cgroup is empty."""
 
     def descendants(self) -> list[Cgroup]:
-        """All cgroups below this one that are not forgotten, dying ones too."""
+        """All cgroups below this one that are still linked, dying ones included."""
         below = list(self.children)
         for cgroup in below:
             below.extend(cgroup.children)
@@ -311,7 +319,7 @@ class Cgroup(ListEntry):
 
 @attrs.frozen
 class CgroupSubsys:
-    """struct cgroup_subsys: what the memory controller does at each turn of a css's life."""
+    """struct cgroup_subsys: the memory controller's callbacks for each stage of a css."""
 
     css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg]]
     css_online: Callable[[Context, Memcg], Awaitable[None]]
@@ -320,7 +328,7 @@ class CgroupSubsys:
     css_free: Callable[[Context, Memcg], Awaitable[None]]
 
 
-# -- references: the root's are never counted -------------------------------------------------------------------------
+# -- references; the root's are not counted ---------------------------------------------------------------------------
 
 
 @kernel_fn("css_get_many", "include/linux/cgroup.h")
@@ -354,7 +362,7 @@ async def css_tryget(ctx: Context, css: Css) -> bool:
 
 @kernel_fn("css_tryget_online", "include/linux/cgroup.h")
 async def css_tryget_online(ctx: Context, css: Css) -> bool:
-    """Take a reference unless the css was killed."""
+    """Take a reference unless the css has been killed."""
     return css.refcnt is None or await percpu_ref_tryget_live(ctx, css.refcnt)
 
 
@@ -365,7 +373,8 @@ async def css_tryget_online(ctx: Context, css: Css) -> bool:
 async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
     """Create a cgroup below *parent* with its memory css (3.1).
 
-    None: an ancestor has too many (-EAGAIN), or there was no memory; what there is by then goes as at rmdir.
+    None: an ancestor is at its limit (-EAGAIN), or memory was short. A cgroup without its css is removed again, as by
+    rmdir.
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         if await ctx.ask(ctx.machine.cgroup_tree.is_at_limit, parent):
@@ -379,7 +388,7 @@ async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None
 
 @kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
 async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
-    """3.1.2: the cgroup itself, counted by its ancestors, holding its parent; None is -ENOMEM."""
+    """3.1.2: make the cgroup; its ancestors count it, and it pins its parent. None is -ENOMEM."""
     machine = ctx.machine
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
         return None
@@ -398,7 +407,8 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | Non
 async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
     """3.1.3 to 3.1.5: allocate, link and online the memory css.
 
-    False is -ENOMEM: without a reference count it is freed after a grace period, and never was online.
+    False is -ENOMEM, if the reference count cannot be allocated. The css, which never was online, is then freed after
+    a grace period.
     """
     parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
     css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
@@ -418,7 +428,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
 async def init_and_link_css(ctx: Context, css: Css) -> None:
-    """3.1.4: a css holds its parent css and its cgroup."""
+    """3.1.4: take references to the parent css and to the css's own cgroup."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     BUG_ON(ctx, css.cgroup.has_css, "init_and_link_css: cgroup_css(cgrp, ss)")
     await css_get(ctx, deref(css.parent, "init_and_link_css(): css->parent"))
@@ -427,7 +437,7 @@ async def init_and_link_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("online_css", "kernel/cgroup/cgroup.c")
 async def online_css(ctx: Context, css: Css) -> None:
-    """3.1.5: publish it, and be counted by the parent."""
+    """3.1.5: publish the css; the parent counts it as online."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
     await ctx.ask(css.set_flags, CssFlags.ONLINE)
@@ -444,7 +454,7 @@ def memcg_of(css: Css) -> Memcg:
 
 
 def css_of(container: Shared) -> Css:
-    """container_of() the css that a reference count or a work is inside of."""
+    """container_of(): the css that contains a reference count or a work."""
     assert isinstance(container, Css), f"{container.label} is inside no css"
     return container
 
@@ -454,20 +464,20 @@ def css_of(container: Shared) -> Css:
 
 @kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c")
 async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
-    """Move *task*, wherever it is in its work, into *dst_cgrp* (a write to cgroup.procs)."""
+    """Move *task* into *dst_cgrp*, at any point of its work (a write to cgroup.procs)."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
 
 
 @kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c")
 async def cgroup_exit(ctx: Context) -> None:
-    """A task ends: its cgroup may be empty now."""
+    """Remove an exiting task from its cgroup, which may become empty."""
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
 
 
 @kernel_fn("cgroup_procs_write", "kernel/cgroup/cgroup.c")
 async def cgroup_procs_write(ctx: Context, procs: Dentry, task: Context) -> None:
-    """Write a task's number to an open cgroup.procs: it belongs there from now on."""
+    """Write a task's number to an open cgroup.procs, which moves the task into that cgroup."""
     inode = deref(await ctx.ask(procs.read_inode), "cgroup_procs_write(): file->f_inode")
     await cgroup_attach_task(ctx, root_of(procs.d_sb).cgroup_of(inode.i_ino), task)
 
@@ -484,7 +494,7 @@ async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
-    """3.2.1 to 3.2.3."""
+    """3.2.1 to 3.2.3: kill the css, count the cgroup as dying, kill its base reference; False if it is populated."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     if await ctx.ask(cgroup.read_populated):
         return False
@@ -499,7 +509,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
 async def kill_css(ctx: Context, css: Css) -> None:
-    """3.2.2: no new references by tryget_online from now on; css_killed_ref_fn when every CPU knows."""
+    """3.2.2: kill the css, so that tryget_online fails; css_killed_ref_fn() runs when every CPU sees that."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     if CssFlags.DYING in await ctx.ask(css.read_flags):
         return
@@ -511,7 +521,7 @@ async def kill_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
-    """3.2.4: every CPU knows; offline it once its children are offline."""
+    """3.2.4: every CPU sees the kill; offline the css once its children are offline."""
     css = css_of(ref.container)
     if await ctx.ask(css.add_online_cnt, -1) == 0:
         css.destroy_work.init_work(css_killed_work_fn)
@@ -520,7 +530,7 @@ async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_work_fn(ctx: Context, work: Work) -> None:
-    """3.2.5: offline the css, and its parent if this was the last online child of a killed one."""
+    """3.2.5: offline the css, then each killed ancestor whose last online child this was."""
     css: Css | None = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         while css is not None:
@@ -544,7 +554,7 @@ async def offline_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("css_release", "kernel/cgroup/cgroup.c")
 async def css_release(ctx: Context, ref: PercpuRef) -> None:
-    """3.4.1: the last reference is gone."""
+    """3.4.1: the last reference has been dropped; continue in a worker."""
     css = css_of(ref.container)
     css.destroy_work.init_work(css_release_work_fn)
     await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
@@ -567,7 +577,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
-    """3.4.3: free the css, then drop what it held."""
+    """3.4.3: free the css, then drop its references to its cgroup and its parent css."""
     css = css_of(work.container)
     await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup

@@ -1,1 +1,1 @@
-"""Linux kernel/locking/."""
+"""Linux kernel/locking/: locks and lockdep."""

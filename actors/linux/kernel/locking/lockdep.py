@@ -1,10 +1,11 @@
-"""lockdep: learns in which order and in which contexts lock classes are taken, and says what could deadlock.
+"""lockdep: records the order and the contexts in which lock classes are taken, and reports possible deadlocks.
 
-kernel/locking/lockdep.c @5.3, Documentation/locking/lockdep-design.txt. A lock belongs to a class by its name. Taking B
-while A is held is the dependency A -> B; a circle of dependencies can deadlock, whether or not it did. A class that an
-interrupt handler takes must never be held with such interrupts on, nor be taken before a class that is
-(`hardirq-safe`, `softirq-unsafe` and so on). Waiting for work items and RCU callbacks counts as taking a lock which
-those hold while they run: flush_workqueue() and rcu_barrier() under a lock that a work takes is a circle, too.
+kernel/locking/lockdep.c @5.3, Documentation/locking/lockdep-design.txt. The name of a lock is its class. Taking B
+while A is held is the dependency A -> B. A cycle of dependencies can deadlock, even if the run did not. A class that
+an interrupt handler takes must never be held with such interrupts on, and must not be taken before a class that is
+(`hardirq-safe`, `softirq-unsafe` and so on). Works and RCU callbacks count as locks that are held while they run, and
+waiting for them as taking these locks. So flush_workqueue() or rcu_barrier() under a lock that a work takes is a
+cycle, too.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from actors.machine.context import Context
 
 RCU_CALLBACK = "rcu_callback"
-"""The class that every RCU callback holds while it runs, and for which rcu_barrier() waits."""
+"""The class that every RCU callback holds while it runs, and that rcu_barrier() waits for."""
 
 WAITS = (RCU_CALLBACK, "(wq_completion)", "(work_completion)")
-"""Classes that stand for waiting; nobody is ever interrupted while holding one, in a way that matters."""
+"""Classes that stand for waiting. Interrupts while one is held are harmless, so they get no usage bits."""
 
 IRQS = (("hardirq", "in-hardirq", "hardirq-on"), ("softirq", "in-softirq", "softirq-on"))
-"""Each kind of interrupt with the usage bits of what it takes, and of what is taken while it may come."""
+"""Each kind of interrupt, with the usage bits of locks taken in its handler and of locks held while it is enabled."""
 
 
 class HeldLock(NamedTuple):
-    """One lock as its holder sees it: the class, and where it was taken."""
+    """A held lock, on its holder's stack: the class, and where it was taken."""
 
     name: str
     is_read: bool
@@ -41,7 +42,7 @@ class HeldLock(NamedTuple):
 
 @attrs.frozen
 class Problem:
-    """What could deadlock: a name that is the same however it was found, a headline, and a line per dependency."""
+    """A possible deadlock: a name that does not depend on the run, a headline, and a line for each dependency."""
 
     name: str
     message: str
@@ -50,16 +51,17 @@ class Problem:
 
 @attrs.define(eq=False)
 class LockGraph:
-    """What is known of all lock classes; several runs may be merged into one.
+    """The recorded orders and usages of all lock classes; the graphs of several runs may be merged.
 
-    `after[A][B]` is where B was first taken with A held; `usage[A]` has "in-softirq" and so on, each with its place.
+    `after[A][B]` is where B was first taken with A held. `usage[A]` has usage bits such as "in-softirq", each with its
+    place.
     """
 
     after: dict[str, dict[str, str]] = attrs.field(factory=dict)
     usage: dict[str, dict[str, str]] = attrs.field(factory=dict)
 
     def learn_order(self, held: str, name: str, where: str) -> bool:
-        """Note held -> name; False if that was known."""
+        """Record held -> name; False if it was recorded before."""
         order = self.after.setdefault(held, {})
         if name in order:
             return False
@@ -67,14 +69,14 @@ class LockGraph:
         return True
 
     def learn_usage(self, name: str, bits: Iterable[str], where: str) -> bool:
-        """Note in which contexts *name* is taken; False if that was known."""
+        """Record the contexts in which *name* is taken; False if all were recorded before."""
         known = self.usage.setdefault(name, {})
         new = [bit for bit in bits if bit not in known]
         known.update(dict.fromkeys(new, where))
         return bool(new)
 
     def merge(self, other: LockGraph) -> bool:
-        """Add what another run has learned; False if that is nothing new."""
+        """Add the records of another run; False if none is new."""
         news = [
             self.learn_order(held, name, where) for held, order in other.after.items() for name, where in order.items()
         ]
@@ -84,7 +86,7 @@ class LockGraph:
         return any(news)
 
     def problems(self) -> Iterator[Problem]:
-        """All that could deadlock, by what is known so far; each circle once."""
+        """All possible deadlocks in the recorded graph, each once."""
         seen: set[str] = set()
         for held, order in self.after.items():
             for name in order:
@@ -94,14 +96,14 @@ class LockGraph:
                         yield problem
 
     def problems_of(self, held: str, name: str) -> Iterator[Problem]:
-        """What the dependency held -> name closes: a circle, or a way from interrupts to what they may interrupt."""
+        """Problems that the dependency held -> name completes: a cycle, or a path from irq-safe to irq-unsafe."""
         path = self._path(name, {held})
         if path:
             yield self._circle(path)
         yield from self.inversions()
 
     def _circle(self, path: list[str]) -> Problem:
-        """*path* leads from one class to another after which the first is taken."""
+        """The cycle closed by *path*, whose first class is taken while its last one is held."""
         start = path.index(min(path))
         circle = path[start:] + path[:start]
         pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
@@ -112,7 +114,7 @@ class LockGraph:
         )
 
     def inversions(self) -> Iterator[Problem]:
-        """Every class that an interrupt takes, and from which a chain leads to one that interrupts may come in."""
+        """Every class that an interrupt handler takes and that leads to a class held with such interrupts on."""
         for irq, taken_in, taken_on in IRQS:
             safe = [name for name, bits in self.usage.items() if taken_in in bits]
             if not safe:
@@ -161,10 +163,10 @@ class LockGraph:
 
 @attrs.define(eq=False)
 class Lockdep:
-    """lockdep of one machine: keeps every flow's stack of held locks, and reports what is new.
+    """lockdep of one machine: keeps the stack of held locks of every execution context, and reports new problems.
 
-    `seen` are the situations in which a lock was taken, or interrupts switched on: one known has nothing new to teach
-    when it comes again.
+    `seen` has the situations in which a lock was taken or interrupts were enabled. A situation that comes again is
+    skipped.
     """
 
     graph: LockGraph = attrs.field(factory=LockGraph)
@@ -172,7 +174,7 @@ class Lockdep:
     seen: set[tuple[object, ...]] = attrs.field(factory=set)
 
     def acquire(self, ctx: Context, name: str, *, tries: bool = False, reads: bool = False) -> None:
-        """*ctx* is about to wait for a lock of class *name* (or has it, if it only *tries*)."""
+        """*ctx* is about to wait for a lock of class *name*, or has it if it only *tries*."""
         where = ctx.function_of(sys._getframe(1)).co_name
         bits = contexts(ctx)
         situation = (name, tries, reads, bits, *ctx.held_locks)
@@ -184,7 +186,7 @@ class Lockdep:
         ctx.held_locks.append(HeldLock(name, reads, where))
 
     def _learn(self, ctx: Context, name: str, bits: Sequence[str], before: list[str], where: str) -> None:
-        """*name* is taken in the contexts *bits* with the locks *before* held: see what that closes, if it is new."""
+        """Record that *name* is taken with usage *bits* and locks *before* held; report the problems this completes."""
         known, after = self.graph.usage.get(name, {}), self.graph.after
         news = [held for held in before if name not in after.get(held, ())]
         if news or any(bit not in known for bit in bits):
@@ -197,7 +199,7 @@ class Lockdep:
                 self._report_new(ctx, self.graph.inversions())
 
     def release(self, ctx: Context, name: str) -> None:
-        """*ctx* gives up the lock that it took last of class *name*; unlocking what one does not hold is a finding."""
+        """*ctx* releases the lock of class *name* that it took last; report an unlock of a lock that is not held."""
         for index in range(len(ctx.held_locks) - 1, -1, -1):
             if ctx.held_locks[index].name == name:
                 del ctx.held_locks[index]
@@ -205,7 +207,7 @@ class Lockdep:
         ctx.world.report("lockdep", f"unlock of {name}", f"WARNING: bad unlock balance detected: {name}", flow=ctx)
 
     def irqs_enabled(self, ctx: Context) -> None:
-        """Interrupts are on again: every lock that is still held is one that may be interrupted."""
+        """Interrupts are enabled again: record for every held lock that it is held with interrupts on."""
         bits = contexts(ctx)
         situation = (bits, *ctx.held_locks)
         if situation in self.seen:
@@ -226,7 +228,7 @@ class Lockdep:
 
 
 def contexts(ctx: Context) -> tuple[str, ...]:
-    """The usage bits that taking a lock here and now means."""
+    """The usage bits of a lock taken in the present context."""
     irqs_off = ctx.irqs_off or ctx.kind is Kind.HARDIRQ
     if ctx.in_handler:
         handler = "in-softirq" if ctx.kind is Kind.SOFTIRQ else "in-hardirq"
@@ -237,13 +239,13 @@ def contexts(ctx: Context) -> tuple[str, ...]:
 
 
 def debug_check_no_locks_held(ctx: Context) -> None:
-    """Report what a task takes with it when it ends: nobody will ever unlock it."""
+    """Report the locks that a task holds when it ends: they are never unlocked."""
     for held in ctx.held_locks:
         text = f"WARNING: {ctx.name} still has a lock held: {held.name}, taken in {held.where}()"
         ctx.world.report("lockdep", f"{held.name} is still held", text, flow=ctx)
 
 
 def lockdep_assert_held(ctx: Context, name: str) -> None:
-    """Report when *ctx* touches what a lock of class *name* protects, and does not hold it."""
+    """Report if *ctx* does not hold a lock of class *name*."""
     if all(held.name != name for held in ctx.held_locks):
         ctx.world.report("lockdep", f"{name} is not held", f"WARNING: suspicious access: {name} is not held", flow=ctx)

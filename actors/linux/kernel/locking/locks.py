@@ -1,8 +1,8 @@
 """Mutexes, spinlocks, reader-writer semaphores and completions. kernel/locking.
 
-Flows that wait are not enabled; they never spin. Which of several waiters gets a lock is the strategy's choice. A
-flow that waits for a spinlock has already switched preemption (or IRQs) off, and so keeps its CPU. lockdep learns
-of each attempt before the wait.
+An execution context that waits is disabled; it does not spin. The strategy chooses which of several waiters gets a
+lock. A context that waits for a spinlock has already disabled preemption (or IRQs), and so keeps its CPU. lockdep
+records each attempt before the wait.
 
     await mutex_lock(ctx, m) ... await mutex_unlock(ctx, m)         or  async with MutexHeld(ctx, m):
     await spin_lock(ctx, l) ... await spin_unlock(ctx, l)           or  async with SpinLockHeld(ctx, l):
@@ -29,7 +29,7 @@ MUTEX_WAKE = (500, 5_000)
 
 @attrs.define(eq=False)
 class Lock(Shared):
-    """What mutexes and spinlocks share: a class for lockdep, by its name, and a holder."""
+    """Base of mutexes and spinlocks: a name, which is lockdep's class, and a holder."""
 
     name: str
     holder: Context | None = attrs.field(default=None, init=False)
@@ -57,7 +57,7 @@ class Lock(Shared):
         return self.holder is None
 
     def assert_held(self) -> None:
-        """lockdep_assert_held(): report when what this very lock protects is touched by who does not hold it."""
+        """lockdep_assert_held(): report an access by a context that does not hold this very lock."""
         world = self.actor.world
         flow = world.current
         if self.holder is not flow:
@@ -67,13 +67,13 @@ class Lock(Shared):
 
 @attrs.define(eq=False)
 class Mutex(Lock):
-    """struct mutex: may only be taken where one may sleep."""
+    """struct mutex: may be taken only where sleeping is allowed."""
 
     @classmethod
     def boot(cls, world: World, name: str) -> Mutex:
         return cls(Actor(world, name), name)
 
-    @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE)
+    @operation(UPDATE, name="mutex_lock", when=Lock.is_free, sleeps=True, latency=MUTEX_WAKE, lifecycle=True)
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 
@@ -91,13 +91,13 @@ class Mutex(Lock):
 
 @attrs.define(eq=False)
 class SpinLock(Lock):
-    """spinlock_t; whoever takes it has preemption off, and IRQs too with the irq forms."""
+    """spinlock_t: its holder has preemption off, and also IRQs with the irq forms."""
 
     @classmethod
     def boot(cls, world: World, name: str) -> SpinLock:
         return cls(Actor(world, name), name)
 
-    @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS)
+    @operation(UPDATE, name="spin_lock", when=Lock.is_free, cost=ATOMIC_NS, lifecycle=True)
     def lock(self, ctx: Context) -> None:
         self.holder = ctx
 
@@ -115,7 +115,7 @@ class SpinLock(Lock):
 
 @attrs.define(eq=False)
 class RwSem(Shared):
-    """struct rw_semaphore, or a percpu one: fair, so a writer that waits keeps new readers out."""
+    """struct rw_semaphore, or a percpu one: fair, so a waiting writer blocks new readers."""
 
     name: str
     readers: list[Context] = attrs.field(factory=list, init=False)
@@ -138,7 +138,7 @@ class RwSem(Shared):
         return (f", held by {', '.join(ctx.name for ctx in holders)}" if holders else "") + waiting
 
     def blockers(self, flow: Flow) -> tuple[Flow, ...]:
-        """A writer waits for all who hold it, a reader for the writer, or for those who want to be one."""
+        """A writer waits for the readers and the writer, a reader for the writer or the waiting writers."""
         writers = [flow for flow in self.waiters if flow.request.info.access is UPDATE]
         if flow in writers:
             return (*self.readers, *([self.writer] if self.writer else []))
@@ -182,7 +182,7 @@ class RwSem(Shared):
 
     @operation(UPDATE)
     def announce_writer(self) -> None:
-        """A writer queues up: from now on new readers have to wait."""
+        """A writer starts to wait; from now on new readers wait."""
         self.writers_waiting += 1
 
     @operation(UPDATE, name="down_write", when=may_write, sleeps=True, latency=MUTEX_WAKE)
@@ -195,7 +195,7 @@ class RwSem(Shared):
         self.writer = None
 
 
-# -- the kernel's calls -----------------------------------------------------------------------------------------------
+# -- the kernel's functions -------------------------------------------------------------------------------------------
 
 
 async def mutex_lock(ctx: Context, mutex: Mutex) -> None:
@@ -216,21 +216,21 @@ async def mutex_unlock(ctx: Context, mutex: Mutex) -> None:
 
 
 async def spin_lock(ctx: Context, lock: SpinLock) -> None:
-    """Take *lock* with preemption off; an interrupt that wants it too would wait for ever."""
+    """Take *lock* with preemption off. An interrupt on this CPU that takes it, too, would deadlock."""
     ctx.preempt_disable()
     ctx.machine.lockdep.acquire(ctx, lock.name)
     await ctx.ask(lock.lock, ctx)
 
 
 async def spin_lock_nested(ctx: Context, lock: SpinLock) -> None:
-    """Take *lock* with another of its class held already, in an order that the caller vouches for."""
+    """Take *lock* while a lock of its class is held; the caller guarantees the order."""
     ctx.preempt_disable()
     ctx.machine.lockdep.acquire(ctx, lock.name, tries=True)
     await ctx.ask(lock.lock, ctx)
 
 
 async def spin_trylock(ctx: Context, lock: SpinLock) -> bool:
-    """Take *lock*, with preemption off, unless it is taken."""
+    """Take *lock* with preemption off, unless it is held."""
     ctx.preempt_disable()
     if not await ctx.ask(lock.trylock, ctx):
         ctx.preempt_enable()
@@ -267,7 +267,7 @@ async def down_read(ctx: Context, sem: RwSem) -> None:
 
 
 async def down_read_trylock(ctx: Context, sem: RwSem) -> bool:
-    """Read-lock *sem*, unless a writer has it or waits for it."""
+    """Take *sem* for reading, unless a writer holds it or waits for it."""
     if not await ctx.ask(sem.down_read_trylock, ctx):
         return False
     ctx.machine.lockdep.acquire(ctx, sem.name, tries=True, reads=True)
@@ -286,7 +286,7 @@ async def down_write(ctx: Context, sem: RwSem) -> None:
 
 
 async def down_write_nested(ctx: Context, sem: RwSem) -> None:
-    """Write-lock *sem* with another of its class held already, in an order that the caller vouches for."""
+    """Take *sem* for writing while a semaphore of its class is held; the caller guarantees the order."""
     ctx.machine.lockdep.acquire(ctx, sem.name, tries=True)
     await ctx.ask(sem.announce_writer)
     await ctx.ask(sem.down_write, ctx)
@@ -297,7 +297,7 @@ async def up_write(ctx: Context, sem: RwSem) -> None:
     await ctx.ask(sem.up_write)
 
 
-# -- the same as blocks; an Oops inside leaves the lock taken, as in the kernel ---------------------------------------
+# -- locks as `async with` blocks; an Oops inside leaves the lock taken, as in the kernel -----------------------------
 
 
 @attrs.define
@@ -317,7 +317,7 @@ class MutexHeld:
 
 @attrs.define
 class SpinLockHeld:
-    """`async with SpinLockHeld(ctx, lock):` -- with preemption off, and IRQs as they are."""
+    """`async with SpinLockHeld(ctx, lock):` -- with preemption off; IRQs are not changed."""
 
     ctx: Context
     lock: SpinLock
@@ -332,7 +332,7 @@ class SpinLockHeld:
 
 @attrs.define
 class SpinLockIrqHeld:
-    """`async with SpinLockIrqHeld(ctx, lock):` -- with IRQs off, and afterwards as they were."""
+    """`async with SpinLockIrqHeld(ctx, lock):` -- with IRQs off; their state is restored afterwards."""
 
     ctx: Context
     lock: SpinLock
@@ -348,7 +348,7 @@ class SpinLockIrqHeld:
 
 @attrs.define(eq=False)
 class Completion(Shared):
-    """struct completion that `remaining` events must complete."""
+    """struct completion with `remaining` events to come."""
 
     remaining: int
 

@@ -1,1 +1,1 @@
-"""Linux kernel/rcu/: batched grace periods as the kernel has them, and eager ones for exact searches."""
+"""Linux kernel/rcu/: batched grace periods as in the kernel, and eager ones for exact searches."""

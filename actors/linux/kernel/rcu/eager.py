@@ -1,14 +1,14 @@
-"""Grace periods of their own for each callback: what RCU can lead to, in fewer schedules. For exact searches.
+"""One grace period for each callback: the behaviours of RCU in fewer schedules. For exact searches.
 
-call_rcu() promises no more than that the callback comes after a grace period that starts from then on. One that starts
-in that very moment waits for the fewest readers; one that starts later waits for more, and whatever can happen with
-that one can happen with the other, whose callback need not be called as soon as it may. So nothing is lost if each
-callback has its own grace period, from the call on, and no kthread decides which callbacks share one: the number of
-ways in which it could is what makes most of the schedules of a small race. A later grace period waits for all whom an
-earlier one still waits for, so callbacks become ready in the order of their calls, as they do in the kernel.
+call_rcu() promises only that the callback runs after a grace period that starts after the call. A grace period that
+starts at the call waits for the fewest readers; one that starts later waits for more. Each behaviour that is possible
+with the later one is possible with the earlier one, whose callback may also run late. So no behaviour is lost if each
+callback has its own grace period, which starts at the call. No kthread then decides which callbacks share a grace
+period; the ways to decide that are most of the schedules of a small race. A later grace period waits for all readers
+that an earlier one still waits for, so callbacks become ready in the order of their calls, as in the kernel.
 
-Grace periods of their own may end at any distance: a task may come between two callbacks of one CPU. So each is called
-in a softirq of its own, which the next one may follow at once.
+Separate grace periods may end at any distance from each other: a task may run between two callbacks of one CPU. So
+each callback runs in a softirq of its own, which the next one may follow at once.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class GracePeriod:
-    """Whom one callback still waits for, and what every CPU has seen by its end."""
+    """The grace period of one callback: the readers it still waits for, and the stores that are visible at its end."""
 
     rdp: RcuData
     readers: set[Flow]
     stores: dict[LocklessField, None]
 
     def touch(self) -> None:
-        """Say that the step that runs has a share in its end: whoever of the readers leaves last, it is the same."""
+        """Record that the current step takes part in the end. The end does not depend on which reader leaves last."""
         self.rdp.touch_part("done", COMMUTE)
         self.rdp.softirq.touch(COMMUTE)
         for store in self.stores:
@@ -44,18 +44,18 @@ class GracePeriod:
 
 @attrs.define(eq=False)
 class EagerRcu(Rcu):
-    """RCU whose grace periods start with the calls and end with their last reader."""
+    """RCU whose grace periods start at the call and end with their last reader."""
 
     call_rcu_step: ClassVar[OperationInfo] = attrs.evolve(CALL_RCU, looks_at_contexts=True)
 
     under_way: dict[RcuHead, GracePeriod] = attrs.field(factory=dict, init=False)
 
     def batch_limit(self, _rdp: RcuData) -> int:
-        """One: the next callback's grace period may end later."""
+        """One: the grace period of the next callback may end later."""
         return 1
 
     def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
-        """Note who reads now: *head* waits for them."""
+        """Take a snapshot of the readers; *head* waits for them."""
         self.started += 1
         rdp.touch_part("new", UPDATE)
         self.touch_part("stores", UPDATE)
@@ -68,7 +68,7 @@ class EagerRcu(Rcu):
         self._end_those_without_readers()
 
     def reader_left(self, flow: Flow) -> None:
-        """Nobody waits any longer for that reader."""
+        """No grace period waits for that reader any more."""
         flow.blocks = None
         for period in self.under_way.values():
             if flow in period.readers:
@@ -91,5 +91,5 @@ class EagerRcu(Rcu):
         rdp = period.rdp
         rdp.done.append(rdp.waiting_for_end.popleft())
         while rdp.waiting_for_end and rdp.waiting_for_end[0] not in self.under_way:
-            rdp.done.append(rdp.waiting_for_end.popleft())  # what rcu_barrier() put behind it
+            rdp.done.append(rdp.waiting_for_end.popleft())  # rcu_barrier()'s marker
         rdp.softirq.raise_now(RCU_SOFTIRQ)

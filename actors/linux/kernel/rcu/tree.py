@@ -1,10 +1,9 @@
 """RCU: grace periods, per-CPU callback lists, rcu_barrier(). kernel/rcu/tree.c @5.3.
 
-Flavours are consolidated: a flow inside rcu_read_lock(), or with preemption, softirqs or IRQs off, or in a
-handler, is a reader. A grace period takes a snapshot of the readers when it starts and ends when each of them
-has left; callbacks that were queued before the start run after the end, in softirq on the CPU that queued them,
-in order (KERNEL.md 2.1). The kthread that drives grace periods is bound to no CPU of the model: it only ever
-waits.
+Flavours are consolidated: an execution context is a reader inside rcu_read_lock(), with preemption, softirqs or IRQs
+off, or in a handler. A grace period takes a snapshot of the readers when it starts, and ends when each of them has
+left. Callbacks that were queued before the start run after the end: in softirq on the CPU that queued them, in order
+(KERNEL.md 2.1). The kthread that drives grace periods is bound to no CPU of the model, because all it does is wait.
 """
 
 from __future__ import annotations
@@ -29,13 +28,10 @@ if TYPE_CHECKING:
     from actors.machine.lockless import LocklessField
 
 BLIMIT = 10
-
 QHIMARK = 10_000
 
 GP_START_NS = (50_000, 3_000_000)
-
 GP_LENGTH_NS = (5_000_000, 30_000_000)
-
 GP_DELAY_NS = 500_000_000
 
 CALL_RCU = OperationInfo("call_rcu", READ, cost=ATOMIC_NS)
@@ -43,7 +39,7 @@ CALL_RCU = OperationInfo("call_rcu", READ, cost=ATOMIC_NS)
 
 @attrs.define(eq=False)
 class RcuHead(Named):
-    """struct rcu_head: what is called back with what. `queued` until the callback starts, by whom `queued_by` says."""
+    """struct rcu_head: a callback and its container. `queued` until it starts; `queued_by`: context and step."""
 
     container: Shared
     func: Callable[[Context, RcuHead], Awaitable[None]] | None = None
@@ -55,10 +51,10 @@ class RcuHead(Named):
 class RcuData(Shared):
     """struct rcu_data: one CPU's callbacks, oldest first.
 
-    `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the one that runs, `done` may be called.
-    While `in_batch`, some are being called: they are on none of the lists any more, but still count (n_cbs). Its parts
-    for who accesses it are `new` and `done`: what is added at one end of the lists does not meet what is taken at the
-    other. `called` is the callback that runs now, or was the last: reports ask.
+    `waiting_for_start` have no grace period yet, `waiting_for_end` belong to the running one, `done` may be called.
+    While a batch is called (`in_batch`), its callbacks are on none of these lists but still count (n_cbs). Accesses
+    have two parts, `new` and `done`: adding at one end of the lists is independent of taking from the other. `called`
+    is the callback that runs now or ran last; reports show it.
     """
 
     softirq: Softirq
@@ -77,7 +73,7 @@ class RcuData(Shared):
 
     @operation(UPDATE, part="new")
     def entrain(self, head: RcuHead) -> bool:
-        """Put *head* behind the callbacks present now, those being called too (rcu_barrier_func); False if none are."""
+        """rcu_barrier_func(): put *head* behind the present callbacks, running ones included; False without any."""
         self.touch_part("done", UPDATE)
         segments = (self.waiting_for_start, self.waiting_for_end, self.done)
         last = next((segment for segment in segments if segment), self.done if self.in_batch else None)
@@ -90,10 +86,10 @@ class RcuData(Shared):
 
 @attrs.define(eq=False)
 class Rcu(Shared):
-    """The grace-period machinery. `readers` are those whom the running grace period waits for.
+    """The grace-period machinery. `readers` are the execution contexts that the running grace period waits for.
 
-    `stores` are plain stores that some CPU may not have seen yet; those in `stores_before` are older than the grace
-    period, at whose end every CPU has passed a memory barrier. Grace periods end in the order in which they have begun.
+    `stores` are plain stores that some CPU may not have seen yet. Those in `stores_before` are older than the running
+    grace period; at its end every CPU has passed a memory barrier. Grace periods end in the order in which they start.
     """
 
     call_rcu_step: ClassVar[OperationInfo] = CALL_RCU
@@ -115,13 +111,13 @@ class Rcu(Shared):
         return tuple(sorted(self.readers, key=lambda flow: flow.name))
 
     def enqueue(self, rdp: RcuData, head: RcuHead) -> None:
-        """Have *head* wait for the next grace period."""
+        """Make *head* wait for the next grace period."""
         rdp.touch_part("new", UPDATE)
         rdp.waiting_for_start.append(head)
         self.reconsider()
 
     def get_state(self) -> int:
-        """get_state_synchronize_rcu(): the number of the next grace period to begin."""
+        """get_state_synchronize_rcu(): the number of the next grace period."""
         return self.started + 1
 
     def has_passed(self, state: int) -> bool:
@@ -129,7 +125,7 @@ class Rcu(Shared):
         return self.completed >= state
 
     def batch_limit(self, rdp: RcuData) -> int:
-        """How many callbacks of that CPU are called in one go."""
+        """The maximum number of callbacks of that CPU in one batch."""
         return BLIMIT if len(rdp) < QHIMARK else len(rdp.done)
 
     def has_callbacks(self) -> bool:
@@ -138,9 +134,9 @@ class Rcu(Shared):
     def has_no_readers(self) -> bool:
         return not self.readers
 
-    @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True)
+    @operation(READ, when=has_callbacks, idle=True, latency=GP_START_NS, looks_at_contexts=True, lifecycle=True)
     def start_gp(self) -> None:
-        """Note who reads now; everything that is queued by now waits for them."""
+        """Take a snapshot of the readers; every callback that is queued by now waits for them."""
         self.started += 1
         self.touch_part("stores", UPDATE)
         for rdp in self.per_cpu:
@@ -153,7 +149,7 @@ class Rcu(Shared):
                 self.readers.add(flow)
                 flow.blocks = self.reader_left
 
-    @operation(READ, when=has_no_readers, latency=GP_LENGTH_NS)
+    @operation(READ, when=has_no_readers, latency=GP_LENGTH_NS, lifecycle=True)
     def end_gp(self) -> None:
         """All readers of the snapshot have left: the callbacks may run."""
         self.completed += 1
@@ -168,7 +164,7 @@ class Rcu(Shared):
                 rdp.softirq.raise_now(RCU_SOFTIRQ)
 
     def reader_left(self, flow: Flow) -> None:
-        """A reader of the snapshot has left its section."""
+        """A reader of the snapshot leaves its read-side section."""
         flow.blocks = None
         self.readers.discard(flow)
         self.touch_part("readers", COMMUTE)
@@ -182,7 +178,7 @@ class Rcu(Shared):
 
 
 async def rcu_gp_kthread(ctx: Context) -> None:
-    """Drive one grace period after the other, for ever."""
+    """Run grace periods one after the other, for ever."""
     rcu = ctx.machine.rcu
     while True:
         await ctx.ask(rcu.start_gp)
@@ -193,7 +189,7 @@ async def rcu_gp_kthread(ctx: Context) -> None:
 
 @kernel_fn("rcu_core", "kernel/rcu/tree.c")
 async def rcu_core(ctx: Context, rdp: RcuData) -> None:
-    """The RCU softirq of one CPU: a batch of callbacks; it is raised again if there are more."""
+    """The RCU softirq of one CPU: call a batch of callbacks; raise the softirq again if more are left."""
     await rcu_do_batch(ctx, rdp)
     if rdp.done:
         rdp.softirq.raise_now(RCU_SOFTIRQ)
@@ -201,7 +197,7 @@ async def rcu_core(ctx: Context, rdp: RcuData) -> None:
 
 @kernel_fn("rcu_do_batch", "kernel/rcu/tree.c")
 async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
-    """Run the oldest callbacks that may run; ten at a time, unless very many are waiting."""
+    """Call the oldest callbacks that are done: up to ten, or all of them if very many are waiting."""
     limit = ctx.machine.rcu.batch_limit(rdp)
     rdp.in_batch = True
     for _ in range(min(limit, len(rdp.done))):
@@ -220,7 +216,7 @@ async def rcu_do_batch(ctx: Context, rdp: RcuData) -> None:
 
 @kernel_fn("call_rcu", "kernel/rcu/tree.c")
 async def call_rcu(ctx: Context, head: RcuHead, func: Callable[[Context, RcuHead], Awaitable[None]]) -> None:
-    """Have *func* called with *head* after a grace period that starts from now on."""
+    """Call *func* with *head* after a grace period that starts after this call."""
     rdp = ctx.machine.rcu.per_cpu[ctx.smp_processor_id]
     await ctx.this_cpu(rdp, ctx.machine.rcu.call_rcu_step)
     if WARN_ON(ctx, head.queued, "__call_rcu(): double call of the same rcu_head"):
@@ -250,7 +246,7 @@ async def rcu_barrier(ctx: Context) -> None:
 
 @kernel_fn("synchronize_rcu", "kernel/rcu/tree.c")
 async def synchronize_rcu(ctx: Context) -> None:
-    """Sleep for a grace period that starts from now on."""
+    """Sleep for a grace period that starts after this call."""
     ctx.might_sleep("synchronize_rcu")
     passed = Completion(ctx.machine.rcu.actor, remaining=1)
     await call_rcu(ctx, RcuHead(passed), wakeme_after_rcu)
@@ -259,13 +255,13 @@ async def synchronize_rcu(ctx: Context) -> None:
 
 @kernel_fn("wakeme_after_rcu", "kernel/rcu/update.c")
 async def wakeme_after_rcu(ctx: Context, head: RcuHead) -> None:
-    """The grace period of a synchronize_rcu() has passed."""
+    """RCU callback of synchronize_rcu(): the grace period is over."""
     assert isinstance(head.container, Completion)
     await ctx.ask(head.container.complete)
 
 
 @kernel_fn("rcu_barrier_callback", "kernel/rcu/tree.c")
 async def rcu_barrier_callback(ctx: Context, head: RcuHead) -> None:
-    """The marker behind a CPU's callbacks has been reached."""
+    """RCU callback of rcu_barrier(): all callbacks before this marker have run."""
     assert isinstance(head.container, Completion)
     await ctx.ask(head.container.complete)

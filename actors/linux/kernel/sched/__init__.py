@@ -1,1 +1,1 @@
-"""Linux kernel/sched/."""
+"""Linux kernel/sched/: load balancing."""

@@ -1,7 +1,7 @@
-"""A task that does not run just now may be moved to another CPU. kernel/sched/fair.c @5.3.1.
+"""Load balancing: a task that is not running may be moved to another CPU. kernel/sched/fair.c @5.3.1.
 
-Whoever has preemption on may have been preempted wherever it stands, and a CPU that has nothing to do pulls it over.
-When which task runs is the strategy's choice, here as everywhere; only the move is an act of its own.
+A task with preemption on may have been preempted at any step, and an idle CPU may pull it over. The strategy chooses
+which task runs when; only the move itself is an operation.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from protocol.operations import UPDATE, operation
 
 @attrs.define(eq=False)
 class RunQueues(Shared):
-    """The struct rq of all CPUs; they are one thing here, for a move takes the locks of two of them."""
+    """The struct rq of all CPUs. They are one object here, because a move takes the locks of two of them."""
 
     @classmethod
     def boot(cls, world: World) -> RunQueues:
-        """The queues as an actor of their own."""
+        """The run queues, as an actor of their own."""
         return cls(Actor(world, "run queues"))
 
     @property
     def label(self) -> str:
         return "run queues"
 
-    @operation(UPDATE)
+    @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cpu: Cpu) -> bool:
-        """detach_task() and attach_task(); False, and nothing done, if *task* has its CPU to itself."""
+        """detach_task() and attach_task(); False, and no move, while *task* may not be preempted."""
         return task.push_to(cpu)
 
 
 @kernel_fn("load_balance", "kernel/sched/fair.c")
 async def load_balance(ctx: Context, queues: RunQueues, task: Context) -> bool:
-    """Pull *task* to this CPU, unless it must not run here, or is running with others kept off (can_migrate_task)."""
+    """Pull *task* to this CPU, unless its mask excludes the CPU or it cannot be preempted (can_migrate_task)."""
     cpu = ctx.machine.cpus[ctx.smp_processor_id]
     return cpu in task.cpus_allowed and await ctx.ask(queues.move_task, task, cpu)

@@ -1,1 +1,1 @@
-"""Linux kernel/time/."""
+"""Linux kernel/time/: timers."""

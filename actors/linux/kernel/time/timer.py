@@ -1,4 +1,4 @@
-"""Timers of one CPU, which run in its softirq: those of delayed work. kernel/time/timer.c @5.3."""
+"""Timers of one CPU, which run in its softirq; only delayed work has timers. kernel/time/timer.c @5.3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class TimerBase(Shared):
-    """struct timer_base of one CPU: timers by their time (ns), and those that have expired."""
+    """struct timer_base of one CPU: pending timers with their times (ns), and expired ones."""
 
     softirq: Softirq
     timers: list[tuple[int, Action]] = attrs.field(factory=list, init=False)
@@ -33,12 +33,12 @@ class TimerBase(Shared):
 
     @operation(UPDATE, when=has_timer, idle=True)
     def next_expiry(self) -> int:
-        """The time of the earliest timer, once there is one."""
+        """Wait until there is a timer; return the time of the earliest."""
         return min(time for time, _ in self.timers)
 
     @operation(UPDATE)
     def expire(self, now: int) -> None:
-        """The timer interrupt: what is due runs in the softirq."""
+        """The timer interrupt: move the due timers to the softirq."""
         due = [action for time, action in self.timers if time <= now]
         self.timers = [timer for timer in self.timers if timer[0] > now]
         self.expired += due
@@ -47,12 +47,12 @@ class TimerBase(Shared):
 
     @operation(UPDATE, cost=ATOMIC_NS)
     def add_timer(self, time: int, action: Action) -> None:
-        """Have *action* called in the softirq of this CPU at *time*, or later."""
+        """Call *action* in the softirq of this CPU at *time* or later."""
         self.timers.append((time, action))
 
 
 async def timer_interrupt(ctx: Context, base: TimerBase) -> None:
-    """What drives the timers of one CPU, for ever."""
+    """The clock of one CPU: waits for its timers and makes them expire; loops for ever."""
     while True:
         due = await ctx.ask(base.next_expiry)
         await ctx.sleep_in_background(max(0, due - ctx.world.now))
@@ -61,6 +61,6 @@ async def timer_interrupt(ctx: Context, base: TimerBase) -> None:
 
 @kernel_fn("run_timer_softirq", "kernel/time/timer.c")
 async def run_timer_softirq(ctx: Context, base: TimerBase) -> None:
-    """Call what has expired."""
+    """Call the expired timers."""
     while base.expired:
         await base.expired.pop(0)(ctx)

@@ -1,0 +1,104 @@
+"""The pytest plugin: the fixture `explore`, which searches a scenario in a test. docs/pytest.md teaches it.
+
+pytest loads this module in every session of the environment that slabrace is installed in; so nothing else of slabrace
+is imported before a test asks for the fixture. `slabrace.names` lets the project under test keep modules of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from slabrace.names import ours, share
+
+if TYPE_CHECKING:
+    from explorer.assertions import Explored
+
+LONGEST_NAME = 100
+"""Characters of a directory of logs, which is named after its test."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--explore-budget` and `--explore-logs`."""
+    group = parser.getgroup("slabrace", "slabrace: searching in tests")
+    group.addoption(
+        "--explore-budget",
+        type=int,
+        metavar="SCHEDULES",
+        help="schedules of each search whose test does not say how many (default: 200)",
+    )
+    group.addoption(
+        "--explore-logs",
+        type=Path,
+        metavar="DIR",
+        help="log what is found there, one directory a test, for slabrace replay, shrink, explain and keep",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a budget that searches nothing, and let the project use slabrace's import names for modules of its own."""
+    budget: int | None = config.getoption("--explore-budget")
+    if budget is not None and budget < 1:
+        msg = f"--explore-budget {budget}: a search of no schedule finds nothing; give one or more"
+        raise pytest.UsageError(msg)
+    share()
+
+
+@pytest.fixture
+def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
+    """Search a scenario: `explore("destroy-vs-offline", kernel="5.3", patches=["mine.py"], budget=500)`.
+
+    The arguments are those of `explorer.assertions.explored`. The test fails with the explained report if anything is
+    found, or if what it expects is not. What each search came to is a property of the test in the JUnit file.
+    """
+    defaults: dict[str, Any] = {}
+    budget: int | None = request.config.getoption("--explore-budget")
+    if budget is not None:
+        defaults["budget"] = budget
+    logs: Path | None = request.config.getoption("--explore-logs")
+    searches = 0
+
+    def explore_scenario(*args: Any, **options: Any) -> Explored:
+        __tracebackhide__ = True  # the report says it all
+        nonlocal searches
+        searches += 1
+        if logs is not None:
+            defaults["logs"] = _from_here(request.config, logs) / directory_of(request.node.nodeid, searches)
+        with ours():
+            answer, outcome, verdict = _search(*args, **{**defaults, **options})
+        request.node.user_properties += [("slabrace.outcome", outcome), ("slabrace.verdict", verdict)]
+        if isinstance(answer, str):
+            pytest.fail(answer, pytrace=False)  # outside of any `except`: pytest would print the first exception, too
+        return answer
+
+    return explore_scenario
+
+
+def _search(*args: Any, **options: Any) -> tuple[Explored | str, str, str]:
+    """The answer of a search, or the message of the test that fails; its outcome and its verdict."""
+    from explorer.assertions import NotAsExpectedError, explored  # noqa: PLC0415 -- only sessions that explore pay for it
+    from protocol.errors import UsageError  # noqa: PLC0415 -- as above
+
+    try:
+        answer = explored(*args, **options)
+    except NotAsExpectedError as error:
+        return str(error), error.outcome, error.verdict
+    except UsageError as error:
+        return f"slabrace: {error}", "usage error", str(error)
+    return answer, answer.outcome, answer.verdict
+
+
+def _from_here(config: pytest.Config, logs: Path) -> Path:
+    """The directory of the logs, so that the commands of a report can be pasted where pytest was started."""
+    began = config.invocation_params.dir
+    return logs if Path.cwd() == began else began / logs
+
+
+def directory_of(test: str, search: int) -> str:
+    """Where the logs of a test's search are: `test_mine.py-test_it`, for its second search `test_mine.py-test_it.2`."""
+    name = re.sub(r"[^\w.]+", "-", test).strip("-")[-LONGEST_NAME:].lstrip("-.")
+    return name if search == 1 else f"{name}.{search}"
