@@ -29,7 +29,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 def run(*command: str | Path, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command that ends with this exit code."""
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, env=CLEAN)  # noqa: S603 -- our own words
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, env=CLEAN)  # noqa: S603 -- a command of the tests
     assert result.returncode == code, result.stdout + result.stderr
     return result
 

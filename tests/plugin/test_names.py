@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Run:
             if name != "PYTHONPATH":
                 (tmp_path / name).parent.mkdir(exist_ok=True)
                 (tmp_path / name).write_text(text)
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)  # noqa: S603 -- our own words
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)  # noqa: S603 -- a command of the tests
 
     return run_in_project
 
