@@ -22,7 +22,7 @@ from actors.system.lane import Lane
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
-    from actors.system.actor import Message, Request
+    from protocol.messages import Message, Request
 
 CONTEXTS = "contexts"
 """What who looks at the contexts of all flows updates; those that enter an atomic context commute."""
