@@ -239,3 +239,54 @@ def test_an_unsound_file_is_told_before_anything_is_written(slabrace: Command) -
     assert not Path("runs").exists()
     with pytest.raises(UsageError, match=r"bad\.py, line 1"):
         Experiment.of(RunOptions(scenario="bad.py"))
+
+
+# -- exact searches ---------------------------------------------------------------------------------------------------
+
+HIDDEN = """\
+from actors.api import Context, Mutex, mutex_lock, mutex_unlock, oracle
+from scenarios.api import MACHINE, Stage, scenario
+
+
+@scenario("two-mutexes", "two tasks take a mutex each", *MACHINE)
+def two_mutexes(stage: Stage) -> None:
+    stage.has_session = False
+    machine = stage.boot("kmalloc-8")
+
+    async def take(ctx: Context, mutex: Mutex) -> None:
+        await mutex_lock(ctx, mutex)
+        await mutex_unlock(ctx, mutex)
+
+    stage.task("one", lambda ctx: take(ctx, machine.slab_mutex), cpu=0)
+    stage.task("two", lambda ctx: take(ctx, machine.cgroup_mutex), cpu=1)
+
+
+@oracle("one-at-a-time", "the two mutexes are never held at once", when="step")
+def one_at_a_time(machine):
+    if machine.slab_mutex.holder and machine.cgroup_mutex.holder:
+        yield "they are"
+"""
+
+
+@pytest.mark.parametrize("strategy", ["portfolio", "dfs"])
+def test_an_exact_search_finds_an_order_that_only_an_oracle_tells_apart(slabrace: Command, strategy: str) -> None:
+    """No step of one task depends on one of the other: all orders are one trace class, and some show the finding."""
+    Path("hidden.py").write_text(HIDDEN)
+    search = ("explore", "hidden.py", "--oracle", "hidden.py", "--no-log", "--json")
+    code, out, err = slabrace(*search, "--strategy", strategy)
+
+    assert code == 1, err
+    assert [finding["signature"] for finding in json.loads(out)["findings"]] == ["oracle:one-at-a-time:"]
+
+
+def test_dpor_does_not_take_an_oracle_that_looks_after_each_step(slabrace: Command) -> None:
+    Path("hidden.py").write_text(HIDDEN)
+    code, out, err = slabrace("explore", "hidden.py", "--strategy", "dpor", "--json", "--no-log")
+    assert (code, json.loads(out)["stopped"]) == (0, "exhausted"), err
+    code, out, err = slabrace("explore", "hidden.py", "--oracle", "hidden.py", "--strategy", "dpor", "--no-log")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert (
+        "slabrace: --strategy dpor: the oracle one-at-a-time looks after each step, and dpor leaves out orders" in err
+    )
+    assert slabrace("explore", "hidden.py", "--oracle", "eyes.py:left-over", "--strategy", "dpor", "--no-log")[0] == 0
