@@ -76,7 +76,7 @@ def test_list_knows_what_is_installed(slabrace: Command) -> None:
 
     assert scenarios["far-job"]["project"] == "far-away 1.2"
     assert scenarios["far-job"]["error"] is None
-    assert next(knob["name"] for knob in scenarios["far-job"]["knobs"]) == "jobs"  # type: ignore[attr-defined]  # JSON
+    assert next(knob["name"] for knob in scenarios["far-job"]["knobs"]) == "jobs"  # type: ignore[attr-defined]  # it is JSON
     assert set(listed(slabrace, "oracles")) == {"far-eyes", "leak"}
     assert listed(slabrace, "strategies")["far-walk"]["argument"] == "N"
     text = slabrace("list", "scenarios")[1]
