@@ -182,7 +182,9 @@ SEARCHES: dict[str, StrategyEntry] = {
     for entry in (
         StrategyEntry(
             PORTFOLIO,
-            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default)",
+            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default); with one more "
+            "sampler, if you name one",
+            argument="SAMPLER",
         ),
         *STRATEGIES.values(),
         *EXACT.values(),
@@ -253,13 +255,14 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
     from explorer.search.portfolio import Portfolio
     from explorer.search.sampling import Draws, Sampling
 
-    entry = parse_strategy(text).entry
+    named = parse_strategy(text)
+    entry, more = named.entry, named.argument
     if isinstance(entry, ExactEntry):
         return make_exact_search(text)
     return (
         Sampling(text, Draws(seed))
         if isinstance(entry, Sampler)
-        else Portfolio(seed, sightings, make_exact_search(DPOR if reduces else "dfs"))
+        else Portfolio(seed, sightings, make_exact_search(DPOR if reduces else "dfs"), more)
     )
 
 
@@ -270,4 +273,6 @@ def check_strategy(text: str) -> Named:
         find_strategy(text)
     elif isinstance(named.entry, ExactEntry):
         make_exact_search(text)
+    elif named.argument:
+        find_strategy(named.argument)
     return named

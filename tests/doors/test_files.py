@@ -15,6 +15,7 @@ from protocol.errors import UsageError
 from scenarios import SCENARIOS
 from tests.doors import files
 from tests.doors.conftest import Command, what_ran
+from tests.tidy.sources import ROOT
 
 SEEN = "oracle:no-dying:"
 
@@ -39,8 +40,9 @@ def test_every_command_takes_one(slabrace: Command, command: tuple[str, ...]) ->
     assert "mine.py:late-job on 5.3" in out
 
 
-def test_workers_find_what_one_process_finds(slabrace: Command) -> None:
-    search = ("explore", "mine.py", "--oracle", "eyes.py", "--strategy", "stubborn.py:Stubborn:2", "--budget", "20")
+@pytest.mark.parametrize("strategy", ["stubborn.py:Stubborn:2", "portfolio:stubborn.py:Stubborn:2"])
+def test_workers_find_what_one_process_finds(slabrace: Command, strategy: str) -> None:
+    search = ("explore", "mine.py", "--oracle", "eyes.py", "--strategy", strategy, "--budget", "20")
     answers = []
     for workers in (1, 2):
         code, out, _ = slabrace(*search, "--workers", workers, "--no-log", "--json")
@@ -50,6 +52,21 @@ def test_workers_find_what_one_process_finds(slabrace: Command) -> None:
     assert answers[0] == answers[1]
     assert [finding["signature"] for finding in answers[0]["findings"]] == [SEEN]
     assert answers[0]["oracles"] == ["eyes.py"]
+    assert answers[0]["by_strategy"][strategy.removeprefix("portfolio:")]["schedules"] > 0
+
+
+def test_match_and_compare_take_one(slabrace: Command) -> None:
+    trace = ROOT / "tests" / "data" / "ftrace-linux-5.3.1-create.txt"
+    code, out, err = slabrace("match", trace, "--kernel", "5.3", "--scenario", "mine.py", "--budget", 3, "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["outcome"] == "no-match"
+    for kernel in ("original", "5.3"):
+        assert slabrace("run", "mine.py", "--kernel", kernel, "--log", f"{kernel}.log")[0] == 0
+    assert slabrace("compare", "original.log", "5.3.log")[0] == 2
+    for more in (["--trust"], ["--scenario", "mine.py"]):
+        code, out, err = slabrace("compare", "original.log", "5.3.log", *more)
+        assert (code, err) == (0, "")
+        assert "mine.py:late-job: what stays behind" in out
 
 
 def test_the_file_of_several_scenarios_says_which_there_are(slabrace: Command) -> None:
