@@ -129,19 +129,19 @@ class _Guard(ast.NodeTransformer):
     visit_While = visit_IfExp = visit_Assert = visit_If  # noqa: N815 -- ast has these names
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        """`f() and ...`."""
+        """An operand, as in `f() and x`."""
         self.generic_visit(node)
         node.values = [_ask_if_dropped(value) for value in node.values]
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """`not f()`."""
+        """The operand of `not f()`."""
         self.generic_visit(node)
         node.operand = _ask_if_dropped(node.operand)
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        """`f() == ...`."""
+        """A side of a comparison, as in `f() == x`."""
         self.generic_visit(node)
         node.left, *node.comparators = map(_ask_if_dropped, (node.left, *node.comparators))
         return node

@@ -1,4 +1,4 @@
-"""Scenarios, oracles and strategies by path: how they are named, what they do, and what is said if they are wrong."""
+"""Scenarios, oracles and strategies by path: their names, their effects, and the messages for broken files."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_an_oracle_looks_at_rest_or_after_each_step(slabrace: Command, when: str
     assert found.count == 1
 
 
-# -- what is wrong ----------------------------------------------------------------------------------------------------
+# -- broken files -----------------------------------------------------------------------------------------------------
 
 BOOT = "from scenarios.api import MACHINE, scenario\n@scenario('x', 'y', *MACHINE)\ndef x(stage):\n"
 
