@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from actors.versions.user_code import parse_reference
 from explorer.cli.usage import make_parser
 from scenarios import find_scenario
 from tests.tidy.sources import ROOT
@@ -80,7 +81,7 @@ def test_a_command_that_is_shown_is_one(shown: Shown) -> None:
     scenario = getattr(options, "scenario", None)
 
     for name in [scenario] if isinstance(scenario, str) else scenario or []:
-        assert name in ANY_SCENARIO or find_scenario(name)
+        assert name in ANY_SCENARIO or parse_reference(name, ()).file or find_scenario(name)
 
 
 def command_names() -> list[str]:
