@@ -31,6 +31,9 @@ The numbers are their shares while none has anything new to show. Walks find wha
 orders at once is found by the strategies that have a bound for it (docs/strategies.md has the figures).
 """
 
+SHARE_OF_MORE = 2.0
+"""The share of a sampler that the user names."""
+
 LEAST_SAMPLED = 16
 """Draws (see `explorer.search.estimate`) before the portfolio judges whether an exact search would fit."""
 
@@ -71,19 +74,21 @@ class Portfolio:
     does not come to its end when it should have, it takes turns with the samplers from then on, each turn twice as
     long: what seems small may be large behind some rare choice. A turn begins when all jobs have been learnt from.
 
-    `sightings` is what the whole campaign has seen. `turn` is how many schedules the exact search had in its latest
-    turn, `_left` how many of them it has still to run; `_exact_at` is when its next turn is due. `_under_way` counts
-    jobs. `_log10_alternatives` is the largest product of the numbers of alternatives that a schedule has had.
+    `sightings` is what the whole campaign has seen. `more` is one more sampler, beside those of `SHARES`. `turn` is how
+    many schedules the exact search had in its latest turn, `_left` how many of them it has still to run; `_exact_at` is
+    when its next turn is due. `_under_way` counts jobs. `_log10_alternatives` is the largest product of the numbers of
+    alternatives that a schedule has had.
     """
 
     seed: int
     sightings: Sightings
     exact: Search = attrs.field(factory=lambda: make_exact_search("dpor"))
+    more: str = ""
     turn: int = 0
     draws: Draws = attrs.field(init=False)
     arms: dict[str, Arm] = attrs.field(init=False)
     _random: random.Random = attrs.field(init=False)
-    _waiting: list[str] = attrs.field(factory=lambda: ["roundrobin", *SHARES], init=False)
+    _waiting: list[str] = attrs.field(init=False)
     _under_way: int = attrs.field(default=0, init=False)
     _left: int = attrs.field(default=0, init=False)
     _exact_at: int = attrs.field(default=1, init=False)
@@ -92,7 +97,9 @@ class Portfolio:
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.draws = Draws(self.seed)
-        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in SHARES.items()}
+        shares = {**SHARES, self.more: SHARE_OF_MORE} if self.more else SHARES
+        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in shares.items()}
+        self._waiting = ["roundrobin", *shares]
 
     def next_schedule(self, room: int = 1) -> Job | Following | None:
         """A schedule of the exact search in its turn, otherwise a job of a sampler; None if jobs have to end first."""
