@@ -369,11 +369,11 @@ def page(answers: list[Answer]) -> Iterator[str]:
     yield "Made by `python -m benchmarks causes`, which has the known pairs as functions and operations. Each flaw is"
     yield "searched with several seeds, and the first schedule that shows it is explained without shrinking. The known"
     yield "pair comes from history, or from [findings.md](findings.md). The ranking of pairs was developed on some of"
-    yield "these findings ([ADR 12](adr/0012-the-cause-changes-least.md)), so this is no blind test of it."
+    yield "these findings ([ADR 12](adr/0012-the-cause-changes-least.md)), so this is no blind test of the ranking."
     yield ""
-    yield f"The first pair that is shown is the known one in {right} of {len(answers)}. By seed: yes; or a number: the"
-    yield "rank of the known one among the pairs shown; no: it is not shown. The pair in the table is the one of the"
-    yield "first seed."
+    yield f"In {right} of {len(answers)} explanations the first pair shown is the known pair. The last column has, for"
+    yield "each seed, *yes* (the known pair is shown first), its rank among the pairs shown, or *no* (it is not shown)."
+    yield "The pair in the table is from the first seed."
     yield ""
     yield "| finding | stage | known cause | from | first pair shown | known one |"
     yield "| --- | --- | --- | --- | --- | --- |"
@@ -382,7 +382,7 @@ def page(answers: list[Answer]) -> Iterator[str]:
         places = ", ".join(answer.place_in_words for answer in answers if answer.cause == first.cause)
         yield f"| {first.cause} | {first.scenario} | {first.why} | {first.source} | {first.shown} | {places} |"
     yield ""
-    yield "Further causes that `explain` names beside the pairs, with the steps of the first seed's run:"
+    yield "Causes that `explain` states in addition to the pairs, with step numbers of the first seed's run:"
     yield ""
     for answer in firsts:
         if answer.said:

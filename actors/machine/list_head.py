@@ -42,7 +42,7 @@ class ListEntry(Shared):
 
     @property
     def memory(self) -> ListEntry:
-        """The object itself."""
+        """The object itself: its list_heads are a part of it, and freed with it."""
         return self
 
     def touch_links(self) -> None:

@@ -406,7 +406,7 @@ class Flow(Lane):
         self.is_entering = self._level() > self.held
 
     def enter_section(self) -> None:
-        """Put the level of the code in force, from the step that begins now."""
+        """Raise `held` to the level of the code: a pending section is in force from the step that begins now."""
         self.is_entering = False
         self.held = self._level()
         cpu = self.cpu

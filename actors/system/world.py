@@ -482,7 +482,7 @@ def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.Code
 
 
 def _waiting_codes(flow: Flow) -> list[types.CodeType]:
-    """The chain of awaits of a flow that waits for a reply."""
+    """The functions that a waiting flow is in, innermost first."""
     codes: list[types.CodeType] = []
     coro: object = flow.coro
     while coro is not None:

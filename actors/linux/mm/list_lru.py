@@ -88,7 +88,10 @@ class ListLruOne(LruList):
 
 @attrs.define(eq=False)
 class ListLruMemcg(Shared):
-    """struct list_lru_memcg: the lists of a node by kmemcg_id. RCU-freed when it is replaced."""
+    """struct list_lru_memcg: the LRU lists of one node, by kmemcg_id.
+
+    When a longer array replaces it, it is freed after a grace period.
+    """
 
     name: str
     lru: list[ListLruOne]

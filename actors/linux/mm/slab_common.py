@@ -144,7 +144,7 @@ async def memcg_create_kmem_cache_until_v5(ctx: Context, memcg: Memcg, root_cach
 
 
 async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """5.3b to e: create the child cache and publish it, unless it exists already. Failure is silent."""
+    """Create the child cache and publish it, unless it exists already. Failure is silent (KERNEL.md 5.3b to e)."""
     idx = await ctx.ask(memcg.read_kmemcg_id)
     array = await ctx.ask(root_cache.read_memcg_caches)
     if await ctx.ask(array.read_entry, idx) is not None or not kmalloc(ctx, GFP_KERNEL, "cache_name"):
@@ -796,7 +796,7 @@ async def destroy_memcg_params_fixed(ctx: Context, s: KmemCache) -> None:
 
 
 async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
-    """mem_cgroup_put(), which accepts NULL: a cache whose creation failed has no memcg."""
+    """mem_cgroup_put(), and clear the memcg pointer of the cache, which is NULL if its creation failed."""
     memcg = await ctx.ask(s.read_memcg)
     if memcg is not None:
         await css_put(ctx, memcg.css)

@@ -395,7 +395,7 @@ class Kswapd(Shared):
 
     @operation(UPDATE, when=is_wanted, sleeps=True, idle=True)
     def sleep(self) -> int:
-        """kswapd_try_to_sleep(): sleep until pages are wanted; return their number."""
+        """kswapd_try_to_sleep(): sleep until pages are wanted; return their number and reset `wanted`."""
         wanted, self.wanted = self.wanted, 0
         return wanted
 
