@@ -1,4 +1,4 @@
-"""The command `list`: what there is to choose from."""
+"""The command `list`: the scenarios, kernels, patches, strategies, oracles and operations."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from protocol.findings import INVARIANTS, ORACLES
 Entry = dict[str, Any]
 
 OURS = {"project": None, "error": None}
-"""What is said of slabrace's own; of an installed project's, its name, and why it cannot be used if that is so."""
+"""The project of built-in things; installed things have their project's name, and the error if they cannot be used."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it; return the exit code."""
+    """Print the catalogues; return the exit code."""
     if options.object is not None and options.what != OPERATIONS:
         msg = f"list {options.what} {options.object}: only list operations takes an OBJECT"
         raise UsageError(msg)
@@ -144,7 +144,7 @@ def _oracle_entries() -> list[Entry]:
 
 
 def _has_entry_points(kind: str) -> bool:
-    """Whether an installed project declares any of that kind; to look takes less than to import what loads them."""
+    """Whether an installed project declares any of that kind; a quick check that avoids slow imports."""
     from importlib import metadata
 
     return bool(metadata.entry_points(group=f"slabrace.{kind}"))
@@ -166,7 +166,7 @@ _HEADS = {
 
 
 def _details(entry: Entry) -> Iterator[str]:
-    """What else there is to say of one entry, a line each."""
+    """Further lines about one entry."""
     if entry.get("error"):
         yield entry["error"]
         return
@@ -185,7 +185,7 @@ def _details(entry: Entry) -> Iterator[str]:
 
 
 def _common_lines(what: str) -> Iterator[str]:
-    """What is said below all entries."""
+    """Lines below all entries."""
     if what == "scenarios":
         from explorer.cli.catalogues import common_knob_lines
 

@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         result = _record(found, options.log, overwrite=options.force)
     except CannotWriteError as error:
-        result, unwritten = _record(found, None), error  # what was found is told all the same
+        result, unwritten = _record(found, None), error  # the answer is printed all the same
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
         print_json(answer.to_json())
@@ -63,18 +63,18 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _settings(name: str, given: Mapping[str, str], trace: Trace) -> dict[str, str]:
-    """The knobs of that scenario: the machine has as many CPUs as the traced one, if nothing else is said."""
+    """The knobs of that scenario; by default the machine has as many CPUs as the traced one."""
     cpus = next((knob for knob in find(SCENARIO, name).things[0].knobs if knob.name == "cpus"), None)
     if cpus is None or not trace.cpus or "cpus" in given:
         return dict(given)
     if trace.cpus > cpus.most:
-        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of a model: give --set cpus=N"
+        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of the model: give --set cpus=N"
         raise UsageError(msg)
     return {"cpus": str(trace.cpus), **given}
 
 
 def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
-    """UsageError if a function that is not to be compared is nowhere."""
+    """UsageError if an ignored function is neither in the trace nor in the model."""
     in_trace = {line.function for line in trace.lines if line.function}
     known = in_trace.union(*({body.name for body in function.bodies} for function in functions().values()))
     for name in ignored:
@@ -84,7 +84,7 @@ def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
 
 
 def _subject(name: str, options: argparse.Namespace, given: Mapping[str, str], trace: Trace) -> Subject:
-    """One scenario to try, as the options say."""
+    """The subject for one scenario, by the options."""
     wanted = RunOptions(
         scenario=name,
         kernel=options.kernel,
@@ -105,11 +105,11 @@ def _how_far(number: int, best: Attempt) -> str:
 
 
 def _record(found: Found, log: Path | None, *, overwrite: bool = False) -> Result:
-    """Make the choices of the best run once more, with all checks, and log them if that is wanted."""
+    """Repeat the choices of the best run, with all checks on, and log them if a log is wanted."""
     best = found.best
     trail = Trail(best.trail, best.values, is_whole=best.parting is None)
     result = run(best.subject.options, log=log, overwrite=overwrite, strategy=trail)
     if result.steps != best.steps and not result.findings:
-        msg = f"match: the run took {best.steps} steps, and {result.steps} when it was made again"
+        msg = f"match: the run took {best.steps} steps, and {result.steps} steps when it was repeated"
         raise InternalError(msg)
     return result
