@@ -1,10 +1,10 @@
-"""Strategies of the user's: how one is declared, and how it is found by the text that names it.
+"""Strategies of the user's: how they are declared, and how a text names them.
 
     @strategy("stubborn", "stays with a lane for N steps at a time", argument="N")
     class Stubborn(Strategy):
         def __init__(self, seed: int, argument: str, known: Knowledge) -> None: ...
 
-It makes the choices of one schedule; a search makes one from each seed.
+A strategy object makes the choices of one schedule; a search makes one object from each seed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ STRATEGY = Kind("strategy", "strategies", Sampler, lambda entry: entry.make, lam
 
 
 def strategy(name: str, summary: str, *, argument: str = "", learns: bool = False) -> Callable[[Make], Sampler]:
-    """Declare a strategy: a class, or a function that makes one, of a seed, an argument and what runs have taught.
+    """Declare a strategy: a class, or a function that makes one, from a seed, an argument and run statistics.
 
-    *argument* says what may follow its name after a colon; nothing may, if it is empty. One that *learns* is told the
-    lengths of lanes and runs by a first run, and by all that come later.
+    *argument* describes the text that may follow the name after a colon; empty if none may. A strategy that *learns*
+    gets the lengths of lanes and runs, from a first run and from all later ones.
     """
 
     def declare(make: Make) -> Sampler:
@@ -46,7 +46,7 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
 
 
 def find_own(text: str) -> tuple[Sampler, str]:
-    """The strategy of the user's that *text* names (`FILE[:NAME][:ARGUMENT]`, or installed), and its argument."""
+    """The user's strategy that *text* names (`FILE[:NAME][:ARGUMENT]`, or an installed name), and its argument."""
     named = parse_reference(text, SEARCHES)
     if not named.file:
         name, _, argument = text.partition(":")
@@ -57,7 +57,7 @@ def find_own(text: str) -> tuple[Sampler, str]:
 
 @functools.lru_cache(maxsize=16)
 def _of_a_file(record: CodeRecord) -> Sampler:
-    """The strategy in that text: a search asks for it again for every schedule."""
+    """The strategy in that text; cached, because a search needs it again for every schedule."""
     return _checked(load(STRATEGY, record))
 
 
@@ -67,7 +67,7 @@ def _installed(name: str) -> Sampler:
 
 
 def _checked(found: Found[Sampler]) -> Sampler:
-    """The strategy, whose code is blamed for what it does wrong."""
+    """The strategy, wrapped so that its errors are attributed to the user's code."""
     (entry,) = found.things
     name = entry.name if found.code is None else f"{PurePath(found.code.path).name}:{entry.name}"
 
@@ -75,7 +75,7 @@ def _checked(found: Found[Sampler]) -> Sampler:
         with Blame((), found.files):
             made: object = entry.make(seed, argument, known)
             if not isinstance(made, Strategy):
-                msg = f"--strategy {name}: it is made as a {type(made).__name__}, which is no Strategy"
+                msg = f"--strategy {name}: it makes a {type(made).__name__}, which is not a Strategy"
                 raise UsageError(msg)
         return Checked(name, made)
 
@@ -83,7 +83,7 @@ def _checked(found: Found[Sampler]) -> Sampler:
 
 
 class Checked(Strategy):
-    """A strategy that chooses as another does, whose choices are refused if there is no such lane or value."""
+    """Delegates every choice to the user's strategy, and refuses a choice out of range."""
 
     def __init__(self, name: str, strategy: Strategy) -> None:
         self.name = name
@@ -91,25 +91,25 @@ class Checked(Strategy):
         self.controls_clock = strategy.controls_clock
 
     def advance(self, world: World) -> None:
-        """As the other."""
+        """Delegate to the other strategy."""
         self.strategy.advance(world)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """As the other."""
+        """Delegate to the other strategy, and check the index."""
         index = self.strategy.choose(lanes)
         return index if _is_below(index, len(lanes)) else self._refuse("choose", index, len(lanes))
 
     def choose_value(self, count: int) -> int:
-        """As the other."""
+        """Delegate to the other strategy, and check the value."""
         value = self.strategy.choose_value(count)
         return value if _is_below(value, count) else self._refuse("choose_value", value, count)
 
     def choose_fault(self, probability: float) -> bool:
-        """As the other."""
+        """Delegate to the other strategy."""
         return bool(self.strategy.choose_fault(probability))
 
     def draw_latency(self, low: int, high: int) -> int:
-        """As the other."""
+        """Delegate to the other strategy."""
         return self.strategy.draw_latency(low, high)
 
     def _refuse(self, method: str, value: object, count: int) -> NoReturn:
