@@ -22,7 +22,7 @@ from actors.system.lane import Lane
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
-    from actors.system.actor import Message, Request
+    from protocol.messages import Message, Request
 
 CONTEXTS = "contexts"
 """The contexts of all flows as one thing. A grace period updates it; entries into atomic contexts commute on it."""

@@ -40,6 +40,10 @@ class Declared(Protocol):
 T = TypeVar("T", bound=Declared)
 
 
+MOST_NAMES = 20
+"""More known names than this do not fit into the line that says that a name is unknown."""
+
+
 @attrs.frozen
 class Kind(Generic[T]):
     """One kind of thing (scenario, oracle or strategy): its words, and where it is found.
@@ -96,8 +100,9 @@ def find_by_name(kind: Kind[T], name: str) -> Found[T]:
         return Found((thing,), files=own_files(kind.body(thing)))
     points = entry_points(kind, name)
     if not points:
-        known = [thing.name for thing in _distinct(built_in.values())]
-        told = no_such(kind.word, name, [*known, *(point.name for point in entry_points(kind))])
+        known = [*(thing.name for thing in _distinct(built_in.values())), *(point.name for point in entry_points(kind))]
+        see = f"slabrace list {kind.plural}" if len(known) > MOST_NAMES else ""
+        told = no_such(kind.word, name, known, see=see)
         hint = "; a file is named FILE.py:NAME" if set(name) & {"/", ":"} else ""
         msg = f"{kind.option}{name}: {told}{hint}"
         raise UsageError(msg)

@@ -22,9 +22,9 @@ from protocol.operations import COMMUTE, READ, UPDATE, Access
 if TYPE_CHECKING:
     import types
 
-    from actors.system.actor import Request
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, World
+    from protocol.messages import Request
     from protocol.operations import OperationInfo
 
 

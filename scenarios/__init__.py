@@ -148,5 +148,5 @@ def find_scenario(name: str) -> Scenario:
     for candidate in SCENARIOS:
         if name == candidate.name or name in candidate.also:
             return candidate
-    msg = f"{name}: {no_such('scenario', name, [candidate.name for candidate in SCENARIOS])}"
+    msg = f"{name}: {no_such('scenario', name, [each.name for each in SCENARIOS], see='slabrace list scenarios')}"
     raise UsageError(msg)

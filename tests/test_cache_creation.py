@@ -227,7 +227,7 @@ def destroy_and_create(ends: list[str], *, has_ctor: bool = False) -> Callable[[
 
 
 def test_later_a_cache_that_is_being_destroyed_may_be_taken_up_again() -> None:
-    """5.4.286 ignores `dying` when it merges caches; the destruction reads the count of users a second time."""
+    """Linux 5.4.286 ignores `dying` when it merges caches; the destruction reads the count of users a second time."""
     ends: list[str] = []
     for seed in range(40):
         stage = play_seed(destroy_and_create(ends), "5.4-fixed", seed)

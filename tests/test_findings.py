@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from actors.system.actor import Message
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow
 from protocol.findings import FATAL, ORACLES, Oops
+from protocol.messages import Message
 from tests.helpers import (
     PEEK,
     Cell,

@@ -106,7 +106,7 @@ def test_as_many_cgroups_are_dying_at_every_point(release: str) -> None:
 
 
 def test_as_many_caches_of_removed_cgroups_are_left_at_every_point() -> None:
-    """5.3.1 only: 5.2 has no file with this number."""
+    """Linux 5.3.1 only: 5.2 has no file with this number."""
     ours, _ = modelled("5.3")
 
     assert [row.deactivated for row in ours] == [row.deactivated for row in captured("5.3.1")]

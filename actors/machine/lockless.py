@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from actors.machine.context import Context
-from actors.system.actor import Message, Shared
+from actors.system.actor import Shared
+from protocol.messages import Message
 from protocol.operations import COMMUTE, READ, UPDATE, operation
 
 

@@ -39,8 +39,16 @@ class Oracle:
 
     name: str
     summary: str
-    find: FunctionType = attrs.field(validator=attrs.validators.instance_of(FunctionType))
-    when: When = attrs.field(default="rest", validator=attrs.validators.in_(("rest", "step")))
+    find: FunctionType
+    when: When = "rest"
+
+    def __attrs_post_init__(self) -> None:
+        if self.when not in {"rest", "step"}:
+            msg = f"the oracle {self.name} looks when={self.when!r}: give 'rest' or 'step'"
+            raise ValueError(msg)
+        if not isinstance(self.find, FunctionType):
+            msg = f"the oracle {self.name} is a {type(self.find).__name__}: @oracle(...) stands above a function"
+            raise TypeError(msg)
 
     def watch(self, machine: Machine) -> None:
         """From now on look at *machine*, and report a finding of the kind `oracle` whenever it has become wrong."""
@@ -86,6 +94,6 @@ def oracle(name: str, summary: str, *, when: When = "rest") -> Callable[[Callabl
     """Declare an oracle: what it means in one line, and *when* it looks (see `Oracle`)."""
 
     def declare(find: Callable[[Machine], Iterable[str]]) -> Oracle:
-        return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # the validator says whether it is one
+        return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # Oracle says so if it is none
 
     return declare

@@ -6,24 +6,20 @@ reply) or *mail* (posted without waiting; its delivery is a step of its own).
 
 from __future__ import annotations
 
-import sys
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from actors.system.lane import SEAM, Lane
 from actors.system.naming import Named
-from protocol.operations import READ, UPDATE, Access, OperationInfo
+from protocol.messages import Request
+from protocol.operations import READ, UPDATE, Access
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
-
-P = ParamSpec("P")
-
-MAIL = OperationInfo("mail")
 
 
 @types.coroutine
@@ -98,40 +94,6 @@ class Shared(Named):
         for flow in self.waiters:
             request = flow.request
             flow.look_again(request.awaited.when(self, *request.args))  # type: ignore[misc]  # waiters have one
-
-
-@attrs.define(eq=False)
-class Message:
-    """A message to an actor: a bound operation, its arguments and, after it was handled, the reply."""
-
-    op: Callable[..., object] | None = None
-    args: tuple[object, ...] = ()
-    options: dict[str, object] = attrs.field(factory=dict)
-    info: OperationInfo = MAIL
-    target: Shared | None = None
-    reply: object = None
-
-    @classmethod
-    def mail(cls, op: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Message:
-        """A message that posts a call of *op*; the method need not be declared as an operation."""
-        target, info = op.__self__, getattr(op, "operation", MAIL)  # type: ignore[attr-defined]  # a bound method of Shared state
-        return cls(op, args, kwargs, info, target)
-
-
-@attrs.define(eq=False)
-class Request(Message):
-    """One access by a flow.
-
-    A flow has at most one request outstanding and re-uses this record for the next. `actor` is None for an access to
-    per-CPU data of the flow's own CPU: the flow owns that data and accesses it during its step. `code` is the code
-    object of the kernel function that makes the request. `awaited` is the operation of a conditional request; `info`
-    differs from it while the flow can only begin to spin.
-    """
-
-    flow: Flow = attrs.field(kw_only=True)
-    actor: Actor | None = None
-    awaited: OperationInfo = MAIL
-    code: types.CodeType = attrs.field(factory=lambda: sys._getframe().f_code)
 
 
 @attrs.define(eq=False)

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 import attrs
 
-from actors.system.actor import Request, Shared
+from actors.system.actor import Shared
 from actors.system.lane import RESUMERS, SEAM, Lane
+from protocol.messages import Request
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo
 
 if TYPE_CHECKING:

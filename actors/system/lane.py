@@ -18,8 +18,8 @@ from protocol.errors import BrokenRuleError
 from protocol.findings import Oops
 
 if TYPE_CHECKING:
-    from actors.system.actor import Request
     from actors.system.world import World
+    from protocol.messages import Request
 
 F = TypeVar("F", bound=Callable[..., object])
 

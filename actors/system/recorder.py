@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 import msgspec
 
-from actors.system.actor import MAIL
 from actors.system.flow import Flow
 from actors.system.observer import Observer
+from protocol.messages import MAIL
 from protocol.records import STEP_BYTE, new_digest
 
 if TYPE_CHECKING:

@@ -24,8 +24,9 @@ import attrs
 import outcome
 import trio
 
-from actors.system.actor import Actor, Request
+from actors.system.actor import Actor
 from actors.system.flow import Flow
+from protocol.messages import Request
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 import msgspec
 
-from actors.system.actor import MAIL, Actor, Shared
+from actors.system.actor import Actor, Shared
 from actors.system.deadlock import Deadlock
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import RESUMERS
@@ -32,6 +32,7 @@ from actors.system.livelock import Patience
 from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
 from protocol.findings import NOWHERE, Finding, Oops
+from protocol.messages import MAIL
 from protocol.operations import COMMUTE, READ, Access
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ def operation_entries(wanted: str | None) -> list[dict[str, Any]]:
     kinds = {kind.__name__: kind for kind in _kinds()}
     chosen = [name for name in kinds if wanted is None or _bare(name) == _bare(wanted)]
     if wanted is not None and not chosen:
-        msg = f"list operations {wanted}: {no_such('kind of object', wanted, kinds)}"
+        msg = f"list operations {wanted}: {no_such('kind of object', wanted, kinds, see='slabrace list operations')}"
         raise UsageError(msg)
     return [_entry(kinds[name], method, info) for name in chosen for method, info in operations_of(kinds[name])]
 

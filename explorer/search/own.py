@@ -10,7 +10,7 @@ A strategy object makes the choices of one schedule; a search makes one object f
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import NoReturn
 
@@ -22,9 +22,10 @@ from actors.system.world import World
 from actors.versions.user_code import parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
-from explorer.references import Found, Kind, find_by_name, load, name_code
+from explorer.references import Found, Kind, entry_points, find_by_name, load, name_code
 from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
 from protocol.errors import UsageError
+from protocol.names import no_such
 from protocol.records import CodeRecord
 
 Make = Callable[[int, str, Knowledge], Strategy]
@@ -45,11 +46,16 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
     return declare
 
 
-def find_own(text: str) -> tuple[Sampler, str]:
+def find_own(text: str, known: Iterable[str]) -> tuple[Sampler, str]:
     """The user's strategy that *text* names (`FILE[:NAME][:ARGUMENT]`, or an installed name), and its argument."""
     named = parse_reference(text, SEARCHES)
     if not named.file:
         name, _, argument = text.partition(":")
+        installed = entry_points(STRATEGY)
+        if not any(point.name == name for point in installed):
+            known_by_now = [*known, *(point.name for point in installed)]
+            msg = f"--strategy {text}: {no_such('strategy', name, known_by_now)}"
+            raise UsageError(msg)
         return _installed(name), argument
     member, _, argument = named.member.partition(":")
     return _of_a_file(name_code(STRATEGY, f"{named.file}:{member}" if member else named.file)), argument

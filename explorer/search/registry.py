@@ -210,7 +210,7 @@ def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> 
     if entry is None and name not in SEARCHES and known is not EXACT:
         from explorer.search.own import find_own
 
-        entry, argument = find_own(text)
+        entry, argument = find_own(text, known)
         colon, name = ":" if argument else "", entry.name
     if entry is None:
         msg = f"--strategy {text}: {no_such('strategy', name, known)}"

@@ -13,13 +13,14 @@ from typing import Any
 
 import attrs
 
-from actors.system.actor import Actor, Message, Shared
+from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.world import World
 from explorer.search.jobs import Report
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import ASLEEP, Dpor
+from protocol.messages import Message
 from protocol.operations import READ, UPDATE, OperationInfo, operation
 from tests.search.programs import Cell, Lock, run
 

@@ -22,9 +22,10 @@ from actors.linux.kernel.workqueue import Work, queue_work_on
 from actors.linux.lib.percpu_refcount import BIAS, PercpuRef
 from actors.machine.context import Context
 from actors.machine.lockless import LocklessField
-from actors.system.actor import Actor, Message, Shared
+from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from actors.system.world import World
+from protocol.messages import Message
 from protocol.operations import COMMUTE, READ, UPDATE, operation
 from scenarios.stage import Stage, small_cache
 from tests.helpers import Cell

@@ -195,6 +195,35 @@ def test_every_module_says_what_it_is(folder: str) -> None:
     assert not wrong, f"a docstring is missing in {', '.join(wrong)}"
 
 
+NUMBERS = re.compile(r"\[[\w., ]+\]|\b(?:KERNEL|SEARCH)\S*|\b[A-Z]?\d[\w.]*|\b(?:to|and|steps?|sections?|as|in)\b")
+
+
+@pytest.mark.parametrize(
+    ("docstring", "is_one"),
+    [("5.2.", True), ("[O]: 5.3b to e.", True), ("KERNEL.md 7.2 and 9.", True), ("It is.", False)],
+)
+def test_a_docstring_that_is_only_a_number_is_seen(docstring: str, *, is_one: bool) -> None:
+    assert is_only_a_number(docstring) == is_one
+
+
+def is_only_a_number(docstring: str) -> bool:
+    """Whether a docstring has sections and versions, and no word of its own."""
+    return not re.search(r"[a-z]{2}", NUMBERS.sub("", docstring))
+
+
+@pytest.mark.parametrize("folder", [*SHIPPED, "tests", "benchmarks"])
+def test_no_docstring_is_only_a_number(folder: str) -> None:
+    wrong = [
+        f"{module.name}:{node.body[0].lineno}: a section is no explanation: {docstring}"
+        for module in modules(folder)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
+        if (docstring := ast.get_docstring(node)) and is_only_a_number(docstring)
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
 MAY_BE_MISSING = {
     ("tests/files/test_procps.py", "skip"),  # procps: .ci/run says so
     ("tests/packaging/test_distribution.py", "skip"),  # other versions of Python

@@ -1,0 +1,43 @@
+"""The public modules: what they export is written down, so that nothing goes away unnoticed."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+PINNED = Path(__file__).with_name("exported.txt")
+"""`module.name`, a line each. A name may be added here; to take one away breaks what others have written."""
+
+MODULES = ("actors.api", "scenarios.api", "explorer.api")
+
+
+def pinned(module: str) -> list[str]:
+    """The names that the file has for a module."""
+    lines = PINNED.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix(f"{module}.") for line in lines if line.rpartition(".")[0] == module]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_public_module_exports_what_is_written_down(module: str) -> None:
+    exported = import_module(module).__all__
+
+    assert sorted(exported) == sorted(pinned(module))
+    assert len(exported) > 10
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_exported_is_there_and_documented(module: str) -> None:
+    public = import_module(module)
+    for name in public.__all__:
+        value = getattr(public, name)
+        is_our_own = inspect.isclass(value) or (inspect.isfunction(value) and "actors.linux" not in value.__module__)
+        assert value.__doc__ or not is_our_own, f"{module}.{name} has no documentation"
+
+
+def test_the_file_names_no_other_module() -> None:
+    modules = {line.rpartition(".")[0] for line in PINNED.read_text(encoding="utf-8").splitlines()}
+
+    assert modules == set(MODULES)

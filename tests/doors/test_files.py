@@ -1,0 +1,241 @@
+"""Scenarios, oracles and strategies by path: how they are named, what they do, and what is said if they are wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.versions.kernel_fn import functions
+from explorer.experiment import Experiment, RunOptions
+from explorer.session import run
+from protocol.errors import UsageError
+from scenarios import SCENARIOS
+from tests.doors import files
+from tests.doors.conftest import Command, what_ran
+
+SEEN = "oracle:no-dying:"
+
+
+@pytest.mark.parametrize(
+    "text", ["mine.py", "./mine.py:late-job", "mine.py:job_is_late", "FOLDER/mine.py:late-job"], ids=str
+)
+def test_a_scenario_of_a_file_is_run_by_each_of_its_names(slabrace: Command, tmp_path: Path, text: str) -> None:
+    code, out, err = slabrace("run", text.replace("FOLDER", str(tmp_path)), "--set", "jobs=2", "--no-log", "--json")
+
+    assert (code, err) == (0, "")
+    assert json.loads(out)["scenario"] == "mine.py:late-job"
+    assert what_ran() == {"scenario"}
+
+
+@pytest.mark.parametrize("command", [("run", "--no-log"), ("explore", "--budget", "3", "--no-log"), ("selftest",)])
+def test_every_command_takes_one(slabrace: Command, command: tuple[str, ...]) -> None:
+    more = ("--schedules", "2", "--pairs", "2") if command == ("selftest",) else ()
+    code, out, err = slabrace(command[0], "mine.py", *command[1:], *more)
+
+    assert (code, err) == (0, "")
+    assert "mine.py:late-job on 5.3" in out
+
+
+def test_workers_find_what_one_process_finds(slabrace: Command) -> None:
+    search = ("explore", "mine.py", "--oracle", "eyes.py", "--strategy", "stubborn.py:Stubborn:2", "--budget", "20")
+    answers = []
+    for workers in (1, 2):
+        code, out, _ = slabrace(*search, "--workers", workers, "--no-log", "--json")
+        assert code == 1
+        answers.append({name: value for name, value in json.loads(out).items() if name != "seconds"})
+
+    assert answers[0] == answers[1]
+    assert [finding["signature"] for finding in answers[0]["findings"]] == [SEEN]
+    assert answers[0]["oracles"] == ["eyes.py"]
+
+
+def test_the_file_of_several_scenarios_says_which_there_are(slabrace: Command) -> None:
+    Path("two.py").write_text(files.TWO_SCENARIOS)
+    code, _, err = slabrace("run", "two.py", "--no-log")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.endswith("two.py: it declares 2 scenarios; give two.py:NAME, where NAME is one of one, two\n")
+    assert slabrace("run", "two.py:second", "--no-log")[0] == 0
+
+
+def test_two_files_may_declare_the_same_name(slabrace: Command) -> None:
+    Path("other").mkdir()
+    Path("other/mine.py").write_text(files.TWO_SCENARIOS.replace('"one"', '"late-job"'))
+    Path("canary.py").write_text(files.TWO_SCENARIOS.replace('"one"', '"canary"'))
+    digests = []
+    for text in ("mine.py:late-job", "other/mine.py:late-job", "mine.py:late-job", "canary.py:canary", "canary"):
+        code, out, err = slabrace("run", text, "--no-log", "--json")
+        assert code in (0, 1), err
+        digests.append(json.loads(out)["digest"])
+
+    assert digests[0] == digests[2]
+    assert len(set(digests)) == 3, "both files of the same stage boot the same machine"
+
+
+def test_a_file_leaves_nothing_behind(slabrace: Command) -> None:
+    modules, kernel = set(sys.modules), dict(functions())
+    assert slabrace("run", "mine.py", "--oracle", "eyes.py", "--strategy", "stubborn.py", "--no-log")[0] == 1
+
+    assert not [name for name in set(sys.modules) - modules if "mine" in name or "eyes" in name or "stubborn" in name]
+    assert dict(functions()) == kernel
+    assert "late-job" not in {scenario.name for scenario in SCENARIOS}
+
+
+# -- oracles ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_oracle_reports_what_it_yields_once_as_long_as_it_lasts(slabrace: Command) -> None:
+    assert slabrace is not None
+    result = run(RunOptions(scenario="mine.py", oracles=("eyes.py:no-dying",)))
+    (finding,) = result.findings
+
+    assert finding.signature == SEEN
+    assert finding.message == "no-dying: 1 dying"
+    assert finding.details == ("and that is a detail",)
+    assert finding.count == 1
+
+
+def test_a_file_gives_all_its_oracles_or_one(slabrace: Command) -> None:
+    assert slabrace is not None
+    names = {
+        text: [oracle.name for oracle in Experiment.of(RunOptions(scenario="canary", oracles=(text,))).oracles]
+        for text in ("eyes.py", "eyes.py:left-over", "eyes.py:no_dying")
+    }
+
+    assert names == {
+        "eyes.py": ["no-dying", "left-over"],
+        "eyes.py:left-over": ["left-over"],
+        "eyes.py:no_dying": ["no-dying"],
+    }
+
+
+@pytest.mark.parametrize("when", ["rest", "step"])
+def test_an_oracle_looks_at_rest_or_after_each_step(slabrace: Command, when: str) -> None:
+    assert slabrace is not None
+    Path("count.py").write_text(
+        "from actors.api import oracle\n"
+        f"@oracle('late', 'always wrong after two steps', when={when!r})\n"
+        "def late(machine):\n"
+        "    return ['late'] if machine.world.steps > 2 else []\n"
+    )
+    result = run(RunOptions(scenario="mine.py", oracles=("count.py",)))
+    (found,) = result.findings
+
+    assert (found.step == 2) == (when == "step")
+    assert bool(found.flow) == (when == "step")
+    assert found.count == 1
+
+
+# -- what is wrong ----------------------------------------------------------------------------------------------------
+
+BOOT = "from scenarios.api import MACHINE, scenario\n@scenario('x', 'y', *MACHINE)\ndef x(stage):\n"
+
+WRONG = [
+    ("run gone.py", "gone.py: cannot read it: No such file or directory"),
+    ("run bad.py", "bad.py, line 1: invalid syntax"),
+    ("run raises.py", "raises.py, line 2: ValueError: no"),
+    ("run exits.py", "exits.py, line 1: SystemExit: 3"),
+    ("run stops.py", "stops.py, line 1: KeyboardInterrupt"),
+    ("run missing.py", "missing.py, line 1: ModuleNotFoundError: No module named 'nowhere'"),
+    ("run none.py", "none.py: it declares no scenario: it needs @scenario(NAME, SUMMARY, ...) above a definition"),
+    ("run mine.py:late-jop", "mine.py: there is no such scenario in it; do you mean 'late-job'? There are late-job"),
+    (
+        "run patch.py",
+        "patch.py, line 2: it declares the kernel function do_exit(), as only a patch does: put that into",
+    ),
+    ("run build.py", "build.py, line 4, in x: ZeroDivisionError: division by zero"),
+    ("run task.py", "task.py, line 6, in body: KeyError: 'lost'"),
+    ("run mine.py --oracle fails.py", "fails.py, line 4, in fails: KeyError: 'seen'"),
+    (
+        "run mine.py --oracle numbers.py",
+        "numbers.py, line 2: the oracle numbers has to yield texts, one for each thing",
+    ),
+    (
+        "run mine.py --oracle nothing.py",
+        "nothing.py, line 2: the oracle nothing has to yield texts, one for each thing",
+    ),
+    ("run mine.py --oracle leak", "--oracle leak: it is one of slabrace's own, which always look; leave it out"),
+    ("run mine.py --oracle eye", "--oracle eye: there is no such oracle; there are none"),
+    ("run mine.py --oracle mine.py", "--oracle mine.py: it declares no oracle: it needs @oracle("),
+    ("run mine.py --oracle eyes.py --oracle eyes.py:no-dying", "--oracle: there are two of the name no-dying"),
+    (
+        "run mine.py --oracle when.py",
+        "--oracle when.py, line 2: ValueError: the oracle when looks when='never': give 'rest' or 'step'",
+    ),
+    ("run mine.py --strategy stubborn.py:Stubborn:x", "stubborn.py, line 10, in __init__: ValueError: invalid literal"),
+    ("run mine.py --strategy stubborn.py:lazy", "--strategy stubborn.py: there is no such strategy in it"),
+    ("run mine.py --strategy far.py", "--strategy far.py:far: choose() returned 7, where 0 to 1 can be chosen"),
+    ("run mine.py --strategy no.py", "--strategy no.py:no: it is made as a int, which is no Strategy"),
+    ("run mine.py --strategy plain.py:plain:2", "--strategy plain.py:plain:2: plain.py:plain takes no argument"),
+    ("run ./mine:late-job", "./mine:late-job: there is no such scenario"),
+    ("explore mine.py --from x.log", "--from x.log: from which step on? give --at STEP"),
+]
+
+TEXTS = {
+    "bad.py": "def\n",
+    "raises.py": "x = 1\nraise ValueError('no')\n",
+    "exits.py": "raise SystemExit(3)\n",
+    "stops.py": "raise KeyboardInterrupt\n",
+    "missing.py": "import nowhere\n",
+    "none.py": "from scenarios.canary import canary\n",
+    "patch.py": "from actors.api import kernel_fn\n@kernel_fn('do_exit', 'kernel/exit.c')\nasync def do_exit(c): ...\n",
+    "build.py": f"{BOOT}    1 / 0\n",
+    "task.py": (
+        f"{BOOT}    stage.boot('kmalloc-8')\n    async def body(ctx):\n        {{}}['lost']\n"
+        "    stage.task('t', body)\n"
+    ),
+    "fails.py": "from actors.api import oracle\n@oracle('fails', '')\ndef fails(machine):\n    {}['seen']\n    yield\n",
+    "numbers.py": "from actors.api import oracle\n@oracle('numbers', 'n')\ndef numbers(machine):\n    yield 1\n",
+    "nothing.py": "from actors.api import oracle\n@oracle('nothing', 'n')\ndef nothing(machine):\n    pass\n",
+    "when.py": "from actors.api import oracle\n@oracle('when', 'w', when='never')\ndef when(machine): ...\n",
+    "far.py": (
+        "from explorer.api import RandomWalk, strategy\n@strategy('far', 'f')\nclass Far(RandomWalk):\n"
+        "    def __init__(self, seed, argument, known): super().__init__(seed)\n"
+        "    def choose(self, lanes): return 7\n"
+    ),
+    "no.py": "from explorer.api import strategy\n@strategy('no', 'n')\ndef no(seed, argument, known): return 3\n",
+    "plain.py": (
+        "from explorer.api import RandomWalk, strategy\n@strategy('plain', 'p')\n"
+        "def plain(seed, argument, known): return RandomWalk(seed)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[words for words, _ in WRONG])
+def test_what_is_wrong_is_one_line_and_no_traceback(slabrace: Command, words: str, said: str) -> None:
+    for name, text in TEXTS.items():
+        Path(name).write_text(text)
+    code, _, err = slabrace(*words.split(), *(["--no-log"] if words.startswith("run") else []))
+
+    assert (code, err.count("\n")) == (2, 1), err
+    assert err.startswith(f"slabrace: {said}"), err
+
+
+def test_a_loop_without_end_is_ended(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.watchdog.LOOKS", 2)
+    Path("loop.py").write_text("while True:\n    pass\n")
+    code, _, err = slabrace("run", "loop.py", "--no-log")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("slabrace: loop.py, line ")
+
+
+def test_a_variation_of_a_scenario_of_slabrace_is_a_scenario_of_the_file(slabrace: Command) -> None:
+    Path("varied.py").write_text(
+        "import attrs\nfrom scenarios.canary import canary\nmine = attrs.evolve(canary, name='mine')\n"
+    )
+    code, out, err = slabrace("run", "varied.py", "--no-log", "--json")
+
+    assert (code, err) == (1, "")
+    assert json.loads(out)["scenario"] == "varied.py:mine"
+
+
+def test_an_unsound_file_is_told_before_anything_is_written(slabrace: Command) -> None:
+    Path("bad.py").write_text("def\n")
+    assert slabrace("run", "bad.py")[0] == 2
+    assert not Path("runs").exists()
+    with pytest.raises(UsageError, match=r"bad\.py, line 1"):
+        Experiment.of(RunOptions(scenario="bad.py"))
