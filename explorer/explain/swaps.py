@@ -131,7 +131,7 @@ class Swaps:
         return self.choices([*range(first), *needed, second, first, *others, *range(second + 1, self.steps)])
 
     def held_back(self, first: int, second: int, way: Way) -> Schedule:
-        """The schedule in which the lane of *first* makes its steps from there on after step *second*, or not at all."""
+        """The schedule in which the lane of *first* makes its steps from there on after step *second*, or never."""
         lane = self.trace.steps[first].lane
         end = second + 1 if way is Way.HELD else self.steps
         own = [at for at in range(first, end) if self.trace.steps[at].lane == lane] if way is Way.HELD else []
