@@ -35,7 +35,7 @@ RANKS = {Kind.KTHREAD: 0, Kind.TASK: 1, Kind.KWORKER: 1, Kind.SOFTIRQ: 2, Kind.H
 
 
 def accesses_of(lane: Lane) -> Accesses:
-    """The accesses of the pending step of *lane* that can be told before it happens."""
+    """The accesses of the pending step of *lane*, as far as they are known before it happens."""
     request = lane.request
     if request is None:
         return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # an actor with mail

@@ -13,7 +13,7 @@ from explorer.streams import as_text
 from protocol.log import LogReader
 from protocol.records import FindingRecord, MovedRecord, Names, PhaseRecord, Record, Step, ValueRecord
 
-Event = tuple[str, dict[str, Any]]
+LogEvent = tuple[str, dict[str, Any]]
 
 
 def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundLogger:
@@ -58,7 +58,7 @@ def has_colors() -> bool:
     return console.color_system is not None and not console.no_color
 
 
-def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Event]:
+def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[LogEvent]:
     """The events of *log* from step *first* to *last*, in order, with numbers replaced by names."""
     names = Names()
     number, now = 0, 0
@@ -94,7 +94,7 @@ def _describe_step(names: Names, step: Step, number: int, now: int) -> dict[str,
     }
 
 
-def _describe_other(names: Names, record: Record, number: int) -> Iterator[Event]:
+def _describe_other(names: Names, record: Record, number: int) -> Iterator[LogEvent]:
     match record:
         case ValueRecord():
             yield "value", {"step": number, "value": record.value, "of": record.count}

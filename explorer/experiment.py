@@ -22,7 +22,7 @@ from explorer import signals
 from explorer.blame import Blame
 from explorer.kinds import ORACLE, SCENARIO
 from explorer.onward import Beginning, Onward, Start, read_beginning
-from explorer.references import Found, find, find_by_name, load, name_code, own_files
+from explorer.references import Resolved, find, find_by_name, load, name_code, own_files
 from protocol.errors import UsageError
 from protocol.findings import ORACLES
 from protocol.log import LogReader
@@ -108,12 +108,12 @@ class Experiment:
     ) -> Experiment:
         """The experiment that *options* describe; UsageError if they do not fit. *scenario* needs no registered name.
 
-        *recorded* are knob values from a file: nobody has typed them, so they do not name files. The settings have
+        *recorded* are knob values from a file: they were not typed, so they do not name files. The settings have
         precedence.
         """
         if options.start is not None:
             return cls._of_start(options, options.start)
-        found = find(SCENARIO, options.scenario) if scenario is None else Found((scenario,))
+        found = find(SCENARIO, options.scenario) if scenario is None else Resolved((scenario,))
         scenario = _named(found)
         _check_options(options)
         scenario.check(recorded, "knobs")
@@ -139,7 +139,7 @@ class Experiment:
         )
         return cls(header, scenario, patches)._with(found, oracles)
 
-    def _with(self, scenario: Found[Scenario], oracles: Sequence[Found[Oracle]]) -> Experiment:
+    def _with(self, scenario: Resolved[Scenario], oracles: Sequence[Resolved[Oracle]]) -> Experiment:
         """A copy with *oracles*, and with `files` complete."""
         things = tuple(oracle for found in oracles for oracle in found.things)
         files = [*scenario.files, *(file for found in oracles for file in found.files)]
@@ -259,7 +259,7 @@ def _select(
 # -- code by name, by file, and out of a log --------------------------------------------------------------------------
 
 
-def _named(found: Found[Scenario]) -> Scenario:
+def _named(found: Resolved[Scenario]) -> Scenario:
     """The scenario that was found, with the name that logs and reports use."""
     (scenario,) = found.things
     return scenario if found.code is None else attrs.evolve(scenario, name=found.code.name)
@@ -273,7 +273,7 @@ def name_oracle(text: str) -> CodeRecord:
     return name_code(ORACLE, text)
 
 
-def load_oracles(records: Iterable[CodeRecord]) -> list[Found[Oracle]]:
+def load_oracles(records: Iterable[CodeRecord]) -> list[Resolved[Oracle]]:
     """The oracles that these records declare; UsageError if two oracles have one name."""
     found = [load(ORACLE, one, wants_all=True) if one.is_code else find_by_name(ORACLE, one.name) for one in records]
     names = [oracle.name for one in found for oracle in one.things]
@@ -284,7 +284,7 @@ def load_oracles(records: Iterable[CodeRecord]) -> list[Found[Oracle]]:
     return [one if one.code is not None else attrs.evolve(one, code=CodeRecord(one.things[0].name)) for one in found]
 
 
-def _scenario_of(log: LogReader, given: Given) -> Found[Scenario]:
+def _scenario_of(log: LogReader, given: Given) -> Resolved[Scenario]:
     """The *given* scenario, or the log's: by name, or from the carried code if the user trusts it."""
     code = log.header.scenario_code
     if given.scenario:
@@ -295,7 +295,7 @@ def _scenario_of(log: LogReader, given: Given) -> Found[Scenario]:
     return load(SCENARIO, code)
 
 
-def _oracles_of(log: LogReader, given: Given) -> list[Found[Oracle]]:
+def _oracles_of(log: LogReader, given: Given) -> list[Resolved[Oracle]]:
     """The *given* oracles, or the log's, under the same rules as patches."""
     given_now = [name_oracle(text) for text in given.oracles]
     return load_oracles(_wanted(log.header.oracles, given_now, OWN_ORACLES, trust=given.trust))

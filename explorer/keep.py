@@ -48,7 +48,7 @@ FORMAT = VERSION
 
 TEST_NAME = "test_kept.py"
 _TEST_TEXT = '''\
-"""Every finding that was kept here is run again; `slabrace keep` wrote this file and those beside it."""
+"""Runs every finding that is kept here again; `slabrace keep` wrote this file and the files beside it."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ from slabrace.keep import assert_as_expected, kept_files
 
 @pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)
 def test_kept_finding(path: Path) -> None:
-    """The flaw stays away, or stays, as the file expects; if it does not, the report says why."""
+    """The flaw is gone, or still there, as the file expects; if not, the report explains it."""
     assert_as_expected(path{trust})
 '''
 

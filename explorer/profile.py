@@ -33,7 +33,7 @@ def is_of_interest(lane: Lane, word: str) -> bool:
 
 
 @attrs.frozen
-class Profile:
+class RunProfile:
     """The profile of one run.
 
     `steps` counts the steps of each lane in the race, `marked` the steps of interest among them (see `surw`), and
@@ -54,7 +54,7 @@ class Knowledge:
     _steps: Counter[str] = attrs.field(factory=Counter)
     _marked: Counter[str] = attrs.field(factory=Counter)
 
-    def learn(self, run: Profile) -> None:
+    def learn(self, run: RunProfile) -> None:
         """Add the profile of one more run."""
         self.runs += 1
         self.longest = max(self.longest, run.choices)

@@ -66,7 +66,7 @@ class Kind(Generic[T]):
 
 
 @attrs.frozen
-class Found(Generic[T]):
+class Resolved(Generic[T]):
     """The result of a reference: one thing, or all that a file declares. `code` is the file, `files` hold its code."""
 
     things: tuple[T, ...]
@@ -74,7 +74,7 @@ class Found(Generic[T]):
     files: tuple[str, ...] = ()
 
 
-def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Found[T]:
+def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Resolved[T]:
     """The things that *text* names; UsageError in one line if there is no such thing, or if its file is wrong.
 
     *member* selects a thing of the file if the text does not. Without any member the file has to declare exactly one
@@ -92,12 +92,12 @@ def name_code(kind: Kind[Any], text: str, *, member: str = "") -> CodeRecord:
     return read_code(CodeRecord, Path(named.file), option=kind.option, member=named.member or member)
 
 
-def find_by_name(kind: Kind[T], name: str) -> Found[T]:
+def find_by_name(kind: Kind[T], name: str) -> Resolved[T]:
     """A built-in or installed thing. No file is opened, so names from logs are safe here."""
     built_in = kind.built_in()
     if name in built_in:
         thing = built_in[name]
-        return Found((thing,), files=own_files(kind.body(thing)))
+        return Resolved((thing,), files=own_files(kind.body(thing)))
     points = entry_points(kind, name)
     if not points:
         known = [*(thing.name for thing in _distinct(built_in.values())), *(point.name for point in entry_points(kind))]
@@ -107,13 +107,13 @@ def find_by_name(kind: Kind[T], name: str) -> Found[T]:
         msg = f"{kind.option}{name}: {told}{hint}"
         raise UsageError(msg)
     thing = load_installed(kind, points)
-    return Found((thing,), files=own_files(kind.body(thing)))
+    return Resolved((thing,), files=own_files(kind.body(thing)))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Found[T]:
+def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Resolved[T]:
     """Run the text of *record* and return the declared things; UsageError if it fails, or declares the wrong things.
 
     The code gets the name `FILE:NAME`, where NAME is the declared name.
@@ -133,7 +133,7 @@ def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Found
         raise UsageError(msg)
     if len(things) == 1:
         record = msgspec.structs.replace(record, name=f"{Path(record.path or record.name).name}:{names[0]}")
-    return Found(tuple(things), record, (record.file,))
+    return Resolved(tuple(things), record, (record.file,))
 
 
 def _chosen(kind: Kind[T], record: CodeRecord, module: ModuleType, where: str) -> list[T]:

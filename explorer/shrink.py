@@ -44,7 +44,7 @@ def size_of(trace: Trace) -> Size:
     return trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
 
 
-class Clock(Observer):
+class TimeLimit(Observer):
     """An observer that stops the world at a time limit (`time.monotonic`)."""
 
     def __init__(self, end: float) -> None:
@@ -101,7 +101,7 @@ class Shrinker:
         self.runs += 1
         experiment = experiment or self.experiment
         follow = Follow(schedule, controls_clock=self.controls_clock)
-        trace = run_traced(experiment, follow, self.signature, Clock(self.end))
+        trace = run_traced(experiment, follow, self.signature, TimeLimit(self.end))
         is_kept = trace.found is not None and self._is_progress(trace, experiment)
         if is_kept:
             self.best, self.experiment = trace, experiment

@@ -16,7 +16,7 @@ import attrs
 from actors.system.flow import Flow
 from actors.system.observer import Observer
 from explorer.accesses import CONTEXTS, Accesses, accesses_of, add_access, has_become_reader, part_of
-from explorer.profile import SEED_MASK, SPREAD, Profile, is_of_interest
+from explorer.profile import SEED_MASK, SPREAD, RunProfile, is_of_interest
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ Site = tuple[int, int]
 Ids are used because hashing a code object hashes all of its content each time.
 """
 
-Pair = tuple[tuple[str, str], tuple[str, str]]
+RacingPair = tuple[tuple[str, str], tuple[str, str]]
 
 
 @attrs.define(eq=False)
-class Chain:
+class AccessHash:
     """A hash over the order of the accesses to one thing; stored on the thing, so both have the same lifetime.
 
     `group` is the sum of the successive steps that commute with each other, since the last that did not. `mode` is
@@ -51,13 +51,13 @@ class Chain:
     step: int = -1
     value: int = 0
     last: tuple[Lane, Access, Site] | None = None
-    parts: dict[int | str, Chain] = attrs.field(factory=dict)
+    parts: dict[int | str, AccessHash] = attrs.field(factory=dict)
 
-    def part(self, name: int | str) -> Chain:
+    def part(self, name: int | str) -> AccessHash:
         """The chain of one part of the thing."""
         chain = self.parts.get(name)
         if chain is None:
-            chain = self.parts[name] = Chain()
+            chain = self.parts[name] = AccessHash()
         return chain
 
     def add(self, step: int, mode: Access) -> int:
@@ -87,7 +87,7 @@ def number_of(name: str) -> int:
 
 
 @attrs.define(eq=False)
-class LaneRecord:
+class LaneCounts:
     """Counts of one lane: its steps, and the steps of interest; `number` is a hash of its name."""
 
     number: int
@@ -109,10 +109,10 @@ class Watch(Observer):
         self.accesses: Accesses = {}
         self._wants_accesses = wants_accesses
         self._word = word
-        self._lanes: dict[str, LaneRecord] = {}
+        self._lanes: dict[str, LaneCounts] = {}
         self._sites: dict[Site, tuple[types.CodeType, OperationInfo]] = {}
         self._pairs: set[tuple[Site, Site]] = set()
-        self._contexts = Chain()
+        self._contexts = AccessHash()
         self._total = 0
         self._lane: Lane | None = None
         self._last_lane: Lane | None = None
@@ -203,9 +203,9 @@ class Watch(Observer):
         self._watches = False
         return f"{self._total & SEED_MASK:016x}"
 
-    def profile(self) -> Profile:
+    def profile(self) -> RunProfile:
         """The profile of the run, for strategies that use run statistics."""
-        return Profile(
+        return RunProfile(
             {name: record.steps for name, record in self._lanes.items()},
             {name: record.marked for name, record in self._lanes.items() if record.marked},
             self.choices,
@@ -215,7 +215,7 @@ class Watch(Observer):
         """The kernel functions that made a step in the race."""
         return {code.co_name for code, _ in self._sites.values()}
 
-    def racing_pairs(self) -> set[Pair]:
+    def racing_pairs(self) -> set[RacingPair]:
         """Pairs of (function, operation) of different lanes, one directly before the other on the same thing."""
         names = {site: (code.co_name, info.name) for site, (code, info) in self._sites.items()}
         return {(names[first], names[second]) for first, second in self._pairs}
@@ -231,9 +231,9 @@ class Watch(Observer):
             self._access(thing, UPDATE)
         if target is not None:
             mode, part = info.access, part_of(request)
-            chain: Chain | None = target.trace
+            chain: AccessHash | None = target.trace
             if chain is None:
-                chain = target.trace = Chain()
+                chain = target.trace = AccessHash()
             if part is not None:
                 self._total += chain.add(self._code, READ)
                 chain = chain.part(part)
@@ -248,14 +248,14 @@ class Watch(Observer):
         if isinstance(thing, tuple):
             of, part = thing
             if of.trace is None:
-                of.trace = Chain()
+                of.trace = AccessHash()
             self._total += of.trace.part(part).add(self._code, mode)
             return
-        chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
+        chain: AccessHash | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:
-            chain = thing.trace = Chain()  # type: ignore[attr-defined]  # as above
+            chain = thing.trace = AccessHash()  # type: ignore[attr-defined]  # as above
         self._total += chain.add(self._code, mode)
 
-    def _meet(self, name: str) -> LaneRecord:
-        record = self._lanes[name] = LaneRecord(number_of(name))
+    def _meet(self, name: str) -> LaneCounts:
+        record = self._lanes[name] = LaneCounts(number_of(name))
         return record

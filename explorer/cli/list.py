@@ -16,7 +16,7 @@ from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
 
-Entry = dict[str, Any]
+CatalogueEntry = dict[str, Any]
 
 OURS = {"project": None, "error": None}
 """The project of built-in things; installed things have their project's name, and the error if they cannot be used."""
@@ -64,13 +64,13 @@ def _list_operations(options: argparse.Namespace) -> int:
     return 0
 
 
-def _scenario_entries() -> list[Entry]:
+def _scenario_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import scenario_entries
 
     return [{**entry, **OURS} for entry in scenario_entries()] + _installed_scenarios()
 
 
-def _installed_scenarios() -> list[Entry]:
+def _installed_scenarios() -> list[CatalogueEntry]:
     if not _has_entry_points("scenarios"):
         return []
     from explorer.cli.catalogues import knob_entries
@@ -90,19 +90,19 @@ def _installed_scenarios() -> list[Entry]:
     ]
 
 
-def _kernel_entries() -> list[Entry]:
+def _kernel_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import kernel_entries
 
     return kernel_entries()
 
 
-def _patch_entries() -> list[Entry]:
+def _patch_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import patch_entries
 
     return patch_entries()
 
 
-def _strategy_entries() -> list[Entry]:
+def _strategy_entries() -> list[CatalogueEntry]:
     entries = [{"name": e.name, "argument": e.argument, "summary": e.summary, **OURS} for e in SEARCHES.values()]
     if not _has_entry_points("strategies"):
         return entries
@@ -121,8 +121,8 @@ def _strategy_entries() -> list[Entry]:
     ]
 
 
-def _oracle_entries() -> list[Entry]:
-    entries: list[Entry] = [
+def _oracle_entries() -> list[CatalogueEntry]:
+    entries: list[CatalogueEntry] = [
         {"name": name, "summary": summary, "statements": INVARIANTS if name == "invariant" else {}, **OURS}
         for name, summary in ORACLES.items()
     ]
@@ -165,7 +165,7 @@ _HEADS = {
 }
 
 
-def _details(entry: Entry) -> Iterator[str]:
+def _details(entry: CatalogueEntry) -> Iterator[str]:
     """Further lines about one entry."""
     if entry.get("error"):
         yield entry["error"]

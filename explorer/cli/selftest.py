@@ -34,7 +34,7 @@ SHOWN = 3
 
 
 @attrs.define
-class Tried:
+class SelfTestResult:
     """The results of both parts: schedules that were run twice, a divergence among them, and pairs that were tried."""
 
     commutation: SelfTest
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
     console = make_console()
     if not options.json:
         show_header(console, experiment.header, experiment.header.driver)
-    tried = Tried(SelfTest(experiment, options.pairs, seed=experiment.header.seed))
+    tried = SelfTestResult(SelfTest(experiment, options.pairs, seed=experiment.header.seed))
     if options.schedules:
         campaign = Campaign(experiment, wanted, budget=options.schedules, runs_twice=True)
         campaign.run()
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 @signals.answering()
-def give(options: argparse.Namespace, console: Console, tried: Tried) -> None:
+def give(options: argparse.Namespace, console: Console, tried: SelfTestResult) -> None:
     """Print the answer."""
     if options.json:
         print_json(selftest_json(tried))
@@ -100,7 +100,7 @@ def show_pairs(console: Console, test: SelfTest) -> None:
     )
 
 
-def selftest_json(tried: Tried) -> dict[str, Any]:
+def selftest_json(tried: SelfTestResult) -> dict[str, Any]:
     """The JSON object of `selftest --json`."""
     test = tried.commutation
     header = test.experiment.header

@@ -14,7 +14,7 @@ import attrs
 from actors.system.lane import Lane
 from explorer.accesses import CONTEXTS
 from explorer.causality import Order
-from explorer.explain.pairs import LOCKS, Nearness, Subject, is_wait, mentions, whole
+from explorer.explain.pairs import LOCKS, FindingSubject, Nearness, is_wait, mentions, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -188,7 +188,7 @@ class Account:
 
 def reference_lines(trace: Trace, details: list[Detail], before: Mapping[str, tuple[str, int]]) -> Iterator[str]:
     """The references to leaked objects that were taken and not dropped in the race, and the injected faults."""
-    names = Subject.of(trace).names
+    names = FindingSubject.of(trace).names
 
     def steps(places: list[int]) -> str:
         told = ", ".join(step_of(trace, details, place) for place in places[:MOST_REFERENCES])

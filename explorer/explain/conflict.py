@@ -98,7 +98,7 @@ def find_conflicts(
     plain = run_traced(experiment, Follow((), controls_clock=controls_clock))
     known = frozenset({*plain.stage.world.findings, *trace.stage.world.findings})
     pairs = pairs_of(trace)
-    search = Search(swaps, known, pairs)
+    search = PairSearch(swaps, known, pairs)
     found: list[Conflict] = []
     for group in GROUPS:
         tried = search.conflicts([pair for pair in pairs if pair.nearness in group])
@@ -110,7 +110,7 @@ def find_conflicts(
 
 
 @attrs.frozen
-class Search:
+class PairSearch:
     """Tries some of the `pairs`. `known` are the findings of the run and of the non-preemptive order."""
 
     swaps: Swaps

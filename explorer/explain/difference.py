@@ -32,7 +32,7 @@ def first_difference(trace: Trace, conflict: Conflict | None, plain: Trace) -> D
     if conflict is not None and not conflict.others:
         return part(trace, conflict.swapped, "the run with the pair swapped")
     if not plain.stage.world.findings:
-        return part(trace, plain, "the run in the plain order")
+        return part(trace, plain, "the run in the non-preemptive order")
     return None
 
 

@@ -96,7 +96,7 @@ class Pair:
 
 def pairs_of(trace: Trace) -> list[Pair]:
     """All pairs on the way to the finding, nearest first; of pairs with equal descriptions only the latest."""
-    about = Subject.of(trace)
+    about = FindingSubject.of(trace)
     found: dict[tuple[object, ...], Pair] = {}
     for thing, first, second in meetings(trace):
         one, other = trace.steps[first], trace.steps[second]
@@ -132,7 +132,7 @@ def meetings(trace: Trace) -> Iterator[tuple[Hashable, int, int]]:
 
 
 @attrs.frozen
-class Subject:
+class FindingSubject:
     """The subject of a finding: the objects that it names, or else the target of its last step, with their `names`."""
 
     objects: frozenset[Shared]
@@ -141,7 +141,7 @@ class Subject:
     misses_waits: bool
 
     @classmethod
-    def of(cls, trace: Trace) -> Subject:
+    def of(cls, trace: Trace) -> FindingSubject:
         """The subject of the finding of *trace*."""
         finding = trace.found
         assert finding is not None, "there is something to explain"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
     from explorer.trace import TracedStep
 
-Event = dict[str, Any]
+TraceEvent = dict[str, Any]
 
 STEP = 10
 """Microseconds that a step lasts in the picture; arrows leave just before its end and arrive just after its start."""
@@ -71,7 +71,7 @@ def to_perfetto(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def metadata(tracks: Tracks) -> Iterator[Event]:
+def metadata(tracks: Tracks) -> Iterator[TraceEvent]:
     """The names of groups and tracks, and their order."""
     for pid, name in GROUPS.items():
         yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
@@ -93,7 +93,7 @@ class Track:
     open: list[tuple[str, int]] = attrs.field(factory=list)
     end: int = 0
 
-    def go_on(self, frames: list[str], start: int) -> Iterator[Event]:
+    def go_on(self, frames: list[str], start: int) -> Iterator[TraceEvent]:
         """Close the functions that were left, and open the entered ones, before a step that begins at *start*."""
         common = 0
         while common < min(len(frames), len(self.open)) and self.open[common][0] == frames[common]:
@@ -102,13 +102,13 @@ class Track:
         self.open += [(frame, start) for frame in frames[common:]]
         self.end = start + STEP
 
-    def close(self, keep: int = 0) -> Iterator[Event]:
+    def close(self, keep: int = 0) -> Iterator[TraceEvent]:
         """Close all but the outermost *keep* slices at the end of the last step."""
         for name, start in self.open[keep:]:
             yield self.slice(name, start, self.end - start, "function", {})
         del self.open[keep:]
 
-    def slice(self, name: str, start: int, duration: int, category: str, args: Event) -> Event:
+    def slice(self, name: str, start: int, duration: int, category: str, args: TraceEvent) -> TraceEvent:
         """One complete event."""
         return {
             "ph": "X",
@@ -122,7 +122,7 @@ class Track:
         }
 
 
-def slices(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
+def slices(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
     """The slices of flows, functions and steps."""
     open_tracks: dict[tuple[int, int], Track] = {}
     for place, step in enumerate(explanation.trace.steps):
@@ -140,10 +140,10 @@ def title_of(step: TracedStep) -> str:
     return f"{step.operation} of {step.owner}" if step.owner else step.operation
 
 
-def arguments(explanation: Explanation, place: int) -> Event:
+def arguments(explanation: Explanation, place: int) -> TraceEvent:
     """The arguments that the viewer shows for a selected step."""
     step, detail = explanation.trace.steps[place], explanation.details[place]
-    args: Event = {
+    args: TraceEvent = {
         "step": step.number,
         "virtual_time_ns": step.time,
         "flow": step.lane,
@@ -162,7 +162,7 @@ def arguments(explanation: Explanation, place: int) -> Event:
 # -- arrows -----------------------------------------------------------------------------------------------------------
 
 
-def arrows(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
+def arrows(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
     """Arrows from each step to the steps of other lanes that it caused, or that depend on it."""
     steps = explanation.trace.steps
     for number, ((source, goal), name) in enumerate(sorted(links(explanation).items()), 1):
@@ -204,7 +204,7 @@ def thing_between(one: TracedStep, other: TracedStep) -> str:
 # -- counters and findings --------------------------------------------------------------------------------------------
 
 
-def counters(explanation: Explanation) -> Iterator[Event]:
+def counters(explanation: Explanation) -> Iterator[TraceEvent]:
     """The values of the counters of references and pages, where they change."""
     for name, count in explanation.before.items():
         yield counter(name, count, 0)
@@ -212,19 +212,19 @@ def counters(explanation: Explanation) -> Iterator[Event]:
         yield from counts_after(detail, place)
 
 
-def counts_after(detail: Detail, place: int) -> Iterator[Event]:
+def counts_after(detail: Detail, place: int) -> Iterator[TraceEvent]:
     """The counters that the step at *place* has changed."""
     for name, count in detail.counts.items():
         yield counter(name, count, (place + 1) * STEP)
 
 
-def counter(name: str, count: tuple[str, int], ts: int) -> Event:
+def counter(name: str, count: tuple[str, int], ts: int) -> TraceEvent:
     """One value of a counter track."""
     what, number = count
     return {"ph": "C", "name": name, "pid": COUNTERS, "tid": 0, "ts": ts, "args": {what: number}}
 
 
-def instants(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
+def instants(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
     """The notes at their steps, and the finding."""
     steps = explanation.trace.steps
     for place, notes in explanation.notes.items():
@@ -237,7 +237,7 @@ def instants(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
     yield {**end, "s": "g", "args": args}
 
 
-def instant(name: str, track: tuple[int, int], ts: int) -> Event:
+def instant(name: str, track: tuple[int, int], ts: int) -> TraceEvent:
     """One instant of one track."""
     pid, tid = track
     return {"ph": "i", "name": name, "cat": "finding", "s": "t", "pid": pid, "tid": tid, "ts": ts, "args": {}}

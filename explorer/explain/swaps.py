@@ -38,7 +38,7 @@ class Way(enum.Enum):
 
     MOVED = "moved ahead, with what it needs"
     HELD = "the first one's lane held back until it is done"
-    LAST = "the first one's lane held back until nobody else can go on"
+    LAST = "the first one's lane held back until no other lane can go on"
 
 
 class Swapping(Follow):

@@ -135,7 +135,7 @@ def why_no_conflict(explanation: Explanation) -> str:
     if explanation.needs_timing:
         return "the flaw hangs on the virtual time of the log: its steps cannot be put in another order"
     if explanation.plain_shows_it:
-        return "it needs no race: the plain order, in which every lane goes on for as long as it can, shows it, too"
+        return "it needs no race: the non-preemptive order, in which each lane goes on as long as it can, shows it, too"
     why = "no pair of racing steps was found whose other order does not show it"
     return why if explanation.header.strategy == "shrunk" else f"{why}; `slabrace shrink` may leave one"
 

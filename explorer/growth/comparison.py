@@ -16,7 +16,7 @@ ORIGINAL = "original"
 
 
 @attrs.frozen
-class Row:
+class DayMeans:
     """One day, as the mean over the hosts; memory in MB. None: no host has reached it, on that kernel or on both."""
 
     day: int
@@ -47,12 +47,12 @@ class Error:
         return max(self.by_day)
 
 
-def rows_of(runs: Sequence[HostRun], patched: str, days: int) -> list[Row]:
+def rows_of(runs: Sequence[HostRun], patched: str, days: int) -> list[DayMeans]:
     """The means, day by day. The memory difference covers the hosts that reached the day on both kernels."""
     return [_row(runs, patched, day) for day in range(days + 1)]
 
 
-def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
+def _row(runs: Sequence[HostRun], patched: str, day: int) -> DayMeans:
     def on(kernel: str) -> dict[int, Day]:
         return {run.job.host: run.days[day] for run in runs if run.job.kernel == kernel and len(run.days) > day}
 
@@ -61,7 +61,7 @@ def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
 
     old, new = on(ORIGINAL), on(patched)
     saved = [old[host].memory - new[host].memory for host in old.keys() & new.keys()]
-    return Row(
+    return DayMeans(
         day=day,
         original=mean(old, lambda found: found.dying),
         patched=mean(new, lambda found: found.dying),
@@ -71,7 +71,7 @@ def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
     )
 
 
-def errors_of(rows: Sequence[Row]) -> list[Error]:
+def errors_of(rows: Sequence[DayMeans]) -> list[Error]:
     """The errors of each row of each published table, if any of its days was simulated."""
     found = []
     for table in TABLES:
@@ -83,7 +83,7 @@ def errors_of(rows: Sequence[Row]) -> list[Error]:
     return found
 
 
-def _by_day(rows: Sequence[Row], table: Table, name: str) -> list[float]:
+def _by_day(rows: Sequence[DayMeans], table: Table, name: str) -> list[float]:
     published: tuple[int, ...] = getattr(table, name)
     pairs = [(getattr(row, name), figure) for row, figure in zip(rows, published, strict=False)]
     return [abs(ours - figure) / figure for ours, figure in pairs if ours is not None]

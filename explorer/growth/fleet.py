@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from explorer.growth.host import Day, Job, simulate
+from explorer.growth.host import Day, HostJob, simulate
 from explorer.workers import Pool, Task, WorkerLostError
 from protocol.findings import Finding
 
@@ -17,7 +17,7 @@ from protocol.findings import Finding
 class HostRun:
     """The results of one host so far. `days` are in order; they have `walks` only with `--walk`."""
 
-    job: Job
+    job: HostJob
     days: list[Day] = attrs.field(factory=list)
     findings: tuple[Finding, ...] = ()
     is_over: bool = False
@@ -51,7 +51,7 @@ class Fleet:
     @classmethod
     def of(cls, kernels: Sequence[str], hosts: Sequence[int], settings: dict[str, str], **options: Any) -> Fleet:
         """A fleet of every host on every kernel; UsageError if the settings do not fit."""
-        jobs = [Job.of(kernel, host, settings) for host in hosts for kernel in kernels]
+        jobs = [HostJob.of(kernel, host, settings) for host in hosts for kernel in kernels]
         return cls([HostRun(job) for job in jobs], jobs[0].knobs["days"], **options)
 
     def run(self) -> None:

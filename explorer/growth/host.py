@@ -40,7 +40,7 @@ class Day:
 
 
 @attrs.frozen
-class Job:
+class HostJob:
     """A host to simulate: the kernel, the number of the host, and the scenario's knobs."""
 
     kernel: str
@@ -52,7 +52,7 @@ class Job:
         return f"host {self.host} on {self.kernel}"
 
     @classmethod
-    def of(cls, kernel: str, host: int, settings: Mapping[str, str]) -> Job:
+    def of(cls, kernel: str, host: int, settings: Mapping[str, str]) -> HostJob:
         """A job with *settings* as typed; UsageError if a knob is wrong, or if such a machine cannot boot."""
         return cls(kernel, host, services.values({**settings, "host": str(host)}))
 
@@ -84,7 +84,7 @@ class HostStage(Stage):
         self.on_day(day)
 
 
-def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
+def set_stage(job: HostJob, on_day: Callable[[Day], None]) -> Stage:
     """The booted host; UsageError if the machine lacks a feature that the services need."""
     world = World(Clock(job.host))
     world.recycles_slots = True
@@ -96,7 +96,7 @@ def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
     return stage
 
 
-def simulate(job: Job, on_day: Callable[[Day], None]) -> tuple[Finding, ...]:
+def simulate(job: HostJob, on_day: Callable[[Day], None]) -> tuple[Finding, ...]:
     """Run the host to its last day; return the findings."""
     stage = set_stage(job, on_day)
     world = stage.world

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.growth.comparison import ORIGINAL, Row
+from explorer.growth.comparison import ORIGINAL, DayMeans
 from explorer.growth.published import TABLES
 from explorer.growth.report import Comparison, describe
 from protocol.errors import UsageError
@@ -56,7 +56,7 @@ def draw(comparison: Comparison, suffix: str) -> bytes:
     return data.getvalue()
 
 
-def _panel(axes: Axes, rows: Sequence[Row], name: str, title: str, colour: str) -> None:
+def _panel(axes: Axes, rows: Sequence[DayMeans], name: str, title: str, colour: str) -> None:
     """One row of the tables: the simulated figures as a line, the published ones as marks."""
     found = [(row.day, value) for row in rows if (value := getattr(row, name)) is not None]
     axes.plot([day for day, _ in found], [value for _, value in found], color=colour, label="simulated")

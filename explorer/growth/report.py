@@ -13,7 +13,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from explorer.growth.comparison import ORIGINAL, Error, Row, errors_of, mean_error, rows_of
+from explorer.growth.comparison import ORIGINAL, DayMeans, Error, errors_of, mean_error, rows_of
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.memory import HOST_CPUS
 from explorer.growth.published import TABLES
@@ -31,7 +31,7 @@ class Comparison:
 
     fleet: Fleet
     patched: str
-    rows: list[Row]
+    rows: list[DayMeans]
     errors: list[Error]
 
     @classmethod
@@ -219,7 +219,7 @@ def to_csv(comparison: Comparison) -> str:
     return csv_text(rows)
 
 
-def _series(name: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+def _series(name: str, rows: Sequence[DayMeans]) -> list[tuple[object, ...]]:
     return [(name, row.day, *map(_cell, (row.original, row.patched, row.memory))) for row in rows]
 
 

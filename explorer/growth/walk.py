@@ -15,7 +15,7 @@ from rich.table import Table
 
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet, HostRun
-from explorer.growth.host import Day, Job
+from explorer.growth.host import Day, HostJob
 from explorer.growth.report import describe, outcome_of, total
 from explorer.json_out import as_json
 
@@ -27,7 +27,7 @@ WITHOUT_ZOMBIES = {"files": "0", "pin": "1"}
 def walk_fleet(patched: str, host: int, settings: Mapping[str, str], workers: int) -> Fleet:
     """One host on both kernels, with and without zombies."""
     runs = [
-        HostRun(Job.of(kernel, host, {**settings, **WALK, **variant}))
+        HostRun(HostJob.of(kernel, host, {**settings, **WALK, **variant}))
         for variant in ({}, WITHOUT_ZOMBIES)
         for kernel in (ORIGINAL, patched)
     ]

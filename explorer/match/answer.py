@@ -9,14 +9,14 @@ import attrs
 
 from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, styled
-from protocol.formats.ftrace import Trace
+from protocol.formats.ftrace import FunctionTrace
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from explorer.match.cursor import Event
-    from explorer.match.search import Found
+    from explorer.match.cursor import TracedEvent
+    from explorer.match.search import SearchResult
     from explorer.session import Result
 
 SHOWN = 4
@@ -27,8 +27,8 @@ class Answer:
     """A finished search, and the recorded run of its best schedule. `seconds` is the time of the search."""
 
     path: Path
-    trace: Trace
-    found: Found
+    trace: FunctionTrace
+    found: SearchResult
     result: Result
     seconds: float
 
@@ -139,7 +139,7 @@ def _show_list(console: Console, title: str, lines: list[str]) -> None:
         title = " " * len(title)
 
 
-def _event_json(event: Event) -> dict[str, Any]:
+def _event_json(event: TracedEvent) -> dict[str, Any]:
     return {
         "line": event.line,
         "flow": event.flow.name,

@@ -26,7 +26,7 @@ import attrs
 from actors.system.flow import Flow, Kind
 from explorer.match.scope import Scope
 from protocol.errors import UsageError
-from protocol.formats.ftrace import Interrupted, Trace, TraceLine
+from protocol.formats.ftrace import FunctionTrace, Interrupted, TraceLine
 
 BOUND_KWORKER = re.compile(r"kworker/(\d+):\d+H?")
 KINDS = {Kind.TASK: "task", Kind.KWORKER: "kworker", Kind.SOFTIRQ: "softirq", Kind.HARDIRQ: "hard IRQ"}
@@ -42,7 +42,7 @@ class TracedFlow:
 
 
 @attrs.frozen(eq=False)
-class Event:
+class TracedEvent:
     """A line to be matched: the entry into `function`. `caller` is empty if the model does not have that function."""
 
     line: int
@@ -72,7 +72,7 @@ class Entry:
         caller = f", called by {self.callers[0]}()" if self.callers else ""
         return f"step {self.step}: {self.flow.name} enters {self.function}(){caller}"
 
-    def fits(self, event: Event) -> bool:
+    def fits(self, event: TracedEvent) -> bool:
         """Whether it is an entry into the event's function, from within the event's caller."""
         return self.function == event.function and (not event.caller or event.caller in self.callers)
 
@@ -82,14 +82,14 @@ class Mismatch:
     """An entry of the model where the trace has other events (`expected`), or none any more."""
 
     entry: Entry
-    expected: tuple[Event, ...]
+    expected: tuple[TracedEvent, ...]
 
 
-def read_events(trace: Trace, scope: Scope) -> tuple[Event, ...]:
+def read_events(trace: FunctionTrace, scope: Scope) -> tuple[TracedEvent, ...]:
     """The lines of *trace* to be matched: the lines in *scope*, up to the first lost event."""
     end = trace.lost[0].line if trace.lost else None
     return tuple(
-        Event(
+        TracedEvent(
             line.line,
             flow_of(line, trace.source),
             line.cpu,
@@ -162,18 +162,18 @@ class Cursor:
     ran).
     """
 
-    def __init__(self, events: Iterable[Event], *, open_end: bool) -> None:
+    def __init__(self, events: Iterable[TracedEvent], *, open_end: bool) -> None:
         self.events = tuple(events)
         self.open_end = open_end
         self.binding = Binding()
-        self.matched: list[tuple[Event, Entry]] = []
+        self.matched: list[tuple[TracedEvent, Entry]] = []
         self.after: list[Entry] = []
         self.mismatch: Mismatch | None = None
         self._first = 0
-        self._done: set[Event] = set()
+        self._done: set[TracedEvent] = set()
         self._last: dict[TracedFlow, int] = {}
         self._pending: dict[Flow, deque[Entry]] = {}
-        self._ahead: dict[TracedFlow, deque[Event]] = {}
+        self._ahead: dict[TracedFlow, deque[TracedEvent]] = {}
         for event in self.events:
             self._ahead.setdefault(event.flow, deque()).append(event)
 
@@ -190,11 +190,11 @@ class Cursor:
         """The entries whose lines are not due yet, the oldest first."""
         return sorted((entry for entries in self._pending.values() for entry in entries), key=lambda entry: entry.step)
 
-    def due(self) -> tuple[Event, ...]:
+    def due(self) -> tuple[TracedEvent, ...]:
         """The lines that may be next: the first line, and lines with its timestamp that are the first on their CPUs."""
         while self._first < len(self.events) and self.events[self._first] in self._done:
             self._first += 1
-        found: dict[int, Event] = {}
+        found: dict[int, TracedEvent] = {}
         for event in itertools.islice(self.events, self._first, None):
             if event.time > self.events[self._first].time:
                 break
@@ -202,7 +202,7 @@ class Cursor:
                 found.setdefault(event.cpu, event)
         return tuple(found.values())
 
-    def next_of(self, flow: Flow) -> Event | None:
+    def next_of(self, flow: Flow) -> TracedEvent | None:
         """The next line of *flow* without an entry; if it is not bound yet, the first line that it could have."""
         traced = self.binding.traced.get(flow)
         if traced is None:
@@ -242,14 +242,14 @@ class Cursor:
             self.after += self.pending()
             self._pending.clear()
 
-    def _has_entered(self, event: Event) -> bool:
+    def _has_entered(self, event: TracedEvent) -> bool:
         flow = self.binding.flows.get(event.flow)
         return flow is not None and self.has_pending(flow)
 
-    def _fits(self, entry: Entry, event: Event) -> bool:
+    def _fits(self, entry: Entry, event: TracedEvent) -> bool:
         return entry.fits(event) and self.binding.allows_cpu(entry.flow, event.cpu)
 
-    def _possible(self, flow: Flow) -> list[Event]:
+    def _possible(self, flow: Flow) -> list[TracedEvent]:
         """The first lines of the trace's unbound flows that could be *flow*."""
         return [
             ahead[0]

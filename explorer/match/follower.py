@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from actors.system.flow import Flow, Kind
 from actors.system.strategy import Strategy
 from explorer.match.cursor import Cursor, Entry
-from explorer.match.races import Choice, touched_by
+from explorer.match.races import ChoicePoint, touched_by
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -55,7 +55,7 @@ class Follower(Strategy):
         self.is_lazy = is_lazy
         self.trail: list[tuple[int, int]] = []
         self.values: list[int] = []
-        self.choices: list[Choice] = []
+        self.choices: list[ChoicePoint] = []
         self._plan = plan
         self._favourite: Lane | None = None
         self._offset: int | None = None
@@ -97,14 +97,14 @@ class Follower(Strategy):
         lane = lanes[index]
         if lane is not self._favourite:
             self._favourite = None
-        self.choices.append(Choice(tuple(lanes[index] for index in ranked), ranked.index(index), touched_by(lane)))
+        self.choices.append(ChoicePoint(tuple(lanes[index] for index in ranked), ranked.index(index), touched_by(lane)))
         self.trail.append((lane.world.now, index))
         return index
 
     def choose_value(self, count: int) -> int:
         """The first value, or the plan's."""
         value = self._plan.get(len(self.choices), 0)
-        self.choices.append(Choice(taken=value, values=count))
+        self.choices.append(ChoicePoint(taken=value, values=count))
         self.values.append(value)
         return value
 

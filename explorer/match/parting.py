@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import Flow, Kind
-from explorer.match.cursor import KINDS, Cursor, Entry, Event
+from explorer.match.cursor import KINDS, Cursor, Entry, TracedEvent
 from explorer.match.follower import whom_it_waits_for
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ class Parting:
     at this point, and `model` the entries or possible steps of the model. `obstacle` is why the model could not follow.
     """
 
-    last: Event | None
-    due: tuple[Event, ...]
-    trace: tuple[Event, ...]
+    last: TracedEvent | None
+    due: tuple[TracedEvent, ...]
+    trace: tuple[TracedEvent, ...]
     model: tuple[str, ...]
     obstacle: str
 
@@ -54,7 +54,7 @@ def position(flow: Flow) -> str:
     return f"{request.info.name}{of}, in {request.code.co_name}()"
 
 
-def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: tuple[Event, ...]) -> str:
+def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: tuple[TracedEvent, ...]) -> str:
     fatal = next((finding for finding in world.findings.values() if finding.is_fatal), None)
     if fatal is not None:
         return f"the model has stopped: {fatal.message}"
@@ -77,7 +77,7 @@ def _hint(cursor: Cursor) -> str:
     return f"; the trace has no {function}() at all: if it was inlined, or not traced, --ignore it or give --filter"
 
 
-def _why_another(entry: Entry, events: tuple[Event, ...], cursor: Cursor) -> str:
+def _why_another(entry: Entry, events: tuple[TracedEvent, ...], cursor: Cursor) -> str:
     """Why an entry does not fit: the function, its caller or the CPU differs from the trace."""
     if not events:
         return f"the trace has no further line, and the model enters {entry.function}() yet; --open-end if it was cut"
@@ -93,7 +93,7 @@ def _why_another(entry: Entry, events: tuple[Event, ...], cursor: Cursor) -> str
     return f"{entry.flow.name} is not {same.flow.name}"
 
 
-def _why_nobody(cursor: Cursor, world: World, event: Event) -> str:
+def _why_nobody(cursor: Cursor, world: World, event: TracedEvent) -> str:
     """Why no flow of the model is bound to the flow of the due line."""
     alike = [flow for flow in world.flows if flow.kind is event.flow.kind and flow not in cursor.binding.traced]
     if not alike:
@@ -124,6 +124,6 @@ def _what_is_missing(flow: Flow) -> str:
             waits = f"; one waits for {readers} to leave a read-side section" if readers else ""
             return f"no grace period has ended that callbacks on its CPU wait for{waits}"
         case Kind.HARDIRQ:
-            return "nobody has sent its CPU an interrupt"
+            return "no interrupt was sent to its CPU"
         case _:
             return f"it waits for {position(flow)}"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(eq=False)
-class Choice:
+class ChoicePoint:
     """One choice of a run: the lanes that could have stepped, the best first, and the place of the one that did.
 
     `touched` are the accessed things, each with whether the step may have changed it. A choice of a value has no lanes;
@@ -58,12 +58,12 @@ def touched_by(lane: Lane) -> tuple[tuple[object, bool], ...]:
     return tuple(found)
 
 
-def racing(choices: Sequence[Choice], first: int) -> list[tuple[int, int]]:
+def racing(choices: Sequence[ChoicePoint], first: int) -> list[tuple[int, int]]:
     """The racing choices from number *first* on, each with the place of the lane to take, the last first."""
     return sorted(set(_races(choices, first)), reverse=True)
 
 
-def _races(choices: Sequence[Choice], first: int) -> Iterator[tuple[int, int]]:
+def _races(choices: Sequence[ChoicePoint], first: int) -> Iterator[tuple[int, int]]:
     accesses: dict[object, list[tuple[int, bool]]] = {}
     last_step: dict[Lane, int] = {}
     for number, choice in enumerate(choices):

@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from actors.versions.kernel_fn import FunctionTable, KernelFn, functions
-from protocol.formats.ftrace import Trace, TraceLine
+from protocol.formats.ftrace import FunctionTrace, TraceLine
 from protocol.vocabulary import PROFILES
 
 Function = KernelFn[Any, Any]
@@ -66,7 +66,7 @@ INLINED: Mapping[str, frozenset[str]] = {"memcg_link_cache": frozenset({"origina
 
 
 @attrs.frozen
-class Group:
+class FunctionGroup:
     """Functions that are not compared, and why."""
 
     name: str
@@ -75,8 +75,8 @@ class Group:
 
 
 OUT_OF_SCOPE = (
-    Group("marks", "what the traced program says about itself; the kernel does nothing", frozenset({MARKS})),
-    Group(
+    FunctionGroup("marks", "what the traced program says about itself; the kernel does nothing", frozenset({MARKS})),
+    FunctionGroup(
         "everybody's",
         "called for every object, page, callback and work of the machine; the model has those of its scenario only",
         names_in(
@@ -88,12 +88,12 @@ OUT_OF_SCOPE = (
             """
         ),
     ),
-    Group(
+    FunctionGroup(
         "dispatchers",
         "called whenever a CPU has anything to do: what they call is compared",
         names_in("process_one_work rcu_core rcu_do_batch run_timer_softirq worker_thread"),
     ),
-    Group(
+    FunctionGroup(
         "path walks",
         "how a name is looked up and a reference to it dropped: the model's path is shorter than the kernel's",
         names_in(
@@ -137,7 +137,7 @@ class Scope:
 
 
 def make_scope(
-    table: FunctionTable, trace: Trace, *, traced: Iterable[str] | None = None, ignored: Iterable[str] = ()
+    table: FunctionTable, trace: FunctionTrace, *, traced: Iterable[str] | None = None, ignored: Iterable[str] = ()
 ) -> Scope:
     """The scope for comparing *trace* with a machine with *table*.
 
@@ -195,7 +195,7 @@ def _profiles_by_name() -> dict[str, tuple[str, ...]]:
     return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}
 
 
-def _skipped(trace: Trace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
+def _skipped(trace: FunctionTrace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
     """The functions and events of the trace that are not compared, in the order of their first lines."""
     counts = Counter(line.function or line.event for line in trace.lines)
     for name, count in counts.items():

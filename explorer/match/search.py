@@ -22,10 +22,10 @@ import attrs
 from actors.linux.init.machine import function_table
 from actors.system.world import running_stack
 from explorer.experiment import Experiment
-from explorer.match.cursor import Cursor, Entry, Event, read_events
+from explorer.match.cursor import Cursor, Entry, TracedEvent, read_events
 from explorer.match.follower import Follower
 from explorer.match.parting import Parting, describe_parting
-from explorer.match.races import Choice, racing
+from explorer.match.races import ChoicePoint, racing
 from explorer.match.scope import make_scope
 from explorer.search.jobs import check_patches
 from protocol.errors import UsageError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from actors.machine.context import Context
     from explorer.experiment import RunOptions
     from explorer.match.scope import Scope
-    from protocol.formats.ftrace import Trace
+    from protocol.formats.ftrace import FunctionTrace
 
 DEVIATION_COST = 8
 """Each deviation of a run weighs as much as this many tries of its parent."""
@@ -55,22 +55,22 @@ class Subject:
     options: RunOptions
     experiment: Experiment
     scope: Scope
-    events: tuple[Event, ...]
+    events: tuple[TracedEvent, ...]
     open_end: bool
 
 
 @attrs.frozen
-class Plan:
+class RunPlan:
     """The plan of a run: lazy or not, and its `deviations` from the follower's preferences, by number of the choice."""
 
     is_lazy: bool = False
     deviations: Mapping[int, int] = attrs.field(factory=dict)
 
-    def deviate(self, number: int, place: int) -> Plan:
+    def deviate(self, number: int, place: int) -> RunPlan:
         """The same plan with one more deviation."""
         return attrs.evolve(self, deviations={**self.deviations, number: place})
 
-    def further(self, choices: Sequence[Choice]) -> Iterator[Plan]:
+    def further(self, choices: Sequence[ChoicePoint]) -> Iterator[RunPlan]:
         """The plans with one more deviation after the last: first at racing choices, then anywhere.
 
         *choices* are the choices of the run with this plan; only the needed parts of them are kept.
@@ -94,7 +94,7 @@ class Attempt:
     """
 
     subject: Subject
-    plan: Plan
+    plan: RunPlan
     matched: int
     parting: Parting | None
     flows: dict[str, str]
@@ -103,7 +103,7 @@ class Attempt:
     steps: int
     trail: list[tuple[int, int]]
     values: list[int]
-    further: Iterator[Plan]
+    further: Iterator[RunPlan]
     tries: int = attrs.field(default=0, init=False)
 
     @property
@@ -114,7 +114,7 @@ class Attempt:
 
 
 @attrs.frozen
-class Found:
+class SearchResult:
     """The result of a search: the best run, and the number of runs. `is_proof`: no schedule can do better."""
 
     best: Attempt
@@ -128,7 +128,7 @@ class Found:
         return self.best.parting is None
 
 
-def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | None = None) -> Found:
+def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | None = None) -> SearchResult:
     """Search for a run of one of *subjects* that matches, within *budget* runs (at least one for each subject).
 
     Ctrl-C ends the search with the best run so far.
@@ -144,23 +144,23 @@ def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | Non
             if progress is not None:
                 progress(number, best)
             if attempt.is_hopeless:
-                return Found(best, number, is_proof=True)
+                return SearchResult(best, number, is_proof=True)
             if attempt.parting is None or number >= max(budget, len(subjects)):
-                return Found(best, number)
+                return SearchResult(best, number)
             heapq.heappush(heap, (*_key(attempt), next(tickets), attempt))
     except KeyboardInterrupt:
         if best is None:
             raise
-        return Found(best, number, is_interrupted=True)
+        return SearchResult(best, number, is_interrupted=True)
     assert best is not None, "there is at least one subject"
-    return Found(best, number)
+    return SearchResult(best, number)
 
 
 def _attempts(subjects: Sequence[Subject], heap: list[tuple[int, int, int, Attempt]]) -> Iterator[Attempt]:
     """Two runs of each subject, then deviations from the best run in *heap*, until there are none."""
     for is_lazy in (False, True):
         for subject in subjects:
-            yield run_along(subject, Plan(is_lazy))
+            yield run_along(subject, RunPlan(is_lazy))
     while heap:
         _, _, ticket, parent = heapq.heappop(heap)
         plan = next(parent.further, None)
@@ -180,7 +180,7 @@ def _key(attempt: Attempt) -> tuple[int, int]:
     return -attempt.matched, attempt.tries + DEVIATION_COST * len(attempt.plan.deviations)
 
 
-def run_along(subject: Subject, plan: Plan) -> Attempt:
+def run_along(subject: Subject, plan: RunPlan) -> Attempt:
     """Run the scenario once along the trace, with the deviations of *plan*."""
     cursor = Cursor(subject.events, open_end=subject.open_end)
     follower = Follower(cursor, plan.deviations, is_lazy=plan.is_lazy)
@@ -217,7 +217,7 @@ def _enter(follower: Follower, name: str, ctx: Context) -> None:
 
 def make_subject(
     wanted: RunOptions,
-    trace: Trace,
+    trace: FunctionTrace,
     *,
     traced: Iterable[str] | None = None,
     ignored: Iterable[str] = (),

@@ -28,7 +28,7 @@ from explorer.search.registry import STRATEGIES, make_search
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
-from explorer.watch import Pair, Watch
+from explorer.watch import RacingPair, Watch
 from explorer.workers import Pool, Task, Tell, WorkerLostError
 from protocol.findings import Finding
 from protocol.schedule import Schedule
@@ -115,7 +115,7 @@ class Campaign:
     found: dict[str, Found] = attrs.field(factory=dict)
     by_strategy: dict[str, Counter[str]] = attrs.field(factory=dict)
     functions: set[str] = attrs.field(factory=set)
-    pairs: set[Pair] = attrs.field(factory=set)
+    pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     cut_off: int = 0
     exact_classes: set[str] = attrs.field(factory=set)
@@ -179,7 +179,7 @@ class Campaign:
         """The findings, except symptoms of other findings (`grouping`)."""
         return [found for found in self.found.values() if found.symptom_of is None]
 
-    def gaps(self) -> set[Pair]:
+    def gaps(self) -> set[RacingPair]:
         """Pairs of racing operations that were only seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
 

@@ -12,13 +12,13 @@ from actors.system.recorder import Recorder
 from explorer.determinism import NotTheSameError, first_divergence
 from explorer.experiment import Experiment
 from explorer.observers import Labels
-from explorer.profile import Knowledge, Profile, seed_of
+from explorer.profile import Knowledge, RunProfile, seed_of
 from explorer.replay import Divergence
 from explorer.schedule import Noting
 from explorer.search.registry import STRATEGIES, find_strategy, make_strategy, parse_strategy
 from explorer.search.strategies.simple import RandomWalk
 from explorer.search.strategies.surw import SelectiveWalk
-from explorer.watch import Pair, Watch
+from explorer.watch import RacingPair, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.names import no_such
@@ -96,9 +96,9 @@ class Report:
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
-    profiles: list[Profile] = attrs.field(factory=list)
+    profiles: list[RunProfile] = attrs.field(factory=list)
     functions: set[str] = attrs.field(factory=set)
-    pairs: set[Pair] = attrs.field(factory=set)
+    pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     divergence: Divergence | None = None
     news: News = News()

@@ -22,7 +22,7 @@ from actors.system.world import World
 from actors.versions.user_code import parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
-from explorer.references import Found, Kind, entry_points, find_by_name, load, name_code
+from explorer.references import Kind, Resolved, entry_points, find_by_name, load, name_code
 from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
 from protocol.errors import UsageError
 from protocol.names import no_such
@@ -72,7 +72,7 @@ def _installed(name: str) -> Sampler:
     return _checked(find_by_name(STRATEGY, name))
 
 
-def _checked(found: Found[Sampler]) -> Sampler:
+def _checked(found: Resolved[Sampler]) -> Sampler:
     """The strategy, wrapped so that its errors are attributed to the user's code."""
     (entry,) = found.things
     name = entry.name if found.code is None else f"{PurePath(found.code.path).name}:{entry.name}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from explorer.replay import Divergence
     from explorer.search.campaign import Campaign, Found
     from explorer.search.estimate import Probes, Sightings
-    from explorer.watch import Pair
+    from explorer.watch import RacingPair
 
 SHOWN_GAPS = 12
 SHARE = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
@@ -183,7 +183,7 @@ def show_gaps(console: Console, campaign: Campaign) -> None:
         console.print(f"  and {len(gaps) - SHOWN_GAPS} more (--json has them all)")
 
 
-def describe(pair: Pair) -> str:
+def describe(pair: RacingPair) -> str:
     """A pair of racing operations in words."""
     (first, first_op), (second, second_op) = pair
     return f"{first}: {first_op} before {second}: {second_op}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Choice:
+class PathChoice:
     """One choice on the path: which of `count` possibilities is tried now; they are tried in order.
 
     `of` describes the alternatives, for comparison: a state, or values in words.
@@ -44,7 +44,7 @@ class Dfs:
     def __init__(self, *, preemptions: int | None = None, delays: int | None = None) -> None:
         self.preemptions = preemptions
         self.delays = delays
-        self.path: list[Choice] = []
+        self.path: list[PathChoice] = []
         self._has_begun = False
 
     @property
@@ -116,7 +116,7 @@ class Descent(Following):
     def _take(self, count: int, of: State | str) -> int:
         path = self._search.path
         if self._next == len(path):
-            path.append(Choice(0, count, of))
+            path.append(PathChoice(0, count, of))
         choice = path[self._next]
         if (choice.count, choice.of) != (count, of):
             self.part(choice.of, of)
