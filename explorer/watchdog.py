@@ -49,7 +49,7 @@ class StuckError(BrokenRuleError):
         self.lines = lines
 
     def where(self) -> Sequence[Place]:
-        """The place of the loop. It is computed late, because the parser cannot run within the signal handler."""
+        """The place of the loop. It is computed late, because the signal may have interrupted the parser itself."""
         return [(self.file, loop_around(self.file, self.lines), self.function)] if self.lines else []
 
 
