@@ -1,4 +1,4 @@
-"""The names that scenarios are written with. This module is stable: names are added, and not taken away.
+"""The names for writing scenarios. This module is stable: names are added, never removed.
 
     from actors.api import Context, kmem_cache_alloc
     from scenarios.api import MACHINE, Stage, scenario

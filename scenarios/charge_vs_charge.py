@@ -78,7 +78,7 @@ def charge_vs_drain(stage: Stage) -> None:
     drainer = stage.task("drain", drain, cpu=1)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
     stage.sometimes(
-        "the stock is given to another cgroup while all are looked at",
+        "the stock changes to another cgroup while all stocks are read",
         lambda: machine.percpu_charge_mutex.holder is drainer and not any(map(keeps_dead_cgroup, machine.stocks)),
     )
     stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)

@@ -38,7 +38,7 @@ def create_vs_destroy(stage: Stage) -> None:
 def create_vs_destroy_merged(stage: Stage) -> None:
     first, others = build(stage, other="beta")
     stage.sometimes("both modules have one cache", lambda: first != [] and first[0] in others)
-    stage.sometimes("they have two", lambda: any(cache not in first for cache in others))
+    stage.sometimes("the modules have two caches", lambda: any(cache not in first for cache in others))
 
 
 @scenario(

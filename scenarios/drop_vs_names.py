@@ -53,7 +53,7 @@ def drop_vs_close(stage: Stage) -> None:
     shrinker = stage.task("drop", lambda ctx: drop_caches_sysctl_handler(ctx, SLAB))
     stage.task("close", close, cpu=1)
     stage.sometimes(
-        "a dentry comes to an empty list while the shrinker is at the lists",
+        "a dentry is added to an empty list while the shrinker walks the lists",
         lambda: shrinker in machine.shrinkers.rwsem.readers and any(map(is_unused, files)),
     )
 

@@ -59,7 +59,7 @@ def full_arrays(stage: Stage) -> None:
     stage.task("free-far", lambda ctx: free(ctx, far), cpu=len(machine.cpus) - 1)
     stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
     stage.task("rmmod", destroy)
-    stage.sometimes("the cache is dying when its child is on its way out", lambda: root.dying and bool(root.children))
+    stage.sometimes("the root is dying while it has a child", lambda: root.dying and bool(root.children))
     if machine.config.allocator == "slab":
         stage.sometimes("a shared array is full", lambda: any(map(is_full, shared_arrays(machine.child_caches))))
         if machine.config.nodes > 1:

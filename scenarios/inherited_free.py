@@ -44,7 +44,9 @@ def inherited_free(stage: Stage) -> None:
     stage.task("free", free)
     stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("an object is freed when the cgroup is going", lambda: bool(cgroups) and is_late(kept, cgroups[0]))
+    stage.sometimes(
+        "an object is freed after the cgroup is killed", lambda: bool(cgroups) and is_late(kept, cgroups[0])
+    )
     stage.eventually("no child cache is left", lambda: not machine.child_caches)
     stage.eventually("every cgroup is gone", stage.only_session_left)
 

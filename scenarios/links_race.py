@@ -70,8 +70,8 @@ def links_race(stage: Stage) -> None:
         add_reader(number)
     stage.task("link", add_name, cpu=1)
     stage.wind_up(forget)
-    stage.sometimes("an inode is being read that somebody else wants", lambda: is_any_shared_early(mounted))
-    stage.eventually("who opens the file finds it as long as it is", lambda: all(size == 1 for size in sizes))
+    stage.sometimes("a task waits for an inode that another one is reading", lambda: is_any_shared_early(mounted))
+    stage.eventually("every open finds the file with its full size", lambda: all(size == 1 for size in sizes))
 
 
 def is_any_shared_early(mounted: list[SuperBlock]) -> bool:

@@ -69,6 +69,6 @@ def nested(stage: Stage) -> None:
     if stage.kernel == "original":
         stage.sometimes("a leaf keeps its ancestors dying", lambda: machine.root_cgroup.nr_dying_descendants == depth)
     else:
-        stage.sometimes("a cache has travelled up to the root", lambda: bool(machine.root_mem_cgroup.kmem_caches))
+        stage.sometimes("a cache has been reparented to the root", lambda: bool(machine.root_mem_cgroup.kmem_caches))
     stage.eventually("every cgroup is gone", stage.only_session_left)
     stage.eventually("no child cache is left", lambda: not machine.child_caches)

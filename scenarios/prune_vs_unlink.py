@@ -27,7 +27,7 @@ from scenarios.shared_dentry import write_file
 def prune_vs_unlink(stage: Stage) -> None:
     machine, mounted = set_stage(stage, SLAB)
     stage.sometimes(
-        "a file is removed while the shrinker is at the lists",
+        "a file is removed while the shrinker walks the lists",
         lambda: bool(machine.shrinkers.rwsem.readers) and is_any_nameless(mounted),
     )
 
@@ -40,7 +40,7 @@ def prune_vs_unlink(stage: Stage) -> None:
 )
 def drop_pages_vs_unlink(stage: Stage) -> None:
     _, mounted = set_stage(stage, PAGE_CACHE)
-    stage.sometimes("a file is removed while somebody holds its inode", lambda: is_any_nameless(mounted))
+    stage.sometimes("a file is removed while a task holds its inode", lambda: is_any_nameless(mounted))
 
 
 def set_stage(stage: Stage, what: int) -> tuple[Machine, list[SuperBlock]]:

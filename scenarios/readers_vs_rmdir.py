@@ -129,7 +129,7 @@ def readers_vs_rmdir(stage: Stage) -> None:
     stage.task("jobs", go_and_come)
     stage.task("daemon", allocate_unaccounted, cpu=1)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("somebody waits for slab_mutex", lambda: bool(machine.slab_mutex.waiters))
+    stage.sometimes("a task waits for slab_mutex", lambda: bool(machine.slab_mutex.waiters))
     stage.sometimes("a reader is inside a cgroup that is being removed", lambda: any(map(is_waited_for, cgroups)))
     stage.sometimes("a file is gone before it is read", lambda: told.removed > 0)
     stage.always("slabinfo counts every slab that is in use all the time", lambda: not told.missing)

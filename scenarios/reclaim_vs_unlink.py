@@ -58,7 +58,7 @@ def reclaim_vs_unlink(stage: Stage) -> None:
     stage.task("reclaim", reclaim)
     stage.task("unlink", remove, cpu=1)
     stage.wind_up(clean_up)
-    stage.sometimes("a page is reclaimed that has lost its file", lambda: is_any_isolated(mounted))
+    stage.sometimes("a page of a removed file is being reclaimed", lambda: is_any_isolated(mounted))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 

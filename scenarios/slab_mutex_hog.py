@@ -38,6 +38,6 @@ def slab_mutex_hog(stage: Stage) -> None:
     stage.task("slabtop", read, cpu=1)
     stage.task("jobs", live_and_go)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("somebody waits for slab_mutex", lambda: bool(machine.slab_mutex.waiters))
+    stage.sometimes("a task waits for slab_mutex", lambda: bool(machine.slab_mutex.waiters))
     stage.eventually("every cgroup is gone", stage.only_session_left)
     stage.eventually("no child cache is left", lambda: not machine.child_caches)

@@ -48,7 +48,7 @@ def uneven_vmstat(stage: Stage) -> None:
     stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[1]), cpu=len(machine.cpus) - 1)
     stage.wind_up(free_the_others)
     if len(machine.cpus) > 1:
-        stage.sometimes("the shares of a dead cgroup's CPUs run apart", lambda: runs_apart(cgroups))
+        stage.sometimes("the CPUs' shares of a dead cgroup differ in sign", lambda: runs_apart(cgroups))
 
 
 def runs_apart(cgroups: list[Cgroup]) -> bool:

@@ -56,8 +56,8 @@ def unlink_vs_sync(stage: Stage) -> None:
     stage.task("sync", lambda ctx: sync_inodes_sb(ctx, mounted[0]))
     stage.task("unlink", remove, cpu=1)
     stage.wind_up(clean_up)
-    stage.sometimes("a file is on its way out while it is being written", lambda: is_written_and_freed(mounted))
-    stage.eventually("what has no name is off the disk", lambda: not nameless(mounted[0]))
+    stage.sometimes("a file is being freed while it is being written", lambda: is_written_and_freed(mounted))
+    stage.eventually("no inode without a name is left on the disk", lambda: not nameless(mounted[0]))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 

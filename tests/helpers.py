@@ -188,7 +188,7 @@ SCRIPT = (str(Path(sys.executable).with_name("slabrace")),)
 
 def run_process(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run a command in a process and wait until it ends."""
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- our own words
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- a command of the tests
 
 
 def start_process(
@@ -196,7 +196,7 @@ def start_process(
 ) -> subprocess.Popen[str]:
     """Start a command in a process, with *environment* added to its own; a `with` statement waits until it ends."""
     pipe, env = subprocess.PIPE, {**os.environ, **(environment or {})}
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- our own words
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- a command of the tests
 
 
 def without_findings(told: str) -> str:

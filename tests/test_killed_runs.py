@@ -36,14 +36,14 @@ from tests.helpers import (
 
 RUN_AND_RAISE = """
 import os, signal, sys
-import explorer.cli.runs
+import explorer.cli.run
 
-class Progress(explorer.cli.runs.LiveProgress):
+class Progress(explorer.cli.run.LiveProgress):
     def __call__(self, world):
         if world.steps > {steps}:
             os.kill(os.getpid(), signal.{signal})
 
-explorer.cli.runs.LiveProgress = Progress
+explorer.cli.run.LiveProgress = Progress
 sys.exit(explorer.cli.main(sys.argv[1:]))
 """
 """The real command, run in a process that sends itself a signal in the middle of a step."""
@@ -70,7 +70,8 @@ def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
             def close(self) -> None: ...
 
-        monkeypatch.setattr("explorer.cli.runs.LiveProgress", Progress)
+        for command in ("run", "replay"):
+            monkeypatch.setattr(f"explorer.cli.{command}.LiveProgress", Progress)
 
     return arm
 
@@ -136,7 +137,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step_to_end(
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr("explorer.cli.runs.LiveProgress", Impatient)
+    monkeypatch.setattr("explorer.cli.run.LiveProgress", Impatient)
     answer = slabrace("run", "shared-dentry", "--driver", driver, "--set", "generations=100000", "--log", "x.log")
     result = replay(Path("x.log"), driver="stepper")
 

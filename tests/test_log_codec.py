@@ -23,7 +23,7 @@ from protocol.log import (
     LogReader,
     LogWriter,
 )
-from protocol.records import Contents, Footer, Header, Names, PatchRecord, Step, decode, hash_of
+from protocol.records import CodeRecord, Contents, Footer, Header, Names, PatchRecord, Step, decode, hash_of
 from tests.helpers import Payload, Record, pack, start_of_log, write_payloads
 
 HEADER = Header(
@@ -39,7 +39,17 @@ HEADER = Header(
 texts = st.text(max_size=40)
 naturals = st.integers(0, 2**40)
 files = st.builds(lambda name, text: PatchRecord(name, f"./{name}", hash_of(text), text), texts, texts)
-headers = st.builds(
+code = st.builds(lambda name, text: CodeRecord(name, f"./{name}", hash_of(text), text), texts, texts)
+
+
+def with_code(header: Header, of_scenario: CodeRecord | None) -> Header:
+    """The header of a scenario of a file, which has the name of its code."""
+    return msgspec.structs.replace(
+        header, scenario_code=of_scenario, scenario=of_scenario.name if of_scenario else header.scenario
+    )
+
+
+plain_headers = st.builds(
     Header,
     scenario=texts,
     kernel=texts,
@@ -52,7 +62,9 @@ headers = st.builds(
     patches=st.lists(st.builds(PatchRecord, texts) | files, max_size=3).map(tuple),
     without=st.lists(texts, max_size=3).map(tuple),
     faults=st.dictionaries(texts, st.floats(0, 1), max_size=3),
+    oracles=st.lists(st.builds(CodeRecord, texts) | code, max_size=3).map(tuple),
 )
+headers = st.builds(with_code, plain_headers, st.none() | code)
 
 
 @st.composite

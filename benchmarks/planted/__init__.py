@@ -1,4 +1,4 @@
-"""Kernels with one planted error each, as patch files: `benchmarks.mutants` lets the search look for them.
+"""Kernels with one planted error each, as patch files; `benchmarks.mutants` runs the search on them.
 
-They are never imported: `--patch FILE` loads them. The first line of each says what is wrong with it.
+They are never imported: `--patch FILE` loads them. The first line of each file states its error.
 """

@@ -22,7 +22,7 @@ from protocol.formats.slabinfo import SlabinfoRow
 async def create_usercopy(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
 ) -> KmemCache | None:
-    """The look has moved across the beginning of the section."""
+    """The call of __kmem_cache_alias() has moved in front of mutex_lock()."""
     get_online_cpus(ctx)
     await get_online_mems(ctx)
     await memcg_get_cache_ids(ctx)

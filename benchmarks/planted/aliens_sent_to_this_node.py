@@ -1,4 +1,4 @@
-"""mm/slab.c: __drain_alien_cache() puts the objects of another node onto the lists of this one."""
+"""mm/slab.c: __drain_alien_cache() puts the objects of another node onto the lists of this node."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockHeld
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("__drain_alien_cache", "mm/slab.c")
 async def drain_alien(ctx: Context, cachep: KmemCache, alien: AlienCache) -> list[Slab]:
-    """numa_node_id() instead of the array's node."""
+    """Uses numa_node_id() instead of the array's node."""
     n = cachep.slab_node[ctx.numa_node]
     if not alien.array.entries:
         return []

@@ -1,4 +1,4 @@
-"""mm/slab_common.c: memcg_update_all_caches() frees the old arrays while readers may still look into them."""
+"""mm/slab_common.c: memcg_update_all_caches() frees the old arrays while readers may still read them."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import MutexHeld

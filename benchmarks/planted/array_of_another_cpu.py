@@ -1,4 +1,4 @@
-"""mm/slab.c: cache_alloc_refill() goes on with the array that it had before it slept."""
+"""mm/slab.c: cache_alloc_refill() continues with the array that it looked up before it slept."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockHeld

@@ -1,4 +1,4 @@
-"""kernel/rcu/tree.c: rcu_barrier() waits for the callbacks of the CPU that it runs on only."""
+"""kernel/rcu/tree.c: rcu_barrier() waits only for the callbacks of the CPU that it runs on."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.lockdep import RCU_CALLBACK
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("rcu_barrier", "kernel/rcu/tree.c")
 async def barrier(ctx: Context) -> None:
-    """Others may have callbacks, too."""
+    """The other CPUs may have callbacks too."""
     rcu, lockdep = ctx.machine.rcu, ctx.machine.lockdep
     ctx.might_sleep("rcu_barrier")
     lockdep.acquire(ctx, RCU_CALLBACK)

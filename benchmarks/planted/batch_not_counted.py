@@ -1,4 +1,4 @@
-"""kernel/rcu/tree.c: rcu_do_batch() does not count the callbacks that it is calling: rcu_barrier() overlooks them."""
+"""kernel/rcu/tree.c: rcu_do_batch() does not count the running callbacks, so rcu_barrier() does not wait for them."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.lockdep import RCU_CALLBACK
@@ -9,7 +9,7 @@ from protocol.operations import UPDATE
 
 @kernel_fn("rcu_do_batch", "kernel/rcu/tree.c")
 async def do_batch(ctx: Context, rdp: RcuData) -> None:
-    """What is taken off the list is taken out of n_cbs at once."""
+    """n_cbs decreases as soon as a callback is taken off the list."""
     limit = ctx.machine.rcu.batch_limit(rdp)
     for _ in range(min(limit, len(rdp.done))):
         rdp.touch_part("done", UPDATE)

@@ -1,4 +1,4 @@
-"""mm/vmscan.c: shrink_slab_memcg() clears the bit of a shrinker that found nothing, and does not look once more."""
+"""mm/vmscan.c: shrink_slab_memcg() clears the bit of a shrinker that found nothing, without a second count."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import down_read_trylock, up_read
@@ -10,7 +10,7 @@ from actors.machine.gfp import Gfp
 
 @kernel_fn("shrink_slab_memcg", "mm/vmscan.c")
 async def shrink_memcg(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
-    """What was added between the count and the clearing is forgotten."""
+    """An item that is added between the count and the clearing is missed."""
     is_enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
     if not is_enabled or not await mem_cgroup_online(ctx, memcg):
         return 0

@@ -1,4 +1,4 @@
-"""mm/slab.c: kmem_cache_free_bulk() puts objects of child caches into the arrays of the cache that it was given."""
+"""mm/slab.c: kmem_cache_free_bulk() puts objects of child caches into the arrays of the root cache."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from actors.machine.context import Context
 
 @kernel_fn("kmem_cache_free_bulk", "mm/slab.c")
 async def free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
-    """What cache_from_obj() says is not used."""
+    """The result of cache_from_obj() is not used."""
     with ctx.irq_section:
         for obj in objects:
             await cache_from_obj(ctx, s, obj)

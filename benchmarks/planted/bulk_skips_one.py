@@ -1,4 +1,4 @@
-"""mm/slub.c: build_detached_freelist() gives back one too few objects to look at again."""
+"""mm/slub.c: build_detached_freelist() returns a count of skipped objects that is one too small."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
@@ -11,7 +11,7 @@ from actors.machine.context import Context
 async def build(
     ctx: Context, s: KmemCache, size: int, p: list[SlabObject | None]
 ) -> tuple[int, DetachedFreelist | None]:
-    """The first object that was skipped is left out."""
+    """The first skipped object is not freed."""
     while size and p[size - 1] is None:
         size -= 1
     last = p[size - 1] if size else None

@@ -7,7 +7,7 @@ from actors.machine.context import Context
 
 @kernel_fn("page_counter_try_charge", "mm/page_counter.c")
 async def try_charge(ctx: Context, counter: PageCounter, nr_pages: int) -> PageCounter | None:
-    """Only the counter that is full is undone."""
+    """Only the charge to the full counter is undone."""
     level: PageCounter | None = counter
     while level is not None:
         new = await ctx.ask(level.add, nr_pages)

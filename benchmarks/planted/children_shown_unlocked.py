@@ -1,4 +1,4 @@
-"""mm/slab_common.c: memcg_slabinfo_show() gives slab_mutex up before it walks the caches."""
+"""mm/slab_common.c: memcg_slabinfo_show() releases slab_mutex before it walks the caches."""
 
 from actors.api import kernel_fn
 from actors.files.seq_file import SeqFile, Whole
@@ -12,7 +12,7 @@ from protocol.formats import memcg_slabinfo
 
 @kernel_fn("memcg_slabinfo_show", "mm/slab_common.c")
 async def show(ctx: Context, m: SeqFile[Whole]) -> None:
-    """mutex_unlock() comes after the list of root caches, not after the children."""
+    """mutex_unlock() is called after the list of root caches is read, not after the children are shown."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         m.seq_puts(memcg_slabinfo.HEADER)
         roots = await ctx.ask(ctx.machine.slab_root_caches.list)

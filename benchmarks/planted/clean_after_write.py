@@ -1,4 +1,4 @@
-"""fs/fs-writeback.c: __writeback_single_inode() takes I_DIRTY away after it has written the inode."""
+"""fs/fs-writeback.c: __writeback_single_inode() clears I_DIRTY after it has written the inode."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.fs_writeback import DIRTY
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("__writeback_single_inode", "fs/fs-writeback.c")
 async def write_single_inode(ctx: Context, inode: Inode) -> None:
-    """What is dirtied while it is written is taken for written."""
+    """A change during the write is taken for written."""
     for page in await ctx.ask(inode.list_pages):
         await ctx.ask(page.clear_dirty)
     write_inode = inode.i_sb.s_type.write_inode

@@ -1,4 +1,4 @@
-"""mm/vmscan.c: shrink_slab() makes way for a writer without giving shrinker_rwsem up."""
+"""mm/vmscan.c: shrink_slab() returns early for a waiting writer without releasing shrinker_rwsem."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import down_read_trylock, up_read
@@ -10,7 +10,7 @@ from actors.machine.gfp import Gfp
 
 @kernel_fn("shrink_slab", "mm/vmscan.c")
 async def shrink(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
-    """Return where it should break."""
+    """A return in place of a break."""
     if not memcg.is_root:
         return await shrink_slab_memcg(ctx, gfp_mask, nid, memcg, priority)
     shrinkers = ctx.machine.shrinkers

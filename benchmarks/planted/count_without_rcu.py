@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("list_lru_count_one", "mm/list_lru.c")
 async def count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
-    """No section."""
+    """No rcu_read_lock()."""
     node = lru.nodes[nid]
     one = await list_lru_from_memcg_idx(ctx, node, await memcg_cache_id(ctx, memcg))
     return await ctx.ask(node.read_count, one)

@@ -1,4 +1,4 @@
-"""mm/slab_common.c: memcg_create_kmem_cache() does not look whether the memcg is still online."""
+"""mm/slab_common.c: memcg_create_kmem_cache() does not check whether the memcg is still online."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache

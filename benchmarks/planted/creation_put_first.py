@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: memcg_kmem_cache_create_func() lets go of the memcg before it creates the cache for it."""
+"""mm/memcontrol.c: memcg_kmem_cache_create_func() drops the memcg before it creates the cache for it."""
 
 from actors.api import kernel_fn
 from actors.linux.include.slab import memcg_create_kmem_cache
@@ -10,7 +10,7 @@ from actors.machine.context import Context
 
 @kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
 async def create_func(ctx: Context, work: Work) -> None:
-    """css_put() comes too early."""
+    """css_put() is called too early."""
     cw = work.container
     assert isinstance(cw, MemcgKmemCacheCreateWork)
     await css_put(ctx, cw.memcg.css)

@@ -1,4 +1,4 @@
-"""mm/slab_common.c: kmemcg_cache_deactivate() does not look whether the root is being destroyed."""
+"""mm/slab_common.c: kmemcg_cache_deactivate() does not check whether the root is being destroyed."""
 
 from actors.api import kernel_fn
 from actors.linux.include.slab import SlabFlags
@@ -12,7 +12,7 @@ from actors.machine.context import WARN_ON, Context
 
 @kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c")
 async def deactivate(ctx: Context, s: KmemCache) -> None:
-    """The lock is taken, and nothing is looked at."""
+    """The lock is taken, but the dying flag is not read."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
         return
     await __kmemcg_cache_deactivate(ctx, s)

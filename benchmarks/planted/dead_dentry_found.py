@@ -1,4 +1,4 @@
-"""fs/dcache.c: d_lookup() does not look again whether the dentry is hashed when it has the lock."""
+"""fs/dcache.c: d_lookup() does not check again under the lock whether the dentry is hashed."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.dcache import Dentry
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("d_lookup", "fs/dcache.c")
 async def lookup(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
-    """No d_unhashed()."""
+    """No second d_unhashed()."""
     with ctx.rcu_read_section:
         dentry = await ctx.ask(parent.d_sb.find_dentry, parent, name)
         if dentry is None:

@@ -1,4 +1,4 @@
-"""fs/dcache.c: __dentry_kill() frees the dentry though it is on the list of somebody who shrinks."""
+"""fs/dcache.c: __dentry_kill() frees the dentry although it is on a shrinker's list."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.dcache import LRU_LIST, SHRINK_LIST, Dentry, d_lru_del, dentry_free, dentry_unlink_inode
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("__dentry_kill", "fs/dcache.c")
 async def kill(ctx: Context, dentry: Dentry) -> None:
-    """Nobody looks at DCACHE_SHRINK_LIST in the end."""
+    """DCACHE_SHRINK_LIST is not checked at the end."""
     await ctx.ask(dentry.d_lockref.mark_dead)
     flags = await ctx.ask(dentry.read_flags)
     if LRU_LIST in flags and SHRINK_LIST not in flags:

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: drain_stock() gives the pages back, and leaves their number in the stock."""
+"""mm/memcontrol.c: drain_stock() gives the pages back, but leaves their number in the stock."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.cgroup.cgroup import css_put_many

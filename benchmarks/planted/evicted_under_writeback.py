@@ -1,4 +1,4 @@
-"""fs/inode.c: evict() does not wait until nobody writes the inode any more."""
+"""fs/inode.c: evict() does not wait until the writeback of the inode has ended."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.inode import Inode, InodeState, destroy_inode

@@ -1,4 +1,4 @@
-"""fs/kernfs/file.c: kernfs_fop_read() lets the removal of the file go on before it has read it."""
+"""fs/kernfs/file.c: kernfs_fop_read() drops its active reference before it reads the file."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("kernfs_fop_read", "fs/kernfs/file.c")
 async def fop_read(ctx: Context, kn: KernfsNode, read: Callable[[], Awaitable[bytes]]) -> bytes | None:
-    """kernfs_put_active() comes before the read."""
+    """kernfs_put_active() is called before the read."""
     if not await ctx.ask(kn.kernfs_get_active, ctx):
         return None
     ctx.machine.lockdep.acquire(ctx, kn.lock_class, reads=True)

@@ -7,7 +7,7 @@ from actors.machine.context import Context
 
 @kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")
 async def seq_show(ctx: Context, kobj: Kobject) -> int | None:
-    """kernfs_put_active() too early."""
+    """kernfs_put_active() is called too early."""
     kn = kobj.sd
     if not await ctx.ask(kn.kernfs_get_active, ctx):
         return None

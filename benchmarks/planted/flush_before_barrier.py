@@ -1,4 +1,4 @@
-"""mm/slab_common.c: flush_memcg_workqueue() flushes the queue first, then waits for callbacks that queue works."""
+"""mm/slab_common.c: flush_memcg_workqueue() flushes the queue before it waits for the callbacks that queue works."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.rcu.tree import rcu_barrier

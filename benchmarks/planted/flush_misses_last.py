@@ -1,4 +1,4 @@
-"""kernel/workqueue.c: flush_workqueue() waits for all items but the one that was queued last."""
+"""kernel/workqueue.c: flush_workqueue() waits for all items except the one that was queued last."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.workqueue import Workqueue

@@ -1,4 +1,4 @@
-"""mm/slub.c: flush_all() forgets the other CPUs."""
+"""mm/slub.c: flush_all() flushes only the CPU that it runs on."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.smp import on_each_cpu_mask
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("flush_all", "mm/slub.c")
 async def flush(ctx: Context, s: KmemCache) -> None:
-    """Only the CPU that asks gives its slabs up."""
+    """The mask contains only this CPU."""
 
     async def handler(ctx: Context) -> None:
         await flush_cpu_slab(ctx, s)

@@ -1,4 +1,4 @@
-"""mm/slub.c: the fast path of kmem_cache_free() does not notice that somebody came between."""
+"""mm/slub.c: the fast path of kmem_cache_free() does not notice another allocation or free in between."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("kmem_cache_free", "mm/slub.c")
 async def free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
-    """A store, not a compare and exchange."""
+    """A store in place of a compare and exchange."""
     s = await cache_from_obj(ctx, s, obj)
     c = this_cpu_slab(ctx, s)
     freelist = c.freelist

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: memcg_offline_kmem() gives the kmemcg_id up before the LRU lists of that id are moved."""
+"""mm/memcontrol.c: memcg_offline_kmem() frees the kmemcg_id before the LRU lists of this id are moved."""
 
 from actors.api import kernel_fn
 from actors.linux.include.list_lru import memcg_drain_all_list_lrus

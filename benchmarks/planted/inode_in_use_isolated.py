@@ -1,4 +1,4 @@
-"""fs/inode.c: inode_lru_isolate() does not look at i_count."""
+"""fs/inode.c: inode_lru_isolate() does not check i_count."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.inode import Inode, InodeState, drop_pages_first

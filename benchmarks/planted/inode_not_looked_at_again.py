@@ -1,4 +1,4 @@
-"""fs/dcache.c: shrink_lock_dentry() does not look whether the dentry still has the inode whose lock it waited for."""
+"""fs/dcache.c: shrink_lock_dentry() does not check whether the dentry still has the inode whose lock it waited for."""
 
 from actors.api import kernel_fn
 from actors.linux.fs.dcache import Dentry
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("shrink_lock_dentry", "fs/dcache.c")
 async def lock_dentry(ctx: Context, dentry: Dentry) -> bool:
-    """No inode != dentry->d_inode."""
+    """No test of inode != dentry->d_inode."""
     lockref, parent = dentry.d_lockref, dentry.d_parent
     if await ctx.ask(lockref.read_count):
         return False

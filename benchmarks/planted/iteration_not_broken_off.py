@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("shrink_node", "mm/vmscan.c")
 async def shrink(ctx: Context, nid: int, sc: ScanControl) -> None:
-    """Nobody drops the reference of the last memcg."""
+    """The reference to the last memcg is never dropped."""
     root = sc.target_mem_cgroup or ctx.machine.root_mem_cgroup
     memcg = await mem_cgroup_iter(ctx, root, None)
     while memcg is not None:

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: mem_cgroup_iter() lets go of the memcg that it is at before it has found the next one."""
+"""mm/memcontrol.c: mem_cgroup_iter() drops its reference to the current memcg before it has found the next one."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.cgroup.cgroup import css_tryget
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("mem_cgroup_iter", "mm/memcontrol.c")
 async def next_memcg(ctx: Context, root: Memcg, prev: Memcg | None) -> Memcg | None:
-    """css_put() comes too early."""
+    """css_put() is called too early."""
     is_hierarchical = root.is_root or ctx.machine.config.cgroup == 2 or ctx.machine.config.use_hierarchy
     if not is_hierarchical:
         return root if prev is None else None

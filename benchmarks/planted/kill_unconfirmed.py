@@ -1,4 +1,4 @@
-"""lib/percpu-refcount.c: percpu_ref_kill_and_confirm() loses the callback that it was given."""
+"""lib/percpu-refcount.c: percpu_ref_kill_and_confirm() drops its confirm_kill callback."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockIrqHeld

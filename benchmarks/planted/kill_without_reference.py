@@ -1,4 +1,4 @@
-"""kernel/cgroup/cgroup.c: kill_css() does not hold the css until css_killed_work_fn() is through with it."""
+"""kernel/cgroup/cgroup.c: kill_css() takes no reference to the css for css_killed_work_fn()."""
 
 from actors.api import kernel_fn
 from actors.linux.include.kernfs import kernfs_remove

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: memcg_kmem_charge_memcg() fails at the kmem limit and keeps what it has charged by then."""
+"""mm/memcontrol.c: memcg_kmem_charge_memcg() fails at the kmem limit and keeps its charge to the memory counter."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.memcontrol import Memcg, try_charge

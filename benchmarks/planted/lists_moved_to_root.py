@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
 async def drain_all(ctx: Context, src_idx: int, _dst_memcg: Memcg) -> None:
-    """The wrong list."""
+    """The wrong destination."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         for lru in ctx.machine.list_lrus:
             for node in lru.nodes:

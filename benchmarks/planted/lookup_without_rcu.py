@@ -8,7 +8,7 @@ from actors.machine.context import BUG_ON, Context
 
 @kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c")
 async def get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
-    """Nothing keeps memcg, array and cache alive in between."""
+    """Memcg, array and cache may be freed during the lookup."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
     if memcg_kmem_bypass(ctx):
         return cachep

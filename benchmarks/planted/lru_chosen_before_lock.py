@@ -1,4 +1,4 @@
-"""mm/list_lru.c: list_lru_add() looks for the memcg's list before it has the lock."""
+"""mm/list_lru.c: list_lru_add() looks up the memcg's list before it takes the lock."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockHeld
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("list_lru_add", "mm/list_lru.c")
 async def add(ctx: Context, lru: ListLru, item: LruItem) -> bool:
-    """By the time of the lock it may be the list of a memcg that is offline."""
+    """When the lock is taken, the list may belong to an offline memcg."""
     node = lru.nodes[item.obj.slab.nid]
     one, memcg = await list_lru_from_kmem(ctx, node, item)
     async with SpinLockHeld(ctx, node.lock):

@@ -9,7 +9,7 @@ from actors.system.actor import Actor
 
 @kernel_fn("__list_lru_init", "mm/list_lru.c")
 async def init(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
-    """list_lru_register() comes first."""
+    """list_lru_register() is called first."""
     machine = ctx.machine
     await down_read(ctx, machine.memcg_cache_ids_sem)
     lru = ListLru(name, [ListLruNode(actor, name, nid) for nid in range(machine.config.nodes)], shrinker_id)

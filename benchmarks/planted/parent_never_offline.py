@@ -1,4 +1,4 @@
-"""kernel/cgroup/cgroup.c: css_killed_work_fn() forgets the parent that waits for this child to be offline."""
+"""kernel/cgroup/cgroup.c: css_killed_work_fn() does not start the offlining of a parent that waits for this child."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.cgroup.cgroup import css_of, css_put, offline_css
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
 async def killed(ctx: Context, work: Work) -> None:
-    """The parent's online_cnt is lowered; that it is zero by that interests nobody."""
+    """The parent's online_cnt decreases, but it is not checked for zero."""
     css = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await offline_css(ctx, css)

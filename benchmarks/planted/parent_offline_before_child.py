@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
 async def killed(ctx: Context, ref: PercpuRef) -> None:
-    """Whatever online_cnt is."""
+    """The value of online_cnt is ignored."""
     css = css_of(ref.container)
     await ctx.ask(css.add_online_cnt, -1)
     css.destroy_work.init_work(css_killed_work_fn)

@@ -1,4 +1,4 @@
-"""kernel/cgroup/cgroup.c: css_free_rwork_fn() lets go of the parent before it frees the css."""
+"""kernel/cgroup/cgroup.c: css_free_rwork_fn() drops its reference to the parent before it frees the css."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.cgroup.cgroup import css_of, css_put
@@ -10,7 +10,7 @@ from protocol.operations import UPDATE
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def free_rwork(ctx: Context, work: Work) -> None:
-    """css_put() of the parent comes too early."""
+    """css_put() of the parent is called too early."""
     css = css_of(work.container)
     await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup

@@ -1,4 +1,4 @@
-"""mm/slub.c: put_cpu_partial() leaves a slab on the CPU's list though the cache keeps none there."""
+"""mm/slub.c: put_cpu_partial() leaves a slab on the CPU's list although cpu_partial is 0."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, Slab

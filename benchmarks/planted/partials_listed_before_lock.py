@@ -1,4 +1,4 @@
-"""mm/slub.c: get_partial_node() looks at the partial list before it takes list_lock."""
+"""mm/slub.c: get_partial_node() reads the partial list before it takes list_lock."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("get_partial_node", "mm/slub.c")
 async def get_from_node(ctx: Context, s: KmemCache, n: KmemCacheNode, c: KmemCacheCpu) -> Chain:
-    """The walk begins, and only then spin_lock()."""
+    """The walk begins before spin_lock()."""
     if not await ctx.ask(n.read_nr_partial):
         return None
     found: Chain = None

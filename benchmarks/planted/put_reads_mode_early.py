@@ -7,7 +7,7 @@ from actors.machine.context import Context
 
 @kernel_fn("percpu_ref_put_many", "include/linux/percpu-refcount.h")
 async def put_many(ctx: Context, ref: PercpuRef, nr: int) -> None:
-    """A switch to atomic mode may be over by the time that the mode is used."""
+    """A switch to atomic mode may be complete when the mode is used."""
     flags = await ctx.ask(ref.read_flags)
     with ctx.preempt_section:
         if not flags:

@@ -1,4 +1,4 @@
-"""lib/lockref.c: lockref_put_or_lock() keeps the reference if it had to wait for the lock."""
+"""lib/lockref.c: lockref_put_or_lock() does not drop the reference if it had to wait for the lock."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import spin_lock, spin_unlock

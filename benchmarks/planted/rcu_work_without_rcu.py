@@ -1,4 +1,4 @@
-"""kernel/workqueue.c: queue_rcu_work() queues the work at once."""
+"""kernel/workqueue.c: queue_rcu_work() queues the work without a grace period."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.rcu.tree import RcuHead
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("queue_rcu_work", "kernel/workqueue.c")
 async def queue(ctx: Context, rwork: RcuWork) -> bool:
-    """No call_rcu(): its callback is called here and now."""
+    """No call_rcu(): the callback is called directly."""
     if await ctx.ask(rwork.work.test_and_set_pending):
         return False
 

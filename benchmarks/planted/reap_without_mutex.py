@@ -1,4 +1,4 @@
-"""mm/slab.c: cache_reap() lets go of slab_mutex before it walks the caches."""
+"""mm/slab.c: cache_reap() releases slab_mutex before it walks the caches."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import mutex_trylock, mutex_unlock
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("cache_reap", "mm/slab.c")
 async def reap(ctx: Context, work: Work) -> None:
-    """mutex_unlock() too early."""
+    """mutex_unlock() is called too early."""
     machine = ctx.machine
     if await mutex_trylock(ctx, machine.slab_mutex):
         started, walked = ctx.world.now, 0

@@ -1,4 +1,4 @@
-"""mm/slub.c: sysfs_slab_remove() queues the removal work, and does not hold the kobject for it."""
+"""mm/slub.c: sysfs_slab_remove() queues the removal work without a reference to the kobject."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.workqueue import Work, queue_work

@@ -1,4 +1,4 @@
-"""mm/slab_common.c: kmem_cache_destroy() leaves a cache marked as dying that somebody has taken up again."""
+"""mm/slab_common.c: kmem_cache_destroy() leaves a cache marked as dying although another user has shared it again."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c")
 async def destroy(ctx: Context, s: KmemCache | None) -> None:
-    """The mark is not taken back."""
+    """The dying flag is not cleared."""
     if s is None:
         return
     async with SlabMutexHeld(ctx):

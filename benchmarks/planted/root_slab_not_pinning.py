@@ -1,4 +1,4 @@
-"""mm/slab.h: memcg_charge_slab() takes no reference to a cache that belongs to the root by now."""
+"""mm/slab.h: memcg_charge_slab() takes no reference to a cache that has been reparented to the root."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, Slab
@@ -10,10 +10,10 @@ from actors.machine.gfp import Gfp
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h")
 async def charge(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """No percpu_ref_get_many() where nothing is charged."""
+    """No percpu_ref_get_many() in the branch without a charge."""
     memcg = await first_online_memcg(ctx, s)
     if memcg is None or memcg.is_root:
         await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
-        s.charged_pages += slab.pages  # the model's own
+        s.charged_pages += slab.pages  # shadow accounting of the model
         return True
     return await charge_memcg(ctx, slab, gfp, s, memcg)

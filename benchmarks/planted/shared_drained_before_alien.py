@@ -1,4 +1,4 @@
-"""mm/slab.c: drain_cpu_caches() empties the shared arrays before the alien ones, which fill them again."""
+"""mm/slab.c: drain_cpu_caches() drains the shared arrays before the alien ones, which refill them."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockIrqHeld
@@ -10,7 +10,7 @@ from actors.machine.context import Context
 
 @kernel_fn("drain_cpu_caches", "mm/slab.c")
 async def drain_caches(ctx: Context, cachep: KmemCache) -> None:
-    """The two loops over the nodes in the wrong order."""
+    """The two loops over the nodes are in the wrong order."""
 
     async def handler(ctx: Context) -> None:
         await do_drain(ctx, cachep)

@@ -10,7 +10,7 @@ from actors.machine.context import Context
 
 @kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")
 async def alloc_cache_id(ctx: Context) -> int:
-    """memcg_nr_cache_ids too early."""
+    """memcg_nr_cache_ids is set too early."""
     machine = ctx.machine
     kmemcg_id = await ctx.ask(machine.memcg_cache_ida.ida_simple_get)
     if kmemcg_id < machine.memcg_nr_cache_ids:

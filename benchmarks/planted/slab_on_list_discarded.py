@@ -1,4 +1,4 @@
-"""mm/slub.c: deactivate_slab() leaves a slab on the node's list that turned out to be empty meanwhile."""
+"""mm/slub.c: deactivate_slab() leaves a slab on the node's list that became empty in the meantime."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
@@ -9,7 +9,7 @@ from actors.machine.context import BUG_ON, Context
 
 @kernel_fn("deactivate_slab", "mm/slub.c")
 async def deactivate(ctx: Context, s: KmemCache, c: KmemCacheCpu, slab: Slab, freelist: Chain) -> None:
-    """No remove_partial() if the cmpxchg fails and the second look says otherwise than the first."""
+    """No remove_partial() if the cmpxchg fails and the second try finds the slab empty."""
     n = s.node[slab.nid]
     tail = (await ctx.ask(slab.read_counters)).freelist is not None
     if freelist is not None:

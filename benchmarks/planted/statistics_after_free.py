@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: mem_cgroup_free() hands on the statistics of a memcg that it has freed."""
+"""mm/memcontrol.c: mem_cgroup_free() flushes the statistics of a memcg after it has freed the memcg."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.memcontrol import Memcg, memcg_flush_percpu_vmstats

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: mod_lruvec_state() counts for the node of the CPU, and not for that of the page."""
+"""mm/memcontrol.c: mod_lruvec_state() counts for the node of the CPU, not for the node of the page."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.memcontrol import Memcg

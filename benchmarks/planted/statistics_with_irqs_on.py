@@ -1,4 +1,4 @@
-"""mm/vmstat.c: the per-CPU delta of a node statistic is read, and written back, with interrupts on."""
+"""mm/vmstat.c: the per-CPU delta of a node statistic is read and written back with interrupts on."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.vmstat import NODE_STAT_THRESHOLD, THIS_CPU_STAT, StatItem
@@ -7,7 +7,7 @@ from actors.machine.context import Context
 
 @kernel_fn("mod_node_page_state", "mm/vmstat.c")
 async def mod_state(ctx: Context, nid: int, item: StatItem, nr_pages: int) -> None:
-    """What an interrupt adds in between is lost."""
+    """An addition by an interrupt in between is lost."""
     stats = ctx.machine.node_stats[nid]
     cpu = ctx.smp_processor_id
     ctx.use_part(stats)

@@ -19,7 +19,7 @@ from actors.machine.gfp import Gfp, gfpflags_allow_blocking
 
 @kernel_fn("try_charge", "mm/memcontrol.c")
 async def charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
-    """css_get_many() comes too late."""
+    """css_get_many() is called too late."""
     if memcg.is_root:
         return True
     if await consume_stock(ctx, memcg, nr_pages):

@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("consume_stock", "mm/memcontrol.c")
 async def consume(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
-    """What was read may be old when it is written."""
+    """The value may be stale when it is written back."""
     if nr_pages > MEMCG_CHARGE_BATCH:
         return False
     stock = this_cpu_stock(ctx)

@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("refill_stock", "mm/memcontrol.c")
 async def refill(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """this_cpu_ptr() has moved across the beginning of the section."""
+    """this_cpu_ptr() has moved in front of local_irq_save()."""
     stock = this_cpu_stock(ctx)
     with ctx.irq_section:
         await ctx.this_cpu(stock, STOCK)

@@ -1,4 +1,4 @@
-"""mm/memcontrol.c: drain_all_stock() looks at the memcgs of other CPUs' stocks without holding them."""
+"""mm/memcontrol.c: drain_all_stock() reads the memcgs of other CPUs' stocks without references to them."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import mutex_trylock, mutex_unlock
@@ -9,7 +9,7 @@ from actors.machine.context import Context
 
 @kernel_fn("drain_all_stock", "mm/memcontrol.c")
 async def drain_all(ctx: Context, root_memcg: Memcg) -> None:
-    """No css_tryget(), and preemption is still on: nothing keeps the memcg."""
+    """No css_tryget(), and preemption is still on, so the memcg may be freed."""
     machine = ctx.machine
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return

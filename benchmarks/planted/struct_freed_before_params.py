@@ -15,7 +15,7 @@ from actors.machine.gfp import GFP_KERNEL
 
 @kernel_fn("create_cache", "mm/slab_common.c")
 async def create(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
-    """The error path in the wrong order."""
+    """The error path frees in the wrong order."""
     if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
         return -ENOMEM
     s = zalloc()

@@ -1,4 +1,4 @@
-"""mm/slab.c: cache_flusharray() does not destroy the free slabs that are too many, though they are off their list."""
+"""mm/slab.c: cache_flusharray() does not destroy the surplus free slabs that it has taken off their list."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import SpinLockHeld

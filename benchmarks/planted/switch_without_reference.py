@@ -1,4 +1,4 @@
-"""lib/percpu-refcount.c: the switch to atomic mode holds no reference of its own meanwhile."""
+"""lib/percpu-refcount.c: the switch to atomic mode holds no reference of its own."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.rcu.tree import call_rcu

@@ -1,4 +1,4 @@
-"""mm/slub.c: flush_slab() does not step the tid of the CPU whose slab it takes away."""
+"""mm/slub.c: flush_slab() does not step the tid of the CPU whose slab it flushes."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu

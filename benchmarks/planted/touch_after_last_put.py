@@ -1,4 +1,4 @@
-"""mm/slub.c: __free_slab() looks at the cache once more after the uncharge that may free it."""
+"""mm/slub.c: __free_slab() reads the cache once more after the uncharge that may free it."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, Slab

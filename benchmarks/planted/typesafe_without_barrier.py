@@ -1,4 +1,4 @@
-"""mm/slab_common.c: type-safe caches are released without waiting for their slabs that wait for a grace period."""
+"""mm/slab_common.c: type-safe caches are released while slabs of them still wait for a grace period."""
 
 from actors.api import kernel_fn
 from actors.linux.kernel.locking.locks import MutexHeld

@@ -1,4 +1,4 @@
-"""mm/page_counter.c: page_counter_uncharge() ends before the topmost counter."""
+"""mm/page_counter.c: page_counter_uncharge() does not uncharge the topmost counter."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.page_counter import PageCounter, page_counter_cancel
@@ -7,7 +7,7 @@ from actors.machine.context import Context
 
 @kernel_fn("page_counter_uncharge", "mm/page_counter.c")
 async def uncharge(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
-    """The loop looks for a parent, and not for a counter."""
+    """The loop tests the parent in place of the counter."""
     level = counter
     while level.parent is not None:
         await page_counter_cancel(ctx, level, nr_pages)

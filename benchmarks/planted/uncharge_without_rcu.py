@@ -10,7 +10,7 @@ from actors.machine.context import Context, deref
 
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h")
 async def uncharge(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """The memcg may be reparented, and freed, in between."""
+    """The cache may be reparented and the memcg freed in between."""
     memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
     if memcg.is_root:
         await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)

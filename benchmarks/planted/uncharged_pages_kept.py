@@ -1,4 +1,4 @@
-"""mm/slab.c: kmem_getpages() does not give the pages back if they cannot be charged."""
+"""mm/slab.c: kmem_getpages() does not free the pages if they cannot be charged."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, Slab

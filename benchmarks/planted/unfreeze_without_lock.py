@@ -1,4 +1,4 @@
-"""mm/slub.c: put_cpu_partial() gives slabs back to the node without its list_lock."""
+"""mm/slub.c: put_cpu_partial() puts slabs back onto the node's list without its list_lock."""
 
 from actors.api import kernel_fn
 from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu
@@ -8,7 +8,7 @@ from actors.machine.context import Context
 
 @kernel_fn("unfreeze_partials", "mm/slub.c")
 async def unfreeze_all(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
-    """The partial list changes under others' eyes."""
+    """The partial list changes while other CPUs walk it."""
     discard = []
     while c.partial:
         slab = c.partial.pop()

@@ -1,4 +1,4 @@
-"""mm/list_lru.c: __list_lru_walk_one() goes on with the list that it knew when the lock was dropped (LRU_RETRY)."""
+"""mm/list_lru.c: __list_lru_walk_one() continues with its old list position after the lock was dropped (LRU_RETRY)."""
 
 from collections import deque
 
@@ -9,7 +9,7 @@ from actors.machine.context import BUG_ON, Context, bug
 
 @kernel_fn("__list_lru_walk_one", "mm/list_lru.c")
 async def walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate) -> int:
-    """Only LRU_REMOVED_RETRY restarts."""
+    """Only LRU_REMOVED_RETRY restarts the walk."""
     isolated = 0
     items = deque(await ctx.ask(walk.node.list_items, walk.one))
     while items and walk.nr_to_walk:

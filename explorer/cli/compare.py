@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from explorer.cli.options import given
+from explorer.experiment import Given
 from explorer.report import make_console
 from explorer.session import Result, replay
 from protocol.errors import UsageError
@@ -16,7 +18,7 @@ from protocol.errors import UsageError
 
 def main(options: argparse.Namespace) -> int:
     """Compare the samples of two logs; return the exit code."""
-    make_console().print(compare(*replay_both((options.first, options.second))))
+    make_console().print(compare(*replay_both((options.first, options.second), given(options))))
     return 0
 
 
@@ -37,9 +39,9 @@ def compare(first: Result, second: Result) -> Table:
     return table
 
 
-def replay_both(logs: Sequence[Path]) -> tuple[Result, Result]:
+def replay_both(logs: Sequence[Path], code: Given) -> tuple[Result, Result]:
     """Replay two logs; UsageError unless both are complete, of one scenario, and sampled at the same points."""
-    first, second = (replay(log, driver="stepper") for log in logs)
+    first, second = (replay(log, driver="stepper", given=code) for log in logs)
     for result in (first, second):
         if result.divergence is not None or result.damage is not None:
             why = result.damage or f"{result.log}: the replay diverges from the log at step {result.steps}"

@@ -152,7 +152,7 @@ def check_start(start: Start, given: Given) -> None:
 def check_mode(options: argparse.Namespace, strategy: Named) -> None:
     """UsageError for an option that another option, or *strategy*, would make useless."""
     is_exact = strategy.entry.name in EXACT
-    if options.require_exhausted and (strategy.argument or isinstance(strategy.entry, Sampler)):
+    if options.require_exhausted and ((is_exact and strategy.argument) or isinstance(strategy.entry, Sampler)):
         why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
         msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
         raise UsageError(msg)

@@ -344,6 +344,7 @@ def _keep(parser: argparse.ArgumentParser) -> None:
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=log_file, metavar="LOG")
     parser.add_argument("second", type=log_file, metavar="OTHER")
+    add_code(parser)
 
 
 def _selftest(parser: argparse.ArgumentParser) -> None:

@@ -24,12 +24,13 @@ from explorer.schedule import Follow, Noting
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.jobs import Job, News, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.search.protocol import Search
-from explorer.search.registry import STRATEGIES, make_search
+from explorer.search.registry import DPOR, STRATEGIES, make_search, parse_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
 from explorer.watch import RacingPair, Watch
 from explorer.workers import Pool, Task, Tell, WorkerLostError
+from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.schedule import Schedule
 
@@ -122,9 +123,18 @@ class Campaign:
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
     _pool: Pool = attrs.field(init=False)
+    _may_reduce: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = Pool(self.workers)
+        eager = next((oracle for oracle in self.experiment.oracles if oracle.when == "step"), None)
+        if eager is not None and parse_strategy(self.options.strategy).entry.name == DPOR:
+            msg = (
+                f"--strategy {DPOR}: the oracle {eager.name} looks after each step, and {DPOR} leaves out orders that "
+                "only it can tell apart; take dfs, a sampler or the portfolio"
+            )
+            raise UsageError(msg)
+        self._may_reduce = eager is None
 
     def run(self) -> None:
         """Search until the schedules, the budget or the time are used up."""
@@ -140,7 +150,7 @@ class Campaign:
     def _search(self) -> None:
         if self.before is not None:
             self.before(self)
-        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings))
+        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self._may_reduce))
 
     @property
     def lost_workers(self) -> int:

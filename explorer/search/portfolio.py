@@ -31,6 +31,9 @@ The shares apply while no sampler has a yield. Walks find shallow flaws soon; fl
 constraints at once are found by the strategies with a bound for them (docs/strategies.md has the figures).
 """
 
+SHARE_OF_MORE = 2.0
+"""The share of a sampler that the user names."""
+
 LEAST_SAMPLED = 16
 """Draws (see `explorer.search.estimate`) before the portfolio estimates whether an exact search would fit."""
 
@@ -71,19 +74,21 @@ class Portfolio:
     If it is not exhausted within its turn, it alternates with the samplers from then on, with turns that double in
     length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
 
-    `sightings` are the class counts of the whole campaign. `turn` is the length of the exact search's latest turn, and
-    `_left` how much of it remains; at `_exact_at` schedules its next turn is due. `_under_way` counts jobs in progress.
-    `_log10_alternatives` is the largest product of the numbers of alternatives of a schedule.
+    `sightings` are the class counts of the whole campaign. `more` is one more sampler, besides those of `SHARES`.
+    `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at` schedules
+    its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product of the numbers
+    of alternatives of a schedule.
     """
 
     seed: int
     sightings: Sightings
     exact: Search = attrs.field(factory=lambda: make_exact_search("dpor"))
+    more: str = ""
     turn: int = 0
     draws: Draws = attrs.field(init=False)
     arms: dict[str, Arm] = attrs.field(init=False)
     _random: random.Random = attrs.field(init=False)
-    _waiting: list[str] = attrs.field(factory=lambda: ["roundrobin", *SHARES], init=False)
+    _waiting: list[str] = attrs.field(init=False)
     _under_way: int = attrs.field(default=0, init=False)
     _left: int = attrs.field(default=0, init=False)
     _exact_at: int = attrs.field(default=1, init=False)
@@ -92,7 +97,9 @@ class Portfolio:
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.draws = Draws(self.seed)
-        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in SHARES.items()}
+        shares = {**SHARES, self.more: SHARE_OF_MORE} if self.more else SHARES
+        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in shares.items()}
+        self._waiting = ["roundrobin", *shares]
 
     def next_schedule(self, room: int = 1) -> Job | Following | None:
         """A schedule of the exact search in its turn, otherwise a job of a sampler; None if a job has to end first."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PCT_DEPTH = 3
 """Default depth of pct: the number of ordering constraints, one more than the number of priority changes."""
 
-PORTFOLIO = "portfolio"
+PORTFOLIO, DPOR = "portfolio", "dpor"
 
 
 @attrs.frozen
@@ -172,7 +172,7 @@ EXACT: dict[str, ExactEntry] = {
             _dfs,
             argument="BOUND",
         ),
-        ExactEntry("dpor", "one schedule of each trace class: source sets and sleep sets", _dpor),
+        ExactEntry(DPOR, "one schedule of each trace class: source sets and sleep sets", _dpor),
     )
 }
 """The exact searches by name; only `explore` can use them."""
@@ -182,7 +182,9 @@ SEARCHES: dict[str, StrategyEntry] = {
     for entry in (
         StrategyEntry(
             PORTFOLIO,
-            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default)",
+            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default); with one more "
+            "sampler, if you name one",
+            argument="SAMPLER",
         ),
         *STRATEGIES.values(),
         *EXACT.values(),
@@ -245,15 +247,23 @@ def make_exact_search(text: str) -> Search:
     return named.entry.make(named.argument)
 
 
-def make_search(text: str, seed: int, sightings: Sightings) -> Search:
-    """The search that *text* names, for a campaign with the class counts *sightings*."""
+def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = True) -> Search:
+    """The search that *text* names, for a campaign with the class counts *sightings*.
+
+    If it *reduces*, the exact part of the portfolio runs one schedule of each trace class, otherwise every schedule.
+    """
     from explorer.search.portfolio import Portfolio
     from explorer.search.sampling import Draws, Sampling
 
-    entry = parse_strategy(text).entry
+    named = parse_strategy(text)
+    entry, more = named.entry, named.argument
     if isinstance(entry, ExactEntry):
         return make_exact_search(text)
-    return Sampling(text, Draws(seed)) if isinstance(entry, Sampler) else Portfolio(seed, sightings)
+    return (
+        Sampling(text, Draws(seed))
+        if isinstance(entry, Sampler)
+        else Portfolio(seed, sightings, make_exact_search(DPOR if reduces else "dfs"), more)
+    )
 
 
 def check_strategy(text: str) -> Named:
@@ -263,4 +273,6 @@ def check_strategy(text: str) -> Named:
         find_strategy(text)
     elif isinstance(named.entry, ExactEntry):
         make_exact_search(text)
+    elif named.argument:
+        find_strategy(named.argument)
     return named

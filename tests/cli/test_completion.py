@@ -50,6 +50,6 @@ def test_bash_completes(slabrace: Command, words: list[str], completed: list[str
     Path("canary.log").touch()
     Path("script").write_text(slabrace("completion", "bash").out)
     command = ["bash", "--norc", "-c", COMPLETE, "bash", "./script", *words]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- our own words
+    told = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 -- a command of the tests
 
     assert told.stdout.split() == completed

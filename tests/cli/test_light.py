@@ -1,4 +1,4 @@
-"""Commands that need no kernel import none: help, wrong usage, and all that only reads a log or a list of names."""
+"""Commands without a kernel do not import it: help, usage errors, and commands that only read a log or a list."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ LIGHT: tuple[tuple[list[str], int], ...] = (
 
 
 def imported_by(arguments: list[str], cwd: Path) -> tuple[int, list[str]]:
-    """The exit code of a command, and which of the heavy packages it has imported."""
+    """The exit code of a command, and the heavy packages that it has imported."""
     answer = run_process(sys.executable, "-c", SCRIPT, *arguments, cwd=cwd)
     code, heavy = json.loads(answer.stdout.splitlines()[-1])
     return code, heavy
@@ -70,7 +70,7 @@ def test_the_test_sees_the_kernel_of_a_command_that_needs_it(tmp_path: Path) -> 
 
 
 def test_the_names_in_the_help_are_those_that_there_are() -> None:
-    """They are written down a second time, for the help does not import what has them."""
+    """The names are duplicated, because the help does not import the modules that define them."""
     assert list(experiment.DRIVERS) == list(DRIVERS)
     assert [file.name for file in FILES] == list(defaults.KERNEL_FILES)
     assert list(FORMATS) == list(defaults.EXPLAIN_FORMATS)

@@ -1,11 +1,11 @@
-"""Citations of the kernel pages and of docs/search.md: where they stand, and the section that each means.
+"""Citations of the kernel pages and of docs/search.md: their places, and the sections that they refer to.
 
-The table of docs/kernel/README.md says which page a name stands for. A citation is one of
+The table of docs/kernel/README.md maps each name to its page. A citation is one of
 
 - the name of a page, alone or with sections: `KERNEL.md 7.1, I5 and Q5`, `SEARCH.md 4.9`;
 - a docstring of the kernel, of a scenario or of a test that begins with sections of KERNEL.md: `7.2.6 and 9: run ...`;
-- sections alone in brackets, in a docstring or a comment: `(11.4 to 11.6)`; those of SEARCH.md in the explorer, of
-  KERNEL.md elsewhere;
+- sections alone in brackets, in a docstring or a comment: `(11.4 to 11.6)`; they are sections of SEARCH.md in the
+  explorer, and of KERNEL.md elsewhere;
 - on the kernel pages `K 9.1`, `KT 8.6`, `D 7.2`, `V 4.3`: their short names of each other.
 """
 
@@ -40,7 +40,7 @@ BRACKETED = re.compile(rf"\(({LIST})\)")
 LEADING = re.compile(rf"\A\s*({LIST})(?=[\s.:,;])")
 SHORT = re.compile(rf"(?<![\w.])(K|KT|D|V) ({LIST})")
 IS_SECTION = re.compile(r"[HIQTU]\d|A\d|[A-Z]?\d+(?:\.\d+|\.[OM])+")
-"""What a bare list has to begin with: `(9)` and `(1)` are no sections."""
+"""The required beginning of a bare list: `(9)` and `(1)` are no sections."""
 
 ANCHOR = re.compile(r'<a id="([^"]+)">')
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -48,7 +48,7 @@ FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 @attrs.frozen
 class Citation:
-    """A page that a text cites, and the sections of it that the text names, as they are written there."""
+    """A page that a text cites, and the cited sections, as written in the text."""
 
     file: Path
     line: int
@@ -56,7 +56,7 @@ class Citation:
     sections: tuple[str, ...] = ()
 
     def wrong(self) -> str:
-        """Empty, or the first section that the page does not have, where it is cited, and the nearest that exists."""
+        """The first cited section that the page does not have, its place, and the nearest existing one; or empty."""
         place = f"{self.file.relative_to(ROOT)}:{self.line}"
         if self.page not in cited_pages():
             return f"{place}: {self.page} is in no row of docs/kernel/README.md"
@@ -72,7 +72,7 @@ class Citation:
 
 @functools.cache
 def cited_pages() -> dict[str, Path]:
-    """The pages by the names that they are cited by."""
+    """The pages by the names used in citations."""
     rows = re.findall(
         r"^\| `([\w.-]+\.md)` \| \[[^\]]+\]\(([^)]+)\) \|",
         (KERNEL_PAGES / "README.md").read_text("utf-8"),
@@ -106,7 +106,7 @@ def meanings(section: str, before: list[str]) -> Iterator[str]:
 
 
 def nearest(section: str, anchors: frozenset[str]) -> str:
-    """The section that is most like a section that does not exist: the one that it would be in, if there is one."""
+    """The existing section nearest to a missing one: the section that would contain it, if there is one."""
     name = section
     while name:
         if name in anchors:
@@ -120,7 +120,7 @@ def sections_in(text: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(JOIN, text.strip()) if part)
 
 
-# -- where they stand -------------------------------------------------------------------------------------------------
+# -- the places of citations ------------------------------------------------------------------------------------------
 
 
 def all_citations() -> list[Citation]:
@@ -144,7 +144,7 @@ def in_page(path: Path, text: str) -> Iterator[Citation]:
 def in_module(module: Module) -> Iterator[Citation]:
     """The citations of a module: pages that it names anywhere, and bare sections in docstrings and comments."""
     if module.path.parent == Path(__file__).parent:
-        return  # these speak of citations
+        return  # these modules have examples of citations
     yield from named(module.path, module.text, 1)
     package = module.name.partition("/")[0]
     page = BARE_PAGES.get(package, "KERNEL.md")
@@ -172,12 +172,12 @@ def bare(path: Path, text: str, first: int, page: str) -> Iterator[Citation]:
 
 
 def line_of(text: str, match: re.Match[str], first: int) -> int:
-    """The line that a match begins on, if that of the text is *first*."""
+    """The line of the begin of a match in a text that begins on line *first*."""
     return first + text.count("\n", 0, match.start())
 
 
 def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Each docstring with its line: of modules, classes and functions, and those below a name."""
+    """Each docstring with its line: of modules, classes and functions, and the strings below an assignment."""
     for node in ast.walk(tree):
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):

@@ -1,12 +1,12 @@
-"""What the pages show of a terminal: read, run again, compared, and written anew.
+"""The consoles of the documentation: their commands are run again, and the output is compared or updated.
 
 A block of a page that is marked `console` shows commands (`$ slabrace ...`) with their output. `...` on a line of its
-own stands for any lines, or none; within a line for any text. Seconds and rates are not compared. The blocks of a page
-are run one after the other in an empty folder, where `tests` is that of the repository. Standard error is shown, after
-the rest, where it begins with `slabrace:`.
+own stands for any number of lines; within a line it stands for any text. Seconds and rates are not compared. The blocks
+of a page are run one after the other in an empty folder, with the repository's `tests` in it. Lines of standard error
+that begin with `slabrace:` are shown after the standard output.
 
-A comment just before a block is not seen by who reads the page. Its first line is `console`; the others say how it is
-run, in any order:
+A comment just before a block is invisible on the page. Its first line is `console`; the other lines are options, in any
+order:
 
     <!-- console
     slow
@@ -14,13 +14,13 @@ run, in any order:
     $ slabrace run canary --log runs/one.log
     -->
 
-`slow`: it takes long, and is run by the slow tests only. `NAME=TEXT`: what a name in a command stands for. `$ command`:
-what the shell does before, in silence. Before a block in another language it is `file NAME`, and the block is written
-to that file; or `output COMMAND`, and the block is what that command prints: a diagram, say. A block that shows
-commands and no output is not run.
+`slow`: the block takes long, and only the slow tests run it. `NAME=TEXT`: the value of a name in the commands.
+`$ command`: a shell command that is run before the block and not shown. Before a block in another language the comment
+is `file NAME`, and the block is written to this file; or `output COMMAND`, and the block is the output of this command,
+for example a diagram. A block that shows commands without output is not run.
 
-`python -m tests.docs.consoles [--slow] [PAGE...]` writes what is shown anew: each line is replaced by what stands there
-now, and what was left out is left out again.
+`python -m tests.docs.consoles [--slow] [PAGE...]` updates the pages: each line is replaced by its present text, and
+omitted lines are omitted again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MASKS = (
     (re.compile(r"\b\d+(?:\.\d+)?/s\b"), "N/s"),
 )
 FINE = frozenset({0, 1, 4, 130})
-"""Exit codes of commands that did what they were meant to."""
+"""Exit codes of commands that worked as intended."""
 
 
 @attrs.define
@@ -66,9 +66,9 @@ class Shown:
 
 @attrs.define
 class Block:
-    """A block of a page: where its text begins and ends there, and how it is run. `file`: it is one to be written.
+    """A block of a page: the place of its text, and its options. `file`: the file that it is written to.
 
-    `is_output`: the block shows what its one command prints, and not the command.
+    `is_output`: the block shows the output of its only command, without the command.
     """
 
     begin: int
@@ -89,12 +89,12 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether there is anything to be compared."""
+        """Whether the block shows output, which has to be compared."""
         return any(shown.lines for shown in self.shown)
 
 
 def pages() -> list[Path]:
-    """The pages that show something of a terminal."""
+    """The pages with consoles."""
     return [path for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if blocks_of(path)]
 
 
@@ -127,7 +127,7 @@ def read_blocks(text: str) -> Iterator[Block]:
 
 
 def read_options(block: Block, options: str) -> None:
-    """Take in what the comment before the block says."""
+    """Read the options in the comment before the block."""
     for line in filter(None, options.splitlines()):
         name, equals, value = line.partition("=")
         if line == "slow":
@@ -142,7 +142,7 @@ def read_options(block: Block, options: str) -> None:
 
 
 def read_shown(block: Block) -> None:
-    """Take in the commands of a block, with what they show."""
+    """Read the commands of a block, with the output that it shows for each."""
     for line in block.text.splitlines():
         if line.startswith("$ "):
             block.shown.append(Shown(line[2:]))
@@ -157,14 +157,14 @@ def read_shown(block: Block) -> None:
 
 
 def run_block(block: Block, folder: Path) -> list[list[str]]:
-    """What each command of the block prints, in *folder*."""
+    """Run the block in *folder*; return the output of each command."""
     for command in block.before:
         run_command(command, folder)
     return [run_command(with_names(shown.command, block.names), folder) for shown in block.shown]
 
 
 def with_names(command: str, names: dict[str, str]) -> str:
-    """The command with what its names stand for; `LOG.short.log` is the short log of `LOG`."""
+    """The command with the values of its names; `LOG.short.log` is the short log of `LOG`."""
     for name, text in names.items():
         command = re.sub(rf"\b{name}\.short\.log\b", text.removesuffix(".log") + ".short.log", command)
         command = re.sub(rf"(?<![\w/.-]){name}\b", text, command)
@@ -172,7 +172,7 @@ def with_names(command: str, names: dict[str, str]) -> str:
 
 
 def run_command(command: str, folder: Path) -> list[str]:
-    """The lines that a command prints; AssertionError if it could not do what it was to do."""
+    """The lines that a command prints; AssertionError if the command failed."""
     environment = {
         **{name: value for name, value in os.environ.items() if name not in {"COLUMNS", "FORCE_COLOR"}},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -188,7 +188,7 @@ def run_command(command: str, folder: Path) -> list[str]:
 
 
 def prepare(folder: Path) -> None:
-    """Let commands in *folder* name what is in the repository."""
+    """Make the repository's `tests` available to commands in *folder*."""
     (folder / "tests").symlink_to(ROOT / "tests")
 
 
@@ -196,20 +196,20 @@ def prepare(folder: Path) -> None:
 
 
 def masked(text: str) -> str:
-    """A line without what differs from run to run."""
+    """A line without the parts that differ from run to run."""
     for pattern, mask in MASKS:
         text = pattern.sub(mask, text)
     return text
 
 
 def is_shown_by(shown: str, actual: str) -> bool:
-    """Whether a line of a page stands for a line of the output."""
+    """Whether a line of a page matches a line of the output."""
     parts = [re.escape(part) for part in masked(shown.rstrip()).split(ELISION)]
     return re.fullmatch(".*".join(parts), masked(actual)) is not None
 
 
 def first_difference(shown: Sequence[str], actual: Sequence[str]) -> str:
-    """What of the page is not in the output, or not there; empty if all is well."""
+    """The first difference between a page and the output; empty if there is none."""
     segments = segments_of(shown)
     at = 0
     for number, segment in enumerate(segments):
@@ -240,12 +240,12 @@ def segments_of(shown: Sequence[str]) -> list[list[str]]:
 
 
 def fits(segment: Sequence[str], actual: Sequence[str]) -> bool:
-    """Whether the output begins with what the lines show."""
+    """Whether the output begins with the lines of the segment."""
     return len(segment) <= len(actual) and all(map(is_shown_by, segment, actual))
 
 
 def explain(segment: Sequence[str], actual: Sequence[str]) -> str:
-    """Where lines of a page come closest to the output, and the first that is not there."""
+    """The place in the output that is most similar to a segment of a page, and the first line that differs."""
     if not actual:
         return f"the page shows, after the end of the output:\n  {segment[0]}"
     best, start = max((sum(map(is_shown_by, segment, actual[at:])), -at) for at in range(len(actual)))
@@ -256,34 +256,34 @@ def explain(segment: Sequence[str], actual: Sequence[str]) -> str:
     return f"the page shows at another place:\n  {segment[0]}"
 
 
-# -- writing anew -----------------------------------------------------------------------------------------------------
+# -- updating ---------------------------------------------------------------------------------------------------------
 
 MOST_NEW_LINES = 2
-"""More new lines than these between two that are shown are left out."""
+"""The largest number of new lines between two shown ones; more are omitted."""
 
 LEAST_ALIKE = 0.4
-"""Lines that are less alike are not taken for the same line with other figures."""
+"""The least likeness of two lines that count as the same line with other figures."""
 
 
 def likeness(shown: str, actual: str) -> float:
-    """How much two lines have in common, from 0 to 1: words, whatever the figures are."""
+    """The similarity of two lines, from 0 to 1, by their words; figures are ignored."""
     if is_shown_by(shown, actual):
         return 1.0
     one, other = words_of(shown), words_of(actual)
     both, all_words = (one & other).total(), one.total() + other.total()
-    if ELISION in shown:  # what is left out is not missed
+    if ELISION in shown:  # words in an elision are not missed
         all_words = 2 * one.total()
-    is_other = next(iter(one), "") != next(iter(other), "")  # of a table, the first column says what it is about
+    is_other = next(iter(one), "") != next(iter(other), "")  # the first column of a table names the row
     return (0.6 if is_other else 0.99) * min(2 * both / all_words, 1.0) if all_words else 0.0
 
 
 def words_of(line: str) -> Counter[str]:
-    """The words of a line, with all figures alike."""
+    """The words of a line, with all figures made equal."""
     return Counter(re.sub(r"\d+(?:\.\d+)?", "0", re.sub(r"\b[0-9a-f]{12,}\b", "0", line)).replace(ELISION, " ").split())
 
 
 def rewritten(shown: Sequence[str], actual: Sequence[str]) -> list[str]:
-    """The output with the same lines left out as before, as far as they can be told."""
+    """The output with the same lines omitted as before, as far as they can be identified."""
     if not first_difference(shown, actual) or not shown:
         return list(shown)
     if ELISION not in shown and len(actual) <= 2 * len(shown) + 4:
@@ -299,15 +299,15 @@ def rewritten(shown: Sequence[str], actual: Sequence[str]) -> list[str]:
 
 
 def as_before(shown: Sequence[str], actual: str) -> str:
-    """The line that stands for this one, if there is one."""
+    """The line of the page that matches this line, or else the line itself."""
     return next((line for line in shown if is_shown_by(line, actual)), actual)
 
 
 def aligned(shown: Sequence[str], actual: Sequence[str]) -> list[tuple[str, int | None, int]]:
-    """For each line of a page where it is in the output now (None: nowhere), and how many lines are passed before.
+    """For each line of a page its place in the output (None: nowhere), and the number of lines skipped before it.
 
-    The alignment of the greatest likeness; lines may be passed at an elision for nothing, elsewhere at a price. The
-    last of it is the end of the output.
+    This is the alignment with the greatest likeness. Skipped lines cost nothing at an elision, and a penalty elsewhere.
+    The last entry is the end of the output.
     """
     alignment = Alignment(shown, actual)
     steps: list[tuple[str, int | None, int]] = []
@@ -326,9 +326,9 @@ def aligned(shown: Sequence[str], actual: Sequence[str]) -> list[tuple[str, int 
 
 @attrs.define
 class Alignment:
-    """The best that can be done from line *i* of a page and line *j* of the output on, by dynamic programming.
+    """The best alignment from line *i* of a page and line *j* of the output on, by dynamic programming.
 
-    `best` are the scores; `far` is where it would be best to go on in the output.
+    `best` are the scores; `far` is the best place to continue in the output.
     """
 
     shown: Sequence[str]
@@ -347,7 +347,7 @@ class Alignment:
                 far[j] = j if j == columns or best[j] >= best[far[j + 1]] else far[j + 1]
 
     def moves(self, i: int, j: int) -> Iterator[tuple[float, int, int]]:
-        """What may be done: the score, and how many lines of the page and of the output are passed then."""
+        """The possible moves: the score, and the numbers of lines of the page and of the output that it consumes."""
         rows, columns = len(self.shown), len(self.actual)
         at_elision = i < rows and self.shown[i] == ELISION
         if i == rows:
@@ -368,12 +368,12 @@ class Alignment:
 
 
 def passing(lines: int) -> float:
-    """What it costs to pass so many lines where nothing was left out: no more than a new elision."""
+    """The penalty for skipping *lines* lines without an elision: at most the penalty for a new elision."""
     return min(0.1 * lines, 0.4)
 
 
 def elided(shown: str, actual: str) -> str:
-    """The line of the output, with what was left out of it left out again: as many words are kept of each part."""
+    """The line of the output with the old elisions: the same number of words of each part is kept."""
     if is_shown_by(shown, actual):
         return shown
     if ELISION not in shown:
@@ -403,7 +403,7 @@ def elided(shown: str, actual: str) -> str:
 
 
 def rewrite(page: Path, *, slow: bool) -> None:
-    """Run the blocks of a page, and write what they show now."""
+    """Run the blocks of a page, and update their output."""
     text = page.read_text(encoding="utf-8")
     changes: list[tuple[Block, str]] = []
     for block, seconds, outputs in run_page(page, slow=slow):
@@ -424,7 +424,7 @@ def rewrite(page: Path, *, slow: bool) -> None:
 
 
 def run_page(page: Path, *, slow: bool) -> Iterator[tuple[Block, float, list[list[str]]]]:
-    """Each block that is run, how long that took, and what its commands print."""
+    """Each block that is run, its running time, and the output of its commands."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)
@@ -438,7 +438,7 @@ def run_page(page: Path, *, slow: bool) -> Iterator[tuple[Block, float, list[lis
 
 
 def main() -> None:
-    """Write pages anew."""
+    """Update pages."""
     parser = argparse.ArgumentParser(description="Run what the pages show, and write its output there.")
     parser.add_argument("--slow", action="store_true", help="also what takes long")
     parser.add_argument("pages", nargs="*", type=Path, help="those pages only")

@@ -26,7 +26,7 @@ from tests.tidy.sources import ROOT, Module, modules
 PAGE = KERNEL_PAGES / "5.2-to-5.4.md"
 
 MARK = re.compile(r"(?<![\w.)\]])\[([^\]`]{1,60})\](?!\()|\((inf|base|\\\*)\)")
-"""What stands in brackets behind no word: an index, `entries[id]`, is no mark."""
+"""A mark: text in brackets that does not follow a word, unlike an index such as `entries[id]`."""
 
 KERNEL_MARK = re.compile(r"(?<![\w.)\]])\[(O|M|\d\d|v\d+)\]")
 """A mark in a docstring."""
@@ -48,7 +48,7 @@ def test_every_citation_can_be_followed() -> None:
 
 
 def test_there_are_citations_of_each_kind() -> None:
-    """What finds nothing holds nothing against anything."""
+    """A check that found no citations would check nothing."""
     found = all_citations()
     folders = {str(citation.file.relative_to(ROOT)).partition("/")[0] for citation in found}
 
@@ -164,7 +164,7 @@ def test_no_section_is_there_twice() -> None:
 
 
 def test_every_page_that_is_named_is_there() -> None:
-    """A reader of a docstring has this repository and no other papers."""
+    """The readers of a docstring have this repository and no other documents."""
     wrong = []
     texts = [(module.path, text) for module in modules(*PACKAGES) for _, text in docstrings(module.tree)]
     texts += [(page, page.read_text("utf-8")) for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]]
@@ -188,7 +188,7 @@ def explained(page: Path) -> set[str]:
 
 
 def first_of(mark: str) -> str:
-    """What of a mark has to be explained: `v4` of `v4 6/7, v7 10/10`, `s` of `s percpu_ref_init`."""
+    """The part of a mark that needs an explanation: `v4` of `v4 6/7, v7 10/10`, `s` of `s percpu_ref_init`."""
     return re.split(r"[ ,:/;+]|\.\.", mark, maxsplit=1)[0]
 
 

@@ -1,4 +1,4 @@
-"""What the pages show of a terminal is what the commands print: seconds and rates apart, to the digit."""
+"""The consoles of the pages show exactly the output of the commands, except seconds and rates."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PAGES = pages()
 
 
 def name_of(page: Path) -> str:
-    """What a page is called in the names of tests."""
+    """The name of a page in the names of tests."""
     return page.name
 
 
 def with_blocks(*, slow: bool) -> list[Path]:
-    """The pages with a block that takes long, or with one that does not."""
+    """The pages with at least one slow block, or with at least one other block."""
     return [page for page in PAGES if any(block.is_run and block.is_slow == slow for block in blocks_of(page))]
 
 
 def check_page(page: Path, *, slow: bool) -> None:
-    """Run the blocks of a page in their order, and hold each against what it shows."""
+    """Run the blocks of a page in their order, and compare the output of each with the page."""
     wrong = []
     for block, _, outputs in run_page(page, slow=slow):
         for shown, actual in zip(block.shown, outputs, strict=True):
@@ -58,7 +58,7 @@ def test_what_a_page_shows_of_long_searches_is_what_is_printed(page: Path) -> No
 
 
 def test_a_block_that_is_one_output_leaves_nothing_out() -> None:
-    """A diagram with a gap is none."""
+    """A diagram with an elision would be invalid."""
     shown = [one for page in PAGES for block in blocks_of(page) if block.is_output for one in block.shown]
 
     assert shown
@@ -66,7 +66,7 @@ def test_a_block_that_is_one_output_leaves_nothing_out() -> None:
 
 
 def test_no_page_with_output_is_passed_over() -> None:
-    """Every console of every page is read, and those without output are the only ones that are not run."""
+    """Every console of every page is read, and only those without output are not run."""
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         consoles = page.read_text(encoding="utf-8").count("\n```console\n")
         found = [block for block in read_blocks(page.read_text(encoding="utf-8")) if not block.file]
@@ -201,7 +201,7 @@ def test_what_is_not_printed_is_named(shown: list[str], named: str) -> None:
     assert named in first_difference(shown, OUTPUT)
 
 
-# -- writing anew -----------------------------------------------------------------------------------------------------
+# -- updating ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

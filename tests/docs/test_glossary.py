@@ -1,4 +1,4 @@
-"""docs/glossary.md explains words that are used, each once."""
+"""docs/glossary.md explains only words that are used, each of them once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = [word.strip() for row in ROWS for word in row[0].split(",")]
 
 
 def used() -> str:
-    """All that the repository says apart from the glossary: code, messages, pages."""
+    """All text of the repository except the glossary: code, messages, pages."""
     pages = [path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if path != PAGE]
     texts = [page.read_text("utf-8") for page in pages if page.parent != KERNEL_PAGES]
     return "\n".join([*texts, *(module.text for module in modules(*PACKAGES, "benchmarks"))])
@@ -36,7 +36,7 @@ def test_there_are_words() -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_a_word_of_the_glossary_is_used(word: str) -> None:
-    """One that is not used any more goes out of the glossary, too."""
+    """A word that is not used any more has to be removed from the glossary."""
     assert len(re.findall(rf"\b{re.escape(word)}s?\b", TEXT, re.IGNORECASE)) >= 3
 
 

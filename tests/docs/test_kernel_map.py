@@ -90,7 +90,7 @@ def test_every_kernel_function_is_on_the_page_with_its_file() -> None:
 
 
 def test_every_module_that_declares_kernel_functions_is_known_to_the_page() -> None:
-    """What only some command imports would be missing from the table, and nobody would notice."""
+    """A module that only some command imports would be missing from the table, without any other sign."""
     declaring = {
         module.name.removeprefix("actors/")
         for module in modules("actors/linux", "actors/files")

@@ -1,4 +1,4 @@
-"""Every command that the documentation shows is one, and everything that it links to is there."""
+"""Every command in the documentation is valid, and every target of a link exists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from actors.versions.user_code import parse_reference
 from explorer.cli.usage import make_parser
 from scenarios import find_scenario
 from tests.tidy.sources import ROOT
@@ -24,7 +25,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 NAMED_PLACE = re.compile(r'<a id="([^"]+)">')
 
 ANY_SCENARIO = {"SCENARIO", "NAME"}
-"""What stands for a scenario in a description of a command."""
+"""The placeholders of a scenario in descriptions of commands."""
 
 
 @attrs.frozen
@@ -39,7 +40,7 @@ class Shown:
 
 
 def commands(page: Path) -> Iterator[Shown]:
-    """The slabrace commands of a page: lines of consoles and shells, and those within a line of text."""
+    """The slabrace commands of a page, in consoles, in shell blocks and inside lines of text."""
     text = page.read_text(encoding="utf-8")
     lines = []
     for language, block in BLOCK.findall(text):
@@ -55,7 +56,7 @@ def commands(page: Path) -> Iterator[Shown]:
 
 
 def as_typed(words: tuple[str, ...]) -> list[str]:
-    """A command as somebody would type it: something for what a description leaves open."""
+    """A command as a user would type it: the placeholders of a description are replaced."""
     typed = [word for word in words if not word.startswith("[")]
     fill_in = {"N": "1", "STEP": "1", "K": "5.3", "SCHEDULES": "1", "SHELL": "bash"}
     return [fill_in.get(word, word) for word in typed]
@@ -80,7 +81,7 @@ def test_a_command_that_is_shown_is_one(shown: Shown) -> None:
     scenario = getattr(options, "scenario", None)
 
     for name in [scenario] if isinstance(scenario, str) else scenario or []:
-        assert name in ANY_SCENARIO or find_scenario(name)
+        assert name in ANY_SCENARIO or parse_reference(name, ()).file or find_scenario(name)
 
 
 def command_names() -> list[str]:
@@ -99,18 +100,18 @@ def test_every_command_has_its_row_on_the_page_of_commands() -> None:
 
 
 def links(page: Path) -> list[str]:
-    """What a page links to within the repository."""
+    """The targets of a page's links within the repository."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     return [target for target in LINK.findall(text) if "://" not in target]
 
 
 def anchor(heading: str) -> str:
-    """What a heading is called in a link, as forges have it."""
+    """The anchor of a heading, as forges make it."""
     return re.sub(r"[^\w\- ]", "", re.sub(r"<[^>]*>", "", heading).lower()).replace(" ", "-")
 
 
 def anchors(page: Path) -> set[str]:
-    """The places of a page that a link can lead to: its headings, and what it names itself."""
+    """The anchors of a page: its headings, and its explicit anchors."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     return {anchor(heading) for heading in HEADING.findall(text)} | set(NAMED_PLACE.findall(text))
 

@@ -1,4 +1,4 @@
-"""mkdocs.yml: every page is in the site, and nothing of the site comes from elsewhere."""
+"""mkdocs.yml: every page is in the site, and the site loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def test_every_broken_link_ends_the_build() -> None:
 
 
 def test_the_site_fetches_nothing() -> None:
-    """Syntax highlighting would come from a CDN, and so would fonts of most themes."""
+    """Syntax highlighting and the fonts of most themes would be loaded from a CDN."""
     assert "highlightjs: false" in CONFIGURATION
     assert "://" not in CONFIGURATION

@@ -1,1 +1,1 @@
-"""What comes from outside: scenarios, oracles and strategies of the user's, by path and from installed projects."""
+"""The user's own scenarios, oracles and strategies, by path and from installed projects."""

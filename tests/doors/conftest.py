@@ -1,4 +1,4 @@
-"""A folder of a stranger, in which commands run."""
+"""A user's folder with files of its own, in which commands run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Told = tuple[int, str, str]
 Command = Callable[..., Told]
 
 MARKERS = (Path("scenario-ran"), Path("oracle-ran"))
-"""What the stranger's files make when they are run."""
+"""The files that the user's files make when they are run."""
 
 
 def what_ran() -> set[str]:
-    """Which kinds of files were run by the last command."""
+    """The kinds of files that the last command has run."""
     return {path.name.removesuffix("-ran") for path in MARKERS if path.exists()}
 
 
 @pytest.fixture
 def slabrace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in the folder, and forgets what ran before it."""
+    """Run a command in the folder, after removing the marks of files that ran before."""
     monkeypatch.chdir(tmp_path)
     for name, text in (("mine.py", files.SCENARIO), ("eyes.py", files.ORACLE), ("stubborn.py", files.STRATEGY)):
         Path(name).write_text(text)

@@ -1,4 +1,4 @@
-"""The files of a stranger, for the tests here."""
+"""The texts of the user's files in these tests."""
 
 from __future__ import annotations
 

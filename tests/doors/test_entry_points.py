@@ -40,7 +40,7 @@ WRONG = {
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slabrace: Command) -> Iterator[Path]:
-    """An installed project: its package, and the directory in which pip would say what it declares."""
+    """An installed project: its package, and the directory in which pip would put its metadata."""
     assert slabrace is not None
     root = tmp_path / "site"
     package, info = root / "far_away", root / "far_away-1.2.dist-info"
@@ -65,7 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slabrace: Command) 
 
 
 def listed(slabrace: Command, what: str) -> dict[str, dict[str, object]]:
-    """The entries of `list` that are not slabrace's own."""
+    """The entries of `list` that do not belong to slabrace."""
     code, out, err = slabrace("list", what, "--json")
     assert code == 0, err
     return {entry["name"]: entry for entry in json.loads(out) if entry["project"] is not None}
@@ -76,7 +76,7 @@ def test_list_knows_what_is_installed(slabrace: Command) -> None:
 
     assert scenarios["far-job"]["project"] == "far-away 1.2"
     assert scenarios["far-job"]["error"] is None
-    assert next(knob["name"] for knob in scenarios["far-job"]["knobs"]) == "jobs"  # type: ignore[attr-defined]  # JSON
+    assert next(knob["name"] for knob in scenarios["far-job"]["knobs"]) == "jobs"  # type: ignore[attr-defined]  # it is JSON
     assert set(listed(slabrace, "oracles")) == {"far-eyes", "leak"}
     assert listed(slabrace, "strategies")["far-walk"]["argument"] == "N"
     text = slabrace("list", "scenarios")[1]
@@ -171,6 +171,6 @@ def test_the_pytest_fixture_knows_it(project: Path) -> None:
 
 def test_entry_points_are_not_read_at_the_start_of_a_command(project: Path) -> None:
     code = "import sys, explorer.cli.usage; print('importlib.metadata' in sys.modules)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)  # noqa: S603 -- our own words
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)  # noqa: S603 -- a command of the tests
 
     assert answer.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The public modules: what they export is written down, so that nothing goes away unnoticed."""
+"""The public modules: their exported names are listed in a file, so that a removal is noticed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 PINNED = Path(__file__).with_name("exported.txt")
-"""`module.name`, a line each. A name may be added here; to take one away breaks what others have written."""
+"""Lines `module.name`. A name may be added; the removal of a name breaks the users' code."""
 
 MODULES = ("actors.api", "scenarios.api", "explorer.api")
 
 
 def pinned(module: str) -> list[str]:
-    """The names that the file has for a module."""
+    """The names that the file lists for a module."""
     lines = PINNED.read_text(encoding="utf-8").splitlines()
     return [line.removeprefix(f"{module}.") for line in lines if line.rpartition(".")[0] == module]
 

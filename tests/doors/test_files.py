@@ -1,4 +1,4 @@
-"""Scenarios, oracles and strategies by path: how they are named, what they do, and what is said if they are wrong."""
+"""Scenarios, oracles and strategies by path: their names, their effects, and the messages for broken files."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from protocol.errors import UsageError
 from scenarios import SCENARIOS
 from tests.doors import files
 from tests.doors.conftest import Command, what_ran
+from tests.tidy.sources import ROOT
 
 SEEN = "oracle:no-dying:"
 
@@ -39,8 +40,9 @@ def test_every_command_takes_one(slabrace: Command, command: tuple[str, ...]) ->
     assert "mine.py:late-job on 5.3" in out
 
 
-def test_workers_find_what_one_process_finds(slabrace: Command) -> None:
-    search = ("explore", "mine.py", "--oracle", "eyes.py", "--strategy", "stubborn.py:Stubborn:2", "--budget", "20")
+@pytest.mark.parametrize("strategy", ["stubborn.py:Stubborn:2", "portfolio:stubborn.py:Stubborn:2"])
+def test_workers_find_what_one_process_finds(slabrace: Command, strategy: str) -> None:
+    search = ("explore", "mine.py", "--oracle", "eyes.py", "--strategy", strategy, "--budget", "20")
     answers = []
     for workers in (1, 2):
         code, out, _ = slabrace(*search, "--workers", workers, "--no-log", "--json")
@@ -50,6 +52,21 @@ def test_workers_find_what_one_process_finds(slabrace: Command) -> None:
     assert answers[0] == answers[1]
     assert [finding["signature"] for finding in answers[0]["findings"]] == [SEEN]
     assert answers[0]["oracles"] == ["eyes.py"]
+    assert answers[0]["by_strategy"][strategy.removeprefix("portfolio:")]["schedules"] > 0
+
+
+def test_match_and_compare_take_one(slabrace: Command) -> None:
+    trace = ROOT / "tests" / "data" / "ftrace-linux-5.3.1-create.txt"
+    code, out, err = slabrace("match", trace, "--kernel", "5.3", "--scenario", "mine.py", "--budget", 3, "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["outcome"] == "no-match"
+    for kernel in ("original", "5.3"):
+        assert slabrace("run", "mine.py", "--kernel", kernel, "--log", f"{kernel}.log")[0] == 0
+    assert slabrace("compare", "original.log", "5.3.log")[0] == 2
+    for more in (["--trust"], ["--scenario", "mine.py"]):
+        code, out, err = slabrace("compare", "original.log", "5.3.log", *more)
+        assert (code, err) == (0, "")
+        assert "mine.py:late-job: what stays behind" in out
 
 
 def test_the_file_of_several_scenarios_says_which_there_are(slabrace: Command) -> None:
@@ -129,7 +146,7 @@ def test_an_oracle_looks_at_rest_or_after_each_step(slabrace: Command, when: str
     assert found.count == 1
 
 
-# -- what is wrong ----------------------------------------------------------------------------------------------------
+# -- broken files -----------------------------------------------------------------------------------------------------
 
 BOOT = "from scenarios.api import MACHINE, scenario\n@scenario('x', 'y', *MACHINE)\ndef x(stage):\n"
 
@@ -239,3 +256,54 @@ def test_an_unsound_file_is_told_before_anything_is_written(slabrace: Command) -
     assert not Path("runs").exists()
     with pytest.raises(UsageError, match=r"bad\.py, line 1"):
         Experiment.of(RunOptions(scenario="bad.py"))
+
+
+# -- exact searches ---------------------------------------------------------------------------------------------------
+
+HIDDEN = """\
+from actors.api import Context, Mutex, mutex_lock, mutex_unlock, oracle
+from scenarios.api import MACHINE, Stage, scenario
+
+
+@scenario("two-mutexes", "two tasks take a mutex each", *MACHINE)
+def two_mutexes(stage: Stage) -> None:
+    stage.has_session = False
+    machine = stage.boot("kmalloc-8")
+
+    async def take(ctx: Context, mutex: Mutex) -> None:
+        await mutex_lock(ctx, mutex)
+        await mutex_unlock(ctx, mutex)
+
+    stage.task("one", lambda ctx: take(ctx, machine.slab_mutex), cpu=0)
+    stage.task("two", lambda ctx: take(ctx, machine.cgroup_mutex), cpu=1)
+
+
+@oracle("one-at-a-time", "the two mutexes are never held at once", when="step")
+def one_at_a_time(machine):
+    if machine.slab_mutex.holder and machine.cgroup_mutex.holder:
+        yield "they are"
+"""
+
+
+@pytest.mark.parametrize("strategy", ["portfolio", "dfs"])
+def test_an_exact_search_finds_an_order_that_only_an_oracle_tells_apart(slabrace: Command, strategy: str) -> None:
+    """No step of one task depends on one of the other: all orders are one trace class, and some show the finding."""
+    Path("hidden.py").write_text(HIDDEN)
+    search = ("explore", "hidden.py", "--oracle", "hidden.py", "--no-log", "--json")
+    code, out, err = slabrace(*search, "--strategy", strategy)
+
+    assert code == 1, err
+    assert [finding["signature"] for finding in json.loads(out)["findings"]] == ["oracle:one-at-a-time:"]
+
+
+def test_dpor_does_not_take_an_oracle_that_looks_after_each_step(slabrace: Command) -> None:
+    Path("hidden.py").write_text(HIDDEN)
+    code, out, err = slabrace("explore", "hidden.py", "--strategy", "dpor", "--json", "--no-log")
+    assert (code, json.loads(out)["stopped"]) == (0, "exhausted"), err
+    code, out, err = slabrace("explore", "hidden.py", "--oracle", "hidden.py", "--strategy", "dpor", "--no-log")
+
+    assert (code, err.count("\n")) == (2, 1)
+    assert (
+        "slabrace: --strategy dpor: the oracle one-at-a-time looks after each step, and dpor leaves out orders" in err
+    )
+    assert slabrace("explore", "hidden.py", "--oracle", "eyes.py:left-over", "--strategy", "dpor", "--no-log")[0] == 0

@@ -1,4 +1,4 @@
-"""`slabrace list operations`: what can be asked of each kind of object, from its declarations."""
+"""`slabrace list operations`: the operations of each kind of object, from its declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No command runs a scenario or an oracle because a log or a kept finding carries it, or names it."""
+"""No command runs a scenario or an oracle only because a log or a kept finding contains it or names it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def log(slabrace: Command) -> Path:
 
 
 def words_for(reader: tuple[str, ...], log: Path) -> list[str]:
-    """The command for a log; the race begins behind its first phase."""
+    """The words of a command that reads a log; a step number is in the race."""
     records = [record for record in map(msgspec.msgpack.decode, read_body(log)) if isinstance(record[0], int)]
     before = [msgspec.msgpack.decode(payload) for payload in read_body(log)]
     race = before.index(["phase", "race"])
@@ -44,7 +44,7 @@ def words_for(reader: tuple[str, ...], log: Path) -> list[str]:
 
 
 def change_header(log: Path, **fields: Any) -> None:
-    """Write the log anew with another header."""
+    """Write the log again with these fields of the header changed."""
     first, *rest = read_payloads(log)
     header = msgspec.msgpack.decode(first)[1]
     write_payloads(log, [pack(["header", {**header, **fields}]), *rest])

@@ -24,7 +24,7 @@ def in_namespace(*script: str) -> Sequence[str]:
 
 
 def run_command(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- a command of the tests
 
 
 @functools.cache

@@ -101,7 +101,7 @@ def put_kept(bench: Bench, fields: Fields, wanted: str) -> Iterator[Case]:
 def run_audited(bench: Bench, commands: list[tuple[str, ...]]) -> list[dict[str, Any]]:
     """The ending of each command, and the events in which the payload was opened, compiled or run."""
     script = [sys.executable, "-m", "tests.fuzz.audited", str(bench.folder)]
-    done = subprocess.run(script, input=json.dumps(commands), capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603 -- ourselves
+    done = subprocess.run(script, input=json.dumps(commands), capture_output=True, text=True, check=True, cwd=ROOT)  # noqa: S603 -- a command of the tests
     answers: list[dict[str, Any]] = json.loads(done.stdout)
     assert len(answers) == len(commands)
     return answers

@@ -1,4 +1,4 @@
-"""Each invariant that can be reported says what has to be true; no other text is kept."""
+"""Each invariant that can be reported has a statement of its meaning; there are no other statements."""
 
 from __future__ import annotations
 

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.slow
 
 KILLED = """
 import os, signal, sys
-import explorer.cli.runs
+import explorer.cli.run
 
-class Progress(explorer.cli.runs.LiveProgress):
+class Progress(explorer.cli.run.LiveProgress):
     def __call__(self, world):
         if world.steps > 20_000:
             os.kill(os.getpid(), signal.SIGKILL)
 
-explorer.cli.runs.LiveProgress = Progress
+explorer.cli.run.LiveProgress = Progress
 sys.exit(explorer.cli.main(sys.argv[1:]))
 """
 
@@ -100,7 +100,7 @@ def run_limited(script: str, folder: Path, *arguments: str) -> subprocess.Comple
     """Run a command after *script* has set its limits."""
     words = ["/bin/bash", "-c", f'{script} && exec "$@"', "bash", *MODULE, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 -- our own words
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 -- a command of the tests
 
 
 def test_a_log_that_grows_too_large_is_removed_and_the_old_one_stays(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def check_shell(line: str, name: str, environment: dict[str, str]) -> None:
     arguments, verdict = EVERY[name]
     script = f'set -o pipefail; "$@" {line}'
     words = ["/bin/bash", "-c", script, "bash", *MODULE, *arguments]
-    answer = subprocess.run(words, env=environment_with(environment), capture_output=True, check=False)  # noqa: S603 -- our own words
+    answer = subprocess.run(words, env=environment_with(environment), capture_output=True, check=False)  # noqa: S603 -- a command of the tests
     told = without_findings(answer.stderr.decode())
     allowed = {verdict}
     if "/dev/full" in line and not line.startswith("2"):
@@ -238,7 +238,7 @@ def on_terminal(*arguments: str, columns: int, **environment: str) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     path = str(Path(__file__).parents[2])
-    with subprocess.Popen(  # noqa: S603 -- our own words
+    with subprocess.Popen(  # noqa: S603 -- a command of the tests
         [*MODULE, *arguments],
         stdin=theirs,
         stdout=theirs,

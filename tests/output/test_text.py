@@ -95,7 +95,7 @@ def test_a_word_for_the_shell_is_the_same_word_again() -> None:
     words = [*HOSTILE, "plain", "a b", "it's", "\\", "-x", "--", "\udcff\udc00"[:1], "é\n", "$HOME`ls`*~"]
     words = [word.replace("\0", "") for word in words]
     script = "".join(f"printf '%s\\0' {shell_word(word)};" for word in words)
-    answer = subprocess.run(["/bin/bash", "-c", script], capture_output=True, check=True)  # noqa: S603 -- our own words
+    answer = subprocess.run(["/bin/bash", "-c", script], capture_output=True, check=True)  # noqa: S603 -- a command of the tests
 
     assert script.isprintable()
     assert answer.stdout.split(b"\0")[:-1] == [

@@ -1,4 +1,4 @@
-"""The sdist and the wheel: built here, installed beside the run-time lock alone, and run outside of the checkout."""
+"""The sdist and the wheel: built, installed with only the run-time lock, and run outside of the checkout."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ MINORS = (11, 12, 13)
 NOT_SOURCE = shutil.ignore_patterns(".*", "build", "runs", "*.egg-info", "__pycache__", "tests", "benchmarks", "docs")
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "PYTEST"))}
-"""The environment of a user: nothing leads into the checkout."""
+"""The environment of a user: no variable points into the checkout."""
 
 
 def run(*command: str | Path, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command that ends with this exit code."""
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, env=CLEAN)  # noqa: S603 -- our own words
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, env=CLEAN)  # noqa: S603 -- a command of the tests
     assert result.returncode == code, result.stdout + result.stderr
     return result
 
 
-# -- what is built ----------------------------------------------------------------------------------------------------
+# -- the built files --------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -47,7 +47,7 @@ class Built:
 
 
 def build(kind: str, source: Path, out: Path) -> Path:
-    """Build an sdist or a wheel without network, with what the lock for development has installed."""
+    """Build an sdist or a wheel without network, with the packages of the lock for development."""
     run(sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", out, source, cwd=source)
     (file,) = out.iterdir()
     return file
@@ -55,7 +55,7 @@ def build(kind: str, source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """All of them, from a copy of the tree: the build leaves files behind, and takes in those of an earlier one."""
+    """Build all files from a copy of the tree, because a build leaves files behind that a later one would include."""
     place = tmp_path_factory.mktemp("dist")
     tree = shutil.copytree(ROOT, place / "tree", ignore=NOT_SOURCE)
     sdist = build("sdist", tree, place / "sdist")
@@ -90,7 +90,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(built: Built)
 
 
 def candidates(minor: int) -> Iterator[Path]:
-    """Where a Python of that version may be: here, on PATH, or among the versions of pyenv."""
+    """The possible paths of a Python of this version: this one, on PATH, or among the versions of pyenv."""
     if sys.version_info[1] == minor:
         yield Path(sys.executable)
     for folder in os.environ.get("PATH", "").split(os.pathsep):
@@ -100,7 +100,7 @@ def candidates(minor: int) -> Iterator[Path]:
 
 
 def find_python(minor: int) -> Path | None:
-    """A Python of that version that runs: a shim of pyenv may be there, and fail."""
+    """A Python of this version that runs; a shim of pyenv may exist and fail."""
     question = "import sys, venv, ensurepip; print(sys.version_info[1])"
     for path in candidates(minor):
         if os.access(path, os.X_OK):
@@ -111,7 +111,7 @@ def find_python(minor: int) -> Path | None:
 
 
 def install(python: Path, place: Path, wheel: Path, *more: Path) -> Path:
-    """Make an environment with the wheel and what the run-time lock and *more* locks pin; the folder of its scripts."""
+    """Make an environment with the wheel and the pins of the run-time lock and *more*; return its scripts' folder."""
     run(python, "-m", "venv", place, cwd=place.parent)
     pip = (place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     locks = [part for lock in (ROOT / "requirements-run.lock", *more) for part in ("--requirement", lock)]
@@ -148,7 +148,7 @@ def test_the_wheel_runs_with_the_run_time_lock_alone(built: Built, tmp_path: Pat
 
 
 def test_a_strangers_project_with_our_names_is_tested_from_the_wheel(built: Built, tmp_path: Path) -> None:
-    """An installed package ranks before a folder without `__init__.py`, an editable one behind it: both are tried."""
+    """An installed package ranks before a folder without `__init__.py`, an editable one after it: both are tested."""
     lock = tmp_path / "pytest.lock"
     names = closure(["pytest"])
     lock.write_text("\n".join(line for line in locked("requirements.lock") if requirement_name(line) in names))

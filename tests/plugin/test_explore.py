@@ -16,7 +16,7 @@ from protocol.errors import UsageError
 from tests.helpers import install, make_scenario, quiet, warns
 
 PLUGIN = () if metadata.entry_points(group="pytest11", name="slabrace") else ("-p", "slabrace.pytest_plugin")
-"""What loads the plugin, if it is not installed as such (yet): it must not be loaded twice."""
+"""The option that loads the plugin if its entry point is not installed; it must not be loaded twice."""
 
 RunTests = Callable[..., pytest.RunResult]
 
@@ -262,7 +262,7 @@ def test_what_is_found_is_logged_where_that_is_wanted(
 def test_each_test_and_each_search_has_logs_of_its_own(
     run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Even if the finding is the same, and if the tests are somewhere else by then: the commands can be pasted."""
+    """The commands can be pasted, even if the finding is the same, and after the tests have moved."""
     text = """
         import pytest
 

@@ -1,4 +1,4 @@
-"""Projects that have modules called protocol, actors, scenarios and explorer themselves: both sides get their own."""
+"""Projects with own modules named protocol, actors, scenarios or explorer: each side imports its own modules."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PLACES = {
     "scenarios": "scenarios/__init__.py",
 }
 OWN = {PLACES[name]: f"NAME = 'my {name}'\n" for name in NAMES}
-"""A project's own modules and packages."""
+"""The modules and packages of a project."""
 FOLDERS = {f"{name}/mine.py": f"NAME = 'my {name}'\n" for name in NAMES}
-"""A project's folders that are no packages."""
+"""Folders of a project that are not packages."""
 
 IMPORTS_ITS_OWN = "from protocol import NAME as p\nfrom explorer import NAME as e\nimport scenarios, actors\n"
 KEEPS_ITS_OWN = """
@@ -42,14 +42,14 @@ WAYS = {
     "pytest, and pythonpath": (PYTEST, {"pytest.ini": "[pytest]\npythonpath = .\n"}),
     "pytest -p scenarios": ((*PYTEST, "-p", "scenarios"), {"PYTHONPATH": "."}),
 }
-"""How the project's directory comes to be first on sys.path."""
+"""The ways in which the project's directory becomes the first entry of sys.path."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a command in a project that is made of these files, with PYTHONPATH if that is among them."""
+    """Run a command in a project with these files; PYTHONPATH is set if the files include it."""
 
     def run_in_project(files: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Run:
             if name != "PYTHONPATH":
                 (tmp_path / name).parent.mkdir(exist_ok=True)
                 (tmp_path / name).write_text(text)
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)  # noqa: S603 -- our own words
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)  # noqa: S603 -- a command of the tests
 
     return run_in_project
 

@@ -165,7 +165,7 @@ def test_a_terminal_that_is_closed_ends_a_search_without_a_word(tmp_path: Path) 
     terminal, its_side = pty.openpty()
     words = [*MODULE, "explore", "rmdir-under-load", "--budget", "100000", "--workers", "2"]
     script = "import fcntl, os, sys, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\nos.execv(sys.argv[1], sys.argv[1:])"
-    with subprocess.Popen(  # noqa: S603 -- our own words
+    with subprocess.Popen(  # noqa: S603 -- a command of the tests
         [sys.executable, "-c", script, *words],
         stdin=its_side,
         stdout=its_side,

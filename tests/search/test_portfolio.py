@@ -1,4 +1,4 @@
-"""The portfolio: every sampler keeps its share, small spaces are searched exactly, and workers change nothing."""
+"""The portfolio: every sampler keeps its share, small spaces are searched exhaustively, and workers change nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def explored(scenario: str, *, budget: int, workers: int = 1, kernel: str = "5.3
 
 
 def sampled(schedules: int, classes: int) -> Sightings:
-    """What so many schedules show where there are so many classes, equally often."""
+    """The class counts of *schedules* schedules of a space with *classes* equally frequent classes."""
     sightings = Sightings()
     for number in range(schedules):
         sightings.add(str(number % classes), "random")
@@ -54,7 +54,7 @@ def test_an_arm_with_news_gets_more() -> None:
 
 
 def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
-    """Also those that never bring anything, while one always does."""
+    """Samplers without any news keep their turns, even while one sampler always has news."""
     sightings = Sightings()
     portfolio = Portfolio(0, sightings)
     turns: collections.Counter[str] = collections.Counter()
@@ -71,7 +71,7 @@ def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
 
 @attrs.define
 class Endless:
-    """In place of dpor: a search that hands out a schedule for ever."""
+    """In place of dpor: a search that never ends."""
 
     def next_schedule(self, room: int = 1) -> str:  # noqa: ARG002 -- the protocol
         return "the next"
@@ -95,7 +95,7 @@ def outcome(log10_alternatives: float = 30.0) -> Outcome:
 
 
 def turns_in(portfolio: Portfolio, schedules: int, room: int) -> list[tuple[int, int]]:
-    """Run so many schedules; say at which of them a turn of the exact search began, and how long it was."""
+    """Run *schedules* schedules; return the start and the length of each turn of the exhaustive search."""
     turns: list[tuple[int, int]] = []
     was_exact = False
     first = portfolio.sightings.total
@@ -119,7 +119,7 @@ def test_what_is_small_is_searched_exactly() -> None:
 
 
 def after_a_schedule(log10_alternatives: float) -> Portfolio:
-    """The portfolio, once it has seen one schedule with so many alternatives at its choices."""
+    """A portfolio after one schedule with 10^*log10_alternatives* alternatives at its choices."""
     portfolio = portfolio_of(Sightings())
     job = portfolio.next_schedule(1_000)
     assert isinstance(job, Job)
@@ -129,7 +129,7 @@ def after_a_schedule(log10_alternatives: float) -> Portfolio:
 
 
 def test_a_handful_of_schedules_is_searched_exactly_at_once() -> None:
-    """One schedule tells that six steps of six flows cannot come in more than 720 orders; dpor gets as many."""
+    """One schedule shows that six steps of six flows have at most 720 orders; dpor gets a turn of this length."""
     portfolio = after_a_schedule(math.log10(720))
 
     assert not isinstance(portfolio.next_schedule(1_000), Job)
@@ -169,12 +169,12 @@ def test_a_small_scenario_is_gone_through_after_its_first_schedule() -> None:
 
 @pytest.mark.parametrize(("schedules", "classes", "room"), [(4_000, 4_000, 100_000_000), (100, 20, 30), (8, 2, 1_000)])
 def test_what_cannot_be_judged_or_does_not_fit_is_sampled(schedules: int, classes: int, room: int) -> None:
-    """If every schedule is of a new class, nobody knows how many there are, however large the budget is."""
+    """If every schedule is of a new class, the number of classes cannot be estimated, for any budget."""
     assert isinstance(portfolio_of(sampled(schedules, classes)).next_schedule(room), Job)
 
 
 def test_an_exact_search_that_does_not_end_takes_turns_with_the_samplers() -> None:
-    """First what it seems to need, then twice as much each time; the samplers get as much in between."""
+    """The first turn has the estimated length, each further turn twice as much; samplers get equal turns in between."""
     portfolio = portfolio_of(sampled(4 * LEAST_SAMPLED, LEAST_SAMPLED))
 
     turns = turns_in(portfolio, 400, 10_000)
@@ -185,7 +185,7 @@ def test_an_exact_search_that_does_not_end_takes_turns_with_the_samplers() -> No
 
 
 def test_turns_do_not_change_what_an_exact_search_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on where it was: nothing is run twice, and in the end everything was."""
+    """The search continues where it stopped: it runs no schedule twice, and in the end it has run all of them."""
     monkeypatch.setattr("explorer.search.portfolio.MOST_NEW", 1.0)
     monkeypatch.setattr("explorer.search.portfolio.LEAST_EXACT", 8)
     monkeypatch.setattr(Portfolio, "_classes_at_least", lambda _: 4)
@@ -206,11 +206,11 @@ def test_the_answer_does_not_depend_on_the_number_of_workers() -> None:
     assert one.sightings == two.sightings
 
 
-# -- what is counted --------------------------------------------------------------------------------------------------
+# -- counts -----------------------------------------------------------------------------------------------------------
 
 
 def ends_early(stage: Stage) -> None:
-    """Two tasks race for a finding that ends the run; two others do what nobody sees, and are anywhere by then."""
+    """Two tasks race for a finding that ends the run; two others make private steps and may be at any of them."""
     world = stage.boot("dentry").world
     counters = [Counter(Actor(world, f"counter {number}")) for number in range(3)]
 

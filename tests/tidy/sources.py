@@ -13,7 +13,7 @@ import attrs
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "actors", "scenarios", "explorer")
 SHIPPED = (*PACKAGES, "slabrace")
-"""What the distribution has; `slabrace` starts the others."""
+"""The packages of the distribution; `slabrace` is the package that starts the others."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What kernel code may import. The order of the packages is a contract of import-linter (pyproject.toml)."""
+"""The imports that kernel code may have. The order of the packages is a contract of import-linter (pyproject.toml)."""
 
 from __future__ import annotations
 
