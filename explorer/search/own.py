@@ -81,7 +81,7 @@ def _checked(found: Resolved[Sampler]) -> Sampler:
         with Blame((), found.files):
             made: object = entry.make(seed, argument, known)
             if not isinstance(made, Strategy):
-                msg = f"--strategy {name}: it makes a {type(made).__name__}, which is not a Strategy"
+                msg = f"--strategy {name}: it makes an object of type {type(made).__name__}, not a Strategy"
                 raise UsageError(msg)
         return Checked(name, made)
 

@@ -75,8 +75,8 @@ class Portfolio:
     length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
 
     `sightings` are the class counts of the whole campaign. `more` is one more sampler, besides those of `SHARES`.
-    `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at` schedules
-    its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product of the numbers
+    `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
+    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product of the numbers
     of alternatives of a schedule.
     """
 
