@@ -23,6 +23,8 @@ REMOTE_NS = 100  # a cache line that another CPU wrote last
 class Access(enum.IntEnum):
     """The kind of access to an object. Two reads of one object never race, nor do two commuting accesses.
 
+    `explorer.accesses.clash` applies this rule to whole steps.
+
     A commuting access changes the object, but two of them have the same effect in either order: additions to a sum that
     neither reads, wake-ups.
     """

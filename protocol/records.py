@@ -124,7 +124,7 @@ class LaneRecord(Record, frozen=True, tag="lane"):
 
 
 class SetRecord(Record, frozen=True, tag="set"):
-    """Enabled set *number*: the lanes that may step, in the order of their creation."""
+    """Enabled set *number*: the lanes that may step, in the order of choices; a step's `index` counts in it."""
 
     number: Natural
     lanes: tuple[Natural, ...]

@@ -4,8 +4,9 @@ A flow is a task in a syscall, a kworker, the softirq or the hard IRQ handler of
 CPU of the model. Its code between two awaits is atomic. It awaits
 
     ask(operation, *args)     an access to state that an actor owns: request and reply; one step
-    this_cpu(target, name)    the point before an access to per-CPU data of its own CPU; one step
+    this_cpu(target, info)    the point before an access to per-CPU data of its own CPU; one step
     sleep(ns), stall(ns)      a timer; `stall` is a delay, not a sleep: no might_sleep() check, no worker hand-over
+    sleep_in_background(ns)   a sleep of periodic housekeeping, for which quiescence does not wait
     migrate(cpu)              a move to another CPU
     choose(n)                 a choice of the environment among n possibilities
     settle()                  quiescence: nothing else in the machine can happen (scenarios only)

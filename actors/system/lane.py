@@ -1,8 +1,8 @@
 """Lanes, the schedulable entities: everything that can be chosen for the next step.
 
-There are two kinds: a flow with a pending request, and an actor with posted mail. A lane keeps its name and its bit for
-the whole run. So an enabled set is one integer, and the order of choices is the order of creation; neither depends on
-memory addresses or on the driver.
+There are two kinds: a flow with a pending request, and an actor with posted mail. A lane keeps its name for the whole
+run. Its slot is a bit in the masks of enabled lanes: the first bit that is free when the lane needs one. So an enabled
+set is one integer, and its lanes are in the order of their slots. Neither depends on memory addresses or on the driver.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Lane(Named):
 
     `request` is the pending request of a flow; an actor has mail instead of requests.
 
-    `bit` is its slot in enabled-set masks (0: never enabled so far). `ready_at` is the earliest virtual time of its
+    `bit` is its slot in enabled-set masks (0: it has none now). `ready_at` is the earliest virtual time of its
     next step (ns); only the `clock` strategy reads it. `number` is its id in the log, given by the recorder. `trace`
     belongs to an observer.
     """

@@ -27,7 +27,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Return the index of the lane that steps; *lanes* is never empty and always in order of creation."""
+        """Return the index of the lane that steps; *lanes* is never empty and always in the order of slots."""
 
     @abstractmethod
     def choose_value(self, count: int) -> int:
@@ -43,7 +43,7 @@ class Strategy(ABC):
 
 
 class InTurn(Strategy):
-    """The non-preemptive schedule: each lane runs until it must wait, then the next one in the order of creation.
+    """The non-preemptive schedule: each lane runs until it must wait, then the next one in the order of slots.
 
     Nothing races in it. Scenarios do their sequential set-up with it.
     """

@@ -47,7 +47,7 @@ _ACTORS = __file__.removesuffix("system/world.py")
 
 @attrs.define(eq=False)
 class EnabledSet:
-    """The lanes that may step, in the order of their creation; `number` is the set's id in the log."""
+    """The lanes that may step, in the order of their slots; `number` is the set's id in the log."""
 
     lanes: tuple[Lane, ...]
     number: int = -1
@@ -265,7 +265,7 @@ class World(Named):
         return max(self.steps - 1, 0)
 
     def enabled_lanes(self) -> tuple[Lane, ...]:
-        """The lanes that may step now, in the order of their creation."""
+        """The lanes that may step now, in the order of their slots."""
         return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
 
     def _intern(self, mask: int) -> EnabledSet:
