@@ -1,7 +1,7 @@
 """Python files of the user's: patches, scenarios, oracles and strategies. How they are named, read and run.
 
-A file is run as a module of its own that nobody can import, and that leaves nothing behind: not in `sys.modules`, and
-not among the kernel functions. Whatever is wrong with it is one line that names the file and the line.
+A file is run as a module of its own that cannot be imported. It leaves nothing behind: not in `sys.modules`, and not
+among the kernel functions. Whatever is wrong with it is one line that names the file and the line.
 """
 
 from __future__ import annotations
