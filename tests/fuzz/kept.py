@@ -40,6 +40,8 @@ values = st.recursive(
 SENSIBLE: dict[str, tuple[Any, ...]] = {
     "knobs": ({"slabinfo": "/etc/passwd"}, {"rounds": 0}, {"rounds": True}, {"nope": 1}, {"allocator": 5}, {}),
     "patches": ([{"name": "x", "path": "\0", "sha256": ""}], [{"path": "x.py"}], {}, [{"name": "/etc/passwd"}]),
+    "oracles": ([{"name": "leak"}], [{"name": "x.py"}], [{"name": "x.py", "path": "/etc/passwd", "sha256": ""}], {}),
+    "scenario_code": ({"name": "canary"}, {"name": "x.py:x", "path": "x.py"}, [], "x.py", {"path": "x.py"}),
     "schedule": ([], [-1], [10**30], [True], "count0", ["count1", "count0"], [0, 1, 0, 1]),
     "faults": ({"page": 2}, {"page": -0.1}, {"page": True}, {"page": 0.5}, {"nope": 0.5}),
     "kernel": ("v7", "original", "9.9"),
