@@ -10,7 +10,7 @@ import json
 import sys
 
 from benchmarks.generations import peak_resident
-from explorer.growth.host import Day, Job, simulate
+from explorer.growth.host import Day, HostJob, simulate
 
 
 def meter_host(kernel: str, days: int, restarts: int, unit: int) -> list[dict[str, float]]:
@@ -21,7 +21,7 @@ def meter_host(kernel: str, days: int, restarts: int, unit: int) -> list[dict[st
         meters = {"cgroups": day.cgroups, "seconds": day.seconds, "steps": day.steps, "peak": peak_resident()}
         readings.append(dict(meters))
 
-    findings = simulate(Job.of(kernel, 0, {"days": str(days), "restarts": str(restarts), "unit": str(unit)}), read)
+    findings = simulate(HostJob.of(kernel, 0, {"days": str(days), "restarts": str(restarts), "unit": str(unit)}), read)
     assert not findings, f"the run found {', '.join(finding.signature for finding in findings)}"
     return readings
 

@@ -1,1 +1,1 @@
-"""How scenarios are run, searched and shown."""
+"""Run, search and explain scenarios; the commands of `slabrace`."""

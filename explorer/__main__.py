@@ -15,12 +15,13 @@ from slabrace.names import claim
 def main() -> int:
     """Run the command line; return the exit code.
 
-    A signal ends the process without a word while the modules are imported, for nothing has been done yet; then it is
-    the command's, and once that has answered it changes nothing any more.
+    Signals have three handlers in turn. While the modules are imported, a signal ends the process at once, without
+    output: nothing has been done yet. While the command runs, `explorer.signals` handles them. After the command has
+    answered, they are ignored.
     """
     _handle(_end)
     claim()
-    from explorer.cli import main as run_command  # noqa: PLC0415 -- it takes long, and signals have to be caught before
+    from explorer.cli import main as run_command  # noqa: PLC0415 -- slow: the handlers have to be set first
 
     code = run_command()
     _handle(signal.SIG_IGN)
@@ -28,7 +29,7 @@ def main() -> int:
 
 
 def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
-    """Set the handler of all signals but those that are ignored from the start (nohup)."""
+    """Set the handler of all signals, except those that are ignored from the start (nohup)."""
     for one in SIGNALS:
         if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, handler)

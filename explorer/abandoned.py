@@ -1,4 +1,4 @@
-"""Flows that a run left where they stood: Python closes their coroutines some time later, and says nothing of it."""
+"""Silence Python's warnings about flows that a run left unfinished: Python closes their coroutines some time later."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 
 def leave_abandoned_flows_alone() -> None:
-    """Let Python say nothing of flows that a run left where they stood and that do not end there: the run is over.
+    """Suppress errors that Python reports when it closes the coroutines of flows that a run left unfinished.
 
-    Python closes them some time later, perhaps at its own end; if a `finally` of the user's awaits then, or raises,
-    that is told on stderr. Nothing is done in a program that has a hook of its own for that.
+    Python closes them after the run, perhaps at its own exit. If a `finally` in the user's code then awaits or raises,
+    Python reports that on stderr, though the run is over. A program that has its own unraisable hook keeps it.
     """
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _tell

@@ -1,14 +1,14 @@
-"""The dependence relation: what the steps of a run access, and which of them depend on each other.
+"""The dependence relation: the accesses of each step of a run, and which steps depend on each other.
 
-Two steps depend on each other if they are of one lane, or access the same thing in ways that do not commute (SEARCH.md
-4.0). Messages say what is accessed: the object that a request names, or the part of it that the operation is about, and
-how the operation is declared. An access to a part reads the whole. Beside that:
+Two steps depend on each other if they belong to one lane, or if they access the same thing in ways that do not commute
+(SEARCH.md 4.0). Messages give the accesses: the object that a request names, or the part of it that the operation is
+about, and the access that the operation declares. An access to a part also reads the whole. Two more kinds:
 
-- an access that no request names is told to `World.on_touch`: the parts of an object that an operation changes, the
-  flows that it wakes, the mailboxes that it posts to, and the data of its own CPU;
-- a grace period begins by looking at which flows are in a read-side section; entering one depends on that.
+- An access that no request names is reported to `World.on_touch`: the parts of an object that an operation changes, the
+  flows that it wakes, the mailboxes that it posts to, and the data of its own CPU.
+- A grace period begins with a look at which flows are in a read-side section; entering a section depends on that look.
 
-That a CPU, or a lock, is busy is no dependence of its own: the steps done under it are.
+A busy CPU or a held lock is not a dependence of its own: the steps done under it are.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from protocol.messages import Message, Request
 
 CONTEXTS = "contexts"
-"""What who looks at the contexts of all flows updates; those that enter an atomic context commute."""
+"""The contexts of all flows as one thing. A grace period updates it; entries into atomic contexts commute on it."""
 
 Accesses = dict[Hashable, Access]
-"""How a step accesses which things. Two steps that access one in the same way commute there, unless they update it."""
+"""Each thing that a step accesses, with the mode. Accesses of equal mode to one thing commute, except updates."""
 
 RANKS = {Kind.KTHREAD: 0, Kind.TASK: 1, Kind.KWORKER: 1, Kind.SOFTIRQ: 2, Kind.HARDIRQ: 3}
-"""Who keeps whom off a CPU: whoever keeps one rank off keeps off all below it."""
+"""Precedence of flows on a CPU: a flow that keeps one rank off its CPU also keeps off all lower ranks."""
 
 
 def accesses_of(lane: Lane) -> Accesses:
-    """What the pending step of *lane* is known to access before it happens, and how."""
+    """The accesses of the pending step of *lane*, as far as they are known before it happens."""
     request = lane.request
     if request is None:
-        return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # it is an actor with mail
+        return accesses_of_mail(lane, lane.mailbox[0])  # type: ignore[attr-defined]  # an actor with mail
     target, info, flow = request.target, request.info, request.flow
     accesses: Accesses = dict.fromkeys(flow.in_use, UPDATE)
     if target is not None:
@@ -56,22 +56,22 @@ def accesses_of(lane: Lane) -> Accesses:
 
 
 def becomes_reader(flow: Flow) -> bool:
-    """Whether grace periods that begin after the flow's pending step wait for it, but not those that begin before."""
+    """Whether the pending step makes the flow a reader: only grace periods that begin after it wait for the flow."""
     return flow.is_entering and not flow.held
 
 
 def has_become_reader(flow: Flow, *, was_reader: bool) -> bool:
-    """The same of the step that is over now: a handler enters its section within the step that is its arrival."""
+    """Whether the finished step has made the flow a reader: a handler enters its section within its arrival step."""
     return bool(flow.held) and not was_reader
 
 
 def accesses_of_mail(lane: Lane, mail: Message) -> Accesses:
-    """What the delivery of *mail* to the actor *lane* accesses."""
+    """The accesses of the delivery of *mail* to the actor *lane*."""
     return {lane: UPDATE, mail.target: mail.info.access}
 
 
 def part_of(request: Request) -> int | str | None:
-    """Which part of its target the request accesses: what is its CPU's, or a field; None if the whole."""
+    """The part of its target that the request accesses: a field, or the flow's CPU's share; None if the whole."""
     info, target, flow = request.info, request.target, request.flow
     if info.part:
         return info.part
@@ -81,12 +81,12 @@ def part_of(request: Request) -> int | str | None:
 
 
 def add_access(accesses: Accesses, thing: Hashable, mode: Access) -> None:
-    """Add one more access; two different ones to the same thing are taken for an update."""
+    """Add one more access; two different modes on the same thing count as an update."""
     accesses[thing] = mode if accesses.get(thing, mode) is mode else UPDATE
 
 
 def clash(one: Accesses, other: Accesses) -> bool:
-    """Whether two steps that access these depend on each other."""
+    """Whether two steps with these accesses depend on each other."""
     if len(other) < len(one):
         one, other = other, one
     for name, mode in one.items():
@@ -97,7 +97,7 @@ def clash(one: Accesses, other: Accesses) -> bool:
 
 
 def conflicts(one: Lane, other: Lane) -> bool:
-    """Whether the pending steps of two lanes race: they want the same object, and one of them changes it (4.0)."""
+    """Whether the pending steps of two lanes race: both access the same object, and they do not commute there (4.0)."""
     first, second = one.request, other.request
     return (
         first is not None
@@ -109,9 +109,9 @@ def conflicts(one: Lane, other: Lane) -> bool:
 
 
 def name_of(thing: Hashable, *, in_full: bool = False) -> str:
-    """What *thing* is called in every run; *in_full* also whose it is.
+    """A name for *thing* that is the same in every run; *in_full* adds its owner.
 
-    Things that share a name are taken for one, which is safe, but not for nothing: more steps seem to depend on others.
+    Things with equal names count as one. That is safe, but costs precision: more steps seem to depend on each other.
     """
     if isinstance(thing, Shared):
         return f"{thing.label} of {thing.actor.name}" if in_full else thing.label
@@ -125,15 +125,15 @@ def name_of(thing: Hashable, *, in_full: bool = False) -> str:
 
 
 def keeps_off(flow: Flow) -> int:
-    """The highest rank that *flow* keeps off its CPU now; 0 if it lets everybody on."""
+    """The highest rank that *flow* keeps off its CPU now; 0 if it keeps off none."""
     return max(flow.held - 1, 0)
 
 
 def cpu_of(lane: Lane) -> int | None:
-    """The number of the CPU that a flow is on."""
+    """The number of the CPU that a flow runs on; None for actors and for flows without a CPU."""
     return lane.cpu.id if isinstance(lane, Flow) and lane.cpu is not None else None
 
 
 def rank_of(lane: Lane) -> int:
-    """Who keeps it off its CPU."""
+    """The rank of a lane on its CPU (`RANKS`); 0 for actors."""
     return RANKS[lane.kind] if isinstance(lane, Flow) else 0

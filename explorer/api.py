@@ -1,10 +1,11 @@
-"""The names that strategies and tests are written with. This module is stable: names are added, and not taken away.
+"""The stable names for strategies and tests: names are added, and never removed.
 
     from explorer.api import Knowledge, Lane, Strategy, strategy
 
-A strategy chooses among lanes: each has a `name`, and a `request` (None for an actor's mail) that says what its next
-step asks: `request.info` is the declared operation, `request.target` the object, if there is one, with its `label`.
-`Knowledge` is what earlier runs have taught. docs/your-own.md shows a whole project; docs/pytest.md the tests.
+A strategy chooses among lanes. Each lane has a `name` and a `request`, which is None for an actor's message. The
+request describes the lane's next step: `request.info` is the declared operation, `request.target` the object, if there
+is one, with its `label`. `Knowledge` holds statistics of earlier runs. docs/your-own.md shows a whole project,
+docs/pytest.md the tests.
 """
 
 from actors.system.lane import Lane

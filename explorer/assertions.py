@@ -1,6 +1,6 @@
-"""Searching inside of a test: `explored` runs a search, and raises NotAsExpectedError with the explained report.
+"""Searches inside a test: `explored` runs a search, and raises NotAsExpectedError with the explained report.
 
-It knows nothing of pytest; `slabrace.pytest_plugin` makes a fixture of it.
+This module is independent of pytest; `slabrace.pytest_plugin` makes a fixture of `explored`.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
 
 TEST_BUDGET = 200
-"""Schedules, if a test does not say how many."""
+"""Default number of schedules of a search in a test."""
 
 
 MOST_LINES = 50
-"""A report of a finding that is longer than that is shortened: it should be on one screen."""
+"""Reports of a finding with more lines are shortened, so that they fit on one screen."""
 
 EXHAUSTED, UNDETERMINED, FOUND, UNREACHED, MISSED, DIVERGED = (
-    "exhausted",  # all trace classes were tried, and nothing was found
-    "undetermined",  # nothing was found up to the limit, and there is more to try
-    "finding",  # something was found, whether the test expects that or not
+    "exhausted",  # a schedule of every trace class was run, and nothing was found
+    "undetermined",  # nothing was found within the budget, and schedules remain
+    "finding",  # something was found, whether or not the test expects it
     "unreached",  # a `sometimes` of the scenario was true in no schedule
-    "not found",  # what the test expects was not found
-    "diverged",  # a run was not determined by its choices
+    "not found",  # the finding that the test expects was not found
+    "diverged",  # the same choices did not lead to the same steps
 )
 
 
 class NotAsExpectedError(AssertionError):
-    """A search that did not come to what its test expects; the message is the report."""
+    """A search did not end as its test expects; the message is the report."""
 
     def __init__(self, report: str, outcome: str, verdict: str) -> None:
         super().__init__(report)
@@ -62,10 +62,10 @@ class NotAsExpectedError(AssertionError):
 
 @attrs.frozen(kw_only=True)
 class Explored:
-    """What a search in a test came to.
+    """The result of a search in a test.
 
-    `stopped` is why it ended, `verdict` says what that is worth, in one line. `outcome` is that for machines: a finding
-    (one that was expected), exhausted, or undetermined, because there are schedules that were not tried.
+    `stopped` is why the search ended, and `verdict` one line about the strength of the result. `outcome` is one word
+    for programs: a finding (an expected one), exhausted, or undetermined, if schedules remain that were not run.
     """
 
     outcome: str
@@ -100,15 +100,15 @@ def explored(
 
     The scenario is a name, `FILE.py:NAME`, or a function of the test that `@scenario` declares.
 
-    With *expect*, a kind or the beginning of a signature, it is the other way round: the search ends when such a
-    finding is there, and it is wrong if it never is. *must_reach*: each `sometimes` of the scenario was true in some
-    schedule. *must_exhaust*: the search came to its end. What is found is logged in *logs*, if that is given. The other
-    arguments are the options of `slabrace explore`.
+    *expect* is a kind or the beginning of a signature. With it the search ends as soon as such a finding is there; if
+    there never is one, that is the error. *must_reach*: each `sometimes` of the scenario has to be true in some
+    schedule. *must_exhaust*: the search has to exhaust the schedules. Findings are logged in *logs*, if that is given.
+    The other arguments are the options of `slabrace explore`.
     """
     __tracebackhide__ = True  # pytest shows the report, not this function
     own = scenario if isinstance(scenario, Scenario) else None
     if own is not None and workers > 1:
-        msg = f"{own.name} is known to this process only: leave out workers, or give it as FILE.py:NAME"
+        msg = f"{own.name} is defined in this process only: leave out workers, or name the scenario as FILE.py:NAME"
         raise UsageError(msg)
     options = RunOptions(
         scenario=own.name if own is not None else str(scenario),
@@ -156,7 +156,7 @@ def explored(
 
 
 def ends_with(expect: str | None) -> Callable[[Campaign], None] | None:
-    """What ends a search as soon as it has found what is expected."""
+    """A progress callback that ends the search when the expected finding is there; None if none is expected."""
     if expect is None:
         return None
 
@@ -168,12 +168,12 @@ def ends_with(expect: str | None) -> Callable[[Campaign], None] | None:
 
 
 def is_expected(finding: Finding, expect: str) -> bool:
-    """Whether *expect* is the finding's kind, or how its signature begins."""
+    """Whether *expect* is the finding's kind, or a prefix of its signature."""
     return finding.signature.startswith(expect)
 
 
 def outcome_of(campaign: Campaign) -> str:
-    """What the search came to, whatever the test expects."""
+    """The outcome of the search, whatever the test expects."""
     if campaign.found:
         return FOUND
     return EXHAUSTED if campaign.stopped == EXHAUSTED else UNDETERMINED
@@ -182,7 +182,7 @@ def outcome_of(campaign: Campaign) -> str:
 def what_is_wrong(
     campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool
 ) -> tuple[str, list[str]]:
-    """The outcome that the test does not accept, and the lines of its report; an empty outcome if it accepts all."""
+    """The outcome that the test does not accept, and the lines of its report; an empty outcome if it is accepted."""
     if expect is None and campaign.found:
         return FOUND, findings_report(campaign)
     if expect is not None:
@@ -199,7 +199,7 @@ def what_is_wrong(
 
 
 def findings_report(campaign: Campaign) -> list[str]:
-    """The first finding explained, the others by their signatures, and what the search was worth."""
+    """Explain the first finding, list the signatures of the others, and end with the verdict of the search."""
     first, *others = campaign.found.values()
     lines = [f"{first.finding.signature} is found", explained_finding(campaign.experiment, first).rstrip("\n")]
     lines += [f"also found: {other.finding.signature}" for other in others]
@@ -208,10 +208,10 @@ def findings_report(campaign: Campaign) -> list[str]:
 
 
 def explained_finding(experiment: Experiment, found: Found) -> str:
-    """The explained report of a finding; the bare one if its schedule depends on time and cannot be made by itself."""
+    """The explained report of a finding; the bare one if the schedule alone does not reproduce it."""
     try:
         is_known = any(scenario is experiment.scenario for scenario in SCENARIOS)
-        log = Path(found.log) if found.log is not None and is_known else None  # with a log, it says how to replay it
+        log = Path(found.log) if found.log is not None and is_known else None  # the report names the log
         return on_one_screen(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
     except NotReproducedError:
         out = io.StringIO()
@@ -220,7 +220,7 @@ def explained_finding(experiment: Experiment, found: Found) -> str:
 
 
 def on_one_screen(explanation: Explanation) -> str:
-    """The explanation; if it is long, without the steps that nothing is said of, and with one pair of the conflict."""
+    """The explanation; if it is long, without the uneventful steps, and with only one pair of racing steps."""
     text = to_text(explanation)
     if text.count("\n") <= MOST_LINES:
         return text
@@ -234,14 +234,14 @@ def plain_verdict(campaign: Campaign) -> str:
 
 
 def log_found(experiment: Experiment, found: Found, directory: Path) -> None:
-    """Log the first schedule that showed the flaw; a log of that name from an earlier run is replaced."""
+    """Log the first schedule that showed the flaw; replace a log of the same name from an earlier run."""
     path = directory / f"{file_stem(experiment.header, found.finding)}.log"
     record(experiment, found.strategy, found.remake(), found.finding, path, overwrite=True)
     found.log = str(path)
 
 
 def command_line(campaign: Campaign) -> str:
-    """The line to paste that makes the same search."""
+    """The command line that repeats this search."""
     options = campaign.options
     words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel]
     words += ["--seed", str(options.seed)] if parse_strategy(options.strategy).entry.name not in EXACT else []

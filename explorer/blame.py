@@ -1,8 +1,8 @@
-"""Whose fault it is when Python code of a run goes wrong: never the kernel's, but the user's, or ours.
+"""Attribute Python errors in a run to the user's code or to slabrace, never to the simulated kernel.
 
-A patch or a scenario of the user's runs as a part of the machine, and may do anything that Python can do. What it may
-not do ends the run with one line that names its file and its line, whatever it raises to say so: the end of the
-process (SystemExit), a signal that nobody sent (KeyboardInterrupt), or what Trio and Python keep for themselves.
+A patch or a scenario of the user's runs as a part of the machine, and can do anything that Python can do. A forbidden
+action ends the run with one line that names the user's file and line, whatever exception it raises: SystemExit, a
+KeyboardInterrupt without a signal, or an exception that Trio and Python reserve for themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from protocol.findings import Oops
 
 @attrs.define(eq=False)
 class Blame:
-    """A `with` block in which code of the user's may run, from *patches* and other *files*: UsageError if it is wrong.
+    """A `with` block in which user code from *patches* and other *files* may run; its errors become UsageErrors.
 
     If the steps of *world* stand still for too long, the block ends, too.
     """
@@ -38,7 +38,7 @@ class Blame:
     def __enter__(self) -> None:
         self._stdout = sys.stdout
         if self.patches or self.files:
-            sys.stdout = sys.stderr  # a command's answer is not the user's code's
+            sys.stdout = sys.stderr  # standard output is for the command's answer only
         self._watchdog = Watchdog(self._steps, (*self.patches, *self.files), self.of)
         self._watchdog.start()
 
@@ -54,7 +54,7 @@ class Blame:
         return False
 
     def _speaks_for_itself(self, error: BaseException) -> bool:
-        """Whether it is meant as it is: a signal, a flaw of the kernel, or what is said of options; not by a patch."""
+        """Whether *error* is raised as it is: a signal, a flaw of the kernel, or a UsageError not from a patch."""
         if isinstance(error, UsageError):
             return places_of(error)[-1][0] not in self.patches
         return isinstance(error, Oops) or is_interrupt(error)
@@ -63,10 +63,10 @@ class Blame:
         return self.world.steps if self.world is not None else 0
 
     def of(self, error: BaseException) -> Exception | None:
-        """What to raise instead of *error*: the user's, or ours if it would not be taken for one; None if it would.
+        """The error to raise instead of *error*: UsageError for the user's code, or InternalError; None to keep it.
 
-        What a patch did to the machine may come out anywhere: if there is one, and nothing of it is on the stack, it is
-        named beside the place.
+        The effect of a patch on the machine may surface anywhere. So if patches are given and none of their code is on
+        the stack, the message names the patches beside the place.
         """
         place = place_in(self.patches if isinstance(error, InternalError) else (*self.patches, *self.files), error)
         if place is not None:

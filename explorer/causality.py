@@ -1,4 +1,4 @@
-"""Which steps of a run happen before which others: the order that every schedule of the same trace class shares."""
+"""The happens-before order of the steps of a run, which every schedule of the same trace class shares."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class Event:
-    """One step of the race: who steps, and what it accesses (the lane itself among it).
+    """One step of the race: its lane, and its accesses (an update of the lane itself among them).
 
-    `after_quiet`: nothing was enabled before it, and time had to pass. `may_wait`: it has to be possible first.
-    `cpu` is where it was done, if anywhere, `rank` its flow's, `keeps_off` whom its flow keeps off that CPU afterwards.
+    `after_quiet`: nothing was enabled before it, and time had to pass. `may_wait`: the operation has a condition, and
+    can have to wait. `cpu` is the CPU of the step, if any. `rank` is the rank of its flow, and `keeps_off` the highest
+    rank that the flow keeps off that CPU after the step.
     """
 
     lane: str
@@ -35,7 +36,7 @@ class Event:
 
 @attrs.define(eq=False)
 class Group:
-    """Steps in a row that accessed one thing in a commuting way, and the group before them."""
+    """Successive steps that accessed one thing in a commuting way, and the group before them."""
 
     mode: int
     steps: list[int]
@@ -45,13 +46,14 @@ class Group:
 class Order:
     """The happens-before order of the events added so far; steps are numbered from 0.
 
-    Sets of steps are the bits of an integer: `past[j]` are those that happen before step j, `own[j]` is the step of the
-    same lane before it, or -1, and `direct[j]` the groups of steps that it depends on without others in between (of
-    which steps that came later are no part).
+    A set of steps is an integer with a bit for each step. `past[j]` is the set of steps that happen before step j.
+    `own[j]` is the previous step of the same lane, or -1. `direct[j]` lists the groups of steps that step j depends on
+    directly; steps of these groups that are later than j do not count.
 
-    A flow that keeps others off its CPU does a *block* of steps there that none of them can come between. `begin[j]`
-    is, for each rank, the first step of the block that keeps it off and that step j is part of; itself, if of none.
-    `keepers[j]` are the latest steps of the flows that keep others off some CPU when step j is about to happen.
+    A flow that keeps others off its CPU makes a *block* of steps there, and no step of the others can come between
+    them. `begin[j]` has an entry for each rank: the first step of the block that keeps this rank off and contains step
+    j, or j itself if there is no such block. `keepers[j]` lists, for the flows that keep others off some CPU just
+    before step j, the latest step of each.
     """
 
     def __init__(self) -> None:
@@ -92,7 +94,7 @@ class Order:
         self._keep_in_mind(event.lane, step)
 
     def keep(self, count: int) -> None:
-        """Take out all events but the first *count*."""
+        """Remove all events after the first *count*."""
         while len(self.past) > count:
             event, own = self.events[-1], self.own[-1]
             for thing in event.accesses:
@@ -107,7 +109,7 @@ class Order:
         self._before_quiet = self._quiet[-1] if self._quiet else 0
 
     def _take_out(self, thing: Hashable) -> None:
-        """Take the latest step that accessed *thing* out of its group."""
+        """Remove the latest step that accessed *thing* from its group."""
         group = self._groups[thing]
         group.steps.pop()
         if not group.steps:
@@ -117,18 +119,18 @@ class Order:
                 self._groups[thing] = group.before
 
     def _keep_in_mind(self, lane: str, latest: int) -> None:
-        """Whether *lane* keeps others off a CPU after its step *latest* (-1: none)."""
+        """Update whether *lane* keeps others off a CPU after its step *latest* (-1: none)."""
         if latest >= 0 and self.events[latest].keeps_off:
             self._keeping[lane] = latest
         else:
             self._keeping.pop(lane, None)
 
     def add_pending(self, event: Event) -> None:
-        """Add a step that has not happened, as if it came next; `drop_pending` takes it out again."""
+        """Add a step that has not happened, as if it came next; `drop_pending` removes it again."""
         self._append(event, [group for thing in event.accesses if (group := self._groups.get(thing)) is not None])
 
     def drop_pending(self) -> None:
-        """Take out what `add_pending` added."""
+        """Remove the step of the last `add_pending`."""
         event, bit = self.events[-1], 1 << len(self.events) - 1
         self._steps_on[event.cpu, event.rank] &= ~bit
         self._steps_of[event.lane] &= ~bit
@@ -153,22 +155,22 @@ class Order:
         self._quiet.append(self._before_quiet)
 
     def direct_steps(self, second: int) -> set[int]:
-        """The steps that step *second* depends on without others in between."""
+        """The steps that step *second* depends on directly."""
         return {step for group in self.direct[second] for step in group.steps if step < second}
 
     def nearest(self, second: int) -> list[int]:
-        """The steps that step *second* depends on, with no other in between; latest first."""
+        """The steps that step *second* depends on, with no other step in between; latest first."""
         direct = self.direct_steps(second)
         return sorted(
             (first for first in direct if not any(self.past[other] >> first & 1 for other in direct)), reverse=True
         )
 
     def is_after(self, step: int, first: int) -> bool:
-        """Whether *step* is *first*, or happens after it."""
+        """Whether *step* is *first* or happens after it."""
         return step == first or bool(self.past[step] >> first & 1)
 
     def ends_without(self, first: int, latest: int, rank: int) -> bool:
-        """Whether the block that keeps that rank off, and of which *latest* is a step, can end without step *first*."""
+        """Whether the block that contains step *latest* and keeps *rank* off can end without step *first*."""
         while (following := self._next.get(latest)) is not None:
             if self.is_after(following, first):
                 return False
@@ -182,17 +184,17 @@ class Order:
         return self._last_of_lane.get(lane, -1)
 
     def begins_of_block(self, lane: str) -> set[int]:
-        """Where the blocks begin that the latest step of *lane* is part of, one for each rank that is kept off."""
+        """The first steps of the blocks that contain the latest step of *lane*, one for each rank that is kept off."""
         latest = self.latest(lane)
         if latest < 0:
             return set()
         return {self.begin[latest][rank] for rank in range(1, self.events[latest].keeps_off + 1)}
 
     def past_of_blocks(self) -> list[int]:
-        """The past of each step if blocks are not taken apart.
+        """The past of each step if no step can come between the steps of a block.
 
-        What another flow of that CPU did before some step of a block that keeps it off, because of which that step is
-        as it is, came before all of the block.
+        If a step of another flow on that CPU happens before some step of a block that keeps the flow off, then it
+        happened before the whole block.
         """
         inner = [(step, begin, rank) for step, begins in enumerate(self.begin) for rank, begin in enumerate(begins)]
         inner = [(step, begin, rank) for step, begin, rank in inner if begin != step]
@@ -207,11 +209,11 @@ class Order:
             past = self._close(more)
 
     def past_between(self, first: int, second: int) -> dict[int, int]:
-        """The past of the steps behind *first* up to *second*, down to *first*, if blocks are not taken apart.
+        """The past of the steps after *first* up to *second*, restricted to *first* and later, with blocks kept whole.
 
-        What another flow of that CPU did before some step of a block that keeps it off, because of which that step is
-        as it is, came before all of the block. What happens after *second* is no reason; nor is, for *second* itself,
-        what happens because of *first*, for *second* is to come before that.
+        If a step of another flow on that CPU happens before some step of a block that keeps the flow off, then it
+        happened before the whole block. Steps after *second* do not count. For *second* itself, steps that happen after
+        *first* do not count either: *second* is to be moved before them.
         """
         recent = -1 << first
         past = {step: self.past[step] & recent for step in range(first + 1, second + 1)}
@@ -238,20 +240,20 @@ class Order:
 
     @staticmethod
     def _past_of(steps: int, past: Mapping[int, int]) -> int:
-        """The past of all of these together."""
+        """The union of the pasts of *steps*."""
         mask = 0
         for step in bits(steps):
             mask |= past.get(step, 0)
         return mask
 
     def _kept_off_by(self, begin: int, rank: int) -> int:
-        """The steps of other flows of that rank and CPU before the block that begins there."""
+        """The steps of other flows of this rank on this CPU, before the block that begins at step *begin*."""
         block = self.events[begin]
         before = (1 << begin) - 1
         return self._steps_on[block.cpu, rank] & ~self._steps_of[block.lane] & before
 
     def _close(self, more: Mapping[int, int]) -> list[int]:
-        """The past of each step, if that of some holds *more*."""
+        """The past of each step if the steps *more[j]* are added before step j."""
         past: list[int] = []
         for step in range(len(self.past)):
             mask = self._quiet[step]

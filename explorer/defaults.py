@@ -1,4 +1,4 @@
-"""Values that the help of a command names, and that the command uses: what is done if nothing else is said."""
+"""Default values, for the commands and their help texts."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ KERNEL = "5.3"
 CHECK = "step"
 
 BUDGET = 2_000
-"""Schedules of `explore`."""
+"""Schedules of an `explore` search."""
 
 SHRINK_RUNS = 2_000
 SHRINK_SECONDS = 45
-"""Together with what comes before and after, `shrink` is done with a run of 150,000 steps within a minute."""
+"""With these limits, `shrink` finishes a run of 150,000 steps within a minute, reading and writing included."""
 
 MATCH_BUDGET = 500
 
 TRACED = ("traced-create", "traced-rmdir-idle", "traced-rmdir-held")
-"""The scenarios that `match` tries if none is asked for: what docs/match.md's program does."""
+"""The scenarios that `match` tries by default: they correspond to the program in docs/match.md."""
 
 HOSTS, GROWTH_WORKERS = 4, 2
 
 TWICE, PAIRS = 100, 300
-"""Schedules that `selftest` runs twice, and pairs of steps that it exchanges."""
+"""Schedules that `selftest` runs twice, and pairs of steps that it swaps."""
 
 KEPT = Path("regressions")
 NOTHING: Final = "nothing"
 FINDING: Final = "finding"
-"""What a regression file expects."""
+"""The two expectations of a regression file."""
 
 EXPLAIN_FORMATS = ("text", "mermaid", "perfetto", "html")
 CATALOGUES = ("scenarios", "kernels", "patches", "strategies", "oracles")
 OPERATIONS = "operations"
-"""The catalogue that is not among all: it has hundreds of lines."""
+"""A catalogue apart, not printed with the others: it has hundreds of lines."""
 KERNEL_FILES = (
     "slabinfo",
     "slabinfo_full",

@@ -1,4 +1,4 @@
-"""Whether a schedule, run twice, is the same record by record: what everything else here rests on."""
+"""Determinism check: the same schedule, run twice, has to give the same records. Everything else relies on this."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ CAUSES = (
 
 
 class NotTheSameError(NoAnswerError):
-    """A schedule that was run again was not the same; `divergence` says where."""
+    """A schedule gave other records when it was run again; `divergence` is the first difference."""
 
     exit_code = 4
 
     def __init__(self, divergence: Divergence) -> None:
         super().__init__(
-            f"not deterministic: a schedule that was run again parts at step {divergence.step}; "
+            f"not deterministic: a schedule that was run again diverges at step {divergence.step}; "
             f"then: {divergence.then}; now: {divergence.now}; {CAUSES}"
         )
         self.divergence = divergence
 
 
 def first_divergence(then: list[bytes], now: list[bytes]) -> Divergence | None:
-    """The step of the first difference between the records of two runs, with what happened in each; None if none is."""
+    """The first difference between the records of two runs, with its step; None if the records are equal."""
     for at, (one, other) in enumerate(zip(then, now, strict=False)):
         if one != other:
             return divergence_at(then, now, at)
@@ -34,13 +34,13 @@ def first_divergence(then: list[bytes], now: list[bytes]) -> Divergence | None:
 
 
 def divergence_at(then: list[bytes], now: list[bytes], at: int) -> Divergence:
-    """Two runs whose records are the same up to number *at*."""
+    """The divergence of two runs whose first *at* records are the same."""
     steps = sum(payload[0] == STEP_BYTE for payload in then[:at])
     return Divergence(steps, words_at(then, at), words_at(now, at))
 
 
 def words_at(payloads: list[bytes], at: int) -> str:
-    """What record number *at* says; if it only defines names, the step that needs them."""
+    """Record number *at* in words; if it only defines names, the next step, which uses them."""
     names = Names()
     for payload in payloads[:at]:
         names.learn(decode(payload))

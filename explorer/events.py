@@ -13,7 +13,7 @@ from explorer.streams import as_text
 from protocol.log import LogReader
 from protocol.records import FindingRecord, MovedRecord, Names, PhaseRecord, Record, Step, ValueRecord
 
-Event = tuple[str, dict[str, Any]]
+LogEvent = tuple[str, dict[str, Any]]
 
 
 def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundLogger:
@@ -36,30 +36,30 @@ def make_logger(file: TextIO, *, json: bool) -> structlog.typing.FilteringBoundL
 
 
 def add_schema(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Which schema the line is of; docs/json.md names its fields."""
+    """Add the version of the schema; docs/json.md describes the fields."""
     return with_schema(event)
 
 
 def join_stack(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """A finding's stack as one text, innermost first; the renderer takes `stack` for one of Python's."""
+    """Join a finding's stack to one text, innermost first: the renderer would take `stack` for a Python stack."""
     if "stack" in event:
         event["called"] = " < ".join(event.pop("stack"))
     return event
 
 
 def show_as_text(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Let no name or value do anything to a terminal; what is no text is shown by its repr, which is plain."""
+    """Escape control characters in keys and texts, so that none reaches a terminal; other values have a plain repr."""
     return {as_text(str(key)): as_text(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def has_colors() -> bool:
-    """Whether standard output is a terminal that shows colours, and they are wanted."""
+    """Whether standard output is a terminal with colours, and NO_COLOR is not set."""
     console = make_console()
     return console.color_system is not None and not console.no_color
 
 
-def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[Event]:
-    """The events of *log* from step *first* to *last*, in order, with names for numbers."""
+def read_events(log: LogReader, *, first: int, last: int | None) -> Iterator[LogEvent]:
+    """The events of *log* from step *first* to *last*, in order, with numbers replaced by names."""
     names = Names()
     number, now = 0, 0
     for _, record in log.records():
@@ -94,7 +94,7 @@ def _describe_step(names: Names, step: Step, number: int, now: int) -> dict[str,
     }
 
 
-def _describe_other(names: Names, record: Record, number: int) -> Iterator[Event]:
+def _describe_other(names: Names, record: Record, number: int) -> Iterator[LogEvent]:
     match record:
         case ValueRecord():
             yield "value", {"step": number, "value": record.value, "of": record.count}

@@ -1,4 +1,4 @@
-"""One scenario on one kernel, with its knobs, patches and faults: what can be run, any number of times."""
+"""An experiment: one scenario on one kernel, with knobs, patches and faults, ready to run any number of times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from explorer import signals
 from explorer.blame import Blame
 from explorer.kinds import ORACLE, SCENARIO
 from explorer.onward import Beginning, Onward, Start, read_beginning
-from explorer.references import Found, find, find_by_name, load, name_code, own_files
+from explorer.references import Resolved, find, find_by_name, load, name_code, own_files
 from protocol.errors import UsageError
 from protocol.findings import ORACLES
 from protocol.log import LogReader
@@ -50,11 +50,11 @@ def _numbers(values: Mapping[str, float] | Iterable[tuple[str, float]]) -> Pairs
 
 @attrs.frozen(kw_only=True)
 class RunOptions:
-    """What a run is made of; together with the code it determines every byte of the log but the header.
+    """The inputs of a run. Together with the code they determine every byte of the log, except the header.
 
-    `settings` are knobs as typed, `faults` probabilities, by name; they can be given as dictionaries. `scenario`,
-    `oracles` and `patches` are names or files, as on the command line. With a `start` the kernel, the knobs, the faults
-    and the checks are those of its log, and so are the scenario, the oracles and the patches, if none are given.
+    `settings` are knobs as typed, `faults` are probabilities; both are by name, and can be given as dictionaries.
+    `scenario`, `oracles` and `patches` are names or files, as on the command line. With a `start`, its log gives the
+    kernel, the knobs, the faults and the checks, and also the scenario, the oracles and the patches if none are given.
     """
 
     scenario: str
@@ -73,10 +73,10 @@ class RunOptions:
 
 @attrs.frozen
 class Given:
-    """What a log is run with, instead of the code that it carries or names; nothing, if it is empty.
+    """Code that replaces the code that a log carries or names; nothing, if it is empty.
 
-    A file with the text that the log carries is as good as *trust* in that text. `oracles` and `patches` of other texts
-    take the place of all that the log has.
+    A file with the same text as the log carries counts as *trust* in that text. `oracles` and `patches` with other
+    texts replace all oracles or patches of the log.
     """
 
     patches: tuple[str, ...] = ()
@@ -90,10 +90,9 @@ NOTHING_GIVEN = Given()
 
 @attrs.frozen
 class Experiment:
-    """A scenario that can be run. `header` describes one run of it; `patches` and `oracles` are those that it names.
+    """A scenario that can be run. `header` describes one run of it; `patches` and `oracles` are the loaded ones.
 
-    `files` are where code of the user's is, but for patches. Every run begins with the choices of `beginning`, if there
-    is one.
+    `files` are the user's files, except patches. With a `beginning`, every run starts with its choices.
     """
 
     header: Header
@@ -107,13 +106,14 @@ class Experiment:
     def of(
         cls, options: RunOptions, scenario: Scenario | None = None, recorded: Mapping[str, Any] = MappingProxyType({})
     ) -> Experiment:
-        """What *options* mean; UsageError if they do not fit. *scenario*: one that is not registered by a name.
+        """The experiment that *options* describe; UsageError if they do not fit. *scenario* needs no registered name.
 
-        *recorded* are values of knobs that nobody typed, so they name no files; the settings come first.
+        *recorded* are knob values from a file: they were not typed, so they do not name files. The settings have
+        precedence.
         """
         if options.start is not None:
             return cls._of_start(options, options.start)
-        found = find(SCENARIO, options.scenario) if scenario is None else Found((scenario,))
+        found = find(SCENARIO, options.scenario) if scenario is None else Resolved((scenario,))
         scenario = _named(found)
         _check_options(options)
         scenario.check(recorded, "knobs")
@@ -139,8 +139,8 @@ class Experiment:
         )
         return cls(header, scenario, patches)._with(found, oracles)
 
-    def _with(self, scenario: Found[Scenario], oracles: Sequence[Found[Oracle]]) -> Experiment:
-        """The same, looked at by *oracles*; all code of the user's is known."""
+    def _with(self, scenario: Resolved[Scenario], oracles: Sequence[Resolved[Oracle]]) -> Experiment:
+        """A copy with *oracles*, and with `files` complete."""
         things = tuple(oracle for found in oracles for oracle in found.things)
         files = [*scenario.files, *(file for found in oracles for file in found.files)]
         return attrs.evolve(self, oracles=things, files=tuple(dict.fromkeys(files)))
@@ -161,7 +161,7 @@ class Experiment:
 
     @classmethod
     def of_log(cls, log: LogReader, given: Given = NOTHING_GIVEN) -> Experiment:
-        """What *log* is a run of, with what is *given* instead of what it names.
+        """The experiment that *log* recorded, with the *given* code instead of the log's.
 
         Code that the log carries runs only with trust, or if files of the same text are given; otherwise it is a
         UsageError.
@@ -190,12 +190,12 @@ class Experiment:
         return cls(header, scenario, chosen)._with(found, oracles)
 
     def with_knob(self, name: str, value: int) -> Experiment:
-        """The same with another value of one knob."""
+        """A copy with another value of one knob."""
         header = msgspec.structs.replace(self.header, parameters={**self.header.parameters, name: value})
         return attrs.evolve(self, header=header)
 
     def set_stage(self, strategy: Strategy) -> Stage:
-        """A world of its own in which the scenario is about to begin."""
+        """Build a new world, with the scenario ready to start."""
         header = self.header
         chooser = strategy if self.beginning is None else Onward(self.beginning, strategy)
         world = World(chooser, faults=header.faults)
@@ -207,27 +207,27 @@ class Experiment:
         return stage
 
     def drive(self, world: World, driver: str = "stepper") -> None:
-        """Run *world* to its end. What goes wrong in Python is never the kernel's: it is the user's code, or ours.
+        """Run *world* to its end. A Python error is attributed to the user's code or to slabrace, never to the kernel.
 
-        A signal ends it after its current step, and is raised then (`explorer.signals`).
+        A signal ends the run after its current step, and is raised then (`explorer.signals`).
         """
         with self.blaming(world), signals.ending(world):
             DRIVERS[driver](world)
         signals.raise_pending()
 
     def blaming(self, world: World | None) -> Blame:
-        """A `with` block for whatever may run code of the user's in *world*."""
+        """A `with` block for code in which user code may run in *world*."""
         files = (*self.files, *own_files(self.scenario.build), *(strategy_files(world.strategy) if world else ()))
         return Blame(tuple(patch.path for patch in self.patches if patch.path), files, world)
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether files of the user's are part of it, in which anything may be that is not the same a second time."""
+        """Whether files of the user's take part; their code may be nondeterministic."""
         return bool(self.files) or any(patch.path for patch in self.patches)
 
 
 def strategy_files(strategy: Strategy) -> tuple[str, ...]:
-    """The files of the user's by whose code *strategy* chooses, itself or by others that it asks."""
+    """The user's files that hold the code of *strategy*, or of a strategy that it wraps."""
     asked: object = getattr(strategy, "strategy", None)
     return _class_files(type(strategy)) + (strategy_files(asked) if isinstance(asked, Strategy) else ())
 
@@ -239,7 +239,7 @@ def _class_files(strategy: type[Strategy]) -> tuple[str, ...]:
 
 
 def records_of(patches: Iterable[Patch]) -> tuple[PatchRecord, ...]:
-    """What a header says of *patches*."""
+    """The header's records of *patches*."""
     return tuple(patch.record for patch in patches)
 
 
@@ -251,7 +251,7 @@ def _version() -> str:
 def _select(
     patches: Sequence[PatchRecord], without: Sequence[str], kernel: str, parameters: Mapping[str, Any]
 ) -> tuple[Patch, ...]:
-    """What these patches are for that kernel; UsageError if one of them does not apply."""
+    """Load these patches for that kernel; UsageError if one of them does not apply."""
     with Blame(tuple(record.file for record in patches if record.is_code)):
         return tuple(find_patches(patches, without, FIXES, kernel, parameters.get("allocator", "slub")))
 
@@ -259,33 +259,33 @@ def _select(
 # -- code by name, by file, and out of a log --------------------------------------------------------------------------
 
 
-def _named(found: Found[Scenario]) -> Scenario:
-    """The scenario that was found, under the name that logs and reports have for it."""
+def _named(found: Resolved[Scenario]) -> Scenario:
+    """The scenario that was found, with the name that logs and reports use."""
     (scenario,) = found.things
     return scenario if found.code is None else attrs.evolve(scenario, name=found.code.name)
 
 
 def name_oracle(text: str) -> CodeRecord:
-    """What `--oracle` names: an installed oracle, or a file, whose text is read; nothing is run."""
+    """Resolve an `--oracle`: an installed oracle, or a file. The file's text is read, and nothing is run."""
     if text in ORACLES:
-        msg = f"--oracle {text}: it is one of slabrace's own, which always look; leave it out"
+        msg = f"--oracle {text}: this oracle is built in and always checked; leave the option out"
         raise UsageError(msg)
     return name_code(ORACLE, text)
 
 
-def load_oracles(records: Iterable[CodeRecord]) -> list[Found[Oracle]]:
-    """What the code of these declares; UsageError if two oracles have one name."""
+def load_oracles(records: Iterable[CodeRecord]) -> list[Resolved[Oracle]]:
+    """The oracles that these records declare; UsageError if two oracles have one name."""
     found = [load(ORACLE, one, wants_all=True) if one.is_code else find_by_name(ORACLE, one.name) for one in records]
     names = [oracle.name for one in found for oracle in one.things]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        msg = f"--oracle: there are two of the name {twice}"
+        msg = f"--oracle: two oracles are named {twice}; leave one of them out"
         raise UsageError(msg)
     return [one if one.code is not None else attrs.evolve(one, code=CodeRecord(one.things[0].name)) for one in found]
 
 
-def _scenario_of(log: LogReader, given: Given) -> Found[Scenario]:
-    """The scenario that is *given*, or that of the log: by its name, or its code, if the user trusts that."""
+def _scenario_of(log: LogReader, given: Given) -> Resolved[Scenario]:
+    """The *given* scenario, or the log's: by name, or from the carried code if the user trusts it."""
     code = log.header.scenario_code
     if given.scenario:
         return find(SCENARIO, given.scenario, member="" if code is None else code.member)
@@ -295,15 +295,15 @@ def _scenario_of(log: LogReader, given: Given) -> Found[Scenario]:
     return load(SCENARIO, code)
 
 
-def _oracles_of(log: LogReader, given: Given) -> list[Found[Oracle]]:
-    """The oracles that are *given*, or those of the log, as for patches."""
+def _oracles_of(log: LogReader, given: Given) -> list[Resolved[Oracle]]:
+    """The *given* oracles, or the log's, under the same rules as patches."""
     given_now = [name_oracle(text) for text in given.oracles]
     return load_oracles(_wanted(log.header.oracles, given_now, OWN_ORACLES, trust=given.trust))
 
 
 @attrs.frozen
 class Carried:
-    """A kind of code in logs: the word for it, the option that gives a file, and whether a name alone is known."""
+    """A kind of code in logs: its word, the option that gives a file, and a test whether a bare name is known."""
 
     word: str
     option: str
@@ -318,7 +318,7 @@ C = TypeVar("C", bound=CodeRecord)
 
 
 def _wanted(carried: Sequence[C], given: Sequence[C], kind: Carried, *, trust: bool) -> Sequence[C]:
-    """What is *given*, or *carried* by the log: if no code is among that, or it is given too, or the user has *trust*.
+    """The code to run: *given*, or *carried* by the log if it is only names, is given too, or the user has *trust*.
 
     No file is opened because a log names it.
     """
@@ -336,7 +336,7 @@ def _wanted(carried: Sequence[C], given: Sequence[C], kind: Carried, *, trust: b
 
 
 def _refusal(record: CodeRecord, kind: Carried) -> str:
-    """Why a log is not run: what it would run, where that came from, and what the user can do."""
+    """Why a log is not run: the code in question, its origin, and the options that the user has."""
     if not record.is_code:
         return (
             f"recorded with the fix {record.name}, which this slabrace does not have; a file is given with "

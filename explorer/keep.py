@@ -1,12 +1,12 @@
 """Kept findings: regression files, which every search tries first and a test runs again.
 
-A file says what was run (scenario, kernel, knobs that are not at their default, patches, faults), the schedule by the
-names of lanes, and which finding it showed. Names survive edits elsewhere; where a schedule does not fit any more it
-is said at which choice, and the run goes on: what does not fit is passed over, and after the last choice the plain
-order takes over.
+A file records the run (scenario, kernel, knobs that are not at their default, patches, faults), the schedule by the
+names of lanes, and the finding that it showed. Names survive edits elsewhere. If a choice does not fit any more, it is
+skipped, and the run reports the number of the first such choice as a divergence. After the last choice the run
+continues in the non-preemptive order.
 
-A file expects `nothing`: the flaw has to stay away. One that was kept with `--expect finding` says that the kernel is
-meant to have the flaw, as old versions do.
+A file normally expects `nothing`: the flaw has to stay away. A file kept with `--expect finding` expects the flaw: the
+kernel is meant to have it, as old versions do.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from scenarios.stage import Stage
 
 FORMAT = VERSION
-"""A kept schedule means what it means in a log of that format."""
+"""The version of the log format that defines the meaning of a kept schedule."""
 
 TEST_NAME = "test_kept.py"
 _TEST_TEXT = '''\
-"""Every finding that was kept here is run again; `slabrace keep` wrote this file and those beside it."""
+"""Runs every finding that is kept here again; `slabrace keep` wrote this file and the files beside it."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ from slabrace.keep import assert_as_expected, kept_files
 
 @pytest.mark.parametrize("path", kept_files(Path(__file__).parent), ids=lambda path: path.stem)
 def test_kept_finding(path: Path) -> None:
-    """The flaw stays away, or stays, as the file expects; if it does not, the report says why."""
+    """The flaw is gone, or still there, as the file expects; if not, the report explains it."""
     assert_as_expected(path{trust})
 '''
 
@@ -67,12 +67,12 @@ TRUSTING = ", trust=True"
 
 
 def test_text(*, trust: bool) -> str:
-    """The file of the test; with *trust* it runs the files that the kept findings name."""
+    """The text of the test file; with *trust*, the test runs the files that the kept findings name."""
     return _TEST_TEXT.format(trust=TRUSTING if trust else "")
 
 
 FileName = Annotated[str, Meta(pattern=r"^[^\0]*$")]
-"""No file has a NUL in its name."""
+"""A file name, which never contains a NUL."""
 
 Expectation = Literal["nothing", "finding"]
 
@@ -81,9 +81,9 @@ Value = str | Natural
 
 
 class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
-    """Code that a run was made with: a name, or a file, by its path from the directory of the regression file.
+    """Code of a run: a name, or a file, by its path relative to the directory of the regression file.
 
-    The name of a file's code may be `FILE:NAME`. `sha256` is the hash of the file's text.
+    The name of code in a file may be `FILE:NAME`. `sha256` is the hash of the file's text.
     """
 
     name: str
@@ -92,11 +92,11 @@ class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, code: CodeRecord, directory: Path) -> KeptCode:
-        """What a regression file in *directory* says of it."""
+        """The entry for *code* in a regression file in *directory*."""
         return cls(code.name, path_from(directory, code.path), code.sha256)
 
     def reference(self, source: Path, kind: Carried, given: Sequence[str], *, trust: bool) -> str:
-        """How it is named on the command line, for the file *source*; UsageError if nobody has asked to run that."""
+        """Its reference on the command line; UsageError that names *source* if the user has not allowed it."""
         if not self.path:
             if kind.is_known(self.name):
                 return self.name
@@ -114,7 +114,7 @@ class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a regression file says; `knobs` are those that were not at their default."""
+    """The content of a regression file; `knobs` are the ones that were not at their default."""
 
     scenario: str
     kernel: str
@@ -133,14 +133,14 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def files(self) -> list[KeptCode]:
-        """The files of the user's that it names."""
+        """The user's files that the regression file names."""
         code = [*self.patches, *self.oracles, *([] if self.scenario_code is None else [self.scenario_code])]
         return [one for one in code if one.path]
 
     def experiment(self, source: Path, given: Given = NOTHING_GIVEN) -> Experiment:
-        """What to run, for the file *source*; UsageError if this slabrace does not have it any more.
+        """The experiment of the file *source*; UsageError if this slabrace does not have its parts any more.
 
-        Files that the file names run only with trust, or if they are among those *given*.
+        The files that it names run only with trust, or if they are among the *given* ones.
         """
         scenario, trust = self.scenario, given.trust
         if self.scenario_code is not None:
@@ -155,9 +155,10 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.experiment_with(source, options)
 
     def experiment_with(self, source: Path, options: RunOptions) -> Experiment:
-        """The same with the scenario, the patches and the oracles of *options*; its own knobs, faults over theirs.
+        """The experiment with the scenario, patches and oracles of *options*, and the file's own knobs and faults.
 
-        What is typed may name a file, as on the command line; what the file says does not, it is the value itself.
+        The faults of *options* have precedence. A typed knob value may name a file, as on the command line; a value in
+        the regression file is the value itself.
         """
         wanted = attrs.evolve(
             options,
@@ -169,7 +170,7 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         try:
             return Experiment.of(wanted, recorded=self.knobs)
         except UsageError as error:
-            msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the file says it, and no option does
+            msg = f"{source}: {re.sub('^--(set )?', '', str(error))}"  # the value is from the file, not from an option
             raise UsageError(msg) from None
 
 
@@ -179,7 +180,7 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def make_kept(
     experiment: Experiment, trace: Trace, directory: Path, *, controls_clock: bool, expects: Expectation
 ) -> Kept:
-    """What a regression file in *directory* says about a finding."""
+    """The content of a regression file in *directory* for the finding of *trace*."""
     assert trace.found is not None, "there is something to keep"
     header = experiment.header
     defaults = {knob.name: default_value(knob) for knob in experiment.scenario.knobs}
@@ -202,12 +203,12 @@ def make_kept(
 
 
 def path_from(directory: Path, path: str) -> str:
-    """*path* as seen from *directory*, with forward slashes; empty stays empty."""
+    """*path* relative to *directory*, with forward slashes; an empty path stays empty."""
     return Path(os.path.relpath(path, directory)).as_posix() if path else ""
 
 
 def to_text_file(kept: Kept) -> str:
-    """A regression file: JSON, one choice of the schedule on each line only where that helps a diff, so in one line."""
+    """A regression file as JSON: a line for each field, and the whole schedule on one line."""
     fields = {"format": FORMAT, **msgspec.to_builtins(kept)}
     schedule = json.dumps(fields.pop("schedule"), ensure_ascii=False)
     head = json.dumps(fields, indent=1, ensure_ascii=False)
@@ -215,11 +216,11 @@ def to_text_file(kept: Kept) -> str:
 
 
 def read_kept(path: Path) -> Kept:
-    """What a regression file says; UsageError (one line) if it is none."""
+    """Read a regression file; UsageError (one line) if it is not one."""
     try:
         text = read_bounded(path, must_be_file=True)
         fields = json.loads(text, object_pairs_hook=_fields, parse_constant=_refuse)
-        json.dumps(fields, ensure_ascii=False).encode()  # half a character can be written in JSON, and nowhere else
+        json.dumps(fields, ensure_ascii=False).encode()  # refuse lone surrogates, which JSON allows and UTF-8 does not
         version = fields.pop("format")
         if type(version) is not int or version != FORMAT:
             is_older = type(version) is int and version in READ_BY
@@ -234,10 +235,10 @@ def read_kept(path: Path) -> Kept:
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """One object of JSON; ValueError if a name is there twice."""
+    """The fields of a JSON object; ValueError if a name is there twice."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        msg = "an object has two fields of one name"
+        msg = "an object has two fields with the same name"
         raise ValueError(msg)
     return fields
 
@@ -261,7 +262,7 @@ def kept_files(directory: Path) -> list[Path]:
 
 @attrs.frozen
 class Misfit:
-    """Where a schedule stopped matching: its choice number `at` of `of`, and who could step instead."""
+    """The first divergence of a kept schedule: choice number `at` of `of`, and the lanes that could step instead."""
 
     at: int
     of: int
@@ -271,13 +272,13 @@ class Misfit:
     def __str__(self) -> str:
         return (
             f"choice {self.at} of {self.of} ({self.choice}) does not fit any more: enabled were "
-            f"{', '.join(self.enabled)}; what fits was followed, then the plain order"
+            f"{', '.join(self.enabled)}; the run followed the choices that fit, then the non-preemptive order"
         )
 
 
 @attrs.frozen
 class Again:
-    """What a kept schedule came to when it was run again. `stage` and `watch` are those of the run."""
+    """The result of running a kept schedule again, with the run's `stage` and `watch`."""
 
     path: Path
     kept: Kept
@@ -290,27 +291,27 @@ class Again:
 
     @property
     def shows_it(self) -> bool:
-        """Whether it shows the finding that it was kept for."""
+        """Whether the run shows the finding that the file was kept for."""
         return any(finding.signature == self.kept.signature for finding in self.findings)
 
     @property
     def is_as_expected(self) -> bool:
-        """Whether the flaw is there if it is meant to be, or nothing is."""
+        """Whether the flaw is there if the file expects it; if not, whether the run has no finding."""
         return self.shows_it if self.kept.expects == FINDING else not self.findings
 
     @property
     def changed_files(self) -> list[str]:
-        """The files of patches, scenario and oracles that were not run as they were."""
+        """The files of patches, scenario and oracles that have changed since the finding was kept."""
         texts = {record.sha256 for record in self.experiment.header.code}
         return [one.path for one in self.kept.files if one.sha256 not in texts]
 
     def strategy(self) -> Follow:
-        """What makes the same choices once more."""
+        """A strategy that repeats this run's choices."""
         return Follow(self.choices, controls_clock=self.kept.keeps_time)
 
 
 def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
-    """Run a kept schedule to its end, on the experiment of its file or on another one."""
+    """Run a kept schedule to its end, with its own experiment or with another one."""
     follow = Follow(kept.schedule, controls_clock=kept.keeps_time)
     noting = Noting(follow)
     stage, watch = run_watched(experiment, noting)
@@ -322,9 +323,9 @@ def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
 
 
 def assert_as_expected(path: Path, *, trust: bool = False) -> None:
-    """For tests: AssertionError with the explained report if a kept finding is not what its file expects.
+    """For tests: raise AssertionError, with the explained report, if a kept finding is not as its file expects.
 
-    Files that the file names (patches, scenario, oracles) are run only with *trust*; else they are a UsageError.
+    Files that the regression file names (patches, scenario, oracles) run only with *trust*; otherwise UsageError.
     """
     __tracebackhide__ = True  # pytest shows the report, not this function
     kept = read_kept(path)
@@ -342,7 +343,7 @@ def assert_as_expected(path: Path, *, trust: bool = False) -> None:
 
 
 def of_experiment(directory: Path, options: RunOptions, scenario: str) -> Sequence[tuple[Path, Kept]]:
-    """The files of the *scenario* and the kernel of *options* whose knobs do not contradict those that it sets."""
+    """The regression files for *scenario* and the kernel of *options* whose knobs do not contradict its settings."""
     found = [(path, read_kept(path)) for path in kept_files(directory)]
     wanted = dict(options.settings)
     return [
@@ -353,5 +354,5 @@ def of_experiment(directory: Path, options: RunOptions, scenario: str) -> Sequen
 
 
 def is_compatible(knobs: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Whether nothing that is set is set otherwise in the file."""
+    """Whether the file's knobs agree with all *wanted* settings."""
     return all(str(knobs[name]) == value for name, value in wanted.items() if name in knobs)

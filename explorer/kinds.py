@@ -1,4 +1,4 @@
-"""The kinds of things that a text on the command line can name (`explorer.references`)."""
+"""The kinds of things that a text on the command line can name: scenarios and oracles (`explorer.references`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scenarios.registry import Scenario
 
 
 def _scenarios() -> Mapping[str, Scenario]:
-    """Those of slabrace, by each of their names; of two that have the same, the first is meant."""
+    """Slabrace's own scenarios by each of their names; a name that two scenarios share means the first."""
     return {name: one for one in reversed(scenarios.SCENARIOS) for name in (one.name, *one.also)}
 
 

@@ -1,4 +1,4 @@
-"""Other runs that begin as a logged one did: its choices up to some step, and from there on those of a strategy."""
+"""Prefix replay: runs that repeat a log's choices up to some step, and then take the choices of a strategy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Start:
-    """The step of a log before which other schedules begin to choose; *trust* is that of `Experiment.of_log`."""
+    """The step of a log before which the strategy takes over; for *trust* see `Experiment.of_log`."""
 
     log: Path
     at: int
@@ -28,14 +28,14 @@ class Start:
 
 @attrs.frozen
 class Beginning:
-    """What was chosen before that step: the time since the step before (ns) and the place of each lane; each value."""
+    """The recorded choices before that step: of each step its time since the last (ns) and its index; each value."""
 
     steps: tuple[tuple[int, int], ...]
     values: tuple[int, ...]
 
 
 def read_beginning(log: LogReader, at: int) -> Beginning:
-    """The choices of *log* before step *at*; UsageError if that is not a step of its race."""
+    """The choices of *log* before step *at*; UsageError if *at* is not a step of the log's race."""
     steps: list[tuple[int, int]] = []
     values: list[int] = []
     phase = ""
@@ -53,13 +53,13 @@ def read_beginning(log: LogReader, at: int) -> Beginning:
             msg = f"--at {at}: {log.path} has steps 0 to {len(steps) - 1} only"
             raise UsageError(msg)
     if phase != "race":
-        msg = f"--at {at}: that step is of the phase {phase!r} of {log.path}, in which nothing races"
+        msg = f"--at {at}: that step belongs to the phase {phase!r} of {log.path}, in which nothing races"
         raise UsageError(msg)
     return Beginning(tuple(steps), tuple(values))
 
 
 class Onward(Strategy):
-    """Makes the choices of a beginning, and leaves all that follow to another strategy."""
+    """Prefix replay: makes the choices of a beginning, and then hands over to another strategy."""
 
     controls_clock = True
     is_replay = True
@@ -73,7 +73,7 @@ class Onward(Strategy):
         self._place = 0
 
     def advance(self, world: World) -> None:
-        """Go to the recorded time of the next step, or hand over."""
+        """Go to the recorded time of the next step; after the last one, hand over."""
         step = next(self._steps, None)
         if step is None:
             world.go_on_with(self._strategy)
@@ -84,9 +84,9 @@ class Onward(Strategy):
         world.fire_timers()
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """The lane that stepped then."""
+        """The recorded lane."""
         return min(self._place, len(lanes) - 1)
 
     def choose_value(self, count: int) -> int:
-        """The value that was chosen then."""
+        """The recorded value."""
         return min(next(self._values, 0), count - 1)

@@ -1,11 +1,10 @@
-"""Scenarios, oracles and strategies by the texts that name them on the command line.
+"""Resolve texts of the command line to scenarios, oracles and strategies.
 
-`NAME` is one of slabrace's own, or one that an installed project declares as an entry point (the groups
+`NAME` is a built-in thing, or one that an installed project declares as an entry point (the groups
 `slabrace.scenarios`, `slabrace.oracles` and `slabrace.strategies`). `FILE[:MEMBER]` is a file of the user's; the member
-is known by the name that it declares, or by that of its function. Patches are named by the same texts
-(`actors.versions.patching.name_patch`).
+is the declared name, or the name of the function. Patches use the same syntax (`actors.versions.patching.name_patch`).
 
-Entry points are looked for when a name is not slabrace's own, and by `slabrace list`: most commands pay nothing.
+Entry points are read only for a name that is not built in, and by `slabrace list`; other commands do not pay for it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from protocol.records import CodeRecord
 
 
 class Declared(Protocol):
-    """What all three kinds have."""
+    """The common attributes of all kinds."""
 
     @property
     def name(self) -> str:
@@ -47,10 +46,10 @@ MOST_NAMES = 20
 
 @attrs.frozen
 class Kind(Generic[T]):
-    """Scenarios, oracles or strategies: how they are called, and where they are found.
+    """One kind of thing (scenario, oracle or strategy): its words, and where it is found.
 
-    `option` stands before a name in messages, with a space behind it. `built_in` gives those of slabrace by their
-    names, `body` the function or the class that one was made of.
+    `option` stands before a name in messages, and ends in a space. `built_in` returns slabrace's own things by their
+    names, and `body` the function or class that a thing was made from.
     """
 
     word: str
@@ -62,23 +61,23 @@ class Kind(Generic[T]):
 
     @property
     def group(self) -> str:
-        """The group of entry points."""
+        """The name of the kind's group of entry points."""
         return f"slabrace.{self.plural}"
 
 
 @attrs.frozen
-class Found(Generic[T]):
-    """What a text names: one thing, or all that a file declares. `code` is that file, `files` are where its code is."""
+class Resolved(Generic[T]):
+    """The result of a reference: one thing, or all that a file declares. `code` is the file, `files` hold its code."""
 
     things: tuple[T, ...]
     code: CodeRecord | None = None
     files: tuple[str, ...] = ()
 
 
-def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Found[T]:
-    """What *text* names; UsageError in one line if there is no such thing, or if its file is wrong.
+def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Resolved[T]:
+    """The things that *text* names; UsageError in one line if there is no such thing, or if its file is wrong.
 
-    *member* is what is meant of a file if the text does not say it. Without any the file has to declare exactly one
+    *member* selects a thing of the file if the text does not. Without any member the file has to declare exactly one
     thing, unless all are wanted.
     """
     record = name_code(kind, text, member=member)
@@ -86,19 +85,19 @@ def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False)
 
 
 def name_code(kind: Kind[Any], text: str, *, member: str = "") -> CodeRecord:
-    """What *text* names: a file, whose text is read, or something by its name alone. Nothing is run yet."""
+    """The code record for *text*: a file, whose text is read, or a bare name. Nothing is run yet."""
     named = parse_reference(text, kind.built_in())
     if not named.file:
         return CodeRecord(named.name)
     return read_code(CodeRecord, Path(named.file), option=kind.option, member=named.member or member)
 
 
-def find_by_name(kind: Kind[T], name: str) -> Found[T]:
-    """One of slabrace's own, or an installed one; no file is opened, so this is for names out of a log, too."""
+def find_by_name(kind: Kind[T], name: str) -> Resolved[T]:
+    """A built-in or installed thing. No file is opened, so names from logs are safe here."""
     built_in = kind.built_in()
     if name in built_in:
         thing = built_in[name]
-        return Found((thing,), files=own_files(kind.body(thing)))
+        return Resolved((thing,), files=own_files(kind.body(thing)))
     points = entry_points(kind, name)
     if not points:
         known = [*(thing.name for thing in _distinct(built_in.values())), *(point.name for point in entry_points(kind))]
@@ -108,16 +107,16 @@ def find_by_name(kind: Kind[T], name: str) -> Found[T]:
         msg = f"{kind.option}{name}: {told}{hint}"
         raise UsageError(msg)
     thing = load_installed(kind, points)
-    return Found((thing,), files=own_files(kind.body(thing)))
+    return Resolved((thing,), files=own_files(kind.body(thing)))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Found[T]:
-    """What the text of *record* declares; UsageError if that cannot be run, or is not what is wanted.
+def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Resolved[T]:
+    """Run the text of *record* and return the declared things; UsageError if it fails, or declares the wrong things.
 
-    The code that is found is called `FILE:NAME`, by the name that is declared.
+    The code gets the name `FILE:NAME`, where NAME is the declared name.
     """
     where = f"{kind.option}{record.file}"
     with Blame((), (record.file,)):
@@ -130,15 +129,15 @@ def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Found
     names = [thing.name for thing in things]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        msg = f"{where}: it declares two {kind.plural} that are called {twice}"
+        msg = f"{where}: it declares two {kind.plural} named {twice}"
         raise UsageError(msg)
     if len(things) == 1:
         record = msgspec.structs.replace(record, name=f"{Path(record.path or record.name).name}:{names[0]}")
-    return Found(tuple(things), record, (record.file,))
+    return Resolved(tuple(things), record, (record.file,))
 
 
 def _chosen(kind: Kind[T], record: CodeRecord, module: ModuleType, where: str) -> list[T]:
-    """The member that *record* names, or all that the file declares itself."""
+    """The member that *record* names, or all things that the file itself declares."""
     there = {name: thing for name, thing in vars(module).items() if isinstance(thing, kind.type)}
     if not record.member:
         own = [thing for thing in _distinct(there.values()) if _is_made_in(module, kind.body(thing), thing)]
@@ -155,19 +154,19 @@ def _chosen(kind: Kind[T], record: CodeRecord, module: ModuleType, where: str) -
 
 
 def _distinct(things: Iterable[T]) -> list[T]:
-    """Without those that are there a second time, under another name."""
+    """The things, each once, though a thing may have several names."""
     return list({id(thing): thing for thing in things}.values())
 
 
 def _is_made_in(module: ModuleType, body: object, thing: object) -> bool:
-    """Whether a thing in *module* is not just imported: its body stands there, or it is a variation of another's."""
+    """Whether *module* defines the thing, rather than imports it: its body is there, or it varies an imported body."""
     home = getattr(body, "__module__", "")
     origin = sys.modules.get(home) if home != module.__name__ else None
     return origin is None or all(thing is not other for other in vars(origin).values())
 
 
 def own_files(body: object) -> tuple[str, ...]:
-    """The file of a function or class that is none of slabrace's, as tracebacks have it."""
+    """The file of a function or class outside slabrace, as in tracebacks; empty if it is slabrace's own."""
     code = getattr(body, "__code__", None)
     module = sys.modules.get(getattr(body, "__module__", None) or "")
     file = code.co_filename if code is not None else getattr(module, "__file__", None) or ""
@@ -178,13 +177,13 @@ def own_files(body: object) -> tuple[str, ...]:
 
 
 def entry_points(kind: Kind[Any], name: str | None = None) -> list[metadata.EntryPoint]:
-    """The entry points of that kind that installed projects declare, all or those of one *name*."""
+    """The entry points of this kind in installed projects: all of them, or the ones with this *name*."""
     points = metadata.entry_points(group=kind.group)
     return sorted((point for point in points if name in {None, point.name}), key=lambda point: point.name)
 
 
 def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
-    """What an entry point names, known by the name of that; UsageError if it cannot be had, or if there are several."""
+    """Load the thing of an entry point, with the entry point's name; UsageError if it fails, or there are several."""
     point = points[0]
     if len(points) > 1:
         projects = " and ".join(_project(each) for each in points)
@@ -196,7 +195,7 @@ def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             thing = point.load()
-    except BaseException as error:  # whatever goes wrong while a project is imported is that project's
+    except BaseException as error:  # any error during the import belongs to the project
         if is_interrupt(error):
             raise
         msg = f"{where} cannot be loaded: {_place(error)}{in_words(error)}"
@@ -211,7 +210,7 @@ def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
 
 @attrs.frozen
 class Installed(Generic[T]):
-    """What an installed project declares under a name; or the `error` for which that cannot be used."""
+    """A thing that an installed project declares under a name, or the `error` that prevents its use."""
 
     name: str
     project: str
@@ -220,17 +219,15 @@ class Installed(Generic[T]):
 
 
 def installed(kind: Kind[T]) -> Iterator[Installed[T]]:
-    """Everything of that kind that installed projects declare, by name."""
+    """All things of this kind that installed projects declare, by name."""
     built_in = kind.built_in()
     points = entry_points(kind)
     for name in sorted({point.name for point in points}):
         called_so = [point for point in points if point.name == name]
         try:
             if name in built_in:
-                msg = (
-                    f"{_project(called_so[0])} declares it, but slabrace has a {kind.word} of that name, which is meant"
-                )
-                raise UsageError(msg)  # noqa: TRY301 -- the same answer as if it could not be loaded
+                msg = f"{_project(called_so[0])} declares it, but the built-in {kind.word} of that name has precedence"
+                raise UsageError(msg)  # noqa: TRY301 -- handled below like a loading error
             yield Installed(name, _project(called_so[0]), load_installed(kind, called_so))
         except UsageError as error:
             yield Installed(name, _project(called_so[0]), error=str(error).removeprefix(f"{kind.option}{name}: "))
@@ -242,7 +239,7 @@ def _project(point: metadata.EntryPoint) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in the project's code it came up, if in any: the machinery of imports is no such place."""
+    """The place of the error in the project's code, or empty; frames of the import machinery do not count."""
     places = [place for place in places_of(error) if "importlib" not in place[0]]
     inner = places[-1] if places and not places[-1][0].startswith(SLABRACE) else None
     return f"{inner[0]}, line {inner[1]}: " if inner is not None else ""

@@ -1,4 +1,4 @@
-"""Replay: the strategy that makes the choices of a log, and holds every record against it."""
+"""Replay: a strategy that makes the choices of a log, and compares every record of the run with the log's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ THE_END = "the end of the run"
 
 @attrs.frozen
 class Divergence:
-    """Where a replay left its log: the step, and what was recorded then and what happens now."""
+    """The first difference between a replay and its log: the step, the recorded event and the present one."""
 
     step: int
     then: str
@@ -42,8 +42,8 @@ class Divergence:
 class Replay(Strategy):
     """Makes the recorded choices. `verify` is the sink of the replaying run's recorder.
 
-    The first record that differs is kept in `divergence` and stops the world; so does the end of the log, or
-    `until` steps.
+    The first record that differs is stored in `divergence`, and stops the world. The world also stops at the end of the
+    log, or after `until` steps.
     """
 
     name = "replay"
@@ -65,7 +65,7 @@ class Replay(Strategy):
     # -- the strategy -------------------------------------------------------------------------------------------------
 
     def advance(self, world: World) -> None:
-        """Go to the recorded time of the next step, or stop where the log (or the user) does."""
+        """Go to the recorded time of the next step; stop at the end of the log, or at step `until`."""
         self._world = world
         if self.divergence is not None:  # before the first step
             world.stop("diverged")
@@ -94,10 +94,10 @@ class Replay(Strategy):
         value = next((record.value for _, record in self._ahead if isinstance(record, ValueRecord)), 0)
         return min(value, count - 1)
 
-    # -- holding the run against the log ------------------------------------------------------------------------------
+    # -- comparing the run with the log -------------------------------------------------------------------------------
 
     def verify(self, payload: bytes) -> None:
-        """Compare what the replaying run records with what the log says."""
+        """Compare a record of the replaying run with the log's next record."""
         if self.divergence is not None:
             return
         if not self._ahead and not self._read_record():
@@ -111,7 +111,7 @@ class Replay(Strategy):
         self._names_now.learn(record)
 
     def finish(self, digest: str) -> None:
-        """The run is over: anything left in the log has not happened again, and a whole log says what it comes to."""
+        """Check the end of the run: no record may be left in the log, and the digest has to equal the footer's."""
         if self.divergence is not None:
             return
         footer = self._log.footer
@@ -121,20 +121,20 @@ class Replay(Strategy):
             self._part(f"digest {footer.digest}", f"digest {digest}")
 
     def _check_nothing_new(self, payload: bytes) -> None:
-        """A log that was cut off has nothing to say about what comes after it; a whole one has."""
+        """Report a record after the end of a complete log; a log that was cut off allows further records."""
         if self._is_whole():
             self._diverge(None, decode(payload))
 
     def _is_whole(self) -> bool:
-        """Whether the log goes to the end of its run; only then nothing may come after its last record.
+        """Whether the log reaches the end of its run; if so, no record may follow its last one.
 
-        One that was made to show a finding ends with that.
+        A log that was made to show a finding ends at the finding.
         """
         footer = self._log.footer
         return footer is not None and footer.outcome != "interrupted" and not self._log.header.shows
 
     def _next_step(self) -> Step | None:
-        """The record of the next step; everything before it stays for `verify`."""
+        """The record of the next step; the records before it stay queued for `verify`."""
         step = next((record for _, record in self._ahead if isinstance(record, Step)), None)
         while step is None and self._read_record():
             record = self._ahead[-1][1]
@@ -142,14 +142,14 @@ class Replay(Strategy):
         return step
 
     def _read_record(self) -> bool:
-        """Read one record more of the log, if there is one."""
+        """Read one more record of the log; False if there is none."""
         entry = next(self._records, None)
         if entry is not None:
             self._ahead.append(entry)
         return entry is not None
 
     def _diverge(self, then: Record | None, now: Record | None) -> None:
-        """The replay leaves its log: what is recorded there, and what happens now; None is the end of the run."""
+        """Set the divergence: the recorded and the present record; None is the end of the run."""
         if now is not None:
             self._names_now.learn(now)
         if is_definition(then):
@@ -165,7 +165,7 @@ class Replay(Strategy):
             self._world.stop("diverged")
 
     def _step_of(self, definition: Definition) -> Record:
-        """The step that *definition* was made for: definitions come just before it."""
+        """The step that *definition* belongs to: definitions come just before their step."""
         self._names.learn(definition)
         step = self._next_step()
         for _, record in self._ahead:
@@ -174,12 +174,12 @@ class Replay(Strategy):
 
 
 def is_definition(record: Record | None) -> TypeGuard[Definition]:
-    """Whether a record gives a number its meaning."""
+    """Whether a record defines the meaning of a number."""
     return isinstance(record, DEFINITIONS)
 
 
 def in_words(names: Names, record: Record | None) -> str:
-    """A record for someone who asks why a replay left its log; without one it is the end of the run."""
+    """A record in words, for reports of a divergence; None is the end of the run."""
     match record:
         case None:
             return THE_END

@@ -1,4 +1,4 @@
-"""What a person reads: the knobs before a run, what happened after it, and findings as the kernel would print them."""
+"""Text for people: the knobs before a run, the result after it, and findings as the kernel would print them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ QUIET_SECONDS = 2.0
 REFRESH_SECONDS = 0.2
 
 WIDEST = 100_000
-"""Of a line, in characters: nothing that is printed comes near it."""
+"""Console width in characters; wider than any line that is printed."""
 
 
 class PlainConsole(Console):
-    """Prints text as it stands: each string is one line of what can be seen, and brackets are no markup.
+    """A console that prints strings literally, each as one printable line; brackets are not markup.
 
-    Nothing is wrapped or cut off to fit: names and lines to paste stay whole, and the terminal wraps what is longer. So
-    whatever comes from a file can be printed. What is to have a colour is `styled`.
+    Nothing is wrapped or cut off, so names and command lines can be copied whole; the terminal wraps long lines.
+    Control characters are escaped, so text from files is safe to print. Coloured text is made with `styled`.
     """
 
     def __init__(self, file: IO[str] | None = None) -> None:
@@ -40,33 +40,33 @@ class PlainConsole(Console):
             file=file,
             color_system="auto" if file is None else None,
             width=WIDEST,
-            height=1,  # it is not used, but without it a dumb terminal has 80 columns
+            height=1,  # unused, but without it rich gives a dumb terminal 80 columns
             markup=False,
             emoji=False,
             highlight=False,
         )
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What becomes of every string, here and in tables."""
+        """Escape a string before it is rendered, here and in tables."""
         return super().render_str(as_text(text), **options)
 
     def print(self, *lines: Any, **options: Any) -> None:
-        """Print *lines*, one below the other."""
+        """Print *lines*, one below another."""
         super().print(*lines, **{"sep": "\n", "soft_wrap": True, **options})
 
 
 def make_console() -> Console:
-    """Standard output."""
+    """A console for standard output."""
     return PlainConsole()
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """One line, in which some parts are pairs of text and style."""
+    """One line; a part that is a pair is a text with its style."""
     return Text.assemble(*(as_text(part) if isinstance(part, str) else (as_text(part[0]), part[1]) for part in parts))
 
 
 def show_header(console: Console, header: Header, driver: str) -> None:
-    """The knobs and the seed, before the first step."""
+    """Print the knobs and the seed, before the first step."""
     knobs = " ".join(
         f"{name}={value if not isinstance(value, str) or len(value) < 40 else f'<{len(value)} characters>'}"
         for name, value in header.parameters.items()
@@ -93,7 +93,7 @@ def show_header(console: Console, header: Header, driver: str) -> None:
 
 
 def show_result(console: Console, result: Result) -> None:
-    """What happened, every finding, where the log is and how to replay it."""
+    """Print the result: every finding, the verdict, and the final figures."""
     if result.samples:
         console.print(_samples(result))
     final = "  ".join(f"{name} {value}" for name, value in result.final.items())
@@ -125,14 +125,14 @@ def _verdict(result: Result) -> list[str | Text]:
 
 
 def show_replay_line(console: Console, result: Result, *, relaid: bool = False) -> None:
-    """Where the log is, and the line to paste; with all patches, if those of the log were *relaid*."""
+    """Print the log's path, and the command that replays it; with all patches, if *relaid* ones replace the log's."""
     if result.log is not None:
         line = f"slabrace replay {as_arguments(result.log, result.header, relaid=relaid)}"
         console.print(f"log: {result.log}", f"replay: {line}")
 
 
 def as_arguments(log: Path | str, header: Header, *, relaid: bool = False) -> str:
-    """A log as a command takes it: with the files of its code, which run only if they are given again."""
+    """A log as arguments of a command: with the files of its code, which run only if they are named again."""
     words = [shell_word(log)]
     if header.scenario_code is not None:
         words += ["--scenario", shell_word(reference_to(header.scenario_code))]
@@ -144,12 +144,12 @@ def as_arguments(log: Path | str, header: Header, *, relaid: bool = False) -> st
 
 
 def reference_to(code: CodeRecord) -> str:
-    """How *code* is named on the command line."""
+    """The reference to *code* on the command line."""
     return code.path + f":{code.member}" * bool(code.member) if code.path else code.name
 
 
 def show_finding(console: Console, finding: Finding, before: tuple[TailStep, ...]) -> None:
-    """One finding in the kernel's manner: what, where, by whom; then the steps that led to it."""
+    """Print one finding as the kernel would: message, place and flow; then the steps that led to it."""
     where = f"{finding.flow} on CPU {finding.cpu}" if finding.cpu is not None else finding.flow or "the machine at rest"
     console.print(
         "------------[ cut here ]------------",
@@ -210,7 +210,7 @@ def _samples(result: Result) -> Table:
 
 
 class LiveProgress:
-    """A line on standard error for runs that take longer than two seconds, if that is a terminal."""
+    """A progress line on standard error, if that is a terminal, for runs of more than two seconds."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -218,21 +218,21 @@ class LiveProgress:
         self._status: Status | None = None
 
     def __call__(self, world: World) -> None:
-        """Show how far *world* is, if it is time to."""
+        """Show the progress of *world*, if the line is due."""
         self.show(f"{world.steps:,} steps, {world.now / 1e9:.3f} s of virtual time")
 
     def show(self, text: str) -> None:
-        """Show *text*, if it is time to."""
+        """Show *text*, if the line is due."""
         now = time.monotonic()
         if not self._console.is_terminal or now - self._started < QUIET_SECONDS or now - self._shown < REFRESH_SECONDS:
             return
         self._shown = now
         if self._status is None:
-            self._status = self._console.status("", spinner="line")  # that of ASCII
+            self._status = self._console.status("", spinner="line")  # an ASCII spinner
             self._status.start()
         self._status.update(Text(as_text(text)))
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._status is not None:
             self._status.stop()

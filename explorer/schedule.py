@@ -1,8 +1,8 @@
-"""A schedule by names: what a run is made of, in a form that outlives edits elsewhere, and can be cut down.
+"""Schedules by lane name: a form of a run's choices that survives edits elsewhere, and can be cut down.
 
-A schedule lists the choices of the race, in order: the name of the lane that stepped, or a number for what the
-environment chose. Where choices are left out, or do not fit any more, the plain order takes over: the lane that stepped
-last goes on, then the next one (`InTurn`).
+A schedule lists the choices of the race in order: the name of the lane that stepped, or a number for a choice of the
+environment. Where a choice is missing or does not fit any more, the non-preemptive order (`InTurn`) applies: the lane
+that stepped last continues, then the next one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Noting(Strategy):
-    """A strategy that chooses as another does, and notes the schedule."""
+    """Recording: delegates every choice to another strategy, and records the schedule."""
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
@@ -28,38 +28,38 @@ class Noting(Strategy):
         self.choices: list[Choice] = []
 
     def advance(self, world: World) -> None:
-        """As the other."""
+        """Delegate to the other strategy."""
         self.strategy.advance(world)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """As the other, and note the lane."""
+        """Delegate the choice, and record the lane."""
         index = self.strategy.choose(lanes)
         self.choices.append(lanes[index].name)
         return index
 
     def choose_value(self, count: int) -> int:
-        """As the other, and note the value."""
+        """Delegate the choice, and record the value."""
         value = self.strategy.choose_value(count)
         self.choices.append(value)
         return value
 
     def choose_fault(self, probability: float) -> bool:
-        """As the other, and note it as 0 or 1."""
+        """Delegate the choice, and record it as 0 or 1."""
         fails = self.strategy.choose_fault(probability)
         self.choices.append(int(fails))
         return fails
 
     def draw_latency(self, low: int, high: int) -> int:
-        """As the other."""
+        """Delegate to the other strategy."""
         return self.strategy.draw_latency(low, high)
 
 
 class Follow(Strategy):
-    """A strategy that follows a schedule as far as it fits, and then takes the plain order.
+    """Replay by name: follows a schedule as far as it fits, and then the non-preemptive order.
 
-    A lane that is not enabled when its turn comes is passed over; `first_misfit` is the number of the first choice that
-    did not fit, and `enabled_at_misfit` who could step then. Time is kept by nobody: it passes with the steps, or, if
-    *controls_clock*, only when nothing is enabled (as in exact searches, so that their schedules come out the same).
+    A lane that is not enabled when its turn comes is skipped: a divergence. `first_misfit` is the number of the first
+    skipped choice, and `enabled_at_misfit` lists the lanes that could step then. Time passes with the steps; with
+    *controls_clock* it passes only when nothing is enabled, so that schedules of exact searches come out the same.
     """
 
     name = "follow"
@@ -88,7 +88,7 @@ class Follow(Strategy):
         return self._plain.choose(lanes)
 
     def choose_value(self, count: int) -> int:
-        """Take the number that comes next in the schedule, if one does."""
+        """Take the number that comes next in the schedule; 0 if none does."""
         if self._next < len(self._choices):
             choice = self._choices[self._next]
             if isinstance(choice, int):

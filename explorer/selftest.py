@@ -1,21 +1,21 @@
-"""The commutation self-test: what `explorer.watch` calls independent has to be so.
+"""The commutation self-test of the dependence relation: steps that `explorer.watch` calls independent have to commute.
 
-Classes of schedules, dpor's proofs, and shrinking all rest on one claim: two neighbouring steps that do not depend on
-each other lead to the same state in either order. Here it is tried out. Of a random schedule two neighbouring steps of
-different lanes are taken that were both enabled and are independent by what they accessed; the schedule is run once
-more with these two exchanged and everything after them as it was. Nothing may differ: not the class of the run, not
-what is left at its end, not a finding, not what any later step did, nor who was enabled then. Where something differs,
-somebody has seen state of another flow without a request, a `touch` or a name that both orders share.
+Trace classes, dpor's proofs and shrinking rest on one claim: two neighbouring steps that do not depend on each other
+lead to the same state in either order. The self-test tries this claim. It takes a random schedule, and in it two
+neighbouring steps of different lanes that were both enabled and have independent accesses. It runs the schedule again
+with these two steps swapped and all later steps as before. Nothing may differ: not the trace class, not the final
+state, not a finding, not any later step, and not the lanes enabled at it. A difference means that some code reads state
+of another flow without a request, a `touch`, or a name that is the same in both orders.
 
-The second of the two may take the CPU from the first, for a while: that a CPU is busy is no dependence. The first then
-comes as soon as it can; if what comes before that depends on it, there is nothing to try.
+The second step may take the CPU from the first lane for a while: a busy CPU is not a dependence. The first step then
+comes as soon as it is enabled. If a step that comes before it depends on it, the pair cannot be tried.
 
-A flow that leaves a read-side section has a share in the end of a grace period that began before, and none if it begins
-after: nobody can tell the difference, but it is noted. Where one of the two steps begins one, only what happens is
-compared.
+A flow that leaves a read-side section takes part in the end of a grace period that began before, and not in one that
+begins after. This has no effect, but it is recorded as an access. So if one of the two steps begins a grace period, the
+test compares the steps and the final state, but not the accesses and the trace class.
 
-Time passes only when nothing else can happen, as in the exact searches: with time that passes in steps every step
-would depend on every other one through the timers.
+Time passes only when nothing is enabled, as in the exact searches. If it passed with the steps, every step would depend
+on every other one through the timers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from explorer.experiment import Experiment
 
 PAIRS_PER_SCHEDULE = 8
-"""How many pairs of one random schedule are tried: the schedule itself has to be run, too."""
+"""Pairs tried per random schedule; several, because the schedule itself costs a run, too."""
 
 MODES = {READ: "reads", UPDATE: "updates", COMMUTE: "commutes"}
 
@@ -50,18 +50,18 @@ Site = tuple[str, str]
 
 
 class StandingWalk(RandomWalk):
-    """A random walk for which time stands still while anything can step."""
+    """A random walk in which time stands still while anything is enabled."""
 
     controls_clock = True
 
 
 @attrs.frozen
 class Violation:
-    """Two steps that were taken for independent and are not. `difference` is the first thing that their order changes.
+    """Two steps that count as independent, and are not. `difference` is the first effect of their order.
 
-    `kind`: what happened afterwards was different (STATE), or only what the steps are said to access (ACCESSES), or
-    only the hash of that (CLASS). The first makes proofs wrong, the others count one class as two. `schedule` is the
-    number of the random schedule, `position` that of the first of the two in its race, from 0.
+    `kind` is STATE if later steps or the final state differ, ACCESSES if only the accesses of a step differ, and CLASS
+    if only their hash does. STATE makes proofs wrong; the others count one trace class twice. `schedule` is the number
+    of the random schedule, and `position` the place of the first of the two steps in its race, from 0.
     """
 
     kind: str
@@ -84,9 +84,9 @@ class Violation:
 
 @attrs.define
 class SelfTest:
-    """Tries pairs of *experiment* until *pairs* have been tried, or as many schedules in a row had none to try.
+    """Tries *pairs* pairs of *experiment*; gives up after as many schedules in a row without a pair to try.
 
-    The pairs of a schedule are drawn at random, those first whose functions and operations have been tried least.
+    The pairs of a schedule are drawn at random, with preference for the functions and operations that were tried least.
     """
 
     experiment: Experiment
@@ -131,7 +131,7 @@ class SelfTest:
                 self.violations.append(violation)
 
     def _choose(self, trace: Trace, draw: random.Random) -> Iterator[int]:
-        """Some positions of independent pairs."""
+        """Draw some positions of independent pairs."""
         candidates = list(independent_pairs(trace))
         draw.shuffle(candidates)
         for _ in range(min(PAIRS_PER_SCHEDULE, self.pairs - self.tried, len(candidates))):
@@ -142,16 +142,16 @@ class SelfTest:
 
 
 def independent_pairs(trace: Trace) -> Iterator[int]:
-    """Positions of steps that could as well have come after the next one, if the watch is right."""
+    """Positions of steps that could as well have come after the next one, by the dependence relation."""
     for position, (first, second) in enumerate(zip(trace.steps, trace.steps[1:], strict=False)):
         if first.lane != second.lane and second.lane in first.enabled and not clash(first.accesses, second.accesses):
             yield position
 
 
 def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int) -> Violation | None:
-    """Run the schedule of *trace* with the two steps at *position* exchanged; say what differs, if anything does.
+    """Run the schedule of *trace* with the two steps at *position* swapped; return the first difference, if any.
 
-    PairHeldError if the first of them cannot come after the second.
+    PairHeldError if the first step cannot come after the second.
     """
     exchange = Exchange(trace.steps, position)
     other = run_traced(experiment, exchange)
@@ -168,14 +168,14 @@ def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int)
 
 
 class PairHeldError(Exception):
-    """Two steps cannot be exchanged, although they are independent: the second keeps the CPU to itself for too long."""
+    """Two independent steps that cannot be swapped: the second lane keeps the CPU for too long."""
 
 
 class Exchange(Strategy):
-    """Follows a run, but with the step at *position* after the next one, or as soon as it is enabled from then on.
+    """Swap: repeats a run, with the step at *position* after the next one, or as soon after it as it is enabled.
 
-    `order` are the numbers of the run's steps in the order in which they come now. `misfit` says what cannot be
-    followed, if something cannot; the world stops there.
+    `order` lists the numbers of the run's steps in their new order. `misfit` describes the first divergence, if there
+    is one; the world stops there.
     """
 
     name = "exchange"
@@ -196,7 +196,7 @@ class Exchange(Strategy):
         self._world = world
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Take the lane of the step that is due."""
+        """Take the lane of the next step."""
         names = [lane.name for lane in lanes]
         number = self._next(names)
         if number is None:
@@ -207,35 +207,35 @@ class Exchange(Strategy):
         return names.index(self._steps[number].lane)
 
     def _next(self, names: list[str]) -> int | None:
-        """The step that is due; None if it cannot come."""
+        """The number of the next step; None if it is not enabled."""
         steps, late = self._steps, self.position
         if self.is_waiting and self.order[-1:] > [late] and steps[late].lane in names:
             self.is_waiting = False
             return late
         if not self._left:
-            self.misfit = f"after the last step {', '.join(names)} can go on"
+            self.misfit = f"after the last step, {', '.join(names)} can still step"
             return None
         number = self._left[0]
         if self.is_waiting and number > late + 1 and clash(steps[number].accesses, steps[late].accesses):
             self.is_held = True
             return None
         if steps[number].lane not in names:
-            self.misfit = f"step {number} of the race cannot come, enabled are only {', '.join(names)}"
+            self.misfit = f"step {number} of the race is not enabled; enabled are only {', '.join(names)}"
             return None
         return self._left.popleft()
 
     def choose_value(self, count: int) -> int:
-        """As then."""
+        """The recorded value."""
         return min(self._values.popleft(), count - 1) if self._values else 0
 
 
 def ended_early(trace: Trace) -> bool:
-    """Whether a fatal finding was its end."""
+    """Whether a fatal finding ended the run."""
     return trace.stage.world.stopped == "finding"
 
 
 def first_difference(one: Trace, other: Trace, exchange: Exchange) -> tuple[str, str] | None:
-    """The kind of what the exchange changes, and the first such thing; None if nothing differs."""
+    """The kind and the text of the first difference that the swap makes; None if nothing differs."""
     after = exchange.order.index(exchange.position) if not exchange.is_waiting else len(exchange.order)
     pairs = [(one.steps[number], now) for number, now in zip(exchange.order, other.steps, strict=False)]
     for place, (then, now) in enumerate(pairs):
@@ -255,16 +255,16 @@ def first_difference(one: Trace, other: Trace, exchange: Exchange) -> tuple[str,
 
 
 def step_difference(then: TracedStep, now: TracedStep, *, is_later: bool) -> str | None:
-    """How one step differs from what it was; who was enabled is compared if both have happened by then."""
+    """The difference between a step and its counterpart; enabled lanes are compared once both steps have happened."""
     if describe(then) != describe(now) or then.values != now.values:
         return f"was {describe(then)} {then.values}, is {describe(now)} {now.values}"
     if is_later and set(then.enabled) != set(now.enabled):
-        return f"enabled were {difference_of(then.enabled, now.enabled)} before {describe(then)}"
+        return f"enabled lanes were {difference_of(then.enabled, now.enabled)} before {describe(then)}"
     return None
 
 
 def end_difference(one: Trace, other: Trace) -> str | None:
-    """How two runs whose steps are the same differ in what they came to."""
+    """The difference between the results of two runs with the same steps."""
     if len(one.steps) != len(other.steps):
         return f"{len(one.steps)} steps, now {len(other.steps)}"
     ends = (
@@ -275,17 +275,17 @@ def end_difference(one: Trace, other: Trace) -> str | None:
 
 
 def findings_of(trace: Trace) -> list[tuple[str, int]]:
-    """The findings of a run, and how often each was made; who made it first may well change."""
+    """The findings of a run with their counts; the flow that made a finding first may differ."""
     return sorted((signature, finding.count) for signature, finding in trace.stage.world.findings.items())
 
 
 def named(step: TracedStep) -> set[tuple[str, str]]:
-    """What a step accessed, by names that hold in every run."""
+    """The accesses of a step, by names that are the same in every run."""
     return {(name_of(thing), MODES[mode]) for thing, mode in step.accesses.items()}
 
 
 def difference_of(then: tuple[str, ...], now: tuple[str, ...]) -> str:
-    """Two sets of lanes by what each has alone."""
+    """The lanes that are in one of two sets only: `-` for the first, `+` for the second."""
     gone, new = sorted(set(then) - set(now)), sorted(set(now) - set(then))
     return ", ".join([*(f"-{lane}" for lane in gone), *(f"+{lane}" for lane in new)])
 
@@ -297,10 +297,10 @@ def describe(step: TracedStep) -> str:
 
 
 def site_of(step: TracedStep) -> Site:
-    """What a step is, whoever does it."""
+    """The function and operation of a step, whatever its lane."""
     return step.function, step.operation
 
 
 def sites_at(trace: Trace, position: int) -> tuple[Site, Site]:
-    """What the two steps at *position* are."""
+    """The sites of the two steps at *position*."""
     return site_of(trace.steps[position]), site_of(trace.steps[position + 1])

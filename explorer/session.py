@@ -1,4 +1,4 @@
-"""One run, or one replay, from options to result."""
+"""Run or replay once, from options to result."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ Begun = Callable[[Header], None]
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What a run or a replay came to. `outcome` and the other keys are those of docs/json.md.
+    """The result of a run or a replay. `outcome` and the other keys are documented in docs/json.md.
 
-    `tail` are the last steps, unless all is well: nobody asks then, and a search makes thousands of such runs.
+    `tail` lists the last steps. It is empty if all is well: reports do not need it, and a search makes thousands of
+    runs.
     """
 
     outcome: str
@@ -76,7 +77,7 @@ class Result:
 
 @attrs.frozen
 class TailStep:
-    """One of the last steps, with its names, for a report."""
+    """One of the last steps, with names, for reports."""
 
     number: int
     time: int
@@ -89,9 +90,9 @@ class TailStep:
 
 
 class Tail:
-    """The last steps of a world, also those before each finding, read by the names that its recorder defined.
+    """The last steps of a world, and the last steps before each finding, decoded with the recorder's definitions.
 
-    Most runs are never asked for them: the recorder only lists the definitions, and they are read when need be.
+    Most runs never need them. So the recorder only collects the definitions, and they are decoded on demand.
     """
 
     def __init__(self, world: World, sink: Sink | None, progress: Progress | None) -> None:
@@ -145,7 +146,7 @@ class Tail:
 
 @attrs.frozen
 class Position:
-    """Where a flow stands that is not at rest: for a run that was stopped before its end."""
+    """The position of an unfinished flow, for a run that was stopped before its end."""
 
     flow: str
     cpu: int | None
@@ -156,7 +157,7 @@ class Position:
 
 
 def positions(world: World) -> tuple[Position, ...]:
-    """Where every flow stands that has not ended and does not wait for work."""
+    """The positions of all flows that have not ended and do not wait for work."""
     return tuple(
         Position(
             flow.name,
@@ -180,9 +181,9 @@ def run(
     begun: Begun | None = None,
     strategy: Strategy | None = None,
 ) -> Result:
-    """Run a scenario once; UsageError before anything is written if the options do not fit.
+    """Run a scenario once; if the options do not fit, UsageError before anything is written.
 
-    *strategy*, if given, makes the choices instead of a new one by the name in *options*.
+    *strategy*, if given, makes the choices instead of a new strategy with the name in *options*.
     """
     experiment = Experiment.of(options)
     learned = learn_first(experiment, options.strategy) if strategy is None else None
@@ -204,7 +205,7 @@ def run(
             try:
                 check_again(experiment, remake, records, draws=random.getstate() != state)
             except NotTheSameError:
-                if not signals.is_pending():  # a run that a signal cuts short is not the same, and says nothing
+                if not signals.is_pending():  # a run that a signal has cut short differs, and proves nothing
                     if writer is not None:
                         writer.discard()
                     raise
@@ -220,9 +221,9 @@ def record(
     *,
     overwrite: bool = False,
 ) -> Result:
-    """Log the run of a schedule that shows *finding*, up to that; NotTheSameError, and no log, if it does not again.
+    """Log the run of a schedule up to *finding*; NotTheSameError, and no log, if the run does not show it again.
 
-    A signal waits until the log is whole; if something else goes wrong, there is none.
+    A signal waits until the log is complete; after any other error there is no log.
     """
     header = msgspec.structs.replace(
         experiment.header, strategy=strategy_name, driver="stepper", shows=finding.signature
@@ -243,7 +244,7 @@ def record(
 
 
 def check_shown(finding: Finding, result: Result) -> None:
-    """NotTheSameError if a run did not show what it had shown before."""
+    """NotTheSameError if a repeated run does not show *finding* again."""
     if finding.signature not in {found.signature for found in result.findings}:
         then = f"{finding.signature} in step {finding.step}"
         raise NotTheSameError(Divergence(result.steps, then, "the end of the run, without that"))
@@ -261,8 +262,8 @@ def replay(
 ) -> Result:
     """Replay a log under either driver, up to its end, its first damage, or *until* steps.
 
-    *given* is the code to run it with (`Experiment.of_log`). *inspect* gets the stage as it stands there, unless the
-    replay left its log or was interrupted.
+    *given* is the code to run instead of the log's (`Experiment.of_log`). *inspect* gets the final stage, unless the
+    replay diverged or was interrupted.
     """
     log = LogReader(path)
     try:
@@ -339,14 +340,14 @@ def _execute(
 
 @contextmanager
 def _interruptible(world: World) -> Iterator[None]:
-    """A signal ends the run after the current step, and that is its result; also where no command catches signals."""
+    """End the run after its current step if a signal comes, with a result; also where no command catches signals."""
     with signals.caught([signal.SIGINT]), signals.ending(world):
         yield
         signals.take_pending()
 
 
 def both(one: Sink | None, other: Sink) -> Sink:
-    """A sink that gives all it gets to two others."""
+    """A sink that passes every record to two others."""
 
     def give(payload: bytes) -> None:
         if one is not None:
@@ -365,7 +366,7 @@ def _outcome(world: World, replayed: Replay | None) -> str:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """The result as the one JSON object of `--json`; docs/json.md has its keys."""
+    """The result as the JSON object of `--json`; docs/json.md describes its keys."""
     header = result.header
     return {
         "outcome": result.outcome,

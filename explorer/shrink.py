@@ -1,11 +1,11 @@
-"""Make the schedule of a failing run as easy to follow as it can be and still show the same flaw.
+"""Shrink the schedule of a failing run: make it as easy to follow as possible while it still shows the same flaw.
 
-Easiest is what preempts least, then what switches least between lanes, then what has the fewest steps, lanes and CPUs,
-then what the scenario has less of. In this order (SEARCH.md 4.9, after the papers and tools named there): what comes
-after the flaw; whole lanes; what is not in the causal past of the flaw; preempted blocks of steps are joined, and
-independent neighbours exchanged; choices, in chunks (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing
-Input", TSE 2002); parameters of the scenario. What is tried is kept only if it shows the same signature and is easier,
-so the result never gets worse; nothing is drawn at random.
+Easier means fewer preemptions, then fewer switches between lanes, then fewer steps, lanes and CPUs, then smaller knobs
+of the scenario. The passes, in this order (SEARCH.md 4.9, after the papers and tools named there): cut the steps after
+the flaw; drop whole lanes; drop the steps outside the causal past of the flaw; join preempted blocks of steps, and swap
+independent neighbours; drop chunks of choices (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
+TSE 2002); lower the knobs. A candidate is kept only if it shows the same signature and is easier, so the result never
+gets worse. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from explorer.experiment import Experiment
 
 LOOKS = 1_024
-"""So often, in steps, a run looks at the clock."""
+"""Interval, in steps, at which a run reads the clock."""
 
 OUT_OF_TIME = "out of time"
 
@@ -38,21 +38,21 @@ Size = tuple[int, int, int, int, int]
 
 
 def size_of(trace: Trace) -> Size:
-    """What is to become smaller: preemptions, switches, steps of the race, lanes, CPUs."""
+    """The measure to minimize: preemptions, switches, steps of the race, lanes, CPUs."""
     lanes = {step.lane for step in trace.steps}
     cpus = {step.cpu for step in trace.steps}
     return trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
 
 
-class Clock(Observer):
-    """An observer that stops the world when the time is over (`time.monotonic`)."""
+class TimeLimit(Observer):
+    """An observer that stops the world at a time limit (`time.monotonic`)."""
 
     def __init__(self, end: float) -> None:
         self._end = end
         self._steps = 0
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
-        """Look at the clock now and then."""
+        """Read the clock every `LOOKS` steps."""
         self._steps += 1
         if self._steps % LOOKS == 0 and time.monotonic() > self._end:
             world.stop(OUT_OF_TIME)
@@ -60,9 +60,9 @@ class Clock(Observer):
 
 @attrs.define
 class Shrinker:
-    """Shrinks one finding. `best` is the easiest run so far, of `experiment`; `runs` of at most *budget* were made.
+    """Shrinks one finding. `best` is the easiest run so far, of `experiment`; `runs` counts the runs, at most *budget*.
 
-    It ends at *end* (`time.monotonic`) with what it has. *progress* is told of every run.
+    It stops at *end* (`time.monotonic`) with the best run so far. *progress* is called after every run.
     """
 
     experiment: Experiment
@@ -78,7 +78,7 @@ class Shrinker:
         self.signature = self.best.signature
 
     def shrink(self) -> None:
-        """Go through all passes until none of them makes it easier."""
+        """Repeat all passes until none of them makes the run easier."""
         size = None
         while size != (size := size_of(self.best)) and not self.is_spent:
             self._cut_tail()
@@ -91,17 +91,17 @@ class Shrinker:
 
     @property
     def is_spent(self) -> bool:
-        """Whether there are no runs, or there is no time left."""
+        """Whether the runs or the time are used up."""
         return self.runs >= self.budget or time.monotonic() > self.end
 
     def _attempt(self, schedule: Schedule, experiment: Experiment | None = None) -> bool:
-        """Keep what *schedule* leads to if it shows the flaw and is easier."""
+        """Run *schedule*; keep the run if it shows the flaw and is easier."""
         if self.is_spent:
             return False
         self.runs += 1
         experiment = experiment or self.experiment
         follow = Follow(schedule, controls_clock=self.controls_clock)
-        trace = run_traced(experiment, follow, self.signature, Clock(self.end))
+        trace = run_traced(experiment, follow, self.signature, TimeLimit(self.end))
         is_kept = trace.found is not None and self._is_progress(trace, experiment)
         if is_kept:
             self.best, self.experiment = trace, experiment
@@ -116,7 +116,7 @@ class Shrinker:
     # -- the passes ---------------------------------------------------------------------------------------------------
 
     def _cut_tail(self) -> None:
-        """Let the plain order take over as early as it can."""
+        """Cut the end of the schedule, so that the non-preemptive order begins as early as possible."""
         schedule = self.best.schedule
         low, high = 0, len(schedule)
         while low < high:
@@ -127,12 +127,12 @@ class Shrinker:
                 low = middle + 1
 
     def _drop_lanes(self) -> None:
-        """Leave out all that a lane does, one lane after the other."""
+        """Drop all steps of a lane, one lane after another."""
         for lane in dict.fromkeys(step.lane for step in self.best.steps):
             self._attempt(flatten(step for step in units(self.best) if step[0] != lane))
 
     def _keep_causal_past(self) -> None:
-        """Leave out what the flaw does not depend on."""
+        """Drop the steps that the flaw does not depend on."""
         if self.best.ends_at_rest or not 0 < len(self.best.steps) <= LONGEST_ORDERED:
             return
         past = self.best.order().past[-1]
@@ -140,7 +140,7 @@ class Shrinker:
         self._attempt(flatten([*kept, units(self.best)[-1]]))
 
     def _drop_chunks(self) -> None:
-        """Leave out runs of choices, long ones first."""
+        """Drop chunks of successive choices, long ones first."""
         length = max(len(self.best.steps) // 2, 1)
         while length:
             start = 0
@@ -152,7 +152,7 @@ class Shrinker:
             length //= 2
 
     def _lower_knobs(self) -> None:
-        """Give the scenario less: the least of each number, or half of it."""
+        """Lower each integer knob of the scenario: to its minimum, or half-way there."""
         header = self.experiment.header
         for knob in self.experiment.scenario.knobs:
             value = header.parameters[knob.name]
@@ -162,14 +162,14 @@ class Shrinker:
                         break
 
     def _join_blocks(self) -> None:
-        """Let a lane that was preempted go on at once with what it did next, or let what came in between come later."""
+        """Join the blocks of a preempted lane: continue it at once, or move the steps in between to later."""
         at = 0
         while at + 1 < len(self.best.steps) and not self.is_spent:
             if not (self.best.preempts(at) and self._join_block(at)):
                 at += 1
 
     def _join_block(self, at: int) -> bool:
-        """Try to undo the preemption behind step *at*."""
+        """Try to undo the preemption after step *at*."""
         steps, chosen = self.best.steps, units(self.best)
         lane = steps[at].lane
         begin = next((place for place in range(at + 1, len(steps)) if steps[place].lane == lane), len(steps))
@@ -181,7 +181,7 @@ class Shrinker:
         )
 
     def _merge_blocks(self) -> None:
-        """Exchange independent neighbours so that each lane goes on for as long as it can."""
+        """Swap independent neighbours so that each lane continues for as long as possible."""
         if len(self.best.steps) > LONGEST_ORDERED:
             return
         order = self.best.order()
@@ -198,9 +198,9 @@ class Shrinker:
 
 
 def reproduce(experiment: Experiment, schedule: Schedule, signature: str) -> tuple[Trace, bool]:
-    """Make a failing run by its schedule alone; also return whether time then has to stand still, as in exact searches.
+    """Reproduce a failing run from its schedule alone; also return whether this needs *controls_clock* of `Follow`.
 
-    UsageError if the flaw needs the timing of the log (the `clock` strategy's), which a schedule does not have.
+    UsageError if the flaw needs the timing of the log (of the `clock` strategy), which a schedule does not contain.
     """
     for controls_clock in (False, True):
         trace = run_traced(experiment, Follow(schedule, controls_clock=controls_clock), signature)
@@ -211,10 +211,10 @@ def reproduce(experiment: Experiment, schedule: Schedule, signature: str) -> tup
 
 
 def units(trace: Trace) -> list[list[Choice]]:
-    """The choices of each step: the lane, and the values within."""
+    """The choices of each step: the lane, and the values chosen within the step."""
     return [step.choices for step in trace.steps]
 
 
 def flatten(chosen: Iterator[list[Choice]] | list[list[Choice]]) -> Schedule:
-    """The schedule of some steps."""
+    """The schedule that consists of these steps' choices."""
     return tuple(choice for unit in chosen for choice in unit)

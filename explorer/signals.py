@@ -1,9 +1,9 @@
-"""Ctrl-C, SIGTERM and SIGHUP: each ends a command in order, and none is lost.
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a command in an orderly way, and none is lost.
 
-While signals are `caught`, the first of them is raised as `Interrupted`: at once; where a world runs, after its step;
-where something has to be done as a whole, after that. Who can give an answer up to there catches KeyboardInterrupt. A
-second Ctrl-C does not wait for anything. Other signals just after the first change nothing: a closed terminal sends
-SIGHUP more than once, and a service manager SIGTERM and SIGHUP.
+While signals are `caught`, the first of them is raised as `Interrupted`: normally at once; while a world runs, after
+its current step; in a block that must not be interrupted, after the block. Code that can answer with a partial result
+catches KeyboardInterrupt. A second Ctrl-C is raised at once. Other signals shortly after the first are ignored: a
+closed terminal sends SIGHUP more than once, and a service manager sends both SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-TYPE_CHECKING = False  # importing typing takes longer than all the rest, and Ctrl-C does not wait for it
+TYPE_CHECKING = False  # to import typing takes longer than all the rest, and Ctrl-C can come meanwhile
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,22 +26,23 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXIT_INTERRUPTED = 130
-"""The exit code of a command that was interrupted, whatever by; `exit_code` makes it that of the signal."""
+"""The exit code of an interrupted command, whatever the signal; `exit_code` replaces it by the signal's own."""
 
 PATIENCE_SECONDS = 2.0
-"""How long the first signal has for an answer, before another one ends the command at once."""
+"""Time for an answer after the first signal; after that, another signal ends the command at once."""
 
 AGAIN_SECONDS = 0.01
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal of `SIGNALS` has come: the command is to end."""
+    """A signal of `SIGNALS` has come, and the command has to end."""
 
 
 class _State:
-    """The `first` signal that has come, when (s), and whether it is `pending`: not raised yet.
+    """The `first` signal, when it `came` (s), and whether it is `pending`: not raised yet.
 
-    That is so where it is `held` back, and while one of `worlds` runs. `hook` is Python's, for what is swallowed.
+    A signal is pending while it is `held` back, and while one of `worlds` runs. `hook` is the previous
+    sys.unraisablehook, for all other errors.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class _State:
         self.begin()
 
     def begin(self) -> None:
-        """Nothing has come in this command."""
+        """Reset the state at the start of a command."""
         self.first = 0
         self.came = 0.0
         self.pending = False
@@ -62,9 +63,10 @@ _state = _State()
 
 @contextmanager
 def caught(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
-    """Within the block, these *signals* end what runs; nothing changes if they do so already.
+    """Within the block, these *signals* end the running command; a nested block changes nothing.
 
-    What was ignored before (nohup) stays ignored. Only the main thread can catch signals; in others nothing changes.
+    A signal that was ignored before (nohup) stays ignored. Only the main thread can catch signals; in another thread
+    the block changes nothing.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or any(signal.getsignal(one) is _come for one in SIGNALS):
@@ -98,7 +100,7 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Within the block a command tells what it has come to: as a whole, and a signal is too late to change it."""
+    """Within the block a command prints its answer as a whole; a signal comes too late to change it."""
     with held_back():
         yield
         take_pending()
@@ -106,9 +108,9 @@ def answering() -> Iterator[None]:
 
 @contextmanager
 def ending(world: World) -> Iterator[None]:
-    """A signal that comes within the block ends *world* after the step that it makes, and is pending after the block.
+    """A signal within the block ends *world* after its current step, and is pending after the block.
 
-    No step is ever cut in half, so that what was recorded up to there can be replayed.
+    No step is ever interrupted half-way, so the record up to there can be replayed.
     """
     _state.worlds.append(world)
     try:
@@ -120,29 +122,29 @@ def ending(world: World) -> Iterator[None]:
 
 
 def raise_pending() -> None:
-    """Raise the signal that has come and was not raised yet, if there is one and this is the place for it."""
+    """Raise the pending signal, if there is one, unless it is held back or a world runs."""
     if _state.pending and not _state.held and not _state.worlds:
         _state.pending = False
         raise Interrupted
 
 
 def take_pending() -> None:
-    """The signal that has come, if one has, is taken care of: it is not raised any more."""
+    """Mark the pending signal as handled, so that it is not raised any more."""
     _state.pending = False
 
 
 def is_pending() -> bool:
-    """Whether a signal has come that is held back."""
+    """Whether a signal has come and is not raised yet."""
     return _state.pending
 
 
 def exit_code(code: int) -> int:
-    """The exit code of a command: of one that was interrupted, 128 and the number of the signal (130, 143, 129)."""
+    """The exit code of a command; for an interrupted one 128 plus the number of the signal (130, 143, 129)."""
     return 128 + _state.first if code == EXIT_INTERRUPTED and _state.first else code
 
 
 def _come(signum: int, _frame: FrameType | None) -> None:
-    """A signal has come."""
+    """The handler of the caught signals."""
     now = time.monotonic()
     if _state.first:
         if signum == signal.SIGINT or now - _state.came > PATIENCE_SECONDS:
@@ -157,7 +159,7 @@ def _come(signum: int, _frame: FrameType | None) -> None:
 
 
 def _raise_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Python drops what is raised while it destroys an object: raise it again, when that is over."""
+    """Send the signal again if Python drops it: exceptions raised while an object is destroyed are not propagated."""
     if not isinstance(unraisable.exc_value, Interrupted):
         _state.hook(unraisable)
         return

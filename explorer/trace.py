@@ -1,4 +1,4 @@
-"""A run of one schedule, step by step, with what each step accessed: what shrinking and explaining work on."""
+"""Traced runs: one schedule step by step, with the accesses of each step; for shrinking and explaining."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 
 LONGEST_ORDERED = 20_000
-"""Of longer runs the order of all steps is not made: it takes memory with the square of their number."""
+"""Longest run, in steps, for which the happens-before order is computed: its memory grows with the square."""
 
 
 @attrs.define(eq=False)
 class TracedStep(Event):
-    """One step of the race, in words.
+    """One step of the race, with names.
 
-    `number` and `time` (ns) are those of the run, `kind` is that of the flow (`A` for an actor's mail), `enabled` are
-    the lanes that could step, `values` what the environment chose within the step.
+    `number` and `time` (ns) count from the start of the run. `kind` is the kind of the flow (`A` for a message to an
+    actor), `enabled` lists the lanes that could step, and `values` the environment's choices within the step.
     """
 
     number: int = 0
@@ -56,17 +56,17 @@ class TracedStep(Event):
 
     @property
     def words(self) -> tuple[str, str, str, str]:
-        """What is told of it: who does what, where, to what."""
+        """Its lane, function, operation and owner."""
         return self.lane, self.function, self.operation, self.owner
 
     @property
     def choices(self) -> list[Choice]:
-        """What a schedule has to say for this step."""
+        """The choices of a schedule for this step."""
         return [self.lane, *self.values]
 
 
 class Tracing(Observer):
-    """An observer that keeps the steps of the race; it stops the world at the finding with the signature *wanted*."""
+    """An observer that records the steps of the race; it stops the world at the finding with the signature *wanted*."""
 
     def __init__(self, world: World, watch: Watch, wanted: str | None = None) -> None:
         self.steps: list[TracedStep] = []
@@ -77,7 +77,7 @@ class Tracing(Observer):
         self._races = False
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
-        """Keep the step; what the one before accessed is known now."""
+        """Record the step; only now are the accesses of the step before complete."""
         if not self._races:
             return
         self.end_step()
@@ -99,24 +99,24 @@ class Tracing(Observer):
         self.steps.append(step)
 
     def end_step(self) -> None:
-        """Take from the watch what the last step accessed."""
+        """Copy the accesses of the last step from the watch."""
         if self.steps:
             self._watch.end_step()
             self.steps[-1].accesses |= self._watch.accesses
 
     def value(self, count: int, value: int) -> None:  # noqa: ARG002 -- the protocol
-        """Keep what the environment chose."""
+        """Record a choice of the environment."""
         if self._races and self.steps:
             self.steps[-1].values.append(value)
 
     def phase(self, name: str) -> None:
-        """Only the race is kept."""
+        """Record the race only."""
         if self._races:
             self.end_step()
         self._races = name == "race"
 
     def finding(self, finding: Finding) -> None:
-        """Stop at the one that is wanted."""
+        """Keep the wanted finding, and stop the world there."""
         if self.found is None and self._wanted in {None, finding.signature}:
             self.found = finding
             if self._wanted is not None:
@@ -125,7 +125,7 @@ class Tracing(Observer):
 
 @attrs.define(eq=False)
 class Trace:
-    """A run that has been traced; `found` is the finding that was wanted, if it came."""
+    """A traced run; `found` is the wanted finding, if it came."""
 
     stage: Stage = attrs.field(repr=False)
     steps: list[TracedStep]
@@ -139,36 +139,36 @@ class Trace:
 
     @property
     def signature(self) -> str:
-        """That of the finding, which is there."""
-        assert self.found is not None, "the run shows what it was made for"
+        """The signature of the finding, which has to be there."""
+        assert self.found is not None, "the run shows its finding"
         return self.found.signature
 
     @property
     def switches(self) -> int:
-        """How often another lane stepped than before."""
+        """The number of switches between lanes."""
         return sum(one.lane != other.lane for one, other in zip(self.steps, self.steps[1:], strict=False))
 
     @property
     def preemptions(self) -> int:
-        """How often a lane that could have gone on did not."""
+        """The number of preemptions: switches away from a lane that could have gone on."""
         return sum(map(self.preempts, range(len(self.steps) - 1)))
 
     def preempts(self, place: int) -> bool:
-        """Whether the lane of the step at *place* could have gone on after it, and did not."""
+        """Whether the lane of the step at *place* was preempted after it: still enabled, while another lane stepped."""
         one, other = self.steps[place], self.steps[place + 1]
         return one.lane != other.lane and one.lane in other.enabled
 
     @property
     def ends_at_rest(self) -> bool:
-        """Whether the finding came when the race was over: no step of it is to blame alone."""
+        """Whether the finding came after the race, so that no single step has caused it."""
         found = self.found
         return found is not None and not (found.flow and self.steps and found.step == self.steps[-1].number)
 
     def steps_that_matter(self) -> list[int]:
-        """The steps by which lanes meet on the way to the finding: the last one, and those on either side of a race.
+        """The steps at which lanes interact on the way to the finding: the last step, and both steps of each race.
 
-        In the causal past of the last step (or anywhere, if the finding is about what was left at the end), those that
-        another lane's step directly depends on, and those that directly depend on another lane's.
+        A race is a pair of steps of different lanes of which one directly depends on the other. Only pairs in the
+        causal past of the last step count; all pairs count if the finding is about the final state.
         """
         if not self.steps or len(self.steps) > LONGEST_ORDERED:
             return [len(self.steps) - 1] if self.steps else []
@@ -198,7 +198,7 @@ def run_traced(
 ) -> Trace:
     """Run one schedule, up to the finding with the signature *wanted* or to its end.
 
-    *recorder* sees each step before the trace does.
+    *recorder* is called before the other observers at each step.
     """
     stage = experiment.set_stage(strategy)
     watch = Watch(stage.world, wants_accesses=True)
@@ -211,7 +211,7 @@ def run_traced(
 
 
 def trace_log(experiment: Experiment, path: Path, wanted: str | None = None) -> Trace:
-    """Make the choices of a log once more, up to the finding *wanted* (if not said, the one that the log was made for).
+    """Repeat the choices of a log, up to the finding *wanted* (by default the one that the log was made to show).
 
     UsageError if the log has no such finding, or if its choices do not lead to it any more.
     """
@@ -223,13 +223,13 @@ def trace_log(experiment: Experiment, path: Path, wanted: str | None = None) -> 
     finally:
         log.close()
     if trace.found is None:
-        msg = f"{path}: the run does not show {signature} (any more); `slabrace replay` says where it parts"
+        msg = f"{path}: the run does not show {signature} (any more); `slabrace replay` shows where it diverges"
         raise UsageError(msg)
     return trace
 
 
 def wanted_finding(path: Path, wanted: str | None, shows: str) -> str:
-    """The signature *wanted*, or that which the log *shows*, or its last; UsageError if there is no such finding."""
+    """The signature *wanted*, or the one the log *shows*, or its last; UsageError if there is no such finding."""
     if wanted is None and shows:
         return shows
     signatures = signatures_in(path)
@@ -240,7 +240,7 @@ def wanted_finding(path: Path, wanted: str | None, shows: str) -> str:
 
 
 def signatures_in(path: Path) -> list[str]:
-    """The signatures of the findings in a log, in their order; UsageError if there are none."""
+    """The signatures of the findings in a log, in order; UsageError if there are none."""
     log = LogReader(path)
     try:
         findings = [record.finding for _, record in log.records() if isinstance(record, FindingRecord)]

@@ -1,7 +1,6 @@
-"""The watch: an observer that knows of a run its trace class, the lengths of its lanes, and what it covered.
+"""The watch: an observer that computes the trace class of a run, the lengths of its lanes, and its coverage.
 
-The trace class is a hash over the order of accesses, thing by thing. Which steps depend on each other is in
-`explorer.accesses`.
+The trace class is a hash over the order of accesses, thing by thing. The dependence relation is in `explorer.accesses`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import attrs
 from actors.system.flow import Flow
 from actors.system.observer import Observer
 from explorer.accesses import CONTEXTS, Accesses, accesses_of, add_access, has_become_reader, part_of
-from explorer.profile import SEED_MASK, SPREAD, Profile, is_of_interest
+from explorer.profile import SEED_MASK, SPREAD, RunProfile, is_of_interest
 from protocol.operations import COMMUTE, READ, UPDATE, Access
 
 if TYPE_CHECKING:
@@ -30,20 +29,20 @@ if TYPE_CHECKING:
 
 
 Site = tuple[int, int]
-"""Where a step was asked for: the ids of the code of the kernel function, and of what is declared of the operation.
+"""The place of a request: the ids of the kernel function's code and of the operation's declaration.
 
-A code object itself is hashed all over, each time.
+Ids are used because hashing a code object hashes all of its content each time.
 """
 
-Pair = tuple[tuple[str, str], tuple[str, str]]
+RacingPair = tuple[tuple[str, str], tuple[str, str]]
 
 
 @attrs.define(eq=False)
-class Chain:
-    """The order in which steps accessed one thing, as a hash; kept on the thing, so that it goes when the thing goes.
+class AccessHash:
+    """A hash over the order of the accesses to one thing; stored on the thing, so both have the same lifetime.
 
-    `group` is the sum of the steps since the last that did not commute with its neighbours, `mode` how they accessed
-    it, `step` the last of them. `last` is who asked for it last, and where.
+    `group` is the sum of the successive steps that commute with each other, since the last that did not. `mode` is
+    their access, and `step` the last of them. `last` is the lane, the access and the site of the last request.
     """
 
     closed: int = 0
@@ -52,17 +51,17 @@ class Chain:
     step: int = -1
     value: int = 0
     last: tuple[Lane, Access, Site] | None = None
-    parts: dict[int | str, Chain] = attrs.field(factory=dict)
+    parts: dict[int | str, AccessHash] = attrs.field(factory=dict)
 
-    def part(self, name: int | str) -> Chain:
-        """The chain of one part."""
+    def part(self, name: int | str) -> AccessHash:
+        """The chain of one part of the thing."""
         chain = self.parts.get(name)
         if chain is None:
-            chain = self.parts[name] = Chain()
+            chain = self.parts[name] = AccessHash()
         return chain
 
     def add(self, step: int, mode: Access) -> int:
-        """Add a step; return by how much the hash has changed."""
+        """Add a step; return the change of the hash."""
         if step == self.step and (self.mode is mode or self.mode is UPDATE):
             return 0
         if mode is not self.mode or mode is UPDATE:
@@ -76,7 +75,7 @@ class Chain:
 
 
 def mix(one: int, other: int) -> int:
-    """A 64-bit hash of two numbers, in their order."""
+    """A 64-bit hash of two numbers; their order matters."""
     x = ((one * SPREAD + other + 1) & SEED_MASK) * 0xBF58476D1CE4E5B9 & SEED_MASK
     return x ^ x >> 31
 
@@ -88,8 +87,8 @@ def number_of(name: str) -> int:
 
 
 @attrs.define(eq=False)
-class LaneRecord:
-    """What is counted of one lane: a number for its name, its steps, and those of interest."""
+class LaneCounts:
+    """Counts of one lane: its steps, and the steps of interest; `number` is a hash of its name."""
 
     number: int
     steps: int = 0
@@ -97,10 +96,10 @@ class LaneRecord:
 
 
 class Watch(Observer):
-    """An observer of the race: its trace class, the lengths of its lanes, what it covered.
+    """An observer of the race: trace class, lengths of lanes, coverage.
 
-    Steps of calm phases are not watched: nothing races there. `accesses` is what the last step accessed, if that is
-    wanted.
+    It ignores the sequential set-up, where nothing races. `accesses` holds the accesses of the last step, if
+    *wants_accesses*.
     """
 
     def __init__(self, world: World, *, word: str = "", wants_accesses: bool = False) -> None:
@@ -110,10 +109,10 @@ class Watch(Observer):
         self.accesses: Accesses = {}
         self._wants_accesses = wants_accesses
         self._word = word
-        self._lanes: dict[str, LaneRecord] = {}
+        self._lanes: dict[str, LaneCounts] = {}
         self._sites: dict[Site, tuple[types.CodeType, OperationInfo]] = {}
         self._pairs: set[tuple[Site, Site]] = set()
-        self._contexts = Chain()
+        self._contexts = AccessHash()
         self._total = 0
         self._lane: Lane | None = None
         self._last_lane: Lane | None = None
@@ -123,12 +122,12 @@ class Watch(Observer):
         self._watches = False
         world.on_touch = self.touch
         if wants_accesses:
-            world.lost_mail = []  # what would have been accessed
+            world.lost_mail = []  # deliveries that a retired actor has missed
 
     # -- the observer -------------------------------------------------------------------------------------------------
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
-        """*lane* steps now."""
+        """Begin the step of *lane*."""
         if not self._watches:
             return
         if self._lane is not None:
@@ -156,7 +155,7 @@ class Watch(Observer):
         self._handle(lane, request)
 
     def value(self, count: int, value: int) -> None:
-        """The environment chose within the step."""
+        """Add a choice that the environment made within the step."""
         if self._watches:
             self._total += mix(self._code, value * count)
             self.log10_alternatives += math.log10(count)
@@ -167,7 +166,7 @@ class Watch(Observer):
         self._watches = name == "race"
 
     def touch(self, thing: Hashable, access: Access) -> None:
-        """The step that runs accesses *thing*, which its request does not name."""
+        """Add an access of the current step to *thing* that its request does not name."""
         if self._lane is None or thing is self._lane:
             return
         if self._wants_accesses:
@@ -178,7 +177,7 @@ class Watch(Observer):
             self._total += mix(self._code, record.number + record.steps)
 
     def end_step(self) -> None:
-        """The step, if one runs, is over: see what its slice did to its context."""
+        """End the current step, if there is one: add the changes that it made to its context."""
         lane, self._lane = self._lane, None
         if lane is None or lane.request is None:
             return
@@ -192,38 +191,39 @@ class Watch(Observer):
             if self._wants_accesses:
                 self.accesses[thing] = UPDATE
 
-    # -- what comes out -----------------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------------
 
     def trace_class(self) -> str:
-        """The same for schedules that differ only in the order of independent steps: 16 hexadecimal digits.
+        """The hash of the run's Mazurkiewicz trace class: 16 hexadecimal digits.
 
-        It is a hash over who accessed what in which order, thing by thing; the things need no names for that.
+        Schedules that differ only in the order of independent steps have the same one. The hash covers, for each thing,
+        which lane accessed it in which order; the things need no names for that.
         """
         self.end_step()
         self._watches = False
         return f"{self._total & SEED_MASK:016x}"
 
-    def profile(self) -> Profile:
-        """What strategies learn from."""
-        return Profile(
+    def profile(self) -> RunProfile:
+        """The profile of the run, for strategies that use run statistics."""
+        return RunProfile(
             {name: record.steps for name, record in self._lanes.items()},
             {name: record.marked for name, record in self._lanes.items() if record.marked},
             self.choices,
         )
 
     def covered_functions(self) -> set[str]:
-        """The kernel functions that took a step in the race."""
+        """The kernel functions that made a step in the race."""
         return {code.co_name for code, _ in self._sites.values()}
 
-    def racing_pairs(self) -> set[Pair]:
-        """Which (function, operation) came right before which on the same thing, of different lanes."""
+    def racing_pairs(self) -> set[RacingPair]:
+        """Pairs of (function, operation) of different lanes, one directly before the other on the same thing."""
         names = {site: (code.co_name, info.name) for site, (code, info) in self._sites.items()}
         return {(names[first], names[second]) for first, second in self._pairs}
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def _handle(self, lane: Lane, request: Request) -> None:
-        """Take in what the request accesses: the same as `accesses_of`, without the dictionary."""
+        """Add the accesses of a request: the same as `accesses_of`, without building the dictionary."""
         target, info, code, flow = request.target, request.info, request.code, request.flow
         site = id(code), id(info)
         self._sites[site] = code, info
@@ -231,9 +231,9 @@ class Watch(Observer):
             self._access(thing, UPDATE)
         if target is not None:
             mode, part = info.access, part_of(request)
-            chain: Chain | None = target.trace
+            chain: AccessHash | None = target.trace
             if chain is None:
-                chain = target.trace = Chain()
+                chain = target.trace = AccessHash()
             if part is not None:
                 self._total += chain.add(self._code, READ)
                 chain = chain.part(part)
@@ -248,14 +248,14 @@ class Watch(Observer):
         if isinstance(thing, tuple):
             of, part = thing
             if of.trace is None:
-                of.trace = Chain()
+                of.trace = AccessHash()
             self._total += of.trace.part(part).add(self._code, mode)
             return
-        chain: Chain | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
+        chain: AccessHash | None = thing.trace  # type: ignore[attr-defined]  # it is a Shared or a Lane
         if chain is None:
-            chain = thing.trace = Chain()  # type: ignore[attr-defined]  # as above
+            chain = thing.trace = AccessHash()  # type: ignore[attr-defined]  # as above
         self._total += chain.add(self._code, mode)
 
-    def _meet(self, name: str) -> LaneRecord:
-        record = self._lanes[name] = LaneRecord(number_of(name))
+    def _meet(self, name: str) -> LaneCounts:
+        record = self._lanes[name] = LaneCounts(number_of(name))
         return record

@@ -1,10 +1,10 @@
-"""The watchdog: a step that never ends is interrupted, for nobody else can; a step is over in some microseconds.
+"""The watchdog: interrupts a step that never ends. A step normally takes some microseconds.
 
-It looks from time to time whether anything has been done since. It counts how often it found nothing, not how late it
-is: a process that is stopped for an hour, or a computer that sleeps, has not been looping for an hour.
+It checks periodically whether steps were made since the last check. It counts checks, and does not measure time: an
+hour in which the process was stopped or the computer slept must not look like a loop of an hour.
 
-It needs the alarm clock of the process (SIGALRM), in its main thread; if another program has that already, there is no
-watchdog. What loops in C for ever and heeds no signal cannot be ended from here.
+It uses the alarm clock of the process (SIGALRM) in the main thread; if the program uses SIGALRM already, there is no
+watchdog. An endless loop in C code that does not handle signals cannot be ended from here.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from protocol.errors import BrokenRuleError
 Stack: TypeAlias = list[tuple[FrameType, int]]
 
 TICK = 1.0
-"""Seconds, on the wall clock, between two looks."""
+"""Seconds of wall-clock time between two checks."""
 
 LOOKS = 10
-"""How many looks in a row find that nothing has been done, until the step is ended: a million times what it takes."""
+"""Checks in a row without a step until user code is interrupted: a million times the usual length of a step."""
 
 LOOKS_AT_US = 60
-"""As many if it is no code of the user's: to look through a machine with a million objects may take its time."""
+"""The same limit while no user code is on the stack: a check of a machine with a million objects may take long."""
 
 TRIES = 3
-"""How often the code is told. If it takes no notice of that, all that is left is to end the process."""
+"""How often the error is raised in code that goes on all the same, before the watchdog ends the process."""
 
 
 class StuckError(BrokenRuleError):
-    """A step does not come to its end. `lines` are those of a function of *file* that were seen to run meanwhile."""
+    """A step does not end. `lines` are the lines of a function of *file* at which the checks found it."""
 
     def __init__(self, text: str, file: str = "", function: str = "", lines: Sequence[int] = ()) -> None:
         super().__init__(text)
@@ -49,15 +49,15 @@ class StuckError(BrokenRuleError):
         self.lines = lines
 
     def where(self) -> Sequence[Place]:
-        """The loop. While that runs, a parser may be at work, and could not be asked."""
+        """The place of the loop. It is computed late, because the signal may have interrupted the parser itself."""
         return [(self.file, loop_around(self.file, self.lines), self.function)] if self.lines else []
 
 
 @attrs.define(eq=False)
 class Watchdog:
-    """Looks whether `steps()` goes on while code of the machine runs, or of the user's in *files*.
+    """Checks that `steps()` increases while code of the machine runs, or user code in *files*.
 
-    `last_words` is what is said of an error if the code that runs cannot be ended but with the process.
+    `last_words` makes the message for an error if only the end of the process can end the running code.
     """
 
     steps: Callable[[], int]
@@ -69,7 +69,7 @@ class Watchdog:
     _is_on: bool = False
 
     def start(self) -> None:
-        """Begin to look at what is called from the caller's caller on, unless somebody else has the alarm clock."""
+        """Start checking the calls made by the caller's caller, unless SIGALRM is already in use."""
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
             self._within = sys._getframe(2)
@@ -78,7 +78,7 @@ class Watchdog:
             self._is_on = True
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._is_on:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -98,7 +98,7 @@ class Watchdog:
             self._end(looks)
 
     def _stack(self, frame: FrameType | None) -> Stack:
-        """The frames of the machine and of the user, outermost first, each with its line."""
+        """The frames of machine code and user code, outermost first, each with its line."""
         stack = []
         while frame is not None and frame is not self._within:
             if self._is_user_s(frame) or frame.f_code.co_filename.startswith(MACHINE):
@@ -110,18 +110,18 @@ class Watchdog:
         return frame.f_code.co_filename in self.files
 
     def _end(self, looks: int) -> None:
-        """Raise the error in the code that runs, and again if it goes on all the same; at last, end the process."""
+        """Raise the error in the running code, again if it goes on all the same, and at last end the process."""
         text = f"it has not come back for {TICK * looks:g} s: a step has to end; does it loop for ever?"
         error = StuckError(text, *self._stuck())
         if len(self._seen) >= looks + TRIES:
-            print("slabrace:", self.last_words(error), file=sys.stderr, flush=True)  # noqa: T201 -- nobody else can
+            print("slabrace:", self.last_words(error), file=sys.stderr, flush=True)  # noqa: T201 -- the last output
             os._exit(2)
         raise error
 
     def _stuck(self) -> tuple[str, str, list[int]]:
-        """The innermost call that was there at each of the last looks, of the user's if one was.
+        """The innermost call that was on the stack at each of the last checks, of user code if there is one.
 
-        Its file, function and lines. Before the first of all looks something else may have gone on for a while.
+        Returns its file, function and lines. Early checks do not count: other code may have run at the first of them.
         """
         seen = self._seen[-LOOKS // 2 :]
         always = [at for at, _ in seen[0] if all(any(at is frame for frame, _ in stack) for stack in seen)]
@@ -133,7 +133,7 @@ class Watchdog:
 
 
 def loop_around(file: str, lines: Sequence[int]) -> int:
-    """The line in which the innermost loop begins that all *lines* are in; the last of these if there is none."""
+    """The first line of the innermost loop around all *lines*; the last of *lines* if there is no such loop."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:

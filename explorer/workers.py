@@ -1,9 +1,9 @@
-"""Processes that work for a command: each does one task at a time, and tells of it.
+"""Worker processes of a command: each does one task at a time, and sends news of it.
 
-A worker is a new interpreter at the other end of a socket. It ends when its parent does, however that ends, since the
-socket then ends too: one of its threads does nothing but read, also in the middle of a task. What a terminal or a
-service manager sends to the whole family is the parent's to answer: workers are born with these signals blocked. Their
-standard output is standard error, so none of them keeps a pipe open that somebody reads the answer from.
+A worker is a new interpreter at the other end of a socket. It ends when its parent ends, in whatever way: the socket
+closes then, and a thread of the worker only reads, even in the middle of a task. Signals from a terminal or a service
+manager go to the whole process group, but only the parent handles them: workers start with these signals blocked. Their
+standard output is standard error, so that no worker keeps the pipe of the command's answer open.
 
 A worker that is lost (killed, out of memory, `os._exit` in a patch) is replaced, and its task is done again.
 """
@@ -32,21 +32,21 @@ from explorer.streams import complain
 from protocol.errors import InternalError, NoAnswerError, UsageError
 
 MOST_LOSSES = 3
-"""How many workers a task may lose before it is given up: one may be bad luck, three are the task's fault."""
+"""Losses of workers until a task is given up: one loss may be bad luck, three are the task's fault."""
 
 Tell = Callable[[object], None]
 
 
 class WorkerLostError(NoAnswerError):
-    """A task has lost every worker that tried it."""
+    """A task lost every worker that tried it."""
 
 
 @attrs.define(eq=False)
 class Task:
-    """What a worker does: `call(*arguments, tell)`, of a module that it can import; *name* is for people.
+    """A task of a worker: `call(*arguments, tell)`, where `call` is importable; *name* is for messages.
 
-    `heard` gets what the worker tells meanwhile, and None when it begins anew. Once it `is_done`, there is an `answer`,
-    or an `error`.
+    `heard` is called with each value that the worker sends meanwhile, and with None when the task starts again. Once it
+    `is_done`, there is an `answer`, or an `error`.
     """
 
     name: str
@@ -59,13 +59,13 @@ class Task:
     error: Exception | None = None
 
     def end(self, answer: object, error: Exception | None = None) -> None:
-        """It is over."""
+        """Mark the task as done."""
         self.answer, self.error, self.is_done = answer, error, True
 
 
 @attrs.define(eq=False)
 class Worker:
-    """A process, our end of the socket, and what it does now."""
+    """A worker process, the parent's end of its socket, and its current task."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
@@ -74,7 +74,7 @@ class Worker:
 
 @attrs.define(eq=False)
 class Pool:
-    """So many workers, started when there is something to do. `lost` is how many were lost."""
+    """At most *size* workers, started when there are tasks. `lost` counts lost workers."""
 
     size: int
     lost: int = 0
@@ -82,7 +82,7 @@ class Pool:
     _workers: dict[Connection, Worker] = attrs.field(factory=dict, init=False)
 
     def add(self, task: Task) -> None:
-        """Have *task* done as soon as a worker is free."""
+        """Queue *task* for the next free worker."""
         self._waiting.append(task)
         self._give_out()
 
@@ -92,7 +92,7 @@ class Pool:
         return bool(self._waiting) or any(worker.task for worker in self._workers.values())
 
     def answer(self, task: Task) -> Any:
-        """Wait for what *task* comes to; raise its error, if that is one."""
+        """Wait for *task*; return its answer, or raise its error."""
         while not task.is_done:
             self.hear()
         if task.error is not None:
@@ -100,7 +100,7 @@ class Pool:
         return task.answer
 
     def hear(self) -> None:
-        """Wait until some worker has something to tell, and take it in."""
+        """Wait for messages from workers, and handle them."""
         for connection in wait(list(self._workers)):
             worker = self._workers[connection]  # type: ignore[index]  # only connections were given to wait()
             try:
@@ -112,7 +112,7 @@ class Pool:
         self._give_out()
 
     def close(self) -> None:
-        """End all workers, whatever they do: nobody wants it any more."""
+        """Kill all workers, whatever they do; their results are not needed any more."""
         self._waiting.clear()
         while self._workers:
             _, worker = self._workers.popitem()
@@ -132,9 +132,9 @@ class Pool:
                     worker.connection.send((task.call, task.arguments))
 
     def _take(self, worker: Worker, what: str, value: object) -> None:
-        """A worker has `told` something of its task, or has `done` it; or the task `failed`, or was `refused`."""
+        """Handle a worker's message: news of its task (`told`), or its end (`done`, `failed` or `refused`)."""
         task = worker.task
-        assert task is not None, "a worker speaks of a task only"
+        assert task is not None, "messages come from workers with a task"
         if what == "told":
             if task.heard is not None:
                 task.heard(value)
@@ -148,7 +148,7 @@ class Pool:
         task.end(value, error)
 
     def _lose(self, worker: Worker) -> None:
-        """A worker is no more: say so, and have its task done again, unless it has had its chances."""
+        """Handle the loss of a worker: report it, and queue its task again, unless that has had too many losses."""
         del self._workers[worker.connection]
         worker.connection.close()
         self.lost += 1
@@ -168,7 +168,7 @@ class Pool:
 
 
 def how_it_ended(code: int) -> str:
-    """The exit code of a process, or the signal that killed it."""
+    """The exit code of a process, or the signal that killed it, in words."""
     if code >= 0:
         return f"exit code {code}"
     return f"killed by {signal.Signals(-code).name if -code in list(signal.Signals) else f'signal {-code}'}"
@@ -176,7 +176,7 @@ def how_it_ended(code: int) -> str:
 
 @contextlib.contextmanager
 def blocked_signals() -> Iterator[None]:
-    """A signal that ends commands comes after the block; a process that is started within never gets one."""
+    """Block signals that end commands within the block; a process started there inherits the blocked signals."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -185,7 +185,7 @@ def blocked_signals() -> Iterator[None]:
 
 
 def start() -> Worker:
-    """Start a process that finds the modules where this one does; it has a little while to import them."""
+    """Start a worker process with this process's module path."""
     ours, theirs = Pipe()
     boot = (
         f"import sys; sys.path[:] = {sys.path!r}; from slabrace.names import claim; claim(); "
@@ -204,16 +204,16 @@ def start() -> Worker:
 
 
 def serve(descriptor: int) -> None:
-    """Do tasks until the parent is gone."""
+    """Do tasks until the parent ends."""
     connection, tasks = Connection(descriptor), queue.SimpleQueue[bytes]()
     _thread.start_new_thread(_read, (connection, tasks))
     while True:
-        call, arguments = pickle.loads(tasks.get())  # noqa: S301 -- our parent wrote it; what it needs is imported here
+        call, arguments = pickle.loads(tasks.get())  # noqa: S301 -- the parent wrote it; imports happen here
         _tell(connection, *_do(call, arguments, lambda news: _tell(connection, "told", news)))
 
 
 def _read(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
-    """Read tasks; end the process with the parent."""
+    """Read tasks; end the process when the parent ends."""
     try:
         while True:
             tasks.put(connection.recv_bytes())

@@ -1,1 +1,1 @@
-"""How slabrace is started: the command, the pytest plugin, and the names that both of them import."""
+"""Entry points of slabrace: the command, the pytest plugin, and the import names that both use."""

@@ -1,4 +1,4 @@
-"""The command `slabrace`, with its own modules whatever else the directory or PYTHONPATH has under their names."""
+"""The command `slabrace`, which always imports its own modules, whatever the directory or PYTHONPATH contains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slabrace.names import claim
 def main() -> int:
     """Run the command line; return the exit code."""
     claim()
-    from explorer.__main__ import main as run_command  # noqa: PLC0415 -- the names have to be claimed before
+    from explorer.__main__ import main as run_command  # noqa: PLC0415 -- claim() has to come first
 
     return run_command()
 

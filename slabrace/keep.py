@@ -1,6 +1,7 @@
-"""Kept findings in a test: test_kept.py, which `slabrace keep` writes, imports these functions.
+"""Functions for tests of kept findings: test_kept.py, which `slabrace keep` writes, imports them.
 
-They are those of `explorer.keep`, also in a project that has modules with the names of slabrace's packages.
+They are the functions of `explorer.keep`, and also work in a project that has modules with the names of slabrace's
+packages.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ def kept_files(directory: Path) -> list[Path]:
 
 
 def assert_as_expected(path: Path, *, trust: bool = False) -> None:
-    """AssertionError with the explained report if a kept finding is not what its file expects.
+    """Raise AssertionError, with the explained report, if a kept finding is not as its file expects.
 
-    Patch files that the file names are run only with *trust*.
+    Files that the regression file names (patches, scenario, oracles) run only with *trust*.
     """
     __tracebackhide__ = True  # pytest shows the report, not this function
     with ours():

@@ -1,9 +1,9 @@
-"""The import names `protocol`, `actors`, `scenarios` and `explorer`, in a process where another project has them too.
+"""The import names `protocol`, `actors`, `scenarios` and `explorer`, for a process in which a project uses them, too.
 
 These are common words. A project that slabrace tests may have a folder `scenarios` or a file `protocol.py` of its own,
-and Python takes the one that comes first on `sys.path`. So the command and the pytest plugin start in this package,
-whose name is slabrace's alone, and import the four packages by their place on disk: `ours()` for a block, `claim()` for
-the whole process. docs/adr/0014-import-names.md says why the names are as they are.
+and Python takes the first one on `sys.path`. So the command and the pytest plugin start in this package, whose name
+only slabrace has, and import the four packages by their place on disk: `ours()` for a block, `claim()` for the whole
+process. docs/adr/0014-import-names.md gives the reasons for the names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 
-TYPE_CHECKING = False  # importing typing would make the command start later
+TYPE_CHECKING = False  # to import typing would delay the command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,23 +43,23 @@ def ours() -> Iterator[None]:
 
 
 def share() -> None:
-    """Let a project and slabrace use the same names in this process; nothing is imported yet."""
+    """Allow a project and slabrace to use the same names in this process; nothing is imported yet."""
     if FINDER not in sys.meta_path:
         sys.meta_path.insert(0, FINDER)
 
 
 class Finder:
-    """Finds the four packages, and the modules inside of them, before any other finder is asked.
+    """Finds the four packages, and the modules inside of them, before any other finder.
 
-    While `depth` is not 0 the names are slabrace's. Otherwise they are the project's, if it has a module or a package
-    with an `__init__.py` of that name. A folder without one ranks behind every installed package, as it does in Python;
-    its modules are found beside slabrace's.
+    While `depth` is not 0, the names are slabrace's. Otherwise they are the project's, if it has such a module, or such
+    a package with an `__init__.py`. A folder without `__init__.py` has lower precedence than every installed package,
+    as it does in Python; its modules are found beside slabrace's.
     """
 
     depth = 0
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, _target: object = None) -> ModuleSpec | None:
-        """How to import *name*, if it is one of the four or inside; None leaves it to the other finders."""
+        """The spec of *name*, if it is one of the four or inside of one; None leaves it to the other finders."""
         top, _, rest = name.partition(".")
         if top not in NAMES:
             return None
@@ -73,7 +73,7 @@ class Finder:
         if spec is None:
             return PathFinder.find_spec(name, [ROOT])
         if spec.submodule_search_locations is None:
-            spec.submodule_search_locations = []  # else Python would not ask us for what it takes to be inside
+            spec.submodule_search_locations = []  # without it Python would not call find_spec() for names inside
         return spec
 
     def _module(self, name: str, top: str, path: Sequence[str] | None) -> ModuleSpec | None:
@@ -93,7 +93,7 @@ class Finder:
         raise ModuleNotFoundError(msg, name=name)
 
     def of_the_project(self, name: str) -> ModuleSpec | None:
-        """The module or package that the project has under one of the four names; None if it has none."""
+        """The project's module or package with one of the four names; None if it has none."""
         spec = self._by_others(name, None)
         return spec if spec is not None and spec.origin is not None and not _is_package(name, spec.origin) else None
 
@@ -106,32 +106,32 @@ FINDER = Finder()
 
 
 class Loader:
-    """Runs a module of slabrace's that the project imports: the module's own imports mean slabrace's packages, too."""
+    """Runs a module of slabrace's that the project imports, with the four names set to slabrace's packages."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """The module, before its code has run."""
+        """Create the module, without running its code."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run its code."""
-        assert module.__spec__ is not None, "the import system has made it"
+        """Run the module's code."""
+        assert module.__spec__ is not None, "the import system sets it"
         module.__spec__.loader = module.__loader__ = self._loader
         with ours():
             self._loader.exec_module(module)
 
 
 _theirs: dict[str, ModuleType] = {}
-"""The project's modules, while slabrace's have their names."""
+"""The project's modules, while slabrace's modules have their names."""
 _ours: dict[str, ModuleType] = {}
-"""Slabrace's modules, while the project's have their names."""
+"""Slabrace's modules, while the project's modules have their names."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether the module that has this name now is slabrace's."""
+    """Whether the module with this name is slabrace's at present."""
     return _is_package(name, getattr(sys.modules[name], "__file__", None) or "")
 
 
@@ -141,17 +141,17 @@ def _is_package(name: str, file: str) -> bool:
 
 
 def _is_inside(top: str, file: str | None) -> bool:
-    """Whether *file* is one of those of slabrace's package *top*."""
+    """Whether *file* belongs to slabrace's package *top*."""
     return (file or "").startswith(os.path.join(ROOT, top, ""))  # noqa: PTH118 -- as above
 
 
 def _place_of(package: ModuleType) -> str:
-    """Where a module is: its file, or its folders if it has none."""
+    """The place of a module: its file, or its folders if it has no file."""
     return package.__file__ or ", ".join(getattr(package, "__path__", ()))
 
 
 def _take(names: Iterable[str]) -> dict[str, ModuleType]:
-    """Take the modules of these names, and those inside of them, out of `sys.modules`."""
+    """Remove the modules of these names, and the modules inside of them, from `sys.modules`; return them."""
     tops = set(names)
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in tops}
 

@@ -1,7 +1,7 @@
-"""The pytest plugin: the fixture `explore`, which searches a scenario in a test. docs/pytest.md teaches it.
+"""The pytest plugin: the fixture `explore`, which searches a scenario in a test. docs/pytest.md describes it.
 
-pytest loads this module in every session of the environment that slabrace is installed in; so nothing else of slabrace
-is imported before a test asks for the fixture. `slabrace.names` lets the project under test keep modules of its own.
+pytest loads this module in every session of an environment with slabrace installed. So nothing else of slabrace is
+imported before a test uses the fixture. `slabrace.names` lets the project under test keep its own modules.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from explorer.assertions import Explored
 
 LONGEST_NAME = 100
-"""Characters of a directory of logs, which is named after its test."""
+"""Most characters in the name of a log directory, which is named after its test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--explore-budget` and `--explore-logs`."""
+    """Add `--explore-budget` and `--explore-logs`."""
     group = parser.getgroup("slabrace", "slabrace: searching in tests")
     group.addoption(
         "--explore-budget",
         type=int,
         metavar="SCHEDULES",
-        help="schedules of each search whose test does not say how many (default: 200)",
+        help="default number of schedules of each search (default: 200)",
     )
     group.addoption(
         "--explore-logs",
         type=Path,
         metavar="DIR",
-        help="log what is found there, one directory a test, for slabrace replay, shrink, explain and keep",
+        help="log findings there, one directory a test, for slabrace replay, shrink, explain and keep",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a budget that searches nothing, and let the project use slabrace's import names for modules of its own."""
+    """Refuse a budget below one, and let the project use slabrace's import names for modules of its own."""
     budget: int | None = config.getoption("--explore-budget")
     if budget is not None and budget < 1:
         msg = f"--explore-budget {budget}: a search of no schedule finds nothing; give one or more"
@@ -52,8 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
     """Search a scenario: `explore("destroy-vs-offline", kernel="5.3", patches=["mine.py"], budget=500)`.
 
-    The arguments are those of `explorer.assertions.explored`. The test fails with the explained report if anything is
-    found, or if what it expects is not. What each search came to is a property of the test in the JUnit file.
+    The arguments are those of `explorer.assertions.explored`. The test fails, with the explained report, if anything is
+    found, or if an expected finding is not. The outcome of each search is a property of the test in the JUnit file.
     """
     defaults: dict[str, Any] = {}
     budget: int | None = request.config.getoption("--explore-budget")
@@ -63,7 +63,7 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
     searches = 0
 
     def explore_scenario(*args: Any, **options: Any) -> Explored:
-        __tracebackhide__ = True  # the report says it all
+        __tracebackhide__ = True  # the report is enough
         nonlocal searches
         searches += 1
         if logs is not None:
@@ -72,15 +72,15 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
             answer, outcome, verdict = _search(*args, **{**defaults, **options})
         request.node.user_properties += [("slabrace.outcome", outcome), ("slabrace.verdict", verdict)]
         if isinstance(answer, str):
-            pytest.fail(answer, pytrace=False)  # outside of any `except`: pytest would print the first exception, too
+            pytest.fail(answer, pytrace=False)  # outside of any `except`: pytest would also print the first exception
         return answer
 
     return explore_scenario
 
 
 def _search(*args: Any, **options: Any) -> tuple[Explored | str, str, str]:
-    """The answer of a search, or the message of the test that fails; its outcome and its verdict."""
-    from explorer.assertions import NotAsExpectedError, explored  # noqa: PLC0415 -- only sessions that explore pay for it
+    """The answer of a search, or the message of the failing test; with its outcome and its verdict."""
+    from explorer.assertions import NotAsExpectedError, explored  # noqa: PLC0415 -- only for sessions that explore
     from protocol.errors import UsageError  # noqa: PLC0415 -- as above
 
     try:
@@ -93,12 +93,12 @@ def _search(*args: Any, **options: Any) -> tuple[Explored | str, str, str]:
 
 
 def _from_here(config: pytest.Config, logs: Path) -> Path:
-    """The directory of the logs, so that the commands of a report can be pasted where pytest was started."""
+    """The directory of the logs; a report's commands name it so that they work where pytest was started."""
     began = config.invocation_params.dir
     return logs if Path.cwd() == began else began / logs
 
 
 def directory_of(test: str, search: int) -> str:
-    """Where the logs of a test's search are: `test_mine.py-test_it`, for its second search `test_mine.py-test_it.2`."""
+    """The log directory of a test's search: `test_mine.py-test_it`, for its second search `test_mine.py-test_it.2`."""
     name = re.sub(r"[^\w.]+", "-", test).strip("-")[-LONGEST_NAME:].lstrip("-.")
     return name if search == 1 else f"{name}.{search}"

@@ -9,7 +9,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.schedule import Follow
-from explorer.shrink import Clock, Shrinker, size_of
+from explorer.shrink import Shrinker, TimeLimit, size_of
 from explorer.trace import run_traced
 from protocol.schedule import Schedule
 from tests.explain.stages import FREED_TOO_EARLY, experiment, free_against_use, signature_of
@@ -67,7 +67,7 @@ def test_when_the_time_is_over_it_ends_with_what_it_has() -> None:
 def test_a_run_is_stopped_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explorer.shrink.LOOKS", 3)
     toy = experiment(free_against_use)
-    trace = run_traced(toy, Follow(()), "nothing", Clock(time.monotonic()))
+    trace = run_traced(toy, Follow(()), "nothing", TimeLimit(time.monotonic()))
 
     assert trace.stage.world.stopped == "out of time"
 

@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (if that was required);
-interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+Exit codes: 0 nothing found, 1 finding, 2 usage, 3 internal error, 4 diverged, 5 not exhausted (with
+`--require-exhausted`). If interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except NoAnswerError as error:
         complain(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 -- whatever is left is our error, and is called so
+    except Exception as error:  # noqa: BLE001 -- any other error is slabrace's own, and is reported as such
         if comes_of_a_signal(error):
             return EXIT_INTERRUPTED
         for line in traceback.format_exc().splitlines():
@@ -61,13 +61,13 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:
-    """Whether this is no error of its own: somebody (Trio) made it of a second Ctrl-C."""
+    """Whether *error* is a signal in another form: Trio, for one, turns a second Ctrl-C into its own error."""
     while error is not None and not isinstance(error, signals.Interrupted):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def show_help(parser: Parser) -> int:
-    """Without a command: the help, and an exit code by which no script reads that nothing was found."""
+    """Print the help if no command is given; the exit code is not 0, which scripts read as nothing found."""
     parser.print_help(sys.stderr)
     return EXIT_USAGE

@@ -1,4 +1,4 @@
-"""The catalogues of `list` that are made from the kernel and the scenarios, and so are slow to import."""
+"""Catalogues of `list` that need the kernel and the scenarios, and so are slow to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scenarios.registry import MACHINE, Knob, Scenario
 
 
 def scenario_entries() -> list[dict[str, Any]]:
-    """Every scenario with its knobs."""
+    """An entry for every scenario, with its knobs."""
     return [
         {
             "name": scenario.name,
@@ -28,7 +28,7 @@ def scenario_entries() -> list[dict[str, Any]]:
 
 
 def knob_entries(scenario: Scenario) -> list[dict[str, object]]:
-    """The knobs of a scenario."""
+    """An entry for each knob of a scenario."""
     return [_knob_entry(knob) for knob in scenario.knobs]
 
 
@@ -45,7 +45,7 @@ def _knob_entry(knob: Knob) -> dict[str, object]:
 
 
 def kernel_entries() -> list[dict[str, Any]]:
-    """Every kernel profile, with the functions that differ from the one before."""
+    """An entry for every kernel profile, with the functions that differ from the profile before."""
     return [
         {"name": name, "summary": summary, "differs": differences(before, name)}
         for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
@@ -53,7 +53,7 @@ def kernel_entries() -> list[dict[str, Any]]:
 
 
 def patch_entries() -> list[dict[str, Any]]:
-    """Every named fix."""
+    """An entry for every named fix."""
     return [
         {
             "name": entry.slug,
@@ -72,11 +72,11 @@ def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
 
 
 def knob_lines_of(scenario: str) -> Iterator[str]:
-    """The knobs of a scenario that not every scenario has, or has with another default."""
+    """Lines for the knobs of a scenario that are its own, or have another default than usual."""
     common = common_knob_lines()
     return (line for line in _knob_lines(find(SCENARIO, scenario).things[0].knobs) if line not in common)
 
 
 def common_knob_lines() -> list[str]:
-    """The knobs that every scenario has; they are told once, below all scenarios."""
+    """Lines for the knobs that every scenario has; printed once, below all scenarios."""
     return _knob_lines(MACHINE)

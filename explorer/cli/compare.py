@@ -1,4 +1,4 @@
-"""The command `compare`, as `make demo` uses it: what one scenario left behind on two kernels, from two logs."""
+"""The command `compare`, for `make demo`: the remains of one scenario on two kernels, from two logs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def compare(first: Result, second: Result) -> Table:
-    """Dying cgroups and deactivated child caches of both runs, side by side."""
+    """Dying cgroups, deactivated child caches and slab pages of both runs, side by side."""
     kernels = (first.header.kernel, second.header.kernel)
     table = Table("point", title=f"{first.header.scenario}: what stays behind", title_justify="left", pad_edge=False)
     for column in ("dying cgroups", "caches of removed cgroups", "slab pages"):
@@ -40,11 +40,11 @@ def compare(first: Result, second: Result) -> Table:
 
 
 def replay_both(logs: Sequence[Path], code: Given) -> tuple[Result, Result]:
-    """The runs of two logs; UsageError if they are not two whole ones of one scenario, sampled at the same points."""
+    """Replay two logs; UsageError unless both are complete, of one scenario, and sampled at the same points."""
     first, second = (replay(log, driver="stepper", given=code) for log in logs)
     for result in (first, second):
         if result.divergence is not None or result.damage is not None:
-            why = result.damage or f"{result.log}: the replay leaves the log at step {result.steps}"
+            why = result.damage or f"{result.log}: the replay diverges from the log at step {result.steps}"
             msg = f"{why}; nothing is compared"
             raise UsageError(msg)
     points = [[sample.point for sample in result.samples] for result in (first, second)]

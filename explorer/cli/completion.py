@@ -1,4 +1,4 @@
-"""The command `completion`: what a shell has to know to complete slabrace's commands, options and names."""
+"""The command `completion`: a script with which a shell completes slabrace's commands, options and names."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "patch": lambda: [fix.slug for fix in ALL_FIXES],
     "file": lambda: KERNEL_FILES,
 }
-"""What there is for the arguments that are checked later than by the parser, by what they set."""
+"""The values of arguments that the parser does not check itself, by the argument's `dest`."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print the script of a shell."""
-    import shtab  # noqa: PLC0415 -- no other command needs it
+    """Print the script for a shell."""
+    import shtab  # noqa: PLC0415 -- other commands do not need it
 
     whole = make_parser()
     for parser in whole.commands.values():

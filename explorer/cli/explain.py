@@ -17,7 +17,7 @@ from protocol.atomic import check_free, write_file
 
 
 def main(options: argparse.Namespace) -> int:
-    """Explain it; return the exit code."""
+    """Explain the finding of a log; return the exit code."""
     needs(options, "--force", "--out")
     check_free(options.out, overwrite=options.force)
     _give(options, explain_log(open_log(options), options.log, options.signature))
@@ -26,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
 
 @signals.answering()
 def _give(options: argparse.Namespace, explanation: Explanation) -> None:
-    """Print or write it."""
+    """Print or write the explanation."""
     if options.out is None and options.format == "text" and not options.json:
         show_explanation(make_console(), explanation)
         return

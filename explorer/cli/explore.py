@@ -84,7 +84,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def group_if_there_is_time(campaign: Campaign) -> None:
-    """Group what was found, which takes further runs: not if the search was interrupted, and not if this is."""
+    """Group the findings by cause. This takes further runs, so it is skipped if the search was interrupted."""
     if campaign.stopped == "interrupted":
         return
     try:
@@ -98,7 +98,7 @@ def group_if_there_is_time(campaign: Campaign) -> None:
 
 @signals.answering()
 def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept: Sequence[Again]) -> None:
-    """The answer."""
+    """Print the answer."""
     if options.json:
         print_json({**campaign_json(campaign), "kept": [again_json(again) for again in kept]})
         return
@@ -112,7 +112,7 @@ def show(options: argparse.Namespace, console: Console, campaign: Campaign, kept
 
 
 def start_of(options: argparse.Namespace) -> Start | None:
-    """Where the schedules begin, if not with the scenario; UsageError if that is not said clearly."""
+    """The start of every schedule, if a log gives it; UsageError if the options contradict each other."""
     if options.log is None:
         if options.at is not None:
             msg = "--at: of which log? give --from LOG"
@@ -125,7 +125,7 @@ def start_of(options: argparse.Namespace) -> Start | None:
         msg = f"--from {options.log}: from which step on? give --at STEP"
         raise UsageError(msg)
     if options.scenario is not None and not parse_reference(options.scenario, ()).file:
-        msg = f"--from {options.log}: leave out SCENARIO {options.scenario}, the log says that"
+        msg = f"--from {options.log}: leave out SCENARIO {options.scenario}: the log names its scenario"
         raise UsageError(msg)
     refuse(options, f"--from {options.log}", ["--kernel", "--set", "--fault", "--without", "--check", "--kept"])
     with closing(LogReader(options.log)) as log:
@@ -134,13 +134,13 @@ def start_of(options: argparse.Namespace) -> Start | None:
 
 
 def check_start(start: Start, given: Given) -> None:
-    """UsageError if the kernel, with what is *given*, does not do what the log says, or if the run ends before."""
+    """UsageError if the kernel, with the *given* code, diverges from the log, or if the run ends before the step."""
     result = replay(start.log, driver="stepper", given=given, until=start.at)
     if result.outcome == "interrupted":
         raise KeyboardInterrupt
     if result.divergence is not None:
         msg = (
-            f"{start.log}: a run parts from it at step {result.divergence.step}: then {result.divergence.then}; "
+            f"{start.log}: a run diverges from it at step {result.divergence.step}: then {result.divergence.then}; "
             f"now {result.divergence.now}"
         )
         raise UsageError(msg)
@@ -150,7 +150,7 @@ def check_start(start: Start, given: Given) -> None:
 
 
 def check_mode(options: argparse.Namespace, strategy: Named) -> None:
-    """UsageError for options that the others, or *strategy*, would have ignored."""
+    """UsageError for an option that another option, or *strategy*, would make useless."""
     is_exact = strategy.entry.name in EXACT
     if options.require_exhausted and ((is_exact and strategy.argument) or isinstance(strategy.entry, Sampler)):
         why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
@@ -163,27 +163,27 @@ def check_mode(options: argparse.Namespace, strategy: Named) -> None:
 
 @attrs.define
 class FindingLogger:
-    """Logs what a search finds when it finds it. `logged` are the logs of this search."""
+    """Logs each finding of a search as soon as it is found. `logged` lists the logs of this search."""
 
     experiment: Experiment
     is_off: bool = False
     logged: list[Path] = attrs.field(factory=list)
 
     def log(self, found: Found) -> Found:
-        """Run the first schedule that showed the flaw once more, and log it; if that cannot be written, say so."""
+        """Repeat the first schedule that showed the finding, and log it; complain if the log cannot be written."""
         if self.is_off:
             return found
         path = new_file(file_stem(self.experiment.header, found.finding))
         try:
             record(found.experiment or self.experiment, found.strategy, found.remake(), found.finding, path)
         except CannotWriteError as error:
-            complain(str(error))  # the answer is worth as much without a log
+            complain(str(error))  # the answer is valid without a log
             return found
         self.logged.append(path)
         found.log = str(path)
         return found
 
     def remove(self) -> None:
-        """Nothing was found, after all: one schedule did not show it any more."""
+        """Remove all logs: a schedule that was run again diverged, so the findings are void."""
         for path in self.logged:
             path.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     """Simulate the hosts; return the exit code."""
     _check(options)
     fleet = _fleet(options)
-    set_stage(fleet.runs[0].job, lambda _day: None)  # what cannot be booted is refused here and now
+    set_stage(fleet.runs[0].job, lambda _day: None)  # a machine that cannot boot is refused before any worker starts
     progress = FleetProgress()
     fleet.progress = progress.tell
     try:
@@ -56,7 +56,7 @@ def _give_walk(options: argparse.Namespace, fleet: Fleet) -> int:
 
 
 def _give(options: argparse.Namespace, comparison: Comparison) -> int:
-    """Print and write what was simulated, so that it is told if it cannot be written; return the exit code."""
+    """Print the answer, and write the files after it, so that no failed file hides the answer; return the exit code."""
     if options.json:
         print_json(to_json(comparison))
     else:
@@ -69,7 +69,7 @@ def _give(options: argparse.Namespace, comparison: Comparison) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what is known to be in vain before anything is simulated."""
+    """Refuse useless options before anything is simulated."""
     others = [kernel for kernel in PROFILES if kernel != ORIGINAL]
     if options.kernel not in others:
         msg = f"--kernel {options.kernel}: {no_such(f'kernel to compare {ORIGINAL} with', options.kernel, others)}"
@@ -84,7 +84,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _fleet(options: argparse.Namespace) -> Fleet:
-    """The hosts that are wanted; UsageError if the settings do not fit."""
+    """The hosts that the options ask for; UsageError if the settings do not fit."""
     wanted = settings(options.set)
     for name, option in (("days", "--days"), ("host", "--seed")):
         if name in wanted:
@@ -92,7 +92,7 @@ def _fleet(options: argparse.Namespace) -> Fleet:
             raise UsageError(msg)
     own = next((name for name in wanted if options.walk and name in WALK), None)
     if own is not None:
-        msg = f"--set {own}: --walk sets that itself: leave it out"
+        msg = f"--set {own}: leave it out: --walk sets it"
         raise UsageError(msg)
     if options.days > MOST_DAYS:
         msg = f"--days {options.days}: give a whole number from 0 to {MOST_DAYS}"

@@ -1,4 +1,4 @@
-"""The command `keep`, and what `explore` does with what was kept."""
+"""The command `keep`, and the kept findings that `explore` runs first."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Keep a finding, or run those kept; return the exit code."""
+    """Keep a finding, or check the kept ones; return the exit code."""
     if (options.log is None) == (options.check is None):
         msg = "keep: give either a LOG or --check DIR"
         raise UsageError(msg)
@@ -52,7 +52,7 @@ def _keep_log(options: argparse.Namespace) -> int:
     experiment = open_log(options)
     logged = trace_log(experiment, options.log, options.signature)
     trace, controls_clock = reproduce(experiment, logged.schedule, logged.signature)
-    assert trace.found is not None, "reproduce() only returns what shows the flaw"
+    assert trace.found is not None, "reproduce() only returns runs that show the flaw"
     name = file_stem(experiment.header, trace.found) if options.name is None else options.name
     path: Path = options.dir / f"{name}.json"
     if path.parent != options.dir or not name:
@@ -93,18 +93,18 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def again_lines(again: Again) -> list[str]:
-    """What one kept schedule came to."""
+    """Lines about the result of one kept schedule."""
     others = [one.signature for one in again.findings if one.signature != again.kept.signature]
     shown = "is found" if again.shows_it else "is not found"
     verdict = "as expected" if again.is_as_expected else "NOT as expected"
     lines = [f"{again.path}: {again.kept.signature} {shown}, {verdict}"]
     lines += [f"  also found: {signature}" for signature in others]
-    lines += [f"  {path} is not what it was" for path in again.changed_files]
+    lines += [f"  {path} has changed since" for path in again.changed_files]
     return lines + ([f"  stale: {again.misfit}"] if again.misfit is not None else [])
 
 
 def again_json(again: Again) -> dict[str, Any]:
-    """The same for other programs."""
+    """The result of one kept schedule as JSON."""
     misfit = again.misfit
     return {
         "file": str(again.path),
@@ -129,7 +129,7 @@ def again_json(again: Again) -> dict[str, Any]:
 def kept_first(
     directory: Path | None, options: RunOptions, scenario: str, runs: list[Again]
 ) -> Callable[[Campaign], None]:
-    """What a search does before it begins: run the kept schedules, and put what they came to into *runs*."""
+    """A callback for the start of a search: it runs the kept schedules, and adds their results to *runs*."""
     if directory is None:
         directory = defaults.KEPT if defaults.KEPT.is_dir() else None
     chosen = of_experiment(directory, options, scenario) if directory is not None else ()
@@ -147,14 +147,14 @@ def kept_first(
 
 
 def take(campaign: Campaign, again: Again) -> None:
-    """Count a kept schedule as one of the search."""
+    """Count a kept schedule as a schedule of the search."""
     report = Report()
     report.add(campaign.schedules, again.stage, again.watch, list(again.choices))
     campaign.take_first(f"kept {again.path.name}", report, again.experiment, again.strategy)
 
 
 def kept_lines(runs: Sequence[Again]) -> list[str]:
-    """What a search says of the kept schedules that it ran."""
+    """Lines about the kept schedules that a search ran."""
     lines = []
     for again in runs:
         lines.append(f"kept {again.path}: {again.kept.signature} is {'' if again.shows_it else 'not '}found")

@@ -1,4 +1,4 @@
-"""The command `list`: what there is to choose from."""
+"""The command `list`: the scenarios, kernels, patches, strategies, oracles and operations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
 
-Entry = dict[str, Any]
+CatalogueEntry = dict[str, Any]
 
 OURS = {"project": None, "error": None}
-"""What is said of slabrace's own; of an installed project's, its name, and why it cannot be used if that is so."""
+"""The project of built-in things; installed things have their project's name, and the error if they cannot be used."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it; return the exit code."""
+    """Print the catalogues; return the exit code."""
     if options.object is not None and options.what != OPERATIONS:
         msg = f"list {options.what} {options.object}: only list operations takes an OBJECT"
         raise UsageError(msg)
@@ -64,13 +64,13 @@ def _list_operations(options: argparse.Namespace) -> int:
     return 0
 
 
-def _scenario_entries() -> list[Entry]:
+def _scenario_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import scenario_entries
 
     return [{**entry, **OURS} for entry in scenario_entries()] + _installed_scenarios()
 
 
-def _installed_scenarios() -> list[Entry]:
+def _installed_scenarios() -> list[CatalogueEntry]:
     if not _has_entry_points("scenarios"):
         return []
     from explorer.cli.catalogues import knob_entries
@@ -90,19 +90,19 @@ def _installed_scenarios() -> list[Entry]:
     ]
 
 
-def _kernel_entries() -> list[Entry]:
+def _kernel_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import kernel_entries
 
     return kernel_entries()
 
 
-def _patch_entries() -> list[Entry]:
+def _patch_entries() -> list[CatalogueEntry]:
     from explorer.cli.catalogues import patch_entries
 
     return patch_entries()
 
 
-def _strategy_entries() -> list[Entry]:
+def _strategy_entries() -> list[CatalogueEntry]:
     entries = [{"name": e.name, "argument": e.argument, "summary": e.summary, **OURS} for e in SEARCHES.values()]
     if not _has_entry_points("strategies"):
         return entries
@@ -121,8 +121,8 @@ def _strategy_entries() -> list[Entry]:
     ]
 
 
-def _oracle_entries() -> list[Entry]:
-    entries: list[Entry] = [
+def _oracle_entries() -> list[CatalogueEntry]:
+    entries: list[CatalogueEntry] = [
         {"name": name, "summary": summary, "statements": INVARIANTS if name == "invariant" else {}, **OURS}
         for name, summary in ORACLES.items()
     ]
@@ -144,7 +144,7 @@ def _oracle_entries() -> list[Entry]:
 
 
 def _has_entry_points(kind: str) -> bool:
-    """Whether an installed project declares any of that kind; to look takes less than to import what loads them."""
+    """Whether an installed project declares any of that kind; a quick check that avoids slow imports."""
     from importlib import metadata
 
     return bool(metadata.entry_points(group=f"slabrace.{kind}"))
@@ -165,8 +165,8 @@ _HEADS = {
 }
 
 
-def _details(entry: Entry) -> Iterator[str]:
-    """What else there is to say of one entry, a line each."""
+def _details(entry: CatalogueEntry) -> Iterator[str]:
+    """Further lines about one entry."""
     if entry.get("error"):
         yield entry["error"]
         return
@@ -185,7 +185,7 @@ def _details(entry: Entry) -> Iterator[str]:
 
 
 def _common_lines(what: str) -> Iterator[str]:
-    """What is said below all entries."""
+    """Lines below all entries."""
     if what == "scenarios":
         from explorer.cli.catalogues import common_knob_lines
 

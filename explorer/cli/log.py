@@ -16,7 +16,7 @@ EXIT_USAGE = 2
 
 
 def main(options: argparse.Namespace) -> int:
-    """Print it; return the exit code."""
+    """Print the log; return the exit code."""
     if options.last is not None and options.first > options.last:
         msg = f"--first {options.first} --last {options.last}: no step lies between them"
         raise UsageError(msg)
@@ -51,7 +51,7 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
 
 
 def _print_patches(log: LogReader) -> int:
-    """The code of a log, to be read before it is trusted."""
+    """Print the code that a log carries, for reading before it is trusted."""
     console = make_console()
     for code in log.header.code:
         origin = (

@@ -16,14 +16,14 @@ from explorer.experiment import RunOptions
 from explorer.json_out import print_json
 from explorer.kinds import SCENARIO
 from explorer.match.answer import Answer
-from explorer.match.search import Attempt, Found, Subject, make_subject, search
+from explorer.match.search import Attempt, SearchResult, Subject, make_subject, search
 from explorer.match.trail import Trail
 from explorer.references import find
 from explorer.report import LiveProgress, make_console
 from explorer.session import run
 from protocol.atomic import CannotWriteError, check_free
 from protocol.errors import InternalError, UsageError
-from protocol.formats.ftrace import Trace, parse_ftrace, read_function_list
+from protocol.formats.ftrace import FunctionTrace, parse_ftrace, read_function_list
 from protocol.formats.textfile import read_bounded
 from protocol.names import do_you_mean
 
@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
     try:
         result = _record(found, options.log, overwrite=options.force)
     except CannotWriteError as error:
-        result, unwritten = _record(found, None), error  # what was found is told all the same
+        result, unwritten = _record(found, None), error  # the answer is printed all the same
     answer = Answer(path=options.trace, trace=trace, found=found, result=result, seconds=seconds)
     if options.json:
         print_json(answer.to_json())
@@ -62,19 +62,19 @@ def main(options: argparse.Namespace) -> int:
     return answer.exit_code
 
 
-def _settings(name: str, given: Mapping[str, str], trace: Trace) -> dict[str, str]:
-    """The knobs of that scenario: the machine has as many CPUs as the traced one, if nothing else is said."""
+def _settings(name: str, given: Mapping[str, str], trace: FunctionTrace) -> dict[str, str]:
+    """The knobs of that scenario; by default the machine has as many CPUs as the traced one."""
     cpus = next((knob for knob in find(SCENARIO, name).things[0].knobs if knob.name == "cpus"), None)
     if cpus is None or not trace.cpus or "cpus" in given:
         return dict(given)
     if trace.cpus > cpus.most:
-        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of a model: give --set cpus=N"
+        msg = f"{trace.source}: {trace.cpus} CPUs are more than the {cpus.most} of the model: give --set cpus=N"
         raise UsageError(msg)
     return {"cpus": str(trace.cpus), **given}
 
 
-def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
-    """UsageError if a function that is not to be compared is nowhere."""
+def _check_ignored(ignored: Iterable[str], trace: FunctionTrace) -> None:
+    """UsageError if an ignored function is neither in the trace nor in the model."""
     in_trace = {line.function for line in trace.lines if line.function}
     known = in_trace.union(*({body.name for body in function.bodies} for function in functions().values()))
     for name in ignored:
@@ -83,8 +83,8 @@ def _check_ignored(ignored: Iterable[str], trace: Trace) -> None:
             raise UsageError(msg)
 
 
-def _subject(name: str, options: argparse.Namespace, given: Mapping[str, str], trace: Trace) -> Subject:
-    """One scenario to try, as the options say."""
+def _subject(name: str, options: argparse.Namespace, given: Mapping[str, str], trace: FunctionTrace) -> Subject:
+    """The subject for one scenario, by the options."""
     wanted = RunOptions(
         scenario=name,
         kernel=options.kernel,
@@ -104,12 +104,12 @@ def _how_far(number: int, best: Attempt) -> str:
     return f"schedule {number}: {best.matched} of {len(best.subject.events)} lines matched"
 
 
-def _record(found: Found, log: Path | None, *, overwrite: bool = False) -> Result:
-    """Make the choices of the best run once more, with all checks, and log them if that is wanted."""
+def _record(found: SearchResult, log: Path | None, *, overwrite: bool = False) -> Result:
+    """Repeat the choices of the best run, with all checks on, and log them if a log is wanted."""
     best = found.best
     trail = Trail(best.trail, best.values, is_whole=best.parting is None)
     result = run(best.subject.options, log=log, overwrite=overwrite, strategy=trail)
     if result.steps != best.steps and not result.findings:
-        msg = f"match: the run took {best.steps} steps, and {result.steps} when it was made again"
+        msg = f"match: the run took {best.steps} steps, and {result.steps} steps when it was repeated"
         raise InternalError(msg)
     return result

@@ -1,4 +1,4 @@
-"""The catalogue of `list operations`: what can be asked of each kind of object, as it is declared."""
+"""The catalogue of `list operations`: the declared operations of each kind of object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protocol.operations import OperationInfo
 
 
 def operation_entries(wanted: str | None) -> list[dict[str, Any]]:
-    """The operations of every kind of object, or of the one that is *wanted*; UsageError if there is no such kind."""
+    """The operations of every kind of object, or of the *wanted* kind; UsageError if there is no such kind."""
     kinds = {kind.__name__: kind for kind in _kinds()}
     chosen = [name for name in kinds if wanted is None or _bare(name) == _bare(wanted)]
     if wanted is not None and not chosen:
@@ -24,13 +24,13 @@ def operation_entries(wanted: str | None) -> list[dict[str, Any]]:
 
 
 def operations_of(kind: type) -> list[tuple[Any, OperationInfo]]:
-    """The methods of a class that are operations, those of its bases too, by name."""
+    """The methods of a class that are operations, including inherited ones, by name."""
     methods = [method for _, method in inspect.getmembers(kind, inspect.isfunction)]
     return [(method, method.operation) for method in methods if hasattr(method, "operation")]
 
 
 def _kinds() -> list[type[Shared]]:
-    """The classes of slabrace's whose objects can be asked something, by name."""
+    """The classes of slabrace with operations, by name."""
     functions()  # imports every module of the kernel
     known = {kind: None for kind in _below(Shared) if kind.__module__.startswith("actors.") and operations_of(kind)}
     return sorted(known, key=lambda kind: kind.__name__)
@@ -43,7 +43,7 @@ def _below(kind: type[Shared]) -> Iterator[type[Shared]]:
 
 
 def _bare(name: str) -> str:
-    """`kmem_cache` is `KmemCache`."""
+    """*name* in a form for comparison: `kmem_cache` is equal to `KmemCache`."""
     return name.replace("_", "").replace("-", "").casefold()
 
 

@@ -1,4 +1,4 @@
-"""What the options mean that several commands share."""
+"""Conversion of options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str = "") -> RunOptions:
-    """What the options about an experiment say; *strategy* and *driver* are those of a command without such options."""
+    """The run options from the command line; *strategy* and *driver* are for commands without such options."""
     return RunOptions(
         scenario=options.scenario or "",
         kernel=defaults.KERNEL if options.kernel is None else options.kernel,
@@ -35,12 +35,12 @@ def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str 
 
 
 def given(options: argparse.Namespace) -> Given:
-    """The code that is given for a log (`usage.add_code`)."""
+    """The code that is given for a log (options of `usage.add_code`)."""
     return Given(tuple(options.patch), options.code or "", tuple(options.oracle), trust=options.trust)
 
 
 def open_log(options: argparse.Namespace) -> Experiment:
-    """What the log of `usage.add_finding` is a run of; UsageError if it is damaged."""
+    """The experiment of the log (options of `usage.add_finding`); UsageError if the log is damaged."""
     with closing(LogReader(options.log)) as log:
         experiment = Experiment.of_log(log, given(options))
         log.check_undamaged()
@@ -48,7 +48,7 @@ def open_log(options: argparse.Namespace) -> Experiment:
 
 
 def check_reached(log: Path, step: int | None, result: Result) -> None:
-    """UsageError if a replay came to the log's end before *step*, where it should have stopped."""
+    """UsageError if a replay reached the log's end before *step*, where it should have stopped."""
     if step is not None and result.steps < step and result.outcome not in ("diverged", "interrupted"):
         damage = " (there it is torn, or damaged)" if result.damage else ""
         msg = f"{log}: there is no step {step}: the log ends after step {result.steps}{damage}"
@@ -56,14 +56,14 @@ def check_reached(log: Path, step: int | None, result: Result) -> None:
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:
-    """What `--set` says, by the names of the knobs."""
+    """The values of `--set`, by the names of the knobs."""
     split = [_split("--set", pair) for pair in pairs]
     check_once("--set", [name for name, _ in split])
     return dict(split)
 
 
 def check_once(option: str, names: Sequence[str]) -> None:
-    """UsageError if one of the *names* is there twice: the second would silently win, or do nothing."""
+    """UsageError if a name occurs twice: the second would silently win, or have no effect."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         msg = f"{option} {twice}: it is given twice"

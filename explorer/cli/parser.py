@@ -1,4 +1,4 @@
-"""argparse, and honest: errors of one line, no option that is taken for another, none given twice, none ignored."""
+"""A stricter argparse: one-line errors, no abbreviated, repeated, unknown or ignored options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from protocol.names import no_such
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's options, or all commands; what is wrong with the arguments is a UsageError.
+    """A parser for a command's options, or for all commands; an error in the arguments is a UsageError.
 
-    An option is not known by the beginning of its name: a script that says `--bud` would mean something else with the
-    next version. One that takes a value and is no list is given once. Those that were given are in `given` of the
-    namespace, for the commands whose options exclude each other.
+    Options cannot be abbreviated: in a script, `--bud` could mean another option with the next version. An option with
+    a single value can be given once only. The options that were given are in `given` of the namespace, for commands
+    whose options exclude each other.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -24,12 +24,12 @@ class Parser(argparse.ArgumentParser):
         self.commands: Mapping[str, argparse.ArgumentParser] = {}
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments; main() turns it into exit code 2."""
+        """Raise *message* as a UsageError; main() turns it into exit code 2."""
         msg = f"{message}; see {self.prog} --help"
         raise UsageError(msg)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but for what it would let pass: nothing is left unknown."""
+        """Parse as argparse does, and refuse unknown arguments."""
         words = list(sys.argv[1:] if args is None else args)
         given = self._given(words)
         parsed, unknown = super().parse_known_args(words, namespace)
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def _given(self, words: Sequence[str]) -> frozenset[str]:
-        """The options among *words*, up to a command; UsageError if one is not known, or given twice."""
+        """The options among *words*, up to a command; UsageError if one is unknown or given twice."""
         known, given = self._option_string_actions, set[str]()
         for word in words:
             name = word.partition("=")[0]
@@ -58,22 +58,22 @@ class Parser(argparse.ArgumentParser):
         return frozenset(given)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """The same as argparse's, which does not say what was perhaps meant."""
+        """Check as argparse does, but suggest a similar value."""
         if action.choices is not None and value not in action.choices:
             what = "command" if action.choices is self.commands else "choice"
             raise argparse.ArgumentError(action, f"{value}: {no_such(what, str(value), action.choices)}")
 
 
 def refuse(options: argparse.Namespace, mode: str, ignored: Sequence[str]) -> None:
-    """UsageError if an option was given that *mode* would ignore."""
+    """UsageError if an option is given that has no effect in *mode*."""
     for option in ignored:
         if option in options.given:
-            msg = f"{mode}: leave out {option}, it would be ignored"
+            msg = f"{mode}: leave out {option}, it would have no effect"
             raise UsageError(msg)
 
 
 def needs(options: argparse.Namespace, option: str, *others: str) -> None:
-    """UsageError if *option* was given, and none of the *others* that it is about."""
+    """UsageError if *option* is given without any of the *others* that it modifies."""
     if option in options.given and not options.given.intersection(others):
         msg = f"{option}: it is about {' and '.join(others)}, which {'is' if len(others) == 1 else 'are'} not given"
         raise UsageError(msg)

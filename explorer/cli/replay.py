@@ -15,7 +15,7 @@ EXIT_USAGE = 2
 
 
 def main(options: argparse.Namespace) -> int:
-    """Replay it; return the exit code."""
+    """Replay a log; return the exit code."""
     progress = LiveProgress()
     console = make_console()
 

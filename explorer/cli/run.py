@@ -16,11 +16,11 @@ from protocol.errors import UsageError
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run it; return the exit code."""
+    """Run a scenario once; return the exit code."""
     needs(options, "--force", "--log")
     wanted = run_options(options)
     if not isinstance(parse_strategy(wanted.strategy).entry, Sampler):
-        msg = f"--strategy {wanted.strategy}: it makes many schedules: give it to slabrace explore"
+        msg = f"--strategy {wanted.strategy}: this strategy makes many schedules: use it with slabrace explore"
         raise UsageError(msg)
     stem = stem_of(f"{wanted.scenario}-{wanted.kernel}-{wanted.strategy}-{wanted.seed}")
     log = None if options.no_log else options.log or new_file(stem)
@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
 
 @signals.answering()
 def show(options: argparse.Namespace, result: Result, *, relaid: bool = False) -> None:
-    """The answer of `run` and of `replay`."""
+    """Print the answer of `run` or `replay`."""
     if options.json:
         print_json(to_json(result))
         return

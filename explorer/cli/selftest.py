@@ -1,7 +1,7 @@
-"""The command `selftest`: what every search rests on, tried out on one scenario.
+"""The command `selftest`: checks the assumptions of every search on one scenario.
 
-First each of some schedules is run twice: the same choices have to lead to the same records. Then pairs of neighbouring
-steps are exchanged that count as independent: nothing else may change (`explorer.selftest`).
+First it runs some schedules twice: the same choices have to lead to the same records. Then it swaps pairs of
+neighbouring steps that count as independent: nothing else may change (`explorer.selftest`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 EXIT_DIVERGED = 4
 SHOWN = 3
-"""How many violations of one kind between the same two operations are printed."""
+"""Most violations that are printed of one kind between the same two operations."""
 
 
 @attrs.define
-class Tried:
-    """What the two parts came to: how many schedules were run twice, where one diverged, and which pairs were tried."""
+class SelfTestResult:
+    """The results of both parts: schedules that were run twice, a divergence among them, and pairs that were tried."""
 
     commutation: SelfTest
     twice: int = 0
@@ -43,12 +43,12 @@ class Tried:
 
     @property
     def is_sound(self) -> bool:
-        """Whether searches of this scenario can be relied on, as far as was tried."""
+        """Whether searches of this scenario are reliable, as far as was tested."""
         return self.divergence is None and not self.commutation.violations
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the self-test; 4 if a schedule was not the same again, or if two independent steps do not commute."""
+    """Run the self-test; the exit code is 4 if a schedule diverged, or if two independent steps do not commute."""
     if not options.schedules and not options.pairs:
         msg = "--schedules 0 --pairs 0: nothing is left to try"
         raise UsageError(msg)
@@ -59,7 +59,7 @@ def main(options: argparse.Namespace) -> int:
     console = make_console()
     if not options.json:
         show_header(console, experiment.header, experiment.header.driver)
-    tried = Tried(SelfTest(experiment, options.pairs, seed=experiment.header.seed))
+    tried = SelfTestResult(SelfTest(experiment, options.pairs, seed=experiment.header.seed))
     if options.schedules:
         campaign = Campaign(experiment, wanted, budget=options.schedules, runs_twice=True)
         campaign.run()
@@ -73,8 +73,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 @signals.answering()
-def give(options: argparse.Namespace, console: Console, tried: Tried) -> None:
-    """The answer."""
+def give(options: argparse.Namespace, console: Console, tried: SelfTestResult) -> None:
+    """Print the answer."""
     if options.json:
         print_json(selftest_json(tried))
         return
@@ -82,13 +82,13 @@ def give(options: argparse.Namespace, console: Console, tried: Tried) -> None:
         show_divergence(console, tried.divergence)
         return
     if tried.twice:
-        console.print(f"{tried.twice} schedules run twice: always the same")
+        console.print(f"{tried.twice} schedules run twice: no divergence")
     if tried.commutation.pairs:
         show_pairs(console, tried.commutation)
 
 
 def show_pairs(console: Console, test: SelfTest) -> None:
-    """Each violation with its two steps, and how much was tried."""
+    """Print each violation with its two steps, and the number of pairs tried."""
     for (kind, _, _), violations in sorted(test.distinct().items()):
         console.print(styled(("not independent", "red"), f" ({kind}), {len(violations)} times:"))
         for violation in violations[:SHOWN]:
@@ -96,12 +96,12 @@ def show_pairs(console: Console, test: SelfTest) -> None:
     verdict = f"{len(test.violations)} violations" if test.violations else "all commute"
     console.print(
         f"{test.tried} pairs of {len(test.sites)} kinds in {test.schedules} schedules: {verdict} "
-        f"({test.held} more could not be exchanged)"
+        f"({test.held} more could not be swapped)"
     )
 
 
-def selftest_json(tried: Tried) -> dict[str, Any]:
-    """The one JSON object of `selftest --json`."""
+def selftest_json(tried: SelfTestResult) -> dict[str, Any]:
+    """The JSON object of `selftest --json`."""
     test = tried.commutation
     header = test.experiment.header
     return {
@@ -120,7 +120,7 @@ def selftest_json(tried: Tried) -> dict[str, Any]:
 
 
 def violation_json(violation: Violation) -> dict[str, Any]:
-    """One violation."""
+    """One violation as JSON."""
     return {
         "kind": violation.kind,
         "schedule": violation.schedule,

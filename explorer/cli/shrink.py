@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FIRST_LINE = 100
-"""How many runs go without a word, where no terminal is."""
+"""Runs before the first progress line, if standard error is not a terminal."""
 
 
 def main(options: argparse.Namespace) -> int:
-    """Shrink it; return the exit code."""
+    """Shrink a failing run; return the exit code."""
     budget, end = limits(options.budget, options.seconds)
     experiment = open_log(options)
     if options.out is None and is_piped(options.log):
@@ -57,9 +57,9 @@ def main(options: argparse.Namespace) -> int:
 
 @signals.answering()
 def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Trace, *, is_interrupted: bool) -> None:
-    """Log the best, and print what it is; a shrinker that is interrupted has one, too."""
+    """Log the best run, and print it; an interrupted shrinker has a best run, too."""
     best = shrinker.best
-    assert best.found is not None, "a shrinker keeps only what shows the flaw"
+    assert best.found is not None, "a shrinker keeps only runs that show the flaw"
     follow = Follow(best.schedule, controls_clock=shrinker.controls_clock)
     record(shrinker.experiment, "shrunk", follow, best.found, out, overwrite=options.force)
     if options.json:
@@ -71,7 +71,7 @@ def _give(options: argparse.Namespace, out: Path, shrinker: Shrinker, logged: Tr
 
 
 def limits(budget: int | None, seconds: int | None) -> tuple[float, float]:
-    """How many runs there may be, and until when: what is said, both defaults if nothing is."""
+    """The limits of runs and of time; both defaults apply if neither is given."""
     if budget is None and seconds is None:
         budget, seconds = defaults.SHRINK_RUNS, defaults.SHRINK_SECONDS
     end = math.inf if seconds is None else time.monotonic() + seconds
@@ -79,7 +79,7 @@ def limits(budget: int | None, seconds: int | None) -> tuple[float, float]:
 
 
 class ShrinkProgress:
-    """A live line on a terminal; elsewhere a line at 100, 200, 500 ... runs. On standard error."""
+    """Progress on standard error: a live line on a terminal, otherwise a line at 100, 200, 500 ... runs."""
 
     def __init__(self) -> None:
         self._live = LiveProgress()
@@ -87,7 +87,7 @@ class ShrinkProgress:
         self._next = next(self._marks)
 
     def __call__(self, shrinker: Shrinker) -> None:
-        """Show how far *shrinker* is, if it is time to."""
+        """Show the progress of *shrinker*, if a line is due."""
         preemptions, switches, steps, *_ = size_of(shrinker.best)
         text = f"{shrinker.runs} runs: {preemptions} preemptions, {switches} switches, {steps} steps"
         self._live.show(text)
@@ -97,12 +97,12 @@ class ShrinkProgress:
                 tell(text)
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self._live.close()
 
 
 def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict[str, object]:
-    """The one JSON object of `shrink --json`."""
+    """The JSON object of `shrink --json`."""
     return {
         "outcome": "finding",
         "signature": shrinker.signature,
@@ -118,7 +118,7 @@ def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict
 
 
 def figures(trace: Trace) -> dict[str, int]:
-    """What is compared before and after."""
+    """The figures that are compared before and after."""
     return {
         "preemptions": trace.preemptions,
         "switches": trace.switches,
@@ -129,7 +129,7 @@ def figures(trace: Trace) -> dict[str, int]:
 
 
 def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, *, how: str = "") -> None:
-    """Before and after, and how to go on."""
+    """Print the figures before and after, and the next command."""
     console.print(shrinker.signature)
     after = figures(shrinker.best)
     for name, value in figures(before).items():

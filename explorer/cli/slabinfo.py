@@ -1,4 +1,4 @@
-"""`slabrace slabinfo`: what the kernel's files said at some step of a log."""
+"""The command `slabinfo`: a file of the simulated kernel at some step of a log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EXIT_USAGE = 2
 
 @attrs.frozen
 class Shown:
-    """What a file said: its bytes, when (virtual ns), and which cgroups there were then, by inode number."""
+    """The content of a file as bytes, its time (virtual ns), and the cgroups at that time, by inode number."""
 
     file: KernelFile
     data: bytes
@@ -47,7 +47,7 @@ class Shown:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Replay the log up to the step, and print the file, or write it, as it is there; return the exit code."""
+    """Replay the log up to the step, and print or write the file as it is there; return the exit code."""
     needs(options, "--force", "--out")
     options.file = "slabinfo" if options.file is None else options.file
     _check_before(options)
@@ -73,11 +73,11 @@ def main(options: argparse.Namespace) -> int:
     return EXIT_USAGE if result.is_damaged else 0
 
 
-# -- what cannot be done ----------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
 def _check_before(options: argparse.Namespace) -> None:
-    """Refuse what is known to be in vain before the log is replayed."""
+    """Refuse useless options before the log is replayed."""
     base = options.file.rpartition("/")[2]
     file = next((file for file in FILES if file.css and file.name == base), None) or find_file(options.file)
     if file.is_binary and options.out is None and not options.json and sys.stdout.isatty():
@@ -87,7 +87,7 @@ def _check_before(options: argparse.Namespace) -> None:
 
 
 def _report_no_file(options: argparse.Namespace, result: Result) -> int:
-    """The replay did not get there: say why, and show nothing."""
+    """Report that the replay did not reach the step; there is no file to show."""
     if options.json:
         print_json(_facts(options, result))
     elif result.divergence is not None:
@@ -96,17 +96,17 @@ def _report_no_file(options: argparse.Namespace, result: Result) -> int:
     return result.exit_code
 
 
-# -- what the file says -----------------------------------------------------------------------------------------------
+# -- the file ---------------------------------------------------------------------------------------------------------
 
 
 def _look(stage: Stage, name: str) -> Shown:
-    """The file as it is now; UsageError if the machine has none, or a reader would die of it."""
+    """Read the file now; UsageError if the machine has no such file, or if reading it is an oops."""
     machine = stage.machine
     file, cgroup = locate(machine, name)
     try:
         data = look_at(machine, file, cgroup)
     except Oops as oops:
-        msg = f"{file.name}: whoever reads it now dies of it: {oops.message}"
+        msg = f"{file.name}: a reader would die of this oops now: {oops.message}"
         raise UsageError(msg) from None
     return Shown(file, data, machine.world.now, _cgroups_by_inode(machine))
 
@@ -118,7 +118,7 @@ def _cgroups_by_inode(machine: Machine) -> dict[int, str]:
 
 @signals.answering()
 def _give(options: argparse.Namespace, result: Result, shown: Shown) -> None:
-    """Write the file to where it was asked for; the facts go to standard output as JSON, if that was asked for."""
+    """Write the file to its destination; with `--json`, print the facts about it on standard output."""
     if options.out is not None:
         write_file(options.out, shown.data, overwrite=options.force)
     if options.json:
@@ -150,7 +150,7 @@ def _facts(options: argparse.Namespace, result: Result) -> dict[str, Any]:
 
 
 def _rows(shown: Shown) -> list[dict[str, Any]]:
-    """The file's contents as objects, by the parser that reads a real one."""
+    """The rows of the file as objects, made by the parser for real files."""
     name = shown.file.name
     if shown.file.is_binary:
         inodes = enumerate(unpack_kpagecgroup(shown.data, source=name))

@@ -1,7 +1,7 @@
-"""The commands and their options: all that `--help` says, and nothing that runs.
+"""The commands and their options, with the texts of `--help`.
 
-It imports no kernel, so that help, completion and wrong usage cost nothing; a command's own module, of the same name as
-the command, is imported when it runs.
+This module imports no kernel, so that help, completion and usage errors are fast. The module of a command, which has
+the command's name, is imported when the command runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXIT_NOT_EXHAUSTED = 5
 
 
 def make_parser() -> Parser:
-    """The parser of the whole command line; `command` of what it returns is the name of the command, None if none."""
+    """The parser of the whole command line; it sets `command` to the name of the command, or to None."""
     parser = Parser(prog="slabrace", description="A race laboratory for the Linux slab/memcg lifecycle.")
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="show program's version number and exit")
     parser.set_defaults(command=None)
@@ -36,10 +36,10 @@ def make_parser() -> Parser:
 
 
 class ShowVersion(argparse.Action):
-    """`--version`: the version is looked up only if it is asked for, which takes longer than all other help."""
+    """`--version`. The version is looked up only on demand: this takes longer than all other help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        """Print it, and end."""
+        """Print the version, and exit."""
         from importlib import metadata  # noqa: PLC0415 -- as above
 
         print("slabrace", metadata.version("slabrace"))  # noqa: T201 -- the answer
@@ -55,17 +55,17 @@ def add_json(parser: argparse.ArgumentParser, text: str = "print one JSON object
 
 
 def add_scenario(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
-    """What is run, and on which kernel."""
+    """The scenario, the kernel and the seed."""
     nargs = "?" if is_optional else None
     parser.add_argument(
         "scenario", metavar="SCENARIO", nargs=nargs, help="a name (see slabrace list scenarios), or FILE.py:NAME"
     )
     parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {defaults.KERNEL})")
-    parser.add_argument("--seed", type=seed, default=0, help="of all that is drawn at random (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices (default: 0)")
 
 
 def add_strategy(parser: argparse.ArgumentParser, names: list[str], *, strategy: str, driver: str) -> None:
-    """How schedules are chosen, and which driver runs them."""
+    """The strategy that chooses schedules, and the driver that runs them."""
     parser.add_argument(
         "--strategy", default=strategy, help=f"one of {', '.join(names)}, or FILE.py:NAME (default: {strategy})"
     )
@@ -73,15 +73,15 @@ def add_strategy(parser: argparse.ArgumentParser, names: list[str], *, strategy:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Which invariants are checked; the knobs, faults and patches."""
-    parser.add_argument("--check", help=f"how much of the invariants: {', '.join(CHECKS)} (default: {defaults.CHECK})")
+    """The extent of invariant checks; the knobs, faults and patches."""
+    parser.add_argument("--check", help=f"when to check invariants: {', '.join(CHECKS)} (default: {defaults.CHECK})")
     add_set(parser, "set a knob of the scenario")
     parser.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="NAME=PROB",
-        help=f"let it happen with that probability: {', '.join(FAULTS)}",
+        help=f"inject this fault with that probability: {', '.join(FAULTS)}",
     )
     add_patch(parser)
     add_oracle(parser)
@@ -95,7 +95,7 @@ def add_set(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_without(parser: argparse.ArgumentParser) -> None:
     """`--without`."""
-    parser.add_argument("--without", action="append", default=[], metavar="FIX", help="take a fix out of the kernel")
+    parser.add_argument("--without", action="append", default=[], metavar="FIX", help="remove a fix from the kernel")
 
 
 def add_force(parser: argparse.ArgumentParser, option: str = "--out") -> None:
@@ -110,7 +110,7 @@ def add_patch(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="lay a fix (slug or commit id) or a file over the kernel",
+        help="apply a fix (slug or commit id) or a patch file to the kernel",
     )
 
 
@@ -121,34 +121,34 @@ def add_oracle(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="O",
-        help="let an oracle of your own look at the machine: FILE.py[:NAME], or the name of an installed one",
+        help="add an oracle of your own: FILE.py[:NAME], or the name of an installed one",
     )
 
 
 def add_code(parser: argparse.ArgumentParser) -> None:
-    """The code that a log is run with: given again, or trusted."""
+    """The code of a log: named again, or trusted."""
     add_patch(parser)
     parser.add_argument(
-        "--scenario", dest="code", metavar="FILE.py[:NAME]", help="the file of the scenario, if LOG has it from a file"
+        "--scenario", dest="code", metavar="FILE.py[:NAME]", help="the scenario's file, if LOG was recorded with a file"
     )
     add_oracle(parser)
     add_trust(parser)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """`--trust`, and what it means."""
+    """`--trust`, with its risk."""
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run the files whose text LOG carries (patches, scenario, oracles): they are programs, and can do all "
-        "that you can do",
+        help="run the code that LOG carries (patches, scenario, oracles): it is Python, and can do everything that you "
+        "can do",
     )
 
 
 def add_finding(parser: argparse.ArgumentParser, *, is_needed: bool = True) -> None:
-    """Which finding of which log."""
+    """The log, and the finding in it."""
     parser.add_argument("log", type=log_file, nargs=None if is_needed else "?", metavar="LOG")
-    parser.add_argument("--signature", metavar="S", help="which finding of the log (default: the last)")
+    parser.add_argument("--signature", metavar="S", help="signature of a finding in the log (default: the last)")
     add_code(parser)
 
 
@@ -183,7 +183,7 @@ def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", type=log_file, metavar="LOG")
     parser.add_argument("--driver", choices=list(DRIVERS), default="trio", help="(default: trio)")
     parser.add_argument(
-        "--until", type=natural, metavar="STEP", help="stop after so many steps, and show who stands where"
+        "--until", type=natural, metavar="STEP", help="stop after this many steps, and show where each flow stands"
     )
     add_code(parser)
     add_json(parser)
@@ -196,7 +196,7 @@ def _log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patches",
         action="store_true",
-        help="print the text of the files that it carries, instead: patches, scenario and oracles",
+        help="print the text of the files that the log carries instead: patches, scenario and oracles",
     )
     add_json(parser, "print JSON lines")
 
@@ -204,16 +204,16 @@ def _log(parser: argparse.ArgumentParser) -> None:
 def _slabinfo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("log", type=log_file, metavar="LOG")
     add_code(parser)
-    parser.add_argument("--at", type=natural, metavar="STEP", help="after so many steps (default: at the log's end)")
+    parser.add_argument("--at", type=natural, metavar="STEP", help="after this many steps (default: at the log's end)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--file",
         metavar="NAME",
-        help=f"{', '.join(defaults.KERNEL_FILES)} (default: slabinfo); CGROUP/NAME for that of a cgroup, otherwise it "
-        "is the root's",
+        help=f"{', '.join(defaults.KERNEL_FILES)} (default: slabinfo); CGROUP/NAME for the file of a cgroup, NAME for "
+        "the root cgroup's",
     )
     which.add_argument("--full", action="store_const", dest="file", const="slabinfo_full", help="--file slabinfo_full")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, byte by byte")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the file there, byte by byte")
     add_force(parser)
     add_json(parser)
 
@@ -227,32 +227,32 @@ def _explore(parser: argparse.ArgumentParser) -> None:
         dest="log",
         type=log_file,
         metavar="LOG",
-        help="begin every schedule as this log does; SCENARIO is left out, unless LOG has it from a file",
+        help="begin every schedule with the choices of LOG; leave out SCENARIO, unless LOG was recorded with a file",
     )
     add_trust(parser)
-    parser.add_argument("--at", type=natural, metavar="STEP", help="the first step of LOG that may go otherwise")
+    parser.add_argument("--at", type=natural, metavar="STEP", help="first step of LOG that may differ")
     parser.add_argument(
         "--budget",
         type=positive,
         metavar="SCHEDULES",
-        help=f"how many at most, without those that an exact search cuts off (default: {defaults.BUDGET}, or as many "
-        "as there is --time for)",
+        help=f"most schedules to run, not counting those that an exact search prunes (default: {defaults.BUDGET}, or "
+        "no limit with --time)",
     )
-    parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after so long")
+    parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
     parser.add_argument(
         "--require-exhausted",
         action="store_true",
-        help=f"exit with {EXIT_NOT_EXHAUSTED}, not 0, if nothing is found and the search does not come to its end",
+        help=f"exit with {EXIT_NOT_EXHAUSTED}, not 0, if nothing is found and schedules remain that were not run",
     )
     parser.add_argument(
         "--kept",
         type=Path,
         metavar="DIR",
-        help=f"run what was kept there for this scenario and kernel first (default: {defaults.KEPT}, if it exists)",
+        help=f"first run the findings kept there for this scenario and kernel (default: {defaults.KEPT}, if it exists)",
     )
-    parser.add_argument("--no-log", action="store_true", help="do not log what is found")
+    parser.add_argument("--no-log", action="store_true", help="do not log findings")
     add_json(parser)
 
 
@@ -260,11 +260,11 @@ def _shrink(parser: argparse.ArgumentParser) -> None:
     add_finding(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
     add_force(parser)
-    parser.add_argument("--budget", type=positive, metavar="RUNS", help="how many runs at most")
-    parser.add_argument("--seconds", type=positive, metavar="S", help="how long at most")
+    parser.add_argument("--budget", type=positive, metavar="RUNS", help="at most this many runs")
+    parser.add_argument("--seconds", type=positive, metavar="S", help="at most this many seconds")
     parser.epilog = (
-        f"Without --budget and --seconds it ends after {defaults.SHRINK_RUNS} runs or {defaults.SHRINK_SECONDS} "
-        "seconds; if one of them is given, there is no other end."
+        f"Without --budget and --seconds, it stops after {defaults.SHRINK_RUNS} runs or {defaults.SHRINK_SECONDS} "
+        "seconds. If one of them is given, only that limit applies."
     )
     add_json(parser)
 
@@ -277,22 +277,24 @@ def _match(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="S",
-        help=f"what was run (default: {', '.join(defaults.TRACED)})",
+        help=f"scenario that was traced (default: {', '.join(defaults.TRACED)})",
     )
     add_set(parser, "set a knob of the scenario")
     add_patch(parser)
     add_without(parser)
     parser.add_argument("--filter", type=Path, metavar="FILE", help="set_ftrace_filter when the trace was taken")
-    parser.add_argument("--ignore", action="append", default=[], metavar="FUNCTION", help="do not compare that")
-    parser.add_argument("--open-end", action="store_true", help="the tracer was stopped before the machine was at rest")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="FUNCTION", help="do not compare this function"
+    )
+    parser.add_argument("--open-end", action="store_true", help="the tracer was stopped before quiescence")
     parser.add_argument(
         "--budget",
         type=positive,
         default=defaults.MATCH_BUDGET,
         metavar="N",
-        help=f"schedules to try ({defaults.MATCH_BUDGET})",
+        help=f"most schedules to try (default: {defaults.MATCH_BUDGET})",
     )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="log the schedule, or how far it got")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="log the matching schedule, or its matching part")
     add_force(parser, "--log")
     add_json(parser)
 
@@ -301,13 +303,13 @@ def _growth(parser: argparse.ArgumentParser) -> None:
     workers = defaults.GROWTH_WORKERS
     parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7); 0: day 0 only")
     parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({defaults.HOSTS})")
-    parser.add_argument("--kernel", default="5.3", help=f"what to compare original with: one of {', '.join(PROFILES)}")
-    parser.add_argument("--seed", type=seed, default=0, help="other hosts of the same kind")
+    parser.add_argument("--kernel", default="5.3", help=f"to compare with original: one of {', '.join(PROFILES)}")
+    parser.add_argument("--seed", type=seed, default=0, help="selects other hosts of the same kind (default: 0)")
     add_set(parser, "a knob of the services")
     parser.add_argument("--workers", type=positive, default=workers, metavar="N", help=f"processes ({workers})")
-    parser.add_argument("--walk", action="store_true", help="SLAB: how much its reaper walks, and who waits for it")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them there; the name ends in .svg or .png")
+    parser.add_argument("--walk", action="store_true", help="SLAB: how much its reaper walks, and the waits for it")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures to this file: .svg or .png")
     parser.add_argument("--force", action="store_true", help="replace the files that --csv and --plot name")
     add_json(parser)
 
@@ -316,26 +318,26 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     add_finding(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--format", choices=list(defaults.EXPLAIN_FORMATS), default="text", help="what to make (default: text)"
+        "--format", choices=list(defaults.EXPLAIN_FORMATS), default="text", help="output format (default: text)"
     )
     form.add_argument("--json", action="store_true", help="print one JSON object instead")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, not to standard output")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this file, not to standard output")
     add_force(parser)
 
 
 def _keep(parser: argparse.ArgumentParser) -> None:
     kept = defaults.KEPT
     add_finding(parser, is_needed=False)
-    parser.add_argument("--dir", type=Path, default=kept, metavar="DIR", help=f"where to (default: {kept})")
-    parser.add_argument("--name", metavar="NAME", help="of the file (default: made of what was found)")
+    parser.add_argument("--dir", type=Path, default=kept, metavar="DIR", help=f"destination (default: {kept})")
+    parser.add_argument("--name", metavar="NAME", help="name of the file (default: made from the finding)")
     parser.add_argument("--force", action="store_true", help="replace the file, if it exists")
     parser.add_argument(
         "--expect",
         choices=[defaults.NOTHING, defaults.FINDING],
         default=defaults.NOTHING,
-        help="what the test of the file holds: that nothing is found, or that the flaw is still there",
+        help="expectation of the test: that nothing is found, or that the flaw is still there",
     )
-    parser.add_argument("--check", type=Path, metavar="DIR", help="run all that is kept in DIR, instead of a LOG")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="run all kept findings in DIR, not keep one")
     add_json(parser)
 
 
@@ -347,8 +349,8 @@ def _compare(parser: argparse.ArgumentParser) -> None:
 
 def _selftest(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Run schedules twice, which has to come to the same, and exchange neighbouring steps that count as "
-        "independent, which may change nothing after them."
+        "Run schedules twice, which has to give the same records, and swap neighbouring steps that count as "
+        "independent, which must not change anything after them."
     )
     add_scenario(parser)
     add_strategy(parser, list(SEARCHES), strategy=PORTFOLIO, driver="stepper")
@@ -358,37 +360,37 @@ def _selftest(parser: argparse.ArgumentParser) -> None:
         type=natural,
         default=defaults.TWICE,
         metavar="N",
-        help=f"how many schedules to run twice (default: {defaults.TWICE}; 0: none)",
+        help=f"number of schedules to run twice (default: {defaults.TWICE}; 0: none)",
     )
     parser.add_argument(
         "--pairs",
         type=natural,
         default=defaults.PAIRS,
         metavar="N",
-        help=f"how many pairs of steps to exchange, in random walks (default: {defaults.PAIRS}; 0: none)",
+        help=f"number of pairs of steps to swap, in random walks (default: {defaults.PAIRS}; 0: none)",
     )
     add_json(parser)
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
-    parser.description = "Print a script; docs/commands.md says where it goes."
+    parser.description = "Print a completion script; docs/commands.md says where to put it."
 
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "list": ("what there is to choose from", _list),
+    "list": ("list scenarios, kernels, patches, strategies, oracles or operations", _list),
     "run": ("run a scenario once, and log it", _run),
     "replay": ("make the choices of a log again", _replay),
     "log": ("print the steps of a log", _log),
     "slabinfo": ("print a file of the simulated kernel at some step of a log", _slabinfo),
     "explore": ("search many schedules of a scenario for flaws", _explore),
-    "shrink": ("make the schedule of a failing run as short as it can be", _shrink),
+    "shrink": ("make the schedule of a failing run as short as possible", _shrink),
     "match": ("search for the schedule that a kernel's function trace shows", _match),
-    "growth": ("simulate hosts for days, beside what production hosts showed", _growth),
-    "explain": ("say why a run fails, and draw it", _explain),
-    "keep": ("keep a finding as a regression file and a test, or check those kept", _keep),
-    "compare": ("put what two runs of a scenario left behind side by side", _compare),
-    "selftest": ("try out on a scenario that runs repeat, and that independent steps commute", _selftest),
-    "completion": ("print a script that lets a shell complete all this", _completion),
+    "growth": ("simulate hosts for days, and compare with figures of production hosts", _growth),
+    "explain": ("explain why a run fails, as text or drawn", _explain),
+    "keep": ("keep a finding as a regression file and a test, or check the kept findings", _keep),
+    "compare": ("compare the remains of two runs of a scenario side by side", _compare),
+    "selftest": ("test on a scenario that runs repeat, and that independent steps commute", _selftest),
+    "completion": ("print a script for a shell that completes commands and options", _completion),
 }
-"""Each command with its line of the help, and what adds its options."""
+"""Each command with its line of help, and the function that adds its options."""

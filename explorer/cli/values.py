@@ -1,4 +1,4 @@
-"""The values of options: how the parser reads a number, a seed or the name of a log."""
+"""Types of option values: logs, numbers and seeds."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS
 
 BLOCK, MOST_PIPED = 1 << 20, 1 << 30
-"""Bytes that are copied at once, and at most."""
+"""Bytes per copied block, and most bytes of a piped log."""
 
 
 def log_file(text: str) -> Path:
-    """A log to be read; what comes through a pipe (`-`: standard input) is kept in an unnamed file meanwhile."""
+    """The path of a log. A log from a pipe (`-` is standard input) is copied to an unnamed file."""
     path = Path("/dev/stdin" if text == "-" else text)
     try:
         file = path.open("rb")
     except (OSError, ValueError):
-        return path  # the reader says what is wrong
+        return path  # the log reader reports the error
     with file:
         try:
             return path if file.seekable() else keep_piped(file)
         except OSError as error:
-            msg = f"{text}: cannot keep what comes through the pipe: {error.strerror}"
+            msg = f"{text}: cannot keep the data from the pipe: {error.strerror}"
             raise UsageError(msg) from None
 
 
 def keep_piped(file: IO[bytes]) -> Path:
-    """Copy a log out of a pipe; return a path under which processes of ours can read it as often as they like.
+    """Copy a log from a pipe; return a path that this program's processes can open any number of times.
 
-    Of what is no log only the beginning is copied, for a pipe may have no end.
+    If the data is not a log, only its beginning is copied: the pipe may have no end.
     """
-    import tempfile  # noqa: PLC0415 -- hardly any log comes through a pipe
+    import tempfile  # noqa: PLC0415 -- rarely needed
 
     from protocol.log import MAGIC  # noqa: PLC0415 -- as above
 
@@ -44,7 +44,7 @@ def keep_piped(file: IO[bytes]) -> Path:
         while begin == MAGIC and (block := file.read(BLOCK)):
             kept.write(block)
             if kept.tell() > MOST_PIPED:
-                msg = f"the log that comes through the pipe has more than {MOST_PIPED >> 20} MiB; give it as a file"
+                msg = f"the log from the pipe has more than {MOST_PIPED >> 20} MiB; give it as a file"
                 raise UsageError(msg)
         kept.flush()
         descriptor = os.dup(kept.fileno())  # stays open until the process ends
@@ -52,7 +52,7 @@ def keep_piped(file: IO[bytes]) -> Path:
 
 
 def is_piped(log: Path) -> bool:
-    """Whether *log* has come through a pipe, so that nothing can be named after it."""
+    """Whether *log* came from a pipe, so that no other file can be named after it."""
     return log.parent == _our_descriptors()
 
 

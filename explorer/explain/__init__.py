@@ -1,7 +1,7 @@
-"""Why a run fails: what happened, what it hangs on, and pictures of it.
+"""Explanations of failing runs: the steps that matter, the racing pair that decides, and pictures of the run.
 
-Read in this order: `explanation` (all that is found out), `conflict` (the pair of steps that it hangs on), `rows` (what
-of it is shown), and then the forms: `text`, `as_json`, `mermaid`, `perfetto`, `html`.
+Reading order: `explanation` (all facts about a finding), `conflict` (the racing pair that decides), `rows` (the table
+of steps), and then the formats: `text`, `as_json`, `mermaid`, `perfetto`, `html`.
 """
 
 from __future__ import annotations
@@ -34,4 +34,4 @@ FORMATS: dict[str, Callable[[Explanation], str]] = {
     "perfetto": lambda explanation: json.dumps(to_perfetto(explanation), allow_nan=False) + "\n",
     "html": to_html,
 }
-"""The forms of an explanation by name; each makes the whole file."""
+"""The formats of an explanation by name; each function makes a whole file."""

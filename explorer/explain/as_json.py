@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from explorer.trace import TracedStep
 
 LONG_TEXT = 40
-"""Knobs longer than this are whole files; they stand in the log."""
+"""Longer knobs are whole files, and are left out: the log has them."""
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
-    """The same as the text says. Keys that other commands have, too, are those of docs/json.md."""
+    """The facts of the text as JSON. docs/json.md describes the keys."""
     header, finding, trace = explanation.header, explanation.finding, explanation.trace
     return {
         "outcome": "finding",
@@ -52,7 +52,7 @@ def short_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def step_json(step: TracedStep) -> dict[str, Any]:
-    """One step."""
+    """One step as JSON."""
     return {
         "step": step.number,
         "time": step.time,
@@ -68,14 +68,14 @@ def step_json(step: TracedStep) -> dict[str, Any]:
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """One line of the table."""
+    """One line of the table as JSON."""
     if isinstance(row, StepRow):
         return {"row": "step", **step_json(row.step), "ran_ahead_of": row.ahead_of or None, "notes": list(row.notes)}
     return {"row": "steps", **as_json(row)}
 
 
 def conflict_json(explanation: Explanation) -> dict[str, Any]:
-    """The pair that is the cause, with those that come next; or why there is none."""
+    """The racing pair that is the cause, and the next ones; or the reason why there is none."""
     conflicts = explanation.conflicts
     if not conflicts.found:
         return {"found": False, "why": why_no_conflict(explanation)}
@@ -84,7 +84,7 @@ def conflict_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def pair_json(explanation: Explanation, conflict: Conflict) -> dict[str, Any]:
-    """One pair."""
+    """One racing pair as JSON."""
     return {
         "thing": conflict.thing,
         "nearness": conflict.nearness.name.lower(),
@@ -97,13 +97,13 @@ def pair_json(explanation: Explanation, conflict: Conflict) -> dict[str, Any]:
 
 
 def side_json(explanation: Explanation, conflict: Conflict, *, is_first: bool) -> dict[str, Any]:
-    """One of the two steps."""
+    """One step of a racing pair as JSON."""
     place = conflict.first if is_first else conflict.second
     return {**step_json(explanation.trace.steps[place]), "access": conflict.how[0 if is_first else 1]}
 
 
 def difference_json(explanation: Explanation) -> dict[str, Any] | None:
-    """Where the run and one that passes part."""
+    """The first difference from a run that passes, as JSON; None if there is no such run."""
     difference = explanation.difference
     if difference is None:
         return None

@@ -1,6 +1,6 @@
-"""What a finding lacks, in sentences: the wait, the reference that was not dropped, the cycle.
+"""The cause of a finding in sentences: a missing wait, a reference that was not dropped, or a cycle.
 
-It is told from the run alone, by what happens before what in it; the conflicts, for which other runs are made, are
+These sentences follow from the happens-before order of the run alone. The conflicts, which take further runs, are
 another part of an explanation.
 """
 
@@ -14,7 +14,7 @@ import attrs
 from actors.system.lane import Lane
 from explorer.accesses import CONTEXTS
 from explorer.causality import Order
-from explorer.explain.pairs import LOCKS, Nearness, Subject, is_wait, mentions, whole
+from explorer.explain.pairs import LOCKS, FindingSubject, Nearness, is_wait, mentions, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from explorer.trace import Trace, TracedStep
 
 MOST_REFERENCES = 5
-"""How many references of a leak are told one by one."""
+"""Most references of a leak that are listed one by one."""
 
 CALLS = {
     "insert": "queue_work",
@@ -32,10 +32,10 @@ CALLS = {
     "entrain": "rcu_barrier",
     "last_ticket": "flush_workqueue",
 }
-"""The kernel function by which people know a step, where the step has another name."""
+"""Well-known names of kernel functions for steps whose operation has another name."""
 
 _REFERENCES = re.compile(r"^(percpu_ref|css|kobject|kref|refcount)_|_(get|put)(_many)?$")
-"""Functions that only take and drop references."""
+"""Functions that only take or drop references."""
 
 _FREED = re.compile(r"^freed by (?P<function>\w+)\(\) in (?P<lane>.+), step (?P<step>\d+)$")
 
@@ -43,9 +43,9 @@ _FREED = re.compile(r"^freed by (?P<function>\w+)\(\) in (?P<lane>.+), step (?P<
 def cause_lines(
     trace: Trace, details: list[Detail], before: Mapping[str, tuple[str, int]], conflict: Conflict | None
 ) -> list[str]:
-    """What is to be said about the cause; empty if no more is known than the finding says.
+    """Sentences about the cause; empty if nothing is known beyond the finding itself.
 
-    *before* are the counters as the race found them.
+    *before* are the counters at the begin of the race.
     """
     finding = trace.found
     assert finding is not None, "there is something to explain"
@@ -61,11 +61,11 @@ def cause_lines(
     return [f"nothing waits for {started(trace, details, conflict.second)}; {wait}, before that"]
 
 
-# -- a wait that lacks ------------------------------------------------------------------------------------------------
+# -- a missing wait ---------------------------------------------------------------------------------------------------
 
 
 def use_after_free_lines(trace: Trace, details: list[Detail]) -> list[str]:
-    """Which wait lacks between the last use of an object and its free; nothing if it is not about that."""
+    """The missing wait between the last use of an object and its free; empty if the finding is not about one."""
     found = trace.found
     assert found is not None, "there is something to explain"
     match = next((match for line in found.details if (match := _FREED.match(line))), None)
@@ -83,10 +83,10 @@ def use_after_free_lines(trace: Trace, details: list[Detail]) -> list[str]:
 
 
 def is_ordered(trace: Trace, free: int) -> bool:
-    """Whether step *free* happens before the last one also without what both access there.
+    """Whether step *free* happens before the last step, without the order of their accesses to the freed object.
 
-    A lock does not order those who take it: either could have been first. Nor does who happened to be in a read-side
-    section when a grace period began.
+    A lock does not order the flows that take it: either could have been first. A grace period does not order the flows
+    that happened to be in a read-side section when it began.
     """
     *steps, use = trace.steps
     there = {thing for thing in trace.steps[free].accesses if not isinstance(thing, Lane)}
@@ -98,17 +98,17 @@ def is_ordered(trace: Trace, free: int) -> bool:
 
 
 def is_no_order(thing: Hashable) -> bool:
-    """Whether two steps that meet at *thing* could as well have come the other way round."""
+    """Whether the order of two accesses to *thing* is accidental."""
     return thing == CONTEXTS or isinstance(whole(thing), LOCKS)
 
 
 def without(step: TracedStep, is_left_out: Callable[[Hashable], bool]) -> TracedStep:
-    """A step that does not access some things."""
+    """The step without its accesses to some things."""
     return attrs.evolve(step, accesses={thing: mode for thing, mode in step.accesses.items() if not is_left_out(thing)})
 
 
 def missing_wait(trace: Trace, details: list[Detail], free: int) -> str:
-    """What the free would have to wait for: what led to the use, by the wait that came too early, if there was one."""
+    """The event that led to the use, for which the free does not wait; with the wait that came too early, if any."""
     chain = list(origins(trace, details))
     for start in chain:
         wait = too_early(trace, start, free)
@@ -127,7 +127,7 @@ def missing_wait(trace: Trace, details: list[Detail], free: int) -> str:
 
 
 def origins(trace: Trace, details: list[Detail]) -> Iterator[int]:
-    """The steps that started what led to the last one: who queued the callback or the work, and so on backwards."""
+    """The steps that led to the last one: the step that queued its callback or work, and so on backwards."""
     origin, before = details[-1].origin, len(trace.steps)
     while origin is not None:
         place = place_of(trace, origin[1])
@@ -138,7 +138,7 @@ def origins(trace: Trace, details: list[Detail]) -> Iterator[int]:
 
 
 def too_early(trace: Trace, start: int, free: int) -> int | None:
-    """The wait on the way to the free that looked, where *start* started something, before it did; the last one."""
+    """The last wait that the free depends on and that collected its work before step *start* added to it."""
     past, step = trace.order().past[free], trace.steps[start]
     for place in range(start - 1, -1, -1):
         wait = trace.steps[place]
@@ -148,19 +148,19 @@ def too_early(trace: Trace, start: int, free: int) -> int | None:
 
 
 def looked(wait: TracedStep) -> str:
-    """A wait and when it looked what it has to wait for."""
+    """A wait in words, with the step at which it collected its work."""
     return f"{CALLS[wait.operation]}() of {wait.lane} looked at step {wait.number}"
 
 
 def started(trace: Trace, details: list[Detail], place: int) -> str:
-    """What was started in a step: by whom, where."""
+    """The callback or work that a step started, in words."""
     step, call = trace.steps[place], CALLS.get(trace.steps[place].operation, trace.steps[place].operation)
     callers = [name for name in details[place].stack if name not in {"__queue_work", "queue_work_on", call}]
     return f"{call} at step {step.number} ({step.lane}" + (f" in {callers[-1]}())" if callers else ")")
 
 
 def place_of(trace: Trace, number: int) -> int | None:
-    """Where the step of that number is in the race."""
+    """The place in the race of the step with that number."""
     first = trace.steps[0].number
     place = number - first
     if 0 <= place < len(trace.steps) and trace.steps[place].number == number:
@@ -168,15 +168,15 @@ def place_of(trace: Trace, number: int) -> int | None:
     return next((at for at, step in enumerate(trace.steps) if step.number == number), None)
 
 
-# -- references that are left -----------------------------------------------------------------------------------------
+# -- references that remain -------------------------------------------------------------------------------------------
 
 
 @attrs.define
 class Account:
-    """The references of one object in the race: at which steps they were taken and dropped.
+    """The references to one object in the race: the steps at which they were taken and dropped.
 
-    `before` had been taken before the race. `open` are the steps of those that nobody seems to have dropped, `count` is
-    how many there are at the end.
+    `before` is the count at the begin of the race, `count` the count at the end. `open` are the steps of references
+    that were probably never dropped.
     """
 
     before: int
@@ -187,8 +187,8 @@ class Account:
 
 
 def reference_lines(trace: Trace, details: list[Detail], before: Mapping[str, tuple[str, int]]) -> Iterator[str]:
-    """Which references to what leaks were taken in the race and not dropped, and which faults were injected."""
-    names = Subject.of(trace).names
+    """The references to leaked objects that were taken and not dropped in the race, and the injected faults."""
+    names = FindingSubject.of(trace).names
 
     def steps(places: list[int]) -> str:
         told = ", ".join(step_of(trace, details, place) for place in places[:MOST_REFERENCES])
@@ -207,7 +207,7 @@ def reference_lines(trace: Trace, details: list[Detail], before: Mapping[str, tu
 
 
 def accounts(details: list[Detail], before: Mapping[str, tuple[str, int]]) -> dict[str, Account]:
-    """The account of every counter of references that has changed in the race."""
+    """The account of every reference counter that changed in the race."""
     found: dict[str, Account] = {}
     for place, detail in enumerate(details):
         for label, (what, count) in detail.counts.items():
@@ -229,10 +229,10 @@ def accounts(details: list[Detail], before: Mapping[str, tuple[str, int]]) -> di
 
 
 def close(account: Account, details: list[Detail], put: int) -> None:
-    """A reference is dropped at step *put*: take it for the one that it most likely is.
+    """Match a reference that is dropped at step *put* with one that was taken.
 
-    For one that the same function of the same flow took; or that was taken by who queued the callback or work which
-    drops it; or that was there before; or else for the oldest.
+    Candidates in this order: taken by the same function of the same flow; taken by the flow that queued the callback or
+    work that drops it; taken before the race; the oldest.
     """
     account.dropped.append(put)
     here, origin = details[put], details[put].origin
@@ -245,12 +245,12 @@ def close(account: Account, details: list[Detail], put: int) -> None:
 
 
 def step_of(trace: Trace, details: list[Detail], place: int) -> str:
-    """A step at which a reference was taken or dropped."""
+    """A step that takes or drops a reference, in words."""
     step = trace.steps[place]
     return f"step {step.number} ({step.lane} in {caller(details[place])}())"
 
 
 def caller(detail: Detail) -> str:
-    """The function that takes or drops a reference: the innermost that is not about references alone."""
+    """The function that takes or drops a reference: the innermost one that does more than that."""
     names = [name for name in detail.stack if not _REFERENCES.search(name)]
     return names[-1] if names else detail.lane

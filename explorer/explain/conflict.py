@@ -1,15 +1,15 @@
-"""The conflicts: pairs of steps that meet, and whose other order does not show the flaw.
+"""Conflicts: pairs of racing steps whose other order does not show the flaw.
 
-The pairs are tried nearest to the finding first (`pairs`). For each the run is made once more with the later step, and
-what it needs, before the earlier one; everything else stays in its order. If the flaw is gone then, the order of these
-two is what it hangs on (fr, SEARCH.md 8.5; Choi, Zeller, "Isolating Failure-Inducing Thread Schedules", ISSTA 2002,
-search for a switch instead of a pair). Where the later step needs the earlier one as the run is, the earlier one's lane
-is held back until the later step is done. And where a use comes before a free, but the next use behind it, the free
-waits until nobody else can go on, as a fix would have it wait.
+The pairs are tried nearest to the finding first (`pairs`). For each pair the run is repeated with the later step, and
+the steps that it needs, before the earlier one; all other steps keep their order. If the flaw is gone, it depends on
+the order of these two steps (fr, SEARCH.md 8.5; Choi, Zeller, "Isolating Failure-Inducing Thread Schedules", ISSTA
+2002, search for a switch instead of a pair). Where the later step needs the earlier one in this run, the earlier one's
+lane is held back until the later step is done. And where a use then comes before a free, but the next use after it, the
+free is delayed until no other lane can go on: a fix would make it wait like this.
 
-Many pairs can undo a flaw: with some the flows do not even meet. Of those that are as near to the finding as each
-other, the cause is the one whose other order leaves most of the run as it was (Lewis, "Causation", 1973: of all worlds
-without the cause, look at the closest).
+Many pairs can undo a flaw; with some of them the flows do not even meet. Among pairs that are equally near to the
+finding, the cause is the pair whose other order leaves most of the run unchanged (Lewis, "Causation", 1973: of all
+worlds without the cause, look at the closest).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from explorer.experiment import Experiment
 
 SHOWN = 3
-"""How many conflicts are looked for, and shown."""
+"""Most conflicts that are searched for and shown."""
 
 DEFAULT_STEPS = 400_000
 LEAST_RUNS, MOST_RUNS = 20, 600
-"""How many steps all runs have together, about, if no number of runs is given: some ten seconds; and the limits."""
+"""Default budget: about so many steps in all runs together (some ten seconds), within these numbers of runs."""
 
 GROUPS = (
     {Nearness.WAIT},
@@ -45,18 +45,18 @@ GROUPS = (
     {Nearness.LOCK},
     {Nearness.MACHINE},
 )
-"""Pairs that are alike near, the nearest first."""
+"""Groups of pairs of about equal nearness, the nearest first."""
 
 IN_WORDS = {READ: "reads", UPDATE: "changes", COMMUTE: "adds to"}
 
 
 @attrs.frozen
 class Conflict:
-    """Steps *first* and *second* of a trace meet; in `swapped` they came the other way round, and the flaw did not.
+    """Racing steps *first* and *second* of a trace; in `swapped` they have the other order, and it lacks the flaw.
 
-    `thing` is what both access, `how` is how each of them does, `nearness` what that is to the finding. `others` are
-    the signatures of what `swapped` shows instead; best, nothing. `change` is how far `swapped` is from the run, `way`
-    is how the second came first. `is_moved`: the flaw may only have gone elsewhere.
+    Both access `thing`: `how` describes the two accesses, and `nearness` the relation of the thing to the finding.
+    `others` are the signatures that `swapped` shows instead, ideally none. `change` is the distance between `swapped`
+    and the run, and `way` the method of swapping. `is_moved`: the flaw may only have moved elsewhere.
     """
 
     first: int
@@ -73,9 +73,9 @@ class Conflict:
 
 @attrs.frozen
 class Conflicts:
-    """The conflicts of a flaw, the cause first, and how many runs it took to find them.
+    """The conflicts of a flaw, the cause first, and the number of runs that the search took.
 
-    `is_cut_off`: there were more to try.
+    `is_cut_off`: the budget ended before all pairs were tried.
     """
 
     found: tuple[Conflict, ...]
@@ -86,11 +86,11 @@ class Conflicts:
 def find_conflicts(
     experiment: Experiment, trace: Trace, *, controls_clock: bool, budget: int | None = None
 ) -> Conflicts:
-    """Up to `SHOWN` pairs whose other order does not show this flaw, the cause first, by at most *budget* runs.
+    """Up to `SHOWN` pairs whose other order does not show this flaw, the cause first, within *budget* runs.
 
-    Where the other order only shows another finding of the same sort, the flaw has moved, and the pair comes behind all
-    others that are not about locks or bookkeeping alone. Waits that came too early stay in their order: the one that
-    looked first would have to wait the least longer.
+    If the other order shows another finding of the same sort, the flaw has only moved. Such a pair comes after all
+    others, except pairs about locks or bookkeeping. Waits that came too early keep their order: the earliest one would
+    have had to wait for the least additional time.
     """
     if budget is None:
         budget = min(max(DEFAULT_STEPS // max(len(trace.steps), 1), LEAST_RUNS), MOST_RUNS)
@@ -98,7 +98,7 @@ def find_conflicts(
     plain = run_traced(experiment, Follow((), controls_clock=controls_clock))
     known = frozenset({*plain.stage.world.findings, *trace.stage.world.findings})
     pairs = pairs_of(trace)
-    search = Search(swaps, known, pairs)
+    search = PairSearch(swaps, known, pairs)
     found: list[Conflict] = []
     for group in GROUPS:
         tried = search.conflicts([pair for pair in pairs if pair.nearness in group])
@@ -110,21 +110,21 @@ def find_conflicts(
 
 
 @attrs.frozen
-class Search:
-    """Tries pairs, some of `pairs`. `known` are the findings that the run and the plain order show anyway."""
+class PairSearch:
+    """Tries some of the `pairs`. `known` are the findings of the run and of the non-preemptive order."""
 
     swaps: Swaps
     known: frozenset[str]
     pairs: list[Pair]
 
     def conflicts(self, pairs: list[Pair]) -> Iterator[Conflict]:
-        """The conflicts among *pairs*; those that come in one order only, as the run is, have one held back."""
+        """The conflicts among *pairs*. If a pair cannot be reordered, a second attempt holds its first lane back."""
         fixed: list[Pair] = []
         for way, some in ((Way.MOVED, pairs), (Way.HELD, fixed)):
             waits: set[int] = set()
             for pair in some:
                 if pair.first in waits:
-                    continue  # it is known to come too early
+                    continue  # this wait is already known to come too early
                 swapped = self.swaps.run(pair.first, pair.second, way)
                 if swapped is None and way is Way.MOVED:
                     fixed.append(pair)
@@ -134,7 +134,7 @@ class Search:
                     yield self.judge(pair, swapped, way)
 
     def judge(self, pair: Pair, swapped: Trace, way: Way) -> Conflict:
-        """The conflict that a run has shown, or a later one, if in the first the flaw has only moved."""
+        """The conflict of a pair; if the flaw has only moved in *swapped*, a further run delays the first step more."""
         if pair.nearness is Nearness.OBJECT and self.is_moved(swapped):
             last = self.swaps.run(pair.first, pair.second, Way.LAST)
             if last is not None and last.found is None and not self.is_moved(last):
@@ -142,10 +142,10 @@ class Search:
         return self.make_conflict(pair, swapped, way)
 
     def is_moved(self, swapped: Trace) -> bool:
-        """Whether the flaw may be there in the other order, too, only elsewhere: then it does not hang on this one.
+        """Whether the flaw may have moved elsewhere in the other order, and so may not depend on it.
 
-        So it is if there is a new finding of the same sort, or if the run ended before it came to rest, where this
-        flaw would be seen.
+        This is the case if there is a new finding of the same sort. It is also the case if the run ended early, and the
+        flaw would only be seen at quiescence.
         """
         trace, findings = self.swaps.trace, swapped.stage.world.findings
         kind = trace.signature.partition(":")[0]
@@ -157,7 +157,7 @@ class Search:
         )
 
     def make_conflict(self, pair: Pair, swapped: Trace, way: Way) -> Conflict:
-        """Put a pair that has been tried into words."""
+        """The conflict for a pair that was tried."""
         trace = self.swaps.trace
         one, other = trace.steps[pair.first], trace.steps[pair.second]
         return Conflict(

@@ -1,4 +1,4 @@
-"""What a picture of a run shows of each step beside what a trace has: stacks, wake-ups, counters, the plain order."""
+"""Details of each step for pictures of a run: stacks, wake-ups, counters, and the non-preemptive order."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from actors.system.world import EnabledSet, World
 
 BY_TIME = frozenset({SLEEP, BACKGROUND, STALL, SETTLE})
-"""What a flow waits for that no other step brings about."""
+"""Conditions of a flow that become true with time, not by another step."""
 
 
 @attrs.define(eq=False)
 class Detail:
-    """More about one step of the race.
+    """Details of one step of the race.
 
-    `plain` is the lane that would have stepped in the plain order, `stack` the kernel functions that the flow is in,
-    outermost first, `call` the first of them that is the kernel's own. `woken` are the lanes that this step made ready,
-    by what it did to them (`wakes`, `starts`, `mails`); `counts` the counters that are not what they were before it, as
-    (what is counted, how many) by name. `origin` is who queued what the flow runs, the callback or the work, and in
-    which step; `faults` were injected.
+    `plain` is the lane that would have stepped in the non-preemptive order. `stack` are the kernel functions that the
+    flow is in, outermost first, and `call` is the first of them that is the kernel's own. `woken` are the lanes that
+    this step made ready, with the way (`wakes`, `starts`, `mails`). `counts` are the counters that the step changed, by
+    name: the counted thing and the number. `origin` is the flow that queued the running callback or work, with the
+    step. `faults` were injected.
     """
 
     lane: str
@@ -45,7 +45,7 @@ class Detail:
 
 
 class Details(Observer):
-    """An observer that keeps a `Detail` for each step of the race; `before` are the counters as the race found them."""
+    """An observer that makes a `Detail` for each step of the race; `before` are the counters when the race begins."""
 
     def __init__(self) -> None:
         self.steps: list[Detail] = []
@@ -56,7 +56,7 @@ class Details(Observer):
         self._counters: dict[Shared, tuple[str, int]] = {}
 
     def step(self, world: World, enabled: EnabledSet, index: int, lane: Lane) -> None:  # noqa: ARG002 -- the protocol
-        """Keep the step; what the one before it has done is known now."""
+        """Record the step; only now are the effects of the step before complete."""
         if not self._races:
             return
         self._world = world
@@ -73,7 +73,7 @@ class Details(Observer):
             self.before.setdefault(target.label, target.tally)
 
     def end_step(self) -> None:
-        """See what the last step has changed."""
+        """Record the effects of the last step."""
         if self._world is None:
             return
         awake = awake_lanes(self._world)
@@ -89,25 +89,25 @@ class Details(Observer):
         self._awake = awake
 
     def value(self, count: int, value: int) -> None:  # noqa: ARG002 -- the protocol
-        """The trace has it; that it is a fault is to be seen here only."""
+        """Record an injected fault; other values are in the trace."""
         if self._races and self.steps and self._world is not None and self._world.fault:
             self.steps[-1].faults.append(self._world.fault)
 
     def phase(self, name: str) -> None:
-        """Only the race is kept."""
+        """Record the race only."""
         if self._races:
             self.end_step()
         self._races = name == "race"
         self._plain = InTurn()
 
     def finding(self, finding: Finding) -> None:  # noqa: ARG002 -- the protocol
-        """The trace has it. What the flow runs may have begun in the slice in which it was found."""
+        """Update the origin: the flow may have begun its callback or work within the step of the finding."""
         if self._races and self.steps and self._world is not None and self._world.current is not None:
             self.steps[-1].origin = origin_of(self._world.current)
 
 
 def origin_of(lane: Lane) -> tuple[str, int] | None:
-    """Who queued what *lane* runs now, and in which step; None if it runs of itself."""
+    """The flow that queued the callback or work that *lane* runs, and the step; None if it runs on its own."""
     if isinstance(lane, Worker):
         return lane.current.work.queued_by if lane.current is not None else None
     if isinstance(lane, Context) and lane.kind is Kind.SOFTIRQ:
@@ -117,13 +117,13 @@ def origin_of(lane: Lane) -> tuple[str, int] | None:
 
 
 def awake_lanes(world: World) -> dict[Lane, None]:
-    """The flows that could step as far as what they wait for goes, and the actors that have mail."""
+    """The flows whose condition is true, and the actors with mail."""
     mailed = (lane for lane in world.enabled_lanes() if isinstance(lane, Actor))
     return dict.fromkeys([*(flow for flow in world.flows if flow.ready), *mailed])
 
 
 def how_woken(lane: Lane) -> str:
-    """What another lane's step did that *lane* is ready now; empty if it was the time."""
+    """The way in which another lane's step made *lane* ready; empty if time did."""
     if isinstance(lane, Actor):
         return "mails"
     if isinstance(lane, Flow) and lane.request.info in BY_TIME:

@@ -1,4 +1,4 @@
-"""The first difference from a run that passes: up to there both are the same, so there it went wrong."""
+"""The first difference between a failing run and a passing one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Difference:
-    """The run explained and one that passes part at step `at` of the race: `here` happened, there it was `there`.
+    """The divergence of the explained run and a passing one at step `at` of the race: `here` and `there`.
 
-    One of them is None if its run was over. `which` says which run that is.
+    One of the two is None if its run was over. `which` describes the passing run.
     """
 
     which: str
@@ -25,19 +25,19 @@ class Difference:
 
 
 def first_difference(trace: Trace, conflict: Conflict | None, plain: Trace) -> Difference | None:
-    """Where *trace* parts from the run with the pair swapped, if that passes, or from the *plain* order, if that does.
+    """The first difference between *trace* and the run with the pair swapped, or the *plain* order, whichever passes.
 
     None if neither of them passes.
     """
     if conflict is not None and not conflict.others:
         return part(trace, conflict.swapped, "the run with the pair swapped")
     if not plain.stage.world.findings:
-        return part(trace, plain, "the run in the plain order")
+        return part(trace, plain, "the run in the non-preemptive order")
     return None
 
 
 def part(trace: Trace, other: Trace, which: str) -> Difference | None:
-    """Where two runs part; None if they do not."""
+    """The first difference between two runs; None if there is none."""
     for at, (here, there) in enumerate(zip(trace.steps, other.steps, strict=False)):
         if here.words != there.words:
             return Difference(which, at, here, there)

@@ -1,4 +1,4 @@
-"""Everything that is to be said about one finding, before it is text, diagram, timeline or page."""
+"""All facts about one finding, for the text, the diagrams, the timeline and the page."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     from explorer.experiment import Experiment
 
 RUNS = 10
-"""How often the flaw is reproduced."""
+"""Number of runs that reproduce the flaw."""
 
 RUNS_WITHOUT_RACE = 100
-"""How many runs the search for conflicts may take where the plain order shows the flaw, too: mostly there are none."""
+"""Most runs for conflicts if the non-preemptive order shows the flaw, too: then there are rarely any."""
 
 _STEP_NUMBER = re.compile(r"\bstep (\d+)")
 
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """What is known about a finding.
+    """The facts about a finding.
 
-    `trace` is the run up to it, with `details` of each step. `important` are the numbers of the steps that matter,
-    `notes` says why, of some. `conflicts` are the races that it hangs on, the cause
-    first; `conflict` is the first of them, None if none was found. `plain_shows_it`: the flaw
-    needs no race, the plain order shows it, too. `reproduced` says by driver how many of `runs` runs showed it.
-    `needs_timing`: it hangs on the log's virtual time, so no other order could be tried. `cause` says what lacks.
+    `trace` is the run up to the finding, with `details` of each step. `important` are the places of the steps that
+    matter, with `notes` on some of them. `conflicts` are the racing pairs that the flaw depends on, the cause first;
+    `conflict` is the first of them, None if none was found. `plain_shows_it`: the flaw needs no race, since the
+    non-preemptive order shows it, too. `reproduced` counts by driver how many of `runs` runs showed the flaw.
+    `needs_timing`: the flaw depends on the log's virtual time, so no other order could be tried. `cause` are sentences
+    about the cause.
     """
 
     experiment: Experiment
@@ -69,17 +70,17 @@ class Explanation:
 
     @property
     def conflict(self) -> Conflict | None:
-        """The race that is the cause."""
+        """The racing pair that is the cause."""
         return next(iter(self.conflicts.found), None)
 
     @property
     def header(self) -> Header:
-        """What the run is a run of."""
+        """The header that describes the run."""
         return self.experiment.header
 
     @property
     def deviates(self) -> list[bool]:
-        """Whether each step came before the one that the plain order would have taken."""
+        """For each step, whether it deviates from the non-preemptive order."""
         pairs = zip(self.details, self.trace.steps, strict=True)
         return [detail.plain != step.lane for detail, step in pairs]
 
@@ -89,10 +90,10 @@ def explain_log(
 ) -> Explanation:
     """Explain a finding of a log, with at most *budget* runs for the conflicts.
 
-    UsageError if the log does not show it, or not any more.
+    UsageError if the log does not show it, or if its choices do not show it any more.
     """
     logged = trace_log(experiment, path, wanted)
-    assert logged.found is not None, "trace_log() only returns what shows the flaw"
+    assert logged.found is not None, "trace_log() only returns runs that show the flaw"
     signature = logged.found.signature
     try:
         return explain_schedule(experiment, logged.schedule, signature, log=path, budget=budget)
@@ -149,7 +150,7 @@ class NotReproducedError(UsageError):
 
 
 def _explain_timed(experiment: Experiment, path: Path, signature: str) -> Explanation:
-    """Explain what only the log's own timing shows: nothing can be swapped then."""
+    """Explain a finding that depends on the log's timing, so that no steps can be swapped."""
     details = Details()
     trace = _replay_traced(experiment, path, signature, details)
     details.end_step()
@@ -195,13 +196,13 @@ def reproduce(experiment: Experiment, remake: Callable[[], Strategy], signature:
 
 
 def drivers_in_turn() -> list[str]:
-    """Which driver makes which of the runs."""
+    """The driver of each of the runs."""
     names = list(DRIVERS)
     return [names[number % len(names)] for number in range(RUNS)]
 
 
 def outside_trio(run: Callable[[], Trace]) -> Trace:
-    """Call *run* where no Trio loop runs yet: in a thread, if the caller is within one."""
+    """Call *run* outside of any Trio loop: in a thread, if the caller is within one."""
     if not trio.lowlevel.in_trio_run():
         return run()
     with ThreadPoolExecutor(1) as thread:
@@ -212,13 +213,13 @@ def outside_trio(run: Callable[[], Trace]) -> Trace:
 
 
 def important_steps(trace: Trace, conflict: Conflict | None) -> list[int]:
-    """The steps by which lanes meet, with the conflict, and those that the finding itself names."""
+    """The steps at which lanes interact, the steps of the conflict, and the steps that the finding names."""
     pair = {conflict.first, conflict.second} if conflict is not None else set()
     return sorted({*trace.steps_that_matter(), *pair, *named_steps(trace)})
 
 
 def named_steps(trace: Trace) -> dict[int, str]:
-    """The steps whose numbers stand in the finding, each with the line that has it.
+    """The steps whose numbers occur in the finding, each with its line.
 
     A finding counts steps from 1, a trace from 0: `step 263` of a finding is step 262 of the log.
     """
@@ -234,7 +235,7 @@ def named_steps(trace: Trace) -> dict[int, str]:
 
 
 def notes_of(trace: Trace, conflict: Conflict | None) -> dict[int, list[str]]:
-    """What there is to say about single steps."""
+    """Notes on single steps."""
     notes: dict[int, list[str]] = {}
     if conflict is not None:
         notes.setdefault(conflict.first, []).append("conflict: first")

@@ -1,8 +1,8 @@
-"""Findings of one cause are one finding, with several symptoms.
+"""Grouping of findings by cause: several symptoms of one cause count as one finding.
 
-Two findings are taken for symptoms of one cause if the same schedules show them, all of them, and if in the first of
-these they hang on the same conflict: the other order of the pair that the one hangs on does not show the other, either.
-Where there is no such pair, because it needs no race, they are one if one look at the machine reported both.
+Two findings count as symptoms of one cause under two conditions. First, exactly the same schedules show them. Second,
+in the first of these schedules they depend on the same conflict: if its steps are swapped, neither is shown. If there
+is no conflict, because no race is needed, they have one cause if one check of the machine reported both.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from explorer.search.campaign import Campaign, Found
 
 MOST_RUNS = 60
-"""How many runs the conflict of one group may take."""
+"""Most runs for the conflict of one group."""
 
 
 def group_by_cause(campaign: Campaign) -> None:
-    """Make symptoms of those findings of a search that have the cause of another."""
+    """Mark the findings of a search that are symptoms of another finding."""
     together: dict[tuple[str | None, frozenset[int]], list[Found]] = {}
     for found in campaign.found.values():
         if found.experiment is None:
@@ -34,12 +34,12 @@ def group_by_cause(campaign: Campaign) -> None:
 
 
 def rank(found: Found) -> tuple[int, int]:
-    """Which of several symptoms is told first: what came first, and of that what says most."""
+    """Sort key for symptoms: the earliest first, then the most informative kind."""
     return found.finding.step, list(ORACLES).index(found.finding.kind)
 
 
 def join(experiment: Experiment, group: list[Found]) -> None:
-    """Make symptoms of those that have the cause of the first one of *group*; go on with the rest."""
+    """Mark the findings with the cause of the first one in *group*; repeat with the rest."""
     while len(group) > 1:
         first, *others = group
         gone = gone_with(experiment, first)
@@ -54,7 +54,7 @@ def join(experiment: Experiment, group: list[Found]) -> None:
 
 
 def gone_with(experiment: Experiment, found: Found) -> set[str] | None:
-    """What else is not found any more when the conflict of a finding comes in the other order; None if it has none."""
+    """The findings that vanish when the conflict of *found* is swapped; None if it has no conflict."""
     for controls_clock in (False, True):
         whole = run_traced(experiment, Follow(found.schedule, controls_clock=controls_clock))
         if found.finding.signature in whole.stage.world.findings:

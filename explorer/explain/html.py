@@ -1,7 +1,7 @@
 """An explanation as one HTML file: a grid of lanes and time to step through. No network, no library.
 
-Everything that comes from a run is escaped: in the text as HTML, in the data for the script as JSON in which no tag can
-begin or end; the script puts text into the page as text only, and the page's policy lets nothing be loaded.
+All text from a run is escaped: as HTML in the text, and as JSON without tags in the data for the script. The script
+inserts text as text only, and the page's content security policy forbids loading anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
 
 MOST_STEPS = 3_000
-"""The last so many steps are drawn; more make a page that browsers are slow with."""
+"""Most steps drawn, the last ones of the run: browsers are slow with larger pages."""
 
 _PLACE = re.compile(r"@@(\w+)@@")
 
@@ -46,23 +46,23 @@ def to_html(explanation: Explanation) -> str:
 
 
 def escape(text: str) -> str:
-    """*text* as a browser shows it as it is; control characters as such."""
+    """*text* escaped for HTML, with control characters made visible."""
     return html.escape("\n".join(map(as_text, text.split("\n"))))
 
 
 def page_part(name: str) -> str:
-    """One of the files that the page is made of."""
+    """One of the files that make up the page."""
     return resources.files("explorer.explain").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def shown_places(explanation: Explanation) -> list[int]:
-    """All steps, or the last ones."""
+    """The places of all steps, or of the last `MOST_STEPS`."""
     count = len(explanation.trace.steps)
     return list(range(max(0, count - MOST_STEPS), count))
 
 
 def row(explanation: Explanation, place: int, lanes: list[str]) -> str:
-    """One step: in the column of its lane what it does, in those of the others that could have stepped a dot."""
+    """One step: its action in the column of its lane, and a dot for each other lane that could have stepped."""
     step = explanation.trace.steps[place]
     could = "".join(
         f'<i class="could" style="grid-column:{3 + lanes.index(lane)}" title="{escape(lane)} could step">·</i>'
@@ -80,7 +80,7 @@ def row(explanation: Explanation, place: int, lanes: list[str]) -> str:
 
 
 def classes(explanation: Explanation, place: int) -> list[str]:
-    """What the row of a step is marked as."""
+    """The CSS classes of a step's row."""
     notes = explanation.notes.get(place, [])
     found = ["matter"] if place in explanation.important else []
     found += ["conflict"] if any(note.startswith("conflict") for note in notes) else []
@@ -88,7 +88,7 @@ def classes(explanation: Explanation, place: int) -> list[str]:
 
 
 def jumps(explanation: Explanation) -> list[str]:
-    """Buttons to the steps that somebody looks for."""
+    """Buttons that jump to the conflict, the first difference and the finding."""
     conflict, difference, steps = explanation.conflict, explanation.difference, explanation.trace.steps
     found: list[tuple[str, int]] = []
     if conflict is not None:
@@ -104,12 +104,12 @@ def jumps(explanation: Explanation) -> list[str]:
 
 
 def section(title: str, lines: list[str]) -> str:
-    """One part of the report below the grid."""
+    """One section of the report below the grid."""
     return f"<h2>{escape(title)}</h2>\n<pre>{chr(10).join(map(escape, lines))}</pre>"
 
 
 def step_data(explanation: Explanation, place: int) -> dict[str, Any]:
-    """What is shown of a step that is chosen."""
+    """The data that the page shows for a selected step."""
     step, detail = explanation.trace.steps[place], explanation.details[place]
     return {
         "number": step.number,
@@ -130,6 +130,6 @@ def step_data(explanation: Explanation, place: int) -> dict[str, Any]:
 
 
 def data(value: object) -> str:
-    """JSON that can stand in a script element."""
+    """JSON that is safe inside a script element."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,4 +1,4 @@
-"""An explanation as a Mermaid sequence diagram: who asks whom, round the failure."""
+"""An explanation as a Mermaid sequence diagram of the requests around the failure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 MOST_MESSAGES = 40
 MOST_OWNERS = 10
-"""More lifelines than lanes and these are not drawn; what is asked of other owners, a lane says to itself."""
+"""Most messages, and most owners with lifelines; requests to other owners are drawn on the lane itself."""
 
 _PLAIN = re.compile(r"[^\w \-.,:/()*'=]", re.ASCII)
 _KEYWORD = re.compile(r"\bend\b", re.IGNORECASE)
 
 
 def escape(text: str) -> str:
-    """*text* as Mermaid shows it as it is: everything that could mean something becomes a character code."""
+    """*text* escaped for Mermaid: every character with a possible meaning becomes a character code."""
     text = _PLAIN.sub(lambda match: f"#{ord(match[0])};", text.replace("\n", " "))
     return _KEYWORD.sub(lambda match: f"#{ord(match[0][0])};{match[0][1:]}", text)
 
 
 @attrs.define
 class Lifelines:
-    """Who takes part, by name, in the order in which they first do."""
+    """The lifelines by name, in the order of their first use."""
 
     owners: frozenset[str]
     ids: dict[str, str] = attrs.field(factory=dict)
@@ -40,7 +40,7 @@ class Lifelines:
         return self.ids.setdefault(name, f"p{len(self.ids)}")
 
     def receiver(self, step: TracedStep) -> str:
-        """Whom the message of *step* goes to."""
+        """The lifeline that receives the message of *step*."""
         return self.of(step.owner if step.owner in self.owners else step.lane)
 
 
@@ -59,14 +59,14 @@ def to_mermaid(explanation: Explanation) -> str:
 
 
 def shown_places(explanation: Explanation) -> list[int]:
-    """The steps that have something said about them, and the latest of the others that matter."""
+    """The steps with notes, and the latest of the other steps that matter."""
     noted = sorted(explanation.notes, reverse=True)[:MOST_MESSAGES]
     others = [place for place in reversed(explanation.important) if place not in noted]
     return sorted([*noted, *others][:MOST_MESSAGES])
 
 
 def shown_owners(explanation: Explanation, places: list[int]) -> frozenset[str]:
-    """The owners with lifelines: those of noted steps, then those that are asked most."""
+    """The owners with lifelines: first the owners of steps with notes, then the most requested ones."""
     steps = explanation.trace.steps
     counts = Counter(steps[place].owner for place in places if steps[place].owner)
     noted = {steps[place].owner for place in explanation.notes}
@@ -83,7 +83,7 @@ def message(lifelines: Lifelines, step: TracedStep, *, is_ahead: bool) -> str:
 
 
 def notes(explanation: Explanation, lifelines: Lifelines, place: int) -> list[str]:
-    """What is said about the step at *place*."""
+    """The notes on the step at *place*."""
     step = explanation.trace.steps[place]
     over = ",".join(dict.fromkeys((lifelines.of(step.lane), lifelines.receiver(step))))
     lines = [escape(note) for note in explanation.notes.get(place, ()) if not note.startswith("finding")]
@@ -94,7 +94,7 @@ def notes(explanation: Explanation, lifelines: Lifelines, place: int) -> list[st
 
 
 def finding_note(explanation: Explanation, lifelines: Lifelines) -> str:
-    """The end: what was found, over who showed it, or over all."""
+    """The final note with the finding, over its flow, or over all lifelines."""
     finding = explanation.finding
     ids = list(lifelines.ids.values()) or [lifelines.of("the machine")]
     over = lifelines.ids.get(finding.flow) or ",".join(dict.fromkeys((ids[0], ids[-1])))

@@ -1,10 +1,10 @@
-"""Which pairs of steps a flaw may hang on, nearest first.
+"""The racing pairs that a flaw may depend on, nearest to the finding first.
 
-A pair are two steps of different lanes that access one thing in ways that do not commute, on the way to the finding:
-also such as others order, for with other choices before they may come the other way round. How near a pair is to the
-finding is told by the thing: a wait that came too early for what it should have waited for; the object that the finding
-is about; what belongs to that object; other data; locks; and last what every step of the machine goes through: worker
-pools, grace periods, softirqs.
+A pair is two steps of different lanes, on the way to the finding, that access one thing in ways that do not commute. It
+may also be a pair that other steps order, since with other choices before them they may have the other order. The thing
+determines how near a pair is to the finding. From near to far: a wait that came too early for the event that it should
+have waited for; the object that the finding is about; things that belong to this object; other data; locks; and last
+the machine's bookkeeping, which every step uses: worker pools, grace periods, softirqs.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from protocol.findings import Finding
 
 MEMORY = frozenset({"use-after-free", "double-free", "refcount", "warn", "bug", "null-deref"})
-"""Kinds of findings that tell of one sort of flaw: something was used that was not what it should be any more."""
+"""Kinds of findings with one sort of flaw: the use of an object that is not in the expected state any more."""
 
 WAITS = {"new": ("entrain", ("call_rcu",)), "tickets": ("last_ticket", ("insert", "insert_if_executing"))}
-"""By what of a list they meet at: the step in which a wait looks what it has to wait for, and those that start it.
+"""By the part of a list: the step in which a wait collects its work, and the steps that add work to the list.
 
-What is started later is not waited for: rcu_barrier() and callbacks, flush_workqueue() and work items.
+Work that is added later is not waited for: rcu_barrier() and callbacks, flush_workqueue() and work items.
 """
 
 BOOKKEEPING = (WorkerPool, PoolWorkqueue, Rcu, RcuData, Softirq, TimerBase, CallQueue, Completion, Cpu, Lane)
 LOCKS = (Lock, RwSem)
 
 MOST_ACCESSES = 200
-"""So many accesses to one thing, the last ones, are paired with each other: more are of no more use, and many pairs."""
+"""The last so many accesses to one thing are paired with each other; more would make many useless pairs."""
 
 
 class Nearness(enum.IntEnum):
@@ -61,7 +61,7 @@ class Nearness(enum.IntEnum):
 
     @property
     def in_words(self) -> str:
-        """Why a pair stands where it does."""
+        """The nearness in words, for reports."""
         return WORDS[self]
 
 
@@ -86,23 +86,23 @@ class Pair:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """What is tried first: the nearest by its thing, then the latest.
+        """Sort key for trials: the nearest thing first, then the latest steps.
 
-        Of what a wait misses, the earliest: it would have had to wait the least longer.
+        Of several events that a wait misses, the earliest comes first: it would have had to wait least for it.
         """
         second = self.second if self.nearness is Nearness.WAIT else -self.second
         return self.nearness, second, -self.first
 
 
 def pairs_of(trace: Trace) -> list[Pair]:
-    """All pairs on the way to the finding, nearest first; of those that are told in the same words, the latest."""
-    about = Subject.of(trace)
+    """All pairs on the way to the finding, nearest first; of pairs with equal descriptions only the latest."""
+    about = FindingSubject.of(trace)
     found: dict[tuple[object, ...], Pair] = {}
     for thing, first, second in meetings(trace):
         one, other = trace.steps[first], trace.steps[second]
         pair = Pair(first, second, thing, about.nearness(thing, one, other))
         key: tuple[object, ...] = (one.words, other.words)
-        if pair.nearness is Nearness.WAIT:  # who calls call_rcu() is another function each time
+        if pair.nearness is Nearness.WAIT:  # each call of call_rcu() has another caller
             key = (first, second)
         known = found.get(key)
         if known is None or pair.rank < known.rank:
@@ -111,7 +111,7 @@ def pairs_of(trace: Trace) -> list[Pair]:
 
 
 def meetings(trace: Trace) -> Iterator[tuple[Hashable, int, int]]:
-    """Each thing with each two steps of different lanes that meet there, if the finding depends on the second."""
+    """Each thing with each two racing steps of different lanes there, if the finding depends on the second."""
     steps, last = trace.steps, len(trace.steps) - 1
     if last < 0:
         return
@@ -132,8 +132,8 @@ def meetings(trace: Trace) -> Iterator[tuple[Hashable, int, int]]:
 
 
 @attrs.frozen
-class Subject:
-    """What a finding is about: the objects that it names, or else that of its last step. `names` are the objects'."""
+class FindingSubject:
+    """The subject of a finding: the objects that it names, or else the target of its last step, with their `names`."""
 
     objects: frozenset[Shared]
     actors: frozenset[Actor]
@@ -141,8 +141,8 @@ class Subject:
     misses_waits: bool
 
     @classmethod
-    def of(cls, trace: Trace) -> Subject:
-        """What the finding of *trace* is about."""
+    def of(cls, trace: Trace) -> FindingSubject:
+        """The subject of the finding of *trace*."""
         finding = trace.found
         assert finding is not None, "there is something to explain"
         things = dict.fromkeys(whole(thing) for step in trace.steps for thing in step.accesses)
@@ -160,7 +160,7 @@ class Subject:
         )
 
     def nearness(self, thing: Hashable, one: TracedStep, other: TracedStep) -> Nearness:
-        """How near two steps are to the finding that meet at *thing*, in this order."""
+        """How near a pair of steps, which race at *thing* in this order, is to the finding."""
         if self.misses_waits and is_wait(thing, one, other):
             return Nearness.WAIT
         of = whole(thing)
@@ -178,7 +178,7 @@ class Subject:
 
 
 def is_wait(thing: Hashable, one: TracedStep, other: TracedStep) -> bool:
-    """Whether *one* looks at *thing* for what it has to wait for, and *other* starts something there."""
+    """Whether *one* collects the work of a wait at *thing*, and *other* adds work there."""
     part = thing[1] if isinstance(thing, tuple) else None
     wait, starts = WAITS.get(str(part), ("", ()))
     return one.operation == wait and other.operation in starts
@@ -190,23 +190,23 @@ def is_taken(lock: Hashable, step: TracedStep) -> bool:
 
 
 def whole(thing: Hashable) -> Hashable:
-    """The object that *thing* is a part of, if it is one."""
+    """The object that contains *thing*, or *thing* itself."""
     return thing[0] if isinstance(thing, tuple) else thing
 
 
 def name_alone(thing: Shared) -> str:
-    """The object's own name, without what it is; empty if it has none that could be found in a text."""
+    """The object's own name, without its type; empty if it has none that is long enough to search for."""
     name = getattr(thing, "name", "")
     return name if isinstance(name, str) and len(name) > 1 else ""
 
 
 def is_named(thing: Shared, finding: Finding) -> bool:
-    """Whether a finding speaks of *thing*: by its label, or, at rest, where texts are shorter, by its name."""
+    """Whether a finding names *thing*: by its label, or, at quiescence, where messages are shorter, by its name."""
     names = [thing.label] if finding.flow else [thing.label, name_alone(thing)]
     lines = (finding.message, *finding.details)
     return any(mentions(line, filter(None, names)) for line in lines)
 
 
 def mentions(text: str, names: Iterable[str]) -> bool:
-    """Whether one of *names* stands in *text*, and not as a part of a longer name."""
+    """Whether one of *names* occurs in *text*, and not as a part of a longer name."""
     return any(re.search(rf"(?<![\w(]){re.escape(name)}(?![\w(])", text) for name in names)

@@ -1,9 +1,9 @@
-"""An explanation as a Chrome trace: ui.perfetto.dev and chrome://tracing load it.
+"""An explanation as a Chrome trace, for ui.perfetto.dev and chrome://tracing.
 
-One step is `STEP` microseconds, so that every step can be seen; the virtual time is an argument of each slice. A track
-per CPU shows the flows that run there, the functions that they are in, and the step itself, nested; flows that run on
-no CPU of the model, and mail, have tracks of their own. Arrows go from a step to what it woke, started or mailed, and
-to the next step of another lane that depends on it. Counters are the references and pages that the race asked for.
+One step is `STEP` microseconds, so that every step is visible; the virtual time is an argument of each slice. A track
+for each CPU shows, nested, the flows on that CPU, their functions, and the step itself. Flows without a CPU of the
+model, and mail, have tracks of their own. Arrows go from a step to the flows that it woke, started or mailed, and to
+the next step of another lane that depends on it. Counters are the references and pages that requests of the race named.
 
 The format: "Trace Event Format", Google, 2016:
 docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
     from explorer.trace import TracedStep
 
-Event = dict[str, Any]
+TraceEvent = dict[str, Any]
 
 STEP = 10
-"""Microseconds of the picture that a step lasts; arrows leave just before its end and arrive just after its start."""
+"""Microseconds that a step lasts in the picture; arrows leave just before its end and arrive just after its start."""
 
 CPUS, OTHERS, COUNTERS = 1, 2, 3
 """The groups of tracks, as process ids."""
@@ -43,7 +43,7 @@ class Tracks:
     _others: dict[str, int] = attrs.field(factory=dict)
 
     def of(self, step: TracedStep) -> tuple[int, int]:
-        """Where *step* is drawn."""
+        """The track of *step*."""
         if step.cpu is not None:
             track, name = (CPUS, step.cpu + 1), f"cpu{step.cpu}"
         else:
@@ -71,7 +71,7 @@ def to_perfetto(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def metadata(tracks: Tracks) -> Iterator[Event]:
+def metadata(tracks: Tracks) -> Iterator[TraceEvent]:
     """The names of groups and tracks, and their order."""
     for pid, name in GROUPS.items():
         yield {"ph": "M", "pid": pid, "tid": 0, "name": "process_name", "args": {"name": name}}
@@ -86,15 +86,15 @@ def metadata(tracks: Tracks) -> Iterator[Event]:
 
 @attrs.define
 class Track:
-    """The slices that are open on one track, outermost first: a flow, the functions that it is in."""
+    """The open slices of one track, outermost first: a flow, and the functions that it is in."""
 
     pid: int
     tid: int
     open: list[tuple[str, int]] = attrs.field(factory=list)
     end: int = 0
 
-    def go_on(self, frames: list[str], start: int) -> Iterator[Event]:
-        """Close what is left, and open what is entered, before a step that begins at *start*."""
+    def go_on(self, frames: list[str], start: int) -> Iterator[TraceEvent]:
+        """Close the functions that were left, and open the entered ones, before a step that begins at *start*."""
         common = 0
         while common < min(len(frames), len(self.open)) and self.open[common][0] == frames[common]:
             common += 1
@@ -102,13 +102,13 @@ class Track:
         self.open += [(frame, start) for frame in frames[common:]]
         self.end = start + STEP
 
-    def close(self, keep: int = 0) -> Iterator[Event]:
+    def close(self, keep: int = 0) -> Iterator[TraceEvent]:
         """Close all but the outermost *keep* slices at the end of the last step."""
         for name, start in self.open[keep:]:
             yield self.slice(name, start, self.end - start, "function", {})
         del self.open[keep:]
 
-    def slice(self, name: str, start: int, duration: int, category: str, args: Event) -> Event:
+    def slice(self, name: str, start: int, duration: int, category: str, args: TraceEvent) -> TraceEvent:
         """One complete event."""
         return {
             "ph": "X",
@@ -122,8 +122,8 @@ class Track:
         }
 
 
-def slices(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
-    """Flows, functions and steps."""
+def slices(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
+    """The slices of flows, functions and steps."""
     open_tracks: dict[tuple[int, int], Track] = {}
     for place, step in enumerate(explanation.trace.steps):
         key = tracks.of(step)
@@ -136,14 +136,14 @@ def slices(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
 
 
 def title_of(step: TracedStep) -> str:
-    """What stands on the slice of a step."""
+    """The title of a step's slice."""
     return f"{step.operation} of {step.owner}" if step.owner else step.operation
 
 
-def arguments(explanation: Explanation, place: int) -> Event:
-    """What is shown of a step that is clicked."""
+def arguments(explanation: Explanation, place: int) -> TraceEvent:
+    """The arguments that the viewer shows for a selected step."""
     step, detail = explanation.trace.steps[place], explanation.details[place]
-    args: Event = {
+    args: TraceEvent = {
         "step": step.number,
         "virtual_time_ns": step.time,
         "flow": step.lane,
@@ -162,8 +162,8 @@ def arguments(explanation: Explanation, place: int) -> Event:
 # -- arrows -----------------------------------------------------------------------------------------------------------
 
 
-def arrows(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
-    """From each step to those that it brought about, or that depend on it, on other lanes."""
+def arrows(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
+    """Arrows from each step to the steps of other lanes that it caused, or that depend on it."""
     steps = explanation.trace.steps
     for number, ((source, goal), name) in enumerate(sorted(links(explanation).items()), 1):
         common = {"id": number, "name": name, "cat": "dependence"}
@@ -174,7 +174,7 @@ def arrows(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
 
 
 def links(explanation: Explanation) -> dict[tuple[int, int], str]:
-    """Pairs of steps of different lanes, each with what joins them: a wake-up, mail, a start, or a thing."""
+    """Pairs of steps of different lanes, each with the link between them: a wake-up, mail, a start, or a thing."""
     trace = explanation.trace
     found: dict[tuple[int, int], str] = {}
     order = trace.order()
@@ -191,12 +191,12 @@ def links(explanation: Explanation) -> dict[tuple[int, int], str]:
 
 
 def next_step_of(steps: list[TracedStep], lane: str, after: int) -> int | None:
-    """The first step of *lane* behind *after*."""
+    """The first step of *lane* after step *after*."""
     return next((place for place in range(after + 1, len(steps)) if steps[place].lane == lane), None)
 
 
 def thing_between(one: TracedStep, other: TracedStep) -> str:
-    """What two steps have in common."""
+    """The name of a thing that both steps access; `time` if there is none."""
     shared = [name_of(thing) for thing in one.accesses if thing in other.accesses]
     return min(shared, key=lambda name: (name != other.owner, name), default="time")
 
@@ -204,27 +204,27 @@ def thing_between(one: TracedStep, other: TracedStep) -> str:
 # -- counters and findings --------------------------------------------------------------------------------------------
 
 
-def counters(explanation: Explanation) -> Iterator[Event]:
-    """References and pages, where they change."""
+def counters(explanation: Explanation) -> Iterator[TraceEvent]:
+    """The values of the counters of references and pages, where they change."""
     for name, count in explanation.before.items():
         yield counter(name, count, 0)
     for place, detail in enumerate(explanation.details):
         yield from counts_after(detail, place)
 
 
-def counts_after(detail: Detail, place: int) -> Iterator[Event]:
+def counts_after(detail: Detail, place: int) -> Iterator[TraceEvent]:
     """The counters that the step at *place* has changed."""
     for name, count in detail.counts.items():
         yield counter(name, count, (place + 1) * STEP)
 
 
-def counter(name: str, count: tuple[str, int], ts: int) -> Event:
+def counter(name: str, count: tuple[str, int], ts: int) -> TraceEvent:
     """One value of a counter track."""
     what, number = count
     return {"ph": "C", "name": name, "pid": COUNTERS, "tid": 0, "ts": ts, "args": {what: number}}
 
 
-def instants(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
+def instants(explanation: Explanation, tracks: Tracks) -> Iterator[TraceEvent]:
     """The notes at their steps, and the finding."""
     steps = explanation.trace.steps
     for place, notes in explanation.notes.items():
@@ -237,7 +237,7 @@ def instants(explanation: Explanation, tracks: Tracks) -> Iterator[Event]:
     yield {**end, "s": "g", "args": args}
 
 
-def instant(name: str, track: tuple[int, int], ts: int) -> Event:
+def instant(name: str, track: tuple[int, int], ts: int) -> TraceEvent:
     """One instant of one track."""
     pid, tid = track
     return {"ph": "i", "name": name, "cat": "finding", "s": "t", "pid": pid, "tid": tid, "ts": ts, "args": {}}

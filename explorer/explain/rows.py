@@ -1,4 +1,4 @@
-"""The table of a run: the steps that matter, and what was in between in one line each."""
+"""The table of a run: the steps that matter, and one line for the steps between each two of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from explorer.trace import TracedStep
 
 MOST_RUNS = 3
-"""As many blocks of one lane each are told one by one; more between two steps that matter are summed up."""
+"""Most blocks of one lane that get a line each; more blocks between two steps that matter are summed up in one line."""
 
 
 @attrs.frozen
 class StepRow:
-    """One step that matters; `ahead_of` is the lane that the plain order would have taken, if it was another."""
+    """One step that matters; `ahead_of` is the lane that the non-preemptive order would have taken, if another."""
 
     place: int
     step: TracedStep
@@ -29,7 +29,7 @@ class StepRow:
 
 @attrs.frozen
 class GapRow:
-    """Steps in between: how many of which lanes, `deviations` of them out of the plain order."""
+    """Steps in between, counted by lane; `deviations` of them deviate from the non-preemptive order."""
 
     steps: int
     lanes: dict[str, int]
@@ -39,7 +39,7 @@ class GapRow:
 
     @property
     def in_words(self) -> str:
-        """One line."""
+        """The line of the table."""
         what = self.first if self.first == self.last else f"{self.first} … {self.last}"
         if len(self.lanes) == 1:
             who = next(iter(self.lanes))
@@ -66,7 +66,7 @@ def rows_of(explanation: Explanation) -> list[Row]:
 
 
 def gap_rows(explanation: Explanation, begin: int, end: int) -> list[Row]:
-    """The steps from *begin* to before *end*, a line for each block of one lane, or one for all."""
+    """Lines for the steps from *begin* to before *end*: one for each block of one lane, or one for all."""
     blocks = list(blocks_of_one_lane(explanation, begin, end))
     if len(blocks) > MOST_RUNS:
         blocks = [(begin, end)]
@@ -74,7 +74,7 @@ def gap_rows(explanation: Explanation, begin: int, end: int) -> list[Row]:
 
 
 def blocks_of_one_lane(explanation: Explanation, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where each lane begins and ends to step without another in between."""
+    """The begins and ends of blocks in which only one lane steps."""
     steps = explanation.trace.steps
     start = begin
     for place in range(begin + 1, end + 1):

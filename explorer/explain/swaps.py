@@ -1,4 +1,4 @@
-"""A run once more, with two of its steps the other way round."""
+"""Swapped runs: a run repeated with two of its steps in the other order."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from explorer.explain.pairs import Pair
 
 SLEEPS = frozenset({SLEEP, STALL})
-"""What ends by itself."""
+"""Waits that end by themselves."""
 
 TOO_LONG = "too long"
-"""Why a world stops that goes on for much longer than the run that is explained: it turns in a circle."""
+"""The world's stop reason when a swapped run is much longer than the original: it loops."""
 
 MORE_STEPS = 2_000
-"""How many steps more than three times its race a run may take."""
+"""Steps that a swapped run may take in addition to three times the original's."""
 
 
 class Way(enum.Enum):
-    """How the later step comes before the earlier one."""
+    """The method that brings the later step before the earlier one."""
 
     MOVED = "moved ahead, with what it needs"
     HELD = "the first one's lane held back until it is done"
-    LAST = "the first one's lane held back until nobody else can go on"
+    LAST = "the first one's lane held back until no other lane can go on"
 
 
 class Swapping(Follow):
     """Follows a schedule in which steps have changed places.
 
-    Whoever sleeps and is wanted is woken: the time goes to the end of its sleep. The lane called *last* comes behind
-    all others, once the first *before* choices are made. A run that is not over after step *most* is stopped.
+    If the next lane sleeps, it is woken: the time advances to the end of its sleep. After the first *before* choices,
+    the lane *last* steps only if no other can. The run is stopped after step *most*.
     """
 
     def __init__(self, schedule: Schedule, most: int, *, controls_clock: bool, last: str = "", before: int = 0) -> None:
@@ -56,7 +56,7 @@ class Swapping(Follow):
         self._before = before
 
     def advance(self, world: World) -> None:
-        """Let the last step take its time, and end the sleep of who is wanted next, if that is what it waits for."""
+        """Advance the time by the last step's cost; wake the next lane of the schedule if it sleeps."""
         if world.steps > self._most:
             world.stop(TOO_LONG)
         if self._time_passes:
@@ -71,7 +71,7 @@ class Swapping(Follow):
                 return
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """As the schedule has it; afterwards the last one only if there is no other."""
+        """Choose as the schedule does; after *before* choices, take the lane *last* only if there is no other."""
         if not self._last or self._next < self._before:
             return super().choose(lanes)
         others = tuple(lane for lane in lanes if lane.name != self._last) or lanes
@@ -79,17 +79,17 @@ class Swapping(Follow):
 
 
 def wake(world: World, flow: Flow) -> None:
-    """Let the time pass until the sleep of *flow* is over."""
+    """Advance the time until the sleep of *flow* is over."""
     while not flow.ready:
         timer = world.next_timer()
-        assert timer is not None, "who sleeps has a timer"
+        assert timer is not None, "a sleeping flow has a timer"
         world.now = max(world.now, timer)
         world.fire_timers()
 
 
 @attrs.define
 class Swaps:
-    """Makes the runs. `runs` of at most *budget* were made."""
+    """Makes swapped runs. `runs` counts them, up to *budget*."""
 
     experiment: Experiment
     trace: Trace
@@ -103,11 +103,11 @@ class Swaps:
 
     @property
     def is_spent(self) -> bool:
-        """Whether there is no run left."""
+        """Whether the budget is used up."""
         return self.runs >= self.budget
 
     def run(self, first: int, second: int, way: Way) -> Trace | None:
-        """The run in which *second* came before *first*; None if it cannot, that way, or if no run is left."""
+        """The run with *second* before *first*; None if this way cannot reorder them, or if no run is left."""
         if self.is_spent:
             return None
         self.runs += 1
@@ -124,14 +124,14 @@ class Swaps:
         return swapped if is_swapped(self.trace, swapped, first, second) else None
 
     def moved(self, first: int, second: int) -> Schedule:
-        """The schedule with step *second*, and what it needs, before step *first*, and all else in its order."""
+        """The schedule with step *second*, and the steps it needs, before step *first*; the rest keeps its order."""
         past, between = self.order.past, range(first + 1, second)
         needed = [at for at in between if past[second] >> at & 1 and not past[at] >> first & 1]
         others = [at for at in between if at not in needed]
         return self.choices([*range(first), *needed, second, first, *others, *range(second + 1, self.steps)])
 
     def held_back(self, first: int, second: int, way: Way) -> Schedule:
-        """The schedule with all that the lane of *first* does from there on behind step *second*, or left out."""
+        """The schedule in which the lane of *first* makes its steps from there on after step *second*, or never."""
         lane = self.trace.steps[first].lane
         end = second + 1 if way is Way.HELD else self.steps
         own = [at for at in range(first, end) if self.trace.steps[at].lane == lane] if way is Way.HELD else []
@@ -140,7 +140,7 @@ class Swaps:
 
     @property
     def steps(self) -> int:
-        """How many steps the run has."""
+        """The number of steps of the run."""
         return len(self.trace.steps)
 
     def choices(self, numbers: Iterable[int]) -> Schedule:
@@ -149,30 +149,30 @@ class Swaps:
 
 
 def is_swapped(trace: Trace, swapped: Trace, first: int, second: int) -> bool:
-    """Whether the later step came before the earlier one this time, if that came at all."""
+    """Whether the later step came before the earlier one in *swapped*, or the earlier one did not come."""
     here, there = names(trace), places(swapped)
     return is_reversed(there.get(here[first]), there.get(here[second]))
 
 
 def change(trace: Trace, swapped: Trace, pairs: Iterable[Pair]) -> tuple[int, int]:
-    """How far *swapped* is from *trace*: how many of the steps it does not make, how many of *pairs* it reverses."""
+    """The distance of *swapped* from *trace*: the number of steps that it lacks, and of *pairs* that it reverses."""
     here, there = names(trace), places(swapped)
     missing = sum(name not in there for name in here)
     return missing, sum(is_reversed(there.get(here[pair.first]), there.get(here[pair.second])) for pair in pairs)
 
 
 def is_reversed(first: int | None, second: int | None) -> bool:
-    """Whether what came second has its place before what came first, if that has one."""
+    """Whether *second* is there, and *first* is later or missing."""
     return second is not None and (first is None or second < first)
 
 
 def places(trace: Trace) -> dict[tuple[str | int, ...], int]:
-    """Where each step is, by a name that it has in other runs, too."""
+    """The place of each step, by a name that is the same in other runs."""
     return {name: place for place, name in enumerate(names(trace))}
 
 
 def names(trace: Trace) -> list[tuple[str | int, ...]]:
-    """What each step does, and the how manieth it is that does it."""
+    """The words of each step, with its number among the steps with equal words."""
     seen: Counter[tuple[str, ...]] = Counter()
     named: list[tuple[str | int, ...]] = []
     for step in trace.steps:

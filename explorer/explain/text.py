@@ -1,4 +1,4 @@
-"""An explanation as text: the report as the kernel would print it, the steps that matter, the conflict, the proof."""
+"""An explanation as text: the finding as the kernel would print it, the steps that matter, the conflict, the proof."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GAP = "  "
 HEADINGS = ("", "step", "cpu", "flow", "function", "operation", "of", "")
 LONG = 80
-"""More steps that matter than this are too many to read: shrinking is recommended."""
+"""With more steps that matter than this, the text recommends to shrink the run."""
 
 
 def to_text(explanation: Explanation, *, brief: bool = False) -> str:
@@ -31,7 +31,7 @@ def to_text(explanation: Explanation, *, brief: bool = False) -> str:
 
 
 def show_explanation(console: Console, explanation: Explanation, *, brief: bool = False) -> None:
-    """Print all of it; `brief`: only the steps that bear a remark, and the first pair of the conflict."""
+    """Print the explanation; `brief`: only the steps with notes, and the first conflict."""
     show_header(console, explanation.header, "stepper and trio")
     show_finding(console, explanation.finding, ())
     for title, lines in sections(explanation, brief=brief):
@@ -39,7 +39,7 @@ def show_explanation(console: Console, explanation: Explanation, *, brief: bool 
 
 
 def sections(explanation: Explanation, *, brief: bool = False) -> list[tuple[str, list[str]]]:
-    """What comes after the finding, each part with its title."""
+    """The sections after the finding, each with its title."""
     trace = explanation.trace
     title = (
         f"{len(explanation.important)} of {len(trace.steps)} steps of the race matter (numbered from 0, as in the log; "
@@ -56,7 +56,7 @@ def sections(explanation: Explanation, *, brief: bool = False) -> list[tuple[str
 
 
 def table_lines(explanation: Explanation, *, brief: bool = False) -> list[str]:
-    """The steps that matter; `*` marks those that came before the lane that was due in the plain order."""
+    """The steps that matter; `*` marks steps that deviate from the non-preemptive order."""
     lines: list[tuple[str, ...] | str] = [HEADINGS]
     for row in rows_of(explanation):
         if brief and not (isinstance(row, StepRow) and row.notes):
@@ -84,7 +84,7 @@ def cells_of(step: TracedStep) -> tuple[str, str, str, str, str]:
 
 
 def remark(row: StepRow) -> str:
-    """What stands behind a step."""
+    """The text after a step."""
     ahead = [f"ran ahead of {row.ahead_of}"] if row.ahead_of else []
     return "; ".join([*(f"<- {note}" for note in row.notes), *ahead])
 
@@ -96,7 +96,7 @@ def describe(step: TracedStep) -> str:
 
 
 def conflict_lines(explanation: Explanation, *, brief: bool = False) -> list[str]:
-    """The pairs of steps that the flaw hangs on, the cause first, and both orders of each."""
+    """The racing pairs that the flaw depends on, the cause first, with the results of both orders."""
     conflicts = explanation.conflicts
     if not conflicts.found:
         return [why_no_conflict(explanation)]
@@ -112,7 +112,7 @@ def conflict_lines(explanation: Explanation, *, brief: bool = False) -> list[str
 
 
 def pair_lines(explanation: Explanation, conflict: Conflict) -> list[str]:
-    """One pair, and both of its orders."""
+    """One racing pair, with the results of both orders."""
     one, other = (explanation.trace.steps[place] for place in (conflict.first, conflict.second))
     here = short_name(one), short_name(other)
     by = "" if conflict.way is Way.MOVED else f" ({conflict.way.value})"
@@ -126,16 +126,16 @@ def pair_lines(explanation: Explanation, conflict: Conflict) -> list[str]:
 
 
 def others_in_words(conflict: Conflict) -> str:
-    """What the swapped run came to."""
+    """The result of the swapped run."""
     return f"not this, but {'; '.join(conflict.others)}" if conflict.others else "nothing found"
 
 
 def why_no_conflict(explanation: Explanation) -> str:
-    """Why there is no pair."""
+    """Why there is no conflict."""
     if explanation.needs_timing:
         return "the flaw hangs on the virtual time of the log: its steps cannot be put in another order"
     if explanation.plain_shows_it:
-        return "it needs no race: the plain order, in which every lane goes on for as long as it can, shows it, too"
+        return "it needs no race: the non-preemptive order, in which each lane goes on as long as it can, shows it, too"
     why = "no pair of racing steps was found whose other order does not show it"
     return why if explanation.header.strategy == "shrunk" else f"{why}; `slabrace shrink` may leave one"
 
@@ -146,12 +146,12 @@ def short_name(step: TracedStep) -> str:
 
 
 def difference_lines(explanation: Explanation) -> list[str]:
-    """Where the run and one that passes part."""
+    """The first difference between the run and one that passes."""
     difference = explanation.difference
     if difference is None:
         return ["none of the runs that were made passes"]
     step = difference.here or difference.there
-    assert step is not None, "two runs that part have a step there"
+    assert step is not None, "where two runs diverge, one of them has a step"
     return [
         f"{difference.which} is the same up to step {step.number}; then",
         f"here:  {end_or_step(difference, is_here=True)}",
@@ -160,20 +160,20 @@ def difference_lines(explanation: Explanation) -> list[str]:
 
 
 def end_or_step(difference: Difference, *, is_here: bool) -> str:
-    """What one of the two runs did where they part."""
+    """The step of one of the two runs where they diverge."""
     step = difference.here if is_here else difference.there
     return "nothing more" if step is None else describe(step)
 
 
 def reproduced_line(explanation: Explanation) -> str:
-    """How many of how many runs showed it."""
+    """The number of runs that showed the flaw, by driver."""
     total = sum(explanation.reproduced.values())
     parts = ", ".join(f"{count} on {driver}" for driver, count in explanation.reproduced.items())
     return f"{total}/{explanation.runs} ({parts})"
 
 
 def further_lines(explanation: Explanation) -> list[str]:
-    """The lines to paste."""
+    """The next commands, for copying."""
     if explanation.log is None:
         return ["there is no log of this run"]
     log = as_arguments(explanation.log, explanation.header)

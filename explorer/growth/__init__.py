@@ -1,13 +1,13 @@
-"""`slabrace growth`: hosts simulated for days, beside what production hosts showed.
+"""`slabrace growth`: hosts simulated for days, compared with figures of production hosts.
 
-    published   the figures of the cover letters
-    memory      what the structures of a simulated machine would take on a host
-    host        one host on one kernel, day by day
-    fleet       several of them in parallel processes
-    comparison  their means, and how far they are from the published figures
-    report      what a person, a program or a spreadsheet reads
-    plot        what a person sees
-    walk        the reaper of SLAB: how much it walks, and who waits for it
+published   the figures of the cover letters
+memory      the memory that a simulated machine's structures would take on a host
+host        one host on one kernel, day by day
+fleet       several hosts in parallel processes
+comparison  their means, and the errors relative to the published figures
+report      output as text, JSON and CSV
+plot        output as a picture
+walk        the reaper of SLAB: the length of its walks, and the waits for it
 
-What is simulated is scenarios/services.py, on the machine and with the kernel functions of every scenario.
+The simulated scenario is scenarios/services.py, on the same machine and kernel functions as every scenario.
 """

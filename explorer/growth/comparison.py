@@ -1,4 +1,4 @@
-"""The means over the simulated hosts, and how far they are from the published figures."""
+"""The means over the simulated hosts, and their errors relative to the published figures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ ORIGINAL = "original"
 
 
 @attrs.frozen
-class Row:
-    """One day, as the mean over the hosts; memory in MB. None: no host has got there, on that kernel or on both."""
+class DayMeans:
+    """One day, as the mean over the hosts; memory in MB. None: no host has reached it, on that kernel or on both."""
 
     day: int
     original: float | None
@@ -29,7 +29,7 @@ class Row:
 
 @attrs.frozen
 class Error:
-    """How far one row of a published table is missed, relative to it, day by day."""
+    """The relative errors of one row of a published table, day by day."""
 
     series: str
     row: str
@@ -38,21 +38,21 @@ class Error:
 
     @property
     def mean(self) -> float:
-        """Over the days."""
+        """The mean error over the days."""
         return statistics.fmean(self.by_day)
 
     @property
     def worst(self) -> float:
-        """On the day that is missed most."""
+        """The largest error of a day."""
         return max(self.by_day)
 
 
-def rows_of(runs: Sequence[HostRun], patched: str, days: int) -> list[Row]:
-    """The means, day by day. The memory difference is taken of hosts that got there on both kernels."""
+def rows_of(runs: Sequence[HostRun], patched: str, days: int) -> list[DayMeans]:
+    """The means, day by day. The memory difference covers the hosts that reached the day on both kernels."""
     return [_row(runs, patched, day) for day in range(days + 1)]
 
 
-def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
+def _row(runs: Sequence[HostRun], patched: str, day: int) -> DayMeans:
     def on(kernel: str) -> dict[int, Day]:
         return {run.job.host: run.days[day] for run in runs if run.job.kernel == kernel and len(run.days) > day}
 
@@ -61,7 +61,7 @@ def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
 
     old, new = on(ORIGINAL), on(patched)
     saved = [old[host].memory - new[host].memory for host in old.keys() & new.keys()]
-    return Row(
+    return DayMeans(
         day=day,
         original=mean(old, lambda found: found.dying),
         patched=mean(new, lambda found: found.dying),
@@ -71,8 +71,8 @@ def _row(runs: Sequence[HostRun], patched: str, day: int) -> Row:
     )
 
 
-def errors_of(rows: Sequence[Row]) -> list[Error]:
-    """For each row of each published table, if any day of it was simulated."""
+def errors_of(rows: Sequence[DayMeans]) -> list[Error]:
+    """The errors of each row of each published table, if any of its days was simulated."""
     found = []
     for table in TABLES:
         for name in ("original", "patched", "memory"):
@@ -83,13 +83,13 @@ def errors_of(rows: Sequence[Row]) -> list[Error]:
     return found
 
 
-def _by_day(rows: Sequence[Row], table: Table, name: str) -> list[float]:
+def _by_day(rows: Sequence[DayMeans], table: Table, name: str) -> list[float]:
     published: tuple[int, ...] = getattr(table, name)
     pairs = [(getattr(row, name), figure) for row, figure in zip(rows, published, strict=False)]
     return [abs(ours - figure) / figure for ours, figure in pairs if ours is not None]
 
 
 def mean_error(errors: Sequence[Error], *, is_fitted: bool) -> float | None:
-    """Over all days of all rows that were fitted, or of all that were not."""
+    """The mean error over all days of all fitted rows, or of all predicted ones."""
     by_day = [error for row in errors if row.is_fitted is is_fitted for error in row.by_day]
     return statistics.fmean(by_day) if by_day else None

@@ -1,4 +1,4 @@
-"""Several hosts in parallel processes; what each of them has simulated is there even if the rest is not wanted."""
+"""Several hosts in parallel processes; the days simulated so far survive an interruption."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 import attrs
 
-from explorer.growth.host import Day, Job, simulate
+from explorer.growth.host import Day, HostJob, simulate
 from explorer.workers import Pool, Task, WorkerLostError
 from protocol.findings import Finding
 
 
 @attrs.define
 class HostRun:
-    """What has become of one host up to now. `days` are in order; `walks` only if they were wanted."""
+    """The results of one host so far. `days` are in order; they have `walks` only with `--walk`."""
 
-    job: Job
+    job: HostJob
     days: list[Day] = attrs.field(factory=list)
     findings: tuple[Finding, ...] = ()
     is_over: bool = False
 
     def hear(self, day: object) -> None:
-        """A day is over; None: the host is simulated anew, for its process was lost."""
+        """Add a day; None: the host starts again, because its process was lost."""
         if day is None:
             self.days.clear()
         else:
@@ -33,10 +33,10 @@ class HostRun:
 
 @attrs.define(eq=False)
 class Fleet:
-    """Hosts to simulate, at most *workers* at once. `interrupted` is set by a signal: what is there then stays.
+    """Hosts to simulate, at most *workers* at once. `interrupted` is set by a signal; earlier results stay.
 
-    `loss`: a host has ended each process that simulated it, so the rest was left. `lost_workers` are those that were
-    replaced, too.
+    `loss`: a host ended every process that simulated it, so the other hosts were left. `lost_workers` also counts
+    replaced workers.
     """
 
     runs: list[HostRun]
@@ -50,12 +50,12 @@ class Fleet:
 
     @classmethod
     def of(cls, kernels: Sequence[str], hosts: Sequence[int], settings: dict[str, str], **options: Any) -> Fleet:
-        """Every host on every kernel; UsageError if the settings do not fit."""
-        jobs = [Job.of(kernel, host, settings) for host in hosts for kernel in kernels]
+        """A fleet of every host on every kernel; UsageError if the settings do not fit."""
+        jobs = [HostJob.of(kernel, host, settings) for host in hosts for kernel in kernels]
         return cls([HostRun(job) for job in jobs], jobs[0].knobs["days"], **options)
 
     def run(self) -> None:
-        """Simulate all hosts, or as much as there is time for before a signal."""
+        """Simulate all hosts, until they are done or a signal comes."""
         pool = Pool(min(self.workers, len(self.runs)))
         try:
             tasks = [(run, Task(str(run.job), simulate, (run.job,), heard=run.hear)) for run in self.runs]
@@ -72,7 +72,7 @@ class Fleet:
             pool.close()
 
     def _take(self, pool: Pool, tasks: Sequence[tuple[HostRun, Task]]) -> None:
-        """Take in what is over, and say how far it all is."""
+        """Take the results of finished hosts, and report progress."""
         self.lost_workers = pool.lost
         for run, task in tasks:
             if task.is_done and not run.is_over:
@@ -82,11 +82,11 @@ class Fleet:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning, on the wall's clock."""
+        """Wall-clock time since the beginning."""
         return time.monotonic() - self.began
 
     @property
     def share_done(self) -> float:
-        """Of all days of all hosts; day 0 is hardly any work."""
+        """The simulated share of all days of all hosts; day 0 does not count, as it takes hardly any work."""
         done = sum(max(len(run.days) - 1, 0) if not run.is_over else self.days for run in self.runs)
         return done / (self.days * len(self.runs)) if self.days else 0.0

@@ -22,10 +22,10 @@ from scenarios.stage import Stage
 
 @attrs.frozen
 class Day:
-    """What is there on one day, of so many real cgroups as the host stands for; memory in bytes.
+    """The figures of one day, scaled to the number of real cgroups that one of the model stands for; memory in bytes.
 
-    `cgroups` are all that have been made up to then in the model, `steps` and `seconds` (of one CPU) what that took.
-    `walks` are those of SLAB's reaper since the day before, if they were watched.
+    `cgroups` counts all cgroups created so far in the model, and `steps` and `seconds` (of one CPU) the effort so far.
+    `walks` are the walks of SLAB's reaper since the day before, if they were watched.
     """
 
     day: int
@@ -40,26 +40,26 @@ class Day:
 
 
 @attrs.frozen
-class Job:
-    """A host to simulate: on which kernel, which host, and the scenario's knobs."""
+class HostJob:
+    """A host to simulate: the kernel, the number of the host, and the scenario's knobs."""
 
     kernel: str
     host: int
     knobs: Mapping[str, Any]
 
     def __str__(self) -> str:
-        """For people."""
+        """The job in words, for messages."""
         return f"host {self.host} on {self.kernel}"
 
     @classmethod
-    def of(cls, kernel: str, host: int, settings: Mapping[str, str]) -> Job:
-        """As typed; UsageError if a knob is not right, or the machine cannot be booted so."""
+    def of(cls, kernel: str, host: int, settings: Mapping[str, str]) -> HostJob:
+        """A job with *settings* as typed; UsageError if a knob is wrong, or if such a machine cannot boot."""
         return cls(kernel, host, services.values({**settings, "host": str(host)}))
 
 
 @attrs.define(eq=False)
 class HostStage(Stage):
-    """A stage that tells of each day when it is sampled."""
+    """A stage that calls `on_day` with each day that is sampled."""
 
     on_day: Callable[[Day], None] = attrs.field(kw_only=True)
     watch: ReaperWatch | None = attrs.field(default=None, init=False)
@@ -67,7 +67,7 @@ class HostStage(Stage):
     _began: float = attrs.field(factory=time.process_time, init=False)
 
     def sample(self, point: str) -> None:
-        """Sample the machine, and its memory; all times the unit."""
+        """Sample the machine and its memory, multiplied by the unit."""
         super().sample(point)
         sample, unit = self.samples[-1], self.knobs["unit"]
         day = Day(
@@ -84,8 +84,8 @@ class HostStage(Stage):
         self.on_day(day)
 
 
-def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
-    """The host, booted; UsageError if the machine lacks what the services need."""
+def set_stage(job: HostJob, on_day: Callable[[Day], None]) -> Stage:
+    """The booted host; UsageError if the machine lacks a feature that the services need."""
     world = World(Clock(job.host))
     world.recycles_slots = True
     stage = HostStage(world, job.kernel, job.knobs, check="off", on_day=on_day)
@@ -96,8 +96,8 @@ def set_stage(job: Job, on_day: Callable[[Day], None]) -> Stage:
     return stage
 
 
-def simulate(job: Job, on_day: Callable[[Day], None]) -> tuple[Finding, ...]:
-    """Run the host to its last day; what the kernel complained of."""
+def simulate(job: HostJob, on_day: Callable[[Day], None]) -> tuple[Finding, ...]:
+    """Run the host to its last day; return the findings."""
     stage = set_stage(job, on_day)
     world = stage.world
     stage.start()

@@ -1,9 +1,9 @@
-"""What a simulated machine would take in memory if it had the CPUs of a production host.
+"""The memory that a simulated machine would take with the CPUs of a production host.
 
-The model counts its pages, but not the structures that its actors stand for; those are counted here, with the sizes of
-KERNEL.md 12.3 (x86-64). The machine is simulated with few CPUs, which makes no difference to who is dying; most of a
-memcg, however, is per-CPU memory. What 12.3 gives no size for is left out: struct cgroup, rstat and psi, sysfs
-directories, and the fragments that allocators are left with.
+The model counts its pages, but not the structures that its actors stand for. They are counted here, with the sizes of
+KERNEL.md 12.3 (x86-64). The machine is simulated with few CPUs, which does not change the dying cgroups. Most of a
+memcg, however, is per-CPU memory, so the number of CPUs matters here. Things without a size in 12.3 are left out:
+struct cgroup, rstat and psi, sysfs directories, and the fragmentation of allocators.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actors.linux.mm.kmem_cache import KmemCache
 
 HOST_CPUS = 32
-"""As the machine of KERNEL.md 12.2, on one node; the cover letters do not say what the production hosts have."""
+"""The CPUs of the machine of KERNEL.md 12.2, on one node; the cover letters do not give the production hosts' CPUs."""
 
 COUNTER = 8
 MEMCG_STATS, VM_EVENTS, MEMCG_EVENTS, NODE_STATS = 36, 95, 4, 30
@@ -33,14 +33,14 @@ MEMCG_NODE_PERCPU = 2 * NODE_STATS * COUNTER
 
 PERCPU_REF = 8
 MEMCG_STRUCT, MEMCG_NODE_STRUCT = 4096, 1024
-"""struct mem_cgroup and mem_cgroup_per_node, with the kmalloc sizes that they are served from."""
+"""struct mem_cgroup and mem_cgroup_per_node, rounded up to kmalloc sizes."""
 
 CACHE_STRUCT, CACHE_NAME, CACHE_NODE_STRUCT, KMEM_CACHE_CPU = 448, 32, 64, 32
 ARRAY_CACHE = 16
 
 
 def machine_bytes(machine: Machine, cpus: int = HOST_CPUS) -> int:
-    """Memcgs and child caches, dead or alive, on *cpus* CPUs, and all pages that are out."""
+    """The bytes of memcgs and child caches, dead or alive, on *cpus* CPUs, and of all allocated pages."""
     memcgs = sum(1 for _ in _memcgs(machine))
     caches = sum(cache_bytes(cache, machine, cpus) for cache in machine.child_caches)
     return memcgs * memcg_bytes(machine.config.nodes, cpus) + caches + machine.buddy.allocated * PAGE_SIZE
@@ -51,13 +51,13 @@ def _memcgs(machine: Machine) -> Iterator[object]:
 
 
 def memcg_bytes(nodes: int, cpus: int) -> int:
-    """A memcg with its statistics and the reference counts of its css and its cgroup."""
+    """The bytes of a memcg, with its statistics and the reference counts of its css and its cgroup."""
     percpu = MEMCG_PERCPU + nodes * MEMCG_NODE_PERCPU + 2 * PERCPU_REF
     return MEMCG_STRUCT + nodes * MEMCG_NODE_STRUCT + cpus * percpu
 
 
 def cache_bytes(cache: KmemCache, machine: Machine, cpus: int) -> int:
-    """A child cache without its slabs: the struct, its name, and its parts for each node and CPU."""
+    """The bytes of a child cache without its slabs: the struct, its name, and its parts for each node and CPU."""
     fixed = CACHE_STRUCT + CACHE_NAME + machine.config.nodes * CACHE_NODE_STRUCT
     if machine.config.allocator == "slub":
         percpu = KMEM_CACHE_CPU

@@ -1,6 +1,6 @@
 """The picture: dying cgroups and the memory difference per day, simulated and published.
 
-matplotlib is the extra `plot` of the distribution, so it is imported when something is drawn.
+matplotlib belongs to the distribution's extra `plot`, so it is imported only for drawing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.growth.comparison import ORIGINAL, Row
+from explorer.growth.comparison import ORIGINAL, DayMeans
 from explorer.growth.published import TABLES
 from explorer.growth.report import Comparison, describe
 from protocol.errors import UsageError
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = (".svg", ".png")
-"""How the names of pictures end."""
+"""The suffixes of pictures."""
 
 INCHES = (9.0, 10.0)
 MARKS = {"v4-v7": "o", "v1-v3": "x"}
 
 
 def check_drawable(path: Path) -> None:
-    """Refuse a picture that cannot be drawn: UsageError."""
+    """UsageError if the picture cannot be drawn."""
     if path.suffix.lower() not in FORMATS:
         msg = f"--plot {path}: give a name that ends in {' or '.join(FORMATS)}"
         raise UsageError(msg)
@@ -37,8 +37,8 @@ def check_drawable(path: Path) -> None:
 
 
 def draw(comparison: Comparison, suffix: str) -> bytes:
-    """The picture as a file of that kind; the same figures make the same bytes."""
-    import matplotlib as mpl  # noqa: PLC0415 -- it need not be installed, and takes longer to import than all the rest
+    """The picture as a file of that format; equal figures make equal bytes."""
+    import matplotlib as mpl  # noqa: PLC0415 -- an optional package, and slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
 
     figure = Figure(figsize=INCHES, layout="constrained")
@@ -56,8 +56,8 @@ def draw(comparison: Comparison, suffix: str) -> bytes:
     return data.getvalue()
 
 
-def _panel(axes: Axes, rows: Sequence[Row], name: str, title: str, colour: str) -> None:
-    """One row of the tables: ours as a line, the published figures as marks."""
+def _panel(axes: Axes, rows: Sequence[DayMeans], name: str, title: str, colour: str) -> None:
+    """One row of the tables: the simulated figures as a line, the published ones as marks."""
     found = [(row.day, value) for row in rows if (value := getattr(row, name)) is not None]
     axes.plot([day for day, _ in found], [value for _, value in found], color=colour, label="simulated")
     for table in TABLES:

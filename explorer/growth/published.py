@@ -10,7 +10,7 @@ import attrs
 
 @attrs.frozen
 class Table:
-    """Dying cgroups on the original and on the patched kernel, and what memory differs (MB), from day 0 on."""
+    """Dying cgroups on the original and on the patched kernel, and the memory difference (MB), from day 0 on."""
 
     series: str
     original: tuple[int, ...]
@@ -24,7 +24,7 @@ V4_TO_V7 = Table(
     patched=(23, 46, 51, 55, 60, 57, 67, 69),
     memory=(22, 74, 123, 152, 164, 182, 214, 241),
 )
-"""Its rows of dying cgroups are what the workload is fitted on; its memory is predicted."""
+"""The workload is fitted to its rows of dying cgroups; its row of memory is predicted."""
 
 V1_TO_V3 = Table(
     "v1-v3",
@@ -32,6 +32,6 @@ V1_TO_V3 = Table(
     patched=(23, 44, 45, 47, 50, 46, 55),
     memory=(53, 73, 99, 137, 148, 182, 209),
 )
-"""Predicted as a whole, without another fit."""
+"""All of its rows are predicted, without another fit."""
 
 TABLES = (V4_TO_V7, V1_TO_V3)

@@ -1,4 +1,4 @@
-"""The walks of SLAB's reaper on one machine, and who has to wait for them (KERNEL.md 4.8)."""
+"""The walks of SLAB's reaper on one machine, and the flows that wait for them (KERNEL.md 4.8)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCKING = frozenset({"mutex_lock"})
 
 @attrs.frozen
 class Waits:
-    """How often one kernel function waited for slab_mutex while the reaper had it, and how long (ns)."""
+    """The number and the durations (ns) of one kernel function's waits for slab_mutex while the reaper held it."""
 
     function: str
     count: int
@@ -30,9 +30,9 @@ class Waits:
 
 @attrs.frozen
 class Walks:
-    """The walks of a period: `visited` caches and `held` slab_mutex (ns), the mean of the last of them.
+    """The walks of a period; `visited` (caches) and `held` (slab_mutex, ns) are means over the last walk of each CPU.
 
-    As of a real host that has so many times the caches of the model: times are longer by as much.
+    The figures are scaled to a real host, which has so many times the caches of the model; times are scaled alike.
     """
 
     passes: int
@@ -43,14 +43,14 @@ class Walks:
 
 @attrs.define(eq=False)
 class ReaperWatch:
-    """Notes who waits while the reaper has slab_mutex; `look` is called after every step."""
+    """Records the waits for slab_mutex while the reaper holds it; `look` is called after every step."""
 
     machine: Machine
     _since: dict[Flow, tuple[int, str]] = attrs.field(factory=dict, init=False)
     _waited: dict[str, list[int]] = attrs.field(factory=lambda: defaultdict(list), init=False)
 
     def look(self, _flow: Flow) -> None:
-        """Note who has begun to wait, and who has got it."""
+        """Record the begin of new waits and the end of finished ones."""
         mutex = self.machine.slab_mutex
         if mutex.waiters and mutex.holder is not None:
             new = [flow for flow in mutex.waiters if flow not in self._since]
@@ -62,7 +62,7 @@ class ReaperWatch:
                 self._waited[function].append(self.machine.world.now - began)
 
     def take(self, unit: int) -> Walks:
-        """The walks since the last call, on a host that is *unit* times larger."""
+        """The walks since the last call, scaled to a host that is *unit* times larger."""
         reaps = tuple(self.machine.reaps)
         self.machine.reaps.clear()
         last = reaps[-len(self.machine.cpus) :]
@@ -80,5 +80,5 @@ class ReaperWatch:
 
 
 def waiting_function(flow: Flow) -> str:
-    """The kernel function that wants the lock."""
+    """The kernel function that takes the lock."""
     return next((code.co_name for code in call_stack(flow) if code.co_name not in LOCKING), flow.name)

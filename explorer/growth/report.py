@@ -1,4 +1,4 @@
-"""What a person, a program or a spreadsheet reads of a fleet."""
+"""Output of a fleet: progress, text, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from explorer.growth.comparison import ORIGINAL, Error, Row, errors_of, mean_error, rows_of
+from explorer.growth.comparison import ORIGINAL, DayMeans, Error, errors_of, mean_error, rows_of
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.memory import HOST_CPUS
 from explorer.growth.published import TABLES
@@ -27,27 +27,27 @@ LINE_SECONDS = 10.0
 
 @attrs.frozen
 class Comparison:
-    """A fleet that has been simulated, with its means and errors."""
+    """A simulated fleet, with its means and errors."""
 
     fleet: Fleet
     patched: str
-    rows: list[Row]
+    rows: list[DayMeans]
     errors: list[Error]
 
     @classmethod
     def of(cls, fleet: Fleet, patched: str) -> Comparison:
-        """The comparison of *fleet* as it is now."""
+        """The comparison of *fleet* with its present results."""
         rows = rows_of(fleet.runs, patched, fleet.days)
         return cls(fleet, patched, rows, errors_of(rows))
 
     @property
     def outcome(self) -> str:
-        """What the fleet has come to."""
+        """The outcome of the fleet."""
         return outcome_of(self.fleet)
 
 
 def outcome_of(fleet: Fleet) -> str:
-    """`interrupted`, `lost` (a host could not be simulated), `finding` if a kernel complained, or `ok`."""
+    """`interrupted`, `lost` (a host could not be simulated), `finding` if a kernel had one, or `ok`."""
     if fleet.interrupted or fleet.loss is not None:
         return "interrupted" if fleet.interrupted else "lost"
     return "finding" if any(run.findings for run in fleet.runs) else "ok"
@@ -57,14 +57,14 @@ def outcome_of(fleet: Fleet) -> str:
 
 
 class FleetProgress(LiveProgress):
-    """A line that changes on a terminal, and one every ten seconds elsewhere; on standard error."""
+    """Progress on standard error: a live line on a terminal, otherwise a line every ten seconds."""
 
     def __init__(self) -> None:
         super().__init__()
         self._next_line = time.monotonic() + LINE_SECONDS
 
     def tell(self, fleet: Fleet) -> None:
-        """Say how far *fleet* is, if it is time to."""
+        """Show the progress of *fleet*, if a line is due."""
         text = progress_line(fleet)
         self.show(text)
         if not sys.stderr.isatty() and time.monotonic() >= self._next_line:
@@ -73,18 +73,18 @@ class FleetProgress(LiveProgress):
 
 
 def progress_line(fleet: Fleet) -> str:
-    """How much is simulated, and how long the rest will take."""
+    """The simulated share, and the time that is left."""
     done, elapsed = fleet.share_done, fleet.seconds
     left = f"{elapsed * (1 - done) / done:.0f} s left" if done else "time left is not known yet"
     over = sum(run.is_over for run in fleet.runs)
     return f"{done:.0%} of {fleet.days} days, {over} of {len(fleet.runs)} runs over, {elapsed:.0f} s, {left}"
 
 
-# -- for a person -----------------------------------------------------------------------------------------------------
+# -- as text ----------------------------------------------------------------------------------------------------------
 
 
 def show(console: Console, comparison: Comparison) -> None:
-    """The tables, beside the published figures, and how far they are from them."""
+    """Print the tables with the published figures beside them, and the errors."""
     fleet = comparison.fleet
     console.print(describe(fleet))
     for index, table in enumerate(TABLES):
@@ -105,7 +105,7 @@ def show(console: Console, comparison: Comparison) -> None:
 
 
 def describe(fleet: Fleet) -> str:
-    """The hosts and the workload."""
+    """The hosts and the workload in one line."""
     knobs = fleet.runs[0].job.knobs
     hosts = len({run.job.host for run in fleet.runs})
     workload = " ".join(f"{knob.name}={knobs[knob.name]}" for knob in WORKLOAD)
@@ -117,12 +117,12 @@ def describe(fleet: Fleet) -> str:
 
 
 def total(runs: Sequence[HostRun], figure: str) -> int:
-    """The sum over all runs of what each has come to."""
+    """The sum over all runs of a figure on the last day."""
     return sum(getattr(run.days[-1], figure) for run in runs if run.days)
 
 
 def _table(comparison: Comparison, index: int) -> Table:
-    """One published table, with ours beside it."""
+    """One published table, with the simulated figures."""
     published = TABLES[index]
     table = Table(title=f"simulated (published {published.series})", box=None, pad_edge=False, title_justify="left")
     for name in ("day", ORIGINAL, comparison.patched, "memory difference, MB"):
@@ -156,11 +156,11 @@ def _caches(comparison: Comparison) -> str:
     )
 
 
-# -- for programs -----------------------------------------------------------------------------------------------------
+# -- as JSON and CSV --------------------------------------------------------------------------------------------------
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The one JSON object of `--json`."""
+    """The JSON object of `--json`."""
     fleet = comparison.fleet
     knobs = fleet.runs[0].job.knobs
     return {
@@ -207,7 +207,7 @@ def _run_json(run: HostRun) -> dict[str, Any]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The means and the published figures, in the layout of the published ones, then every host."""
+    """The means, then every host, then the published figures, all in the layout of the published tables."""
     rows: list[tuple[object, ...]] = [("series", "day", "original", "patched", "memory_difference_mb")]
     rows += _series("simulated", comparison.rows)
     for host in sorted({run.job.host for run in comparison.fleet.runs}):
@@ -219,12 +219,12 @@ def to_csv(comparison: Comparison) -> str:
     return csv_text(rows)
 
 
-def _series(name: str, rows: Sequence[Row]) -> list[tuple[object, ...]]:
+def _series(name: str, rows: Sequence[DayMeans]) -> list[tuple[object, ...]]:
     return [(name, row.day, *map(_cell, (row.original, row.patched, row.memory))) for row in rows]
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """The rows as the lines of a file."""
+    """The rows as CSV text."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

@@ -1,8 +1,8 @@
-"""`slabrace growth --walk`: how much SLAB's reaper walks, how long it has slab_mutex, and who waits for that.
+"""`slabrace growth --walk`: the length of the walks of SLAB's reaper, its slab_mutex times, and the waits for it.
 
-Greg Thelen's question about the series (KERNEL.md 4.8). The same hosts as everywhere, with the SLAB allocator; and once
-more with services that leave nothing behind, so that there are no zombies. The reaper runs for some seconds several
-times a day, and a service that is restarted just then gets into its way.
+This is Greg Thelen's question about the series (KERNEL.md 4.8). The hosts are the usual ones, but with the SLAB
+allocator; a second run has services that leave nothing behind, so that there are no zombies. The reaper runs for some
+seconds several times a day, and a service that restarts at that time has to wait for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from explorer.growth.comparison import ORIGINAL
 from explorer.growth.fleet import Fleet, HostRun
-from explorer.growth.host import Day, Job
+from explorer.growth.host import Day, HostJob
 from explorer.growth.report import describe, outcome_of, total
 from explorer.json_out import as_json
 
@@ -27,7 +27,7 @@ WITHOUT_ZOMBIES = {"files": "0", "pin": "1"}
 def walk_fleet(patched: str, host: int, settings: Mapping[str, str], workers: int) -> Fleet:
     """One host on both kernels, with and without zombies."""
     runs = [
-        HostRun(Job.of(kernel, host, {**settings, **WALK, **variant}))
+        HostRun(HostJob.of(kernel, host, {**settings, **WALK, **variant}))
         for variant in ({}, WITHOUT_ZOMBIES)
         for kernel in (ORIGINAL, patched)
     ]
@@ -40,7 +40,7 @@ def has_zombies(run: HostRun) -> bool:
 
 
 def show_walk(console: Console, fleet: Fleet) -> None:
-    """A table for each run: what the reaper visits on each day, and who waited."""
+    """Print a table for each run: the reaper's walks on each day, and the waits for it."""
     console.print(describe(fleet))
     for run in fleet.runs:
         console.print(_table(run))
@@ -65,7 +65,7 @@ def _table(run: HostRun) -> Table:
 
 
 def waits_of(days: Sequence[Day]) -> list[tuple[str, int, float, float]]:
-    """Who waited for the reaper over all *days*: function, how often, and how long (us) in the mean and at most."""
+    """The waits for the reaper over all *days*: function, count, and duration (us) in the mean and at most."""
     waits = [wait for day in days if day.walks is not None for wait in day.walks.waits]
     found = []
     for function in sorted({wait.function for wait in waits}):
@@ -77,7 +77,7 @@ def waits_of(days: Sequence[Day]) -> list[tuple[str, int, float, float]]:
 
 
 def walk_json(fleet: Fleet) -> dict[str, Any]:
-    """The one JSON object of `--walk --json`; times in nanoseconds."""
+    """The JSON object of `--walk --json`; times in nanoseconds."""
     return {
         "outcome": outcome_of(fleet),
         "unit": fleet.runs[0].job.knobs["unit"],
@@ -100,7 +100,7 @@ def walk_json(fleet: Fleet) -> dict[str, Any]:
 
 
 def walk_rows(fleet: Fleet) -> list[tuple[object, ...]]:
-    """The rows of `--walk --csv`, the first with the names of the columns."""
+    """The rows of `--walk --csv`, with the names of the columns first."""
     rows: list[tuple[object, ...]] = [
         ("kernel", "zombies", "day", "dying_cgroups", "child_caches", "zombie_caches", "caches_per_pass", "held_ns")
     ]

@@ -1,4 +1,4 @@
-"""What a match came to, as one object and as text."""
+"""The answer of a match, as an object and as text."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import attrs
 
 from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, styled
-from protocol.formats.ftrace import Trace
+from protocol.formats.ftrace import FunctionTrace
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from explorer.match.cursor import Event
-    from explorer.match.search import Found
+    from explorer.match.cursor import TracedEvent
+    from explorer.match.search import SearchResult
     from explorer.session import Result
 
 SHOWN = 4
@@ -24,11 +24,11 @@ SHOWN = 4
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """A finished search, and the run of it that was recorded. `seconds` is what the search took."""
+    """A finished search, and the recorded run of its best schedule. `seconds` is the time of the search."""
 
     path: Path
-    trace: Trace
-    found: Found
+    trace: FunctionTrace
+    found: SearchResult
     result: Result
     seconds: float
 
@@ -41,11 +41,11 @@ class Answer:
 
     @property
     def exit_code(self) -> int:
-        """0 it matches, 1 it does not, 130 interrupted."""
+        """0 for a match, 1 for none, 130 if interrupted."""
         return {"match": 0, "no-match": 1, "interrupted": 130}[self.outcome]
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as the one JSON object of `--json`."""
+        """The answer as the JSON object of `--json`."""
         best, header = self.found.best, self.result.header
         return {
             "outcome": self.outcome,
@@ -82,7 +82,7 @@ class Answer:
         }
 
     def show(self, console: Console) -> None:
-        """Print it for a person."""
+        """Print the answer as text."""
         best, header = self.found.best, self.result.header
         runs = f"{self.found.schedules} schedule{'s' if self.found.schedules > 1 else ''}"
         console.print(
@@ -109,7 +109,7 @@ class Answer:
 
     def _show_parting(self, console: Console) -> None:
         parting = self.found.best.parting
-        assert parting is not None, "shown only if there is one"
+        assert parting is not None, "only a run that diverged is shown"
         console.print(f"  the last matched line  {parting.last or 'none'}")
         _show_list(console, "the trace then       ", [str(event) for event in parting.trace] or ["ends"])
         _show_list(console, "the model then       ", list(parting.model) or ["is at rest"])
@@ -132,14 +132,14 @@ class Answer:
 
 
 def _show_list(console: Console, title: str, lines: list[str]) -> None:
-    """Some lines behind a title, and how many more there are."""
+    """Print lines behind a title; if there are too many, the first ones and the number of the others."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     for line in lines[:SHOWN] + more:
         console.print(f"  {title}  {line}")
         title = " " * len(title)
 
 
-def _event_json(event: Event) -> dict[str, Any]:
+def _event_json(event: TracedEvent) -> dict[str, Any]:
     return {
         "line": event.line,
         "flow": event.flow.name,

@@ -1,14 +1,15 @@
 """The trace as flows with an order between them, and how far a run of the model has followed it.
 
-Each flow of the trace (a task, a kworker, the softirq or the hard IRQ of a CPU) has a cursor of its own, and the lines
-of all flows have an order: that of the file, but that lines with the same timestamp on different CPUs have none.
+Each flow of the trace (a task, a kworker, the softirqs or the hard IRQs of a CPU) has a cursor of its own. The lines of
+all flows are ordered as in the file, except that lines with the same timestamp on different CPUs are not ordered.
 
-A function of the model is entered between two accesses of its flow: the step that began the slice in which it is
-called, and the flow's next step. When exactly is not said; so an entry is *pending* until its line is the trace's next,
-and its flow may not step again before that. Within a flow entries and lines must be the same, one by one.
+A function of the model is entered between two accesses of its flow: the step that began the slice with the call, and
+the flow's next step. The exact moment is open. So an entry is *pending* until its line is the trace's next one, and its
+flow may not step again before that. Within a flow the entries and the lines must be equal, one by one.
 
-Which flow of the model is which of the trace, and which CPU, is found out on the way: a flow of the trace is the first
-flow of the model of its kind, on its CPU, that enters its first function; CPUs are alike until then.
+The correspondence between flows and CPUs of the model and of the trace is found on the way. A flow of the trace becomes
+the first flow of the model that has its kind, is on its CPU and enters its first function. Until then all CPUs are
+alike.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import attrs
 from actors.system.flow import Flow, Kind
 from explorer.match.scope import Scope
 from protocol.errors import UsageError
-from protocol.formats.ftrace import Interrupted, Trace, TraceLine
+from protocol.formats.ftrace import FunctionTrace, Interrupted, TraceLine
 
 BOUND_KWORKER = re.compile(r"kworker/(\d+):\d+H?")
 KINDS = {Kind.TASK: "task", Kind.KWORKER: "kworker", Kind.SOFTIRQ: "softirq", Kind.HARDIRQ: "hard IRQ"}
@@ -33,7 +34,7 @@ KINDS = {Kind.TASK: "task", Kind.KWORKER: "kworker", Kind.SOFTIRQ: "softirq", Ki
 
 @attrs.frozen
 class TracedFlow:
-    """One flow of the trace. `cpu` is the CPU that it is bound to; None: it goes where it likes."""
+    """One flow of the trace. `cpu` is the CPU that it is bound to, or None if it can migrate."""
 
     kind: Kind
     name: str
@@ -41,8 +42,8 @@ class TracedFlow:
 
 
 @attrs.frozen(eq=False)
-class Event:
-    """A line that must be matched: the entry into `function`. `caller` is empty if the model does not have that."""
+class TracedEvent:
+    """A line to be matched: the entry into `function`. `caller` is empty if the model does not have that function."""
 
     line: int
     flow: TracedFlow
@@ -59,7 +60,7 @@ class Event:
 
 @attrs.frozen(eq=False)
 class Entry:
-    """What the model did: `flow` entered `function` on `cpu` in step `step`, called by `callers`, innermost first."""
+    """An event of the model: `flow` entered `function` on `cpu` in step `step`; `callers` are innermost first."""
 
     flow: Flow
     function: str
@@ -71,24 +72,24 @@ class Entry:
         caller = f", called by {self.callers[0]}()" if self.callers else ""
         return f"step {self.step}: {self.flow.name} enters {self.function}(){caller}"
 
-    def fits(self, event: Event) -> bool:
-        """Whether it is the same function, called from within the same one."""
+    def fits(self, event: TracedEvent) -> bool:
+        """Whether it is an entry into the event's function, from within the event's caller."""
         return self.function == event.function and (not event.caller or event.caller in self.callers)
 
 
 @attrs.frozen
 class Mismatch:
-    """The model did something at which the trace does something else (`expected`), or nothing any more."""
+    """An entry of the model where the trace has other events (`expected`), or none any more."""
 
     entry: Entry
-    expected: tuple[Event, ...]
+    expected: tuple[TracedEvent, ...]
 
 
-def read_events(trace: Trace, scope: Scope) -> tuple[Event, ...]:
-    """The lines of *trace* that must be matched: those in *scope*, up to the first hole."""
+def read_events(trace: FunctionTrace, scope: Scope) -> tuple[TracedEvent, ...]:
+    """The lines of *trace* to be matched: the lines in *scope*, up to the first lost event."""
     end = trace.lost[0].line if trace.lost else None
     return tuple(
-        Event(
+        TracedEvent(
             line.line,
             flow_of(line, trace.source),
             line.cpu,
@@ -102,7 +103,7 @@ def read_events(trace: Trace, scope: Scope) -> tuple[Event, ...]:
 
 
 def flow_of(line: TraceLine, source: str) -> TracedFlow:
-    """The flow that the line belongs to: what interrupts a task is not the task."""
+    """The flow that the line belongs to; an interrupt is a flow of its own, not the task that it interrupts."""
     match line.context:
         case Interrupted.SOFTIRQ:
             return TracedFlow(Kind.SOFTIRQ, f"softirq on CPU {line.cpu}", line.cpu)
@@ -126,7 +127,7 @@ def _fail(source: str, line: int, text: str) -> NoReturn:
 
 
 class Binding:
-    """Which flow of the model is which of the trace, and which CPU: both one to one."""
+    """The one-to-one correspondence of flows, and of CPUs, between the model and the trace."""
 
     def __init__(self) -> None:
         self.traced: dict[Flow, TracedFlow] = {}
@@ -134,44 +135,45 @@ class Binding:
         self.cpus: dict[int, int] = {}
 
     def allows(self, flow: Flow, traced: TracedFlow, cpu: int) -> bool:
-        """Whether *flow*, where it is now, can be *traced* on the trace's CPU *cpu*."""
+        """Whether *flow*, on its present CPU, can be *traced* on the trace's CPU *cpu*."""
         if flow.kind is not traced.kind or self.flows.get(traced, flow) is not flow:
             return False
         return self.traced.get(flow, traced) is traced and self.allows_cpu(flow, cpu)
 
     def allows_cpu(self, flow: Flow, cpu: int) -> bool:
-        """Whether the CPU that *flow* is on can be the trace's CPU *cpu*."""
+        """Whether the CPU of *flow* can be the trace's CPU *cpu*."""
         if flow.cpu is None:
             return False
         known = self.cpus.get(cpu)
         return known == flow.cpu.id if known is not None else flow.cpu.id not in self.cpus.values()
 
     def bind(self, flow: Flow, traced: TracedFlow, cpu: int) -> None:
-        """From now on *flow* is *traced*, and its CPU is the trace's *cpu*."""
+        """Bind *flow* to *traced*, and its CPU to the trace's *cpu*."""
         assert flow.cpu is not None, f"{flow.name} is on no CPU"
         self.traced[flow], self.flows[traced] = traced, flow
         self.cpus[cpu] = flow.cpu.id
 
 
 class Cursor:
-    """How far the trace is matched: a cursor for each of its flows, and what the model's flows have pending.
+    """The progress in the trace: a cursor for each of its flows, and the pending entries of the model's flows.
 
-    `matched` are lines with their entries, in the order in which they were due. `after` is what the model enters when
-    all lines are matched; that is a mismatch unless the trace has an *open end* (the tracer was stopped meanwhile).
+    `matched` pairs lines with their entries, in the order in which they were due. `after` are entries of the model
+    after the last line. They are a mismatch unless the trace has an *open end* (the tracer was stopped while the model
+    ran).
     """
 
-    def __init__(self, events: Iterable[Event], *, open_end: bool) -> None:
+    def __init__(self, events: Iterable[TracedEvent], *, open_end: bool) -> None:
         self.events = tuple(events)
         self.open_end = open_end
         self.binding = Binding()
-        self.matched: list[tuple[Event, Entry]] = []
+        self.matched: list[tuple[TracedEvent, Entry]] = []
         self.after: list[Entry] = []
         self.mismatch: Mismatch | None = None
         self._first = 0
-        self._done: set[Event] = set()
+        self._done: set[TracedEvent] = set()
         self._last: dict[TracedFlow, int] = {}
         self._pending: dict[Flow, deque[Entry]] = {}
-        self._ahead: dict[TracedFlow, deque[Event]] = {}
+        self._ahead: dict[TracedFlow, deque[TracedEvent]] = {}
         for event in self.events:
             self._ahead.setdefault(event.flow, deque()).append(event)
 
@@ -181,18 +183,18 @@ class Cursor:
         return len(self.matched) == len(self.events)
 
     def has_pending(self, flow: Flow) -> bool:
-        """Whether *flow* has entered something whose line is not due yet: it must not step before."""
+        """Whether *flow* has an entry whose line is not due yet; it must not step before."""
         return bool(self._pending.get(flow))
 
     def pending(self) -> list[Entry]:
-        """What has been entered before its line was due, the oldest first."""
+        """The entries whose lines are not due yet, the oldest first."""
         return sorted((entry for entries in self._pending.values() for entry in entries), key=lambda entry: entry.step)
 
-    def due(self) -> tuple[Event, ...]:
-        """The lines that may be next: the first one, and those with its timestamp that are first on their CPUs."""
+    def due(self) -> tuple[TracedEvent, ...]:
+        """The lines that may be next: the first line, and lines with its timestamp that are the first on their CPUs."""
         while self._first < len(self.events) and self.events[self._first] in self._done:
             self._first += 1
-        found: dict[int, Event] = {}
+        found: dict[int, TracedEvent] = {}
         for event in itertools.islice(self.events, self._first, None):
             if event.time > self.events[self._first].time:
                 break
@@ -200,8 +202,8 @@ class Cursor:
                 found.setdefault(event.cpu, event)
         return tuple(found.values())
 
-    def next_of(self, flow: Flow) -> Event | None:
-        """The next line of *flow* that it has not entered yet; if it is nobody yet, the first line it could have."""
+    def next_of(self, flow: Flow) -> TracedEvent | None:
+        """The next line of *flow* without an entry; if it is not bound yet, the first line that it could have."""
         traced = self.binding.traced.get(flow)
         if traced is None:
             return min(self._possible(flow), key=lambda event: event.line, default=None)
@@ -209,12 +211,12 @@ class Cursor:
         return ahead[entered] if entered < len(ahead) else None
 
     def last_of(self, flow: Flow) -> int:
-        """The line that *flow* has been matched with last, or will be; one that has none yet comes after all others."""
+        """The last line that *flow* is bound to, as a rank; a flow without one comes after all others."""
         traced = self.binding.traced.get(flow)
         return self._last.get(traced, sys.maxsize) if traced is not None else sys.maxsize
 
     def enter(self, entry: Entry) -> bool:
-        """The model has entered a function that is compared. False, and `mismatch`, if the trace does not say so."""
+        """Add an entry into a compared function. False, and a `mismatch`, if the trace has no such line."""
         traced = self.binding.traced.get(entry.flow)
         following = None if traced is None else self.next_of(entry.flow)
         expected = self._possible(entry.flow) if traced is None else [following] if following is not None else []
@@ -231,7 +233,7 @@ class Cursor:
         return True
 
     def _settle(self) -> None:
-        """Match what is pending as far as it is due; at an open end, the rest is what comes after it."""
+        """Match pending entries whose lines are due; after the last line, the other entries go to `after`."""
         while (event := next(filter(self._has_entered, self.due()), None)) is not None:
             self._ahead[event.flow].popleft()
             self._done.add(event)
@@ -240,15 +242,15 @@ class Cursor:
             self.after += self.pending()
             self._pending.clear()
 
-    def _has_entered(self, event: Event) -> bool:
+    def _has_entered(self, event: TracedEvent) -> bool:
         flow = self.binding.flows.get(event.flow)
         return flow is not None and self.has_pending(flow)
 
-    def _fits(self, entry: Entry, event: Event) -> bool:
+    def _fits(self, entry: Entry, event: TracedEvent) -> bool:
         return entry.fits(event) and self.binding.allows_cpu(entry.flow, event.cpu)
 
-    def _possible(self, flow: Flow) -> list[Event]:
-        """The first lines of those flows of the trace that could be *flow*, and are no other."""
+    def _possible(self, flow: Flow) -> list[TracedEvent]:
+        """The first lines of the trace's unbound flows that could be *flow*."""
         return [
             ahead[0]
             for traced, ahead in self._ahead.items()

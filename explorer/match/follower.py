@@ -1,22 +1,22 @@
 """The strategy that steers a run along a trace.
 
-At each step it prefers, of the lanes that may step (a flow whose entry is not due yet may not), in this order:
+At each step it prefers lanes in this order; a flow whose entry is not due yet may not step at all:
 
-    mail                        a store that reaches another CPU late changes nothing here
-    what the due flow waits for a handler or a section on its CPU, or who has the lock that it wants
-    softirqs that have begun    nothing else on their CPU can go on before they end
-    silent flows                the trace has nothing more of them; whatever they do, they do it as soon as they can
-    flows that have lines       the one first whose last line is the oldest: it has had the most time since then
-    softirqs that have not      they take the CPU until their end, with all callbacks that are ready
-    grace periods               as late as possible, so that a callback gets into the one that it got into
+mail                        a store that reaches another CPU late changes nothing here
+blockers of the due flow    a handler or a section on its CPU, or the holder of its lock
+softirqs that have begun    nothing else on their CPU can go on before they end
+silent flows                the trace has no further line of them, so they run as early as possible
+flows with lines            first the flow whose last line is the oldest: it has had the most time since then
+softirqs that have not      they take the CPU until their end, with all callbacks that are ready
+grace periods               as late as possible, so that a callback gets into the same grace period as in the trace
 
-That is right nearly always, for it is what parallel CPUs do. A *lazy* follower lets of the flows that have lines only
-the due one run, and rather ends a grace period than let another one go on: tasks that were preempted for long look so.
-The search deviates from either where that leads nowhere. A deviation is a choice by its number and the place of what
-is taken instead; who was chosen so goes on for as long as he can.
+This is nearly always right, because parallel CPUs behave like this. Tasks that were preempted for long do not: for them
+a *lazy* follower lets only the due flow run among the flows with lines, and ends a grace period before it lets another
+of them go on. The search deviates from these preferences where they lead nowhere. A deviation is the number of a
+choice, with the place of the lane to take instead. That lane then goes on for as long as it can.
 
-Virtual time is that of the trace: a timer that is due at the time of the next line fires. If nothing else is left to
-do, the next timer fires whatever the trace says of it.
+Virtual time follows the trace: a timer that is due at the time of the next line fires. If nothing else can be done, the
+next timer fires whatever the trace's time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from actors.system.flow import Flow, Kind
 from actors.system.strategy import Strategy
 from explorer.match.cursor import Cursor, Entry
-from explorer.match.races import Choice, touched_by
+from explorer.match.races import ChoicePoint, touched_by
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
@@ -37,14 +37,14 @@ MAIL, NEEDED, BEGUN, SILENT, RUNNING, SOFTIRQ, BACKGROUND, NOT_DUE = range(8)
 MICROSECOND = 1_000
 DEEPEST_WAIT = 8
 PATIENCE_NS = 60_000_000_000
-"""How long after the last line the model may go on (virtual time): housekeeping timers never end by themselves."""
+"""Most virtual time after the last line: housekeeping timers never end by themselves."""
 
 
 class Follower(Strategy):
-    """Follows the trace of *cursor*, but for the choices in *plan*: by their number, which preference to take instead.
+    """Follows the trace of *cursor*, except for the choices in *plan*: number of the choice, place of the lane to take.
 
-    `trail` is what was chosen, with the time at which, and `values` what the environment chose: a run that chooses so
-    again is the same run. `choices` says what else there was.
+    `trail` lists the choices with their times, and `values` the environment's choices; to repeat both is to repeat the
+    run. `choices` has the alternatives, too.
     """
 
     name = "match"
@@ -55,21 +55,21 @@ class Follower(Strategy):
         self.is_lazy = is_lazy
         self.trail: list[tuple[int, int]] = []
         self.values: list[int] = []
-        self.choices: list[Choice] = []
+        self.choices: list[ChoicePoint] = []
         self._plan = plan
         self._favourite: Lane | None = None
         self._offset: int | None = None
         self._end = 0
 
     def entered(self, entry: Entry, world: World) -> None:
-        """A function that is compared has been entered; only while the tasks race, and until something went wrong."""
+        """Pass an entry into a compared function to the cursor, in the race only, until the first mismatch."""
         if world.chooser is self and self.cursor.mismatch is None and not self.cursor.enter(entry):
             world.stop("mismatch")
 
     # -- the strategy -------------------------------------------------------------------------------------------------
 
     def advance(self, world: World) -> None:
-        """Go to the time of the next line, or, if nothing may step then, to that of the next timer; or stop."""
+        """Go to the time of the next line, or, if no lane may step then, of the next timer; or stop the world."""
         if self._offset is None:
             first = self.cursor.events[0].time if self.cursor.events else 0
             self._offset = world.now - first * MICROSECOND
@@ -88,7 +88,7 @@ class Follower(Strategy):
         return bool(world.mask) and any(map(self._may_step, world.enabled_lanes()))
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """The best lane, or what the plan says."""
+        """The best lane, or the plan's."""
         ranked = self._ranked(lanes)
         place = self._plan.get(len(self.choices))
         if place is not None:
@@ -97,19 +97,19 @@ class Follower(Strategy):
         lane = lanes[index]
         if lane is not self._favourite:
             self._favourite = None
-        self.choices.append(Choice(tuple(lanes[index] for index in ranked), ranked.index(index), touched_by(lane)))
+        self.choices.append(ChoicePoint(tuple(lanes[index] for index in ranked), ranked.index(index), touched_by(lane)))
         self.trail.append((lane.world.now, index))
         return index
 
     def choose_value(self, count: int) -> int:
-        """The first value, or what the plan says."""
+        """The first value, or the plan's."""
         value = self._plan.get(len(self.choices), 0)
-        self.choices.append(Choice(taken=value, values=count))
+        self.choices.append(ChoicePoint(taken=value, values=count))
         self.values.append(value)
         return value
 
     def choose_fault(self, _probability: float) -> bool:
-        """Nothing fails."""
+        """Never a fault."""
         return False
 
     # -- preferences --------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class Follower(Strategy):
         return [index for *_, index in sorted(ranked)]
 
     def _rank(self, lane: Lane, needed: set[Flow]) -> tuple[int, int]:
-        """How good it is to let *lane* step now; less is better."""
+        """The rank of *lane*; lower is better."""
         if not isinstance(lane, Flow):
             return MAIL, 0
         if lane in needed:
@@ -136,7 +136,7 @@ class Follower(Strategy):
         return self._rank_running(lane)
 
     def _rank_running(self, flow: Flow) -> tuple[int, int]:
-        """The same for a task, a kworker or an interrupt."""
+        """The rank of a task, a kworker or an interrupt."""
         following = self.cursor.next_of(flow)
         if following is None:
             return SILENT, 0
@@ -145,7 +145,7 @@ class Follower(Strategy):
         return RUNNING, self.cursor.last_of(flow)
 
     def _needed(self, lanes: tuple[Lane, ...]) -> set[Flow]:
-        """Those whom a due flow that cannot step waits for, and whom these wait for."""
+        """The flows that block the due flows, transitively."""
         enabled = set(lanes)
         found: set[Flow] = set()
         for event in self.cursor.due():
@@ -160,7 +160,7 @@ class Follower(Strategy):
 
 
 def whom_it_waits_for(flow: Flow) -> Flow | None:
-    """Who keeps *flow* from stepping, if that is one flow: on its CPU, or by a lock."""
+    """The flow that keeps *flow* from stepping, on its CPU or by a lock; None if it is not a single flow."""
     cpu = flow.cpu
     if flow.ready and cpu is not None:
         runs = (cpu.hardirq if cpu.in_hardirq else None, cpu.softirq if cpu.in_softirq else None, cpu.holder)

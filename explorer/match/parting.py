@@ -1,4 +1,4 @@
-"""Where a run left the trace: what the trace does, what the model did or could do, and what stood in the way."""
+"""The divergence of a run from the trace: the trace's events, the model's entries, and the obstacle between them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.flow import Flow, Kind
-from explorer.match.cursor import KINDS, Cursor, Entry, Event
+from explorer.match.cursor import KINDS, Cursor, Entry, TracedEvent
 from explorer.match.follower import whom_it_waits_for
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Parting:
-    """Where trace and model part, in words.
+    """The divergence of trace and model, in words.
 
-    `last` is the last line that was matched, `due` those that might have been next, `trace` what the trace does instead
-    of what the model did, `model`, or could do; `obstacle` why it could not do what the trace does.
+    `last` is the last matched line, and `due` are the lines that could have been next. `trace` are the trace's events
+    at this point, and `model` the entries or possible steps of the model. `obstacle` is why the model could not follow.
     """
 
-    last: Event | None
-    due: tuple[Event, ...]
-    trace: tuple[Event, ...]
+    last: TracedEvent | None
+    due: tuple[TracedEvent, ...]
+    trace: tuple[TracedEvent, ...]
     model: tuple[str, ...]
     obstacle: str
 
 
 def describe_parting(cursor: Cursor, world: World, scope: Scope, kernel: str) -> Parting:
-    """Say where the run of *world*, which has just ended, left the trace of *cursor*."""
+    """The divergence of the run of *world*, which has just ended, from the trace of *cursor*."""
     due, mismatch = cursor.due(), cursor.mismatch
     events = mismatch.expected if mismatch is not None and mismatch.expected else due
     model = [str(mismatch.entry)] if mismatch is not None else []
@@ -48,13 +48,13 @@ def describe_parting(cursor: Cursor, world: World, scope: Scope, kernel: str) ->
 
 
 def position(flow: Flow) -> str:
-    """Where a flow stands: before which access to what, in which function."""
+    """The position of a flow in words: its pending access, and the function."""
     request = flow.request
     of = f" of {request.target.label}{request.target.held_by}" if request.target is not None else ""
     return f"{request.info.name}{of}, in {request.code.co_name}()"
 
 
-def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: tuple[Event, ...]) -> str:
+def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: tuple[TracedEvent, ...]) -> str:
     fatal = next((finding for finding in world.findings.values() if finding.is_fatal), None)
     if fatal is not None:
         return f"the model has stopped: {fatal.message}"
@@ -69,7 +69,7 @@ def _obstacle(cursor: Cursor, world: World, scope: Scope, kernel: str, events: t
 
 
 def _hint(cursor: Cursor) -> str:
-    """What to do if the trace shows nothing of the function that the model enters."""
+    """Advice if the trace does not have the function that the model enters."""
     assert cursor.mismatch is not None, "there is a function that the model enters"
     function = cursor.mismatch.entry.function
     if any(event.function == function for event in cursor.events):
@@ -77,8 +77,8 @@ def _hint(cursor: Cursor) -> str:
     return f"; the trace has no {function}() at all: if it was inlined, or not traced, --ignore it or give --filter"
 
 
-def _why_another(entry: Entry, events: tuple[Event, ...], cursor: Cursor) -> str:
-    """A flow has entered another function than the trace says, or the same in another way."""
+def _why_another(entry: Entry, events: tuple[TracedEvent, ...], cursor: Cursor) -> str:
+    """Why an entry does not fit: the function, its caller or the CPU differs from the trace."""
     if not events:
         return f"the trace has no further line, and the model enters {entry.function}() yet; --open-end if it was cut"
     same = next((event for event in events if event.function == entry.function), None)
@@ -93,8 +93,8 @@ def _why_another(entry: Entry, events: tuple[Event, ...], cursor: Cursor) -> str
     return f"{entry.flow.name} is not {same.flow.name}"
 
 
-def _why_nobody(cursor: Cursor, world: World, event: Event) -> str:
-    """The due line is of a flow of the trace that no flow of the model has become."""
+def _why_nobody(cursor: Cursor, world: World, event: TracedEvent) -> str:
+    """Why no flow of the model is bound to the flow of the due line."""
     alike = [flow for flow in world.flows if flow.kind is event.flow.kind and flow not in cursor.binding.traced]
     if not alike:
         return f"the model has no further {KINDS[event.flow.kind]} that could be {event.flow.name}"
@@ -102,7 +102,7 @@ def _why_nobody(cursor: Cursor, world: World, event: Event) -> str:
 
 
 def _why_not_now(flow: Flow) -> str:
-    """What keeps a flow from stepping."""
+    """The obstacle that keeps a flow from stepping."""
     if flow.finished:
         return f"{flow.name} has ended"
     other = whom_it_waits_for(flow)
@@ -124,6 +124,6 @@ def _what_is_missing(flow: Flow) -> str:
             waits = f"; one waits for {readers} to leave a read-side section" if readers else ""
             return f"no grace period has ended that callbacks on its CPU wait for{waits}"
         case Kind.HARDIRQ:
-            return "nobody has sent its CPU an interrupt"
+            return "no interrupt was sent to its CPU"
         case _:
             return f"it waits for {position(flow)}"

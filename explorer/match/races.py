@@ -1,11 +1,12 @@
-"""Which other choices may lead elsewhere: those that change the order of two accesses to the same thing.
+"""Racing choices of a run: alternatives that may lead elsewhere, as they change the order of two dependent accesses.
 
-A run that leads nowhere is to be tried again with another choice. Of the many that there were, most change nothing that
-matters: they let a flow step earlier, over steps that have nothing to do with its own. What may matter is a step that
-could have come before another one of another flow which touched the same state, or before the moment in which a
-callback was queued (for the grace period that took it), or before other flows ran on the CPU that a handler took.
+A run that leads nowhere is tried again with another choice. Most of its many alternatives change nothing that matters:
+they let a flow step earlier, before steps that are independent of its own. An alternative may matter if a step could
+have come earlier than one of another flow that accessed the same state. It may also matter if it could have come before
+a callback was queued (for the grace period that took it), or before other flows ran on the CPU that a handler took.
 
-C. Flanagan, P. Godefroid, "Dynamic partial-order reduction", POPL 2005, has the idea; we only order the choices by it.
+The idea is from C. Flanagan, P. Godefroid, "Dynamic partial-order reduction", POPL 2005; here it only orders the
+choices.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(eq=False)
-class Choice:
-    """One choice of a run: the lanes that might have stepped, the best first; the place of the one that did.
+class ChoicePoint:
+    """One choice of a run: the lanes that could have stepped, the best first, and the place of the one that did.
 
-    `touched` is what it touched, each thing with whether it may have been changed. A choice of a value has no lanes; it
-    is one of `values`.
+    `touched` are the accessed things, each with whether the step may have changed it. A choice of a value has no lanes;
+    it is one of `values`.
     """
 
     lanes: tuple[Lane, ...] = ()
@@ -39,12 +40,12 @@ class Choice:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The places of what was not taken."""
+        """The places of the alternatives."""
         return tuple(place for place in range(self.values or len(self.lanes)) if place != self.taken)
 
 
 def touched_by(lane: Lane) -> tuple[tuple[object, bool], ...]:
-    """What the next step of *lane* touches, and whether it may change it."""
+    """The things that the next step of *lane* accesses, each with whether the step may change it."""
     if not isinstance(lane, Flow):
         return ((lane, True),)
     request = lane.request
@@ -57,12 +58,12 @@ def touched_by(lane: Lane) -> tuple[tuple[object, bool], ...]:
     return tuple(found)
 
 
-def racing(choices: Sequence[Choice], first: int) -> list[tuple[int, int]]:
-    """The choices from number *first* on that may matter, each with the place of the lane to take, the last first."""
+def racing(choices: Sequence[ChoicePoint], first: int) -> list[tuple[int, int]]:
+    """The racing choices from number *first* on, each with the place of the lane to take, the last first."""
     return sorted(set(_races(choices, first)), reverse=True)
 
 
-def _races(choices: Sequence[Choice], first: int) -> Iterator[tuple[int, int]]:
+def _races(choices: Sequence[ChoicePoint], first: int) -> Iterator[tuple[int, int]]:
     accesses: dict[object, list[tuple[int, bool]]] = {}
     last_step: dict[Lane, int] = {}
     for number, choice in enumerate(choices):

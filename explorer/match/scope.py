@@ -1,15 +1,16 @@
-"""Which functions are compared: what the tracer can have shown, and what the model has.
+"""The functions that are compared: they can be in the trace, and they are in the model.
 
-A function of the model is *shown* if the tracer would have shown an entry into it. Then every entry counts: the trace
-must have a line for each, and the model an entry for each line. What is shown is known from
+A function of the model is *shown* if the tracer would have recorded an entry into it. Then every entry counts: the
+trace must have a line for each, and the model an entry for each line. The shown functions follow from
 
 - the list given with `--filter` (set_ftrace_filter when the trace was taken), if there is one;
-- otherwise the trace itself: what it shows once it shows always. And the captures that slabrace was made with had
-  been taken with two filters (`CAPTURED`): a trace that shows a function of one of them is taken to have had all of it.
+- otherwise the trace itself: a function that it shows once, it always shows. In addition, the captures that slabrace
+  was made with were taken with two filters (`CAPTURED`): a trace that shows a function of one filter is assumed to show
+  all of its functions.
 
-What the compiler inlines is never shown, whatever the filter says; the parent in the trace is then the function that it
-was inlined into. `OUT_OF_SCOPE` are functions that are not compared though they may be shown, each group with its
-reason. A function that some kernel profile has, but not the one at hand, is compared: it cannot match.
+Inlined functions are never shown, whatever the filter; their callees then have the surrounding function as parent in
+the trace. `OUT_OF_SCOPE` are functions that are not compared although they may be shown, in groups with reasons. A
+function of another kernel profile than the one at hand is compared: such a line cannot match.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import attrs
 
 from actors.versions.kernel_fn import FunctionTable, KernelFn, functions
-from protocol.formats.ftrace import Trace, TraceLine
+from protocol.formats.ftrace import FunctionTrace, TraceLine
 from protocol.vocabulary import PROFILES
 
 Function = KernelFn[Any, Any]
@@ -30,7 +31,7 @@ MARKS = "tracing_mark_write"
 
 
 def names_in(text: str) -> frozenset[str]:
-    """The words of *text*."""
+    """The set of words in *text*."""
     return frozenset(text.split())
 
 
@@ -54,18 +55,18 @@ CAPTURED: Mapping[str, frozenset[str]] = {
         """
     ),
 }
-"""What the six captures of ../shared/data show, by the two filters they were taken with.
+"""The functions in the six captures of ../shared/data, by the two filters that they were taken with.
 
-That there were two can be seen: the captures of the creation show no __d_free(), although mkdir(2) in kernfs ends with
-one a grace period later, and those of the removal show no allocation.
+There must have been two: the captures of the creation have no __d_free(), although mkdir(2) in kernfs ends with one a
+grace period later, and the captures of the removal have no allocation.
 """
 
 INLINED: Mapping[str, frozenset[str]] = {"memcg_link_cache": frozenset({"original"})}
-"""Functions of CAPTURED that only some compilers inlined: by the profiles in whose captures they are missing."""
+"""Functions of CAPTURED that only some compilers inlined, with the profiles in whose captures they are missing."""
 
 
 @attrs.frozen
-class Group:
+class FunctionGroup:
     """Functions that are not compared, and why."""
 
     name: str
@@ -74,8 +75,8 @@ class Group:
 
 
 OUT_OF_SCOPE = (
-    Group("marks", "what the traced program says about itself; the kernel does nothing", frozenset({MARKS})),
-    Group(
+    FunctionGroup("marks", "what the traced program says about itself; the kernel does nothing", frozenset({MARKS})),
+    FunctionGroup(
         "everybody's",
         "called for every object, page, callback and work of the machine; the model has those of its scenario only",
         names_in(
@@ -87,12 +88,12 @@ OUT_OF_SCOPE = (
             """
         ),
     ),
-    Group(
+    FunctionGroup(
         "dispatchers",
         "called whenever a CPU has anything to do: what they call is compared",
         names_in("process_one_work rcu_core rcu_do_batch run_timer_softirq worker_thread"),
     ),
-    Group(
+    FunctionGroup(
         "path walks",
         "how a name is looked up and a reference to it dropped: the model's path is shorter than the kernel's",
         names_in(
@@ -110,7 +111,7 @@ OUT_OF_SCOPE = (
 
 @attrs.frozen
 class Skipped:
-    """A function whose lines are not compared: how many there are, and why."""
+    """A function whose lines are not compared, with their number and the reason."""
 
     function: str
     count: int
@@ -119,10 +120,10 @@ class Skipped:
 
 @attrs.frozen
 class Scope:
-    """What is compared in one trace: the functions of the machine at hand by the names that it has for them.
+    """The scope of one comparison: `shown` are the machine's compared functions, by their names in its version.
 
-    `skipped` are those of the trace that are not. `foreign` are functions of the trace that only other profiles have,
-    by name. `names` is all that the machine could be in the middle of, for the callers in the trace.
+    `skipped` are the functions of the trace that are not compared. `foreign` are functions of the trace that only other
+    profiles have, by name. `names` are all functions of the machine, to recognize callers in the trace.
     """
 
     shown: Mapping[str, Function]
@@ -131,16 +132,16 @@ class Scope:
     skipped: tuple[Skipped, ...]
 
     def compares(self, line: TraceLine) -> bool:
-        """Whether this line must have its counterpart in the model."""
+        """Whether the model must have an entry for this line."""
         return line.function in self.shown or line.function in self.foreign
 
 
 def make_scope(
-    table: FunctionTable, trace: Trace, *, traced: Iterable[str] | None = None, ignored: Iterable[str] = ()
+    table: FunctionTable, trace: FunctionTrace, *, traced: Iterable[str] | None = None, ignored: Iterable[str] = ()
 ) -> Scope:
-    """What is compared of *trace* on a machine with *table*.
+    """The scope for comparing *trace* with a machine with *table*.
 
-    *traced* is set_ftrace_filter, if it is known; *ignored* are functions that the user does not want to be compared.
+    *traced* is set_ftrace_filter, if known; *ignored* are functions that the user excludes.
     """
     reasons = {name: f"{group.name}: {group.reason}" for group in OUT_OF_SCOPE for name in group.functions}
     reasons.update(dict.fromkeys(ignored, "--ignore"))
@@ -163,7 +164,7 @@ def make_scope(
 
 
 def _guess_shown(in_trace: Iterable[str], profile: str) -> frozenset[str]:
-    """The names of the trace, and all of the captured filters that these are from; the C names of any version."""
+    """The names in the trace, and all names of the captured filters that they belong to; C names of any version."""
     names = frozenset(in_trace)
     by_name = {body.name: function.name for function in functions().values() for body in function.bodies}
     youngest = {name if name in functions() else by_name[name] for name in names if name in by_name}
@@ -173,9 +174,9 @@ def _guess_shown(in_trace: Iterable[str], profile: str) -> frozenset[str]:
 
 
 def names_of(table: FunctionTable) -> dict[str, Function]:
-    """The functions of a machine by their C names there.
+    """The functions of a machine by their C names in its version.
 
-    Where the model has split a function, both parts bear its name; the one that is declared with it is the function.
+    If the model has split a function, both parts have its name; the part declared under that name counts.
     """
     found: dict[str, Function] = {}
     for function in functions().values():
@@ -186,7 +187,7 @@ def names_of(table: FunctionTable) -> dict[str, Function]:
 
 
 def _profiles_by_name() -> dict[str, tuple[str, ...]]:
-    """The profiles that have a function of that name, for every name."""
+    """For every function name, the profiles that have it."""
     found: dict[str, set[str]] = {}
     for function in functions().values():
         for body in function.bodies:
@@ -194,7 +195,7 @@ def _profiles_by_name() -> dict[str, tuple[str, ...]]:
     return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}
 
 
-def _skipped(trace: Trace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
+def _skipped(trace: FunctionTrace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
     """The functions and events of the trace that are not compared, in the order of their first lines."""
     counts = Counter(line.function or line.event for line in trace.lines)
     for name, count in counts.items():

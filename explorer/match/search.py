@@ -1,12 +1,12 @@
-"""Run after run along the trace, each with a deviation more, until one matches it or the budget is spent.
+"""The search along a trace: run after run, each with one more deviation, until a run matches or the budget is spent.
 
-The first runs of a scenario follow the trace as `follower` prefers, the second one lazily. A run that leads nowhere is
-tried again with one other choice, the last ones first; of all runs so far, that which has matched the most is gone on
-with. This is a search of limited discrepancy: it finds a schedule that needs a few deviations, and proves nothing if it
-finds none, unless the trace shows what the kernel at hand does not have.
+The first runs of a scenario follow the trace with the preferences of `follower`, the second one lazily. A run that
+leads nowhere is tried again with one other choice, the last choices first; the search continues from the run that has
+matched the most lines. This is a limited discrepancy search: it finds schedules that need few deviations. A failed
+search proves nothing, unless the trace shows a function that the kernel at hand does not have.
 
-W. D. Harvey, M. L. Ginsberg, "Limited discrepancy search", IJCAI 1995. We depart from it by counting the matched lines
-before the deviations.
+W. D. Harvey, M. L. Ginsberg, "Limited discrepancy search", IJCAI 1995. Departure: matched lines count before
+deviations.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import attrs
 from actors.linux.init.machine import function_table
 from actors.system.world import running_stack
 from explorer.experiment import Experiment
-from explorer.match.cursor import Cursor, Entry, Event, read_events
+from explorer.match.cursor import Cursor, Entry, TracedEvent, read_events
 from explorer.match.follower import Follower
 from explorer.match.parting import Parting, describe_parting
-from explorer.match.races import Choice, racing
+from explorer.match.races import ChoicePoint, racing
 from explorer.match.scope import make_scope
 from explorer.search.jobs import check_patches
 from protocol.errors import UsageError
@@ -34,45 +34,46 @@ if TYPE_CHECKING:
     from actors.machine.context import Context
     from explorer.experiment import RunOptions
     from explorer.match.scope import Scope
-    from protocol.formats.ftrace import Trace
+    from protocol.formats.ftrace import FunctionTrace
 
 DEVIATION_COST = 8
-"""A run with one more deviation is put behind as many further tries of its parent."""
+"""Each deviation of a run weighs as much as this many tries of its parent."""
 
 
 Progress = Callable[[int, "Attempt"], None]
-"""Is told the number of each run, and the best so far."""
+"""Called after each run with its number and the best attempt so far."""
 
 
 @attrs.frozen
 class Subject:
-    """What is searched for: the lines that must be matched, in a scenario on a kernel.
+    """The subject of a search: the lines to be matched, in a scenario on a kernel.
 
-    `options` are what `experiment` was made of, for a run that is recorded; the runs of the search check nothing.
+    `options` are the options of `experiment` with checks on, for the recorded run; the runs of the search check
+    nothing.
     """
 
     options: RunOptions
     experiment: Experiment
     scope: Scope
-    events: tuple[Event, ...]
+    events: tuple[TracedEvent, ...]
     open_end: bool
 
 
 @attrs.frozen
-class Plan:
-    """How a run is made: the follower's preferences, and the `deviations` from them by the numbers of the choices."""
+class RunPlan:
+    """The plan of a run: lazy or not, and its `deviations` from the follower's preferences, by number of the choice."""
 
     is_lazy: bool = False
     deviations: Mapping[int, int] = attrs.field(factory=dict)
 
-    def deviate(self, number: int, place: int) -> Plan:
-        """The plan with one more deviation."""
+    def deviate(self, number: int, place: int) -> RunPlan:
+        """The same plan with one more deviation."""
         return attrs.evolve(self, deviations={**self.deviations, number: place})
 
-    def further(self, choices: Sequence[Choice]) -> Iterator[Plan]:
-        """The plans with one more deviation, behind those that there are: first where it may matter, then anywhere.
+    def further(self, choices: Sequence[ChoicePoint]) -> Iterator[RunPlan]:
+        """The plans with one more deviation after the last: first at racing choices, then anywhere.
 
-        *choices* are those of the run that was made by it; only what is needed of them is kept.
+        *choices* are the choices of the run with this plan; only the needed parts of them are kept.
         """
         first = max(self.deviations, default=-1) + 1
         likely = racing(choices, first)
@@ -85,14 +86,15 @@ class Plan:
 
 @attrs.define(eq=False)
 class Attempt:
-    """One run along the trace, and what is remembered of it: its world is gone.
+    """The result of one run along the trace; its world is gone.
 
-    `matched` is how many lines; `parting` where it left the trace, None if it did not. `flows` and `cpus` say which of
-    the model's were which of the trace's. `trail` and `values` are what was chosen; `further` plans deviate once more.
+    `matched` is the number of matched lines, and `parting` the divergence from the trace, None if there is none.
+    `flows` and `cpus` map the trace's flows and CPUs to the model's. `trail` and `values` are the choices. `further`
+    generates plans with one more deviation.
     """
 
     subject: Subject
-    plan: Plan
+    plan: RunPlan
     matched: int
     parting: Parting | None
     flows: dict[str, str]
@@ -101,19 +103,19 @@ class Attempt:
     steps: int
     trail: list[tuple[int, int]]
     values: list[int]
-    further: Iterator[Plan]
+    further: Iterator[RunPlan]
     tries: int = attrs.field(default=0, init=False)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no schedule of this kernel gets further: what is due is of a function that it does not have."""
+        """Whether no schedule of this kernel gets further, because a due line has a function that the kernel lacks."""
         foreign = self.subject.scope.foreign
         return self.parting is not None and any(event.function in foreign for event in self.parting.due)
 
 
 @attrs.frozen
-class Found:
-    """What a search came to: the best run, and how many there were. `is_proof`: no schedule can do better."""
+class SearchResult:
+    """The result of a search: the best run, and the number of runs. `is_proof`: no schedule can do better."""
 
     best: Attempt
     schedules: int
@@ -126,10 +128,10 @@ class Found:
         return self.best.parting is None
 
 
-def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | None = None) -> Found:
-    """Search for a run of one of *subjects* that matches, making at most *budget* runs (but one of each).
+def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | None = None) -> SearchResult:
+    """Search for a run of one of *subjects* that matches, within *budget* runs (at least one for each subject).
 
-    Ctrl-C ends it with the best so far.
+    Ctrl-C ends the search with the best run so far.
     """
     tickets, heap = itertools.count(), list[tuple[int, int, int, Attempt]]()
     best: Attempt | None = None
@@ -142,23 +144,23 @@ def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | Non
             if progress is not None:
                 progress(number, best)
             if attempt.is_hopeless:
-                return Found(best, number, is_proof=True)
+                return SearchResult(best, number, is_proof=True)
             if attempt.parting is None or number >= max(budget, len(subjects)):
-                return Found(best, number)
+                return SearchResult(best, number)
             heapq.heappush(heap, (*_key(attempt), next(tickets), attempt))
     except KeyboardInterrupt:
         if best is None:
             raise
-        return Found(best, number, is_interrupted=True)
+        return SearchResult(best, number, is_interrupted=True)
     assert best is not None, "there is at least one subject"
-    return Found(best, number)
+    return SearchResult(best, number)
 
 
 def _attempts(subjects: Sequence[Subject], heap: list[tuple[int, int, int, Attempt]]) -> Iterator[Attempt]:
-    """One run of each subject, then deviations of what is best in *heap*, until there are none."""
+    """Two runs of each subject, then deviations from the best run in *heap*, until there are none."""
     for is_lazy in (False, True):
         for subject in subjects:
-            yield run_along(subject, Plan(is_lazy))
+            yield run_along(subject, RunPlan(is_lazy))
     while heap:
         _, _, ticket, parent = heapq.heappop(heap)
         plan = next(parent.further, None)
@@ -174,11 +176,11 @@ def _matched(attempt: Attempt) -> tuple[bool, int]:
 
 
 def _key(attempt: Attempt) -> tuple[int, int]:
-    """What is popped first: the most matched, then the fewest deviations and tries."""
+    """Sort key of the heap: most matched lines first, then fewest deviations and tries."""
     return -attempt.matched, attempt.tries + DEVIATION_COST * len(attempt.plan.deviations)
 
 
-def run_along(subject: Subject, plan: Plan) -> Attempt:
+def run_along(subject: Subject, plan: RunPlan) -> Attempt:
     """Run the scenario once along the trace, with the deviations of *plan*."""
     cursor = Cursor(subject.events, open_end=subject.open_end)
     follower = Follower(cursor, plan.deviations, is_lazy=plan.is_lazy)
@@ -206,7 +208,7 @@ def run_along(subject: Subject, plan: Plan) -> Attempt:
 
 
 def _enter(follower: Follower, name: str, ctx: Context) -> None:
-    """A watched function is being entered."""
+    """Report the entry into a watched function to *follower*."""
     world = ctx.world
     if world.chooser is follower:
         callers = tuple(code.co_name for code in running_stack(ctx))
@@ -215,16 +217,16 @@ def _enter(follower: Follower, name: str, ctx: Context) -> None:
 
 def make_subject(
     wanted: RunOptions,
-    trace: Trace,
+    trace: FunctionTrace,
     *,
     traced: Iterable[str] | None = None,
     ignored: Iterable[str] = (),
     open_end: bool = False,
 ) -> Subject:
-    """What to search for: a run as *wanted* that shows *trace*. UsageError if nothing of that can be compared.
+    """The subject of a search for a run as *wanted* that shows *trace*. UsageError if no line can be compared.
 
-    *traced* is set_ftrace_filter, if it is known; *ignored* functions are not compared; with an *open_end* the model
-    may go on after the last line, as it may after lost events.
+    *traced* is set_ftrace_filter, if known; *ignored* functions are not compared. With an *open_end* the model may go
+    on after the last line; after lost events it always may.
     """
     experiment = Experiment.of(attrs.evolve(wanted, check="off"))
     allocator = experiment.header.parameters.get("allocator", "slub")

@@ -1,4 +1,4 @@
-"""Making the choices of a run again, so that it is recorded as any other run is."""
+"""The strategy that repeats the choices of a run along a trace, so that the run is recorded like any other."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class Trail(Strategy):
-    """The choices of a run along a trace while the tasks raced: the time of each step, and which lane stepped.
+    """Repeats the choices of a run along a trace in the race: the time and the lane of each step.
 
-    If that run left the trace, this one is `interrupted` where it did: its log is that of a run that did not end.
+    If that run diverged from the trace, this one is `interrupted` there, and its log is the log of an unfinished run.
     """
 
     name = "match"
@@ -28,7 +28,7 @@ class Trail(Strategy):
         self._step = self._value = 0
 
     def advance(self, world: World) -> None:
-        """Go to the time of the next step, at which what is due fires; or stop behind the last one."""
+        """Go to the time of the next step and fire due timers; stop after the last step."""
         if self._step < len(self._steps):
             world.now = max(world.now, self._steps[self._step][0])
             world.fire_timers()
@@ -36,15 +36,15 @@ class Trail(Strategy):
             world.stop("interrupted")
 
     def choose(self, _lanes: tuple[Lane, ...]) -> int:
-        """The lane that stepped."""
+        """The recorded lane."""
         self._step += 1
         return self._steps[self._step - 1][1]
 
     def choose_value(self, _count: int) -> int:
-        """The value that was chosen."""
+        """The recorded value."""
         self._value += 1
         return self._values[self._value - 1]
 
     def choose_fault(self, _probability: float) -> bool:
-        """Nothing failed."""
+        """Never a fault."""
         return False

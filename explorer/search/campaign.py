@@ -1,7 +1,7 @@
-"""Many schedules of one experiment: which flaws they show, what they covered, and what is left.
+"""A campaign: many schedules of one experiment, with the findings, the coverage, and an estimate of the unseen rest.
 
-With samplers a campaign is a line of jobs. They may run in several processes, but they are given out and taken in one
-order, and what a job knows is what became of the first, and of the jobs up to `AHEAD` before it: a campaign's answer
+With samplers a campaign is a sequence of jobs. They may run in several processes, but they are started and counted in
+one fixed order. A job uses the run statistics of the first job, and of all jobs up to `AHEAD` before it. So the answer
 does not depend on the number of workers.
 """
 
@@ -28,7 +28,7 @@ from explorer.search.registry import DPOR, STRATEGIES, make_search, parse_strate
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
-from explorer.watch import Pair, Watch
+from explorer.watch import RacingPair, Watch
 from explorer.workers import Pool, Task, Tell, WorkerLostError
 from protocol.errors import UsageError
 from protocol.findings import Finding
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from actors.system.strategy import Strategy
 
 AHEAD = 8
-"""How many jobs may be under way; also with one worker, so that it learns no sooner than many."""
+"""Most jobs in progress at once; also with one worker, so that the run statistics are equally old."""
 
 
 @attrs.define
 class Found:
-    """One flaw, and the first schedule that showed it; `experiment` if that was another one than the campaign's.
+    """One finding, and the first schedule that showed it; `experiment` is set if it is not the campaign's.
 
-    `seen` are all schedules that showed it. What has the cause of another finding is a symptom of that.
+    `seen` are the numbers of all schedules that showed it. A finding with the cause of another one is its symptom.
     """
 
     finding: Finding
@@ -63,7 +63,7 @@ class Found:
 
 @attrs.define
 class Statistics:
-    """What the schedules were like, as least, sum and most."""
+    """Figures of the schedules: for steps and switches the minimum, the sum and the maximum."""
 
     schedules: int = 0
     with_findings: int = 0
@@ -71,7 +71,7 @@ class Statistics:
     switches: list[int] = attrs.field(factory=lambda: [1 << 62, 0, 0])
 
     def add(self, outcome: Outcome) -> None:
-        """Take in one schedule."""
+        """Add one schedule."""
         self.schedules += 1
         self.with_findings += bool(outcome.findings)
         for figure, value in ((self.steps, outcome.steps), (self.switches, outcome.switches)):
@@ -82,20 +82,20 @@ class Statistics:
 class Campaign:
     """The state of a search.
 
-    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted`, `diverged` or `lost`: a job ended
-    each process that tried it, `loss` says which. `lost_workers` are those that were replaced, too.
+    `stopped` is why it ended: `exhausted`, `budget`, `time`, `first`, `interrupted`, `diverged` or `lost`. `lost` means
+    that a job ended every process that tried it; `loss` names the job. `lost_workers` also counts replaced workers.
 
-    *before* may run schedules of its own first, and `take_first` them. *on_found* is told of each finding as soon as it
-    is one; it may raise NotTheSameError if a further run does not show it. The *budget* is in schedules, None if there
-    is none. `cut_off` counts the runs of an exact search that ended before they were one: all that could go on had been
-    explored.
+    *before* may run schedules of its own first, and count them with `take_first`. *on_found* is called with each
+    finding at once; it may raise NotTheSameError if a further run does not show the finding. The *budget* is in
+    schedules; None is no budget. `cut_off` counts the runs of an exact search that stopped early: every continuation
+    had been explored.
 
-    The same choices have to lead to the same run. Some schedules are run twice (`is_checked`), and each that shows
-    something new, before that is taken for a finding; with *runs_twice* all are. Exact searches compare each state that
-    they come to again. At the first difference the search stops as `diverged`, `divergence` says where, and nothing
-    counts as found: the kernel that was searched is not one.
+    The same choices have to lead to the same run. So some schedules are run twice (`is_checked`), and also each
+    schedule with a new finding, before that counts; with *runs_twice* all schedules are. Exact searches compare each
+    state with the state that the same choices led to before. At the first difference the search stops as `diverged`,
+    and `divergence` describes the difference. All findings are then dropped: the schedules were not runs of one kernel.
 
-    `exact_classes` are those that the exact search has been through; if it comes to its end, these are all there are.
+    `exact_classes` are the classes that the exact search has run; if the search is exhausted, there are no others.
     """
 
     experiment: Experiment
@@ -116,7 +116,7 @@ class Campaign:
     found: dict[str, Found] = attrs.field(factory=dict)
     by_strategy: dict[str, Counter[str]] = attrs.field(factory=dict)
     functions: set[str] = attrs.field(factory=set)
-    pairs: set[Pair] = attrs.field(factory=set)
+    pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     cut_off: int = 0
     exact_classes: set[str] = attrs.field(factory=set)
@@ -137,7 +137,7 @@ class Campaign:
         self._may_reduce = eager is None
 
     def run(self) -> None:
-        """Search until nothing is left, or the budget or the time is spent."""
+        """Search until the schedules, the budget or the time are used up."""
         try:
             self._search()
         except KeyboardInterrupt:
@@ -154,21 +154,21 @@ class Campaign:
 
     @property
     def lost_workers(self) -> int:
-        """How many worker processes were lost."""
+        """The number of worker processes that were lost."""
         return self._pool.lost
 
     @property
     def schedules(self) -> int:
-        """How many schedules were run."""
+        """The number of schedules that were run."""
         return self.statistics.schedules
 
     def room_after(self, schedules: int) -> int:
-        """How many more than *schedules* may be run; without a budget, as many as a search by itself would plan."""
+        """How many more than *schedules* may be run; without a budget, the default budget."""
         return defaults.BUDGET if self.budget is None else self.budget - schedules
 
     @property
     def outcome(self) -> str:
-        """The outcome of the search in one word of docs/json.md."""
+        """The outcome of the search, as one of the words in docs/json.md."""
         if self.stopped in {"interrupted", "diverged", "lost"}:
             return self.stopped
         if self.found:
@@ -177,25 +177,26 @@ class Campaign:
 
     @property
     def classes(self) -> int:
-        """How many trace classes there are, if the search came to its end; otherwise, how many it has seen.
+        """The number of trace classes: all classes, if the search is exhausted; otherwise the classes seen so far.
 
-        A sample that ended with a fatal finding is a part of a class, or of several; once all are known it is none.
+        A sample that ended with a fatal finding is a part of one class or of several, so an exhausted search does not
+        count it.
         """
         return len(self.exact_classes) if self.stopped == "exhausted" else self.sightings.classes
 
     @property
     def causes(self) -> list[Found]:
-        """What was found, without what are only symptoms of it (`grouping`)."""
+        """The findings, except symptoms of other findings (`grouping`)."""
         return [found for found in self.found.values() if found.symptom_of is None]
 
-    def gaps(self) -> set[Pair]:
-        """Pairs of racing operations that were only ever seen in the other order."""
+    def gaps(self) -> set[RacingPair]:
+        """Pairs of racing operations that were only seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
 
     def take_first(self, name: str, report: Report, experiment: Experiment, remake: Callable[[], Strategy]) -> None:
-        """Take in schedules that were run before the search, by what is called *name*.
+        """Count schedules that were run before the search, under *name*.
 
-        They may be of another *experiment*; its classes are none of this one's.
+        If they belong to another *experiment*, their classes do not count.
         """
         sightings = self.sightings
         if experiment.header.parameters != self.experiment.header.parameters:
@@ -207,7 +208,7 @@ class Campaign:
     # -- the search ---------------------------------------------------------------------------------------------------
 
     def _follow(self, search: Search) -> None:
-        """Run what *search* hands out, up to `AHEAD` jobs at once, or only one before anything has been learnt."""
+        """Run the schedules of *search*: up to `AHEAD` jobs at once, but one alone until the first report."""
         under_way: deque[tuple[Job, Callable[[], Report]]] = deque()
         given_out, ahead = self.schedules, 1
         while not self.stopped:
@@ -226,7 +227,7 @@ class Campaign:
                 self.stopped = "exhausted" if search.done else "budget"
 
     def _give_out(self, job: Job) -> Callable[[], Report]:
-        """Have a job run, here or in another process; return what gives its report."""
+        """Start a job, here or in another process; return a function that waits for its report."""
         if self.workers == 1:
             return lambda: run_job(self.experiment, job, twice=self.runs_twice)
         task = Task(str(job), work, (self.options, job, self.runs_twice))
@@ -247,9 +248,10 @@ class Campaign:
         experiment: Experiment | None = None,
         name: str | None = None,
     ) -> None:
-        """Take in a report, up to a schedule that is not the same when it is run again, and note in it what is new.
+        """Count a report, up to a schedule that diverges when it is run again; set the report's `news`.
 
-        A signal waits until a schedule is counted, and what it found is confirmed and logged; it leaves the rest.
+        A signal waits until the current schedule is counted and its findings are confirmed and logged. The schedules
+        after it are not counted.
         """
         classes, found, pairs, schedules = self.sightings.classes, len(self.found), len(self.pairs), self.schedules
         with signals.held_back():
@@ -276,7 +278,7 @@ class Campaign:
             self.probes.add(outcome.log10_alternatives)
 
     def _find(self, outcome: Outcome, name: str, remake: Callable[[], Strategy], experiment: Experiment | None) -> None:
-        """Take in what the schedule that was counted last has found; *name* made it."""
+        """Count the findings of the schedule that was counted last; *name* is its strategy."""
         number = self.schedules - 1
         for finding in outcome.findings:
             is_new = finding.signature not in self.found
@@ -305,7 +307,7 @@ class Campaign:
             self.unreached = report.unreached if self.unreached is None else self.unreached & report.unreached
 
     def note(self, divergence: Divergence | None) -> None:
-        """Where a schedule was not the same again, if one was not: the search is over, and nothing is found."""
+        """Note a divergence, if there is one: it ends the search, and drops all findings."""
         if divergence is not None and self.divergence is None:
             self.divergence = divergence
             self.stopped = "diverged"
@@ -326,14 +328,14 @@ class Campaign:
     # -- exact search -------------------------------------------------------------------------------------------------
 
     def _try_exactly(self, search: Search, schedule: Following) -> None:
-        """Run one schedule of an exact search, and let it learn."""
+        """Run one schedule of an exact search, and pass the report to the search."""
         report = self._run_exactly(schedule)
         if self.divergence is None:
             search.learn(schedule, report)
         self._check_end()
 
     def _run_exactly(self, schedule: Following) -> Report:
-        """Run it and count it, unless it was cut off, or was not the same as before."""
+        """Run and count a schedule, unless it was cut off or diverged; return its report."""
         noting = Noting(schedule)
         stage = self.experiment.set_stage(noting)
         watch = Watch(stage.world, wants_accesses=True)

@@ -1,15 +1,15 @@
-"""How much there is that a search has not seen: from how often it has seen what it has, and from how it came there.
+"""Estimates of how much a search has not seen, from class counts and from the choices of random walks.
 
-The first two estimates are about draws: schedules that a strategy drew one like the other, whatever was seen before, so
-that each schedule there is could have been drawn (`StrategyEntry.is_unbiased`). Those of an exact search are each of
-another class on purpose, and those of a bounded or a selective walk leave some out; they say nothing about what is
-unseen, but what they have shown is seen. Draws of several strategies are taken together: the estimates hold for them as
-they are mixed, whatever the proportions. The third is about random walks only.
+The first two estimates need independent draws: schedules that a strategy draws with the same distribution each time,
+whatever was seen before, and such that every schedule can be drawn (`StrategyEntry.is_unbiased`). The schedules of an
+exact search are in different classes on purpose, and a bounded or selective walk leaves some out. Their counts do not
+contribute to the estimates, but the classes that they have shown count as seen. The draws of several strategies are
+pooled: the estimates hold for the mixture, whatever the proportions. The third estimate uses random walks only.
 
 Good, "The Population Frequencies of Species and the Estimation of Population Parameters", Biometrika 1953 (the chance
-that the next one is new); Chao, "Nonparametric Estimation of the Number of Classes in a Population", 1984 (how many
-there are at least); Knuth, "Estimating the Efficiency of Backtrack Programs", Mathematics of Computation 1975 (how many
-leaves a tree has).
+that the next one is new); Chao, "Nonparametric Estimation of the Number of Classes in a Population", 1984 (a lower
+bound for the number of classes); Knuth, "Estimating the Efficiency of Backtrack Programs", Mathematics of Computation
+1975 (the number of leaves of a tree).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import attrs
 
 @attrs.define
 class Sightings:
-    """How often each trace class was seen, and how often by draws. `draws` are their numbers, by strategy."""
+    """Class counts: how often each trace class was seen, and how often drawn. `draws` counts the draws by strategy."""
 
     total: int = 0
     draws: Counter[str] = attrs.field(factory=Counter)
@@ -32,7 +32,7 @@ class Sightings:
     _once: int = 0
 
     def add(self, trace_class: str, drawn_by: str = "") -> None:
-        """Count one more schedule. *drawn_by*: the strategy, if it is one whose schedules are draws."""
+        """Count one more schedule. *drawn_by* is its strategy if that makes independent draws, otherwise empty."""
         times, drawn = self._times[trace_class], self._drawn[trace_class]
         self._times[trace_class] = times + 1
         self.total += 1
@@ -47,23 +47,23 @@ class Sightings:
 
     @property
     def classes(self) -> int:
-        """How many classes were seen."""
+        """The number of classes seen."""
         return len(self._times)
 
     @property
     def chance_of_new(self) -> float | None:
-        """The chance that the next draw is of a class not seen yet (Good-Turing); None without draws.
+        """The chance that the next draw is of an unseen class (Good-Turing); None without draws.
 
-        Of all draws, those whose class nothing else has shown.
+        It is the share of the draws whose class was seen only once, by that draw.
         """
         draws = self.draws.total()
         return self._once / draws if draws else None
 
     @property
     def at_least_unseen(self) -> float | None:
-        """A lower bound for the number of classes not seen yet; None without draws.
+        """A lower bound for the number of unseen classes; None without draws.
 
-        Chao1 says how many there are at least besides those that were drawn; some of these were seen otherwise.
+        Chao1 bounds the number of classes that were not drawn. Classes that were seen without a draw are subtracted.
         """
         if not self.draws:
             return None
@@ -75,17 +75,18 @@ class Sightings:
 
 @attrs.define
 class Probes:
-    """How many schedules there are, from the numbers of alternatives that random walks had at each choice.
+    """Knuth's estimator: the number of schedules, from the numbers of alternatives at each choice of random walks.
 
-    A walk comes to a schedule with one over the product of these numbers, so the mean of the products estimates without
-    bias how many there are; few walks are often far too low. A fault counts as a choice of two, however likely it is.
+    A walk reaches its schedule with a probability of one over the product of these numbers. So the mean of the products
+    is an unbiased estimate of the number of schedules; with few walks it is often far too low. A fault counts as a
+    choice of two, whatever its probability.
     """
 
     walks: int = 0
     _log10_sum: float = -math.inf
 
     def add(self, log10_product: float) -> None:
-        """Take in one walk, by the decimal logarithm of its product: the products are too large for a float."""
+        """Add one walk, by the decimal logarithm of its product: the products are too large for a float."""
         self.walks += 1
         low, high = sorted((self._log10_sum, log10_product))
         self._log10_sum = high + math.log10(1 + 10 ** (low - high))

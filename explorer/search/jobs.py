@@ -1,4 +1,4 @@
-"""What a search asks of a worker: some schedules of one strategy; and what it is told of them."""
+"""Jobs, which are some schedules of one strategy for a worker, and the reports that come back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from actors.system.recorder import Recorder
 from explorer.determinism import NotTheSameError, first_divergence
 from explorer.experiment import Experiment
 from explorer.observers import Labels
-from explorer.profile import Knowledge, Profile, seed_of
+from explorer.profile import Knowledge, RunProfile, seed_of
 from explorer.replay import Divergence
 from explorer.schedule import Noting
 from explorer.search.registry import STRATEGIES, find_strategy, make_strategy, parse_strategy
 from explorer.search.strategies.simple import RandomWalk
 from explorer.search.strategies.surw import SelectiveWalk
-from explorer.watch import Pair, Watch
+from explorer.watch import RacingPair, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.names import no_such
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 SCHEDULES_PER_JOB = 8
 
 CHECKED_EVERY = 32
-"""How often a schedule of a search is run twice, beside some of the first."""
+"""Every so many schedules one is run twice, besides some of the first ones."""
 
 
 MOST_RUNS_TO_SEE = 16
-"""How often a schedule that was not the same is run to see where it is not."""
+"""Most runs of a schedule that diverged, to find the step of the divergence."""
 
 
 @attrs.frozen
 class Job:
-    """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with what is *known* so far."""
+    """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with the *known* run statistics."""
 
     strategy: str
     seed: int
@@ -49,19 +49,19 @@ class Job:
     known: Knowledge
 
     def __str__(self) -> str:
-        """For people."""
+        """The job in words, for messages."""
         last = self.first + self.count - 1
         which = f"schedules {self.first} to {last}" if last > self.first else f"schedule {last}"
         return f"{which} of {self.strategy}"
 
     def remake(self, number: int) -> Strategy:
-        """The strategy that makes schedule *number*, each time the same."""
+        """A new strategy for schedule *number*, equal each time."""
         return make_strategy(self.strategy, seed_of(self.seed, number), self.known)
 
 
 @attrs.frozen
 class News:
-    """What a job brought that was not known: trace classes, findings, ordered pairs of racing operations."""
+    """The numbers of new things in a job: trace classes, findings, ordered pairs of racing operations."""
 
     classes: int = 0
     findings: int = 0
@@ -70,10 +70,10 @@ class News:
 
 @attrs.frozen
 class Outcome:
-    """What became of one schedule.
+    """The result of one schedule.
 
     `log10_alternatives` is the decimal logarithm of the product of the numbers of alternatives at all its choices.
-    `schedule` is only kept if something was found.
+    `schedule` is kept only if there are findings.
     """
 
     number: int
@@ -88,23 +88,23 @@ class Outcome:
 
 @attrs.define
 class Report:
-    """What became of a job: its schedules one by one, and what they covered together.
+    """The result of a job: the outcome of each schedule, and their coverage together.
 
-    `unreached` are the `sometimes` properties that no schedule reached; None before the first. `divergence` is where a
-    schedule that was run twice was not the same: it is not among the outcomes, and none comes after it. `news` is what
-    of it was not known, once it has been counted.
+    `unreached` are the `sometimes` properties that no schedule reached; None before the first schedule. `divergence` is
+    the first difference of a schedule that was run twice; that schedule has no outcome, and none comes after it. `news`
+    is set when the campaign has counted the report.
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
-    profiles: list[Profile] = attrs.field(factory=list)
+    profiles: list[RunProfile] = attrs.field(factory=list)
     functions: set[str] = attrs.field(factory=set)
-    pairs: set[Pair] = attrs.field(factory=set)
+    pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     divergence: Divergence | None = None
     news: News = News()
 
     def add(self, number: int, stage: Stage, watch: Watch, choices: list[Choice]) -> None:
-        """Take in one schedule that has been run."""
+        """Add one schedule that was run."""
         world = stage.world
         findings = tuple(world.findings.values())
         self.outcomes.append(
@@ -129,7 +129,7 @@ class Report:
 def run_watched(
     experiment: Experiment, strategy: Strategy, *, word: str = "", records: list[bytes] | None = None
 ) -> tuple[Stage, Watch]:
-    """Run the scenario once, on the driver of *experiment*, and watch it; add its records to *records*, if given."""
+    """Run the scenario once, on the driver of *experiment*, with a watch; append its records to *records*, if given."""
     stage = experiment.set_stage(strategy)
     watch = Watch(stage.world, word=word)
     stage.world.observers = (watch,) if records is None else (Recorder(records.append), watch)
@@ -139,9 +139,9 @@ def run_watched(
 
 
 def learn_first(experiment: Experiment, strategy: str) -> Knowledge:
-    """What *strategy* has to know if it needs the lengths of lanes; from one random walk with the experiment's seed.
+    """Run statistics for *strategy*, if it needs any: the profile of one random walk with the experiment's seed.
 
-    UsageError if its argument names an object that nothing asks for.
+    UsageError if its argument matches no object that this walk requests.
     """
     known = Knowledge()
     entry, word = find_strategy(strategy)
@@ -155,7 +155,7 @@ def learn_first(experiment: Experiment, strategy: str) -> Knowledge:
 
 
 def check_word(experiment: Experiment) -> None:
-    """UsageError if the argument of the experiment's strategy names nothing, which takes a run to see."""
+    """UsageError if the argument of the experiment's strategy matches no object; to check it takes a run."""
     strategy = experiment.header.strategy
     named = parse_strategy(strategy)
     if named.argument and named.entry.name in STRATEGIES:
@@ -163,7 +163,7 @@ def check_word(experiment: Experiment) -> None:
 
 
 def labels_in(experiment: Experiment) -> list[str]:
-    """The labels of all objects that are asked for in that random walk."""
+    """The labels of all objects that this random walk requests."""
     stage = experiment.set_stage(make_strategy("random", experiment.header.seed))
     labels = Labels()
     stage.world.observers = (labels,)
@@ -173,12 +173,12 @@ def labels_in(experiment: Experiment) -> list[str]:
 
 
 def is_checked(number: int) -> bool:
-    """Whether schedule *number* of a search is run twice in any case: 0, 1, 2, 4, 8, 16, and then every so often."""
+    """Whether schedule *number* of a search is always run twice: 0, 1, 2, 4, 8, 16, and then every `CHECKED_EVERY`."""
     return number % CHECKED_EVERY == 0 or (number < CHECKED_EVERY and number & (number - 1) == 0)
 
 
 def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
-    """Run all schedules of a job, some or (*twice*) each of them twice, up to the first that is not the same then."""
+    """Run all schedules of a job, some of them (with *twice* all) twice; stop at the first divergence."""
     report = Report()
     _, word = find_strategy(job.strategy)
     for number in range(job.first, job.first + job.count):
@@ -194,16 +194,16 @@ def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
 
 
 def run_once_more(experiment: Experiment, strategy: Strategy, records: list[bytes]) -> Divergence | None:
-    """Run a schedule whose records are known again; say where it is not the same, if it is not."""
+    """Run a schedule again, and compare it with the *records* of its first run; return the divergence, if any."""
     again: list[bytes] = []
     run_watched(experiment, Noting(strategy), records=again)
     return first_divergence(records, again)
 
 
 def check_again(experiment: Experiment, remake: Callable[[], Strategy], records: list[bytes], *, draws: bool) -> None:
-    """Run a schedule with these *records* once more: NotTheSameError if it is not the same.
+    """Run a schedule with these *records* once more: NotTheSameError if it diverges.
 
-    If something *draws* random numbers in it, once need not be enough.
+    If it *draws* random numbers, one more run may not show the difference, so it is run several times.
     """
     for _ in range(MOST_RUNS_TO_SEE if draws else 1):
         divergence = run_once_more(experiment, remake(), records)
@@ -212,7 +212,7 @@ def check_again(experiment: Experiment, remake: Callable[[], Strategy], records:
 
 
 def check_patches(experiment: Experiment) -> None:
-    """Run one schedule some times if there is code of the user's: NotTheSameError if it is not always the same."""
+    """Run one schedule several times if user code takes part: NotTheSameError if the runs differ."""
     if not experiment.runs_user_code:
         return
     records: list[bytes] = []
@@ -222,7 +222,7 @@ def check_patches(experiment: Experiment) -> None:
 
 
 def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
-    """Run a schedule again that found something; say where it is not the same, if it is not."""
+    """Run a schedule with findings again; return the divergence, if any."""
     report, noting = Report(), Noting(remake())
     report.add(outcome.number, *run_watched(experiment, noting), noting.choices)
     again = report.outcomes[0]
@@ -232,9 +232,9 @@ def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outco
 def where_they_part(
     experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome, again: Outcome
 ) -> Divergence:
-    """Two runs of one schedule are known to differ: run it with records until two do, to see in which step.
+    """The divergence of two runs of one schedule that are known to differ: run it with records until two runs differ.
 
-    If they do not any more, what the first two came to has to do.
+    If the further runs are all equal, the divergence contains the results of the first two runs instead of a step.
     """
     records: list[bytes] = []
     run_watched(experiment, remake(), records=records)
@@ -246,6 +246,6 @@ def where_they_part(
 
 
 def in_short(outcome: Outcome) -> str:
-    """What a run came to."""
+    """The result of a run in words."""
     found = ", ".join(finding.signature for finding in outcome.findings) or "nothing"
     return f"{outcome.steps} steps of class {outcome.trace_class}; found: {found}"

@@ -1,10 +1,10 @@
-"""Strategies of the user's: how one is declared, and how it is found by the text that names it.
+"""Strategies of the user's: how they are declared, and how a text names them.
 
     @strategy("stubborn", "stays with a lane for N steps at a time", argument="N")
     class Stubborn(Strategy):
         def __init__(self, seed: int, argument: str, known: Knowledge) -> None: ...
 
-It makes the choices of one schedule; a search makes one from each seed.
+A strategy object makes the choices of one schedule; a search makes one object from each seed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from actors.system.world import World
 from actors.versions.user_code import parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
-from explorer.references import Found, Kind, entry_points, find_by_name, load, name_code
+from explorer.references import Kind, Resolved, entry_points, find_by_name, load, name_code
 from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
 from protocol.errors import UsageError
 from protocol.names import no_such
@@ -34,10 +34,10 @@ STRATEGY = Kind("strategy", "strategies", Sampler, lambda entry: entry.make, lam
 
 
 def strategy(name: str, summary: str, *, argument: str = "", learns: bool = False) -> Callable[[Make], Sampler]:
-    """Declare a strategy: a class, or a function that makes one, of a seed, an argument and what runs have taught.
+    """Declare a strategy: a class, or a function that makes one, from a seed, an argument and run statistics.
 
-    *argument* says what may follow its name after a colon; nothing may, if it is empty. One that *learns* is told the
-    lengths of lanes and runs by a first run, and by all that come later.
+    *argument* describes the text that may follow the name after a colon; empty if none may. A strategy that *learns*
+    gets the lengths of lanes and runs, from a first run and from all later ones.
     """
 
     def declare(make: Make) -> Sampler:
@@ -47,7 +47,7 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
 
 
 def find_own(text: str, known: Iterable[str]) -> tuple[Sampler, str]:
-    """The strategy of the user's that *text* names (`FILE[:NAME][:ARGUMENT]`, or installed), and its argument."""
+    """The user's strategy that *text* names (`FILE[:NAME][:ARGUMENT]`, or an installed name), and its argument."""
     named = parse_reference(text, SEARCHES)
     if not named.file:
         name, _, argument = text.partition(":")
@@ -63,7 +63,7 @@ def find_own(text: str, known: Iterable[str]) -> tuple[Sampler, str]:
 
 @functools.lru_cache(maxsize=16)
 def _of_a_file(record: CodeRecord) -> Sampler:
-    """The strategy in that text: a search asks for it again for every schedule."""
+    """The strategy in that text; cached, because a search needs it again for every schedule."""
     return _checked(load(STRATEGY, record))
 
 
@@ -72,8 +72,8 @@ def _installed(name: str) -> Sampler:
     return _checked(find_by_name(STRATEGY, name))
 
 
-def _checked(found: Found[Sampler]) -> Sampler:
-    """The strategy, whose code is blamed for what it does wrong."""
+def _checked(found: Resolved[Sampler]) -> Sampler:
+    """The strategy, wrapped so that its errors are attributed to the user's code."""
     (entry,) = found.things
     name = entry.name if found.code is None else f"{PurePath(found.code.path).name}:{entry.name}"
 
@@ -81,7 +81,7 @@ def _checked(found: Found[Sampler]) -> Sampler:
         with Blame((), found.files):
             made: object = entry.make(seed, argument, known)
             if not isinstance(made, Strategy):
-                msg = f"--strategy {name}: it is made as a {type(made).__name__}, which is no Strategy"
+                msg = f"--strategy {name}: it makes an object of type {type(made).__name__}, not a Strategy"
                 raise UsageError(msg)
         return Checked(name, made)
 
@@ -89,7 +89,7 @@ def _checked(found: Found[Sampler]) -> Sampler:
 
 
 class Checked(Strategy):
-    """A strategy that chooses as another does, whose choices are refused if there is no such lane or value."""
+    """Delegates every choice to the user's strategy, and refuses a choice out of range."""
 
     def __init__(self, name: str, strategy: Strategy) -> None:
         self.name = name
@@ -97,25 +97,25 @@ class Checked(Strategy):
         self.controls_clock = strategy.controls_clock
 
     def advance(self, world: World) -> None:
-        """As the other."""
+        """Delegate to the other strategy."""
         self.strategy.advance(world)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """As the other."""
+        """Delegate to the other strategy, and check the index."""
         index = self.strategy.choose(lanes)
         return index if _is_below(index, len(lanes)) else self._refuse("choose", index, len(lanes))
 
     def choose_value(self, count: int) -> int:
-        """As the other."""
+        """Delegate to the other strategy, and check the value."""
         value = self.strategy.choose_value(count)
         return value if _is_below(value, count) else self._refuse("choose_value", value, count)
 
     def choose_fault(self, probability: float) -> bool:
-        """As the other."""
+        """Delegate to the other strategy."""
         return bool(self.strategy.choose_fault(probability))
 
     def draw_latency(self, low: int, high: int) -> int:
-        """As the other."""
+        """Delegate to the other strategy."""
         return self.strategy.draw_latency(low, high)
 
     def _refuse(self, method: str, value: object, count: int) -> NoReturn:

@@ -1,7 +1,7 @@
-"""The portfolio: a search of searches, samplers by what has paid, and an exact search where it seems to fit.
+"""The portfolio: a search that divides its budget among samplers by recent yield, and adds an exact search if it fits.
 
-No paper: a bandit with discounted yields (SEARCH.md 4.10). No guarantee beyond those of its searches, each of which
-keeps a share: the exact search explores the same as by itself, in turns.
+There is no paper: it is a bandit with discounted yields (SEARCH.md 4.10). It has no guarantees beyond those of its
+searches, each of which keeps a share. The exact search explores in turns exactly what it explores alone.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
     from explorer.search.strategies.prefix import Following
 
 SHARES = {"surw": 1.0, "pos": 2.0, "pct:2": 2.0, "pct:3": 2.0, "pct:4": 2.0, "urw": 1.0, "random": 1.0}
-"""The samplers that the portfolio weighs against each other (SEARCH.md 4.10), in the order of their first turns.
+"""The samplers of the portfolio with their shares (SEARCH.md 4.10), in the order of their first turns.
 
-The numbers are their shares while none has anything new to show. Walks find what is shallow, and soon; what needs some
-orders at once is found by the strategies that have a bound for it (docs/strategies.md has the figures).
+The shares apply while no sampler has a yield. Walks find shallow flaws soon; flaws that need several ordering
+constraints at once are found by the strategies with a bound for them (docs/strategies.md has the figures).
 """
 
 SHARE_OF_MORE = 2.0
 """The share of a sampler that the user names."""
 
 LEAST_SAMPLED = 16
-"""Draws (see `explorer.search.estimate`) before the portfolio judges whether an exact search would fit."""
+"""Draws (see `explorer.search.estimate`) before the portfolio estimates whether an exact search would fit."""
 
 MOST_NEW = 0.5
-"""The chance that the next schedule is of a new class above which nobody can say how many classes there are."""
+"""Above this chance of a new class, the number of classes cannot be estimated."""
 
 LEAST_EXACT = 32
-"""For how many schedules an exact search is tried at least."""
+"""Least number of schedules in the first turn of an exact search."""
 
 NEW_FINDING = 16.0
-"""How many new pairs of racing operations a new finding is worth when strategies are weighed."""
+"""Weight of a new finding, in new pairs of racing operations."""
 
 FORGETTING = 0.9
-"""By how much the yield of older jobs counts less with each new one of the same strategy."""
+"""Discount factor of a strategy's earlier yields, applied at each of its jobs."""
 
 
 @attrs.define
 class Arm:
-    """A sampler of the portfolio, its share, and what its schedules have brought of late."""
+    """A sampler of the portfolio, its share, and its discounted counts of schedules and of new things."""
 
     search: Sampling
     share: float
@@ -61,23 +61,23 @@ class Arm:
 
     @property
     def weight(self) -> float:
-        """Its share, and more of it the more a schedule brings."""
+        """The share, increased by the recent yield per schedule."""
         return self.share * (1.0 + self.gain / (self.schedules + 1.0))
 
 
 @attrs.define
 class Portfolio:
-    """The fair schedule first, then the samplers, by what has paid in new racing pairs and new findings.
+    """Runs the fair schedule first, then the samplers, weighted by their yields of new racing pairs and new findings.
 
-    New classes do not steer: where there are very many, every schedule is of a new one. An exact search begins when so
-    few schedules seem to be possible that one may run them all, or so few classes, once some have been sampled. If it
-    does not come to its end when it should have, it takes turns with the samplers from then on, each turn twice as
-    long: what seems small may be large behind some rare choice. A turn begins when all jobs have been learnt from.
+    New classes do not count as a yield: where there are very many, every schedule is in a new class. An exact search
+    begins when the estimated number of schedules, or of classes once some schedules were sampled, fits into the budget.
+    If it is not exhausted within its turn, it alternates with the samplers from then on, with turns that double in
+    length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
 
-    `sightings` is what the whole campaign has seen. `more` is one more sampler, beside those of `SHARES`. `turn` is how
-    many schedules the exact search had in its latest turn, `_left` how many of them it has still to run; `_exact_at` is
-    when its next turn is due. `_under_way` counts jobs. `_log10_alternatives` is the largest product of the numbers of
-    alternatives that a schedule has had.
+    `sightings` are the class counts of the whole campaign. `more` is one more sampler, besides those of `SHARES`.
+    `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
+    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product of the numbers
+    of alternatives of a schedule.
     """
 
     seed: int
@@ -102,10 +102,10 @@ class Portfolio:
         self._waiting = ["roundrobin", *shares]
 
     def next_schedule(self, room: int = 1) -> Job | Following | None:
-        """A schedule of the exact search in its turn, otherwise a job of a sampler; None if jobs have to end first."""
+        """A schedule of the exact search in its turn, otherwise a job of a sampler; None if a job has to end first."""
         if not self._left and self._has_turn(room):
             self.turn = self._left = self._length_of_turn(room)
-            self._exact_at = self.sightings.total + 2 * self.turn  # the samplers get as much after it
+            self._exact_at = self.sightings.total + 2 * self.turn  # the samplers get an equally long turn after it
         if self._left:
             planned: Following | None = None if self._under_way else self.exact.next_schedule()
             return planned
@@ -113,7 +113,7 @@ class Portfolio:
         return self._sample(room)
 
     def learn(self, planned: Job | Following, report: Report) -> None:
-        """Weigh the sampler anew, or go on with the turn."""
+        """Update the sampler's weight, or continue the exact search's turn."""
         if not isinstance(planned, Job):
             self.exact.learn(planned, report)
             self._left -= len(report.outcomes)
@@ -129,11 +129,11 @@ class Portfolio:
 
     @property
     def done(self) -> bool:
-        """Whether the exact search has come to its end; that is looked at in its turns only."""
+        """Whether the exact search is exhausted; this is checked in its turns only."""
         return self._left > 0 and self.exact.done
 
     def _sample(self, room: int) -> Job:
-        """The first jobs are short: what is small is soon seen."""
+        """The next job of a sampler. The first jobs are short, so that a small search space is noticed soon."""
         if self._waiting:
             return self.draws.job(self._waiting.pop(0), 1)
         longest = max(self.draws.next // SCHEDULES_PER_JOB, 1)
@@ -144,19 +144,19 @@ class Portfolio:
         return names[draw(self._random.random(), [self.arms[name].weight for name in names])]
 
     def _has_turn(self, room: int) -> bool:
-        """Whether an exact search is due, and seems to fit into *room*; once it has begun it is due again and again."""
+        """Whether a turn of the exact search is due: it has begun before, or it seems to fit into *room*."""
         if self.sightings.total < self._exact_at:
             return False
         return bool(self.turn or self._alternatives_within(room) or self._seems_small(room))
 
     def _length_of_turn(self, room: int) -> int:
-        """An exact search gets as many schedules as it seems to need, then twice as many."""
+        """The length of the exact search's next turn: the estimated need at first, then twice the previous turn."""
         alternatives = self._alternatives_within(room)
         wanted = 2 * self.turn or max(LEAST_EXACT, self._classes_at_least(), alternatives)
         return max(1, min(wanted, room if alternatives else room // 2))
 
     def _alternatives_within(self, room: int) -> int:
-        """How many schedules seem to be possible, if *room* is enough for all of them; otherwise 0."""
+        """The estimated number of schedules if *room* is enough for all of them; otherwise 0."""
         log10 = self._log10_alternatives
         return round(10**log10) if log10 is not None and log10 <= math.log10(room) else 0
 
@@ -164,7 +164,7 @@ class Portfolio:
         return self.sightings.classes + math.ceil(self.sightings.at_least_unseen or 0)
 
     def _seems_small(self, room: int) -> bool:
-        """Whether all classes, as far as can be judged, could be gone through twice."""
+        """Whether all classes, as far as estimated, could be run twice within *room*."""
         chance = self.sightings.chance_of_new
         can_be_judged = self.sightings.draws.total() >= LEAST_SAMPLED and chance is not None and chance <= MOST_NEW
         return can_be_judged and 2 * self._classes_at_least() < room

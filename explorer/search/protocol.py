@@ -1,4 +1,4 @@
-"""What every search can be asked: one sampler, an exact search, or the portfolio, which is a search of searches."""
+"""The interface of every search: one sampler, an exact search, or the portfolio, which combines searches."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ if TYPE_CHECKING:
 
 
 class Search(Protocol):
-    """Hands out the schedules of an experiment, and learns from what became of them.
+    """Plans the schedules of an experiment, and learns from their results.
 
-    The caller runs what it is handed out, and gives it back with its report, in the order of handing out:
+    The caller runs what is planned, and returns it with its report, in the order of planning:
 
         while not search.done:
             planned = search.next_schedule(room)
-            ...                                     # run it, or what is under way, if it is None
+            ...                                     # run it; if it is None, wait for a job in progress
             search.learn(planned, report)
 
-    What is handed out follows from the seed and from what was learnt, so that the same search goes the same way again,
-    in one process or in several. It is one of two things:
+    The plan depends only on the seed and on the reports so far, so the same search takes the same course again, in one
+    process or in several. There are two kinds of planned work:
 
-    - a `Job` is some schedules of one sampler. It may be run in any process, while others are under way, and need not
-      have been learnt from when the next is handed out;
-    - a `Following` is one schedule of an exact search, which rests on the run before it. It is run here, alone, to its
-      end: nothing else is under way then, and it is learnt from before the next is handed out. One that has diverged is
-      not learnt from: what was explored proves nothing, and the search is over.
+    - A `Job` is some schedules of one sampler. It may run in any process, while others are in progress. The next job
+      may be planned before its report is there.
+    - A `Following` is one schedule of an exact search, which continues from the run before it. It runs in this process,
+      alone, and its report is needed before the next is planned. If it diverges, there is no report: the exploration so
+      far proves nothing, and the search is over.
     """
 
     def next_schedule(self, room: int = 1) -> Any:
-        """What to run next, at most *room* schedules; None if nothing is left, or what is under way has to end first.
-
-        There is room for one at least.
-        """
+        """The next work, at most *room* schedules (one or more); None if nothing is left, or a job has to end first."""
 
     def learn(self, planned: Any, report: Report) -> None:
-        """Take in what became of what was handed out. The report is empty if an exact search has cut the run off."""
+        """Learn the report of planned work. The report is empty if an exact search has cut the run off."""
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be run; never so of a sampler."""
+        """Whether no schedule is left; always false for a sampler."""

@@ -1,7 +1,7 @@
-"""Strategies by name, and the one place where the text of a `--strategy` is parsed.
+"""Strategies by name, and the only parser of `--strategy` texts.
 
 A name may have an argument after a colon: `pct:3`, `surw:memcg_kmem_wq_lock`, `dfs:delays=2`. The algorithms are in
-`explorer.search.strategies`; each is imported when it is first used, so that a command may list them all.
+`explorer.search.strategies`. Each is imported at its first use, so that commands can list all of them quickly.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from explorer.search.strategies.dfs import Dfs
 
 PCT_DEPTH = 3
-"""How many ordering constraints pct looks for by default: one more than its priority changes."""
+"""Default depth of pct: the number of ordering constraints, one more than the number of priority changes."""
 
 PORTFOLIO, DPOR = "portfolio", "dpor"
 
 
 @attrs.frozen
 class StrategyEntry:
-    """A strategy by its name. `argument` says what may follow the colon; empty if nothing may."""
+    """A strategy by its name. `argument` describes the text after the colon; empty if none is allowed."""
 
     name: str
     summary: str
@@ -39,12 +39,12 @@ class StrategyEntry:
 
 @attrs.frozen
 class Sampler(StrategyEntry):
-    """A strategy whose schedules are drawn: how one is made from a seed, the argument and what is known.
+    """A strategy that draws its schedules; `make` takes a seed, the argument and the run statistics.
 
-    `learns`: it is of little use before one run has been learnt from. `is_unbiased`: its schedules are drawn, each one
-    like the others and whatever they showed, and none is left out, so that how often they repeat each other says how
-    much is unseen. Those with a bound leave out what lies beyond it, those that look at some steps only leave the
-    others in one order.
+    `learns`: it needs the run statistics of at least one run. `is_unbiased`: its schedules are independent draws from
+    one distribution in which every schedule has a probability above zero, so that repeated classes say how much is
+    unseen. A bounded strategy leaves out the schedules beyond its bound, and a selective one leaves the other steps in
+    one order.
     """
 
     make: Callable[[int, str, Knowledge], Strategy]
@@ -54,7 +54,7 @@ class Sampler(StrategyEntry):
 
 @attrs.frozen
 class ExactEntry(StrategyEntry):
-    """A search that ends when everything has been tried, and how it is made from its argument (empty if not given)."""
+    """A search that ends when all schedules were tried; `make` takes the argument (empty if not given)."""
 
     make: Callable[[str], Search]
 
@@ -161,7 +161,7 @@ STRATEGIES: dict[str, Sampler] = {
         ),
     )
 }
-"""The samplers by name; `replay` is made from a log."""
+"""The samplers by name; `replay` is not among them, as it needs a log."""
 
 EXACT: dict[str, ExactEntry] = {
     entry.name: entry
@@ -190,12 +190,12 @@ SEARCHES: dict[str, StrategyEntry] = {
         *EXACT.values(),
     )
 }
-"""All that `explore` can use."""
+"""All strategies of `explore`."""
 
 
 @attrs.frozen
 class Named:
-    """A strategy as it was named: its `text`, which entry that is, and the argument, empty if none was given."""
+    """A parsed strategy text: the `text`, its entry, and the argument, empty if none was given."""
 
     text: str
     entry: StrategyEntry
@@ -203,9 +203,9 @@ class Named:
 
 
 def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> Named:
-    """The strategy and the argument that *text* (NAME or NAME:ARGUMENT) means; UsageError names those there are.
+    """Parse *text* (NAME or NAME:ARGUMENT); UsageError, with the known names, if there is no such strategy.
 
-    Those of the user's (`explorer.search.own`) are always known, but for the exact searches.
+    Strategies of the user's (`explorer.search.own`) are always accepted, except where only exact searches are.
     """
     name, colon, argument = text.partition(":")
     entry = known.get(name)
@@ -227,28 +227,28 @@ def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> 
 
 
 def find_strategy(text: str) -> tuple[Sampler, str]:
-    """The sampler and the argument that *text* means, which is checked; UsageError names those there are."""
+    """The sampler and the checked argument of *text*; UsageError, with the known names, if there is none."""
     named = parse_strategy(text, STRATEGIES)
-    assert isinstance(named.entry, Sampler), "nothing else is in STRATEGIES"
-    named.entry.make(0, named.argument, Knowledge())  # a wrong argument is reported now, not in the middle of a search
+    assert isinstance(named.entry, Sampler), "STRATEGIES has only samplers"
+    named.entry.make(0, named.argument, Knowledge())  # report a wrong argument now, not during a search
     return named.entry, named.argument
 
 
 def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strategy:
-    """One schedule of the sampler that *text* means."""
+    """A strategy for one schedule, by the sampler that *text* names."""
     entry, argument = find_strategy(text)
     return entry.make(seed, argument, known or Knowledge())
 
 
 def make_exact_search(text: str) -> Search:
-    """The exact search that *text* means."""
+    """The exact search that *text* names."""
     named = parse_strategy(text, EXACT)
-    assert isinstance(named.entry, ExactEntry), "nothing else is in EXACT"
+    assert isinstance(named.entry, ExactEntry), "EXACT has only exact searches"
     return named.entry.make(named.argument)
 
 
 def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = True) -> Search:
-    """The search that *text* means, of a campaign that has seen *sightings*.
+    """The search that *text* names, for a campaign with the class counts *sightings*.
 
     If it *reduces*, the exact part of the portfolio runs one schedule of each trace class, otherwise every schedule.
     """
@@ -267,7 +267,7 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
 
 
 def check_strategy(text: str) -> Named:
-    """The search that *text* means; UsageError if there is none, or if it does not take that argument."""
+    """Parse *text*, and check its argument; UsageError if the strategy or the argument is wrong."""
     named = parse_strategy(text)
     if isinstance(named.entry, Sampler):
         find_strategy(text)

@@ -1,4 +1,4 @@
-"""What a person sees of a search while it runs and when it is over, and the JSON object of it."""
+"""Output of a search: progress while it runs, the answer as text, and the answer as JSON."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from explorer.replay import Divergence
     from explorer.search.campaign import Campaign, Found
     from explorer.search.estimate import Probes, Sightings
-    from explorer.watch import Pair
+    from explorer.watch import RacingPair
 
 SHOWN_GAPS = 12
 SHARE = {"schedules": "schedules", "classes": "new classes", "findings": "new findings", "cut_off": "cut off"}
-"""What is told of each strategy, and how a table calls it."""
+"""The counts of each strategy, with their titles in tables."""
 REFRESH_SECONDS = 0.5
 
 SMALL = 4
-"""Up to how many digits a number of schedules is written in full."""
+"""Numbers of schedules with up to this many digits are written in full."""
 
 
 class CampaignProgress:
-    """A live table on a terminal; elsewhere a line at 1, 2, 5, 10, 20, 50 ... schedules. On standard error."""
+    """Progress on standard error: a live table on a terminal, otherwise a line at 100, 200, 500, 1000 ... schedules."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -42,7 +42,7 @@ class CampaignProgress:
         self._next_line = 100
 
     def __call__(self, campaign: Campaign) -> None:
-        """Show how far *campaign* is, if it is time to."""
+        """Show the progress of *campaign*, if an update is due."""
         if not self._console.is_terminal:
             if campaign.schedules >= self._next_line:
                 self._next_line = next(mark for mark in line_marks() if mark > campaign.schedules)
@@ -58,13 +58,13 @@ class CampaignProgress:
         self._live.update(progress_table(campaign), refresh=True)
 
     def tell(self, found: Found) -> None:
-        """Say what was found, at once, and where its log is: whatever becomes of the search, that is there."""
+        """Print a finding and its log at once, so that they are there whatever happens to the search."""
         where = f"; log: {found.log}" if found.log is not None else ""
         text = f"found in schedule {found.first_schedule}: {found.finding.signature}{where}"
         self._console.print(as_text(text), markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the table away."""
+        """Remove the table."""
         if self._live is not None:
             self._live.stop()
 
@@ -78,7 +78,7 @@ def line_marks() -> Iterator[int]:
 
 
 def progress_line(campaign: Campaign) -> str:
-    """One line for a log file."""
+    """One progress line, for output that is not a terminal."""
     elapsed = time.monotonic() - campaign.began
     cut_off = f", {campaign.cut_off} runs cut off" if campaign.cut_off else ""
     return (
@@ -115,7 +115,7 @@ def progress_table(campaign: Campaign) -> Table:
 
 
 def show_campaign(console: Console, campaign: Campaign) -> None:
-    """Findings, the verdict with its number, what was not reached, and figures that teach."""
+    """Print the findings, the figures, unreached properties, coverage, and the verdict."""
     for found in campaign.causes:
         show_finding(console, found.finding, ())
         for symptom in found.symptoms:
@@ -142,7 +142,7 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
 
 
 def show_divergence(console: Console, divergence: Divergence) -> None:
-    """Where the same choices did not lead to the same, and what that may come from."""
+    """Print the step at which equal choices led to different steps, and the possible causes."""
     console.print(
         styled(("not deterministic", "red"), f": the same choices led to something else at step {divergence.step}"),
         f"  then: {divergence.then}",
@@ -152,7 +152,7 @@ def show_divergence(console: Console, divergence: Divergence) -> None:
 
 
 def figures_table(campaign: Campaign) -> Table:
-    """Steps, switches and findings of the schedules."""
+    """Steps and switches of the schedules."""
     table = Table("", "least", "mean", "most", box=None, pad_edge=False)
     statistics = campaign.statistics
     if statistics.schedules:
@@ -162,7 +162,7 @@ def figures_table(campaign: Campaign) -> Table:
 
 
 def strategies_table(campaign: Campaign) -> Table:
-    """What each strategy brought; the runs that were cut off stand apart, if there are any."""
+    """The counts of each strategy; the column of runs that were cut off is there only if there are any."""
     columns = {key: title for key, title in SHARE.items() if key != "cut_off" or campaign.cut_off}
     table = Table("strategy", *columns.values(), box=None, pad_edge=False)
     for name, counts in campaign.by_strategy.items():
@@ -171,7 +171,7 @@ def strategies_table(campaign: Campaign) -> Table:
 
 
 def show_gaps(console: Console, campaign: Campaign) -> None:
-    """Which racing operations were only seen in one order."""
+    """Print the racing operations that were seen in one order only."""
     gaps = sorted(campaign.gaps())
     console.print(
         f"covered: {len(campaign.functions)} kernel functions, {len(campaign.pairs)} ordered pairs of racing "
@@ -183,14 +183,14 @@ def show_gaps(console: Console, campaign: Campaign) -> None:
         console.print(f"  and {len(gaps) - SHOWN_GAPS} more (--json has them all)")
 
 
-def describe(pair: Pair) -> str:
+def describe(pair: RacingPair) -> str:
     """A pair of racing operations in words."""
     (first, first_op), (second, second_op) = pair
     return f"{first}: {first_op} before {second}: {second_op}"
 
 
 def verdict(campaign: Campaign) -> Text:
-    """The answer in one line, with what it is worth."""
+    """The answer in one line, with the strength of its evidence."""
     number = len(campaign.causes)
     what = f"{number} finding{'s' if number != 1 else ''}" if number else "nothing found"
     cut = f", {campaign.cut_off} more runs cut off" if campaign.cut_off else ""
@@ -209,7 +209,7 @@ def verdict(campaign: Campaign) -> Text:
 
 
 def unseen(seen: Sightings) -> str:
-    """How much has not been seen, and what says so."""
+    """How much is unseen, with the draws that the estimate is based on."""
     chance, at_least = seen.chance_of_new, seen.at_least_unseen
     if chance is None or at_least is None:
         return "how much is unseen is not known, as no schedule was drawn without bias"
@@ -221,7 +221,7 @@ def unseen(seen: Sightings) -> str:
 
 
 def of_how_many(probes: Probes) -> str:
-    """How many schedules there seem to be, if that is known: ` of some 1e53 (by 142 random walks)`."""
+    """The estimated number of schedules, empty if unknown: ` of some 1e53 (by 142 random walks)`."""
     log10_schedules = probes.log10_schedules
     if log10_schedules is None:
         return ""
@@ -230,12 +230,12 @@ def of_how_many(probes: Probes) -> str:
 
 
 def rounded(number: float | None, digits: int) -> float | None:
-    """For JSON: null where nothing is known."""
+    """A rounded number for JSON; null if unknown."""
     return None if number is None else round(number, digits)
 
 
 def campaign_json(campaign: Campaign) -> dict[str, Any]:
-    """The one JSON object of `explore --json`; docs/json.md has its keys."""
+    """The JSON object of `explore --json`; docs/json.md describes its keys."""
     header, start = campaign.experiment.header, campaign.options.start
     return {
         "outcome": campaign.outcome,
@@ -271,7 +271,7 @@ def campaign_json(campaign: Campaign) -> dict[str, Any]:
 
 
 def found_json(found: Found) -> dict[str, Any]:
-    """One finding."""
+    """One finding as JSON."""
     return {
         **finding_json(found.finding),
         "signature": found.finding.signature,

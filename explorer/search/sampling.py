@@ -1,8 +1,8 @@
-"""A search by one sampler: random, urw, surw, pos, pct and the like, schedule after schedule without an end.
+"""A search by one sampler (random, urw, surw, pos, pct and so on): schedule after schedule, without an end.
 
-How a schedule is drawn is the strategy's (`explorer.search.strategies`, each with its paper and its guarantee). Here is
-how the draws of one search belong together: schedule number n has the seed of n, and the lengths of lanes and runs that
-some strategies need are learnt from the runs before.
+The strategy draws each schedule (`explorer.search.strategies`, each with its paper and its guarantee). This module
+coordinates the draws of one search: schedule number n has the seed of n, and strategies that need the lengths of lanes
+and runs get them from earlier runs.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 @attrs.define
 class Draws:
-    """The draws of one search: the seed, the next number, and what runs have taught; samplers may share them."""
+    """The draws of one search: the seed, the next number, and the run statistics; samplers may share them."""
 
     seed: int
     known: Knowledge = attrs.field(factory=Knowledge)
     next: int = 0
 
     def job(self, strategy: str, count: int) -> Job:
-        """The next *count* schedules, by *strategy*, with what is known now."""
+        """The next *count* schedules, by *strategy*, with a copy of the present run statistics."""
         job = Job(strategy, self.seed, self.next, count, self.known.copy())
         self.next += count
         return job
 
     def learn(self, report: Report) -> None:
-        """Learn the lengths of lanes and runs."""
+        """Add the lengths of lanes and runs to the run statistics."""
         for profile in report.profiles:
             self.known.learn(profile)
 
 
 @attrs.define
 class Sampling:
-    """The search: as many schedules at once as a job has; only one to begin with if the strategy has to learn first."""
+    """A search with one sampler. A job has `SCHEDULES_PER_JOB` schedules; the first has one if the sampler learns."""
 
     strategy: str
     draws: Draws
@@ -52,10 +52,10 @@ class Sampling:
         return self.draws.job(self.strategy, 1 if learns_first else min(SCHEDULES_PER_JOB, room))
 
     def learn(self, job: Job, report: Report) -> None:  # noqa: ARG002 -- the protocol
-        """Learn the lengths of lanes and runs."""
+        """Add the lengths of lanes and runs to the run statistics."""
         self.draws.learn(report)
 
     @property
     def done(self) -> bool:
-        """Another schedule can always be drawn."""
+        """Always false: another schedule can always be drawn."""
         return False

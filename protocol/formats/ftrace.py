@@ -101,7 +101,7 @@ class LostEvents:
 
 
 @attrs.frozen
-class Trace:
+class FunctionTrace:
     """A parsed trace. `cpus` is the machine's number of CPUs (0: not in the header)."""
 
     source: str
@@ -110,7 +110,7 @@ class Trace:
     lost: tuple[LostEvents, ...]
 
 
-def parse_ftrace(data: bytes, *, source: str) -> Trace:
+def parse_ftrace(data: bytes, *, source: str) -> FunctionTrace:
     """Parse the function tracer's text.
 
     UsageError in one line, `source:line: what, what to do`, if it is another text.
@@ -145,7 +145,7 @@ class _Reader:
     lost: list[LostEvents] = attrs.field(factory=list)
     last: dict[int, int] = attrs.field(factory=dict)
 
-    def read(self, rows: list[str]) -> Trace:
+    def read(self, rows: list[str]) -> FunctionTrace:
         """Read all rows; their number must agree with the header."""
         for number, row in enumerate(rows, start=1):
             if row.startswith("#"):
@@ -158,7 +158,7 @@ class _Reader:
             _fail(self.source, line, f"{text}; take it again, or correct the count if that was on purpose")
         if not self.lines:
             _fail(self.source, len(rows), "there is no entry; was the tracer on, and does set_ftrace_filter fit?")
-        return Trace(self.source, self.cpus, tuple(self.lines), tuple(self.lost))
+        return FunctionTrace(self.source, self.cpus, tuple(self.lines), tuple(self.lost))
 
     def _read_comment(self, number: int, row: str) -> None:
         found = ENTRIES.match(row)

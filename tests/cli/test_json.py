@@ -10,10 +10,10 @@ from typing import Any
 import msgpack
 
 from actors.machine.context import WARN_ON, Context
-from explorer.cli.selftest import Tried, selftest_json
+from explorer.cli.selftest import SelfTestResult, selftest_json
 from explorer.explain.as_json import to_json as explanation_json
 from explorer.growth.fleet import Fleet, HostRun
-from explorer.growth.host import Day, Job
+from explorer.growth.host import Day, HostJob
 from explorer.growth.reaper import Waits, Walks
 from explorer.growth.report import Comparison
 from explorer.growth.report import to_json as growth_json
@@ -79,7 +79,7 @@ def searches(command: Command) -> Printed:
     test = violations_of(lambda stage: two_tasks(stage, nothing, nothing), pairs=2)
     site = ("f", "op")
     test.violations.append(Violation(STATE, 0, 1, "one", "other", "what", site, site))
-    yield "selftest", json.loads(json_text(selftest_json(Tried(test, twice=2))))
+    yield "selftest", json.loads(json_text(selftest_json(SelfTestResult(test, twice=2))))
 
 
 def files(command: Command) -> Printed:
@@ -118,7 +118,7 @@ def hosts(_command: Command) -> Printed:
     """A simulation takes minutes, so the object is made from invented figures."""
     walks = Walks(1, 2.5, 3.5, (Waits("memcg_create_kmem_cache", 1, 2, 3),))
     day = Day(0, dying=1, child_caches=2, zombie_caches=3, memory=4, cgroups=5, steps=6, seconds=0.5, walks=walks)
-    fleet = Fleet([HostRun(Job.of(kernel, 0, {}), [day]) for kernel in ("original", "5.3")], days=0)
+    fleet = Fleet([HostRun(HostJob.of(kernel, 0, {}), [day]) for kernel in ("original", "5.3")], days=0)
     yield "growth", json.loads(json_text(growth_json(Comparison.of(fleet, "5.3"))))
     yield "growth --walk", json.loads(json_text(walk_json(fleet)))
 

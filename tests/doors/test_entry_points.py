@@ -95,7 +95,7 @@ def test_list_says_in_a_line_what_cannot_be_used(slabrace: Command, project: Pat
         assert entries[name]["error"] == told
         assert told in out
     assert str(entries["canary"]["error"]).startswith(
-        "far-away 1.2 declares it, but slabrace has a scenario of that name"
+        "far-away 1.2 declares it, but the built-in scenario of that name has precedence"
     )
 
 

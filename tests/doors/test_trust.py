@@ -183,7 +183,7 @@ def test_a_kept_finding_says_that_a_file_has_changed(slabrace: Command, kept: Pa
     code, out, _ = slabrace("keep", "--check", kept.parent, "--trust")
 
     assert code == 0
-    assert "../mine.py is not what it was" in out
+    assert "../mine.py has changed since" in out
     assert "eyes.py is not" not in out
 
 

@@ -40,6 +40,8 @@ values = st.recursive(
 SENSIBLE: dict[str, tuple[Any, ...]] = {
     "knobs": ({"slabinfo": "/etc/passwd"}, {"rounds": 0}, {"rounds": True}, {"nope": 1}, {"allocator": 5}, {}),
     "patches": ([{"name": "x", "path": "\0", "sha256": ""}], [{"path": "x.py"}], {}, [{"name": "/etc/passwd"}]),
+    "oracles": ([{"name": "leak"}], [{"name": "x.py"}], [{"name": "x.py", "path": "/etc/passwd", "sha256": ""}], {}),
+    "scenario_code": ({"name": "canary"}, {"name": "x.py:x", "path": "x.py"}, [], "x.py", {"path": "x.py"}),
     "schedule": ([], [-1], [10**30], [True], "count0", ["count1", "count0"], [0, 1, 0, 1]),
     "faults": ({"page": 2}, {"page": -0.1}, {"page": True}, {"page": 0.5}, {"nope": 0.5}),
     "kernel": ("v7", "original", "9.9"),
@@ -122,7 +124,8 @@ OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "expects": ("nothing", "finding").__contains__,
     "knobs": is_object(lambda value: is_text(value) or is_number(value)),
     "check": ("off", "quiescent", "step").__contains__,
-    "patches": is_list(is_object(is_text)),
+    **dict.fromkeys(["patches", "oracles"], is_list(is_object(is_text))),
+    "scenario_code": lambda value: value is None or is_object(is_text)(value),
     "without": is_list(is_text),
     "faults": is_object(lambda value: type(value) in (int, float) and 0 <= value <= 1),
     "keeps_time": (True, False).__contains__,

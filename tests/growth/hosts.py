@@ -7,15 +7,15 @@ from typing import Any
 import attrs
 
 from actors.system.stepper import run_stepper
-from explorer.growth.host import Day, Job, set_stage, simulate
+from explorer.growth.host import Day, HostJob, set_stage, simulate
 from scenarios.stage import Stage
 
 SMALL = {"days": "1", "unit": "30", "uptime": "240"}
 TINY = {"days": "0", "unit": "60", "uptime": "600"}
 
 
-def job_of(kernel: str, **settings: str) -> Job:
-    return Job.of(kernel, int(settings.pop("host", "0")), {**SMALL, **settings})
+def job_of(kernel: str, **settings: str) -> HostJob:
+    return HostJob.of(kernel, int(settings.pop("host", "0")), {**SMALL, **settings})
 
 
 def days_of(kernel: str, **settings: str) -> list[Day]:

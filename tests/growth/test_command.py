@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--csv", "/dev/null/figures.csv"], "/dev/null/figures.csv"),
         (["--walk", "--plot", "figures.svg"], "--walk"),
         (["--walk", "--hosts", "2"], "--walk"),
-        (["--walk", "--set", "allocator=slub"], "--set allocator: --walk sets that itself"),
+        (["--walk", "--set", "allocator=slub"], "--set allocator: leave it out: --walk sets it"),
         (["--force"], "--csv and --plot, which are not given"),
     ],
 )

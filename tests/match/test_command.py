@@ -12,7 +12,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.experiment import DRIVERS
-from explorer.match.search import Found, search
+from explorer.match.search import SearchResult, search
 from explorer.session import replay
 from protocol.log import LogReader
 from protocol.records import DEFINITIONS, PhaseRecord, Record, Step
@@ -150,7 +150,7 @@ def test_a_finding_of_the_matched_schedule_is_told(match: Command) -> None:
 
 
 def test_an_interrupted_search_says_so(match: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: Any, **options: Any) -> Found:
+    def interrupted(*arguments: Any, **options: Any) -> SearchResult:
         return attrs.evolve(search(*arguments, **options), is_interrupted=True)
 
     monkeypatch.setattr("explorer.cli.match.search", interrupted)

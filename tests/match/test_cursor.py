@@ -11,7 +11,7 @@ from actors.system.flow import Flow, Kind
 from actors.system.strategy import InTurn
 from actors.system.world import World
 from actors.versions.kernel_fn import FunctionTable
-from explorer.match.cursor import Cursor, Entry, Event, read_events
+from explorer.match.cursor import Cursor, Entry, TracedEvent, read_events
 from explorer.match.scope import make_scope
 from protocol.errors import UsageError
 from protocol.formats.ftrace import parse_ftrace
@@ -34,7 +34,7 @@ def entry(flow: Flow, function: str, *callers: str) -> Entry:
     return Entry(flow, function, callers, flow.cpu.id, 0)
 
 
-def events(*rows: str) -> tuple[Event, ...]:
+def events(*rows: str) -> tuple[TracedEvent, ...]:
     """Lines `task cpu flags time function caller`, parsed as the command parses them."""
     lines = []
     for row in rows:
@@ -44,7 +44,7 @@ def events(*rows: str) -> tuple[Event, ...]:
     return read_events(trace, make_scope(FunctionTable("5.3", "slub"), trace))
 
 
-def cursor(found: Iterable[Event], *, open_end: bool = False) -> Cursor:
+def cursor(found: Iterable[TracedEvent], *, open_end: bool = False) -> Cursor:
     return Cursor(found, open_end=open_end)
 
 

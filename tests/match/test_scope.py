@@ -8,7 +8,7 @@ import pytest
 
 from actors.versions.kernel_fn import FunctionTable, functions
 from explorer.match.scope import CAPTURED, INLINED, MARKS, OUT_OF_SCOPE, Scope, make_scope, names_of
-from protocol.formats.ftrace import Trace, parse_ftrace
+from protocol.formats.ftrace import FunctionTrace, parse_ftrace
 from protocol.vocabulary import PROFILES
 from tests.match.traces import CAPTURES, HEAD, Capture
 
@@ -16,7 +16,7 @@ each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
 DOCS = Path(__file__).parents[2] / "docs" / "match.md"
 
 
-def trace_of(*functions: str) -> Trace:
+def trace_of(*functions: str) -> FunctionTrace:
     rows = [f"task-41 [001] .... 1.{number:06}: {name} <-caller" for number, name in enumerate(functions)]
     return parse_ftrace((HEAD + "\n".join(rows)).encode(), source="t.txt")
 

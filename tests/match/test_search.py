@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from explorer.match.cursor import Cursor
 from explorer.match.follower import Follower
-from explorer.match.races import Choice, racing
-from explorer.match.search import Attempt, Plan, run_along, search
+from explorer.match.races import ChoicePoint, racing
+from explorer.match.search import Attempt, RunPlan, run_along, search
 from explorer.search.registry import make_strategy
 from tests.match.traces import CAPTURES, STORIES, Capture, match, subject, trace_of
 
@@ -50,7 +50,7 @@ def test_known_gap_a_trace_with_long_preemptions_may_be_missed() -> None:
 def test_a_lazy_follower_gets_there_by_deviations() -> None:
     """Its preferences do not fit this capture: the search has to find three deviations."""
     capture = Capture("5.3.1", "rmdir-held")
-    lazy = run_along(subject(capture.text(), "5.3", capture.scenario), Plan(is_lazy=True))
+    lazy = run_along(subject(capture.text(), "5.3", capture.scenario), RunPlan(is_lazy=True))
     assert lazy.parting is not None
 
     attempts, best = 1, lazy
@@ -128,9 +128,9 @@ class Thing:
     """Any object that steps access."""
 
 
-def choice(chosen: str, others: str, *touched: tuple[Thing, bool]) -> Choice:
+def choice(chosen: str, others: str, *touched: tuple[Thing, bool]) -> ChoicePoint:
     """A choice between lanes, which are represented by their names here."""
-    return Choice(tuple(chosen + others), 0, touched)  # type: ignore[arg-type]  # any object will do for a lane
+    return ChoicePoint(tuple(chosen + others), 0, touched)  # type: ignore[arg-type]  # any object will do for a lane
 
 
 def test_only_a_step_that_touches_the_same_can_make_a_difference_earlier() -> None:
@@ -165,7 +165,7 @@ def test_a_choice_before_a_lanes_last_step_is_no_alternative() -> None:
 
 
 def test_new_deviations_come_after_the_present_ones() -> None:
-    plans = list(Plan(deviations={2: 1}).further([choice("a", "bc") for _ in range(5)]))
+    plans = list(RunPlan(deviations={2: 1}).further([choice("a", "bc") for _ in range(5)]))
 
     assert plans[0].deviations == {2: 1, 4: 1}
     assert len(plans) == 2 * 2
@@ -173,7 +173,7 @@ def test_new_deviations_come_after_the_present_ones() -> None:
 
 
 def test_a_value_that_the_environment_chose_may_be_another() -> None:
-    plans = list(Plan().further([Choice(values=3, taken=1)]))
+    plans = list(RunPlan().further([ChoicePoint(values=3, taken=1)]))
 
     assert [dict(plan.deviations) for plan in plans] == [{0: 0}, {0: 2}]
     assert Follower(Cursor((), open_end=False), {0: 2}).choose_value(3) == 2

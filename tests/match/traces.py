@@ -16,7 +16,7 @@ from actors.system.world import running_stack
 from actors.versions.kernel_fn import functions
 from explorer.experiment import Experiment, RunOptions
 from explorer.match.scope import CAPTURED
-from explorer.match.search import Found, Subject, make_subject, search
+from explorer.match.search import SearchResult, Subject, make_subject, search
 from protocol.formats.ftrace import parse_ftrace
 
 DATA = Path(__file__).parents[1] / "data"
@@ -62,7 +62,7 @@ def subject(text: str, kernel: str, scenario: str, *, ignored: Iterable[str] = (
     return make_subject(options, trace, ignored=ignored, open_end=open_end)
 
 
-def match(text: str, kernel: str, *scenarios: str, budget: int = 40, open_end: bool = False) -> Found:
+def match(text: str, kernel: str, *scenarios: str, budget: int = 40, open_end: bool = False) -> SearchResult:
     """Search for a schedule that matches the text of a trace."""
     return search([subject(text, kernel, name, open_end=open_end) for name in scenarios], budget=budget)
 

@@ -82,7 +82,7 @@ def test_a_run_of_a_patch_that_draws_random_numbers_is_no_answer(
     answer = slabrace("run", "rmdir-empty", "--patch", patch, "--driver", driver, "--log", "x.log", "--json")
 
     assert (answer.code, answer.out) == (4, "")
-    assert answer.err.startswith("slabrace: not deterministic: a schedule that was run again parts at step ")
+    assert answer.err.startswith("slabrace: not deterministic: a schedule that was run again diverges at step ")
     assert not Path("x.log").exists()
 
 

@@ -83,7 +83,7 @@ def test_the_prefix_has_all_choices_before_the_step(log: Path) -> None:
         (["canary", "--from", "LOG", "--at", "190"], "leave out SCENARIO"),
         (["--from", "LOG", "--at", "190", "--set", "cpus=3"], "leave out --set"),
         (["--from", "missing.log", "--at", "190"], "No such file"),
-        (["--from", "LOG", "--at", "190", "--patch", "exit-during-atomic-switch"], "parts from it at step"),
+        (["--from", "LOG", "--at", "190", "--patch", "exit-during-atomic-switch"], "diverges from it at step"),
     ],
 )
 def test_an_impossible_prefix_is_refused(slabrace: Command, log: Path, arguments: list[str], message: str) -> None:

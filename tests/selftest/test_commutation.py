@@ -12,7 +12,7 @@ from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Actor
 from explorer.cli import main
 from explorer.experiment import Experiment, RunOptions
-from explorer.references import Found
+from explorer.references import Resolved
 from explorer.selftest import ACCESSES, STATE, SelfTest
 from protocol.operations import READ
 from scenarios.canary import Counter
@@ -149,7 +149,7 @@ def test_the_command_ends_with_4_and_names_both_steps(
         two_tasks(stage, lambda ctx: seen.append(ctx.name), warns_if(seen, "seen"))
 
     toy = Scenario("toy", "a toy", MACHINE, body)
-    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Found((toy,)))
+    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Resolved((toy,)))
 
     assert main(["selftest", "toy", "--schedules", "0", "--pairs", "60"]) == 4
     out = capsys.readouterr().out

@@ -14,7 +14,7 @@ from actors.system.actor import Actor
 from explorer.cli import main
 from explorer.determinism import first_divergence
 from explorer.experiment import Experiment, RunOptions
-from explorer.references import Found
+from explorer.references import Resolved
 from explorer.search.campaign import Campaign
 from explorer.search.registry import EXACT, STRATEGIES
 from scenarios.canary import Counter
@@ -81,7 +81,7 @@ def test_the_command_finds_the_canary_deterministic(arguments: list[str], capsys
 def test_the_command_ends_with_4_and_says_where(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Found((scenario_with(itertools.count()),)))
+    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Resolved((scenario_with(itertools.count()),)))
 
     assert main(["selftest", "leaky"]) == 4
     out = capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_a_result_not_repeated_for_the_log_is_no_finding(slabrace: Command, monk
     monkeypatch.setattr("explorer.search.campaign.is_checked", lambda _: False)
     monkeypatch.setattr("explorer.search.jobs.is_checked", lambda _: False)
     runs = itertools.chain([WRONG] * 2, itertools.repeat(0))
-    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Found((leaky_race(runs),)))
+    monkeypatch.setattr("explorer.experiment.find", lambda _kind, _name: Resolved((leaky_race(runs),)))
     answer = slabrace("explore", "leaky", "--strategy", "random", "--budget", 1)
 
     assert answer.code == 4

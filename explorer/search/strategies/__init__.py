@@ -1,1 +1,1 @@
-"""Algorithms that choose the next step. Each module is one of them; its docstring has the paper and the guarantee."""
+"""Algorithms that choose the next step, one a module; the docstring of each has its paper and its guarantee."""

@@ -1,10 +1,10 @@
-"""DFS: every schedule, or every one that leaves the base order only so often (SEARCH.md 4.7).
+"""DFS: every schedule, or every schedule with at most so many departures from the base order (SEARCH.md 4.7).
 
-The base order lets a lane go on until it has to wait; then the next one in the order of creation goes on. A
-*preemption* takes the turn from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a
+In the base order a lane continues until it has to wait; then the next lane in the order of slots continues. A
+*preemption* switches away from a lane that could go on (Musuvathi, Qadeer, "Iterative Context Bounding", PLDI 2007); a
 *delay* skips one lane in the base order (Emmi, Qadeer, Rakamaric, "Delay-Bounded Scheduling", POPL 2011). Guarantee:
-without a bound every schedule is run once, with one every schedule within it. Choices of values and faults are
-enumerated. Time passes only when nothing else can happen.
+without a bound every schedule is run exactly once; with a bound, every schedule within it. Choices of values and faults
+are enumerated. Time passes only when nothing else can happen.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Choice:
-    """One choice on the path: which of how many possibilities is tried now, in the order in which they are tried.
+class PathChoice:
+    """One choice on the path: which of `count` possibilities is tried now; they are tried in order.
 
-    `of` is what was chosen from: a state, or values in words.
+    `of` describes the alternatives, for comparison: a state, or values in words.
     """
 
     taken: int
@@ -34,27 +34,27 @@ class Choice:
 
     @property
     def is_left(self) -> bool:
-        """Whether there is a possibility that was not tried."""
+        """Whether a possibility has not been tried yet."""
         return self.taken + 1 < self.count
 
 
 class Dfs:
-    """The search (`explorer.search.protocol`): the path is the schedule at hand, whose last choice is changed next."""
+    """The search (`explorer.search.protocol`): the path is the current schedule; its last choice is changed next."""
 
     def __init__(self, *, preemptions: int | None = None, delays: int | None = None) -> None:
         self.preemptions = preemptions
         self.delays = delays
-        self.path: list[Choice] = []
+        self.path: list[PathChoice] = []
         self._has_begun = False
 
     @property
     def text(self) -> str:
-        """How `--strategy` names it."""
+        """The search as a `--strategy` text."""
         bounds = {"preemptions": self.preemptions, "delays": self.delays}
         return ":".join(["dfs", *(f"{name}={most}" for name, most in bounds.items() if most is not None)])
 
     def next_schedule(self, room: int = 1) -> Descent | None:  # noqa: ARG002 -- it hands out one at a time
-        """The next schedule; None when there is none left within the bounds."""
+        """The next schedule; None if there is none left within the bounds."""
         if not self._has_begun:
             self._has_begun = True
             return Descent(self)
@@ -67,17 +67,17 @@ class Dfs:
         return None
 
     def learn(self, follow: Descent, report: Report) -> None:  # noqa: ARG002 -- the protocol
-        """Nothing: the path has grown while the schedule was run."""
-        assert follow.divergence is None, "what was explored proves nothing then"
+        """Do nothing: the run itself has extended the path."""
+        assert follow.divergence is None, "a search that diverged proves nothing"
 
     @property
     def done(self) -> bool:
-        """Whether every choice of the path has been tried with its last possibility."""
+        """Whether every choice of the path is at its last possibility."""
         return self._has_begun and not any(choice.is_left for choice in self.path)
 
 
 class Descent(Following):
-    """One schedule: along the path, then by the base order."""
+    """One schedule: along the path, then in the base order."""
 
     name = "dfs"
     controls_clock = True
@@ -95,9 +95,9 @@ class Descent(Following):
         self._delays_left = search.delays
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Take the possibility that is due, of those that the bounds allow."""
+        """Take the path's possibility, among the ones that the bounds allow."""
         first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last_bit), 0)
-        could_go_on = lanes[first] is self._last  # and not another, which was given its place when it had ended
+        could_go_on = lanes[first] is self._last  # a lane that was created later may have the bit of an ended one
         state = State.of(tuple(lane.name for lane in lanes), self._last)
         taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on), state)
         if taken and could_go_on and self._preemptions_left is not None:
@@ -116,7 +116,7 @@ class Descent(Following):
     def _take(self, count: int, of: State | str) -> int:
         path = self._search.path
         if self._next == len(path):
-            path.append(Choice(0, count, of))
+            path.append(PathChoice(0, count, of))
         choice = path[self._next]
         if (choice.count, choice.of) != (count, of):
             self.part(choice.of, of)
@@ -133,6 +133,6 @@ class Descent(Following):
         return self._take(2, "whether something fails") == 1
 
     def end(self, world: World) -> None:  # noqa: ARG002 -- the protocol
-        """The run is over; it must not be before all of the path has been followed."""
+        """Check at the end of the run that the whole path was followed."""
         if self._next < self._given:
             self.part(self._search.path[self._next].of, "the end of the run")

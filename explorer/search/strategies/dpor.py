@@ -1,24 +1,24 @@
-"""DPOR: one schedule of each trace class, and then the answer is a proof (SEARCH.md 4.6).
+"""DPOR: one schedule of each trace class; when the search ends, the answer is a proof (SEARCH.md 4.6).
 
 Abdulla, Aronis, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, with source sets and sleep sets
-(their algorithm 1). A schedule is run to its end; then, for each pair of its steps that race, the reverse order is put
-down to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in the
-order of independent steps is explored; if the search ends, there is no other. None is run twice to its end, unless
-flows keep each other off a CPU. Independence is what `explorer.watch` says. Time passes only when nothing else can
-happen, so timers do not race with steps; choices of values and faults are enumerated.
+(their algorithm 1). A schedule is run to its end. Then, for each pair of its steps that race, the reverse order is
+scheduled to be tried at the state before the first of the two. Guarantee: each class of schedules that differ only in
+the order of independent steps is explored; if the search ends, there is no other class. No class is run twice to its
+end, unless flows keep each other off a CPU. `explorer.watch` defines independence. Time passes only when nothing else
+can happen, so timers do not race with steps; choices of values and faults are enumerated.
 
-Departures: races are looked for once a run is over, and the order of events is kept from run to run but for what
-changed. Steps may wait (for a lock, for their CPU): where the reversal would begin with a step that is not enabled, it
-is put down at the last state before in which it was; where only the first of the two steps makes the second possible,
-there is none. That a flow keeps others off its CPU is no dependence, but its steps meanwhile are a block that they do
-not come between. So a reversal begins before each block that keeps off what it needs, on any CPU, and that does not end
-without the step to be reversed; it does not begin with such a block; and a step with which a block begins does not
-sleep while others do something there (`Sleeper`). A flow that spins holds its CPU until others have done something: it
-depends on all steps of those whom it keeps off (`turns_of`).
-A run that ends with a fatal finding is tried once more with the step that led to it put off to the end, so that what
-others would have done is seen, too; so is one that ends because a CPU is kept for ever, with the block that keeps it.
-Source sets may explore the beginning of a class that a sleep set then cuts off: `cut_off` counts these. All of this is
-held against an enumerator that shares nothing with it: tests/litmus.
+Departures from the paper: races are computed after a run, and the order of events is updated from run to run only where
+it has changed. Steps may have to wait, for a lock or for their CPU. Where a reversal would begin with a step that is
+not enabled, it is scheduled at the last earlier state at which the step was enabled. Where only the first of the two
+steps makes the second possible, there is no reversal. To keep other flows off a CPU is no dependence, but the steps of
+the flow that does it form a block, and steps of the others cannot come between them. So a reversal begins before each
+block, on any CPU, that keeps off a step that it needs and that does not end without the step to be reversed. A reversal
+does not begin with such a block. A step that begins a block does not sleep while other flows act there (`Sleeper`). A
+flow that spins holds its CPU until others have done something: it depends on all steps of the flows that it keeps off
+(`turns_of`). If a run ends with a fatal finding, it is tried once more with the step that led to the finding moved to
+the end, so that the other lanes' further steps are seen, too. If a run ends because a CPU is kept for ever, it is tried
+once more with the block that keeps it moved to the end. Source sets may explore the beginning of a class that a sleep
+set then cuts off: `cut_off` counts these runs. tests/litmus compares all of this with an independent enumerator.
 """
 
 from __future__ import annotations
@@ -52,15 +52,16 @@ if TYPE_CHECKING:
     from explorer.watch import Watch
 
 ASLEEP = "asleep"
-"""Why a world stops whose enabled lanes need not be tried."""
+"""The world's stop reason when all enabled lanes are asleep, so that no continuation has to be tried."""
 
 
 @attrs.define(eq=False)
 class Tried(Event):
-    """A step of the run at hand.
+    """A step of the current run.
 
-    `values` are what the environment chose within it, out of `counts`; `named` is what it accesses by names that hold
-    in every run. `is_seen`: it is not its flow's own affair. `spins`: it only enters a section, to wait there.
+    `values` are the environment's choices within the step, out of `counts`. `named` are its accesses, by names that are
+    the same in every run. `is_seen`: the step has an effect outside its own flow. `spins`: the step only enters a
+    section, to wait there.
     """
 
     values: list[int] = attrs.field(factory=list)
@@ -72,10 +73,10 @@ class Tried(Event):
 
 @attrs.frozen
 class Sleeper:
-    """A step that need not be tried: what it accesses, and whom its flow keeps off which CPU afterwards.
+    """A step that need not be tried: its accesses, and the CPU and rank that its flow keeps off afterwards.
 
-    Flows that are kept off could not have come right after it but only after the whole block. One that comes before,
-    and does something that others see, may let them come into the block; so the step has to be tried again then.
+    Flows that are kept off could not come directly after the step, but only after its whole block. If such a flow steps
+    first, and other flows see the effect, they may come into the block; so the step then has to be tried again.
     """
 
     accesses: Accesses
@@ -84,11 +85,11 @@ class Sleeper:
 
     @classmethod
     def of(cls, event: Tried) -> Sleeper:
-        """The step that has been tried."""
+        """A sleeper for a step that has been tried."""
         return cls(event.named, event.cpu, event.keeps_off)
 
     def is_woken_by(self, event: Tried) -> bool:
-        """Whether another step that happens first may lead to what has not been tried."""
+        """Whether *event*, if it happens first, may lead to a state that has not been explored."""
         is_kept_off = event.cpu == self.cpu and 0 < event.rank <= self.keeps_off
         return clash(self.accesses, event.named) or (is_kept_off and event.is_seen)
 
@@ -97,9 +98,9 @@ class Sleeper:
 class Node:
     """A state on the path of the search, and the step that is tried there now.
 
-    `to_try` are the lanes that have to be tried here, each with the values that its step has yet to be tried with;
-    `sleeping` are those that need not be, because what begins with them has been explored. `waiting` are those whose
-    step is not possible here, whoever has their CPU. `state` is what every run that comes here has to find.
+    `to_try` are the lanes that have to be tried here, each with the values that remain to be tried. `sleeping` are the
+    lanes that need not be tried: all continuations with them were explored. `waiting` are the lanes whose step is not
+    possible here, even with a CPU. `state` is compared with the state of every run that comes here.
     """
 
     enabled: tuple[str, ...]
@@ -110,7 +111,7 @@ class Node:
     state: State | None = None
 
     def next_branch(self) -> Tried | None:
-        """The step to be tried next; None if this state is done with."""
+        """The step to be tried next; None if everything was tried at this state."""
         lane = self.event.lane
         if not self.to_try[lane]:
             self.sleeping[lane] = Sleeper.of(self.event)
@@ -125,16 +126,16 @@ class Node:
         return any(branches and name not in self.sleeping for name, branches in self.to_try.items())
 
     def want(self, lane: str) -> None:
-        """Put *lane* down to be tried."""
+        """Schedule *lane* to be tried here."""
         self.to_try.setdefault(lane, [[]])
 
     def covers(self, lanes: set[str]) -> bool:
-        """Whether the step of one of *lanes* is, was or need not be tried first here."""
+        """Whether one of *lanes* is tried here, was tried, or need not be."""
         return not (lanes.isdisjoint(self.to_try) and lanes.isdisjoint(self.sleeping))
 
 
 class Dpor:
-    """The search (`explorer.search.protocol`): a schedule leads along the path to a state, and makes another step."""
+    """The search (`explorer.search.protocol`): a schedule follows the path to a state, and takes another step there."""
 
     def __init__(self) -> None:
         self.completed = 0
@@ -144,7 +145,7 @@ class Dpor:
         self._has_begun = False
 
     def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
-        """The next schedule; None when there is none left: everything has been explored."""
+        """The next schedule; None if everything has been explored."""
         if not self._has_begun:
             self._has_begun = True
             return Branch(self.path)
@@ -157,14 +158,14 @@ class Dpor:
         return None
 
     def learn(self, branch: Branch, report: Report) -> None:  # noqa: ARG002 -- the branch knows more of its run
-        """Look for the races of a schedule that has been run, and put down their reversals."""
+        """Compute the races of a finished run, and schedule their reversals."""
         world = branch.world
-        assert world is not None, "a run that has ended is learnt from"
-        assert branch.divergence is None, "what was explored proves nothing then"
+        assert world is not None, "only a finished run is learnt"
+        assert branch.divergence is None, "a search that diverged proves nothing"
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
-            asleep = self.path.pop().enabled  # what begins with them has been tried, the step that was made among it
+            asleep = self.path.pop().enabled  # continuations with these lanes were tried, with the last step, too
         else:
             self.completed += 1
         if world.stopped == "finding" and self.path:
@@ -187,11 +188,11 @@ class Dpor:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to be tried at any state of the path."""
+        """Whether no step is left to be tried at any state of the path."""
         return self._has_begun and not any(node.has_branch for node in self.path)
 
     def _want_what_was_disabled(self, lane: str) -> None:
-        """Have the step of a lane tried that could have been made, until another made it impossible for good."""
+        """Schedule the step of a lane at the last state where it was enabled, if another step disabled it for good."""
         for node in reversed(self.path[self._order.latest(lane) + 1 :]):
             if lane in node.enabled:
                 if lane not in node.sleeping:
@@ -199,9 +200,9 @@ class Dpor:
                 return
 
     def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
-        """Have those tried before a block whom it keeps off for ever, or until who is asleep has stepped.
+        """Schedule lanes before a block that keeps them off for ever, or until a sleeping lane has stepped.
 
-        At the end the lanes *enabled* could have stepped.
+        *enabled* are the lanes that could have stepped at the end.
         """
         for flow in world.flows:
             if keeps_off(flow) and not (flow.ready or flow.request.info.idle):
@@ -214,14 +215,14 @@ class Dpor:
 
 
 def put_off(node: Node) -> None:
-    """Let the others go on without the step that ended the run."""
+    """Schedule another lane instead of the step that ended the run."""
     others = {lane for lane in node.enabled if lane != node.event.lane}
     if others and not node.covers(others):
         node.want(min(others, key=node.enabled.index))
 
 
 def add_values(node: Node) -> None:
-    """Have the other values tried that the environment could have chosen within the step."""
+    """Schedule the other values that the environment could have chosen within the step."""
     event = node.event
     for position, count in enumerate(event.counts):
         if position >= len(event.values):
@@ -230,9 +231,9 @@ def add_values(node: Node) -> None:
 
 
 class Branch(Following):
-    """One schedule: along the path to its last node, and from there on by the first lane that need not be left out.
+    """One schedule: along the path to its last node, and then by the first lane that is not asleep.
 
-    The lane that stepped last goes on if it can: the schedule with the fewest switches stands for its class.
+    The lane that stepped last continues if it can, so that a class is represented by a schedule with few switches.
     """
 
     name = strategy = "dpor"
@@ -254,18 +255,18 @@ class Branch(Following):
         self.numbers: dict[Hashable, int] = {}
 
     def watched_by(self, watch: Watch) -> None:
-        """Learn from *watch* what each step accesses; before the run."""
+        """Take the accesses of each step from *watch*; called before the run."""
         self._watch = watch
 
     # -- the strategy -------------------------------------------------------------------------------------------------
 
     def advance(self, world: World) -> None:
-        """Leave the time as it is, and see whether it is going to pass by itself."""
+        """Leave the time as it is, and note whether it is about to pass by itself."""
         super().advance(world)
         self._is_quiet = not world.mask
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Follow the path, or add to it."""
+        """Follow the path, or extend it."""
         self.end_event()
         enabled = tuple(lane.name for lane in lanes)
         state = State.of(enabled, self._lane)
@@ -275,7 +276,7 @@ class Branch(Following):
                 self.part(node.state, state)
                 return 0
             self._counts = node.event.counts.copy()
-            node.event.counts.clear()  # of the run before
+            node.event.counts.clear()  # they belong to the previous run
         else:
             self._counts.clear()
             node = self._extend(enabled, lanes)
@@ -291,7 +292,7 @@ class Branch(Following):
         return index
 
     def choose_value(self, count: int) -> int:
-        """Choose as the path says, or the first possibility."""
+        """The value on the path, or the first possibility."""
         event = self.path[self._next - 1].event
         event.counts.append(count)
         position = len(event.counts) - 1
@@ -311,7 +312,7 @@ class Branch(Following):
             event = before.event
             sleeping = {lane: step for lane, step in before.sleeping.items() if not step.is_woken_by(event)}
         awake = [lane for lane in enabled if lane not in sleeping]
-        assert self._world is not None, "a world asks for the time first"
+        assert self._world is not None, "advance() comes before choose()"
         if not awake:
             self._world.stop(ASLEEP)
         first = [lane.name for lane in lanes if begins_grace_period(lane) and lane.name in awake]
@@ -322,7 +323,7 @@ class Branch(Following):
         return node
 
     def end_event(self) -> None:
-        """The step before is over: keep what it accessed."""
+        """Store the accesses of the step that has ended."""
         if self._next and self._watch is not None and self._lane is not None:
             event = self.path[self._next - 1].event
             self._watch.end_step()
@@ -336,12 +337,12 @@ class Branch(Following):
                 event.named = self._name(accesses)
 
     def number(self, accesses: Accesses) -> Accesses:
-        """The same by numbers, in the order of the first access: the same in all runs that begin alike."""
+        """The accesses by numbers, in the order of first access: equal in all runs with the same beginning."""
         numbers = self.numbers
         return {numbers.setdefault(thing, len(numbers)): mode for thing, mode in accesses.items()}
 
     def _name(self, accesses: Accesses) -> Accesses:
-        """The same by names: the strongest access where things share one."""
+        """The accesses by names; things that share a name get the strongest of their accesses."""
         named: Accesses = {}
         for thing, mode in accesses.items():
             name = self._names.get(thing)
@@ -351,7 +352,7 @@ class Branch(Following):
         return named
 
     def end(self, world: World) -> None:
-        """The run is over; it must not be before all of the path has been followed."""
+        """Check at the end of the run that the whole path was followed."""
         self.world = world
         self.end_event()
         if self._next < self._given:
@@ -359,12 +360,12 @@ class Branch(Following):
 
 
 def turns_of(event: Tried) -> Accesses:
-    """What a step has in common with a spinner of its CPU, which gives no turn to those whom it keeps off."""
+    """Accesses by which a spinner depends on the steps of the flows that it keeps off its CPU."""
     if event.spins:
         return {f"turns of rank {rank} on CPU {event.cpu}": UPDATE for rank in range(1, event.keeps_off + 1)}
     return {f"turns of rank {event.rank} on CPU {event.cpu}": COMMUTE} if event.cpu is not None else {}
 
 
 def begins_grace_period(lane: Lane) -> bool:
-    """Whether the pending step of *lane* looks at the contexts of all flows."""
+    """Whether the pending step of *lane* reads the contexts of all flows."""
     return lane.request is not None and lane.request.info.looks_at_contexts

@@ -1,11 +1,11 @@
-"""PCT: priorities, and few changes of them (SEARCH.md 4.4).
+"""PCT: random priorities with few changes (SEARCH.md 4.4).
 
 Burckhardt, Kothari, Musuvathi, Nagarakatte, "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs",
 ASPLOS 2010. Lanes get random priorities; the highest enabled one steps; at d-1 random points the lane that steps falls
 below all others. Guarantee: a bug of depth d (d ordering constraints) is found with probability at least 1/(n k^(d-1))
-a run, for n lanes and k steps. Departures: k is learnt from earlier runs and counts only steps at which there was a
-choice; lanes that come up later get a random place among the others; a lane is a flow with its one pending request, or
-an actor with mail, so that races inside one mailbox are reordered, too.
+a run, for n lanes and k steps. Departures: k is learnt from earlier runs, and counts only steps with more than one
+enabled lane; lanes that are created later get a random place among the others; a lane is a flow with its one pending
+request, or an actor with mail, so that races inside one mailbox are reordered, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PriorityWalk(RandomValues):
-    """One schedule; how many choices there will be is taken from the longest run *known*."""
+    """One schedule; the expected number of choices is that of the longest run *known*."""
 
     name = "pct"
 
@@ -32,7 +32,7 @@ class PriorityWalk(RandomValues):
         self._choices = 0
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Take the highest; at a change point, let it fall first."""
+        """Take the lane with the highest priority; at a change point, lower its priority first."""
         if len(lanes) == 1:
             return 0
         index = self._highest(lanes)

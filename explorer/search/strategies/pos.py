@@ -1,9 +1,9 @@
-"""POS: every pending step has a random priority, drawn anew when it races with one that happens (SEARCH.md 4.5).
+"""POS: every pending step has a random priority, which is drawn anew if it races with a step taken (SEARCH.md 4.5).
 
 Yuan, Yang, Gu, "Partial Order Aware Concurrency Sampling", CAV 2018. Guarantee: every partial order of a program has a
 lower bound of probability, exponentially better than that of a random walk in the number of independent steps. No
-parameters. Departure: racing is judged by the object that a step asks for, and whether one of the two changes it
-(SEARCH.md 4.0); what steps do to their own CPU's data on the side is not counted.
+parameters. Departure: two steps race if they request the same object and one of them changes it (SEARCH.md 4.0);
+further accesses of a step to the data of its own CPU do not count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PartialOrderWalk(RandomValues):
         self._priorities: dict[Lane, float] = {}
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Take the highest, and draw anew for what it races with."""
+        """Take the step with the highest priority, and draw anew for the steps that race with it."""
         if len(lanes) == 1:
             self._priorities.pop(lanes[0], None)
             return 0

@@ -1,9 +1,10 @@
-"""What an exact search rests on: the same choices lead to the same state, each time.
+"""The assumption of exact searches, and its check: the same choices lead to the same state, each time.
 
-A schedule of an exact search begins with choices of the one before. At each of them it has to find what that found: the
-same lanes enabled, and the lane that stepped last waiting to do the same. By and by that holds every pending request of
-the shared part against what it was. Where something differs, the kernel or the scenario depends on what is no choice (a
-clock, a random number, the order of a set); what was explored then proves nothing, so the search has to end.
+A schedule of an exact search begins with choices of the one before. At each of them the state has to be the same as
+before: the same lanes enabled, and the lane that stepped last with the same pending request. Over a run this compares
+every pending request of the shared prefix. If something differs, the kernel or the scenario depends on something that
+is not a choice (a clock, a random number, the order of a set). The exploration so far then proves nothing, and the
+search ends.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from explorer.watch import Watch
 
 DIVERGED = "diverged"
-"""Why a world stops in which the same choices led to another state."""
+"""The world's stop reason when the same choices led to another state."""
 
 
 @attrs.frozen
 class State:
-    """What a search sees of a state: who could step, and what the lane that stepped last waits to do.
+    """The visible part of a state: the enabled lanes, and the pending request of the lane that stepped last.
 
-    `waits` are the names of that lane, the function, the operation and the object; empty at the first choice.
+    `waits` has the names of that lane, the function, the operation and the object; empty at the first choice.
     """
 
     enabled: tuple[str, ...]
@@ -54,7 +55,7 @@ class State:
 
 
 def pending(lane: Lane) -> tuple[str, ...]:
-    """What *lane* waits to do, by names; only its own if that is nothing, or mail."""
+    """The pending request of *lane* by names; only the lane's name if it has none, or waits for mail."""
     request = lane.request
     if request is None or (isinstance(lane, Flow) and lane.finished):
         return (lane.name,)
@@ -63,9 +64,9 @@ def pending(lane: Lane) -> tuple[str, ...]:
 
 
 class Following(Strategy):
-    """One schedule of an exact search, which begins as the one before did.
+    """One schedule of an exact search, which begins with choices of the one before.
 
-    `strategy` is the text that names the search. `divergence` is where the same choices did not lead to the same state.
+    `strategy` is the text that names the search. `divergence` is set if the same choices led to another state.
     """
 
     strategy: str
@@ -79,15 +80,15 @@ class Following(Strategy):
         self._world = world
 
     def watched_by(self, watch: Watch) -> None:
-        """Before the run: *watch* will know what each step accesses."""
+        """Called before the run with the *watch* that records the accesses of each step."""
 
     @abstractmethod
     def end(self, world: World) -> None:
-        """After the run of *world*, which must not have been over before all the choices were made that are known."""
+        """Called after the run; check that *world* did not end before the last of the prescribed choices."""
 
     def part(self, then: object, now: object) -> None:
-        """End the run here: it was *then*, and is *now*."""
-        assert self._world is not None, "a world asks for the time first"
+        """Set the divergence from *then* to *now*, and stop the run."""
+        assert self._world is not None, "advance() comes before choose()"
         if self.divergence is None:
             self.divergence = Divergence(self._world.steps, str(then), str(now))
         self._world.stop(DIVERGED)

@@ -1,4 +1,4 @@
-"""The races of one run of an exact search, and where their reversals are put down to be tried."""
+"""The races of one run of an exact search, and the states at which their reversals are tried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Races:
-    """Puts down the reversals of the races of one run, at the states before their first steps."""
+    """Schedules the reversals of the races of one run, at the states before their first steps."""
 
     def __init__(self, path: list[Node], order: Order) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class Races:
         self._past_of_blocks: list[int] = []
 
     def put_down(self, common: int) -> None:
-        """Have every race tried the other way round, but those among the *common* steps that cannot have changed."""
+        """Schedule the reversal of every race, except races among the *common* steps that cannot have changed."""
         self._order.keep(common)
         for node in self._path[common:]:
             self._order.add(node.event)
@@ -31,15 +31,15 @@ class Races:
             self._reverse_races(step)
 
     def _first_changed(self, common: int) -> int:
-        """The first step whose races may be others than in the run before, of which *common* steps are the same.
+        """The first step whose races may differ from those of the previous run, which shares the first *common* steps.
 
-        What had to come before a block follows from its steps, and those that are new may say more.
+        New steps of a block may add predecessors to the whole block, so the block is computed anew.
         """
         keepers = self._order.keepers[common] if common < len(self._path) else ()
         return min((self._order.begin[latest][RANKS[Kind.TASK]] for latest in keepers), default=common)
 
     def put_down_pending(self, event: Event) -> None:
-        """The same for a step that its lane still waits to do: what made it wait may come later instead."""
+        """Schedule the reversals for a step that is still pending: the step that delays it may come later instead."""
         self._order.add_pending(event)
         self._past_of_blocks.append(self._order.past[-1])
         self._reverse_races(len(self._path))
@@ -61,11 +61,11 @@ class Races:
                 group = None if done else group.before
 
     def _reverse(self, first: int, second: int) -> bool:
-        """Put down that step *second* comes before step *first*; False if it may not have been enabled by then.
+        """Schedule step *second* before step *first*; False if *second* may not have been enabled there.
 
-        A step that may have to wait, and whose lane came to it only after *first*, could turn out to have to wait
-        there. The reversal is tried twice where the two ways of taking blocks for whole begin it differently: with all
-        that led to their steps, and with what did so before *second* only.
+        A step that may have to wait, and that became pending only after *first*, might have to wait there. There are
+        two ways to keep blocks whole: with everything that led to their steps, or only with what did so before
+        *second*. If the reversal begins differently with them, it is tried in both ways.
         """
         order, end = self._order, second
         if self._is_enabled_by(first, second):
@@ -82,9 +82,9 @@ class Races:
         return all(sure)
 
     def _is_enabled_by(self, first: int, second: int) -> bool:
-        """Whether step *second*, for which its lane waits at step *first* already, is not possible without that step.
+        """Whether step *second*, which is pending before step *first*, is possible only because of *first*.
 
-        Between the two, nothing that would happen without *first*, too, has changed what it waits for.
+        This is so if no step between them that is independent of *first* has changed the condition of *second*.
         """
         order = self._order
         event = order.events[second]
@@ -97,7 +97,7 @@ class Races:
         )
 
     def _begin_with(self, initials: dict[str, int], first: int, *, is_sure: bool) -> bool:
-        """Have one of these lanes tried before step *first*, or where it could last be; False if that is not sure."""
+        """Schedule one of these lanes before step *first*, or where it could last step; False if that is uncertain."""
         node = self._path[first]
         if node.covers(set(initials)):
             return is_sure
@@ -115,15 +115,15 @@ class Races:
         return False
 
     def _whole_block(self, first: int, second: int) -> int:
-        """The begin of the block of step *second*, if that keeps off the flow of step *first*; or just that step."""
+        """The begin of the block of step *second*, if that keeps off the flow of step *first*; otherwise *second*."""
         events = self._order.events
         begin = self._order.begin[second][events[first].rank]
         return begin if begin > first and events[begin].cpu == events[first].cpu else second
 
     def _held_up(self, first: int, second: int) -> int | None:
-        """The begin of a block, under way at step *first*, because of which *second* cannot come before that.
+        """The begin of a block, in progress at step *first*, that keeps *second* from coming before *first*, or None.
 
-        It keeps off what has to be done for that, and does not end unless *first* has happened.
+        Such a block keeps off a step that *second* needs, and does not end before *first*.
         """
         keepers = self._order.keepers[first]
         for step in self._needed(first, second) if keepers else ():
@@ -133,7 +133,7 @@ class Races:
         return None
 
     def _needed(self, first: int, second: int) -> list[int]:
-        """What has to be done for step *second* to come before step *first*."""
+        """The steps that are needed for step *second* to come before step *first*."""
         past = self._order.past
         return [
             step
@@ -142,7 +142,7 @@ class Races:
         ]
 
     def _initials(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> dict[str, int]:
-        """The lanes that the reversal may begin with, and their steps; that of *second* first, if it is one."""
+        """The lanes with which the reversal may begin, with their steps; if possible, the lane of *second* first."""
         events = self._order.events
         reversal = self._reversal(first, second, past)
         mask = sum(1 << step for step in reversal)
@@ -153,9 +153,9 @@ class Races:
         return initials
 
     def _reversal(self, first: int, second: int, past: Mapping[int, int] | list[int]) -> list[int]:
-        """What happens between the two but not because of *first*, and then *second*.
+        """The steps between the two that do not happen after *first*, and then *second*.
 
-        Without what could not be done because of a block that does not end without *first*, unless *second* needs it.
+        Steps that are kept off by a block that does not end without *first* are left out, unless *second* needs them.
         """
         between = [step for step in range(first + 1, second) if not past[step] >> first & 1]
         keepers = [step for step in between if self._order.events[step].keeps_off]
@@ -168,13 +168,13 @@ class Races:
         return [*(step for step in between if step not in kept_off), second]
 
     def _holds_up(self, begin: int, others: list[int], first: int) -> bool:
-        """Whether one of the others could not be done after that step, whose block does not end without *first*."""
+        """Whether step *begin* begins a block that keeps off one of the *others* and does not end without *first*."""
         if not self._order.events[begin].keeps_off:
             return False
         return any(self._keeps_off(begin, step, first) for step in others)
 
     def _keeps_off(self, latest: int, step: int, first: int) -> bool:
-        """Whether the block of which *latest* is a step keeps that other step off until *first* has happened."""
+        """Whether the block that contains step *latest* keeps *step* off until *first* has happened."""
         keeper, event = self._order.events[latest], self._order.events[step]
         if keeper.cpu != event.cpu or keeper.lane == event.lane or not 0 < event.rank <= keeper.keeps_off:
             return False

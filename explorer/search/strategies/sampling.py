@@ -1,4 +1,4 @@
-"""What strategies that draw schedules share, and what they know from the runs before."""
+"""Common parts of the strategies that draw schedules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from actors.system.strategy import Strategy
 
 
 class RandomValues(Strategy):
-    """The part of a sampling strategy that is the same for all: values and faults are drawn, time is not kept."""
+    """Base of the sampling strategies: draws values and faults, and does not control the clock."""
 
     def __init__(self, seed: int) -> None:
         self._source = random.Random(seed)
@@ -19,12 +19,12 @@ class RandomValues(Strategy):
         return int(self.random() * count)
 
     def choose_fault(self, probability: float) -> bool:
-        """Draw whether something goes wrong."""
+        """Draw whether a fault happens."""
         return self.random() < probability
 
 
 def draw(point: float, weights: list[float]) -> int:
-    """The index that *point*, a random number in [0, 1), falls on among *weights*."""
+    """The index among *weights* that *point*, a random number in [0, 1), selects."""
     point *= sum(weights)
     last = len(weights) - 1
     for index, weight in enumerate(weights):

@@ -1,4 +1,4 @@
-"""The plain strategies: uniform choice (SEARCH.md 4.1), taking turns, and virtual time. They are of no paper."""
+"""The plain strategies, without a paper: uniform choice (SEARCH.md 4.1), round robin, and virtual time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARALLEL_JITTER = 8
 
 
 class RandomWalk(Strategy):
-    """Each step is uniform over the enabled lanes. No guarantee, and a hard-to-beat baseline."""
+    """Each step is uniform over the enabled lanes. No guarantee, but a baseline that is hard to beat."""
 
     name = "random"
 
@@ -35,7 +35,7 @@ class RandomWalk(Strategy):
 
 
 class RoundRobin(Strategy):
-    """The enabled lanes take turns in the order of their creation; `seed` says whose turn is first. Fair."""
+    """The enabled lanes take turns in the order of their slots; `seed` selects the first. Fair."""
 
     name = "roundrobin"
 
@@ -56,15 +56,15 @@ class RoundRobin(Strategy):
         return self._values % count
 
     def choose_fault(self, probability: float) -> bool:
-        """Every so often, evenly spread."""
+        """Faults at regular intervals, with the given frequency."""
         self._values += 1
         return int(self._values * probability) > int((self._values - 1) * probability)
 
 
 class Clock(Strategy):
-    """By virtual time: CPUs run in parallel, each step takes its cost, and what has a latency takes it.
+    """By virtual time: CPUs run in parallel, each step takes its cost, and latencies take their time.
 
-    The lane that can step earliest steps; `seed` draws the latencies and decides ties. This is the most realistic
+    The lane that can step earliest steps; `seed` draws the latencies and breaks ties. This is the most realistic
     schedule, and so the one in which races are rarest.
     """
 
@@ -78,9 +78,9 @@ class Clock(Strategy):
         self._times: list[int] = []
 
     def advance(self, world: World) -> None:
-        """Go to the earliest moment at which a lane can step, stopping at each timer on the way.
+        """Go to the earliest moment at which a lane can step, and fire each timer on the way.
 
-        The lanes that can step then, and when each of them can, are kept for `choose`, which is asked next.
+        The lanes that can step then, with their times, are stored for `choose`, which is called next.
         """
         while world.mask:
             self._lanes = world.enabled_lanes()
@@ -99,7 +99,7 @@ class Clock(Strategy):
         if cpu is None:
             return lane.ready_at
         ready, free = lane.ready_at, self._busy_until.get(cpu, 0)
-        return free if free > ready else ready  # noqa: FURB136 -- asked several times a step; max() takes twice as long
+        return free if free > ready else ready  # noqa: FURB136 -- called several times a step; max() takes twice as long
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         times = self._times if lanes is self._lanes else [self._time_of(lane) for lane in lanes]

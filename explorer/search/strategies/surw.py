@@ -1,12 +1,12 @@
-"""SURW: uniform over the orders of the steps that matter (SEARCH.md 4.3).
+"""SURW: uniform over the orders of the steps of interest (SEARCH.md 4.3).
 
 Zhao, Wolff, Mathur, Roychoudhury, "Selectively Uniform Concurrency Testing", ASPLOS 2025, section 4. Some steps are of
-interest; which lane does the next of these is drawn as in URW, and lanes that come to such a step out of turn are held
-until it has happened. Guarantee: if the counts are right, uniform over the projections onto those steps; every schedule
-keeps a probability above zero.
+interest. The lane that makes the next of these is drawn as in URW, and other lanes that reach such a step are held
+until then. Guarantee: if the counts are right, uniform over the projections onto these steps; every schedule keeps a
+probability above zero.
 
-Of interest by default are the operations that are declared with `lifecycle=True`; `surw:OBJECT` takes those that ask
-for an object whose label contains the word. Departures: counts are learnt as in URW; other steps are chosen uniformly.
+By default the operations declared with `lifecycle=True` are of interest; with `surw:OBJECT`, the operations on objects
+whose label contains the word. Departures: counts are learnt as in URW; other steps are chosen uniformly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SelectiveWalk(RandomValues):
-    """One schedule, with the interesting steps of each lane as *known*."""
+    """One schedule, with the counts of steps of interest in *known*."""
 
     name = "surw"
 
@@ -33,7 +33,7 @@ class SelectiveWalk(RandomValues):
         self._held: set[str] = set()
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Draw a lane; hold it if its step is one of interest and another lane's is due."""
+        """Draw a lane; hold it if its step is of interest and another lane is to make the next one."""
         while True:
             free = [index for index, lane in enumerate(lanes) if lane.name not in self._held]
             if not free:

@@ -1,10 +1,9 @@
 """URW: every interleaving with the same probability (SEARCH.md 4.2).
 
 Zhao, Wolff, Mathur, Roychoudhury, "Selectively Uniform Concurrency Testing", ASPLOS 2025, section 3. A lane is chosen
-with a probability proportional to the steps that it has yet to do. Guarantee: if the counts are right and nothing
+with a probability proportional to the number of its remaining steps. Guarantee: if the counts are right and nothing
 blocks, each of the (sum e)! / prod(e!) interleavings is equally likely. Departures: counts are the running mean of
-earlier runs, by the stable name of the lane; a lane that nobody has seen gets the smallest count; a count never falls
-below one.
+earlier runs, by the stable name of the lane; a lane that is new gets the smallest count; a count never falls below one.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UniformWalk(RandomValues):
-    """One schedule, with the lengths of the lanes as *known*."""
+    """One schedule, with the lengths of the lanes in *known*."""
 
     name = "urw"
 
@@ -29,7 +28,7 @@ class UniformWalk(RandomValues):
         self._unknown = max(min(self._left.values(), default=1.0), 1.0)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Draw by how many steps each lane has left."""
+        """Draw a lane, weighted by its remaining steps."""
         left = self._left
         weights = [max(left.get(lane.name, self._unknown), 1.0) for lane in lanes]
         index = draw(self.random(), weights)
