@@ -76,8 +76,8 @@ class Portfolio:
 
     `sightings` are the class counts of the whole campaign. `more` is one more sampler, besides those of `SHARES`.
     `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
-    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product of the numbers
-    of alternatives of a schedule.
+    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product
+    of the numbers of alternatives of a schedule.
     """
 
     seed: int

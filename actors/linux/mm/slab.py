@@ -21,7 +21,7 @@ from actors.linux.kernel.workqueue import Work, delayed_work_timer, queue_delaye
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.new_cache import make_slab
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
-from actors.linux.mm.slab_common import find_mergeable
+from actors.linux.mm.slab_common import all_or_none, find_mergeable
 from actors.linux.mm.slab_def import (
     ALIEN_LIMIT,
     BATCHREFILL_LIMIT,
@@ -41,7 +41,6 @@ from actors.linux.mm.slab_h import (
     slab_pre_alloc_hook,
     uncharge_slab_page,
 )
-from actors.linux.mm.slub import all_or_none
 from actors.machine.context import BUG_ON, WARN_ON, Context
 from actors.machine.errno import ENOMEM
 from actors.machine.gfp import GFP_KERNEL, Gfp, gfpflags_allow_blocking
@@ -55,31 +54,6 @@ if TYPE_CHECKING:
 SECOND = 1_000_000_000  # ns
 SPREAD = 12_000_000  # ns
 REAPTIMEOUT_AC = 2 * SECOND
-
-
-# -- bulk allocation and free (KERNEL.md 4) ---------------------------------------------------------------------------
-
-
-@kernel_fn("kmem_cache_alloc_bulk", "mm/slab.c")
-async def kmem_cache_alloc_bulk_slab(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
-    """Allocate *size* objects with IRQs off, except while a new slab is allocated; an empty list is -ENOMEM."""
-    s = await slab_pre_alloc_hook(ctx, s, gfp)
-    objects: list[SlabObject] = []
-    with ctx.irq_section:
-        while len(objects) < size:
-            obj = await ____cache_alloc(ctx, s, gfp)
-            if obj is None:
-                break
-            objects.append(mark_allocated(obj))
-    return await all_or_none(ctx, s, objects, size)
-
-
-@kernel_fn("kmem_cache_free_bulk", "mm/slab.c")
-async def kmem_cache_free_bulk_slab(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
-    """Free *objects* in one section with IRQs off."""
-    with ctx.irq_section:
-        for obj in objects:
-            await ___cache_free(ctx, await cache_from_obj(ctx, s, obj), obj)
 
 
 # -- the array of this CPU --------------------------------------------------------------------------------------------
@@ -303,6 +277,31 @@ async def kmem_freepages(ctx: Context, cachep: KmemCache, slab: Slab) -> None:
     await uncharge_slab_page(ctx, slab, cachep)
     ctx.kfree(slab)
     await __free_pages(ctx, pages)
+
+
+# -- bulk allocation and free (KERNEL.md 4) ---------------------------------------------------------------------------
+
+
+@kernel_fn("kmem_cache_alloc_bulk", "mm/slab.c")
+async def kmem_cache_alloc_bulk_slab(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
+    """Allocate *size* objects with IRQs off, except while a new slab is allocated; an empty list is -ENOMEM."""
+    s = await slab_pre_alloc_hook(ctx, s, gfp)
+    objects: list[SlabObject] = []
+    with ctx.irq_section:
+        while len(objects) < size:
+            obj = await ____cache_alloc(ctx, s, gfp)
+            if obj is None:
+                break
+            objects.append(mark_allocated(obj))
+    return await all_or_none(ctx, s, objects, size)
+
+
+@kernel_fn("kmem_cache_free_bulk", "mm/slab.c")
+async def kmem_cache_free_bulk_slab(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
+    """Free *objects* in one section with IRQs off."""
+    with ctx.irq_section:
+        for obj in objects:
+            await ___cache_free(ctx, await cache_from_obj(ctx, s, obj), obj)
 
 
 # -- drain, shrink, shutdown ------------------------------------------------------------------------------------------

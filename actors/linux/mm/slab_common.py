@@ -42,6 +42,7 @@ from actors.linux.mm.slab_h import (
     memcg_put_cache_ids,
     put_online_cpus,
     put_online_mems,
+    slab_post_alloc_hook,
     sysfs_slab_release,
     sysfs_slab_unlink,
 )
@@ -275,6 +276,15 @@ async def __kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[S
     """Free *objects* one after the other."""
     for obj in objects:
         await kmem_cache_free(ctx, s, obj)
+
+
+async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], size: int) -> list[SlabObject]:
+    """End of a bulk allocation, in both allocators: the post hook; then free *objects* unless there are *size*."""
+    await slab_post_alloc_hook(ctx, s)
+    if len(objects) == size:
+        return objects
+    await __kmem_cache_free_bulk(ctx, s, objects)
+    return []
 
 
 # -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------

@@ -30,7 +30,11 @@ from actors.linux.kernel.smp import on_each_cpu_mask
 from actors.linux.mm.kmem_cache import Chain, KmemCache, KmemCacheCpu, KmemCacheNode, Slab, SlabCounters, SlabObject
 from actors.linux.mm.new_cache import make_slab
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
-from actors.linux.mm.slab_common import __kmem_cache_free_bulk, find_mergeable, slab_deactivate_memcg_cache_rcu_sched
+from actors.linux.mm.slab_common import (
+    all_or_none,
+    find_mergeable,
+    slab_deactivate_memcg_cache_rcu_sched,
+)
 from actors.linux.mm.slab_h import (
     cache_from_obj,
     charge_slab_page,
@@ -670,15 +674,6 @@ async def alloc_slab_page(ctx: Context, s: KmemCache, gfp: Gfp, order: int, obje
 # -- bulk allocation and free (KERNEL.md 4) ---------------------------------------------------------------------------
 # The cache is chosen once for all objects, and one reference pins it until they are allocated. Either all objects are
 # allocated or none. On failure the objects allocated so far are freed, after that reference has been dropped.
-
-
-async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], size: int) -> list[SlabObject]:
-    """End of a bulk allocation, in both allocators: the post hook; then free *objects* unless there are *size*."""
-    await slab_post_alloc_hook(ctx, s)
-    if len(objects) == size:
-        return objects
-    await __kmem_cache_free_bulk(ctx, s, objects)
-    return []
 
 
 @kernel_fn("kmem_cache_alloc_bulk", "mm/slub.c", profiles="5.4-fixed")
