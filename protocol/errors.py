@@ -19,7 +19,7 @@ class InternalError(Exception):
 
 
 class NoAnswerError(InternalError):
-    """A command cannot answer, for a reason that is told in one line, without a traceback. `exit_code` is its."""
+    """A command cannot answer; the reason is one line, without a traceback. Exit code `exit_code`."""
 
     exit_code = 3
 

@@ -368,7 +368,7 @@ class Contents:
             msg = f"a finding of the kind {finding.kind}, and there is no such oracle"
             raise WrongRecordError(msg)
         if finding.step != max(self.steps - 1, 0) or finding.signature in self.signatures:
-            msg = f"{finding.signature} of step {finding.step} is not found after {self.steps} steps, or was before"
+            msg = f"{finding.signature} claims step {finding.step}, but follows {self.steps} steps, or is a repetition"
             raise WrongRecordError(msg)
         self.signatures.add(finding.signature)
         self.is_over = self.is_over or finding.is_fatal

@@ -70,7 +70,8 @@ def signal_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
             def close(self) -> None: ...
 
-        monkeypatch.setattr("explorer.cli.run.LiveProgress", Progress)
+        for command in ("run", "replay"):
+            monkeypatch.setattr(f"explorer.cli.{command}.LiveProgress", Progress)
 
     return arm
 

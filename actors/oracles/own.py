@@ -1,12 +1,12 @@
-"""Oracles of the user's: functions that look at the machine and tell what is wrong with it.
+"""User oracles: functions that inspect the machine and report violations.
 
     @oracle("tidy-root", "the root cgroup has no more than ten children")
     def tidy_root(machine: Machine) -> Iterator[str]:
         if len(machine.root_cgroup.children) > 10:
             yield "there are more than ten"
 
-An oracle looks from outside, changes nothing, and asks nothing: its look is no step of any flow. `Ledger` is the oracle
-that slabrace has itself.
+An oracle observes from outside: it changes nothing and makes no request, so its check is no step of any flow. `Ledger`
+is slabrace's own oracle.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 When: TypeAlias = Literal["rest", "step"]
 
 MOST_DETAILS = 8
-"""How many texts of one look are told."""
+"""The number of detail lines that a finding shows."""
 
 
 @attrs.frozen
 class Oracle:
-    """An oracle by its name; `find` yields a text for each thing that is wrong.
+    """An oracle by its name; `find` yields a text for each violation.
 
-    It looks `when` the machine is at "rest": each time that a scenario waits until nothing goes on any more, and at the
-    end; or after each "step" of the run.
+    With `when` "rest" it checks at each quiescence that a scenario waits for, and at the end of the run; with "step",
+    after each step of the run.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Oracle:
             raise TypeError(msg)
 
     def watch(self, machine: Machine) -> None:
-        """From now on look at *machine*, and report a finding of the kind `oracle` whenever it has become wrong."""
+        """Check *machine* from now on, and report a finding of the kind `oracle` for each new violation."""
         world, watching = machine.world, Watching(self, machine)
         if self.when == "step":
             world.checks.append(watching.look)
@@ -62,14 +62,14 @@ class Oracle:
 
 @attrs.define(eq=False)
 class Watching:
-    """An oracle that looks at one machine: what stays wrong is reported once."""
+    """An oracle that checks one machine; a violation that lasts is reported once."""
 
     oracle: Oracle
     machine: Machine
     is_wrong: bool = False
 
     def look(self, flow: Flow | None = None) -> None:
-        """Look once; *flow* has just stepped."""
+        """Check once; *flow* has just stepped."""
         texts = self._texts()
         if texts and not self.is_wrong:
             message, *details = texts
@@ -91,7 +91,7 @@ class Watching:
 
 
 def oracle(name: str, summary: str, *, when: When = "rest") -> Callable[[Callable[[Machine], Iterable[str]]], Oracle]:
-    """Declare an oracle: what it means in one line, and *when* it looks (see `Oracle`)."""
+    """Declare an oracle: its meaning in one line, and *when* it checks (see `Oracle`)."""
 
     def declare(find: Callable[[Machine], Iterable[str]]) -> Oracle:
         return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # Oracle says so if it is none

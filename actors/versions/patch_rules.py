@@ -103,25 +103,25 @@ class _Guard(ast.NodeTransformer):
         self._is_async = [False]  # one entry for the module and for each enclosing function
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """`x.name = ...`, `x.name += ...`, `del x.name`."""
+        """A changed attribute: `x.name = ...`, `x.name += ...`, `del x.name`."""
         self.generic_visit(node)
         return node if isinstance(node.ctx, ast.Load) else _ask("@touched", node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """`x.name[...] = ...`."""
+        """A changed entry of an attribute: `x.name[...] = ...`."""
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
             _ask_of_container(node.value)
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """`f()` where `await f()` is meant."""
+        """A missing await: `f()` where `await f()` is meant."""
         self.generic_visit(node)
         node.value = _ask_if_dropped(node.value)
         return node
 
     def visit_If(self, node: ast.If | ast.While | ast.IfExp | ast.Assert) -> ast.AST:
-        """`if f():` where `if await f():` is meant."""
+        """A missing await: `if f():` where `if await f():` is meant."""
         self.generic_visit(node)
         node.test = _ask_if_dropped(node.test)
         return node
@@ -129,25 +129,25 @@ class _Guard(ast.NodeTransformer):
     visit_While = visit_IfExp = visit_Assert = visit_If  # noqa: N815 -- ast has these names
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        """An operand, as in `f() and x`."""
+        """A missing await: `f() and ...` where `await f() and ...` is meant."""
         self.generic_visit(node)
         node.values = [_ask_if_dropped(value) for value in node.values]
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """The operand of `not f()`."""
+        """A missing await: `not f()` where `not await f()` is meant."""
         self.generic_visit(node)
         node.operand = _ask_if_dropped(node.operand)
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        """A side of a comparison, as in `f() == x`."""
+        """A missing await: `f() == ...` where `await f() == ...` is meant."""
         self.generic_visit(node)
         node.left, *node.comparators = map(_ask_if_dropped, (node.left, *node.comparators))
         return node
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
-        """`return f()` in an async function, whose caller awaits that function and not `f()`."""
+        """A missing await: `return f()` in an async function, whose caller awaits that function and not `f()`."""
         self.generic_visit(node)
         if self._is_async[-1] and node.value is not None:
             node.value = _ask_if_dropped(node.value)
@@ -163,7 +163,7 @@ class _Guard(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815 -- as above
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """`x.operation()`, `x.name.append()`."""
+        """A call of an operation, or of a method that changes a container: `x.operation()`, `x.name.append()`."""
         self.generic_visit(node)
         if isinstance(node.func, ast.Attribute):
             if node.func.attr in FILLERS:

@@ -1,7 +1,7 @@
-"""Python files of the user's: patches, scenarios, oracles and strategies. How they are named, read and run.
+"""The user's Python files: patches, scenarios, oracles and strategies. This module names, reads and runs them.
 
-A file is run as a module of its own that cannot be imported. It leaves nothing behind: not in `sys.modules`, and not
-among the kernel functions. Whatever is wrong with it is one line that names the file and the line.
+A file runs as a module of its own that no other code can import. It leaves nothing behind in `sys.modules` or among the
+kernel functions. Every error in it becomes one line with the file and the line number.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from protocol.records import CodeRecord, hash_of
 R = TypeVar("R", bound=CodeRecord)
 
 Taker = Callable[[str, Body], KernelFn[Any, Any]]
-"""What becomes of a kernel function that a file declares."""
+"""The receiver of a kernel function that a file declares."""
 
 _FILE = re.compile(r"(.*?\.py)(?::(.*))?", re.DOTALL)
 
 
 @attrs.frozen
 class Reference:
-    """What a text on the command line names: the `member` of a `file` (if empty, the file), or a thing by `name`."""
+    """The meaning of a text on the command line: the `member` of a `file` (or the whole file), or a thing by `name`."""
 
     text: str
     name: str = ""
@@ -44,9 +44,9 @@ class Reference:
 
 
 def parse_reference(text: str, known: Iterable[str]) -> Reference:
-    """What *text* means: one of the names that are *known*, else `FILE[:MEMBER]`, else another name.
+    """The meaning of *text*: one of the *known* names, else `FILE[:MEMBER]`, else another name.
 
-    A file exists under the name that was given, or it is called `....py`.
+    A text is a file if a file of that name exists, or if the name ends in `.py`.
     """
     if text in known:
         return Reference(text, name=text)
@@ -57,9 +57,9 @@ def parse_reference(text: str, known: Iterable[str]) -> Reference:
 
 
 def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") -> R:
-    """The text of a file, which is not run; UsageError if it cannot be read.
+    """The text of a file, read but not run; UsageError if it cannot be read.
 
-    *option* stands before its name in messages.
+    *option* precedes its name in messages.
     """
     try:
         text = read_bounded(path, option=option, must_be_file=True).decode()
@@ -73,7 +73,7 @@ def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") 
 
 
 def refuse_functions(name: str, body: Body) -> NoReturn:
-    """A `Taker` for files that are no patches."""
+    """A `Taker` for files other than patches."""
     code = body.code.__code__
     msg = (
         f"{code.co_filename}, line {code.co_firstlineno}: it declares the kernel function {name}(), as only a patch "
@@ -91,16 +91,16 @@ def run_code(
     change: Callable[[ast.Module], ast.Module] = lambda tree: tree,
     names: Mapping[str, object] = MappingProxyType({}),
 ) -> types.ModuleType:
-    """Run the text of a file as a module; UsageError with file and line if that cannot be done.
+    """Run the text of a file as a module; UsageError with file and line if that fails.
 
-    *kind* is the word for it, *take* gets the kernel functions that it declares, *change* may change the program before
-    it is run, with *names* among its globals.
+    *kind* is the kind of file in words; *take* receives the kernel functions that it declares; *change* may transform
+    the program before it runs with *names* among its globals.
     """
     path = Path(record.file)
     linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     module = types.ModuleType(f"{kind}:{path.stem}")
     module.__file__ = str(path)
-    functions()  # before the loader is set: what a file imports declares functions, and they are no part of the file
+    functions()  # before the loader is set: modules that a file imports declare functions that are not the file's
     token = PATCH_LOADER.set(take)
     sys.modules[module.__name__] = module  # attrs and dataclasses in a file look their module up
     try:
@@ -108,7 +108,7 @@ def run_code(
         exec(_compile(path, record.text, option, change), module.__dict__)  # noqa: S102 -- the user's own code
     except UsageError:
         raise
-    except BaseException as error:  # whatever goes wrong in the user's file is the user's, an end of the process too
+    except BaseException as error:  # every error in the user's file is the user's, including SystemExit
         if is_interrupt(error):
             raise
         _, line, _ = place_in([str(path)], error) or ("", "?", "")
@@ -121,9 +121,9 @@ def run_code(
 
 
 def _compile(path: Path, source: str, option: str, change: Callable[[ast.Module], ast.Module]) -> types.CodeType:
-    """The program in a file; UsageError with file and line if it is none."""
+    """The code of a file; UsageError with file and line if it is not valid Python."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of Python, about style
+        with warnings.catch_warnings(action="ignore"):  # Python's warnings about style
             code: types.CodeType = compile(change(ast.parse(source, str(path))), str(path), "exec")
     except SyntaxError as error:
         msg = f"{option}{path}, line {error.lineno or 1}: {error.msg}"

@@ -74,7 +74,7 @@ WRONG_FIELDS = {
     "a tag that is none": ("op", put(0, "oops"), "Invalid value 'oops'"),
     "a value above its count": ("value", put(2, 2), "the value chosen is 2 of 2"),
     "a field too many": ("phase", lambda record: record.append(1), "at most length"),
-    "a finding of another step": ("finding", lambda record: record[1].update(step=3), "of step 3 is not found after"),
+    "a finding of another step": ("finding", lambda record: record[1].update(step=3), "claims step 3, but follows"),
     "a finding with other fields": ("finding", lambda record: record[1].update(colour=1), "unknown field `colour`"),
     "a footer of other steps": ("footer", lambda record: record[1].update(steps=7), "it says steps 7, they come to"),
     "a footer of another outcome": ("footer", lambda record: record[1].update(outcome="ok"), "they come to finding"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.doors.stranger import try_project
 from tests.tidy.sources import ROOT, SHIPPED
 from tests.tidy.test_packaging import closure, locked, project, requirement_name
 
@@ -172,3 +173,8 @@ def test_a_strangers_project_with_our_names_is_tested_from_the_wheel(built: Buil
 
     result = run(scripts / "python", "-m", "pytest", "-q", cwd=tmp_path / "project")
     assert "2 passed" in result.stdout
+
+    own = tmp_path / "own"
+    own.mkdir()
+    said = try_project(scripts / "python", own, CLEAN)
+    assert "signature: oracle:objects-of-the-dead:" in "\n".join(said.values())
