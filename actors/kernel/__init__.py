@@ -29,6 +29,8 @@ MODULES = frozenset(
     """.split()  # noqa: SIM905 -- 66 names
 )
 
+MISSING = object()
+
 
 def modules() -> Iterable[ModuleType]:
     """Every module of the packages into which the old package was divided."""
@@ -45,8 +47,9 @@ class OldModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") or not name.endswith("__"):
             for module in modules():
-                if name in vars(module):
-                    return vars(module)[name]
+                value = vars(module).get(name, MISSING)
+                if value is not MISSING and not isinstance(value, ModuleType):  # a package has its modules as names
+                    return value
         msg = f"module {self.__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors import api
 from actors.linux.kernel.rcu import tree
 from actors.versions.kernel_fn import Body, KernelFn, functions
 from tests.tidy.sources import ROOT, modules
@@ -118,6 +119,7 @@ def test_names_of_the_old_address_are_those_of_today() -> None:
     old = import_module("actors.kernel.rcu")
 
     assert old.call_rcu is tree.call_rcu
+    assert import_module("actors.kernel.patching").kernel_fn is api.kernel_fn  # there is a module of that name, too
     with pytest.raises(AttributeError, match="nonsense"):
         _ = old.nonsense
     with pytest.raises(ImportError, match="no_such_module"):
