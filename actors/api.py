@@ -3,7 +3,7 @@
     from actors.api import kernel_fn, unpatched
 
 A kernel function has its C path below `actors.linux`: `kmemcg_workfn` of mm/slab_common.c is imported from
-`actors.linux.mm.slab_common`. docs/patches.md teaches patches, docs/oracles.md oracles; `slabrace list operations`
+`actors.linux.mm.slab_common`. docs/patches.md teaches patches, docs/your-own.md oracles; `slabrace list operations`
 lists the operations of each kind of object.
 """
 

@@ -172,6 +172,8 @@ def _details(entry: CatalogueEntry) -> Iterator[str]:
         return
     if entry.get("project"):
         yield f"of {entry['project']}"
+    if entry.get("argument"):
+        yield f"also {entry['name']}:{entry['argument']}"
     if "knobs" in entry:
         from explorer.cli.catalogues import knob_lines_of
 
