@@ -25,14 +25,14 @@ def test_the_page_counts_the_answers() -> None:
     other = attrs.evolve(right, seed=1, shown="`h: op` before `g: op`", is_known=False, place=2)
     text = "\n".join(page([right, other, wrong]))
 
-    assert "the known one in 1 of 3" in text
+    assert "In 1 of 3 explanations the first pair shown is the known pair" in text
     assert "| a on v1 | nested | one is first | BUGS.md | `f: op` before `g: op` | yes, 2 |" in text
     assert "| b on v1 | nested | one is first | BUGS.md | no pair | no |" in text
 
 
 def test_a_known_cause_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["causes", "--causes", "alloc-without-cache-ref", "--seeds", "2", "--no-page"]) == 0
-    assert "the known one in 2 of 2" in capsys.readouterr().out
+    assert "In 2 of 2 explanations the first pair shown is the known pair" in capsys.readouterr().out
 
 
 def test_an_unknown_cause_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,7 @@ def sections_in(text: str) -> tuple[str, ...]:
 # -- the places of citations ------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def all_citations() -> list[Citation]:
     """Every citation of the repository."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests" / "data" / "README.md"]

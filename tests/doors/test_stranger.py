@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.doors.stranger import commands_of_page, files_of_page, try_project
 
 
@@ -19,6 +21,7 @@ def test_the_page_shows_a_whole_project() -> None:
     assert [words[0] for words in commands_of_page()] == ["explore", "shrink", "explain", "keep", "explore"]
 
 
+@pytest.mark.slow
 def test_the_project_of_the_page_runs(tmp_path: Path) -> None:
     said = try_project(Path(sys.executable), tmp_path)
     told = "\n".join(said.values())

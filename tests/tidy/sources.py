@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import tokenize
 from collections.abc import Iterator
@@ -47,9 +48,14 @@ class Module:
 
 def modules(*folders: str) -> list[Module]:
     """Every module below these folders of the repository."""
-    return [
+    return [module for folder in folders for module in modules_of(folder)]
+
+
+@functools.cache
+def modules_of(folder: str) -> tuple[Module, ...]:
+    """The modules below one folder; many tests read them, and to parse them takes seconds."""
+    return tuple(
         Module(path, text, ast.parse(text))
-        for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
         for text in [path.read_text(encoding="utf-8")]
-    ]
+    )
