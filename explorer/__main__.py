@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -25,7 +26,20 @@ def main() -> int:
 
     code = run_command()
     _handle(signal.SIG_IGN)
+    _end_threads(code)
     return code
+
+
+def _end_threads(code: int) -> None:
+    """End the process here if threads of a user's file still run: Python would wait for them, and signals are off."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if any(not thread.daemon for thread in others):
+        from explorer.streams import complain  # noqa: PLC0415 -- rarely needed
+
+        complain("threads that your files started have not ended; the command ends without them")
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
 
 
 def _handle(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:

@@ -15,6 +15,7 @@ from protocol.errors import UsageError
 from scenarios import SCENARIOS
 from tests.doors import files
 from tests.doors.conftest import Command, what_ran
+from tests.helpers import run_process
 from tests.tidy.sources import ROOT
 
 SEEN = "oracle:no-dying:"
@@ -310,3 +311,25 @@ def test_dpor_does_not_take_an_oracle_that_looks_after_each_step(slabrace: Comma
         "slabrace: --strategy dpor: the oracle one-at-a-time looks after each step, and dpor leaves out orders" in err
     )
     assert slabrace("explore", "hidden.py", "--oracle", "eyes.py:left-over", "--strategy", "dpor", "--no-log")[0] == 0
+
+
+THREAD = """
+import threading
+from scenarios.api import MACHINE, scenario
+
+threading.Thread(target=threading.Event().wait).start()
+
+
+@scenario("threaded", "boots a machine", *MACHINE)
+def threaded(stage):
+    stage.boot("kmalloc-8")
+"""
+
+
+def test_a_thread_of_a_file_that_never_ends_does_not_keep_the_command(tmp_path: Path) -> None:
+    (tmp_path / "threaded.py").write_text(THREAD)
+    answer = run_process(sys.executable, "-m", "slabrace", "run", "threaded.py", "--no-log", cwd=tmp_path)
+
+    assert answer.returncode == 0
+    assert "ok: nothing found" in answer.stdout
+    assert answer.stderr == "slabrace: threads that your files started have not ended; the command ends without them\n"
