@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -27,6 +27,7 @@ from actors.versions.user_code import parse_reference
 from explorer.defaults import FINDING, NOTHING
 from explorer.experiment import NOTHING_GIVEN, OF_A_FILE, OWN_ORACLES, PATCHES, Carried, Experiment, Given, RunOptions
 from explorer.explain import explain_schedule, to_text
+from explorer.kinds import SCENARIO
 from explorer.schedule import Follow, Noting
 from explorer.search.jobs import run_watched
 from protocol.errors import UsageError
@@ -99,18 +100,30 @@ class KeptCode(Struct, frozen=True, forbid_unknown_fields=True):
         """Its reference on the command line; UsageError that names *source* if the user has not allowed it."""
         if not self.path:
             if kind.is_known(self.name):
-                return self.name
+                return _bare_name(source, self.name, FIXES if kind is PATCHES else ())
             msg = f"{source}: kept with the fix {self.name}, which this slabrace does not have"
             raise UsageError(msg)
         file = Path(os.path.normpath(source.parent / self.path))
+        member = self.name.removeprefix(file.name)
+        if member == self.name or (member and not member.startswith(":")):
+            msg = f"{source}: {self.name} is no name for {file}: it has to be {file.name} or {file.name}:NAME"
+            raise UsageError(msg)
         files = [parse_reference(text, FIXES).file for text in given]
         if trust or file.resolve() in {Path(name).resolve() for name in files if name}:
-            return str(file) + self.name.removeprefix(file.name)
+            return f"{file}{member}"
         msg = (
             f"{source}: kept with the {kind.word} {file}, which runs only if you say so: give --trust, or "
             f"{kind.option} {file}"
         )
         raise UsageError(msg)
+
+
+def _bare_name(source: Path, name: str, known: Iterable[str]) -> str:
+    """*name*, if no file can be meant by it; UsageError otherwise: a regression file alone makes no code run."""
+    if parse_reference(name, known).file:
+        msg = f"{source}: kept with {name}, which is a file, without its path and hash; keep it anew"
+        raise UsageError(msg)
+    return name
 
 
 class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -145,6 +158,8 @@ class Kept(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         scenario, trust = self.scenario, given.trust
         if self.scenario_code is not None:
             scenario = self.scenario_code.reference(source, OF_A_FILE, [given.scenario], trust=trust)
+        else:
+            _bare_name(source, scenario, SCENARIO.built_in())
         options = RunOptions(
             scenario=scenario,
             driver="stepper",

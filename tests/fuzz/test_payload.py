@@ -71,9 +71,11 @@ def headers(good: Good, fields: Mapping[str, Any]) -> Iterator[tuple[str, dict[s
 def put_logs(bench: Bench, good: Good, wanted: str) -> Iterator[Case]:
     """Logs with the payload in them, and every command that reads logs."""
     tag, fields = msgpack.unpackb(good.frames[0])
-    changes = [(where, {"patches": [patch]}) for where, patch in PATCHES.items()]
+    changes: list[tuple[str, dict[str, Any]]] = [(where, {"patches": [patch]}) for where, patch in PATCHES.items()]
     if wanted == "all":
         changes += headers(good, fields)
+        for where, patch in PATCHES.items():
+            changes += [(f"oracle: {where}", {"oracles": [patch]}), (f"scenario: {where}", {"scenario_code": patch})]
     for number, (where, changed) in enumerate(changes):
         name = f"{number}.log"
         bench.put(name, join(good, [pack([tag, {**fields, **changed}]), *good.frames[1:]]))
@@ -90,6 +92,8 @@ def put_kept(bench: Bench, fields: Fields, wanted: str) -> Iterator[Case]:
         changes += [(name, {name: PAYLOAD}) for name in texts]
         changes += [(f"knob {knob}", {"knobs": {knob: PAYLOAD}}) for knob in ("rounds", "slabinfo", "allocator")]
         changes += [("without", {"without": [PAYLOAD]}), ("schedule", {"schedule": [PAYLOAD]})]
+        for where, code in from_there.items():
+            changes += [(f"oracle: {where}", {"oracles": [code]}), (f"scenario: {where}", {"scenario_code": code})]
     for number, (where, changed) in enumerate(changes):
         folder = f"{number}.kept"
         bench.put(f"{folder}/one.json", dump({**fields, **changed}))
