@@ -204,6 +204,9 @@ class Experiment:
         )
         with self.blaming(world):
             self.scenario.build(stage)
+        if not stage.is_booted:
+            msg = f"{self.scenario.name}: the scenario boots no machine; call stage.boot() first"
+            raise UsageError(msg)
         return stage
 
     def drive(self, world: World, driver: str = "stepper") -> None:

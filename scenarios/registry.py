@@ -6,6 +6,7 @@ never fixes an order of steps; the strategy does. A `Knob` is a parameter that `
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from actors.versions.user_code import check_declared
 from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS
 from protocol.formats.slabinfo import parse_slabinfo
@@ -163,6 +165,10 @@ def scenario(
     """Declare a scenario; the function becomes its `build`."""
 
     def declare(build: Callable[[Stage], None]) -> Scenario:
+        check_declared("scenario", name, summary, build, "stage")
+        if inspect.isgeneratorfunction(build) or not all(isinstance(knob, Knob) for knob in knobs):
+            msg = f"the scenario {name} is a function that does not yield, and takes parameters that are Knobs"
+            raise TypeError(msg)
         return Scenario(name, summary, knobs, build, also)
 
     return declare

@@ -81,6 +81,11 @@ class Stage:
     _is_racing: bool = False
     _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
 
+    @property
+    def is_booted(self) -> bool:
+        """Whether `boot` has made the machine."""
+        return hasattr(self, "machine")
+
     def boot(self, *names: str, caches: Iterable[SlabinfoRow] = ()) -> Machine:
         """Boot a machine with root caches of the `slabinfo` parameter and with *caches*.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
+from actors.versions.user_code import check_declared
 from protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Watching:
     def _texts(self) -> list[str]:
         found: object = self.oracle.find(self.machine)
         texts = list(found) if isinstance(found, Iterable) and not isinstance(found, str | bytes) else None
-        if texts is None or not all(isinstance(text, str) for text in texts):
+        if texts is None or not all(isinstance(text, str) and text.isprintable() for text in texts):
             code = self.oracle.find.__code__
             msg = (
                 f"{code.co_filename}, line {code.co_firstlineno}: the oracle {self.oracle.name} has to yield texts, "
@@ -94,6 +95,7 @@ def oracle(name: str, summary: str, *, when: When = "rest") -> Callable[[Callabl
     """Declare an oracle: its meaning in one line, and *when* it checks (see `Oracle`)."""
 
     def declare(find: Callable[[Machine], Iterable[str]]) -> Oracle:
+        check_declared("oracle", name, summary, find, "machine")
         return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # Oracle says so if it is none
 
     return declare

@@ -7,6 +7,7 @@ kernel functions. Every error in it becomes one line with the file and the line 
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import re
 import sys
@@ -24,6 +25,9 @@ from protocol.blame import in_words, is_interrupt, place_in
 from protocol.errors import UsageError
 from protocol.formats.textfile import is_file, read_bounded
 from protocol.records import CodeRecord, hash_of
+
+LONGEST_TEXT = 200
+"""The longest name or summary of a declaration, in characters."""
 
 R = TypeVar("R", bound=CodeRecord)
 
@@ -70,6 +74,28 @@ def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") 
     name = f"{path.name}:{member}" if member else path.name
     name, file = (each.encode(errors="backslashreplace").decode() for each in (name, str(path)))  # logs are UTF-8
     return kind(name, file, hash_of(text), text)
+
+
+def check_declared(word: str, name: object, summary: object, code: Callable[..., Any], *arguments: object) -> None:
+    """Refuse a declaration that cannot work: TypeError, which is shown with the line of the declaration.
+
+    The name and the summary are printable texts. *code* can be called with the *arguments*, and is no coroutine.
+    """
+    for part, text in (("name", name), ("summary", summary)):
+        if not (isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT):
+            msg = f"the {part} that declares the {word} is not one line of printable text"
+            raise TypeError(msg)
+    if not name:
+        msg = f"the name that declares the {word} is empty"
+        raise TypeError(msg)
+    if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
+        msg = f"the {word} {name} is declared with 'async def'; it has to be 'def'"
+        raise TypeError(msg)
+    try:
+        inspect.signature(code).bind(*arguments)
+    except TypeError as error:
+        msg = f"the {word} {name} is called with {len(arguments)} arguments: {error}"
+        raise TypeError(msg) from None
 
 
 def refuse_functions(name: str, body: Body) -> NoReturn:

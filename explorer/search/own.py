@@ -19,7 +19,7 @@ import attrs
 from actors.system.lane import Lane
 from actors.system.strategy import Strategy
 from actors.system.world import World
-from actors.versions.user_code import parse_reference
+from actors.versions.user_code import check_declared, parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
 from explorer.references import Kind, Resolved, entry_points, find_by_name, load, name_code
@@ -41,6 +41,7 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
     """
 
     def declare(make: Make) -> Sampler:
+        check_declared("strategy", name, summary, make, 0, "argument", "known")
         return Sampler(name, summary, make, learns, argument=argument)
 
     return declare

@@ -333,3 +333,49 @@ def test_a_thread_of_a_file_that_never_ends_does_not_keep_the_command(tmp_path: 
     assert answer.returncode == 0
     assert "ok: nothing found" in answer.stdout
     assert answer.stderr == "slabrace: threads that your files started have not ended; the command ends without them\n"
+
+
+DECLARED = """
+from actors.api import oracle
+from explorer.api import RandomWalk, strategy
+from scenarios.api import MACHINE, scenario
+
+
+{declaration}
+"""
+
+
+@pytest.mark.parametrize(
+    ("declaration", "said"),
+    [
+        ("@scenario('x', 'y')\ndef x(): ...", "TypeError: the scenario x is called with 1 arguments"),
+        ("@scenario('x', 'y')\nasync def x(stage): ...", "the scenario x is declared with 'async def'"),
+        ("@scenario('x', 'y')\ndef x(stage):\n    yield", "the scenario x is a function that does not yield"),
+        ("@scenario('x', 'y', 5)\ndef x(stage): ...", "and takes parameters that are Knobs"),
+        (
+            "@scenario(5, 'y')\ndef x(stage): ...",
+            "the name that declares the scenario is not one line of printable text",
+        ),
+        ("@scenario('x\\udc80', 'y')\ndef x(stage): ...", "is not one line of printable text"),
+        ("@scenario('x', 5)\ndef x(stage): ...", "the summary that declares the scenario is not one line"),
+        ("@oracle('x', 'y')\ndef x(): ...", "the oracle x is called with 1 arguments"),
+        ("@strategy('x', 'y')\nclass X(RandomWalk): ...", "the strategy x is called with 3 arguments"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_refused_where_it_stands(tmp_path: Path, declaration: str, said: str) -> None:
+    (tmp_path / "wrong.py").write_text(DECLARED.format(declaration=declaration))
+    answer = run_process(sys.executable, "-m", "slabrace", "run", "wrong.py", "--no-log", cwd=tmp_path)
+
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert answer.stderr.startswith("slabrace: wrong.py, line ")
+    assert said in answer.stderr
+
+
+def test_a_scenario_that_boots_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(DECLARED.format(declaration="@scenario('x', 'y', *MACHINE)\ndef x(stage): ..."))
+    answer = run_process(sys.executable, "-m", "slabrace", "run", "wrong.py", "--no-log", cwd=tmp_path)
+
+    assert (answer.returncode, answer.stderr) == (
+        2,
+        "slabrace: wrong.py:x: the scenario boots no machine; call stage.boot() first\n",
+    )
