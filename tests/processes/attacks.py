@@ -46,7 +46,7 @@ KINDS = {
     "run": Kind(("run", "shared-dentry", "--set", f"generations={LONG}", "--log", "x.log", "--json"), 1.5),
     "explore": Kind(("explore", "rmdir-under-load", "--budget", str(LONG), "--workers", "2", "--json"), 3.0),
     "shrink": Kind(("shrink", "found.log", "--out", "short.log", "--json"), 1.5, log=True),
-    "keep": Kind(("keep", "found.log", "--json"), 0.6, log=True),
+    "keep": Kind(("keep", "found.log", "--json"), 0.35, log=True),
     "growth": Kind(("growth", "--days", "3", "--hosts", "2", "--json", "--csv", "growth.csv"), 3.0),
     "explain": Kind(("explain", "found.log", "--json"), 1.0, log=True),
     "replay": Kind(("replay", "found.log", "--json"), 0.6, log=True),
