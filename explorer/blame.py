@@ -65,8 +65,8 @@ class Blame:
     def of(self, error: BaseException) -> Exception | None:
         """The error to raise instead of *error*: UsageError for the user's code, or InternalError; None to keep it.
 
-        The effect of a patch on the machine may surface anywhere. So if patches are given and none of their code is on
-        the stack, the message names the patches beside the place.
+        The effect of user code on the machine may surface anywhere. So if files are given and none of their code is on
+        the stack, the message names them beside the place.
         """
         place = place_in(self.patches if isinstance(error, InternalError) else (*self.patches, *self.files), error)
         if place is not None:
@@ -75,9 +75,10 @@ class Blame:
         if isinstance(error, KeyboardInterrupt):
             return None
         within = [place for place in places_of(error) if place[0].startswith(SLABRACE)]
-        if self.patches and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
+        guests = self.patches or self.files
+        if guests and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
             file, line, function = within[-1]
             where = f"{Path(file).name}:{line}, in {function}"
-            names = ", ".join(self.patches)
-            return UsageError(f"--patch {names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
+            names = ("--patch " if self.patches else "") + ", ".join(guests)
+            return UsageError(f"{names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
         return None if isinstance(error, Exception) else InternalError(in_words(error))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,8 @@ import msgspec
 from actors.versions.kernel_fn import PATCH_LOADER, functions
 from actors.versions.user_code import parse_reference, read_code, refuse_functions, run_code
 from explorer.blame import Blame
+from explorer.entry_points import entry_points as read_entry_points
+from explorer.watchdog import Watchdog
 from protocol.blame import SLABRACE, in_words, is_interrupt, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
@@ -122,14 +124,14 @@ def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Resol
     with Blame((), (record.file,)):
         module = run_code(record, kind.word, option=kind.option)
         things = _chosen(kind, record, module, where)
-    if not wants_all and len(things) > 1:
-        several = ", ".join(thing.name for thing in things)
-        msg = f"{where}: it declares {len(things)} {kind.plural}; give {where}:NAME, where NAME is one of {several}"
-        raise UsageError(msg)
     names = [thing.name for thing in things]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         msg = f"{where}: it declares two {kind.plural} named {twice}"
+        raise UsageError(msg)
+    if not wants_all and len(things) > 1:
+        several = ", ".join(thing.name for thing in things)
+        msg = f"{where}: it declares {len(things)} {kind.plural}; give {where}:NAME, where NAME is one of {several}"
         raise UsageError(msg)
     if len(things) == 1:
         record = msgspec.structs.replace(record, name=f"{Path(record.path or record.name).name}:{names[0]}")
@@ -178,8 +180,14 @@ def own_files(body: object) -> tuple[str, ...]:
 
 def entry_points(kind: Kind[Any], name: str | None = None) -> list[metadata.EntryPoint]:
     """The entry points of this kind in installed projects: all of them, or the ones with this *name*."""
-    points = metadata.entry_points(group=kind.group)
-    return sorted((point for point in points if name in {None, point.name}), key=lambda point: point.name)
+    return [point for point in read_entry_points(kind.group) if name in {None, point.name}]
+
+
+class NotOurs(Container[str]):
+    """The files of all code outside slabrace: which files an installed project has is unknown before its import."""
+
+    def __contains__(self, file: object) -> bool:
+        return not str(file).startswith((*SLABRACE, "<"))
 
 
 def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
@@ -192,7 +200,9 @@ def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
     where = f"{kind.option}{point.name}: the {kind.word} of {_project(point)}, {point.value},"
     functions()  # as in run_code()
     token = PATCH_LOADER.set(refuse_functions)
+    watchdog = Watchdog(lambda: 0, NotOurs(), lambda error: f"{where} cannot be loaded: {in_words(error)}")
     try:
+        watchdog.start()
         with contextlib.redirect_stdout(sys.stderr):
             thing = point.load()
     except BaseException as error:  # any error during the import belongs to the project
@@ -201,6 +211,7 @@ def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
         msg = f"{where} cannot be loaded: {_place(error)}{in_words(error)}"
         raise UsageError(msg) from None
     finally:
+        watchdog.stop()
         PATCH_LOADER.reset(token)
     if not isinstance(thing, kind.type):
         msg = f"{where} is a {type(thing).__name__}: declare it with @{kind.word}"

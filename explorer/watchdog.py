@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Container, Sequence
 from types import FrameType
 from typing import TypeAlias
 
@@ -61,7 +61,7 @@ class Watchdog:
     """
 
     steps: Callable[[], int]
-    files: Collection[str]
+    files: Container[str]
     last_words: Callable[[StuckError], object]
     _within: FrameType | None = None
     _last: int = -1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dis
 import os
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Container
 from pathlib import Path
-from types import TracebackType
+from types import TracebackType, WrapperDescriptorType
 from typing import TypeAlias
 
 from protocol.errors import BrokenRuleError
@@ -23,6 +24,11 @@ MACHINE = (f"{_ROOT}actors{os.sep}", f"{_ROOT}scenarios{os.sep}")
 
 SLABRACE = (*MACHINE, f"{_ROOT}explorer{os.sep}", f"{_ROOT}protocol{os.sep}")
 """Path prefixes of all code of slabrace."""
+
+TRUSTED = frozenset(
+    {*sys.stdlib_module_names, "actors", "attrs", "explorer", "msgspec", "protocol", "scenarios", "trio"}
+)
+"""Top-level packages whose exceptions may put their message into words by themselves."""
 
 FOREIGN_AWAIT = "it awaits something outside the machine; a flow awaits kernel functions, ctx.ask, ctx.sleep, ..."
 
@@ -75,8 +81,9 @@ def in_words(error: BaseException) -> str:
 
 
 def _text_of(error: BaseException) -> str:
-    """The message of an exception. Methods of a user's own exception class are not called: they may not return."""
-    if ":" not in type(error).__module__:  # modules made of a user's file have one in their names
+    """The message of an exception. A `__str__` that is written in Python may be the user's, and never return."""
+    kind = type(error)
+    if isinstance(kind.__str__, WrapperDescriptorType) or kind.__module__.partition(".")[0] in TRUSTED:
         return str(error)
     return ", ".join(str(value) for value in error.args if type(value) in {str, int, float})
 

@@ -48,4 +48,4 @@ def alias_marked_dying(stage: Stage) -> None:
     stage.task("cycle", destroy_alias_then_cycle)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
     stage.sometimes("the survivor has a child", lambda: bool(survivor.children))
-    stage.always("the survivor is there", lambda: survivor.freed is None)
+    stage.always("the survivor is there", lambda: survivor.freed is None, is_local=True)

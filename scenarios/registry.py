@@ -44,6 +44,21 @@ class Knob:
     choices: tuple[str, ...] = ()
     is_slabinfo: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        """Refuse a declaration whose default no user could give: TypeError, which is shown with its line."""
+        is_word = isinstance(self.name, str) and self.name.isidentifier()
+        if not (is_word and isinstance(self.summary, str) and all(isinstance(one, str) for one in self.choices)):
+            msg = f"Knob {self.name!r:.40}: its name is an identifier, its summary and choices are texts"
+            raise TypeError(msg)
+        if not self.is_slabinfo and not self._is_valid(self.default):
+            msg = f"Knob {self.name}: its default {self.default!r:.40} is not {self.values_in_words}"
+            raise TypeError(msg)
+
+    def _is_valid(self, value: object) -> bool:
+        if self.choices:
+            return value in self.choices
+        return type(value) is int and self.least <= value <= self.most
+
     @property
     def values_in_words(self) -> str:
         """The values that it may be set to, for help texts."""
@@ -66,7 +81,7 @@ class Knob:
         """Raise a UsageError that names *source* if a recorded value is not valid."""
         if self.is_slabinfo:
             parse_slabinfo(value if isinstance(value, str) else "", source=source)
-        elif not (value in self.choices if self.choices else type(value) is int and self.least <= value <= self.most):
+        elif not self._is_valid(value):
             msg = f"{source}: {self.name} cannot be {value!r:.60}"
             raise UsageError(msg)
 
@@ -166,6 +181,10 @@ def scenario(
 
     def declare(build: Callable[[Stage], None]) -> Scenario:
         check_declared("scenario", name, summary, build, "stage")
+        names = [getattr(knob, "name", "") for knob in knobs]
+        if len(set(names)) < len(names):
+            msg = f"the scenario {name} has two parameters of one name"
+            raise TypeError(msg)
         if inspect.isgeneratorfunction(build) or not all(isinstance(knob, Knob) for knob in knobs):
             msg = f"the scenario {name} is a function that does not yield, and takes parameters that are Knobs"
             raise TypeError(msg)

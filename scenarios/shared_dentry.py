@@ -102,7 +102,9 @@ def shared_dentry(stage: Stage) -> None:
         "a child cache outlives its cgroup",
         lambda: machine.root_cgroup.nr_descendants == 1 + len(parents) and bool(kept),
     )
-    stage.always("the tree's counts are not negative", lambda: machine.root_cgroup.nr_dying_descendants >= 0)
+    stage.always(
+        "the tree's counts are not negative", lambda: machine.root_cgroup.nr_dying_descendants >= 0, is_local=True
+    )
     stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
     stage.eventually("no child cache is left", lambda: not machine.child_caches)
 

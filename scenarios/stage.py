@@ -60,7 +60,7 @@ class Stage:
     A scenario has three phases. `set_up` and `wind_up` are sequential: the strategy does not choose there. The tasks
     race in between. Each phase ends at quiescence. `session` is a cgroup that stays until the end, like the session of
     a logged-in user; without it, kmem accounting would be switched off in between. `unreached` are the `sometimes`
-    properties that have not been true yet.
+    properties that have not been true yet, `spanning` the `always` properties that may read several objects.
     """
 
     world: World
@@ -75,6 +75,7 @@ class Stage:
     has_session: bool = True
     samples: list[Sample] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
+    spanning: list[Property] = attrs.field(factory=list)
     _set_up: Body | None = None
     _settles: bool = True
     _wind_up: Body | None = None
@@ -180,8 +181,16 @@ class Stage:
 
     # -- properties ---------------------------------------------------------------------------------------------------
 
-    def always(self, name: str, holds: Callable[[], bool]) -> None:
+    def always(self, name: str, holds: Callable[[], bool], *, is_local: bool = False) -> None:
+        """Declare a state that holds after every step.
+
+        It *is_local* if *holds* reads the state of one object only. `dpor` runs one order of independent steps, in
+        which each object has the states of every other order; a property of several objects may hold in one order, and
+        not in another. So `dpor` is refused for a scenario with such a property, and the portfolio takes `dfs` instead.
+        """
         prop = Property("always", name, holds)
+        if not is_local:
+            self.spanning.append(prop)
 
         def check(flow: Flow) -> None:
             if not holds():

@@ -44,7 +44,7 @@ def two_mistakes(stage: Stage) -> None:
         WARN_ON(ctx, await ctx.ask(box.read), "second mistake")
 
     stage.task("user", box_misuse)
-    stage.always("the box is empty", lambda: box.value == 0)
+    stage.always("the box is empty", lambda: box.value == 0, is_local=True)
 
 
 def test_two_flaws_that_every_schedule_shows_are_two() -> None:

@@ -145,9 +145,9 @@ def _oracle_entries() -> list[CatalogueEntry]:
 
 def _has_entry_points(kind: str) -> bool:
     """Whether an installed project declares any of that kind; a quick check that avoids slow imports."""
-    from importlib import metadata
+    from explorer.entry_points import entry_points
 
-    return bool(metadata.entry_points(group=f"slabrace.{kind}"))
+    return bool(entry_points(f"slabrace.{kind}"))
 
 
 _CATALOGUES = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.recorder import Recorder
+from actors.system.strategy import InTurn
 from explorer import defaults, signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
@@ -24,7 +25,7 @@ from explorer.schedule import Follow, Noting
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.jobs import Job, News, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.search.protocol import Search
-from explorer.search.registry import DPOR, STRATEGIES, make_search, parse_strategy
+from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, make_search, parse_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
@@ -127,14 +128,24 @@ class Campaign:
 
     def __attrs_post_init__(self) -> None:
         self._pool = Pool(self.workers)
-        eager = next((oracle for oracle in self.experiment.oracles if oracle.when == "step"), None)
-        if eager is not None and parse_strategy(self.options.strategy).entry.name == DPOR:
+        strategy = parse_strategy(self.options.strategy).entry.name
+        observed = self._observed_after_steps() if strategy in {DPOR, PORTFOLIO} else None
+        if observed is not None and strategy == DPOR:
             msg = (
-                f"--strategy {DPOR}: the oracle {eager.name} looks after each step, and {DPOR} leaves out orders that "
-                "only it can tell apart; take dfs, a sampler or the portfolio"
+                f"--strategy {DPOR}: {observed} looks after each step, and {DPOR} leaves out orders that only it can "
+                "tell apart; take dfs, a sampler or the portfolio"
             )
             raise UsageError(msg)
-        self._may_reduce = eager is None
+        self._may_reduce = observed is None
+
+    def _observed_after_steps(self) -> str | None:
+        """The oracle or property that may tell two orders of independent steps apart; None if there is none."""
+        for oracle in self.experiment.oracles:
+            if oracle.when == "step":
+                return f"the oracle {oracle.name}"
+        for prop in self.experiment.set_stage(InTurn()).spanning:
+            return f"the property {prop.name!r}, which is not declared as is_local,"
+        return None
 
     def run(self) -> None:
         """Search until the schedules, the budget or the time are used up."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import NoReturn
+from typing import Any
 
 import attrs
 
@@ -24,6 +24,7 @@ from explorer.blame import Blame
 from explorer.profile import Knowledge
 from explorer.references import Kind, Resolved, entry_points, find_by_name, load, name_code
 from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
+from protocol.blame import SLABRACE, in_words, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
@@ -90,7 +91,7 @@ def _checked(found: Resolved[Sampler]) -> Sampler:
 
 
 class Checked(Strategy):
-    """Delegates every choice to the user's strategy, and refuses a choice out of range."""
+    """Delegates every choice to the user's strategy; an impossible choice, or an error in it, is the user's."""
 
     def __init__(self, name: str, strategy: Strategy) -> None:
         self.name = name
@@ -99,30 +100,37 @@ class Checked(Strategy):
 
     def advance(self, world: World) -> None:
         """Delegate to the other strategy."""
-        self.strategy.advance(world)
+        self._ask(self.strategy.advance, world)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Delegate to the other strategy, and check the index."""
-        index = self.strategy.choose(lanes)
-        return index if _is_below(index, len(lanes)) else self._refuse("choose", index, len(lanes))
+        return self._number(0, len(lanes) - 1, self.strategy.choose, lanes)
 
     def choose_value(self, count: int) -> int:
         """Delegate to the other strategy, and check the value."""
-        value = self.strategy.choose_value(count)
-        return value if _is_below(value, count) else self._refuse("choose_value", value, count)
+        return self._number(0, count - 1, self.strategy.choose_value, count)
 
     def choose_fault(self, probability: float) -> bool:
         """Delegate to the other strategy."""
-        return bool(self.strategy.choose_fault(probability))
+        return bool(self._ask(self.strategy.choose_fault, probability))
 
     def draw_latency(self, low: int, high: int) -> int:
-        """Delegate to the other strategy."""
-        return self.strategy.draw_latency(low, high)
+        """Delegate to the other strategy, and check the time."""
+        return self._number(0, high, self.strategy.draw_latency, low, high)
 
-    def _refuse(self, method: str, value: object, count: int) -> NoReturn:
-        msg = f"--strategy {self.name}: {method}() returned {value!r:.40}, where 0 to {count - 1} can be chosen"
+    def _number(self, least: int, most: int, method: Callable[..., Any], *arguments: object) -> int:
+        value = self._ask(method, *arguments)
+        if type(value) is int and least <= value <= most:
+            return value
+        msg = f"--strategy {self.name}: {method.__name__}() returned {value!r:.40}, where {least} to {most} is allowed"
         raise UsageError(msg)
 
-
-def _is_below(value: object, count: int) -> bool:
-    return type(value) is int and 0 <= value < count
+    def _ask(self, method: Callable[..., Any], *arguments: object) -> Any:
+        """Call *method*. An error in slabrace's part of the strategy is due to the user's part, too."""
+        try:
+            return method(*arguments)
+        except (AttributeError, TypeError) as error:
+            if not places_of(error)[-1][0].startswith(SLABRACE):
+                raise
+            msg = f"--strategy {self.name}: {method.__name__}() fails: {in_words(error)}; is super().__init__() called?"
+            raise UsageError(msg) from None

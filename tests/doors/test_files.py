@@ -188,7 +188,7 @@ WRONG = [
     ),
     ("run mine.py --strategy stubborn.py:Stubborn:x", "stubborn.py, line 10, in __init__: ValueError: invalid literal"),
     ("run mine.py --strategy stubborn.py:lazy", "--strategy stubborn.py: there is no such strategy in it"),
-    ("run mine.py --strategy far.py", "--strategy far.py:far: choose() returned 7, where 0 to 1 can be chosen"),
+    ("run mine.py --strategy far.py", "--strategy far.py:far: choose() returned 7, where 0 to 1 is allowed"),
     ("run mine.py --strategy no.py", "--strategy no.py:no: it makes an object of type int, not a Strategy"),
     ("run mine.py --strategy plain.py:plain:2", "--strategy plain.py:plain:2: plain.py:plain takes no argument"),
     ("run ./mine:late-job", "./mine:late-job: there is no such scenario"),
@@ -311,6 +311,34 @@ def test_dpor_does_not_take_an_oracle_that_looks_after_each_step(slabrace: Comma
         "slabrace: --strategy dpor: the oracle one-at-a-time looks after each step, and dpor leaves out orders" in err
     )
     assert slabrace("explore", "hidden.py", "--oracle", "eyes.py:left-over", "--strategy", "dpor", "--no-log")[0] == 0
+
+
+def with_property(**how: bool) -> str:
+    """The same stage, with a property in place of the oracle."""
+    options = "".join(f", {name}={value}" for name, value in how.items())
+    text, _, _ = HIDDEN.partition("\n\n@oracle")
+    both = "not (machine.slab_mutex.holder and machine.cgroup_mutex.holder)"
+    return f'{text}    stage.always("one at a time", lambda: {both}{options})\n'
+
+
+@pytest.mark.parametrize("strategy", ["portfolio", "dfs"])
+def test_an_exact_search_finds_an_order_that_only_a_property_tells_apart(slabrace: Command, strategy: str) -> None:
+    Path("hidden.py").write_text(with_property())
+    code, out, err = slabrace("explore", "hidden.py", "--strategy", strategy, "--no-log", "--json")
+
+    assert code == 1, err
+    assert [finding["signature"] for finding in json.loads(out)["findings"]] == ["property:always: one at a time:"]
+
+
+def test_dpor_takes_only_properties_that_read_one_object(slabrace: Command) -> None:
+    Path("hidden.py").write_text(with_property())
+    code, _, err = slabrace("explore", "hidden.py", "--strategy", "dpor", "--no-log")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the property 'one at a time', which is not declared as is_local, looks after each step" in err
+
+    Path("hidden.py").write_text(with_property(is_local=True))
+    code, out, err = slabrace("explore", "hidden.py", "--strategy", "dpor", "--no-log", "--json")
+    assert (code, json.loads(out)["stopped"]) == (0, "exhausted"), "the promise is the author's"
 
 
 THREAD = """
