@@ -309,6 +309,8 @@ def _execute(
     started = time.perf_counter()
     experiment.drive(world, driver)
     seconds = time.perf_counter() - started
+    with experiment.blaming(world):
+        figures = stage.ledger.figures()
     digest = recorder.digest()
     if replayed and world.stopped in ("quiescent", "finding"):
         replayed[1].finish(digest)
@@ -325,7 +327,7 @@ def _execute(
         seconds=seconds,
         findings=tuple(world.findings.values()),
         unreached=tuple(prop.name for prop in stage.unreached) if world.stopped == "quiescent" else (),
-        final=stage.ledger.figures(),
+        final=figures,
         samples=tuple(stage.samples),
         log=log,
         tail=tail.steps() if outcome != "ok" else (),

@@ -174,3 +174,31 @@ def test_entry_points_are_not_read_at_the_start_of_a_command(project: Path) -> N
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)  # noqa: S603 -- a command of the tests
 
     assert answer.stdout == "False\n"
+
+
+def test_a_project_whose_entry_points_cannot_be_read_is_named(slabrace: Command, project: Path) -> None:
+    info = project / "torn-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_bytes(b"\xff\xfe\x00")
+    code, out, err = slabrace("list", "scenarios", "--json")
+
+    assert code == 0
+    assert "far-job" in {entry["name"] for entry in json.loads(out)}, "the others are there all the same"
+    assert f"slabrace: {info}: its entry points cannot be read (UnicodeDecodeError); reinstall or remove it" in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["while True:\n    pass\n", "class E(Exception):\n    def __str__(self):\n        while True: ...\nraise E\n"],
+)
+def test_an_import_that_never_ends_is_a_line_of_the_list(
+    slabrace: Command, project: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("explorer.watchdog.TICK", 0.02)
+    (project / "far_away" / "fallen.py").write_text(text)
+    said = str(listed(slabrace, "scenarios")["fallen"]["error"])
+
+    assert said.startswith("the scenario of far-away 1.2, far_away.fallen:scenario, cannot be loaded: ")
+    assert "fallen.py, line " in said
+    assert said.endswith(("does it loop for ever?", ": E"))

@@ -189,6 +189,15 @@ WRONG = [
     ("run mine.py --strategy stubborn.py:Stubborn:x", "stubborn.py, line 10, in __init__: ValueError: invalid literal"),
     ("run mine.py --strategy stubborn.py:lazy", "--strategy stubborn.py: there is no such strategy in it"),
     ("run mine.py --strategy far.py", "--strategy far.py:far: choose() returned 7, where 0 to 1 is allowed"),
+    ("run mine.py --strategy bare.py", "--strategy bare.py:bare: choose() fails: AttributeError: 'Bare' object has no"),
+    (
+        "run mine.py --strategy slow.py",
+        "--strategy slow.py:slow: draw_latency() returned -1, where 0 to ",
+    ),
+    ("run mine.py --oracle breaks.py", "breaks.py: the machine breaks with it at "),
+    ("run twice.py", "twice.py: it declares two scenarios named same"),
+    ("run knob.py", "knob.py, line 2: TypeError: Knob n: its default 9 is not 0 to 5"),
+    ("run knobs.py", "knobs.py, line 2: TypeError: the scenario k has two parameters of one name"),
     ("run mine.py --strategy no.py", "--strategy no.py:no: it makes an object of type int, not a Strategy"),
     ("run mine.py --strategy plain.py:plain:2", "--strategy plain.py:plain:2: plain.py:plain takes no argument"),
     ("run ./mine:late-job", "./mine:late-job: there is no such scenario"),
@@ -216,6 +225,28 @@ TEXTS = {
         "from explorer.api import RandomWalk, strategy\n@strategy('far', 'f')\nclass Far(RandomWalk):\n"
         "    def __init__(self, seed, argument, known): super().__init__(seed)\n"
         "    def choose(self, lanes): return 7\n"
+    ),
+    "bare.py": (
+        "from explorer.api import RandomWalk, strategy\n@strategy('bare', 'b')\nclass Bare(RandomWalk):\n"
+        "    def __init__(self, seed, argument, known): pass\n"
+    ),
+    "slow.py": (
+        "from explorer.api import RandomWalk, strategy\n@strategy('slow', 's')\nclass Slow(RandomWalk):\n"
+        "    def __init__(self, seed, argument, known): super().__init__(seed)\n"
+        "    def draw_latency(self, low, high): return -1\n"
+    ),
+    "breaks.py": (
+        "from actors.api import oracle\n@oracle('breaks', 'b', when='step')\ndef breaks(machine):\n"
+        "    machine.rcu = None\n    return []\n"
+    ),
+    "twice.py": (
+        "from scenarios.api import MACHINE, scenario\n@scenario('same', 'a', *MACHINE)\ndef a(stage): ...\n"
+        "@scenario('same', 'b', *MACHINE)\ndef b(stage): ...\n"
+    ),
+    "knob.py": "from scenarios.api import Knob\nKnob('n', 'a number', 9, most=5)\n",
+    "knobs.py": (
+        "from scenarios.api import Knob, scenario\n@scenario('k', 'k', Knob('n', 'n', 0), Knob('n', 'n', 0))\n"
+        "def k(stage): ...\n"
     ),
     "no.py": "from explorer.api import strategy\n@strategy('no', 'n')\ndef no(seed, argument, known): return 3\n",
     "plain.py": (
