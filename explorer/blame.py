@@ -79,6 +79,6 @@ class Blame:
         if guests and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
             file, line, function = within[-1]
             where = f"{Path(file).name}:{line}, in {function}"
-            names = ("--patch " if self.patches else "") + ", ".join(guests)
+            names = ("--patch " if self.patches else "") + ", ".join(dict.fromkeys(guests))
             return UsageError(f"{names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
         return None if isinstance(error, Exception) else InternalError(in_words(error))

@@ -194,7 +194,7 @@ WRONG = [
         "run mine.py --strategy slow.py",
         "--strategy slow.py:slow: draw_latency() returned -1, where 0 to ",
     ),
-    ("run mine.py --oracle breaks.py", "breaks.py: the machine breaks with it at "),
+    ("run mine.py --oracle breaks.py", "mine.py, breaks.py: the machine breaks with it at "),
     ("run twice.py", "twice.py: it declares two scenarios named same"),
     ("run knob.py", "knob.py, line 2: TypeError: Knob n: its default 9 is not 0 to 5"),
     ("run knobs.py", "knobs.py, line 2: TypeError: the scenario k has two parameters of one name"),

@@ -276,7 +276,7 @@ async def prune_dcache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> in
 
 @kernel_fn("dentry_lru_isolate", "fs/dcache.c")
 async def dentry_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-    """11.5: a used dentry leaves the list, a referenced one is rotated, any other is taken for disposal."""
+    """KERNEL.md 11.5: a used dentry leaves the list, a referenced one is rotated, any other is taken for disposal."""
     dentry = item.container
     assert isinstance(dentry, Dentry)
     if not await spin_trylock(ctx, dentry.d_lockref):

@@ -390,7 +390,10 @@ async def prune_icache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> in
 
 @kernel_fn("inode_lru_isolate", "fs/inode.c")
 async def inode_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-    """11.5: a used or dirty inode leaves the list, a referenced one is rotated, any other is taken for disposal."""
+    """A used or dirty inode leaves the list, a referenced one is rotated, any other is taken for disposal.
+
+    KERNEL.md 11.5.
+    """
     inode = item.container
     assert isinstance(inode, Inode)
     if not await spin_trylock(ctx, inode.i_lock):

@@ -49,7 +49,10 @@ async def kmem_cache_create(
 
 @extern
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
-    """8.2: wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed."""
+    """Wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed.
+
+    KERNEL.md 8.2.
+    """
 
 
 @noted(noting_allocation)

@@ -290,7 +290,10 @@ async def percpu_ref_kill(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("__percpu_ref_switch_mode", "lib/percpu-refcount.c")
 async def __percpu_ref_switch_mode(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
-    """1.6c and d: wait for a switch in progress, then switch to the mode that DEAD selects. Only the wait may sleep."""
+    """Wait for a switch in progress, then switch to the mode that DEAD selects. Only the wait may sleep.
+
+    KERNEL.md 1.6c and d.
+    """
     lock = ctx.machine.percpu_ref_switch_lock
     lockdep_assert_held(ctx, lock.name)
     while await ctx.ask(ref.read_confirm_switch) is not None:
@@ -305,7 +308,10 @@ async def __percpu_ref_switch_mode(ctx: Context, ref: PercpuRef, confirm: Confir
 
 @kernel_fn("__percpu_ref_switch_to_atomic", "lib/percpu-refcount.c")
 async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: Confirm | None) -> None:
-    """1.6d: set ATOMIC, which sends readers of the flags to the slow path; after a grace period all CPUs are there."""
+    """Set ATOMIC, which sends readers of the flags to the slow path; after a grace period all CPUs are there.
+
+    KERNEL.md 1.6d.
+    """
     if await ctx.ask(ref.read_flags) & ATOMIC:
         if confirm is not None:
             await confirm(ctx, ref)
@@ -318,7 +324,7 @@ async def __percpu_ref_switch_to_atomic(ctx: Context, ref: PercpuRef, confirm: C
 
 @kernel_fn("percpu_ref_switch_to_atomic_rcu", "lib/percpu-refcount.c")
 async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
-    """1.7: add the per-CPU counters to the count, subtract BIAS, confirm, drop the switch's reference."""
+    """KERNEL.md 1.7: add the per-CPU counters to the count, subtract BIAS, confirm, drop the switch's reference."""
     ref = head.container
     assert isinstance(ref, PercpuRef)
     total = await ctx.ask(ref.percpu_sum)
@@ -329,7 +335,7 @@ async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="5.3..")
 async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
-    """1.7c to e: confirm the switch; free the per-CPU memory, unless the ref may be re-initialised."""
+    """KERNEL.md 1.7c to e: confirm the switch; free the per-CPU memory, unless the ref may be re-initialised."""
     await confirm_the_switch(ctx, ref)
     if not ref.allow_reinit:
         await percpu_ref_exit(ctx, ref)

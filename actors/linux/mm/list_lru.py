@@ -424,7 +424,7 @@ async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate)
 
 @kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
 async def memcg_drain_all_list_lrus(ctx: Context, src_idx: int, dst_memcg: Memcg) -> None:
-    """3.3.6: move all items from the lists of a kmemcg_id to the parent's lists, before the id is freed."""
+    """KERNEL.md 3.3.6: move all items from the lists of a kmemcg_id to the parent's lists, before the id is freed."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
         for lru in ctx.machine.list_lrus:
             for node in lru.nodes:

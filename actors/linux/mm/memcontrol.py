@@ -542,7 +542,10 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
 
 @kernel_fn("drain_all_stock", "mm/memcontrol.c")
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
-    """9.3: on all CPUs, drain the stocks that belong to the subtree; do nothing if another drain is running."""
+    """On all CPUs, drain the stocks that belong to the subtree; do nothing if another drain is running.
+
+    KERNEL.md 9.3.
+    """
     machine = ctx.machine
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
@@ -579,7 +582,7 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
 
 @kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c")
 async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg:
-    """3.1.3: make the memcg with its counters, and put its kmem online."""
+    """KERNEL.md 3.1.3: make the memcg with its counters, and put its kmem online."""
     memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
     await memcg_online_kmem(ctx, memcg)
     return memcg
@@ -615,14 +618,14 @@ async def memcg_alloc_cache_id(ctx: Context) -> int:
 
 @kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
 async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> None:
-    """3.1.5: the id takes a css reference, which is dropped at offline."""
+    """KERNEL.md 3.1.5: the id takes a css reference, which is dropped at offline."""
     await ctx.ask(memcg.add_id_ref, 1)
     await css_get(ctx, memcg.css)
 
 
 @kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
 async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
-    """3.2.5a to d: put kmem offline, drain the stocks, drop the id's reference."""
+    """KERNEL.md 3.2.5a to d: put kmem offline, drain the stocks, drop the id's reference."""
     await memcg_offline_kmem(ctx, memcg)
     await drain_all_stock(ctx, memcg)
     await mem_cgroup_id_put(ctx, memcg)
@@ -676,7 +679,7 @@ async def memcg_offline_kmem_v1(ctx: Context, memcg: Memcg) -> None:
 
 
 async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """3.3.5 to 7: set the subtree's ids to the parent's, move the LRU lists to it, free the id."""
+    """KERNEL.md 3.3.5 to 7: set the subtree's ids to the parent's, move the LRU lists to it, free the id."""
     kmemcg_id = await ctx.ask(memcg.read_kmemcg_id)
     BUG_ON(ctx, kmemcg_id < 0, "memcg_offline_kmem: kmemcg_id < 0")
     with ctx.rcu_read_section:
@@ -690,7 +693,7 @@ async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
 
 @kernel_fn("memcg_free_cache_id", "mm/memcontrol.c")
 async def memcg_free_cache_id(ctx: Context, kmemcg_id: int) -> None:
-    """3.3.7: free the id; a new memcg may get it at once."""
+    """KERNEL.md 3.3.7: free the id; a new memcg may get it at once."""
     await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
 
 
@@ -901,7 +904,10 @@ class MemcgKmemCacheCreateWork(Shared):
 
 @kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="v3..5.3")
 async def memcg_schedule_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
-    """5.1: queue the creation of the child cache. If the work cannot be allocated, the css reference leaks."""
+    """Queue the creation of the child cache. If the work cannot be allocated, the css reference leaks.
+
+    KERNEL.md 5.1.
+    """
     if await css_tryget_online(ctx, memcg.css) and kmalloc(ctx, GFP_NOWAIT, "work"):
         await queue_kmem_cache_create(ctx, memcg, cachep)
 
@@ -936,7 +942,7 @@ async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache)
 
 @kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
 async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
-    """5.2: create the child cache in a worker, then drop the work's css reference."""
+    """KERNEL.md 5.2: create the child cache in a worker, then drop the work's css reference."""
     cw = work.container
     assert isinstance(cw, MemcgKmemCacheCreateWork)
     await memcg_create_kmem_cache(ctx, cw.memcg, cw.cachep)

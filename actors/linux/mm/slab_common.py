@@ -327,7 +327,10 @@ async def deactivate_entries(ctx: Context, memcg: Memcg) -> None:
 
 
 async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """7.1.3 and 4: point each cache to *parent* and drop its reference to *memcg*; then splice the list to *parent*."""
+    """Point each cache to *parent* and drop its reference to *memcg*; then splice the list to *parent*.
+
+    KERNEL.md 7.1.3 and 4.
+    """
     caches = await ctx.ask(memcg.list_kmem_caches)
     for s in caches:
         await ctx.ask(s.set_memcg, parent)
@@ -381,7 +384,7 @@ async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
 
 
 async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
-    """7.1.1d: set work_fn and register kmemcg_rcufn() with RCU; warn if work_fn is set already."""
+    """KERNEL.md 7.1.1d: set work_fn and register kmemcg_rcufn() with RCU; warn if work_fn is set already."""
     WARN_ON(ctx, await ctx.ask(s.read_work_fn), "kmemcg_cache_deactivate: s->memcg_params.work_fn")
     await ctx.ask(s.set_work_fn, kmemcg_cache_deactivate_after_rcu)
     await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
@@ -395,7 +398,7 @@ async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original")
 async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> None:
-    """6.1: SLUB's deactivation continues after a grace period; until then it pins the memcg."""
+    """KERNEL.md 6.1: SLUB's deactivation continues after a grace period; until then it pins the memcg."""
     if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: is_root_cache(s)"):
         return
     text = "slab_deactivate_memcg_cache_rcu_sched: s->memcg_params.deact_fn"
@@ -412,7 +415,7 @@ async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> N
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
-    """7.2.5: after the grace period, continue in a worker. The work uses the same storage as the rcu_head."""
+    """KERNEL.md 7.2.5: after the grace period, continue in a worker. The work uses the same storage as the rcu_head."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
@@ -424,7 +427,7 @@ async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
 
 @kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
 async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
-    """6.2: after the grace period, shrink the cache in a worker."""
+    """KERNEL.md 6.2: after the grace period, shrink the cache in a worker."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
@@ -436,7 +439,7 @@ async def queue_cache_work(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
 async def kmemcg_workfn(ctx: Context, work: Work) -> None:
-    """7.2.6 and 9: run the cache's work_fn under slab_mutex. work_fn may free the cache."""
+    """KERNEL.md 7.2.6 and 9: run the cache's work_fn under slab_mutex. work_fn may free the cache."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -472,7 +475,7 @@ async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
 
 @kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_workfn")
 async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
-    """6.3: run the cache's work_fn, then drop the css reference that the deactivation took."""
+    """KERNEL.md 6.3: run the cache's work_fn, then drop the css reference that the deactivation took."""
     s = cache_of(work.container)
     async with SlabMutexHeld(ctx):
         await call_work_fn(ctx, s)
@@ -562,7 +565,7 @@ async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
-    """7.2.9: shut down a cache whose last reference is gone; it should have no slab."""
+    """KERNEL.md 7.2.9: shut down a cache whose last reference is gone; it should have no slab."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")
 
 
@@ -586,7 +589,10 @@ async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
-    """8.2: wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed."""
+    """Wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed.
+
+    KERNEL.md 8.2.
+    """
     if s is None:
         return
     await flush_memcg_workqueue(ctx, s)
@@ -613,7 +619,7 @@ async def kmem_cache_destroy_fixed(ctx: Context, s: KmemCache | None) -> None:
 
 
 async def shutdown_with_children(ctx: Context, s: KmemCache) -> None:
-    """8.2.4 to 6: shut down the children, then the root. A cache with objects left stays, half dead."""
+    """KERNEL.md 8.2.4 to 6: shut down the children, then the root. A cache with objects left stays, half dead."""
     failed = await shutdown_memcg_caches(ctx, s) or await shutdown_cache(ctx, s)
     WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects")
 
@@ -636,7 +642,7 @@ async def flush_memcg_workqueue_fixed(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v6..5.3")
 async def flush_memcg_workqueue(ctx: Context, s: KmemCache) -> None:
-    """8.2.2: mark the root as dying; wait for the registered RCU callbacks, then for the queued works."""
+    """KERNEL.md 8.2.2: mark the root as dying; wait for the registered RCU callbacks, then for the queued works."""
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
@@ -673,7 +679,10 @@ async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("shutdown_memcg_caches", "mm/slab_common.c")
 async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
-    """8.2.4: shut down the children in the array, then all others, without retrying failures. True if any is left."""
+    """Shut down the children in the array, then all others, without retrying failures. True if any is left.
+
+    KERNEL.md 8.2.4.
+    """
     BUG_ON(ctx, not s.is_root_cache, "shutdown_memcg_caches: !is_root_cache(s)")
     lockdep_assert_held(ctx, "slab_mutex")
     array = await ctx.ask(s.read_memcg_caches)
@@ -696,7 +705,7 @@ async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
 
 @kernel_fn("shutdown_cache", "mm/slab_common.c")
 async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
-    """7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
+    """KERNEL.md 7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
     lockdep_assert_held(ctx, "slab_mutex")
     if await __kmem_cache_shutdown(ctx, s):
         return True
@@ -760,7 +769,10 @@ async def unlink_child(ctx: Context, s: KmemCache) -> Memcg:
 
 @kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
 async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
-    """7.2.11: rcu_barrier() waits until all freed slabs of the type-safe caches are gone; then release the caches."""
+    """rcu_barrier() waits until all freed slabs of the type-safe caches are gone; then release the caches.
+
+    KERNEL.md 7.2.11.
+    """
     machine = ctx.machine
     async with MutexHeld(ctx, machine.slab_mutex):
         to_destroy = await ctx.ask(machine.slab_caches_to_rcu_destroy.take_all)
@@ -773,7 +785,7 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
 async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
-    """7.2.12: free the struct and all its parts."""
+    """KERNEL.md 7.2.12: free the struct and all its parts."""
     __kmem_cache_release(ctx, s)
     await destroy_memcg_params(ctx, s)
     free_cache_struct(ctx, s)
@@ -788,7 +800,7 @@ def free_cache_struct(ctx: Context, s: KmemCache) -> None:
 
 @kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3")
 async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
-    """7.2.12: free a root's array, or exit a child's percpu reference count."""
+    """KERNEL.md 7.2.12: free a root's array, or exit a child's percpu reference count."""
     if s.is_root_cache:
         await free_root_array(ctx, s)
     else:

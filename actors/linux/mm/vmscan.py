@@ -279,7 +279,7 @@ async def shrink_by_bit(ctx: Context, sc: ShrinkControl, shrinker: Shrinker, pri
 
 @kernel_fn("drop_slab_node", "mm/vmscan.c")
 async def drop_slab_node(ctx: Context, nid: int) -> None:
-    """11.5: shrink all memcgs at priority 0, until a round frees at most 10 objects."""
+    """KERNEL.md 11.5: shrink all memcgs at priority 0, until a round frees at most 10 objects."""
     while True:
         freed, memcg = 0, await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, None)
         while memcg is not None:

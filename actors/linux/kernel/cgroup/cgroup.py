@@ -84,7 +84,7 @@ class CgroupTree(Shared):
 
     @operation(UPDATE)
     def link(self, cgroup: Cgroup) -> None:
-        """3.1.2: link a new cgroup; every ancestor counts it."""
+        """KERNEL.md 3.1.2: link a new cgroup; every ancestor counts it."""
         for ancestor in cgroup.ancestors():
             ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_descendants += 1
@@ -119,7 +119,7 @@ class CgroupTree(Shared):
 
     @operation(UPDATE, lifecycle=True)
     def mark_dying(self, cgroup: Cgroup) -> None:
-        """3.2.3: count the cgroup as a dying descendant of every ancestor."""
+        """KERNEL.md 3.2.3: count the cgroup as a dying descendant of every ancestor."""
         cgroup.touch(UPDATE)
         cgroup.is_dead = True
         for ancestor in cgroup.ancestors():
@@ -132,7 +132,7 @@ class CgroupTree(Shared):
 
     @operation(UPDATE)
     def forget(self, cgroup: Cgroup) -> None:
-        """3.4.4: unlink a cgroup without references; its ancestors no longer count it."""
+        """KERNEL.md 3.4.4: unlink a cgroup without references; its ancestors no longer count it."""
         for ancestor in cgroup.ancestors():
             ancestor.touch_part("descendants", UPDATE)
             ancestor.nr_dying_descendants -= 1
@@ -388,7 +388,7 @@ async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None
 
 @kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
 async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
-    """3.1.2: make the cgroup; its ancestors count it, and it pins its parent. None is -ENOMEM."""
+    """KERNEL.md 3.1.2: make the cgroup; its ancestors count it, and it pins its parent. None is -ENOMEM."""
     machine = ctx.machine
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
         return None
@@ -405,7 +405,7 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | Non
 
 @kernel_fn("css_create", "kernel/cgroup/cgroup.c")
 async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
-    """3.1.3 to 3.1.5: allocate, link and online the memory css.
+    """KERNEL.md 3.1.3 to 3.1.5: allocate, link and online the memory css.
 
     False is -ENOMEM, if the reference count cannot be allocated. The css, which never was online, is then freed after
     a grace period.
@@ -428,7 +428,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
 async def init_and_link_css(ctx: Context, css: Css) -> None:
-    """3.1.4: take references to the parent css and to the css's own cgroup."""
+    """KERNEL.md 3.1.4: take references to the parent css and to the css's own cgroup."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     BUG_ON(ctx, css.cgroup.has_css, "init_and_link_css: cgroup_css(cgrp, ss)")
     await css_get(ctx, deref(css.parent, "init_and_link_css(): css->parent"))
@@ -437,7 +437,7 @@ async def init_and_link_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("online_css", "kernel/cgroup/cgroup.c")
 async def online_css(ctx: Context, css: Css) -> None:
-    """3.1.5: publish the css; the parent counts it as online."""
+    """KERNEL.md 3.1.5: publish the css; the parent counts it as online."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
     await ctx.ask(css.set_flags, CssFlags.ONLINE)
@@ -494,7 +494,10 @@ async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
-    """3.2.1 to 3.2.3: kill the css, count the cgroup as dying, kill its base reference; False if it is populated."""
+    """Kill the css, count the cgroup as dying, kill its base reference; False if it is populated.
+
+    KERNEL.md 3.2.1 to 3.2.3.
+    """
     lockdep_assert_held(ctx, "cgroup_mutex")
     if await ctx.ask(cgroup.read_populated):
         return False
@@ -509,7 +512,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
 
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
 async def kill_css(ctx: Context, css: Css) -> None:
-    """3.2.2: kill the css, so that tryget_online fails; css_killed_ref_fn() runs when every CPU sees that."""
+    """KERNEL.md 3.2.2: kill the css, so that tryget_online fails; css_killed_ref_fn() runs when every CPU sees that."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     if CssFlags.DYING in await ctx.ask(css.read_flags):
         return
@@ -521,7 +524,7 @@ async def kill_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
-    """3.2.4: every CPU sees the kill; offline the css once its children are offline."""
+    """KERNEL.md 3.2.4: every CPU sees the kill; offline the css once its children are offline."""
     css = css_of(ref.container)
     if await ctx.ask(css.add_online_cnt, -1) == 0:
         css.destroy_work.init_work(css_killed_work_fn)
@@ -530,7 +533,7 @@ async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_work_fn(ctx: Context, work: Work) -> None:
-    """3.2.5: offline the css, then each killed ancestor whose last online child this was."""
+    """KERNEL.md 3.2.5: offline the css, then each killed ancestor whose last online child this was."""
     css: Css | None = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         while css is not None:
@@ -554,7 +557,7 @@ async def offline_css(ctx: Context, css: Css) -> None:
 
 @kernel_fn("css_release", "kernel/cgroup/cgroup.c")
 async def css_release(ctx: Context, ref: PercpuRef) -> None:
-    """3.4.1: the last reference has been dropped; continue in a worker."""
+    """KERNEL.md 3.4.1: the last reference has been dropped; continue in a worker."""
     css = css_of(ref.container)
     css.destroy_work.init_work(css_release_work_fn)
     await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
@@ -562,7 +565,7 @@ async def css_release(ctx: Context, ref: PercpuRef) -> None:
 
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
 async def css_release_work_fn(ctx: Context, work: Work) -> None:
-    """3.4.2 and 3.4.4: unlink, then free after a grace period."""
+    """KERNEL.md 3.4.2 and 3.4.4: unlink, then free after a grace period."""
     css = css_of(work.container)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await ctx.ask(css.set_flags, CssFlags.RELEASED)
@@ -577,7 +580,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
-    """3.4.3: free the css, then drop its references to its cgroup and its parent css."""
+    """KERNEL.md 3.4.3: free the css, then drop its references to its cgroup and its parent css."""
     css = css_of(work.container)
     await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
