@@ -11,9 +11,13 @@ LONGEST_NAME = 100
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to *name*, ignoring case; None if none is near."""
+    known = list(known)
     if len(name) > LONGEST_NAME:
         return None
-    by_word = {_word(candidate): candidate for candidate in reversed(list(known))}
+    longer = [candidate for candidate in known if name and candidate.startswith(name)]
+    if len(longer) == 1:  # a name that was not typed to its end
+        return longer[0]
+    by_word = {_word(candidate): candidate for candidate in reversed(known)}
     near = difflib.get_close_matches(_word(name), by_word, n=1)
     return by_word[near[0]] if near else None
 

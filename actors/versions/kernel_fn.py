@@ -32,7 +32,9 @@ P = ParamSpec("P")
 
 R = TypeVar("R")
 
-_TAGS = re.compile(r"^(\[[\w.-]+\](,| to)? ?)+:? *|^(KERNEL\.md )?[A-Z]?\d[\d.]*[a-z]?( to [\w.]+)?( and \w+)?[.:] *")
+_TAGS = re.compile(
+    r"^(\[[\w.-]+\](,| to)? ?)+:? *|^(KERNEL\.md )?[A-Z]?\d[\d.]*[a-z]?( to [\w.]*\w)?( and [\w.]*\w)?[.:] *"
+)
 
 _MARKS = (("[O]", "original"), ("[M]", "5.3"), ("[54]", "5.4-fixed"), *((f"[v{n}]", f"v{n}") for n in range(1, 8)))
 _SECTIONS = re.compile(r" \([A-Z]?\d+(?:\.\d+)*\)")
