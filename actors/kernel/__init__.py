@@ -24,9 +24,9 @@ MODULES = frozenset(
     kmem_cache lifecycle_invariants list_head list_lru lockdep lockless locks lru_invariants machine
     memcg_invariants memcontrol memcontrol_kmem namei object_books onlooker page_alloc page_counter patch_rules
     patching percpu_ref proc_page rcu rcu_eager read_write sched seq_file shmem slab slab_bulk slab_common
-    slab_create slab_def slab_destroy slab_h slab_hooks slab_merge slab_mutex slabinfo slabinfo_full slub
+    slab_create slab_def slab_destroy slab_h slab_hooks slab_merge slab_mutex slab_reap slabinfo slabinfo_full slub
     slub_alloc smp softirq super sysfs vfs_invariants vmscan vmstat workqueue
-    """.split()  # noqa: SIM905 -- 66 names
+    """.split()  # noqa: SIM905 -- 67 names
 )
 
 MISSING = object()
@@ -46,7 +46,9 @@ class OldModule(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") or not name.endswith("__"):
-            for module in modules():
+            own = self.__name__.rpartition(".")[2]
+            nearest = sorted(modules(), key=lambda module: not module.__name__.rpartition(".")[2].startswith(own))
+            for module in nearest:  # two files may have constants of one name
                 value = vars(module).get(name, MISSING)
                 if value is not MISSING and not isinstance(value, ModuleType):  # a package has its modules as names
                     return value

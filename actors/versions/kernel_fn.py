@@ -117,17 +117,25 @@ def extern(prototype: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
     The prototype has the C name and the arguments of the function, and no body; the modules that define the function
     add the bodies. So two files may call each other, and a caller need not know which allocator is built.
     """
+    _refuse_in_a_user_s_file("extern")
     return _FUNCTIONS.setdefault(prototype.__name__, KernelFn(prototype.__name__))
 
 
 def noted(note: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[[KernelFn[P, R]], KernelFn[P, R]]:
     """Wrap the function's body on every machine, patched or not, with *note*: for the shadow accounting."""
+    _refuse_in_a_user_s_file("noted")
 
     def declare(function: KernelFn[P, R]) -> KernelFn[P, R]:
         function.noted = note
         return function
 
     return declare
+
+
+def _refuse_in_a_user_s_file(word: str) -> None:
+    if PATCH_LOADER.get() is not None:
+        msg = f"@{word} is for slabrace's own modules; a patch declares its functions with @kernel_fn"
+        raise TypeError(msg)
 
 
 def make_body(code: Callable[..., Any], name: str, file: str, profiles: Iterable[str]) -> Body:

@@ -4,12 +4,11 @@ from actors.api import kernel_fn
 from actors.linux.include.slab import SlabFlags
 from actors.linux.kernel.locking.locks import MutexHeld
 from actors.linux.mm.kmem_cache import KmemCache
+from actors.linux.mm.memcontrol import memcg_get_cache_ids, memcg_put_cache_ids
 from actors.linux.mm.slab_common import create_root_cache
 from actors.linux.mm.slab_h import (
     get_online_cpus,
     get_online_mems,
-    memcg_get_cache_ids,
-    memcg_put_cache_ids,
     put_online_cpus,
     put_online_mems,
 )

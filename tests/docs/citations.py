@@ -23,7 +23,7 @@ import attrs
 from tests.tidy.sources import ROOT, Module, modules
 
 KERNEL_PAGES = ROOT / "docs" / "kernel"
-PACKAGES = ("protocol", "actors", "scenarios", "explorer", "benchmarks", "tests")
+PACKAGES = ("protocol", "actors", "scenarios", "explorer", "slabrace", "benchmarks", "tests")
 SHORT_NAMES = {"K": "KERNEL.md", "KT": "KERNEL-today.md", "D": "KERNEL-today.md", "V": "KERNEL-v1-v3.md"}
 BARE_PAGES = {"explorer": "SEARCH.md", "benchmarks": "SEARCH.md"}
 """The page of bare sections in the modules of a package, where it is not KERNEL.md."""
@@ -43,7 +43,6 @@ IS_SECTION = re.compile(r"[HIQTU]\d|A\d|[A-Z]?\d+(?:\.\d+|\.[OM])+")
 """The required beginning of a bare list: `(9)` and `(1)` are no sections."""
 
 ANCHOR = re.compile(r'<a id="([^"]+)">')
-FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 @attrs.frozen

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.docs.citations import KERNEL_PAGES
-from tests.tidy.sources import PACKAGES, ROOT, modules
+from tests.tidy.sources import ROOT, SHIPPED, modules
 
 PAGE = ROOT / "docs" / "glossary.md"
 ROWS = [
@@ -23,7 +23,7 @@ def used() -> str:
     """All text of the repository except the glossary: code, messages, pages."""
     pages = [path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if path != PAGE]
     texts = [page.read_text("utf-8") for page in pages if page.parent != KERNEL_PAGES]
-    return "\n".join([*texts, *(module.text for module in modules(*PACKAGES, "benchmarks"))])
+    return "\n".join([*texts, *(module.text for module in modules(*SHIPPED, "benchmarks"))])
 
 
 TEXT = re.sub(r"\s+", " ", used())

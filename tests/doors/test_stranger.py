@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def test_the_project_of_the_page_runs(tmp_path: Path) -> None:
     told = "\n".join(said.values())
 
     assert "signature: oracle:objects-of-the-dead:" in told
+    counts = {int(count) for count in re.findall(r"(\d+) objects of request\(3:job\) are in use", told)}
+    assert counts and counts <= {1, 2}, "the cgroup has two objects"
     assert "kept: regressions/" in told
     assert "3 passed" in told
     assert "budget: nothing found; 50 schedules" in told

@@ -13,11 +13,6 @@ import attrs
 SECTIONS = ("rcu", "preempt", "bh", "irq")
 """The sections: an RCU read section; preemption, softirqs or interrupts off."""
 
-LOCKED = ("spin", "spin_irqsave", "mutex")
-ASYNCHRONOUS = ("call_rcu", "ipi", "ipi_wait")
-SLEEPING = ("mutex", "synchronize_rcu", "rcu_barrier", "flush", "migrate")
-"""The statements that are allowed only where sleep is; a migration is the scheduler's move of a preempted task."""
-
 Body = tuple["Statement", ...]
 
 

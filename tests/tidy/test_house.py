@@ -1,4 +1,7 @@
-"""A kernel function stands where its C file says, and a prototype has a body."""
+"""A kernel function stands where its C file says, and a prototype has a body.
+
+Functions that write a file for user space are the exception: they stand in actors/files/, by that file.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from actors import api
+from actors.kernel import MODULES
 from actors.linux.kernel.rcu import tree
+from actors.linux.lib import lockref, percpu_refcount
+from actors.linux.mm import slab
 from actors.versions.kernel_fn import Body, KernelFn, functions
 from tests.tidy.sources import ROOT, modules
 
@@ -70,18 +76,20 @@ def test_a_folder_module_is_the_only_one_of_its_folder() -> None:
             assert not module.path.with_suffix("").is_dir(), module.name
 
 
-def prototypes() -> list[tuple[str, str, ast.arguments]]:
-    """Every `@extern` with its module and what it takes."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def prototypes() -> list[tuple[str, Function]]:
+    """Every `@extern`, with its module."""
     return [
-        (module.name, node.name, node.args)
+        (module.name, node)
         for module in modules("actors/linux")
         for node in module.tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and any(getattr(each, "id", "") == "extern" for each in node.decorator_list)
+        if isinstance(node, Function) and any(getattr(each, "id", "") == "extern" for each in node.decorator_list)
     ]
 
 
-def definitions(function: KernelFn[..., object]) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+def definitions(function: KernelFn[..., object]) -> list[Function]:
     """The bodies of a function as they are written."""
     found = []
     for body in function.bodies:
@@ -90,26 +98,27 @@ def definitions(function: KernelFn[..., object]) -> list[ast.FunctionDef | ast.A
         found += [
             node
             for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            if isinstance(node, Function)
             and node.decorator_list
             and line in range(node.decorator_list[0].lineno, node.lineno + 1)
         ]
     return found
 
 
-@pytest.mark.parametrize(("module", "name", "arguments"), [pytest.param(*each, id=each[1]) for each in prototypes()])
-def test_a_prototype_has_bodies_that_take_the_same(module: str, name: str, arguments: ast.arguments) -> None:
-    defined = definitions(functions()[name])
+@pytest.mark.parametrize(("module", "prototype"), [pytest.param(*each, id=each[1].name) for each in prototypes()])
+def test_a_prototype_has_bodies_that_take_and_return_the_same(module: str, prototype: Function) -> None:
+    """An `async def` for a `def` would hide, or invent, preemption points."""
+    defined = definitions(functions()[prototype.name])
 
-    assert defined, f"{module} declares {name}(), and nothing defines it"
+    assert defined, f"{module} declares {prototype.name}(), and nothing defines it"
     for each in defined:
-        assert [arg.arg for arg in each.args.args] == [arg.arg for arg in arguments.args], f"{module}: {name}()"
-        assert [arg.arg for arg in each.args.kwonlyargs] == [arg.arg for arg in arguments.kwonlyargs]
-        assert [ast.unparse(one) for one in each.args.defaults] == [ast.unparse(one) for one in arguments.defaults]
+        assert type(each) is type(prototype), prototype.name
+        assert ast.unparse(each.args) == ast.unparse(prototype.args)
+        assert ast.unparse(each.returns or each) == ast.unparse(prototype.returns or prototype)
 
 
 def test_a_prototype_is_declared_once() -> None:
-    names = [name for _, name, _ in prototypes()]
+    names = [node.name for _, node in prototypes()]
 
     assert len(names) == len(set(names)) > 20
 
@@ -120,6 +129,10 @@ def test_names_of_the_old_address_are_those_of_today() -> None:
 
     assert old.call_rcu is tree.call_rcu
     assert import_module("actors.kernel.patching").kernel_fn is api.kernel_fn  # there is a module of that name, too
+    assert import_module("actors.kernel.percpu_ref").DEAD == percpu_refcount.DEAD != lockref.DEAD
+    assert import_module("actors.kernel.slab_reap").reap_one is slab.reap_one
+    for name in MODULES:
+        import_module(f"actors.kernel.{name}")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = old.nonsense
     with pytest.raises(ImportError, match="no_such_module"):

@@ -1,4 +1,4 @@
-"""Prototypes of include/linux/fs.h and writeback.h: calls of mm/ and fs/inode.c into fs/fs-writeback.c."""
+"""Prototypes of include/linux/fs.h and fs/internal.h: calls of mm/ and fs/inode.c into fs/fs-writeback.c."""
 
 from __future__ import annotations
 

@@ -85,20 +85,16 @@ async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
 
 
 @extern
-async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
-    """Create and publish the child cache of *memcg*, unless the memcg is offline or the cache exists already."""
+async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None: ...
 
 
 @extern
-async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
-    """Deactivate the memcg's caches, then move all its caches, inherited ones included, to *parent*."""
+async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None: ...
 
 
 @extern
-async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
-    """[O]: shut down all caches of a memcg that is being freed; none of them has a page left."""
+async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None: ...
 
 
 @extern
-async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
-    """Replace the array of every root cache by a longer one. The old array is freed after a grace period."""
+async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None: ...

@@ -35,7 +35,7 @@ from actors.linux.kernel.cgroup.cgroup import (
     css_tryget_online,
     memcg_of,
 )
-from actors.linux.kernel.locking.locks import down_write, mutex_trylock, mutex_unlock, up_write
+from actors.linux.kernel.locking.locks import down_read, down_write, mutex_trylock, mutex_unlock, up_read, up_write
 from actors.linux.kernel.workqueue import Work, queue_work, queue_work_on
 from actors.linux.lib.percpu_refcount import percpu_ref_get, percpu_ref_put, percpu_ref_tryget
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
@@ -689,6 +689,15 @@ async def reparent_ids(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
             await ctx.ask(child.set_kmemcg_id, await ctx.ask(parent.read_kmemcg_id))
     await memcg_drain_all_list_lrus(ctx, kmemcg_id, parent)
     await memcg_free_cache_id(ctx, kmemcg_id)
+
+
+async def memcg_get_cache_ids(ctx: Context) -> None:
+    """Keep the arrays indexed by kmemcg_id from growing."""
+    await down_read(ctx, ctx.machine.memcg_cache_ids_sem)
+
+
+async def memcg_put_cache_ids(ctx: Context) -> None:
+    await up_read(ctx, ctx.machine.memcg_cache_ids_sem)
 
 
 @kernel_fn("memcg_free_cache_id", "mm/memcontrol.c")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
 
 
-def slub_cpu_partial(size: int) -> int:
+def set_cpu_partial(size: int) -> int:
     """The number of free objects that a CPU keeps in partial slabs, by object size in bytes (set_cpu_partial)."""
     for least, objects in ((PAGE_SIZE, 2), (1024, 6), (256, 13)):
         if size >= least:
@@ -38,7 +38,7 @@ def slub_cpu_partial(size: int) -> int:
     return 30
 
 
-def slub_min_partial(size: int) -> int:
+def set_min_partial(size: int) -> int:
     """The number of empty slabs that a node keeps: log2(size)/2, 5 to 10 (set_min_partial)."""
     return min(max((size.bit_length() - 1) // 2, 5), 10)
 
@@ -76,8 +76,8 @@ def _new_cache(
         objects=objects,
         order=order,
         flags=flags,
-        cpu_partial=LocklessField(actor, f"cpu_partial of {name}", slub_cpu_partial(size)),
-        min_partial=LocklessField(actor, f"min_partial of {name}", slub_min_partial(size)),
+        cpu_partial=LocklessField(actor, f"cpu_partial of {name}", set_cpu_partial(size)),
+        min_partial=LocklessField(actor, f"min_partial of {name}", set_min_partial(size)),
         root_cache=root,
     )
     if machine.config.allocator == "slub":

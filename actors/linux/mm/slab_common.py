@@ -24,7 +24,7 @@ from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier
 from actors.linux.kernel.workqueue import Work, flush_workqueue, queue_work
 from actors.linux.lib.percpu_refcount import PercpuRef, percpu_ref_exit, percpu_ref_kill
 from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, MemcgCacheArray, SlabObject, cache_of
-from actors.linux.mm.memcontrol import KmemState, Memcg
+from actors.linux.mm.memcontrol import KmemState, Memcg, memcg_get_cache_ids, memcg_put_cache_ids
 from actors.linux.mm.new_cache import new_child_cache, new_root_cache
 from actors.linux.mm.slab_h import (
     SlabMutexHeld,
@@ -38,8 +38,6 @@ from actors.linux.mm.slab_h import (
     get_online_cpus,
     get_online_mems,
     kmemcg_cache_put_many,
-    memcg_get_cache_ids,
-    memcg_put_cache_ids,
     put_online_cpus,
     put_online_mems,
     slab_post_alloc_hook,

@@ -296,15 +296,6 @@ async def put_online_mems(ctx: Context) -> None:
     await up_read(ctx, ctx.machine.mem_hotplug_lock)
 
 
-async def memcg_get_cache_ids(ctx: Context) -> None:
-    """mm/memcontrol.c: keep the arrays indexed by kmemcg_id from growing."""
-    await down_read(ctx, ctx.machine.memcg_cache_ids_sem)
-
-
-async def memcg_put_cache_ids(ctx: Context) -> None:
-    await up_read(ctx, ctx.machine.memcg_cache_ids_sem)
-
-
 @attrs.define
 class SlabMutexHeld:
     """`async with SlabMutexHeld(ctx):` takes both hotplug locks and slab_mutex, and releases them in reverse order."""
@@ -354,6 +345,9 @@ async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None: ...
 
 @extern
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None: ...
+
+
+# -- prototypes of include/linux/slub_def.h: only SLUB has sysfs directories ------------------------------------------
 
 
 @extern
