@@ -20,7 +20,7 @@ from explorer.output import RUNS, file_stem
 from explorer.report import PlainConsole, show_finding
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
-from explorer.search.registry import EXACT, parse_strategy
+from explorer.search.registry import EXACT
 from explorer.search.report import verdict
 from explorer.session import record
 from explorer.streams import shell_word
@@ -140,7 +140,10 @@ def explored(
         raise NotAsExpectedError(str(NotTheSameError(campaign.divergence)), DIVERGED, plain_verdict(campaign))
     for found in campaign.found.values() if logs is not None else ():
         log_found(experiment, found, logs or RUNS)
-    wrong, report = what_is_wrong(campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust)
+    can_replay = own is None or any(own is known for known in SCENARIOS)
+    wrong, report = what_is_wrong(
+        campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust, can_replay=can_replay
+    )
     if wrong:
         again = [] if own is not None else [command_line(campaign)]
         raise NotAsExpectedError("\n".join([*report, *again]), wrong, plain_verdict(campaign))
@@ -180,11 +183,11 @@ def outcome_of(campaign: Campaign) -> str:
 
 
 def what_is_wrong(
-    campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool
+    campaign: Campaign, expect: str | None, *, must_reach: bool, must_exhaust: bool, can_replay: bool
 ) -> tuple[str, list[str]]:
     """The outcome that the test does not accept, and the lines of its report; an empty outcome if it is accepted."""
     if expect is None and campaign.found:
-        return FOUND, findings_report(campaign)
+        return FOUND, findings_report(campaign, can_replay=can_replay)
     if expect is not None:
         if any(is_expected(found.finding, expect) for found in campaign.found.values()):
             return "", []
@@ -198,20 +201,27 @@ def what_is_wrong(
     return "", []
 
 
-def findings_report(campaign: Campaign) -> list[str]:
-    """Explain the first finding, list the signatures of the others, and end with the verdict of the search."""
+def findings_report(campaign: Campaign, *, can_replay: bool) -> list[str]:
+    """Explain the first finding, list the signatures of the others, and end with the verdict of the search.
+
+    Without *can_replay* no command can replay the logs, so the report shows none: only the test has the scenario.
+    """
     first, *others = campaign.found.values()
-    lines = [f"{first.finding.signature} is found", explained_finding(campaign.experiment, first).rstrip("\n")]
+    lines = [
+        f"{first.finding.signature} is found",
+        explained_finding(campaign.experiment, first, can_replay=can_replay).rstrip("\n"),
+    ]
     lines += [f"also found: {other.finding.signature}" for other in others]
     lines += [f"log: {found.log}" for found in (first, *others) if found.log is not None]
+    if first.log is not None and not can_replay:
+        lines.append("the scenario is defined in the test: no command can replay the log")
     return [*lines, plain_verdict(campaign)]
 
 
-def explained_finding(experiment: Experiment, found: Found) -> str:
+def explained_finding(experiment: Experiment, found: Found, *, can_replay: bool) -> str:
     """The explained report of a finding; the bare one if the schedule alone does not reproduce it."""
     try:
-        is_known = any(scenario is experiment.scenario for scenario in SCENARIOS)
-        log = Path(found.log) if found.log is not None and is_known else None  # the report names the log
+        log = Path(found.log) if found.log is not None and can_replay else None  # the report names the log
         return on_one_screen(explain_schedule(experiment, found.schedule, found.finding.signature, log=log))
     except NotReproducedError:
         out = io.StringIO()
@@ -244,7 +254,7 @@ def command_line(campaign: Campaign) -> str:
     """The command line that repeats this search."""
     options = campaign.options
     words = ["slabrace", "explore", options.scenario, "--kernel", options.kernel]
-    words += ["--seed", str(options.seed)] if parse_strategy(options.strategy).entry.name not in EXACT else []
+    words += ["--seed", str(options.seed)] if campaign.named.entry.name not in EXACT else []
     words += ["--strategy", options.strategy, "--budget", str(campaign.budget)]
     words += [f"--set={name}={value}" for name, value in options.settings]
     words += [f"--fault={name}={probability}" for name, probability in options.faults]

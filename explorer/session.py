@@ -23,7 +23,7 @@ from explorer.json_out import as_json, finding_json, patches_json
 from explorer.observers import StopAt
 from explorer.replay import Divergence, Replay
 from explorer.search.jobs import check_again, learn_first
-from explorer.search.registry import make_strategy
+from explorer.search.registry import STRATEGIES, make_strategy, parse_strategy
 from explorer.watch import Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
@@ -187,7 +187,8 @@ def run(
     """
     experiment = Experiment.of(options)
     learned = learn_first(experiment, options.strategy) if strategy is None else None
-    remake = partial(make_strategy, options.strategy, options.seed, learned)
+    code = parse_strategy(options.strategy, STRATEGIES).code if strategy is None else None
+    remake = partial(make_strategy, options.strategy, options.seed, learned, code)
     stage = experiment.set_stage(strategy or remake())
     may_vary = experiment.runs_user_code or strategy_files(stage.world.strategy)
     records: list[bytes] | None = [] if strategy is None and may_vary else None

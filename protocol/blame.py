@@ -22,11 +22,11 @@ _ROOT = str(Path(__file__).parents[1]) + os.sep
 MACHINE = (f"{_ROOT}actors{os.sep}", f"{_ROOT}scenarios{os.sep}")
 """Path prefixes of the machine's code, for `str.startswith`."""
 
-SLABRACE = (*MACHINE, f"{_ROOT}explorer{os.sep}", f"{_ROOT}protocol{os.sep}")
+SLABRACE = (*MACHINE, *(f"{_ROOT}{package}{os.sep}" for package in ("explorer", "protocol", "slabrace")))
 """Path prefixes of all code of slabrace."""
 
 TRUSTED = frozenset(
-    {*sys.stdlib_module_names, "actors", "attrs", "explorer", "msgspec", "protocol", "scenarios", "trio"}
+    {*sys.stdlib_module_names, "actors", "attrs", "explorer", "msgspec", "protocol", "scenarios", "slabrace", "trio"}
 )
 """Top-level packages whose exceptions may put their message into words by themselves."""
 

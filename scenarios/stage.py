@@ -24,6 +24,7 @@ from actors.system.world import World
 from actors.versions.patching import Patch
 from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
+from protocol.names import no_such
 
 REAP_ROUNDS = 30
 """The number of cache_reap() runs that free a full array and its slabs (KERNEL.md 4.8)."""
@@ -53,6 +54,15 @@ class Sample:
     slab_pages: int
 
 
+class Knobs(dict[str, Any]):
+    """The values of a scenario's parameters; LookupError, with their names, for one that it does not declare."""
+
+    def __missing__(self, name: str) -> Any:
+        """Raise the error for a parameter that is missing."""
+        msg = f"{name}: {no_such('knob', name, self)}; a scenario that boots a machine declares *MACHINE"
+        raise LookupError(msg)
+
+
 @attrs.define(eq=False)
 class Stage:
     """One scenario in one world: `knobs` are the values of its parameters, `boot` makes the machine.
@@ -65,7 +75,7 @@ class Stage:
 
     world: World
     kernel: str
-    knobs: Mapping[str, Any]
+    knobs: Mapping[str, Any] = attrs.field(converter=Knobs)
     check: str = "step"
     patches: tuple[Patch, ...] = ()
     oracles: tuple[Oracle, ...] = ()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from slabrace.names import ours
 
+__all__ = ("assert_as_expected", "kept_files")
+
 
 def kept_files(directory: Path) -> list[Path]:
     """The regression files of a directory, by name."""

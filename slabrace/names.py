@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+__all__ = ("ours",)
+
 NAMES = ("protocol", "actors", "scenarios", "explorer")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 -- pathlib takes longer to import
 
@@ -98,7 +100,8 @@ class Finder:
         return spec if spec is not None and spec.origin is not None and not _is_package(name, spec.origin) else None
 
     def _by_others(self, name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-        specs = (finder.find_spec(name, path) for finder in sys.meta_path if finder is not self)
+        others = (one for one in sys.meta_path if one is not self and hasattr(one, "find_spec"))
+        specs = (finder.find_spec(name, path) for finder in others)
         return next((spec for spec in specs if spec is not None), None)
 
 

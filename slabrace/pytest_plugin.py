@@ -7,7 +7,7 @@ imported before a test uses the fixture. `slabrace.names` lets the project under
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 100
 """Most characters in the name of a log directory, which is named after its test."""
+
+REPORT = pytest.StashKey[str]()
+"""The report of the search that failed the test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
     """Search a scenario: `explore("destroy-vs-offline", kernel="5.3", patches=["mine.py"], budget=500)`.
 
-    The arguments are those of `explorer.assertions.explored`. The test fails, with the explained report, if anything is
+    The arguments are those of `explorer.api.explored`. The test fails, with the explained report, if anything is
     found, or if an expected finding is not. The outcome of each search is a property of the test in the JUnit file.
     """
     defaults: dict[str, Any] = {}
@@ -72,10 +75,23 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Explored]:
             answer, outcome, verdict = _search(*args, **{**defaults, **options})
         request.node.user_properties += [("slabrace.outcome", outcome), ("slabrace.verdict", verdict)]
         if isinstance(answer, str):
+            request.node.stash[REPORT] = answer
             pytest.fail(answer, pytrace=False)  # outside of any `except`: pytest would also print the first exception
         return answer
 
     return explore_scenario
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Leave one line of a search's report for pytest's summary, which shows a message in full on CI and with `-vv`."""
+    made = yield
+    crash = getattr(made.longrepr, "reprcrash", None)
+    if call.excinfo is not None and crash is not None and str(call.excinfo.value) == item.stash.get(REPORT, None):
+        crash.message = crash.message.partition("\n")[0]
+    return made
 
 
 def _search(*args: Any, **options: Any) -> tuple[Explored | str, str, str]:

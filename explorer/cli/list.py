@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,9 @@ from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
+
+if TYPE_CHECKING:
+    from explorer.references import Kind
 
 CatalogueEntry = dict[str, Any]
 
@@ -75,18 +78,23 @@ def _installed_scenarios() -> list[CatalogueEntry]:
         return []
     from explorer.cli.catalogues import knob_entries
     from explorer.kinds import SCENARIO
+
+    return _installed(SCENARIO, lambda one: {"also": [], "knobs": knob_entries(one) if one else []})
+
+
+def _installed(kind: Kind[Any], more: Callable[[Any], dict[str, Any]]) -> list[CatalogueEntry]:
+    """The entries of installed things; *more* are the fields of this kind, also for a thing that cannot be loaded."""
     from explorer.references import installed
 
     return [
         {
             "name": each.name,
-            "summary": each.thing.summary if each.thing else "",
-            "also": [],
-            "knobs": knob_entries(each.thing) if each.thing else [],
+            "summary": getattr(each.thing, "summary", ""),
+            **more(each.thing),
             "project": each.project,
             "error": each.error,
         }
-        for each in installed(SCENARIO)
+        for each in installed(kind)
     ]
 
 
@@ -106,19 +114,9 @@ def _strategy_entries() -> list[CatalogueEntry]:
     entries = [{"name": e.name, "argument": e.argument, "summary": e.summary, **OURS} for e in SEARCHES.values()]
     if not _has_entry_points("strategies"):
         return entries
-    from explorer.references import installed
     from explorer.search.own import STRATEGY
 
-    return entries + [
-        {
-            "name": each.name,
-            "argument": each.thing.argument if each.thing else "",
-            "summary": each.thing.summary if each.thing else "",
-            "project": each.project,
-            "error": each.error,
-        }
-        for each in installed(STRATEGY)
-    ]
+    return entries + _installed(STRATEGY, lambda one: {"argument": one.argument if one else ""})
 
 
 def _oracle_entries() -> list[CatalogueEntry]:
@@ -129,18 +127,8 @@ def _oracle_entries() -> list[CatalogueEntry]:
     if not _has_entry_points("oracles"):
         return entries
     from explorer.kinds import ORACLE
-    from explorer.references import installed
 
-    return entries + [
-        {
-            "name": each.name,
-            "summary": each.thing.summary if each.thing else "",
-            "statements": {},
-            "project": each.project,
-            "error": each.error,
-        }
-        for each in installed(ORACLE)
-    ]
+    return entries + _installed(ORACLE, lambda _one: {"statements": {}})
 
 
 def _has_entry_points(kind: str) -> bool:

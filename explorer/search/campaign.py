@@ -25,7 +25,7 @@ from explorer.schedule import Follow, Noting
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.jobs import Job, News, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.search.protocol import Search
-from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, make_search, parse_strategy
+from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, Named, make_search, parse_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
@@ -123,12 +123,14 @@ class Campaign:
     exact_classes: set[str] = attrs.field(factory=set)
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
+    named: Named = attrs.field(init=False)
     _pool: Pool = attrs.field(init=False)
     _may_reduce: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = Pool(self.workers)
-        strategy = parse_strategy(self.options.strategy).entry.name
+        self.named = parse_strategy(self.options.strategy)
+        strategy = self.named.entry.name
         observed = self._observed_after_steps() if strategy in {DPOR, PORTFOLIO} else None
         if observed is not None and strategy == DPOR:
             msg = (

@@ -15,7 +15,7 @@ from explorer.observers import Labels
 from explorer.profile import Knowledge, RunProfile, seed_of
 from explorer.replay import Divergence
 from explorer.schedule import Noting
-from explorer.search.registry import STRATEGIES, find_strategy, make_strategy, parse_strategy
+from explorer.search.registry import PORTFOLIO, STRATEGIES, find_strategy, make_strategy, parse_strategy
 from explorer.search.strategies.simple import RandomWalk
 from explorer.search.strategies.surw import SelectiveWalk
 from explorer.watch import RacingPair, Watch
@@ -26,6 +26,7 @@ from protocol.schedule import Choice, Schedule
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
+    from protocol.records import CodeRecord
     from scenarios.stage import Stage
 
 SCHEDULES_PER_JOB = 8
@@ -40,13 +41,17 @@ MOST_RUNS_TO_SEE = 16
 
 @attrs.frozen
 class Job:
-    """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with the *known* run statistics."""
+    """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with the *known* run statistics.
+
+    *code* is the strategy's, if it comes from a file.
+    """
 
     strategy: str
     seed: int
     first: int
     count: int
     known: Knowledge
+    code: CodeRecord | None = None
 
     def __str__(self) -> str:
         """The job in words, for messages."""
@@ -56,7 +61,7 @@ class Job:
 
     def remake(self, number: int) -> Strategy:
         """A new strategy for schedule *number*, equal each time."""
-        return make_strategy(self.strategy, seed_of(self.seed, number), self.known)
+        return make_strategy(self.strategy, seed_of(self.seed, number), self.known, self.code)
 
 
 @attrs.frozen
@@ -158,6 +163,9 @@ def check_word(experiment: Experiment) -> None:
     """UsageError if the argument of the experiment's strategy matches no object; to check it takes a run."""
     strategy = experiment.header.strategy
     named = parse_strategy(strategy)
+    if named.entry.name == PORTFOLIO and named.argument:
+        strategy = named.argument
+        named = parse_strategy(strategy)
     if named.argument and named.entry.name in STRATEGIES:
         learn_first(experiment, strategy)
 
@@ -180,7 +188,7 @@ def is_checked(number: int) -> bool:
 def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
     """Run all schedules of a job, some of them (with *twice* all) twice; stop at the first divergence."""
     report = Report()
-    _, word = find_strategy(job.strategy)
+    _, word = find_strategy(job.strategy, job.code)
     for number in range(job.first, job.first + job.count):
         noting = Noting(job.remake(number))
         records: list[bytes] | None = [] if twice or is_checked(number) else None

@@ -48,8 +48,11 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
     return declare
 
 
-def find_own(text: str, known: Iterable[str]) -> tuple[Sampler, str]:
-    """The user's strategy that *text* names (`FILE[:NAME][:ARGUMENT]`, or an installed name), and its argument."""
+def find_own(text: str, known: Iterable[str], code: CodeRecord | None = None) -> tuple[Sampler, str, CodeRecord | None]:
+    """The user's strategy that *text* names (`FILE[:NAME][:ARGUMENT]`, or an installed name), its argument, its code.
+
+    With *code* the file is not read: all schedules of a search run one text, in every worker, though the file changes.
+    """
     named = parse_reference(text, SEARCHES)
     if not named.file:
         name, _, argument = text.partition(":")
@@ -58,9 +61,10 @@ def find_own(text: str, known: Iterable[str]) -> tuple[Sampler, str]:
             known_by_now = [*known, *(point.name for point in installed)]
             msg = f"--strategy {text}: {no_such('strategy', name, known_by_now)}"
             raise UsageError(msg)
-        return _installed(name), argument
+        return _installed(name), argument, None
     member, _, argument = named.member.partition(":")
-    return _of_a_file(name_code(STRATEGY, f"{named.file}:{member}" if member else named.file)), argument
+    record = code or name_code(STRATEGY, f"{named.file}:{member}" if member else named.file)
+    return _of_a_file(record), argument, record
 
 
 @functools.lru_cache(maxsize=16)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from explorer.search.jobs import SCHEDULES_PER_JOB, Job
-from explorer.search.registry import make_exact_search
 from explorer.search.sampling import Draws, Sampling
 from explorer.search.strategies.sampling import draw
 
@@ -82,7 +81,7 @@ class Portfolio:
 
     seed: int
     sightings: Sightings
-    exact: Search = attrs.field(factory=lambda: make_exact_search("dpor"))
+    exact: Search
     more: str = ""
     turn: int = 0
     draws: Draws = attrs.field(init=False)

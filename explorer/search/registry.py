@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from explorer.search.estimate import Sightings
     from explorer.search.protocol import Search
     from explorer.search.strategies.dfs import Dfs
+    from protocol.records import CodeRecord
 
 PCT_DEPTH = 3
 """Default depth of pct: the number of ordering constraints, one more than the number of priority changes."""
@@ -182,8 +183,8 @@ SEARCHES: dict[str, StrategyEntry] = {
     for entry in (
         StrategyEntry(
             PORTFOLIO,
-            "the samplers by what has paid, and dpor by itself when it seems to fit (explore's default); with one more "
-            "sampler, if you name one",
+            "the samplers by yield, and an exact search if it seems to fit (explore's default): dpor, or dfs if an "
+            "oracle or a property looks at several objects after each step; with one more sampler, if you name one",
             argument="SAMPLER",
         ),
         *STRATEGIES.values(),
@@ -195,24 +196,26 @@ SEARCHES: dict[str, StrategyEntry] = {
 
 @attrs.frozen
 class Named:
-    """A parsed strategy text: the `text`, its entry, and the argument, empty if none was given."""
+    """A parsed strategy text: the `text`, its entry, the argument (empty if none was given), and a user's code."""
 
     text: str
     entry: StrategyEntry
     argument: str
+    code: CodeRecord | None = None
 
 
-def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> Named:
+def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES, code: CodeRecord | None = None) -> Named:
     """Parse *text* (NAME or NAME:ARGUMENT); UsageError, with the known names, if there is no such strategy.
 
     Strategies of the user's (`explorer.search.own`) are always accepted, except where only exact searches are.
+    With *code* no file is read for them.
     """
     name, colon, argument = text.partition(":")
     entry = known.get(name)
     if entry is None and name not in SEARCHES and known is not EXACT:
         from explorer.search.own import find_own
 
-        entry, argument = find_own(text, known)
+        entry, argument, code = find_own(text, known, code)
         colon, name = ":" if argument else "", entry.name
     if entry is None:
         msg = f"--strategy {text}: {no_such('strategy', name, known)}"
@@ -223,20 +226,19 @@ def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES) -> 
     if colon and not argument:
         msg = f"--strategy {text}: give {name}:{entry.argument}, or {name} alone"
         raise UsageError(msg)
-    return Named(text, entry, argument)
+    return Named(text, entry, argument, code)
 
 
-def find_strategy(text: str) -> tuple[Sampler, str]:
-    """The sampler and the checked argument of *text*; UsageError, with the known names, if there is none."""
-    named = parse_strategy(text, STRATEGIES)
+def find_strategy(text: str, code: CodeRecord | None = None) -> tuple[Sampler, str]:
+    """The sampler and the argument of *text*; UsageError, with the known names, if there is none."""
+    named = parse_strategy(text, STRATEGIES, code)
     assert isinstance(named.entry, Sampler), "STRATEGIES has only samplers"
-    named.entry.make(0, named.argument, Knowledge())  # report a wrong argument now, not during a search
     return named.entry, named.argument
 
 
-def make_strategy(text: str, seed: int, known: Knowledge | None = None) -> Strategy:
-    """A strategy for one schedule, by the sampler that *text* names."""
-    entry, argument = find_strategy(text)
+def make_strategy(text: str, seed: int, known: Knowledge | None = None, code: CodeRecord | None = None) -> Strategy:
+    """A strategy for one schedule, by the sampler that *text* names; UsageError if its argument is wrong."""
+    entry, argument = find_strategy(text, code)
     return entry.make(seed, argument, known or Knowledge())
 
 
@@ -269,10 +271,10 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
 def check_strategy(text: str) -> Named:
     """Parse *text*, and check its argument; UsageError if the strategy or the argument is wrong."""
     named = parse_strategy(text)
-    if isinstance(named.entry, Sampler):
-        find_strategy(text)
-    elif isinstance(named.entry, ExactEntry):
+    if isinstance(named.entry, ExactEntry):
         make_exact_search(text)
+    elif isinstance(named.entry, Sampler):
+        named.entry.make(0, named.argument, Knowledge())
     elif named.argument:
-        find_strategy(named.argument)
+        make_strategy(named.argument, 0)
     return named

@@ -14,7 +14,7 @@ from rich.text import Text
 from explorer.determinism import CAUSES
 from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, show_finding, styled
-from explorer.search.registry import EXACT, parse_strategy
+from explorer.search.registry import EXACT
 from explorer.streams import as_text, tell
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def verdict(campaign: Campaign) -> Text:
     word, classes = (campaign.stopped, "bold"), f"{campaign.classes} trace classes"
     took = f"in {time.monotonic() - campaign.began:.1f} s{cut}"
     if campaign.stopped == "exhausted":
-        named = parse_strategy(campaign.options.strategy)
+        named = campaign.named
         bound = named.argument if named.entry.name in EXACT else ""
         all_of_them = f"{classes} within the bound {bound}" if bound else f"all {classes}"
         return styled(word, f": {all_of_them}, {what}; {campaign.schedules} schedules {took}")

@@ -121,6 +121,7 @@ def test_a_name_that_is_not_known_is_answered_with_the_nearest(
         (["run", "canary", "--strategy", "pct:"], "give pct:D, or pct alone"),
         (["run", "canary", "--strategy", "surw:NOSUCH"], "there is no such object in the race"),
         (["explore", "canary", "--strategy", "surw:NOSUCH"], "there is no such object in the race"),
+        (["explore", "canary", "--strategy", "portfolio:surw:NOSUCH"], "there is no such object in the race"),
         (["explore", "canary", "--strategy", "dfs:"], "give dfs:BOUND, or dfs alone"),
         (["explore", "canary", "--strategy", "portfolio:2"], "there is no such strategy"),
         (["explore", "canary", "--strategy", "dpor", "--seed", "2"], "leave out --seed"),

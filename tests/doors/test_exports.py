@@ -11,7 +11,7 @@ import pytest
 PINNED = Path(__file__).with_name("exported.txt")
 """Lines `module.name`. A name may be added; the removal of a name breaks the users' code."""
 
-MODULES = ("actors.api", "scenarios.api", "explorer.api")
+MODULES = ("actors.api", "scenarios.api", "explorer.api", "slabrace.keep", "slabrace.names")
 
 
 def pinned(module: str) -> list[str]:
@@ -25,7 +25,7 @@ def test_a_public_module_exports_what_is_written_down(module: str) -> None:
     exported = import_module(module).__all__
 
     assert sorted(exported) == sorted(pinned(module))
-    assert len(exported) > 10
+    assert exported
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -397,7 +397,7 @@ def test_a_thread_of_a_file_that_never_ends_does_not_keep_the_command(tmp_path: 
 DECLARED = """
 from actors.api import oracle
 from explorer.api import RandomWalk, strategy
-from scenarios.api import MACHINE, scenario
+from scenarios.api import MACHINE, Knob, scenario
 
 
 {declaration}
@@ -430,11 +430,39 @@ def test_a_declaration_that_cannot_work_is_refused_where_it_stands(tmp_path: Pat
     assert said in answer.stderr
 
 
-def test_a_scenario_that_boots_nothing_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(DECLARED.format(declaration="@scenario('x', 'y', *MACHINE)\ndef x(stage): ..."))
+MISSES = "wrong.py, line 8, in x: LookupError: {knob}: there is no such knob; there are {known}; "
+
+
+@pytest.mark.parametrize(
+    ("declaration", "told"),
+    [
+        (
+            "@scenario('x', 'y', *MACHINE)\ndef x(stage): ...",
+            "wrong.py:x: the scenario boots no machine; call stage.boot",
+        ),
+        ("@scenario('x', 'y')\ndef x(stage): stage.boot()", MISSES.format(knob="slabinfo", known="none")),
+        ("@scenario('x', 'y', Knob('a', 'b', 1))\ndef x(stage): stage.knobs['b']", MISSES.format(knob="b", known="a")),
+    ],
+)
+def test_a_scenario_that_cannot_be_built_is_refused_in_one_line(tmp_path: Path, declaration: str, told: str) -> None:
+    (tmp_path / "wrong.py").write_text(DECLARED.format(declaration=declaration))
     answer = run_process(sys.executable, "-m", "slabrace", "run", "wrong.py", "--no-log", cwd=tmp_path)
 
-    assert (answer.returncode, answer.stderr) == (
-        2,
-        "slabrace: wrong.py:x: the scenario boots no machine; call stage.boot() first\n",
+    assert (answer.returncode, answer.stderr.startswith(f"slabrace: {told}")) == (2, True), answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_all_schedules_of_a_search_run_one_text_of_the_strategy(tmp_path: Path) -> None:
+    """The file is edited by its own strategy, as a user might edit it meanwhile; no worker reads it again."""
+    text = (
+        "from pathlib import Path\nfrom explorer.api import RandomWalk, strategy\n@strategy('s', 's')\n"
+        "class S(RandomWalk):\n    def __init__(self, seed, argument, known): super().__init__(seed)\n"
+        "    def choose(self, lanes):\n        Path('s.py').write_text('1 / 0')\n        return super().choose(lanes)\n"
     )
+    (tmp_path / "s.py").write_text(text)
+    search = ("explore", "canary", "--set", "rounds=1", "--strategy", "s.py", "--budget", "40", "--no-log")
+    answer = run_process(sys.executable, "-m", "slabrace", *search, "--workers", "2", cwd=tmp_path)
+
+    assert answer.returncode in (0, 1), answer.stderr
+    assert "40 schedules" in answer.stdout
+    assert (tmp_path / "s.py").read_text() == "1 / 0"

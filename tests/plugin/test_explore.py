@@ -60,11 +60,26 @@ def test_a_finding_fails_the_test_with_the_explained_report(run_tests: RunTests)
     result.stdout.no_fnmatch_line("*slabrace/pytest_plugin.py*")
 
 
-def test_a_failure_is_reported_once(run_tests: RunTests) -> None:
-    result = run_tests("def test_it(explore):\n    explore('canary', settings={'rounds': 1}, seed=1)\n")
+@pytest.mark.parametrize("options", [(), ("-vv",), ("-n", "1")])
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_failure_is_reported_once(
+    run_tests: RunTests, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], ci: str
+) -> None:
+    """In the summary, too, where pytest shows a message in full on CI and with -vv."""
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
+    result = run_tests(
+        "def test_it(explore):\n    explore('canary', settings={'rounds': 1}, seed=1)\n",
+        "--junitxml=junit.xml",
+        *options,
+    )
     report = result.outlines[result.outlines.index(SIGNATURE_IS_FOUND) :]
+    (failure,) = ET.parse("junit.xml").iter("failure")  # noqa: S314 -- pytest wrote it
 
+    assert failure.get("message") == f"Failed: {SIGNATURE_IS_FOUND}"
+    assert SIGNATURE_IS_FOUND in (failure.text or "").splitlines()
     assert result.outlines.count(SIGNATURE_IS_FOUND) == 1
+    assert sum(line.startswith("the same search: ") for line in report) == 1
     assert [line for line in report if line.startswith("___")] == []
     result.stdout.no_fnmatch_line("*During handling of the above exception*")
     result.stdout.no_fnmatch_line("*raceback*")
@@ -257,6 +272,29 @@ def test_what_is_found_is_logged_where_that_is_wanted(
     capsys.readouterr()
 
     assert main(["replay", str(log)]) == 1
+
+
+def test_a_scenario_of_a_file_is_replayed_by_the_line_to_paste(
+    run_tests: RunTests, pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytester.makepyfile(
+        mine="""
+        from actors.api import WARN_ON
+        from scenarios.api import MACHINE, scenario
+
+        @scenario("warns", "the kernel warns", *MACHINE)
+        def warns(stage):
+            stage.boot()
+            async def warn(ctx):
+                WARN_ON(ctx, True, "mine")
+            stage.task("task", warn)
+        """
+    )
+    result = run_tests("def test_it(explore):\n    explore('mine.py:warns', budget=5)\n", "--explore-logs", "logs")
+    (command,) = (line.partition(": slabrace ")[2] for line in result.outlines if line.startswith("  replay: "))
+    capsys.readouterr()
+
+    assert main([*command.split(), "--trust"]) == 1, capsys.readouterr().err
 
 
 def test_each_test_and_each_search_has_logs_of_its_own(

@@ -118,7 +118,9 @@ def test_a_project_whose_folders_have_the_names_imports_from_them(run: Run) -> N
 
         def test_mine(explore):
             explore("rmdir-empty", kernel="5.4-fixed", budget=1)
-            assert [m.NAME for m in (protocol.mine, explorer.mine)] == ["my protocol", "my explorer"]
+            names = ("protocol", "scenarios", "actors", "explorer")
+            found = (protocol.mine, scenarios.mine, actors.mine, explorer.mine)
+            assert [module.NAME for module in found] == [f"my {name}" for name in names]
     """
     result = run({**FOLDERS, "test_it.py": test.replace("\n        ", "\n")}, *PYTHON_M_PYTEST)
 

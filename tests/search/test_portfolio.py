@@ -56,7 +56,7 @@ def test_an_arm_with_news_gets_more() -> None:
 def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
     """Samplers without any news keep their turns, even while one sampler always has news."""
     sightings = Sightings()
-    portfolio = Portfolio(0, sightings)
+    portfolio = Portfolio(0, sightings, Endless())
     turns: collections.Counter[str] = collections.Counter()
     for _ in range(600):
         job = portfolio.next_schedule(1_000_000)
