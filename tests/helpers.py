@@ -54,6 +54,19 @@ each_scenario_and_kernel = pytest.mark.parametrize(
     ("name", "kernel"), [(scenario.name, kernel) for scenario in SCENARIOS for kernel in PROFILES]
 )
 
+
+def each_scenario_with(argument: str, values: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrize by all pairs of a scenario and a value; a third of them, of every row and column, is not slow."""
+    return pytest.mark.parametrize(
+        ("name", argument),
+        [
+            pytest.param(scenario.name, value, marks=[pytest.mark.slow] if (row + column) % 3 else [])
+            for row, scenario in enumerate(SCENARIOS)
+            for column, value in enumerate(values)
+        ],
+    )
+
+
 # -- scenarios --------------------------------------------------------------------------------------------------------
 
 SMALL = {

@@ -17,14 +17,13 @@ from explorer.report import LiveProgress
 from explorer.search.registry import EXACT, STRATEGIES
 from protocol.findings import ORACLES
 from protocol.vocabulary import PROFILES
-from scenarios import SCENARIOS
-from scenarios.registry import Scenario
 from tests.conftest import Command
 from tests.helpers import (
     MODULE,
     SCRIPT,
     crashes,
     each_driver_name,
+    each_scenario,
     fails,
     install,
     make_scenario,
@@ -33,6 +32,7 @@ from tests.helpers import (
     run_process,
     run_small,
     small_settings,
+    some_machine,
     start_process,
     warns,
 )
@@ -131,11 +131,11 @@ def test_run_prints_one_json_object_with_the_keys_that_stay(slabrace: Command, d
     assert told["unreached"] == ["it counts for ever"]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-@pytest.mark.parametrize("kernel", PROFILES)
-def test_run_runs_every_scenario_on_every_kernel(slabrace: Command, scenario: Scenario, kernel: str) -> None:
-    knobs = [f"--set={name}={value}" for name, value in small_settings(scenario.name).items()]
-    answer = slabrace("run", scenario.name, "--kernel", kernel, "--no-log", "--json", *knobs)
+@each_scenario
+def test_run_runs_every_scenario(slabrace: Command, name: str) -> None:
+    kernel, _ = some_machine(name, "cli")
+    knobs = [f"--set={knob}={value}" for knob, value in small_settings(name).items()]
+    answer = slabrace("run", name, "--kernel", kernel, "--no-log", "--json", *knobs)
     told = json.loads(answer.out)
 
     assert told["kernel"] == kernel

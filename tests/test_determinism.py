@@ -21,6 +21,7 @@ from scenarios import SCENARIOS
 from tests.helpers import (
     each_scenario,
     each_scenario_and_kernel,
+    each_scenario_with,
     other_driver,
     read_body,
     run_process,
@@ -67,7 +68,7 @@ def check_seed(
     return str(runs[0]["digest"])
 
 
-@each_scenario_and_kernel
+@each_scenario_with("kernel", PROFILES)
 def test_the_same_seed_is_the_same_run_under_both_drivers_live_and_replayed(
     name: str, kernel: str, tmp_path: Path
 ) -> None:
@@ -93,8 +94,7 @@ def test_the_same_seed_is_the_same_run_over_scores_of_seeds(name: str, kernel: s
             assert len(set(found)) > len(found) / 2, "different seeds are different runs"
 
 
-@each_scenario
-@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "random"])
+@each_scenario_with("strategy", [name for name in STRATEGIES if name != "random"])
 def test_every_strategy_makes_the_same_run_of_the_same_seed(name: str, strategy: str, tmp_path: Path) -> None:
     kernel, allocator = some_machine(name, strategy)
     first = check_seed(name, kernel, tmp_path, seed=1, strategy=strategy, allocator=allocator)

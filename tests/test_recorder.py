@@ -25,6 +25,7 @@ from tests.helpers import (
     Script,
     each_driver,
     each_scenario,
+    each_scenario_with,
     is_step,
     make_cell,
     make_world,
@@ -179,8 +180,7 @@ def check_definitions(records: list[Record]) -> int:
     return steps
 
 
-@each_scenario
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@each_scenario_with("strategy", STRATEGIES)
 def test_every_number_is_defined_once_and_before_its_first_use(name: str, strategy: str, tmp_path: Path) -> None:
     kernel, allocator = some_machine(name, strategy, "numbers")
     result = run_small(name, kernel, strategy=strategy, allocator=allocator, log=tmp_path / "x.log")
