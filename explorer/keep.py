@@ -276,7 +276,7 @@ def kept_files(directory: Path) -> list[Path]:
 
 
 @attrs.frozen
-class Misfit:
+class StaleChoice:
     """The first divergence of a kept schedule: choice number `at` of `of`, and the lanes that could step instead."""
 
     at: int
@@ -299,7 +299,7 @@ class Again:
     kept: Kept
     experiment: Experiment
     findings: tuple[Finding, ...]
-    misfit: Misfit | None
+    stale: StaleChoice | None
     choices: tuple[Choice, ...]
     stage: Stage = attrs.field(repr=False)
     watch: Watch = attrs.field(repr=False)
@@ -330,11 +330,11 @@ def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
     follow = Follow(kept.schedule, controls_clock=kept.keeps_time)
     noting = Noting(follow)
     stage, watch = run_watched(experiment, noting)
-    at, misfit = follow.first_misfit, None
+    at, stale = follow.diverges_at, None
     if at is not None:
-        misfit = Misfit(at, len(kept.schedule), kept.schedule[at], follow.enabled_at_misfit)
+        stale = StaleChoice(at, len(kept.schedule), kept.schedule[at], follow.enabled_there)
     findings = tuple(stage.world.findings.values())
-    return Again(path, kept, experiment, findings, misfit, tuple(noting.choices), stage, watch)
+    return Again(path, kept, experiment, findings, stale, tuple(noting.choices), stage, watch)
 
 
 def assert_as_expected(path: Path, *, trust: bool = False) -> None:
@@ -347,7 +347,7 @@ def assert_as_expected(path: Path, *, trust: bool = False) -> None:
     again = run_again(path, kept, kept.experiment(path, Given(trust=trust)))
     if again.is_as_expected:
         return
-    stale = f"\n{again.misfit}" if again.misfit is not None else ""
+    stale = f"\n{again.stale}" if again.stale is not None else ""
     if again.kept.expects == FINDING and not again.shows_it:
         msg = f"{path}: {again.kept.signature} is not shown any more{stale}"
         raise AssertionError(msg)

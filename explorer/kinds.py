@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import scenarios
 from actors.oracles.own import Oracle
-from explorer.references import Kind
+from explorer.references import ReferenceKind
 from scenarios.registry import Scenario
 
 
@@ -16,5 +16,5 @@ def _scenarios() -> Mapping[str, Scenario]:
     return {name: one for one in reversed(scenarios.SCENARIOS) for name in (one.name, *one.also)}
 
 
-SCENARIO = Kind("scenario", "scenarios", Scenario, operator.attrgetter("build"), _scenarios)
-ORACLE = Kind("oracle", "oracles", Oracle, operator.attrgetter("find"), dict, option="--oracle ")
+SCENARIO = ReferenceKind("scenario", "scenarios", Scenario, operator.attrgetter("build"), _scenarios)
+ORACLE = ReferenceKind("oracle", "oracles", Oracle, operator.attrgetter("find"), dict, option="--oracle ")

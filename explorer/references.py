@@ -47,7 +47,7 @@ MOST_NAMES = 20
 
 
 @attrs.frozen
-class Kind(Generic[T]):
+class ReferenceKind(Generic[T]):
     """One kind of thing (scenario, oracle or strategy): its words, and where it is found.
 
     `option` stands before a name in messages, and ends in a space. `built_in` returns slabrace's own things by their
@@ -76,7 +76,7 @@ class Resolved(Generic[T]):
     files: tuple[str, ...] = ()
 
 
-def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False) -> Resolved[T]:
+def find(kind: ReferenceKind[T], text: str, *, member: str = "", wants_all: bool = False) -> Resolved[T]:
     """The things that *text* names; UsageError in one line if there is no such thing, or if its file is wrong.
 
     *member* selects a thing of the file if the text does not. Without any member the file has to declare exactly one
@@ -86,7 +86,7 @@ def find(kind: Kind[T], text: str, *, member: str = "", wants_all: bool = False)
     return load(kind, record, wants_all=wants_all) if record.is_code else find_by_name(kind, record.name)
 
 
-def name_code(kind: Kind[Any], text: str, *, member: str = "") -> CodeRecord:
+def name_code(kind: ReferenceKind[Any], text: str, *, member: str = "") -> CodeRecord:
     """The code record for *text*: a file, whose text is read, or a bare name. Nothing is run yet."""
     named = parse_reference(text, kind.built_in())
     if not named.file:
@@ -94,7 +94,7 @@ def name_code(kind: Kind[Any], text: str, *, member: str = "") -> CodeRecord:
     return read_code(CodeRecord, Path(named.file), option=kind.option, member=named.member or member)
 
 
-def find_by_name(kind: Kind[T], name: str) -> Resolved[T]:
+def find_by_name(kind: ReferenceKind[T], name: str) -> Resolved[T]:
     """A built-in or installed thing. No file is opened, so names from logs are safe here."""
     built_in = kind.built_in()
     if name in built_in:
@@ -115,7 +115,7 @@ def find_by_name(kind: Kind[T], name: str) -> Resolved[T]:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Resolved[T]:
+def load(kind: ReferenceKind[T], record: CodeRecord, *, wants_all: bool = False) -> Resolved[T]:
     """Run the text of *record* and return the declared things; UsageError if it fails, or declares the wrong things.
 
     The code gets the name `FILE:NAME`, where NAME is the declared name.
@@ -138,7 +138,7 @@ def load(kind: Kind[T], record: CodeRecord, *, wants_all: bool = False) -> Resol
     return Resolved(tuple(things), record, (record.file,))
 
 
-def _chosen(kind: Kind[T], record: CodeRecord, module: ModuleType, where: str) -> list[T]:
+def _chosen(kind: ReferenceKind[T], record: CodeRecord, module: ModuleType, where: str) -> list[T]:
     """The member that *record* names, or all things that the file itself declares."""
     there = {name: thing for name, thing in vars(module).items() if isinstance(thing, kind.type)}
     if not record.member:
@@ -178,7 +178,7 @@ def own_files(body: object) -> tuple[str, ...]:
 # -- installed projects -----------------------------------------------------------------------------------------------
 
 
-def entry_points(kind: Kind[Any], name: str | None = None) -> list[metadata.EntryPoint]:
+def entry_points(kind: ReferenceKind[Any], name: str | None = None) -> list[metadata.EntryPoint]:
     """The entry points of this kind in installed projects: all of them, or the ones with this *name*."""
     return [point for point in read_entry_points(kind.group) if name in {None, point.name}]
 
@@ -190,7 +190,7 @@ class NotOurs(Container[str]):
         return not str(file).startswith((*SLABRACE, "<"))
 
 
-def load_installed(kind: Kind[T], points: Sequence[metadata.EntryPoint]) -> T:
+def load_installed(kind: ReferenceKind[T], points: Sequence[metadata.EntryPoint]) -> T:
     """Load the thing of an entry point, with the entry point's name; UsageError if it fails, or there are several."""
     point = points[0]
     if len(points) > 1:
@@ -229,7 +229,7 @@ class Installed(Generic[T]):
     error: str | None = None
 
 
-def installed(kind: Kind[T]) -> Iterator[Installed[T]]:
+def installed(kind: ReferenceKind[T]) -> Iterator[Installed[T]]:
     """All things of this kind that installed projects declare, by name."""
     built_in = kind.built_in()
     points = entry_points(kind)

@@ -57,8 +57,8 @@ class Noting(Strategy):
 class Follow(Strategy):
     """Replay by name: follows a schedule as far as it fits, and then the non-preemptive order.
 
-    A lane that is not enabled when its turn comes is skipped: a divergence. `first_misfit` is the number of the first
-    skipped choice, and `enabled_at_misfit` lists the lanes that could step then. Time passes with the steps; with
+    A lane that is not enabled when its turn comes is skipped: a divergence. `diverges_at` is the number of the first
+    skipped choice, and `enabled_there` lists the lanes that could step then. Time passes with the steps; with
     *controls_clock* it passes only when nothing is enabled, so that schedules of exact searches come out the same.
     """
 
@@ -69,8 +69,8 @@ class Follow(Strategy):
         self._next = 0
         self._plain = InTurn()
         self.controls_clock = controls_clock
-        self.first_misfit: int | None = None
-        self.enabled_at_misfit: tuple[str, ...] = ()
+        self.diverges_at: int | None = None
+        self.enabled_there: tuple[str, ...] = ()
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Take the next lane of the schedule that can step."""
@@ -82,9 +82,9 @@ class Follow(Strategy):
                 if lane.name == choice:
                     self._plain.went_on(lane)
                     return index
-            if self.first_misfit is None:
-                self.first_misfit = self._next - 1
-                self.enabled_at_misfit = tuple(lane.name for lane in lanes)
+            if self.diverges_at is None:
+                self.diverges_at = self._next - 1
+                self.enabled_there = tuple(lane.name for lane in lanes)
         return self._plain.choose(lanes)
 
     def choose_value(self, count: int) -> int:

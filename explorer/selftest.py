@@ -94,7 +94,7 @@ class SelfTest:
     seed: int = 0
     progress: Callable[[SelfTest], None] | None = None
     tried: int = 0
-    held: int = 0
+    unswapped: int = 0
     schedules: int = 0
     sites: Counter[tuple[Site, Site]] = attrs.field(factory=Counter)
     violations: list[Violation] = attrs.field(factory=list)
@@ -123,8 +123,8 @@ class SelfTest:
         for position in self._choose(trace, random.Random(seed)):
             try:
                 violation = try_pair(self.experiment, trace, number, position)
-            except PairHeldError:
-                self.held += 1
+            except NotSwappedError:
+                self.unswapped += 1
                 continue
             self.tried += 1
             if violation is not None:
@@ -151,12 +151,12 @@ def independent_pairs(trace: Trace) -> Iterator[int]:
 def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int) -> Violation | None:
     """Run the schedule of *trace* with the two steps at *position* swapped; return the first difference, if any.
 
-    PairHeldError if the first step cannot come after the second.
+    NotSwappedError if the first step cannot come after the second.
     """
     exchange = Exchange(trace.steps, position)
     other = run_traced(experiment, exchange)
-    if exchange.is_held or (exchange.is_waiting and ended_early(trace) and ended_early(other)):
-        raise PairHeldError
+    if exchange.is_blocked or (exchange.is_waiting and ended_early(trace) and ended_early(other)):
+        raise NotSwappedError
     difference = first_difference(trace, other, exchange)
     if difference is None:
         return None
@@ -167,24 +167,24 @@ def try_pair(experiment: Experiment, trace: Trace, schedule: int, position: int)
     return Violation(kind, schedule, position, describe(first), describe(second), text, site_of(first), site_of(second))
 
 
-class PairHeldError(Exception):
+class NotSwappedError(Exception):
     """Two independent steps that cannot be swapped: the second lane keeps the CPU for too long."""
 
 
 class Exchange(Strategy):
     """Swap: repeats a run, with the step at *position* after the next one, or as soon after it as it is enabled.
 
-    `order` lists the numbers of the run's steps in their new order. `misfit` describes the first divergence, if there
-    is one; the world stops there.
+    `order` lists the numbers of the run's steps in their new order. `divergence` describes the first one, if there is
+    one; the world stops there.
     """
 
     name = "exchange"
     controls_clock = True
 
     def __init__(self, steps: Sequence[TracedStep], position: int) -> None:
-        self.is_held = False
+        self.is_blocked = False
         self.is_waiting = True
-        self.misfit: str | None = None
+        self.divergence: str | None = None
         self.order: list[int] = []
         self.position = position
         self._steps = steps
@@ -200,7 +200,7 @@ class Exchange(Strategy):
         names = [lane.name for lane in lanes]
         number = self._next(names)
         if number is None:
-            self._world.stop("misfit")
+            self._world.stop("diverged")
             return 0
         self.order.append(number)
         self._values = deque(self._steps[number].values)
@@ -213,14 +213,14 @@ class Exchange(Strategy):
             self.is_waiting = False
             return late
         if not self._left:
-            self.misfit = f"after the last step, {', '.join(names)} can still step"
+            self.divergence = f"after the last step, {', '.join(names)} can still step"
             return None
         number = self._left[0]
         if self.is_waiting and number > late + 1 and clash(steps[number].accesses, steps[late].accesses):
-            self.is_held = True
+            self.is_blocked = True
             return None
         if steps[number].lane not in names:
-            self.misfit = f"step {number} of the race is not enabled; enabled are only {', '.join(names)}"
+            self.divergence = f"step {number} of the race is not enabled; enabled are only {', '.join(names)}"
             return None
         return self._left.popleft()
 
@@ -242,7 +242,7 @@ def first_difference(one: Trace, other: Trace, exchange: Exchange) -> tuple[str,
         difference = step_difference(then, now, is_later=place > after)
         if difference is not None:
             return STATE, f"step {exchange.order[place]} of the race: {difference}"
-    difference = exchange.misfit or end_difference(one, other)
+    difference = exchange.divergence or end_difference(one, other)
     if difference is not None:
         return STATE, difference
     for then, now in pairs:

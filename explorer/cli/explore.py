@@ -25,7 +25,7 @@ from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
-from explorer.search.registry import EXACT, PORTFOLIO, Named, Sampler, check_strategy
+from explorer.search.registry import EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
 from explorer.search.report import CampaignProgress, campaign_json, show_campaign
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
@@ -149,7 +149,7 @@ def check_start(start: Start, given: Given) -> None:
         raise UsageError(msg)
 
 
-def check_mode(options: argparse.Namespace, strategy: Named) -> None:
+def check_mode(options: argparse.Namespace, strategy: ParsedStrategy) -> None:
     """UsageError for an option that another option, or *strategy*, would make useless."""
     is_exact = strategy.entry.name in EXACT
     if options.require_exhausted and ((is_exact and strategy.argument) or isinstance(strategy.entry, Sampler)):

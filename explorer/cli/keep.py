@@ -26,7 +26,7 @@ from explorer.keep import (
 )
 from explorer.output import file_stem
 from explorer.report import make_console
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.shrink import reproduce
 from explorer.streams import complain, shell_word
 from explorer.trace import trace_log
@@ -87,7 +87,7 @@ def _check(options: argparse.Namespace) -> int:
         for again in runs:
             console.print(*again_lines(again))
         wrong = sum(not again.is_as_expected for again in runs)
-        stale = sum(again.misfit is not None for again in runs)
+        stale = sum(again.stale is not None for again in runs)
         console.print(f"{len(runs)} kept, {wrong} not as expected, {stale} stale")
     return int(is_wrong)
 
@@ -100,12 +100,12 @@ def again_lines(again: Again) -> list[str]:
     lines = [f"{again.path}: {again.kept.signature} {shown}, {verdict}"]
     lines += [f"  also found: {signature}" for signature in others]
     lines += [f"  {path} has changed since" for path in again.changed_files]
-    return lines + ([f"  stale: {again.misfit}"] if again.misfit is not None else [])
+    return lines + ([f"  stale: {again.stale}"] if again.stale is not None else [])
 
 
 def again_json(again: Again) -> dict[str, Any]:
     """The result of one kept schedule as JSON."""
-    misfit = again.misfit
+    stale = again.stale
     return {
         "file": str(again.path),
         "scenario": again.kept.scenario,
@@ -118,8 +118,8 @@ def again_json(again: Again) -> dict[str, Any]:
         "changed_patches": [path for path in again.changed_files if path in {one.path for one in again.kept.patches}],
         "changed_files": again.changed_files,
         "stale": None
-        if misfit is None
-        else {"choice": misfit.choice, "at": misfit.at, "of": misfit.of, "enabled": list(misfit.enabled)},
+        if stale is None
+        else {"choice": stale.choice, "at": stale.at, "of": stale.of, "enabled": list(stale.enabled)},
     }
 
 
@@ -148,7 +148,7 @@ def kept_first(
 
 def take(campaign: Campaign, again: Again) -> None:
     """Count a kept schedule as a schedule of the search."""
-    report = Report()
+    report = JobReport()
     report.add(campaign.schedules, again.stage, again.watch, list(again.choices))
     campaign.take_first(f"kept {again.path.name}", report, again.experiment, again.strategy)
 
@@ -158,5 +158,5 @@ def kept_lines(runs: Sequence[Again]) -> list[str]:
     lines = []
     for again in runs:
         lines.append(f"kept {again.path}: {again.kept.signature} is {'' if again.shows_it else 'not '}found")
-        lines += [f"  stale: {again.misfit}"] if again.misfit is not None else []
+        lines += [f"  stale: {again.stale}"] if again.stale is not None else []
     return lines

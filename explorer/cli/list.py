@@ -17,7 +17,7 @@ from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
 
 if TYPE_CHECKING:
-    from explorer.references import Kind
+    from explorer.references import ReferenceKind
 
 CatalogueEntry = dict[str, Any]
 
@@ -82,7 +82,7 @@ def _installed_scenarios() -> list[CatalogueEntry]:
     return _installed(SCENARIO, lambda one: {"also": [], "knobs": knob_entries(one) if one else []})
 
 
-def _installed(kind: Kind[Any], more: Callable[[Any], dict[str, Any]]) -> list[CatalogueEntry]:
+def _installed(kind: ReferenceKind[Any], more: Callable[[Any], dict[str, Any]]) -> list[CatalogueEntry]:
     """The entries of installed things; *more* are the fields of this kind, also for a thing that cannot be loaded."""
     from explorer.references import installed
 

@@ -107,7 +107,7 @@ def _how_far(number: int, best: Attempt) -> str:
 def _record(found: SearchResult, log: Path | None, *, overwrite: bool = False) -> Result:
     """Repeat the choices of the best run, with all checks on, and log them if a log is wanted."""
     best = found.best
-    trail = Trail(best.trail, best.values, is_whole=best.parting is None)
+    trail = Trail(best.trail, best.values, is_whole=best.divergence is None)
     result = run(best.subject.options, log=log, overwrite=overwrite, strategy=trail)
     if result.steps != best.steps and not result.findings:
         msg = f"match: the run took {best.steps} steps, and {result.steps} steps when it was repeated"

@@ -96,7 +96,7 @@ def show_pairs(console: Console, test: SelfTest) -> None:
     verdict = f"{len(test.violations)} violations" if test.violations else "all commute"
     console.print(
         f"{test.tried} pairs of {len(test.sites)} kinds in {test.schedules} schedules: {verdict} "
-        f"({test.held} more could not be swapped)"
+        f"({test.unswapped} more could not be swapped)"
     )
 
 
@@ -113,7 +113,7 @@ def selftest_json(tried: SelfTestResult) -> dict[str, Any]:
         "divergence": as_json(tried.divergence),
         "pairs": test.tried,
         "kinds": len(test.sites),
-        "held": test.held,
+        "held": test.unswapped,
         "schedules": test.schedules,
         "violations": [violation_json(violation) for violation in test.violations],
     }

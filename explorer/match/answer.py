@@ -71,14 +71,14 @@ class Answer:
         }
 
     def _parted(self) -> dict[str, Any] | None:
-        parting = self.found.best.parting
-        if parting is None:
+        divergence = self.found.best.divergence
+        if divergence is None:
             return None
         return {
-            "last": _event_json(parting.last) if parting.last else None,
-            "trace": [_event_json(event) for event in parting.trace],
-            "model": list(parting.model),
-            "obstacle": parting.obstacle,
+            "last": _event_json(divergence.last) if divergence.last else None,
+            "trace": [_event_json(event) for event in divergence.trace],
+            "model": list(divergence.model),
+            "obstacle": divergence.obstacle,
         }
 
     def show(self, console: Console) -> None:
@@ -103,17 +103,17 @@ class Answer:
             )
         _show_list(console, "the model reports    ", [f"{f.message}, step {f.step}" for f in self.result.findings])
         _show_list(console, "after the last line  ", list(best.after))
-        if best.parting is not None:
-            self._show_parting(console)
+        if best.divergence is not None:
+            self._show_divergence(console)
         console.print(self._verdict(), *self._paths())
 
-    def _show_parting(self, console: Console) -> None:
-        parting = self.found.best.parting
-        assert parting is not None, "only a run that diverged is shown"
-        console.print(f"  the last matched line  {parting.last or 'none'}")
-        _show_list(console, "the trace then       ", [str(event) for event in parting.trace] or ["ends"])
-        _show_list(console, "the model then       ", list(parting.model) or ["is at rest"])
-        console.print(f"  in the way             {parting.obstacle}")
+    def _show_divergence(self, console: Console) -> None:
+        divergence = self.found.best.divergence
+        assert divergence is not None, "only a run that diverged is shown"
+        console.print(f"  the last matched line  {divergence.last or 'none'}")
+        _show_list(console, "the trace then       ", [str(event) for event in divergence.trace] or ["ends"])
+        _show_list(console, "the model then       ", list(divergence.model) or ["is at rest"])
+        console.print(f"  in the way             {divergence.obstacle}")
 
     def _verdict(self) -> Text:
         if self.found.is_match:

@@ -23,8 +23,8 @@ from actors.linux.init.machine import function_table
 from actors.system.world import running_stack
 from explorer.experiment import Experiment
 from explorer.match.cursor import Cursor, Entry, TracedEvent, read_events
+from explorer.match.divergence import TraceDivergence, describe_divergence
 from explorer.match.follower import Follower
-from explorer.match.parting import Parting, describe_parting
 from explorer.match.races import ChoicePoint, racing
 from explorer.match.scope import make_scope
 from explorer.search.jobs import check_patches
@@ -88,7 +88,7 @@ class RunPlan:
 class Attempt:
     """The result of one run along the trace; its world is gone.
 
-    `matched` is the number of matched lines, and `parting` the divergence from the trace, None if there is none.
+    `matched` is the number of matched lines, and `divergence` the divergence from the trace, None if there is none.
     `flows` and `cpus` map the trace's flows and CPUs to the model's. `trail` and `values` are the choices. `further`
     generates plans with one more deviation.
     """
@@ -96,7 +96,7 @@ class Attempt:
     subject: Subject
     plan: RunPlan
     matched: int
-    parting: Parting | None
+    divergence: TraceDivergence | None
     flows: dict[str, str]
     cpus: dict[int, int]
     after: tuple[str, ...]
@@ -110,7 +110,7 @@ class Attempt:
     def is_hopeless(self) -> bool:
         """Whether no schedule of this kernel gets further, because a due line has a function that the kernel lacks."""
         foreign = self.subject.scope.foreign
-        return self.parting is not None and any(event.function in foreign for event in self.parting.due)
+        return self.divergence is not None and any(event.function in foreign for event in self.divergence.due)
 
 
 @attrs.frozen
@@ -125,7 +125,7 @@ class SearchResult:
     @property
     def is_match(self) -> bool:
         """Whether the best run matches the whole trace."""
-        return self.best.parting is None
+        return self.best.divergence is None
 
 
 def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | None = None) -> SearchResult:
@@ -145,7 +145,7 @@ def search(subjects: Sequence[Subject], *, budget: int, progress: Progress | Non
                 progress(number, best)
             if attempt.is_hopeless:
                 return SearchResult(best, number, is_proof=True)
-            if attempt.parting is None or number >= max(budget, len(subjects)):
+            if attempt.divergence is None or number >= max(budget, len(subjects)):
                 return SearchResult(best, number)
             heapq.heappush(heap, (*_key(attempt), next(tickets), attempt))
     except KeyboardInterrupt:
@@ -172,7 +172,7 @@ def _attempts(subjects: Sequence[Subject], heap: list[tuple[int, int, int, Attem
 
 
 def _matched(attempt: Attempt) -> tuple[bool, int]:
-    return attempt.parting is None, attempt.matched
+    return attempt.divergence is None, attempt.matched
 
 
 def _key(attempt: Attempt) -> tuple[int, int]:
@@ -196,7 +196,7 @@ def run_along(subject: Subject, plan: RunPlan) -> Attempt:
         subject=subject,
         plan=plan,
         matched=len(cursor.matched),
-        parting=None if is_match else describe_parting(cursor, world, subject.scope, subject.options.kernel),
+        divergence=None if is_match else describe_divergence(cursor, world, subject.scope, subject.options.kernel),
         flows={traced.name: flow.name for traced, flow in cursor.binding.flows.items()},
         cpus=cursor.binding.cpus,
         after=tuple(map(str, cursor.after)),

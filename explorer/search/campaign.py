@@ -23,9 +23,9 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence
 from explorer.schedule import Follow, Noting
 from explorer.search.estimate import Probes, Sightings
-from explorer.search.jobs import Job, News, Outcome, Report, is_checked, run_job, run_once_more, run_to_confirm
+from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.search.protocol import Search
-from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, Named, make_search, parse_strategy
+from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
@@ -123,7 +123,7 @@ class Campaign:
     exact_classes: set[str] = attrs.field(factory=set)
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
-    named: Named = attrs.field(init=False)
+    named: ParsedStrategy = attrs.field(init=False)
     _pool: Pool = attrs.field(init=False)
     _may_reduce: bool = attrs.field(init=False)
 
@@ -206,7 +206,7 @@ class Campaign:
         """Pairs of racing operations that were only seen in the other order."""
         return {(second, first) for first, second in self.pairs} - self.pairs
 
-    def take_first(self, name: str, report: Report, experiment: Experiment, remake: Callable[[], Strategy]) -> None:
+    def take_first(self, name: str, report: JobReport, experiment: Experiment, remake: Callable[[], Strategy]) -> None:
         """Count schedules that were run before the search, under *name*.
 
         If they belong to another *experiment*, their classes do not count.
@@ -222,7 +222,7 @@ class Campaign:
 
     def _follow(self, search: Search) -> None:
         """Run the schedules of *search*: up to `AHEAD` jobs at once, but one alone until the first report."""
-        under_way: deque[tuple[Job, Callable[[], Report]]] = deque()
+        under_way: deque[tuple[Job, Callable[[], JobReport]]] = deque()
         given_out, ahead = self.schedules, 1
         while not self.stopped:
             room = self.room_after(given_out)
@@ -239,7 +239,7 @@ class Campaign:
             else:
                 self.stopped = "exhausted" if search.done else "budget"
 
-    def _give_out(self, job: Job) -> Callable[[], Report]:
+    def _give_out(self, job: Job) -> Callable[[], JobReport]:
         """Start a job, here or in another process; return a function that waits for its report."""
         if self.workers == 1:
             return lambda: run_job(self.experiment, job, twice=self.runs_twice)
@@ -247,7 +247,7 @@ class Campaign:
         self._pool.add(task)
         return lambda: self._pool.answer(task)
 
-    def _take(self, search: Search, job: Job, wait: Callable[[], Report]) -> None:
+    def _take(self, search: Search, job: Job, wait: Callable[[], JobReport]) -> None:
         report = wait()
         self._count(job.strategy, report, job.remake)
         search.learn(job, report)
@@ -256,7 +256,7 @@ class Campaign:
     def _count(
         self,
         strategy: str,
-        report: Report,
+        report: JobReport,
         remake: Callable[[int], Strategy],
         experiment: Experiment | None = None,
         name: str | None = None,
@@ -313,7 +313,7 @@ class Campaign:
         except NotTheSameError as error:
             self.note(error.divergence)
 
-    def _cover(self, report: Report) -> None:
+    def _cover(self, report: JobReport) -> None:
         self.functions |= report.functions
         self.pairs |= report.pairs
         if report.unreached is not None:
@@ -347,7 +347,7 @@ class Campaign:
             search.learn(schedule, report)
         self._check_end()
 
-    def _run_exactly(self, schedule: Following) -> Report:
+    def _run_exactly(self, schedule: Following) -> JobReport:
         """Run and count a schedule, unless it was cut off or diverged; return its report."""
         noting = Noting(schedule)
         stage = self.experiment.set_stage(noting)
@@ -360,7 +360,7 @@ class Campaign:
         self.experiment.drive(stage.world, self.experiment.header.driver)
         schedule.end(stage.world)
         self.note(schedule.divergence)
-        report = Report()
+        report = JobReport()
         if self.divergence is not None:
             return report
         if stage.world.stopped == ASLEEP:
@@ -382,6 +382,6 @@ def experiment_of(options: RunOptions) -> Experiment:
     return Experiment.of(options)
 
 
-def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> Report:  # noqa: FBT001 -- a task has no keywords
+def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> JobReport:  # noqa: FBT001 -- a task has no keywords
     """Run a job in a worker process."""
     return run_job(experiment_of(options), job, twice=twice)

@@ -92,7 +92,7 @@ class Outcome:
 
 
 @attrs.define
-class Report:
+class JobReport:
     """The result of a job: the outcome of each schedule, and their coverage together.
 
     `unreached` are the `sometimes` properties that no schedule reached; None before the first schedule. `divergence` is
@@ -185,9 +185,9 @@ def is_checked(number: int) -> bool:
     return number % CHECKED_EVERY == 0 or (number < CHECKED_EVERY and number & (number - 1) == 0)
 
 
-def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> Report:
+def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> JobReport:
     """Run all schedules of a job, some of them (with *twice* all) twice; stop at the first divergence."""
-    report = Report()
+    report = JobReport()
     _, word = find_strategy(job.strategy, job.code)
     for number in range(job.first, job.first + job.count):
         noting = Noting(job.remake(number))
@@ -231,7 +231,7 @@ def check_patches(experiment: Experiment) -> None:
 
 def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
     """Run a schedule with findings again; return the divergence, if any."""
-    report, noting = Report(), Noting(remake())
+    report, noting = JobReport(), Noting(remake())
     report.add(outcome.number, *run_watched(experiment, noting), noting.choices)
     again = report.outcomes[0]
     return None if again == outcome else where_they_part(experiment, remake, outcome, again)

@@ -22,7 +22,7 @@ from actors.system.world import World
 from actors.versions.user_code import check_declared, parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
-from explorer.references import Kind, Resolved, entry_points, find_by_name, load, name_code
+from explorer.references import ReferenceKind, Resolved, entry_points, find_by_name, load, name_code
 from explorer.search.registry import SEARCHES, STRATEGIES, Sampler
 from protocol.blame import SLABRACE, in_words, places_of
 from protocol.errors import UsageError
@@ -31,7 +31,9 @@ from protocol.records import CodeRecord
 
 Make = Callable[[int, str, Knowledge], Strategy]
 
-STRATEGY = Kind("strategy", "strategies", Sampler, lambda entry: entry.make, lambda: STRATEGIES, option="--strategy ")
+STRATEGY = ReferenceKind(
+    "strategy", "strategies", Sampler, lambda entry: entry.make, lambda: STRATEGIES, option="--strategy "
+)
 
 
 def strategy(name: str, summary: str, *, argument: str = "", learns: bool = False) -> Callable[[Make], Sampler]:

@@ -19,7 +19,7 @@ from explorer.search.strategies.sampling import draw
 
 if TYPE_CHECKING:
     from explorer.search.estimate import Sightings
-    from explorer.search.jobs import Report
+    from explorer.search.jobs import JobReport
     from explorer.search.protocol import Search
     from explorer.search.strategies.prefix import Following
 
@@ -111,7 +111,7 @@ class Portfolio:
         self._under_way += 1
         return self._sample(room)
 
-    def learn(self, planned: Job | Following, report: Report) -> None:
+    def learn(self, planned: Job | Following, report: JobReport) -> None:
         """Update the sampler's weight, or continue the exact search's turn."""
         if not isinstance(planned, Job):
             self.exact.learn(planned, report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from explorer.search.jobs import Report
+    from explorer.search.jobs import JobReport
 
 
 class Search(Protocol):
@@ -31,7 +31,7 @@ class Search(Protocol):
     def next_schedule(self, room: int = 1) -> Any:
         """The next work, at most *room* schedules (one or more); None if nothing is left, or a job has to end first."""
 
-    def learn(self, planned: Any, report: Report) -> None:
+    def learn(self, planned: Any, report: JobReport) -> None:
         """Learn the report of planned work. The report is empty if an exact search has cut the run off."""
 
     @property

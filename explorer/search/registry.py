@@ -195,7 +195,7 @@ SEARCHES: dict[str, StrategyEntry] = {
 
 
 @attrs.frozen
-class Named:
+class ParsedStrategy:
     """A parsed strategy text: the `text`, its entry, the argument (empty if none was given), and a user's code."""
 
     text: str
@@ -204,7 +204,9 @@ class Named:
     code: CodeRecord | None = None
 
 
-def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES, code: CodeRecord | None = None) -> Named:
+def parse_strategy(
+    text: str, known: Mapping[str, StrategyEntry] = SEARCHES, code: CodeRecord | None = None
+) -> ParsedStrategy:
     """Parse *text* (NAME or NAME:ARGUMENT); UsageError, with the known names, if there is no such strategy.
 
     Strategies of the user's (`explorer.search.own`) are always accepted, except where only exact searches are.
@@ -226,7 +228,7 @@ def parse_strategy(text: str, known: Mapping[str, StrategyEntry] = SEARCHES, cod
     if colon and not argument:
         msg = f"--strategy {text}: give {name}:{entry.argument}, or {name} alone"
         raise UsageError(msg)
-    return Named(text, entry, argument, code)
+    return ParsedStrategy(text, entry, argument, code)
 
 
 def find_strategy(text: str, code: CodeRecord | None = None) -> tuple[Sampler, str]:
@@ -268,7 +270,7 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
     )
 
 
-def check_strategy(text: str) -> Named:
+def check_strategy(text: str) -> ParsedStrategy:
     """Parse *text*, and check its argument; UsageError if the strategy or the argument is wrong."""
     named = parse_strategy(text)
     if isinstance(named.entry, ExactEntry):

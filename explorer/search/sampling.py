@@ -16,7 +16,7 @@ from explorer.search.jobs import SCHEDULES_PER_JOB, Job
 from explorer.search.registry import STRATEGIES, find_strategy, parse_strategy
 
 if TYPE_CHECKING:
-    from explorer.search.jobs import Report
+    from explorer.search.jobs import JobReport
     from protocol.records import CodeRecord
 
 
@@ -40,7 +40,7 @@ class Draws:
         self.next += count
         return job
 
-    def learn(self, report: Report) -> None:
+    def learn(self, report: JobReport) -> None:
         """Add the lengths of lanes and runs to the run statistics."""
         for profile in report.profiles:
             self.known.learn(profile)
@@ -62,7 +62,7 @@ class Sampling:
         learns_first = self._learns and not self.draws.next
         return self.draws.job(self.strategy, 1 if learns_first else min(SCHEDULES_PER_JOB, room))
 
-    def learn(self, job: Job, report: Report) -> None:  # noqa: ARG002 -- the protocol
+    def learn(self, job: Job, report: JobReport) -> None:  # noqa: ARG002 -- the protocol
         """Add the lengths of lanes and runs to the run statistics."""
         self.draws.learn(report)
 

@@ -53,7 +53,7 @@ def test_a_kept_finding_is_shown_again(kept: Path) -> None:
 
     assert again.shows_it
     assert not again.is_as_expected
-    assert again.misfit is None
+    assert again.stale is None
 
 
 def test_the_name_is_made_of_the_finding(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
 from explorer.profile import Knowledge, seed_of
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.registry import find_strategy, make_exact_search, make_strategy
 from explorer.search.strategies.dpor import ASLEEP
 from explorer.watch import Watch
@@ -244,7 +244,7 @@ def run_exactly(program: Program, strategy: str, rcu: str, *, budget: int) -> Re
         stage = Stage(program, world, rcu)
         run_stepper(world)
         schedule.end(world)
-        search.learn(schedule, Report())
+        search.learn(schedule, JobReport())
         if world.stopped == ASLEEP:
             reached.cut_off += 1
         else:

@@ -31,7 +31,7 @@ same_examples = settings(derandomize=True, deadline=None, database=None, max_exa
 def test_a_capture_matches_on_its_own_kernel(capture: Capture) -> None:
     found = match(capture.text(), capture.kernel, *STORIES.values())
 
-    assert found.is_match, found.best.parting
+    assert found.is_match, found.best.divergence
     assert found.best.subject.options.scenario == capture.scenario
     assert found.best.matched == len(entry_lines(capture.text()))
 
@@ -51,11 +51,11 @@ def test_a_removal_matches_on_no_other_kernel(capture: Capture, kernel: str) -> 
     found = match(capture.text(), kernel, *STORIES.values(), budget=ROOTS)
 
     assert not found.is_match
-    parting = found.best.parting
-    assert parting is not None
-    assert parting.last is not None
-    assert parting.trace
-    assert parting.obstacle
+    divergence = found.best.divergence
+    assert divergence is not None
+    assert divergence.last is not None
+    assert divergence.trace
+    assert divergence.obstacle
 
 
 @pytest.mark.slow
@@ -78,11 +78,11 @@ PARTINGS = {
 @pytest.mark.parametrize("story", ["rmdir-idle", "rmdir-held"])
 def test_the_answer_says_where_trace_and_kernel_diverge(version: str, kernel: str, story: str) -> None:
     line, obstacle = PARTINGS[version, kernel]
-    parting = match(Capture(version, story).text(), kernel, STORIES[story], budget=2).best.parting
+    divergence = match(Capture(version, story).text(), kernel, STORIES[story], budget=2).best.divergence
 
-    assert parting is not None
-    assert parting.trace[0].line == line
-    assert obstacle in parting.obstacle
+    assert divergence is not None
+    assert divergence.trace[0].line == line
+    assert obstacle in divergence.obstacle
 
 
 def test_a_kernel_without_a_function_of_the_trace_is_a_proof() -> None:

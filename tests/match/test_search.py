@@ -26,7 +26,7 @@ def test_a_run_on_parallel_cpus_matches_its_own_trace(kernel: str, story: str, s
 
     found = match(text, kernel, STORIES[story], budget=300)
 
-    assert found.is_match, found.best.parting
+    assert found.is_match, found.best.divergence
 
 
 @same_examples
@@ -51,10 +51,10 @@ def test_a_lazy_follower_gets_there_by_deviations() -> None:
     """Its preferences do not fit this capture: the search has to find three deviations."""
     capture = Capture("5.3.1", "rmdir-held")
     lazy = run_along(subject(capture.text(), "5.3", capture.scenario), RunPlan(is_lazy=True))
-    assert lazy.parting is not None
+    assert lazy.divergence is not None
 
     attempts, best = 1, lazy
-    while best.parting is not None:
+    while best.divergence is not None:
         attempt = next(
             found for found in (run_along(best.subject, plan) for plan in best.further) if found.matched > best.matched
         )
@@ -74,7 +74,7 @@ def test_a_search_makes_the_same_runs_every_time() -> None:
         second.best.plan,
     )
     assert first.best.trail == second.best.trail
-    assert first.best.parting == second.best.parting or str(first.best.parting) == str(second.best.parting)
+    assert first.best.divergence == second.best.divergence or str(first.best.divergence) == str(second.best.divergence)
 
 
 @pytest.mark.parametrize("budget", [1, 7, 20])

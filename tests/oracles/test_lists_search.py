@@ -9,7 +9,7 @@ from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Flow
 from actors.system.world import World
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import Dpor
 from protocol.operations import READ, UPDATE, operation
@@ -91,7 +91,7 @@ def outcomes(program: Program, search: Dfs | Dpor) -> set[tuple[str, ...]]:
     while (schedule := search.next_schedule()) is not None:
         world, _ = run(program, schedule)
         if isinstance(search, Dpor):
-            search.learn(schedule, Report())  # type: ignore[arg-type]  # its own
+            search.learn(schedule, JobReport())  # type: ignore[arg-type]  # its own
         if world.stopped != "asleep":
             found.add(tuple(sorted(finding.message for finding in world.findings.values())))
     return found

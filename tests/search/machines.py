@@ -17,7 +17,7 @@ from actors.system.actor import Actor, Shared
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow, Kind
 from actors.system.world import World
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import ASLEEP, Dpor
 from protocol.messages import Message
@@ -294,6 +294,6 @@ def outcomes(plan: Plan, search: Dfs | Dpor, *, most: int) -> Iterator[tuple[str
             return ()
 
         world, trace_class = run(program, schedule)
-        search.learn(schedule, Report())
+        search.learn(schedule, JobReport())
         if world.stopped != ASLEEP:
             yield trace_class, machines[0].outcome()

@@ -12,7 +12,7 @@ from actors.system.flow import Flow, Kind
 from actors.system.stepper import run_stepper
 from actors.system.strategy import Strategy
 from actors.system.world import World
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import Dpor
 from explorer.search.strategies.prefix import Following
@@ -205,7 +205,7 @@ def run_dpor(program: Program) -> tuple[Dpor, list[str]]:
     classes = []
     while (branch := search.next_schedule()) is not None:
         world, trace_class = run(program, branch)
-        search.learn(branch, Report())
+        search.learn(branch, JobReport())
         if world.stopped != "asleep":
             classes.append(trace_class)
     return search, classes

@@ -12,7 +12,7 @@ from actors.system.strategy import Strategy
 from explorer.accesses import CONTEXTS, name_of
 from explorer.experiment import Experiment, RunOptions
 from explorer.profile import seed_of
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.registry import make_strategy
 from explorer.search.strategies.dpor import ASLEEP, Branch, Dpor, Node, Tried
 from explorer.watch import Watch
@@ -67,7 +67,7 @@ class GoingThrough:
                 self.ended = True
                 return
             stage = play(self.experiment, schedule)
-            self.search.learn(schedule, Report())
+            self.search.learn(schedule, JobReport())
             if stage.world.stopped != ASLEEP:
                 yield schedule, stage
 

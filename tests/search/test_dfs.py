@@ -10,7 +10,7 @@ import pytest
 from actors.system.flow import Flow
 from actors.system.stepper import run_stepper
 from actors.system.world import World
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
 from tests.helpers import Seen
 from tests.search.programs import Body, Program, cells, independent, locked, run_dfs, start
@@ -29,7 +29,7 @@ def schedules_of(program: Program, search: Dfs) -> list[str]:
         seen = Seen()
         world.observers = (seen,)
         run_stepper(world)
-        search.learn(follow, Report())
+        search.learn(follow, JobReport())
         found.append("".join(name[-1] for name in seen.stepped))
     return found
 

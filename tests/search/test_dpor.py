@@ -11,7 +11,7 @@ import pytest
 from actors.system.actor import Actor
 from actors.system.flow import Flow
 from actors.system.world import World
-from explorer.search.jobs import Report
+from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
 from explorer.search.strategies.dpor import Dpor
 from tests.search.machines import Outcome, Plan, Script, outcomes
@@ -251,7 +251,7 @@ def signatures_of(program: Program, search: Any) -> set[str]:
     found: set[str] = set()
     while (schedule := search.next_schedule()) is not None:
         world, _ = run(program, schedule)
-        search.learn(schedule, Report())
+        search.learn(schedule, JobReport())
         found |= set(world.findings)
     return found
 

@@ -16,7 +16,7 @@ from actors.system.actor import Actor
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from explorer.search.estimate import Sightings
-from explorer.search.jobs import SCHEDULES_PER_JOB, Job, News, Outcome, Report
+from explorer.search.jobs import SCHEDULES_PER_JOB, Job, JobReport, News, Outcome
 from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, Portfolio
 from explorer.search.protocol import Search
 from explorer.search.report import campaign_json, progress_line, verdict
@@ -62,7 +62,7 @@ def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
         job = portfolio.next_schedule(1_000_000)
         assert isinstance(job, Job)
         turns[job.strategy] += job.count
-        portfolio.learn(job, Report(news=News(pairs=4 if job.strategy == "urw" else 0)))
+        portfolio.learn(job, JobReport(news=News(pairs=4 if job.strategy == "urw" else 0)))
 
     assert set(turns) == {"roundrobin", *SHARES}
     assert turns["urw"] > turns["random"]
@@ -76,7 +76,7 @@ class Endless:
     def next_schedule(self, room: int = 1) -> str:  # noqa: ARG002 -- the protocol
         return "the next"
 
-    def learn(self, planned: str, report: Report) -> None:
+    def learn(self, planned: str, report: JobReport) -> None:
         assert planned == "the next"
         assert report.outcomes
 
@@ -108,7 +108,7 @@ def turns_in(portfolio: Portfolio, schedules: int, room: int) -> list[tuple[int,
         count = planned.count if isinstance(planned, Job) else 1
         for _ in range(count):
             portfolio.sightings.add("another")
-        portfolio.learn(planned, Report([outcome()] * count))  # type: ignore[arg-type]  # the stand-in's is a text
+        portfolio.learn(planned, JobReport([outcome()] * count))  # type: ignore[arg-type]  # the stand-in's is a text
     return turns
 
 
@@ -124,7 +124,7 @@ def after_a_schedule(log10_alternatives: float) -> Portfolio:
     job = portfolio.next_schedule(1_000)
     assert isinstance(job, Job)
     portfolio.sightings.add("0", "random")
-    portfolio.learn(job, Report([outcome(log10_alternatives)], news=News(classes=1)))
+    portfolio.learn(job, JobReport([outcome(log10_alternatives)], news=News(classes=1)))
     return portfolio
 
 
@@ -156,7 +156,7 @@ def test_a_turn_begins_when_all_jobs_have_ended() -> None:
         assert isinstance(job, Job)
         assert portfolio.next_schedule(10_000) is None
         assert not portfolio.done
-        portfolio.learn(job, Report())
+        portfolio.learn(job, JobReport())
     assert portfolio.next_schedule(10_000) is not None
 
 

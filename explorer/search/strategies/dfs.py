@@ -18,7 +18,7 @@ from explorer.search.strategies.prefix import Following, State
 if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
-    from explorer.search.jobs import Report
+    from explorer.search.jobs import JobReport
 
 
 @attrs.define(eq=False)
@@ -66,7 +66,7 @@ class Dfs:
             self.path.pop()
         return None
 
-    def learn(self, follow: Descent, report: Report) -> None:  # noqa: ARG002 -- the protocol
+    def learn(self, follow: Descent, report: JobReport) -> None:  # noqa: ARG002 -- the protocol
         """Do nothing: the run itself has extended the path."""
         assert follow.divergence is None, "a search that diverged proves nothing"
 

@@ -48,7 +48,7 @@ from protocol.operations import COMMUTE, UPDATE
 
 if TYPE_CHECKING:
     from actors.system.world import World
-    from explorer.search.jobs import Report
+    from explorer.search.jobs import JobReport
     from explorer.watch import Watch
 
 ASLEEP = "asleep"
@@ -157,7 +157,7 @@ class Dpor:
             self.path.pop()
         return None
 
-    def learn(self, branch: Branch, report: Report) -> None:  # noqa: ARG002 -- the branch knows more of its run
+    def learn(self, branch: Branch, report: JobReport) -> None:  # noqa: ARG002 -- the branch knows more of its run
         """Compute the races of a finished run, and schedule their reversals."""
         world = branch.world
         assert world is not None, "only a finished run is learnt"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Parting:
+class TraceDivergence:
     """The divergence of trace and model, in words.
 
     `last` is the last matched line, and `due` are the lines that could have been next. `trace` are the trace's events
@@ -30,7 +30,7 @@ class Parting:
     obstacle: str
 
 
-def describe_parting(cursor: Cursor, world: World, scope: Scope, kernel: str) -> Parting:
+def describe_divergence(cursor: Cursor, world: World, scope: Scope, kernel: str) -> TraceDivergence:
     """The divergence of the run of *world*, which has just ended, from the trace of *cursor*."""
     due, mismatch = cursor.due(), cursor.mismatch
     events = mismatch.expected if mismatch is not None and mismatch.expected else due
@@ -38,7 +38,7 @@ def describe_parting(cursor: Cursor, world: World, scope: Scope, kernel: str) ->
     model += [f"{entry}, before its line is due" for entry in cursor.pending()]
     if mismatch is None:
         model += [f"{lane.name} may step: {position(lane)}" for lane in world.enabled_lanes() if isinstance(lane, Flow)]
-    return Parting(
+    return TraceDivergence(
         last=cursor.matched[-1][0] if cursor.matched else None,
         due=due,
         trace=tuple(events),
