@@ -21,7 +21,7 @@ from explorer.report import PlainConsole, show_finding
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
 from explorer.search.registry import EXACT
-from explorer.search.report import verdict
+from explorer.search.report import verdict, why_unreached
 from explorer.session import record
 from explorer.streams import shell_word
 from protocol.errors import UsageError
@@ -195,7 +195,7 @@ def what_is_wrong(
         return MISSED, [f"{expect} was not found; found: {others}", plain_verdict(campaign)]
     if must_reach and campaign.unreached:
         names = [f"  sometimes {name!r}" for name in sorted(campaign.unreached)]
-        return UNREACHED, ["the race was never tried: no schedule reached", *names, plain_verdict(campaign)]
+        return UNREACHED, [f"no schedule reached ({why_unreached(campaign)})", *names, plain_verdict(campaign)]
     if must_exhaust and campaign.stopped != EXHAUSTED:
         return UNDETERMINED, ["undetermined: the search did not come to its end", plain_verdict(campaign)]
     return "", []

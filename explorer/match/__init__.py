@@ -1,7 +1,7 @@
 """Matching a real kernel's function trace: the search for a schedule of the model that produces it.
 
 scope       the functions that a trace shows, the ones that are compared, and the reasons for the others
-cursor      the trace as flows with an order between them; what has been matched, and the flows of the model for its flows
+cursor      the trace as flows with an order between them; the matched events, and the model's flows for its flows
 follower    the strategy that steers a run along the trace
 races       the alternative choices of a run that may lead elsewhere
 search      run after run, each with another deviation, best first

@@ -125,20 +125,21 @@ class Campaign:
     began: float = attrs.field(factory=time.monotonic)
     named: ParsedStrategy = attrs.field(init=False)
     _pool: Pool = attrs.field(init=False)
-    _may_reduce: bool = attrs.field(init=False)
+    reduces: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pool = Pool(self.workers)
         self.named = parse_strategy(self.options.strategy)
         strategy = self.named.entry.name
-        observed = self._observed_after_steps() if strategy in {DPOR, PORTFOLIO} else None
+        may_reduce = strategy in {DPOR, PORTFOLIO}
+        observed = self._observed_after_steps() if may_reduce else None
         if observed is not None and strategy == DPOR:
             msg = (
                 f"--strategy {DPOR}: {observed} looks after each step, and {DPOR} leaves out orders that only it can "
                 "tell apart; take dfs, a sampler or the portfolio"
             )
             raise UsageError(msg)
-        self._may_reduce = observed is None
+        self.reduces = may_reduce and observed is None
 
     def _observed_after_steps(self) -> str | None:
         """The oracle or property that may tell two orders of independent steps apart; None if there is none."""
@@ -163,7 +164,7 @@ class Campaign:
     def _search(self) -> None:
         if self.before is not None:
             self.before(self)
-        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self._may_reduce))
+        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces))
 
     @property
     def lost_workers(self) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 from explorer.determinism import CAUSES
 from explorer.json_out import as_json, finding_json, patches_json
 from explorer.report import as_arguments, show_finding, styled
-from explorer.search.registry import EXACT
+from explorer.search.registry import DPOR, EXACT
 from explorer.streams import as_text, tell
 
 if TYPE_CHECKING:
@@ -136,9 +136,18 @@ def show_campaign(console: Console, campaign: Campaign) -> None:
     if len(campaign.by_strategy) > 1 or campaign.cut_off:
         console.print(strategies_table(campaign))
     for name in sorted(campaign.unreached or ()):
-        console.print(styled(("never reached", "yellow"), f": sometimes {name!r}: the race was never tried"))
+        console.print(styled(("never reached", "yellow"), f": sometimes {name!r}: {why_unreached(campaign)}"))
     show_gaps(console, campaign)
     console.print(verdict(campaign))
+
+
+def why_unreached(campaign: Campaign) -> str:
+    """The meaning of a `sometimes` that was never true."""
+    if campaign.reduces and campaign.stopped == "exhausted":
+        return (
+            f"in no run; {DPOR} leaves out orders of independent steps in which a state of several objects may be true"
+        )
+    return "the race was never tried"
 
 
 def show_divergence(console: Console, divergence: Divergence) -> None:

@@ -372,6 +372,19 @@ def test_dpor_takes_only_properties_that_read_one_object(slabrace: Command) -> N
     assert (code, json.loads(out)["stopped"]) == (0, "exhausted"), "the promise is the author's"
 
 
+def test_dpor_does_not_say_that_a_state_of_several_objects_is_never_reached(slabrace: Command) -> None:
+    """It leaves out the orders in which both locks are held; `dfs` reaches the state."""
+    text, _, _ = HIDDEN.partition("\n\n@oracle")
+    both = "machine.slab_mutex.holder and machine.cgroup_mutex.holder"
+    Path("hidden.py").write_text(f'{text}    stage.sometimes("both", lambda: {both})\n')
+    search = ("explore", "hidden.py", "--no-log", "--strategy")
+
+    out = slabrace(*search, "dpor")[1]
+    assert "sometimes 'both': in no run; dpor leaves out orders" in " ".join(out.split())
+    assert "the race was never tried" not in out
+    assert "never reached" not in slabrace(*search, "dfs")[1]
+
+
 THREAD = """
 import threading
 from scenarios.api import MACHINE, scenario
