@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from actors.files.onlooker import look
+from actors.files.crash_reader import look
 from actors.system.flow import Flow
 from protocol.formats.slabinfo import PAGE_SIZE
 from scenarios.stage import Stage

@@ -1,4 +1,4 @@
-"""The files in which a kernel reports slabs and cgroups. The crash reader (`onlooker`) reads them from outside.
+"""The files in which a kernel reports slabs and cgroups. The module `crash_reader` reads them from outside.
 
     file, cgroup = locate(machine, "job1/memory.stat")
     data = await file.read(ctx, cgroup)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from actors.files.crash_reader import look_at
 from actors.files.kernel_files import FILES, KernelFile, cgroup_path, find_file, locate
-from actors.files.onlooker import look_at
 from actors.linux.include.kernfs import cgroup_ino
 from explorer import signals
 from explorer.cli.options import check_reached, given

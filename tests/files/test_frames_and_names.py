@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from actors.files.crash_reader import look
 from actors.files.kernel_files import FILES, locate
-from actors.files.onlooker import look
 from actors.linux.include.kernfs import cgroup_ino
 from actors.linux.include.slab import kmem_cache_create, kmem_cache_destroy, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import Cgroup

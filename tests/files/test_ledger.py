@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actors.files.onlooker import look
+from actors.files.crash_reader import look
 from actors.linux.mm.kmem_cache import KmemCache
 from actors.system.flow import Flow
 from actors.versions.kernel_fn import Body

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.files.onlooker import look
+from actors.files.crash_reader import look
 from protocol.formats.slabinfo import SlabinfoRow, parse_slabinfo
 from scenarios.stage import Stage
 from tests.files.helpers import find, play

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from actors.files.crash_reader import look, look_at
 from actors.files.kernel_files import FILES, KernelFile, cgroup_path, has_file
-from actors.files.onlooker import look, look_at
 from actors.linux.include.slab import kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import Cgroup, CssFlags
 from actors.linux.mm.kmem_cache import KmemCache

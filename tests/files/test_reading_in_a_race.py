@@ -7,8 +7,8 @@ from collections.abc import Callable
 import attrs
 import pytest
 
+from actors.files.crash_reader import look
 from actors.files.kernel_files import find_file
-from actors.files.onlooker import look
 from actors.files.seq_file import SeqFile, SeqOperations, Whole, read_whole, single_open
 from actors.files.slabinfo import slabinfo_open
 from actors.linux.include.slab import kmem_cache_free

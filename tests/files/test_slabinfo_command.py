@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.files.crash_reader import look
 from actors.files.kernel_files import FILES
-from actors.files.onlooker import look
 from explorer.experiment import RunOptions
 from explorer.session import run
 from protocol.formats.kpagecgroup import unpack_kpagecgroup

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @attrs.define(eq=False)
-class Onlooker(Context):
+class CrashReader(Context):
     """A flow outside the machine: its requests are answered at once.
 
     Every lock counts as free, because no other flow runs. Its copy of the machine has a lockdep of its own, so the
@@ -40,11 +40,11 @@ class Onlooker(Context):
     """
 
     @classmethod
-    def of(cls, machine: Machine) -> Onlooker:
+    def of(cls, machine: Machine) -> CrashReader:
         """A crash reader of *machine*."""
         seen = copy.copy(machine)
         seen.lockdep = Lockdep()
-        return cls(machine.world, "onlooker", Kind.KTHREAD, machine=seen)
+        return cls(machine.world, "crash reader", Kind.KTHREAD, machine=seen)
 
     @types.coroutine
     def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[object, None, R]:
@@ -66,7 +66,7 @@ def look_at(machine: Machine, file: KernelFile, cgroup: Cgroup) -> bytes:
     world = machine.world
     on_touch, world.on_touch = world.on_touch, None  # a watch of accesses must not take this read for a step
     try:
-        return at_once(read(Onlooker.of(machine), cgroup)) or b""
+        return at_once(read(CrashReader.of(machine), cgroup)) or b""
     finally:
         world.on_touch = on_touch
 
