@@ -11,17 +11,19 @@ from collections.abc import Sequence
 
 
 class UsageError(Exception):
-    """The caller asked for something impossible; the text is one line. Exit code 2."""
+    """The caller asked for something impossible; the text is one line."""
+
+    exit_code = 2
 
 
 class InternalError(Exception):
-    """slabrace itself is wrong: please report it. Exit code 3. Never shown as a finding."""
+    """slabrace itself is wrong: please report it. Never shown as a finding."""
+
+    exit_code = 3
 
 
 class NoAnswerError(InternalError):
-    """A command cannot answer; the reason is one line, without a traceback. Exit code `exit_code`."""
-
-    exit_code = 3
+    """A command cannot answer; the reason is one line, without a traceback."""
 
 
 class DamagedLogError(UsageError):

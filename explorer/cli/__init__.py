@@ -17,9 +17,7 @@ from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain, on_standard_streams, tell
-from protocol.errors import NoAnswerError, UsageError
-
-EXIT_USAGE, EXIT_INTERNAL = 2, 3
+from protocol.errors import InternalError, NoAnswerError, UsageError
 
 
 @on_standard_streams
@@ -44,10 +42,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         code: int = command.main(options)
         if sys.stdout is not None:
             sys.stdout.flush()
-    except UsageError as error:
-        complain(str(error))
-        return EXIT_USAGE
-    except NoAnswerError as error:
+    except (UsageError, NoAnswerError) as error:
         complain(str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 -- any other error is slabrace's own, and is reported as such
@@ -56,7 +51,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         for line in traceback.format_exc().splitlines():
             tell(line)
         complain("internal error: this is a bug of slabrace, please report it")
-        return EXIT_INTERNAL
+        return InternalError.exit_code
     return code
 
 
@@ -70,4 +65,4 @@ def comes_of_a_signal(error: BaseException | None) -> bool:
 def show_help(parser: Parser) -> int:
     """Print the help if no command is given; the exit code is not 0, which scripts read as nothing found."""
     parser.print_help(sys.stderr)
-    return EXIT_USAGE
+    return UsageError.exit_code

@@ -9,10 +9,8 @@ import sys
 from explorer.events import make_logger, read_events
 from explorer.report import make_console, show_header
 from explorer.streams import complain, is_unread
-from protocol.errors import UsageError
+from protocol.errors import DamagedLogError, UsageError
 from protocol.log import LogReader
-
-EXIT_USAGE = 2
 
 
 def main(options: argparse.Namespace) -> int:
@@ -47,7 +45,7 @@ def _print_log(log: LogReader, options: argparse.Namespace) -> int:
         complain(f"{options.log}: there is no step {options.last}: the log ends with step {last}")
     if log.damage is not None:
         complain(log.damage)
-    return EXIT_USAGE if log.is_damaged else 0
+    return DamagedLogError.exit_code if log.is_damaged else 0
 
 
 def _print_patches(log: LogReader) -> int:

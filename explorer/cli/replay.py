@@ -9,9 +9,8 @@ from explorer.cli.run import show
 from explorer.report import LiveProgress, make_console, show_header
 from explorer.session import replay
 from explorer.streams import complain
+from protocol.errors import DamagedLogError
 from protocol.records import Header
-
-EXIT_USAGE = 2
 
 
 def main(options: argparse.Namespace) -> int:
@@ -40,4 +39,4 @@ def main(options: argparse.Namespace) -> int:
     show(options, result, relaid=bool(options.patch))
     if result.damage is not None:
         complain(result.damage)
-    return EXIT_USAGE if result.is_damaged and result.outcome in ("ok", "finding") else result.exit_code
+    return DamagedLogError.exit_code if result.is_damaged and result.outcome in ("ok", "finding") else result.exit_code

@@ -20,7 +20,7 @@ from explorer.report import LiveProgress
 from explorer.session import Result, replay
 from explorer.streams import complain, print_bytes
 from protocol.atomic import check_free, write_file
-from protocol.errors import UsageError
+from protocol.errors import DamagedLogError, UsageError
 from protocol.findings import Oops
 from protocol.formats.cgroup_files import parse_cgroups, parse_flat_keyed, parse_u64
 from protocol.formats.kpagecgroup import unpack_kpagecgroup
@@ -32,8 +32,6 @@ from protocol.formats.slabinfo_full import parse_slabinfo_full
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from scenarios.stage import Stage
-
-EXIT_USAGE = 2
 
 
 @attrs.frozen
@@ -70,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
     _give(options, result, shown[0])
     if result.damage is not None:
         complain(result.damage)
-    return EXIT_USAGE if result.is_damaged else 0
+    return DamagedLogError.exit_code if result.is_damaged else 0
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
