@@ -86,7 +86,7 @@ def findings_page(made: Made) -> list[str]:
     return [
         "# Which kernel shows which flaw",
         "",
-        "Made by `python -m benchmarks bugs`; [findings.md](findings.md) judges what is found,",
+        "This page is made by `python -m benchmarks bugs`. [findings.md](findings.md) judges the findings, and",
         "[strategies.md](strategies.md) compares the strategies.",
         "",
         *kernels_part(made),
@@ -98,23 +98,24 @@ def kernels_part(made: Made) -> list[str]:
     seeds, cured = counted_seeds(made)
     wrong = list(made.wrong())
     return [
-        f"Schedules until `portfolio` finds the flaw: the median over the seeds ({seeds} of them), of at most",
-        f"{made.budget} schedules each; (n/m) if only n of m trials found it. ∅: not found, as it should not be, in",
-        f"{made.cured_budget} schedules, or until all trace classes were explored ({cured} seeds). Blank:",
-        "not tried. Rows without a race are found by the first schedule.",
+        "A figure is the number of schedules until `portfolio` finds the flaw: the median over the seeds (number of",
+        f"seeds: {seeds}). A trial has at most {made.budget} schedules; (n/m): only n of m trials found the flaw.",
+        "∅: the kernel should not have the flaw, and no trial found it, either in",
+        f"{made.cured_budget} schedules or until all trace classes were explored (number of seeds: {cured}).",
+        "A blank cell was not tried. A flaw that needs no race is found by the first schedule.",
         "",
         *markdown_table(["flaw", *PROFILES], (plain_cells(made, row) for row in made.rows)),
         "",
-        "With patches: +FIX is added to the profile, -FIX removed from it.",
+        "Kernels with patches: +FIX adds the fix to the profile, -FIX removes it.",
         "",
-        *markdown_table(["flaw", "kernel", "is there", "schedules"], patched_cells(made)),
+        *markdown_table(["flaw", "kernel", "has the flaw", "schedules"], patched_cells(made)),
         "",
         *(f"- {row.slug}: {row.note}." for row in made.rows if row.note),
         "",
         *(
-            [f"**Found where it should not be**: {'; '.join(wrong)}."]
+            [f"**Found on kernels that should not have the flaw**: {'; '.join(wrong)}."]
             if wrong
-            else ["Nothing was found that should not be there."]
+            else ["No flaw was found on a kernel that should not have it."]
         ),
     ]
 
@@ -168,8 +169,9 @@ def strategies_part(made: Made) -> list[str]:
     ]
     by_strategy = {name: [t for _, trials in compared.values() for t in trials[name]] for name in made.strategies}
     return [
-        "Schedules until the flaw is found, on the last kernel that has it: the median over the seeds",
-        f"({span(counts)} of them), of at most {made.budget} schedules each; (n/m) if only n of m trials found it.",
+        "A figure is the number of schedules until the flaw is found, on the last kernel that has it: the median over",
+        f"the seeds (number of seeds: {span(counts)}). A trial has at most {made.budget} schedules; (n/m): only n of m",
+        "trials found the flaw.",
         machine_line(),
         "",
         *markdown_table(

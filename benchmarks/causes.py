@@ -100,7 +100,7 @@ CAUSES: tuple[Cause, ...] = (
         "v1..v3",
         r"use-after-free:KmemCache:(rcu_do_batch|kmemcg_(rcufn|queue_work|after_rcu_workfn|workfn))$",
         (r"rcu_barrier: entrain|: read_dying", r"call_rcu: call_rcu|: set_dying"),
-        "dying is read before it is set, so the callback is queued after rcu_barrier() has looked",
+        "dying is read before it is set, so the callback is queued after rcu_barrier() has checked the callback lists",
         "BUGS.md; B3",
     ),
     *cause(
@@ -109,7 +109,7 @@ CAUSES: tuple[Cause, ...] = (
         "v2..5.3",
         r"warn:percpu_ref_exit|use-after-free:PercpuRef:",
         (r"rcu_barrier: entrain", r"percpu_ref.*call_rcu: call_rcu"),
-        "rcu_barrier() of the destruction looks before the kill of the child's count queues its callback",
+        "the destruction's rcu_barrier() checks the lists before the kill of the child's count queues its callback",
         "BUGS.md, KERNEL.md 8.2; B8",
     ),
     *cause(
@@ -118,7 +118,7 @@ CAUSES: tuple[Cause, ...] = (
         "5.3",
         r"use-after-free:KmemCache:kmemcg_cache_shutdown$",
         (r"rcu_barrier: entrain", r"percpu_ref.*call_rcu: call_rcu"),
-        "the same, seen at the callback's use of the root",
+        "as in exit-during-atomic-switch; the finding is the callback's use of the root",
         "BUGS.md, KERNEL.md 8.2; B8",
     ),
     *cause(
@@ -136,7 +136,7 @@ CAUSES: tuple[Cause, ...] = (
         "v2; v3 +rcu-lock-for-unlock",
         r"accounting:page_counter underflow:",
         (r"memcg_deactivate_kmem_caches: set_memcg", r"memcg_charge_slab: read_memcg"),
-        "the cache is given to the parent before the allocation reads whom to charge",
+        "the cache is reparented before the allocation reads the memcg that it charges",
         "BUGS.md, KERNEL-v1-v3.md 3.4; B7",
     ),
     *cause(
@@ -145,7 +145,7 @@ CAUSES: tuple[Cause, ...] = (
         "v4..v7",
         r"accounting:page_counter underflow:",
         (r"percpu_ref_kill_and_confirm: set_flags", r"percpu_ref_tryget_live: read_flags"),
-        "rmdir kills the css before the allocation asks for it, so an ancestor is charged",
+        "rmdir kills the css before the allocation tries to take a reference to it, so an ancestor is charged",
         "BUGS.md, KERNEL.md H4; B7",
     ),
     *cause(
@@ -166,7 +166,7 @@ CAUSES: tuple[Cause, ...] = (
         "original +flush-only",
         r"use-after-free:",
         (r"flush_workqueue: last_ticket", r"__queue_work: insert"),
-        "the flush looks before the callback has queued its work",
+        "the flush reads the last ticket of the queue before the callback has queued its work",
         "BUGS.md, 92ee383f6daa",
     ),
     *cause(
@@ -184,7 +184,7 @@ CAUSES: tuple[Cause, ...] = (
         "original +partial-limit-not-visible; 5.3 +partial-limit-not-visible",
         r"leak:",
         (r"put_cpu_partial: read", r"mail"),
-        "the free reads the limit before the store of zero can be seen on its CPU",
+        "the free reads the limit before the store of zero is visible on its CPU",
         "BUGS.md",
     ),
     *cause(
@@ -193,7 +193,7 @@ CAUSES: tuple[Cause, ...] = (
         "original; 5.3",
         r"deadlock:",
         (r"kernfs_get_active", r"sysfs_slab_unlink: deactivate"),
-        "the reader is inside the file before the shutdown, which holds the locks it wants, removes it",
+        "the reader enters the file before the shutdown removes it, and the shutdown holds locks that the reader needs",
         "BUGS.md, e4f8e513c3d3; B12",
     ),
     *cause(
@@ -202,7 +202,7 @@ CAUSES: tuple[Cause, ...] = (
         "5.4-fixed",
         r"leak:kmem_cache held by an empty cpu slab",
         (r"flush_all: has_cpu_slab", r"new_slab|kmem_cache_free|cache_from_obj"),
-        "the deactivation flushes the CPU before the late page becomes its slab",
+        "the deactivation flushes the CPU before the late page becomes the cpu slab",
         "docs/findings.md F1, KERNEL.md 7.3",
         strategy="random",
     ),
@@ -212,7 +212,7 @@ CAUSES: tuple[Cause, ...] = (
         "5.4-fixed",
         r"accounting:page_counter underflow:",
         (r"percpu_ref_kill_and_confirm: set_flags", r"percpu_ref_tryget_live: read_flags"),
-        "rmdir kills the css before the allocation asks for it, so an ancestor is charged",
+        "rmdir kills the css before the allocation tries to take a reference to it, so an ancestor is charged",
         "docs/findings.md F4",
         strategy="random",
         settings=(("allocator", "slab"),),
@@ -223,7 +223,7 @@ CAUSES: tuple[Cause, ...] = (
         "5.3; 5.4-fixed",
         r"leak:kmem_cache held by its kobject",
         (r"sysfs_slab_remove.*queue_work_on: test_and_set_pending", r"worker_thread: take"),
-        "the second announcement comes before the work of the first has begun, and is not queued",
+        "the second removal is announced before the work of the first has begun, so no second work is queued",
         "docs/findings.md F5",
     ),
     *cause(
@@ -232,7 +232,7 @@ CAUSES: tuple[Cause, ...] = (
         "v1",
         r"leak:css reference",
         (r"set_memcg", r"memcg_kmem_put_cache: read_memcg"),
-        "the cache is given to the parent before the allocation reads whose css to put",
+        "the cache is reparented before the allocation reads the memcg whose css it puts",
         "docs/findings.md F7, KERNEL-v1-v3.md 2.3",
     ),
     *cause(
@@ -241,7 +241,7 @@ CAUSES: tuple[Cause, ...] = (
         "v2",
         r"refcount:Css:percpu_ref_get_many",
         (r"percpu_ref_put_many: atomic_add", r"percpu_ref_get_many: atomic_add"),
-        "the last reference of the css is put before the charge takes its own",
+        "the last reference to the css is put before the charge takes its own reference",
         "docs/findings.md F10, KERNEL-v1-v3.md 3.4",
     ),
 )
@@ -366,23 +366,24 @@ def page(answers: list[Answer]) -> Iterator[str]:
     right = sum(answer.is_known for answer in answers)
     yield "# Whether explain names the cause"
     yield ""
-    yield "Made by `python -m benchmarks causes`, which has the known pairs as functions and operations. Each flaw is"
-    yield "searched with several seeds, and the first schedule that shows it is explained without shrinking. The known"
-    yield "pair comes from history, or from [findings.md](findings.md). The ranking of pairs was developed on some of"
-    yield "these findings ([ADR 12](adr/0012-the-cause-changes-least.md)), so this is no blind test of the ranking."
+    yield "This page is made by `python -m benchmarks causes`. The known pair of steps of a finding comes from history,"
+    yield "or from [findings.md](findings.md); `benchmarks/causes.py` lists the pairs by their functions and"
+    yield "operations. Each flaw is searched with several seeds, and the first schedule that shows it is explained"
+    yield "without shrinking. The ranking of pairs was developed on some of these findings"
+    yield "([ADR 12](adr/0012-the-cause-changes-least.md)), so the page is not a blind test of the ranking."
     yield ""
     yield f"In {right} of {len(answers)} explanations the first pair shown is the known pair. The last column has, for"
     yield "each seed, *yes* (the known pair is shown first), its rank among the pairs shown, or *no* (it is not shown)."
     yield "The pair in the table is from the first seed."
     yield ""
-    yield "| finding | stage | known cause | from | first pair shown | known one |"
+    yield "| finding | stage | known cause | source | first pair shown | known pair |"
     yield "| --- | --- | --- | --- | --- | --- |"
     firsts = [answer for answer in answers if answer.seed == 0]
     for first in firsts:
         places = ", ".join(answer.place_in_words for answer in answers if answer.cause == first.cause)
         yield f"| {first.cause} | {first.scenario} | {first.why} | {first.source} | {first.shown} | {places} |"
     yield ""
-    yield "Causes that `explain` states in addition to the pairs, with step numbers of the first seed's run:"
+    yield "`explain` also states these causes, in addition to the pairs. The step numbers are from the run of seed 0:"
     yield ""
     for answer in firsts:
         if answer.said:

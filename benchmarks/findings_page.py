@@ -152,7 +152,7 @@ def update_page(path: Path, results: Mapping[str, Cell]) -> None:
 
 def table_of_exact_searches(cells: Iterable[Cell]) -> list[str]:
     """One row for each exact search (stage and kernel): its size, and its findings."""
-    header = ["stage", "kernel", "allocator", "ended", "classes", "schedules", "begun in vain", "seconds", "findings"]
+    header = ["stage", "kernel", "allocator", "ended", "classes", "schedules", "cut off", "seconds", "findings"]
     rows = []
     for cell in cells:
         if cell.strategy == "dpor":

@@ -306,15 +306,16 @@ def page(study: Study, mutants: Sequence[Path]) -> list[str]:
     """The scores and tables of the older mutants, the blind ones, and the later ones."""
     judged = {mutant: study.verdicts[mutant.stem] for mutant in mutants if mutant.stem in study.verdicts}
     lines = [
-        f"Over {KERNEL}; every scenario is explored with {study.budget} schedules by `portfolio`, seed 0, until one",
-        f"shows what the unpatched kernel does not show in the same scenario in {BASELINE * study.budget} (or",
-        f"{FLAWED_BASELINE * study.budget:,}, if it shows anything there). The schedule is counted from 1.",
+        f"The kernel is {KERNEL}. Every scenario is explored with {study.budget} schedules by `portfolio`, seed 0,",
+        "until a schedule shows a finding that the unpatched kernel does not show in the same scenario in",
+        f"{BASELINE * study.budget} schedules ({FLAWED_BASELINE * study.budget:,} if the unpatched kernel has findings",
+        "there). Schedules are counted from 1.",
     ]
     titles = {
-        "of the older ones": {mutant.stem for mutant in mutants} - BLIND - LATER - LATEST,
-        "of those that were made blind": BLIND,
-        "of those made so later": LATER,
-        "of those made so last": LATEST,
+        "of the older mutants": {mutant.stem for mutant in mutants} - BLIND - LATER - LATEST,
+        "of the mutants that were made blind": BLIND,
+        "of the mutants that were made blind later": LATER,
+        "of the mutants that were made blind last": LATEST,
     }
     for title, names in titles.items():
         shown = {mutant: verdict for mutant, verdict in judged.items() if mutant.stem in names}

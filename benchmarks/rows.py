@@ -111,7 +111,8 @@ ROWS: tuple[Row, ...] = (
         "v2..v3",
         "original..v1; v5..5.4-fixed; v4 +rcu-lock-for-unlock; v2 +sleep-in-rcu-charge; "
         "v3 +sleep-in-rcu-charge +rcu-lock-for-unlock",
-        note="v3 and v4 have rcu-lock-for-unlock, which leads to the same sleep; so they are cured of both only",
+        note="v3 and v4 have rcu-lock-for-unlock, which leads to the same sleep; so their cured kernels have the fix "
+        "of that flaw, too",
     ),
     row(
         "dying-test-unlocked",
@@ -157,7 +158,7 @@ ROWS: tuple[Row, ...] = (
         "v3 +rcu-lock-for-unlock; v2; v4..v7",
         "original..v1; 5.3..5.4-fixed; v7 +root-uncharge-underflow",
         note="on plain v3 the allocation itself, by its unbalanced rcu_read_lock() (rcu-lock-for-unlock), keeps the "
-        "cgroup from going offline meanwhile; with that mended the flaw is there",
+        "cgroup from going offline meanwhile; with the fix of that, v3 shows the flaw",
     ),
     row(
         "exit-during-atomic-switch",

@@ -215,8 +215,8 @@ def test_the_page_has_two_scores() -> None:
     lines = mutants.page(study, mutants.all_mutants())
 
     assert {path.stem for path in mutants.all_mutants()} > mutants.BLIND
-    assert "Score: **1 of 2** of the older ones are found." in lines
-    assert "Score: **1 of 1** of those that were made blind are found." in lines
+    assert "Score: **1 of 2** of the older mutants are found." in lines
+    assert "Score: **1 of 1** of the mutants that were made blind are found." in lines
     assert next(line for line in lines if "kill_without" in line).endswith("| `leak:x:` | nested | 7 |")
     assert next(line for line in lines if "css_freed" in line).endswith("| **escaped** |  |  |")
 
