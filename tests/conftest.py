@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -10,6 +11,7 @@ import hypothesis
 import pytest
 
 from explorer.cli import main
+from explorer.signals import SIGNALS
 
 hypothesis.settings.register_profile(
     "slabrace",
@@ -19,6 +21,18 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("slabrace")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def all_signals_arrive() -> Iterator[None]:
+    """Nohup ignores SIGHUP, and a shell's `&` SIGINT, also for the processes that a test starts: no test needs that."""
+    ignored = [one for one in SIGNALS if signal.getsignal(one) is signal.SIG_IGN]
+    for one in ignored:
+        signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    yield
+
+    for one in ignored:
+        signal.signal(one, signal.SIG_IGN)
 
 
 @attrs.frozen

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,12 +205,18 @@ def run_process(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)  # noqa: S603 -- a command of the tests
 
 
+@contextmanager
 def start_process(
     *command: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[str]:
-    """Start a command in a process, with *environment* added to its own; a `with` statement waits until it ends."""
+) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process, with *environment* added to its own, until it ends; a test that fails kills it."""
     pipe, env = subprocess.PIPE, {**os.environ, **(environment or {})}
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env)  # noqa: S603 -- a command of the tests
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=env) as process:  # noqa: S603 -- a command of the tests
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
 
 
 def without_findings(told: str) -> str:
