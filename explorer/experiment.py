@@ -200,10 +200,17 @@ class Experiment:
         chooser = strategy if self.beginning is None else Onward(self.beginning, strategy)
         world = World(chooser, faults=header.faults)
         stage = Stage(
-            world, header.kernel, header.parameters, check=header.check, patches=self.patches, oracles=self.oracles
+            world,
+            header.kernel,
+            header.parameters,
+            check=header.check,
+            patches=self.patches,
+            oracles=self.oracles,
+            is_built=False,
         )
         with self.blaming(world):
             self.scenario.build(stage)
+        stage.is_built = True
         if not stage.is_booted:
             msg = f"{self.scenario.name}: the scenario boots no machine; call stage.boot() first"
             raise UsageError(msg)

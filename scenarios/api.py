@@ -7,6 +7,7 @@ Kernel functions and objects come from `actors.api`, or from their C path below 
 docs/writing-scenarios.md teaches scenarios, docs/your-own.md shows a whole project.
 """
 
+from actors.machine.bodies import Body
 from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 from scenarios.registry import (
@@ -24,7 +25,6 @@ from scenarios.registry import (
     scenario,
 )
 from scenarios.stage import (
-    Body,
     Sample,
     Stage,
     charge_elsewhere,

@@ -15,6 +15,7 @@ from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.slab import REAPTIMEOUT_AC
+from actors.machine.bodies import Body, begin, check_callable, check_name, truth
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL
 from actors.oracles.ledger import Ledger, is_published
@@ -25,13 +26,13 @@ from actors.versions.patching import Patch
 from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 from protocol.names import no_such
+from protocol.vocabulary import FAULTS
 
 REAP_ROUNDS = 30
 """The number of cache_reap() runs that free a full array and its slabs (KERNEL.md 4.8)."""
 
 MKDIR_TRIES, MKDIR_AGAIN_NS = 100, 1_000_000
-
-Body = Callable[[Context], Awaitable[None]]
+RMDIR_TRIES = 1_000
 
 
 @attrs.define(eq=False)
@@ -83,6 +84,7 @@ class Stage:
     ledger: Ledger = attrs.field(init=False)
     session: Cgroup = attrs.field(init=False)
     has_session: bool = True
+    is_built: bool = True
     samples: list[Sample] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
     spanning: list[Property] = attrs.field(factory=list)
@@ -90,6 +92,7 @@ class Stage:
     _settles: bool = True
     _wind_up: Body | None = None
     _is_racing: bool = False
+    _is_started: bool = False
     _racing: list[tuple[Context, Body]] = attrs.field(factory=list)
 
     @property
@@ -103,8 +106,13 @@ class Stage:
         The caches of `slabinfo` are those in *names*; without names, they are all of them if *caches* is empty, else
         none.
         """
+        if self.is_booted:
+            msg = "the machine is booted already; a stage has one"
+            raise RuntimeError(msg)
         caches = list(caches)
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
+        for name in names:
+            check_name("cache", name)
         wanted = [row for row in rows if row.name in names or not (names or caches)] + caches
         config = Config(
             kernel=self.kernel,
@@ -128,6 +136,13 @@ class Stage:
 
     def make_scarce(self, percent: int, *sites: str) -> None:
         """Let *percent* % of the allocations at *sites* (`FAULTS`) fail; the user's --fault has precedence."""
+        for site in sites:
+            if site not in FAULTS:
+                msg = f"{site}: {no_such('fault', site, FAULTS)}"
+                raise ValueError(msg)
+        if not 0 <= percent <= 100:
+            msg = f"{percent} % of the allocations cannot fail: give 0 to 100"
+            raise ValueError(msg)
         self.world.faults = {**dict.fromkeys(sites, percent / 100), **self.world.faults}
 
     # -- phases and tasks ---------------------------------------------------------------------------------------------
@@ -137,11 +152,13 @@ class Stage:
 
         The race begins at quiescence; with `settles=False` it begins while work that *body* started is still pending.
         """
+        check_callable("body of the set-up", body, "ctx")
         self._set_up = body
         self._settles = settles
 
     def wind_up(self, body: Body) -> None:
         """Run *body* at quiescence after the race, to release everything that would hide the outcome."""
+        check_callable("body of the wind-up", body, "ctx")
         self._wind_up = body
 
     def task(self, name: str, body: Body, *, cpu: int = 0, migrates: bool = False) -> Context:
@@ -150,6 +167,7 @@ class Stage:
         With *migrates* the task may wake up on another CPU after a sleep. It starts with the race, or at once if the
         race is running.
         """
+        check_callable(f"body of the task {name}", body, "ctx")
         task = self.machine.new_task(name, cpu % len(self.machine.cpus), migrates=migrates)
         if self._is_racing:
             self.machine.start(task, body)
@@ -159,6 +177,10 @@ class Stage:
 
     def start(self) -> None:
         """Start the run; called once, after the scenario's function has returned."""
+        if self._is_started or not self.is_built:
+            msg = "the run starts by itself, after the scenario's function has returned"
+            raise RuntimeError(msg)
+        self._is_started = True
         self.world.begin_phase("set-up", calm=True)
         self.machine.start(self.machine.new_task("stage", 0), self._direct)
 
@@ -166,7 +188,7 @@ class Stage:
         if self.has_session:
             self.session = await mkdir(ctx, self.machine.root_cgroup, "session")
         if self._set_up is not None:
-            await self._set_up(ctx)
+            await begin(self._set_up, ctx)
             if self._settles:
                 await ctx.settle()
         self.world.begin_phase("race", calm=False)
@@ -177,7 +199,7 @@ class Stage:
         await ctx.settle()
         self.world.begin_phase("wind-up", calm=True)
         if self._wind_up is not None:
-            await self._wind_up(ctx)
+            await begin(self._wind_up, ctx)
         if self.machine.config.allocator == "slab":
             await self._let_reaper_work(ctx)
 
@@ -198,22 +220,24 @@ class Stage:
         which each object has the states of every other order; a property of several objects may hold in one order, and
         not in another. So `dpor` is refused for a scenario with such a property, and the portfolio takes `dfs` instead.
         """
-        prop = Property("always", name, holds)
+        prop = self._declare("always", name, holds)
         if not is_local:
             self.spanning.append(prop)
 
         def check(flow: Flow) -> None:
-            if not holds():
+            held = holds()
+            if held is not True and not truth(name, holds, held):
                 self._violated(prop, flow)
 
         self.world.checks.append(check)
 
     def sometimes(self, name: str, holds: Callable[[], bool]) -> None:
         """Declare a state that shows that the race was reached; a run reports it if the state was never true."""
-        prop = Property("sometimes", name, holds)
+        prop = self._declare("sometimes", name, holds)
 
         def check(_flow: Flow) -> None:
-            if holds():  # reached once is enough
+            held = holds()
+            if held and truth(name, holds, held):  # reached once is enough
                 self.unreached.remove(prop)
                 self.world.checks = [other for other in self.world.checks if other is not check]
 
@@ -221,13 +245,18 @@ class Stage:
         self.world.checks.append(check)
 
     def eventually(self, name: str, holds: Callable[[], bool]) -> None:
-        prop = Property("eventually", name, holds)
+        prop = self._declare("eventually", name, holds)
 
         def check() -> None:
-            if not holds():
+            if not truth(name, holds, holds()):
                 self._violated(prop, None)
 
         self.world.endings.append(check)
+
+    def _declare(self, kind: str, name: str, holds: Callable[[], bool]) -> Property:
+        check_name("property", name)
+        check_callable(f"property {name!r}", holds)
+        return Property(kind, name, holds)
 
     def only_session_left(self) -> bool:
         """Whether every cgroup except the session's is released."""
@@ -249,6 +278,7 @@ class Stage:
 
     def sample(self, point: str) -> None:
         """Record the machine's figures now, under the name *point*."""
+        check_name("sample", point)
         final = self.ledger.figures()
         self.samples.append(
             Sample(
@@ -281,9 +311,13 @@ async def mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
 
 
 async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
-    """Remove *cgroup*; while it still has tasks or children, wait, as systemd does."""
-    while not await cgroup_rmdir(ctx, cgroup):
+    """Remove *cgroup*; while it still has tasks or children, wait, as systemd does. UsageError after `RMDIR_TRIES`."""
+    for _ in range(RMDIR_TRIES):
+        if await cgroup_rmdir(ctx, cgroup):
+            return
         await ctx.ask(cgroup.wait_until_empty)
+    msg = f"rmdir {cgroup.name} failed {RMDIR_TRIES} times, though nothing was in the cgroup before each of them"
+    raise UsageError(msg)
 
 
 def small_cache(name: str, *, objects: int = 4) -> SlabinfoRow:

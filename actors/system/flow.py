@@ -45,6 +45,11 @@ SPIN = OperationInfo("spin", READ, cost=ATOMIC_NS)
 MIGRATE = OperationInfo("migrate", READ, cost=ATOMIC_NS)
 CHOOSE = OperationInfo("choose", READ, cost=ATOMIC_NS)
 
+LONGEST_SLEEP = 1 << 56
+"""In ns: more than two years. The clock of a run fits into 64 bits, for logs."""
+
+MOST_CHOICES = 1 << 32
+
 
 class Level(enum.IntEnum):
     """The contexts that a flow holds off; each level includes the lower ones.
@@ -131,8 +136,14 @@ class Flow(Lane):
     def ask(self, op: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Generator[object, None, R]:
         """Send a request to the owner of the state that the bound operation *op* belongs to; return its reply."""
         request = self.request
-        target = op.__self__  # type: ignore[attr-defined]  # operations are bound methods of Shared state
-        info = op.operation  # type: ignore[attr-defined]  # set by protocol.operations.operation
+        try:
+            target = op.__self__  # type: ignore[attr-defined]  # operations are bound methods of Shared state
+            info = op.operation  # type: ignore[attr-defined]  # set by protocol.operations.operation
+        except AttributeError:
+            if isinstance(op, types.CoroutineType):
+                op.close()  # nothing awaits it
+            msg = f"ask() takes an operation and its arguments, as ask(lock.acquire) does, not a {type(op).__name__}"
+            raise TypeError(msg) from None
         request.op = op
         request.args = args
         request.options = kwargs
@@ -172,6 +183,7 @@ class Flow(Lane):
     @types.coroutine
     def sleep(self, ns: int) -> Generator[object, None, None]:
         """Sleep for at least *ns* nanoseconds of virtual time."""
+        check_number("nanoseconds to sleep", ns, 0, LONGEST_SLEEP)
         self._stand_at(SLEEP, None, self.function_of(sys._getframe(1)))
         self.might_sleep("sleep")
         self.set_ready(False)
@@ -214,6 +226,7 @@ class Flow(Lane):
     def choose(self, count: int) -> Generator[object, None, int]:
         """Let the strategy choose a number below *count*: the environment determines it, not the kernel."""
         self._stand_at(CHOOSE, None, self.function_of(sys._getframe(1)))
+        check_number("choices", count, 1, MOST_CHOICES)
         yield SEAM
         return self.world.choose_value(count)
 
@@ -462,3 +475,10 @@ class Flow(Lane):
         if self.world.on_touch is not None and self.cpu is not None:
             self.world.on_touch(thing, READ)
             self.world.on_touch((thing, self.cpu.id), UPDATE)
+
+
+def check_number(what: str, number: object, least: int, most: int) -> None:
+    """ValueError unless *number* is a whole number from *least* to *most*."""
+    if not (isinstance(number, int) and least <= number <= most):
+        msg = f"the number of {what} is {number!r:.40}: give a whole number from {least} to {most}"
+        raise ValueError(msg)

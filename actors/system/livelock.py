@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from actors.system.flow import Kind
+from actors.system.flow import CHOOSE, SLEEP, STALL, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -46,6 +46,16 @@ class Patience:
     every: int = 4_096
     least: int = 100_000
     sightings: dict[Flow, Sighting] = attrs.field(factory=dict)
+    polls: int = 0
+
+    def only_polls(self, flow: Flow, functions: Container[int]) -> bool:
+        """Whether the run has done nothing for `least` steps but run bodies of tasks that sleep, or choose.
+
+        Such a body waits for something that never comes; in no sample was any flow in a kernel function.
+        """
+        is_polling = flow.kind is Kind.TASK and flow.request.info in {SLEEP, STALL, CHOOSE}
+        self.polls = self.polls + 1 if is_polling and not calls_of(flow, functions) else 0
+        return self.polls > self.least // self.every
 
     def lost_with(self, flow: Flow, steps: int, functions: Container[int]) -> types.CodeType | None:
         """The function whose call in *flow* looks endless after *steps* steps of the run, or None.

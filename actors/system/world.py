@@ -31,6 +31,7 @@ from actors.system.lane import RESUMERS
 from actors.system.livelock import Patience
 from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
+from protocol.errors import BrokenRuleError
 from protocol.findings import NOWHERE, Finding, Oops
 from protocol.messages import MAIL
 from protocol.operations import COMMUTE, READ, Access
@@ -435,6 +436,10 @@ class World(Named):
         flow = self.current
         if flow is None or flow.finished:
             return
+        if self.patience.only_polls(flow, self.function_ids):
+            frames = [(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in _waiting_frames(flow)]
+            self.spoil(BrokenRuleError("it sleeps or chooses again and again, and nothing else happens", frames[::-1]))
+            return
         call = self.patience.lost_with(flow, self.steps, self.function_ids)
         if call is None:
             return
@@ -483,11 +488,16 @@ def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.Code
 
 def _waiting_codes(flow: Flow) -> list[types.CodeType]:
     """The functions that a waiting flow is in, innermost first."""
-    codes: list[types.CodeType] = []
+    return [frame.f_code for frame in _waiting_frames(flow)]
+
+
+def _waiting_frames(flow: Flow) -> list[types.FrameType]:
+    """The frames of a waiting flow's coroutines, innermost first."""
+    frames: list[types.FrameType] = []
     coro: object = flow.coro
     while coro is not None:
-        code: types.CodeType | None = getattr(coro, "cr_code", None)
-        if code is not None:
-            codes.append(code)
+        frame: types.FrameType | None = getattr(coro, "cr_frame", None)
+        if frame is not None:
+            frames.append(frame)
         coro = getattr(coro, "cr_await", None)
-    return codes[::-1]
+    return frames[::-1]

@@ -44,6 +44,7 @@ from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
 from actors.linux.mm.slub_sysfs import SlabKset, boot_kobject
 from actors.linux.mm.vmscan import Shrinkers
 from actors.linux.mm.vmstat import VmStats
+from actors.machine.bodies import begin, check_name
 from actors.machine.context import Context
 from actors.machine.object_books import ObjectBooks
 from actors.system.actor import Actor
@@ -52,6 +53,7 @@ from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
 from protocol.errors import UsageError
+from protocol.names import do_you_mean
 
 if TYPE_CHECKING:
     from actors.machine.list_head import ListEntry
@@ -301,7 +303,8 @@ class Machine(Named):
         for cache in self.all_caches:
             if cache.name == name:
                 return cache
-        msg = f"slabinfo: there is no row {name!r}, and every machine here needs it; take a capture that has one"
+        near = do_you_mean(name, (cache.name for cache in self.all_caches))
+        msg = f"slabinfo: there is no row {name!r}, and this machine needs it; take a capture that has one{near}"
         raise UsageError(msg)
 
     def memcgs(self) -> list[Memcg]:
@@ -320,6 +323,7 @@ class Machine(Named):
 
     def new_task(self, name: str, cpu: int, *, migrates: bool = False) -> Context:
         """Create a task on *cpu*, in the root cgroup; if it *migrates*, it may be woken on any CPU."""
+        check_name("task", name)
         cpus = self.cpus if migrates else (self.cpus[cpu],)
         return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
 
@@ -328,7 +332,7 @@ class Machine(Named):
 
         async def live() -> None:
             await task.begin()
-            await body(task)
+            await begin(body, task)
             await do_exit(task)
             if done is not None:
                 await task.ask(done.complete)

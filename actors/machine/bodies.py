@@ -1,0 +1,69 @@
+"""The functions that a scenario hands over: bodies of tasks, properties and names, checked where they are declared.
+
+The errors are TypeErrors with the line of the declaration. What shows only in the run is a BrokenRuleError at the place
+of the function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from actors.versions.user_code import LONGEST_TEXT
+from protocol.errors import BrokenRuleError
+
+if TYPE_CHECKING:
+    from actors.machine.context import Context
+
+Body = Callable[["Context"], Awaitable[None]]
+
+
+def check_name(word: str, name: object) -> None:
+    """TypeError unless the name of a *word* is one line of printable text."""
+    if not (isinstance(name, str) and name and name.isprintable() and len(name) <= LONGEST_TEXT):
+        msg = f"the name of a {word} is one line of printable text, not {name!r:.60}"
+        raise TypeError(msg)
+
+
+def check_callable(word: str, function: object, *arguments: object) -> None:
+    """TypeError unless *function*, which the *word* calls, takes the *arguments*."""
+    if inspect.iscoroutine(function):
+        function.close()  # nothing awaits it any more
+        msg = f"the {word} is called already; give the function itself, without (...)"
+        raise TypeError(msg)
+    if not callable(function):
+        msg = f"the {word} is a function, not {function!r:.60}"
+        raise TypeError(msg)
+    if inspect.isasyncgenfunction(function):
+        msg = f"the {word} must not yield; it waits with await"
+        raise TypeError(msg)
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (not arguments)}: {error}"
+        raise TypeError(msg) from None
+    except ValueError:
+        pass  # a function in C tells nothing
+
+
+def begin(body: Body, ctx: Context) -> Awaitable[None]:
+    """The call of a task's body; BrokenRuleError if that is nothing to await."""
+    call = body(ctx)
+    if not inspect.isawaitable(call):
+        raise _error_at(body, f"the body of {ctx.name} returns a {type(call).__name__}: declare it with 'async def'")
+    return call
+
+
+def truth(name: str, holds: Callable[[], Any], answer: Any) -> bool:
+    """The truth of a property's *answer*; BrokenRuleError if that is a call which was not made, or not awaited."""
+    if inspect.iscoroutine(answer):
+        answer.close()
+    if inspect.iscoroutine(answer) or inspect.isgenerator(answer) or inspect.isroutine(answer):
+        raise _error_at(holds, f"the property {name!r} returns a {type(answer).__name__}, which is always true")
+    return bool(answer)
+
+
+def _error_at(function: Callable[..., Any], text: str) -> BrokenRuleError:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return BrokenRuleError(text, [(code.co_filename, code.co_firstlineno, code.co_name)] if code is not None else [])

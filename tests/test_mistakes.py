@@ -1,0 +1,134 @@
+"""What a scenario hands to the stage is checked: one line, with the place, for what cannot work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, check_usage_error
+
+BEGINNING = """
+from scenarios.api import MACHINE, scenario
+
+
+async def nap(ctx):
+    await ctx.sleep(10)
+
+
+@scenario("x", "a scenario with a mistake", *MACHINE)
+def build(stage):
+    m = stage.boot("kmalloc-8")
+"""
+
+FIRST = BEGINNING.count("\n") + 2
+"""The number of the line after these."""
+
+IN_BUILD = {
+    "stage.task(5, nap)": "TypeError: the name of a task is one line of printable text, not 5",
+    "stage.task('a\\nb', nap)": "TypeError: the name of a task is one line of printable text, not 'a\\nb'",
+    "stage.task('a', nap(None))": "TypeError: the body of the task a is called already; give the function itself",
+    "stage.task('a', 5)": "TypeError: the body of the task a is a function, not 5",
+    "stage.task('a', lambda: nap)": "TypeError: the body of the task a is called with 1 argument: too many positional",
+    "stage.set_up(None)": "TypeError: the body of the set-up is a function, not None",
+    "stage.wind_up(lambda: None)": "TypeError: the body of the wind-up is called with 1 argument",
+    "stage.always('p', True)": "TypeError: the property 'p' is a function, not True",
+    "stage.sometimes([1], bool)": "TypeError: the name of a property is one line of printable text, not [1]",
+    "stage.eventually('p', lambda m: True)": "TypeError: the property 'p' is called with no arguments: missing a",
+    "stage.boot('kmalloc-8')": "RuntimeError: the machine is booted already; a stage has one",
+    "stage.start()": "RuntimeError: the run starts by itself, after the scenario's function has returned",
+    "stage.make_scarce(5, 'pages')": "ValueError: pages: there is no such fault; do you mean 'page'?",
+    "stage.make_scarce(500, 'page')": "ValueError: 500 % of the allocations cannot fail: give 0 to 100",
+    "m.new_task(6, 0)": "TypeError: the name of a task is one line of printable text, not 6",
+}
+"""Lines of a scenario's function, with the message."""
+
+IN_A_TASK = {
+    "stage.sample(5)": "TypeError: the name of a sample is one line of printable text, not 5",
+    "stage.start()": "RuntimeError: the run starts by itself",
+    "stage.boot('kmalloc-8')": "RuntimeError: the machine is booted already",
+    "await ctx.sleep(-5)": "ValueError: the number of nanoseconds to sleep is -5: give a whole number from 0 to",
+    "await ctx.sleep(1.5)": "ValueError: the number of nanoseconds to sleep is 1.5: give a whole number",
+    "await ctx.sleep(10 ** 30)": "ValueError: the number of nanoseconds to sleep is 1000000000000000",
+    "await ctx.choose(0)": "ValueError: the number of choices is 0: give a whole number from 1 to",
+    "await ctx.choose('a')": "ValueError: the number of choices is 'a': give a whole number from 1 to",
+    "await ctx.ask(nap(ctx))": "TypeError: ask() takes an operation and its arguments, as ask(lock.acquire) does, not",
+}
+"""Lines of a task's body, with the message."""
+
+IN_A_CALL = {
+    "stage.task('a', lambda ctx: None)": "the body of a returns a NoneType: declare it with 'async def'",
+    "stage.set_up(lambda ctx: None)": "the body of stage returns a NoneType: declare it with 'async def'",
+    "stage.task('a', nap); stage.always('p', lambda: nap(None))": "the property 'p' returns a coroutine, which",
+    "stage.task('a', nap); stage.sometimes('p', lambda: m.root_cache)": "the property 'p' returns a method, which",
+    "stage.task('a', nap); stage.eventually('p', lambda: (n for n in ()))": "the property 'p' returns a generator",
+}
+"""Lines of a scenario's function whose lambda is at fault, in the run."""
+
+
+def told(slabrace: Command, *lines: str) -> str:
+    """The error line of a run of the scenario with *lines* at its end."""
+    Path("mine.py").write_text("\n".join([BEGINNING, *lines]))
+    return check_usage_error(slabrace("run", "mine.py", "--no-log", "--json"))
+
+
+@pytest.mark.parametrize(("line", "message"), IN_BUILD.items())
+def test_what_the_scenarios_function_says_is_checked_at_once(slabrace: Command, line: str, message: str) -> None:
+    assert told(slabrace, f"    {line}").startswith(f"slabrace: mine.py, line {FIRST}, in build: {message}")
+
+
+@pytest.mark.parametrize(("line", "message"), IN_A_TASK.items())
+def test_what_a_task_says_is_checked_where_it_says_it(slabrace: Command, line: str, message: str) -> None:
+    lines = ("    async def body(ctx):", f"        {line}", "    stage.task('t', body)")
+
+    assert told(slabrace, *lines).startswith(f"slabrace: mine.py, line {FIRST + 1}, in body: {message}")
+
+
+@pytest.mark.parametrize(("line", "message"), IN_A_CALL.items())
+def test_what_a_function_of_the_scenario_returns_is_checked(slabrace: Command, line: str, message: str) -> None:
+    assert told(slabrace, f"    {line}").startswith(f"slabrace: mine.py, line {FIRST}, in <lambda>: {message}")
+
+
+@pytest.mark.parametrize("phase", ["stage.set_up(body)", "stage.wind_up(body)", "stage.task('t', body)"])
+@pytest.mark.parametrize("wait", ["ctx.sleep(1_000)", "ctx.choose(2)"])
+def test_a_body_that_only_waits_for_ever_ends_the_run(slabrace: Command, phase: str, wait: str) -> None:
+    lines = ("    async def body(ctx):", "        while True:", f"            await {wait}", f"    {phase}")
+
+    assert told(slabrace, *lines) == (
+        f"slabrace: mine.py, line {FIRST + 2}, in body: it sleeps or chooses again and again, and nothing else happens"
+    )
+
+
+def test_a_body_may_wait_long_for_what_comes_at_last(slabrace: Command) -> None:
+    lines = (
+        "    done = []",
+        "    async def late(ctx):",
+        "        await ctx.sleep(90_000_000)",
+        "        done.append(True)",
+        "    async def body(ctx):",
+        "        while not done: await ctx.sleep(1_000)",
+        "    stage.task('late', late)",
+        "    stage.task('t', body)",
+    )
+    Path("mine.py").write_text("\n".join([BEGINNING, *lines]))
+
+    assert slabrace("run", "mine.py", "--no-log").code == 0
+
+
+def test_a_cache_that_the_capture_does_not_have_is_named(slabrace: Command) -> None:
+    line = told(slabrace, "    m.root_cache('kmaloc-8')")
+
+    assert "there is no row 'kmaloc-8', and this machine needs it" in line
+    assert line.endswith("do you mean 'kmalloc-8'?")
+
+
+def test_a_kernel_that_never_removes_an_empty_cgroup_ends_the_run(slabrace: Command) -> None:
+    """A patch that forgets to return True."""
+    Path("never.py").write_text(
+        "from actors.api import kernel_fn\n\n"
+        "@kernel_fn('cgroup_rmdir', 'kernel/cgroup/cgroup.c')\n"
+        "async def cgroup_rmdir(ctx, cgroup): pass\n"
+    )
+    line = check_usage_error(slabrace("run", "rmdir-empty", "--patch", "never.py", "--no-log", "--json"))
+
+    assert "failed 1000 times, though nothing was in the cgroup" in line
