@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from explorer.arguments import check_arguments
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.explain import NotReproducedError, explain_schedule, to_text
-from explorer.output import RUNS, file_stem
+from explorer.output import file_stem
 from explorer.report import PlainConsole, show_finding
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
@@ -78,7 +79,7 @@ class Explored:
 
 
 def explored(
-    scenario: str | Scenario,
+    scenario: str | Path | Scenario,
     *,
     kernel: str = "5.3",
     budget: int = TEST_BUDGET,
@@ -87,14 +88,14 @@ def explored(
     workers: int = 1,
     settings: Mapping[str, object] | None = None,
     faults: Mapping[str, float] | None = None,
-    patches: Iterable[str | Path] = (),
-    oracles: Iterable[str | Path] = (),
-    without: Iterable[str] = (),
+    patches: Sequence[str | Path] = (),
+    oracles: Sequence[str | Path] = (),
+    without: Sequence[str] = (),
     check: str = "step",
     expect: str | None = None,
     must_reach: bool = True,
     must_exhaust: bool = False,
-    logs: Path | None = None,
+    logs: str | Path | None = None,
 ) -> Explored:
     """Search *budget* schedules of a scenario; NotAsExpectedError if anything is found.
 
@@ -103,8 +104,9 @@ def explored(
     *expect* is a kind or the beginning of a signature. With it the search ends as soon as such a finding is there; if
     there never is one, that is the error. *must_reach*: each `sometimes` of the scenario has to be true in some
     schedule. *must_exhaust*: the search has to exhaust the schedules. Findings are logged in *logs*, if that is given.
-    The other arguments are the options of `slabrace explore`.
+    The other arguments are the options of `slabrace explore`. UsageError for one that is not what it has to be.
     """
+    check_arguments(locals())
     __tracebackhide__ = True  # pytest shows the report, not this function
     own = scenario if isinstance(scenario, Scenario) else None
     if own is not None and workers > 1:
@@ -123,9 +125,6 @@ def explored(
         without=tuple(without),
         check=check,
     )
-    if budget < 1:
-        msg = f"budget={budget}: a search of no schedule finds nothing; give one or more"
-        raise UsageError(msg)
     experiment = Experiment.of(options, own)
     check_word(experiment)
     campaign = Campaign(
@@ -138,8 +137,9 @@ def explored(
         raise campaign.loss
     if campaign.divergence is not None:
         raise NotAsExpectedError(str(NotTheSameError(campaign.divergence)), DIVERGED, plain_verdict(campaign))
-    for found in campaign.found.values() if logs is not None else ():
-        log_found(experiment, found, logs or RUNS)
+    if logs is not None:
+        for found in campaign.found.values():
+            log_found(experiment, found, Path(logs))
     can_replay = own is None or any(own is known for known in SCENARIOS)
     wrong, report = what_is_wrong(
         campaign, expect, must_reach=must_reach, must_exhaust=must_exhaust, can_replay=can_replay

@@ -272,7 +272,7 @@ def _select(
 def _named(found: Resolved[Scenario]) -> Scenario:
     """The scenario that was found, with the name that logs and reports use."""
     (scenario,) = found.things
-    return scenario if found.code is None else attrs.evolve(scenario, name=found.code.name)
+    return scenario if found.code is None else scenario.renamed(found.code.name)
 
 
 def name_oracle(text: str) -> CodeRecord:

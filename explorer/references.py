@@ -205,6 +205,8 @@ def load_installed(kind: ReferenceKind[T], points: Sequence[metadata.EntryPoint]
         watchdog.start()
         with contextlib.redirect_stdout(sys.stderr):
             thing = point.load()
+        if isinstance(thing, kind.type):
+            return attrs.evolve(thing, name=point.name)  # type: ignore[misc]  # all kinds are attrs classes
     except BaseException as error:  # any error during the import belongs to the project
         if is_interrupt(error):
             raise
@@ -213,10 +215,8 @@ def load_installed(kind: ReferenceKind[T], points: Sequence[metadata.EntryPoint]
     finally:
         watchdog.stop()
         PATCH_LOADER.reset(token)
-    if not isinstance(thing, kind.type):
-        msg = f"{where} is a {type(thing).__name__}: declare it with @{kind.word}"
-        raise UsageError(msg)
-    return attrs.evolve(thing, name=point.name)  # type: ignore[misc]  # all kinds are attrs classes
+    msg = f"{where} is a {type(thing).__name__}: declare it with @{kind.word}"
+    raise UsageError(msg)
 
 
 @attrs.frozen

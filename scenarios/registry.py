@@ -6,6 +6,7 @@ never fixes an order of steps; the strategy does. A `Knob` is a parameter that `
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.versions.user_code import check_declared
+from actors.versions.user_code import LONGEST_TEXT, check_declared
 from protocol.errors import UsageError
-from protocol.formats.columns import MAX_DIGITS
+from protocol.formats.columns import MAX_DIGITS, U64, printable
 from protocol.formats.slabinfo import parse_slabinfo
 from protocol.formats.textfile import read_bounded
 from protocol.names import no_such
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from scenarios.stage import Stage
 
 DEFAULT_CAPTURE = "slabinfo-linux-6.18-2cpu.txt"
+CAPTURES = (DEFAULT_CAPTURE, "slabinfo-32cpu.txt")
+"""The files of `scenarios/data`; only these can be defaults, because every machine has them."""
 
 
 @attrs.frozen
@@ -45,14 +48,36 @@ class Knob:
     is_slabinfo: bool = False
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a declaration whose default no user could give: TypeError, which is shown with its line."""
-        is_word = isinstance(self.name, str) and self.name.isidentifier()
-        if not (is_word and isinstance(self.summary, str) and all(isinstance(one, str) for one in self.choices)):
-            msg = f"Knob {self.name!r:.40}: its name is an identifier, its summary and choices are texts"
+        """Refuse a declaration whose values no user could give, or no log hold: TypeError, shown with its line."""
+        wrong = self._mistake()
+        if wrong:
+            msg = printable(f"Knob {self.name!s:.40}: {wrong}")
             raise TypeError(msg)
+
+    def _mistake(self) -> str:
+        """The first mistake of the declaration, in words; empty if there is none."""
+        if not (is_line(self.name) and self.name.isidentifier() and is_line(self.summary)):
+            return "its name is an identifier, and its summary one line of printable text"
+        if not (are_lines(self.choices) and type(self.is_slabinfo) is bool):
+            return "its choices are a tuple of printable texts, and is_slabinfo is True or False"
+        if not all(type(bound) is int and -U64 // 2 <= bound < U64 for bound in (self.least, self.most)):
+            return "its least and most are whole numbers that a log can hold, from -2**63 to 2**64 - 1"
+        if self.is_slabinfo and self.default not in CAPTURES:
+            return (
+                f"its default {self.default!r:.40} is not one of {', '.join(CAPTURES)}; "
+                f"a file of your own is given with --set {self.name}=FILE"
+            )
         if not self.is_slabinfo and not self._is_valid(self.default):
-            msg = f"Knob {self.name}: its default {self.default!r:.40} is not {self.values_in_words}"
-            raise TypeError(msg)
+            return f"its default {self.default!r:.40} is not {self.values_in_words}"
+        return ""
+
+    def lies_within(self, other: Knob) -> bool:
+        """Whether every value of this parameter is one of *other*, too."""
+        if self.is_slabinfo or other.is_slabinfo:
+            return self.is_slabinfo and other.is_slabinfo
+        if self.choices or other.choices:
+            return bool(self.choices) and set(self.choices) <= set(other.choices)
+        return other.least <= self.least and self.most <= other.most
 
     def _is_valid(self, value: object) -> bool:
         if self.choices:
@@ -86,7 +111,9 @@ class Knob:
             raise UsageError(msg)
 
     def _parse_number(self, text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and self.least <= int(text) <= self.most):
+        digits = text.removeprefix("-")
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
+        if not (is_number and self.least <= int(text) <= self.most):
             msg = f"--set {self.name}={text}: give a whole number from {self.least} to {self.most}"
             raise UsageError(msg)
         return int(text)
@@ -104,6 +131,31 @@ class Scenario:
     knobs: tuple[Knob, ...]
     build: Callable[[Stage], None]
     also: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a scenario that cannot work: TypeError, which is shown with the line of the declaration."""
+        check_declared("scenario", self.name, self.summary, self.build, "stage")
+        wrong = self._mistake()
+        if wrong:
+            msg = f"the scenario {self.name} {wrong}"
+            raise TypeError(msg)
+
+    def _mistake(self) -> str:
+        """The first mistake of the declaration, apart from `check_declared`; empty if there is none."""
+        knobs = self.knobs
+        if inspect.isgeneratorfunction(self.build) or not _is_list(knobs, lambda knob: isinstance(knob, Knob)):
+            return "is a function that does not yield, and takes parameters that are Knobs"
+        if len({knob.name for knob in knobs}) < len(knobs):
+            return "has two parameters of one name"
+        if not are_lines(self.also):
+            return "has further names (also) that are not a tuple of printable texts"
+        return next(filter(None, map(_beyond_machine, knobs)), "")
+
+    def renamed(self, name: str) -> Scenario:
+        """A copy with the name that logs use, `FILE.py:NAME`, which may have any characters of a file's name."""
+        other = copy.copy(self)
+        object.__setattr__(other, "name", name)  # the scenario is checked already
+        return other
 
     def values(self, settings: Mapping[str, str], recorded: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """The values of all parameters: from *settings* (as typed), else as *recorded*, else the defaults.
@@ -130,6 +182,20 @@ class Scenario:
                 msg = f"{source}: {self.name} has no knob {name!r}; it has {', '.join(known)}"
                 raise UsageError(msg)
             known[name].check(value, source)
+
+
+def is_line(text: object) -> bool:
+    """Whether *text* can stand in a line of output and in a log: a printable text, not too long."""
+    return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT
+
+
+def are_lines(texts: object) -> bool:
+    """Whether *texts* is a tuple of such texts, or a list; a text is not taken for the list of its letters."""
+    return _is_list(texts, is_line)
+
+
+def _is_list(things: object, is_right: Callable[[object], bool]) -> bool:
+    return isinstance(things, tuple | list) and all(map(is_right, things))
 
 
 def default_value(knob: Knob) -> Any:
@@ -169,8 +235,21 @@ MACHINE = (CPUS, NODES, ALLOCATOR, CGROUP, SLABINFO)
 """The parameters of the machine that every scenario has."""
 
 
+def _beyond_machine(knob: Knob) -> str:
+    """What is wrong with a scenario's own parameter of a built-in name: a value that no machine has, or nothing."""
+    for built_in in (*MACHINE, MEMORY, RCU):
+        if knob.name == built_in.name and not knob.lies_within(built_in):
+            return f"has a Knob {knob.name} of {knob.values_in_words}, and machines have {built_in.values_in_words}"
+    return ""
+
+
 def machine(**defaults: Any) -> tuple[Knob, ...]:
-    """The parameters of MACHINE, with other *defaults* for some of them."""
+    """The parameters of MACHINE, with other *defaults* for some of them; TypeError if it has no such parameter."""
+    known = [knob.name for knob in MACHINE]
+    for name in defaults:
+        if name not in known:
+            msg = f"machine({name}=...): {no_such('parameter', name, known)}"
+            raise TypeError(msg)
     return tuple(attrs.evolve(knob, default=defaults.get(knob.name, knob.default)) for knob in MACHINE)
 
 
@@ -180,14 +259,6 @@ def scenario(
     """Declare a scenario; the function becomes its `build`."""
 
     def declare(build: Callable[[Stage], None]) -> Scenario:
-        check_declared("scenario", name, summary, build, "stage")
-        names = [getattr(knob, "name", "") for knob in knobs]
-        if len(set(names)) < len(names):
-            msg = f"the scenario {name} has two parameters of one name"
-            raise TypeError(msg)
-        if inspect.isgeneratorfunction(build) or not all(isinstance(knob, Knob) for knob in knobs):
-            msg = f"the scenario {name} is a function that does not yield, and takes parameters that are Knobs"
-            raise TypeError(msg)
         return Scenario(name, summary, knobs, build, also)
 
     return declare

@@ -297,7 +297,7 @@ class Host:
     *WORKLOAD,
     Knob("days", "days that are simulated, from day 0 on", 7, most=1_000),
     Knob("unit", "cgroups of a real host that one cgroup of the model stands for", 5, least=1),
-    Knob("host", "number of the host, the seed of all random choices", 0, most=1 << 64),
+    Knob("host", "number of the host, the seed of all random choices", 0, most=(1 << 64) - 1),
     Knob("probe", "whether one more service is restarted with each walk of SLAB's reaper", "no", choices=YES_NO),
     *machine_knobs(slabinfo=CAPTURE),
 )

@@ -96,15 +96,19 @@ def pytest_runtest_makereport(
 
 def _search(*args: Any, **options: Any) -> tuple[Explored | str, str, str]:
     """The answer of a search, or the message of the failing test; with its outcome and its verdict."""
-    from explorer.assertions import NotAsExpectedError, explored  # noqa: PLC0415 -- only for sessions that explore
+    from explorer.arguments import check_call  # noqa: PLC0415 -- only for sessions that explore
+    from explorer.assertions import NotAsExpectedError, explored  # noqa: PLC0415 -- as above
     from protocol.errors import UsageError  # noqa: PLC0415 -- as above
+    from protocol.formats.columns import printable  # noqa: PLC0415 -- as above
 
     try:
+        check_call(explored, args, options)
         answer = explored(*args, **options)
     except NotAsExpectedError as error:
         return str(error), error.outcome, error.verdict
     except UsageError as error:
-        return f"slabrace: {error}", "usage error", str(error)
+        line = printable(str(error))
+        return f"slabrace: {line}", "usage error", line
     return answer, answer.outcome, answer.verdict
 
 

@@ -44,7 +44,9 @@ class Oracle:
     when: When = "rest"
 
     def __attrs_post_init__(self) -> None:
-        if self.when not in {"rest", "step"}:
+        """Refuse an oracle that cannot work: an error that is shown with the line of the declaration."""
+        check_declared("oracle", self.name, self.summary, self.find, "machine")
+        if self.when not in ("rest", "step"):
             msg = f"the oracle {self.name} looks when={self.when!r}: give 'rest' or 'step'"
             raise ValueError(msg)
         if not isinstance(self.find, FunctionType):
@@ -95,7 +97,6 @@ def oracle(name: str, summary: str, *, when: When = "rest") -> Callable[[Callabl
     """Declare an oracle: its meaning in one line, and *when* it checks (see `Oracle`)."""
 
     def declare(find: Callable[[Machine], Iterable[str]]) -> Oracle:
-        check_declared("oracle", name, summary, find, "machine")
         return Oracle(name, summary, find, when)  # type: ignore[arg-type]  # Oracle says so if it is none
 
     return declare

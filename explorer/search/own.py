@@ -28,6 +28,7 @@ from protocol.blame import SLABRACE, in_words, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
+from scenarios.registry import is_line
 
 Make = Callable[[int, str, Knowledge], Strategy]
 
@@ -45,6 +46,9 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
 
     def declare(make: Make) -> Sampler:
         check_declared("strategy", name, summary, make, 0, "argument", "known")
+        if not is_line(argument) or type(learns) is not bool:
+            msg = f"the strategy {name} has an argument that is one line of printable text, and learns=True or False"
+            raise TypeError(msg)
         return Sampler(name, summary, make, learns, argument=argument)
 
     return declare

@@ -432,6 +432,10 @@ from scenarios.api import MACHINE, Knob, scenario
         ("@scenario('x', 5)\ndef x(stage): ...", "the summary that declares the scenario is not one line"),
         ("@oracle('x', 'y')\ndef x(): ...", "the oracle x is called with 1 arguments"),
         ("@strategy('x', 'y')\nclass X(RandomWalk): ...", "the strategy x is called with 3 arguments"),
+        (
+            "@strategy('x', 'y', argument=5)\ndef x(seed, argument, known): ...",
+            "has an argument that is one line of printable text, and learns=True or False",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused_where_it_stands(tmp_path: Path, declaration: str, said: str) -> None:

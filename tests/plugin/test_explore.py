@@ -229,7 +229,15 @@ def test_a_scenario_of_ones_own_gets_no_commands_that_do_not_know_it(tmp_path: P
         ("'canary', without=['birds']", "slabrace: *birds*"),
         ("'canary', settings={'birds': 1}", "slabrace: --set birds: *"),
         ("'canary', faults={'birds': 0.5}", "slabrace: --fault birds: *"),
-        ("'canary', budget=0", "slabrace: budget=0: a search of no schedule finds nothing; give one or more"),
+        ("'canary', budget=0", "slabrace: budget=0: give a whole number, one or more and below 2*64"),
+        ("'canary', kernel=5.3", "slabrace: kernel=5.3: give one line of text, in quotes"),
+        ("'canary', patches='x.py'", "slabrace: patches='x.py': give a list"),
+        ("'canary', kernal='5.3'", "slabrace: kernal=...: there is no such argument; do you mean 'kernel'? *"),
+        ("", "slabrace: missing a required argument: 'scenario'; give the scenario first, and all else by name"),
+        ("'canary', '5.3'", "slabrace: too many positional arguments; give the scenario first, and all else by name"),
+        ("'canary', scenario='canary'", "slabrace: multiple values for argument 'scenario'; *"),
+        (r"'ca\nnary'", r"slabrace: ca\nnary: there is no such scenario*"),
+        (r"'canary', strategy='\ud800'", r"slabrace: --strategy \ud800: there is no such strategy*"),
     ],
 )
 def test_a_misspelt_name_is_one_line(run_tests: RunTests, wrong: str, line: str) -> None:
