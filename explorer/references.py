@@ -20,6 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 import msgspec
 
+from actors.versions.await_rules import AWAIT_GUARDS, awaiting
 from actors.versions.kernel_fn import PATCH_LOADER, functions
 from actors.versions.user_code import parse_reference, read_code, refuse_functions, run_code
 from explorer.blame import Blame
@@ -122,7 +123,7 @@ def load(kind: ReferenceKind[T], record: CodeRecord, *, wants_all: bool = False)
     """
     where = f"{kind.option}{record.file}"
     with Blame((), (record.file,)):
-        module = run_code(record, kind.word, option=kind.option)
+        module = run_code(record, kind.word, option=kind.option, change=awaiting, names=AWAIT_GUARDS)
         things = _chosen(kind, record, module, where)
     names = [thing.name for thing in things]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -79,7 +79,7 @@ BROKEN = {
     ),
     "None": Broken("TypeError: object NoneType can't be used in 'await' expression", "await None  # here"),
     "no await": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done", "unpatched(ctx, kmemcg_workfn, work)  # here"
+        "it calls unpatched() without await, so nothing is done", "unpatched(ctx, kmemcg_workfn, work)  # here"
     ),
     "no await in a condition": Broken(
         "it calls ask() without await, so nothing is done",
@@ -87,11 +87,11 @@ BROKEN = {
         "from actors.linux.mm.kmem_cache import cache_of",
     ),
     "no await behind not": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done",
+        "it calls unpatched() without await, so nothing is done",
         "x = not unpatched(ctx, kmemcg_workfn, work)  # here",
     ),
     "no await of what is returned": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done",
+        "it calls unpatched() without await, so nothing is done",
         "return unpatched(ctx, kmemcg_workfn, work)  # here",
     ),
     "unpatched of another": Broken(
