@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions
-from protocol.blame import in_words, is_interrupt, place_in
+from protocol.blame import UserCode, has_place, in_words, is_interrupt
 from protocol.errors import UsageError
 from protocol.formats.textfile import is_file, read_bounded
 from protocol.records import CodeRecord, hash_of
@@ -123,6 +123,7 @@ def run_code(
     the program before it runs with *names* among its globals.
     """
     path = Path(record.file)
+    code = _compile(path, record.text, option, change)
     linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     module = types.ModuleType(f"{kind}:{path.stem}")
     module.__file__ = str(path)
@@ -131,14 +132,12 @@ def run_code(
     sys.modules[module.__name__] = module  # attrs and dataclasses in a file look their module up
     try:
         module.__dict__.update(names)
-        exec(_compile(path, record.text, option, change), module.__dict__)  # noqa: S102 -- the user's own code
-    except UsageError:
-        raise
+        exec(code, module.__dict__)  # noqa: S102 -- the user's own code
     except BaseException as error:  # every error in the user's file is the user's, including SystemExit
-        if is_interrupt(error):
+        if is_interrupt(error) or (isinstance(error, UsageError) and has_place(error)):
             raise
-        _, line, _ = place_in([str(path)], error) or ("", "?", "")
-        msg = f"{option}{path}, line {line}: {in_words(error)}"
+        where = UserCode([str(path)]).place_in_words(error) or f"{path}: "
+        msg = f"{option if where.startswith(str(path)) else ''}{where}{in_words(error)}"
         raise UsageError(msg) from None
     finally:
         PATCH_LOADER.reset(token)
