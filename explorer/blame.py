@@ -8,6 +8,7 @@ KeyboardInterrupt without a signal, or an exception that Trio and Python reserve
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TextIO
@@ -26,12 +27,14 @@ from protocol.findings import Oops
 class Blame:
     """A `with` block in which user code from *patches* and other *files* may run; its errors become UsageErrors.
 
-    If the steps of *world* stand still for too long, the block ends, too.
+    If the steps of *world* stand still for too long, the block ends, too. *reach* are the prefixes of the code whose
+    errors the user's code may cause without being on the stack.
     """
 
     patches: tuple[str, ...]
     files: tuple[str, ...] = ()
     world: World | None = None
+    reach: tuple[str, ...] = MACHINE
     _code: UserCode = attrs.field(init=False)
     _watchdog: Watchdog = attrs.field(init=False)
     _stdout: TextIO = attrs.field(init=False)
@@ -49,6 +52,9 @@ class Blame:
         sys.stdout = self._stdout
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
+        if error is not None and (self.patches or self.files):
+            # the error says enough: Python would add a line for each coroutine that is left behind
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if error is not None and not self._speaks_for_itself(error):
             blamed = self.of(error)
             if blamed is not None:
@@ -76,7 +82,7 @@ class Blame:
             return None
         within = [place for place in places_of(error) if place[0].startswith(SLABRACE)]
         guests = self.patches or self.files
-        if guests and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
+        if guests and within and within[-1][0].startswith(self.reach) and not isinstance(error, InternalError):
             file, line, function = within[-1]
             where = f"{Path(file).name}:{line}, in {function}"
             names = ("--patch " if self.patches else "") + ", ".join(dict.fromkeys(guests))

@@ -9,6 +9,7 @@ Entry points are read only for a name that is not built in, and by `slabrace lis
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -52,7 +53,8 @@ class ReferenceKind(Generic[T]):
     """One kind of thing (scenario, oracle or strategy): its words, and where it is found.
 
     `option` stands before a name in messages, and ends in a space. `built_in` returns slabrace's own things by their
-    names, and `body` the function or class that a thing was made from.
+    names, and `body` the function or class that a thing was made from. `change` puts checks into a file's program, and
+    `names` are the globals that these need.
     """
 
     word: str
@@ -61,6 +63,8 @@ class ReferenceKind(Generic[T]):
     body: Callable[[T], object]
     built_in: Callable[[], Mapping[str, T]]
     option: str = ""
+    change: Callable[[ast.Module], ast.Module] = awaiting
+    names: Mapping[str, object] = AWAIT_GUARDS
 
     @property
     def group(self) -> str:
@@ -123,7 +127,7 @@ def load(kind: ReferenceKind[T], record: CodeRecord, *, wants_all: bool = False)
     """
     where = f"{kind.option}{record.file}"
     with Blame((), (record.file,)):
-        module = run_code(record, kind.word, option=kind.option, change=awaiting, names=AWAIT_GUARDS)
+        module = run_code(record, kind.word, option=kind.option, change=kind.change, names=kind.names)
         things = _chosen(kind, record, module, where)
     names = [thing.name for thing in things]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -42,7 +42,8 @@ _LIBRARY = str(Path(os.__file__).parent) + os.sep
 _INSTALLED = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+/)?")
 """A path of installed code: the folder, and the package in it; a module that stands there alone has none."""
 
-_PLACED = re.compile(r", line \d+(, in [^:]*)?: ")
+_PLACED = re.compile(r"^--strategy |, line \d+(, in [^:]*)?: ")
+"""The message of an error that is not due to the code that is on the stack, or that names its place by itself."""
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from actors.system.actor import Shared
 from actors.system.flow import Flow
+from actors.system.strategy import Strategy
 from actors.system.world import World
 from actors.versions.await_rules import AWAIT_GUARDS, AwaitGuard
 from protocol.blame import EVENT_LOOPS, FOREIGN_AWAIT
@@ -85,6 +86,10 @@ FILLERS = frozenset(
     | {"remove", "reverse", "setdefault", "sort", "update"}
 )
 """Methods that change a Python container."""
+
+
+TIMES = frozenset({("World", "now"), ("Lane", "ready_at")})
+"""The fields that a strategy may set, as it does if it controls the clock."""
 
 
 class TouchError(BrokenRuleError):
@@ -202,6 +207,22 @@ GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
     }
 )
 """The checks among the globals of a patch's module."""
+
+
+def read_only(thing: T, name: str) -> T:
+    """Return *thing*, whose attribute *name* a strategy is about to change; an error if it is the machine's."""
+    owner = thing if isinstance(thing, type) else type(thing)
+    is_free = issubclass(owner, Strategy) or any((base.__name__, name) in TIMES for base in owner.__mro__)
+    if is_of_slabrace(owner) and not is_free:
+        msg = f"it changes {name} of {_label(thing)}, which a strategy may only read"
+        raise BrokenRuleError(msg)
+    return thing
+
+
+STRATEGY_GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
+    {**AWAIT_GUARDS, "@touched": read_only, "@called": lambda thing, _name: thing}
+)
+"""The checks among the globals of a strategy's module, whose program is transformed as a patch's."""
 
 
 def is_of_slabrace(owner: type) -> bool:

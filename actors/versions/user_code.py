@@ -34,6 +34,11 @@ R = TypeVar("R", bound=CodeRecord)
 Taker = Callable[[str, Body], KernelFn[Any, Any]]
 """The receiver of a kernel function that a file declares."""
 
+UTF_8 = frozenset({b"utf-8", b"utf8", b"utf-8-sig", b"ascii", b"us-ascii"})
+
+_ENCODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+"""The declaration of an encoding, in one of the first two lines (PEP 263)."""
+
 _FILE = re.compile(r"(.*?\.py)(?::(.*))?", re.DOTALL)
 
 
@@ -65,15 +70,28 @@ def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") 
 
     *option* precedes its name in messages.
     """
+    data = read_bounded(path, option=option, must_be_file=True)
+    _check_encoding(data, f"{option}{path}")
     try:
-        text = read_bounded(path, option=option, must_be_file=True).decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        msg = f"{option}{path}: cannot read it: it is not text"
+        msg = f"{option}{path}: cannot read it: it is not text in UTF-8"
         raise UsageError(msg) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     name = f"{path.name}:{member}" if member else path.name
     name, file = (each.encode(errors="backslashreplace").decode() for each in (name, str(path)))  # logs are UTF-8
     return kind(name, file, hash_of(text), text)
+
+
+def _check_encoding(data: bytes, name: str) -> None:
+    """Refuse a file that declares another encoding than UTF-8: its text would not mean the same in a log."""
+    for number, line in enumerate(data.split(b"\n", 2)[:2], 1):
+        declared = _ENCODING.match(line)
+        if declared is not None and declared[1].lower().replace(b"_", b"-") not in UTF_8:
+            msg = f"{name}, line {number}: it is encoded in {declared[1].decode()}: save it as UTF-8"
+            raise UsageError(msg)
+        if line.strip() and not line.lstrip().startswith(b"#"):
+            return
 
 
 def check_declared(word: str, name: object, summary: object, code: Callable[..., Any], *arguments: object) -> None:

@@ -15,6 +15,7 @@ from explorer.experiment import DRIVERS
 from explorer.search import own
 from protocol.blame import UserCode
 from tests.doors.conftest import Command
+from tests.helpers import run_process
 from tests.patches.conftest import indented, line_of
 
 HEAD = """\
@@ -230,3 +231,101 @@ def test_a_machine_that_a_file_breaks_does_not_hear_of_the_rule_of_patches(slabr
 
     assert told.startswith("x.py: the machine breaks with it at ")
     assert "ctx.ask" not in told
+
+
+# -- strategies -------------------------------------------------------------------------------------------------------
+
+WALK = """\
+from explorer.api import RandomWalk, strategy
+
+
+@strategy("s", "s")
+class S(RandomWalk):
+    def __init__(self, seed, argument, known):
+        super().__init__(seed)
+
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("@property\ndef controls_clock(self):\n    1 / 0  # here", "in controls_clock: ZeroDivisionError: "),
+        ("def controls_clock(self):\n    return True", "--strategy s.py:s: controls_clock is a method; it has to be "),
+        ("controls_clock = 'yes'", "--strategy s.py:s: controls_clock is a str; it has to be True or False"),
+        ("def choose(self, lanes):  # here\n    pass", "choose() returned None, where 0 to "),
+        ("async def choose(self, lanes):  # here\n    return 0", "choose() is declared with 'async def'; it has to be"),
+        ("def draw_latency(self, low, high):  # here\n    return low - 1", "draw_latency() returned "),
+        ("def draw_latency(self, low, high):  # here\n    return high + 1", "draw_latency() returned "),
+        ("def choose(self, lanes):\n    lanes[0].name = 5  # here", "in choose: it changes name of "),
+        ("def choose(self, lanes):\n    del lanes[0].name  # here", "in choose: it changes name of "),
+        ("def choose(self, lanes):\n    lanes[0].world.checks.clear()  # here", "in choose: it changes checks of "),
+        (
+            "def choose(self, lanes):\n    setattr(lanes[0], 'name', 5)\n    return 0",
+            "s.py: the machine breaks",
+        ),
+        (
+            "def choose(self, lanes):\n    delattr(lanes[0], 'name')\n    return 0",
+            "s.py: the machine breaks with it at",
+        ),
+    ],
+)
+def test_a_mistake_of_a_strategy_is_told(slabrace: Command, body: str, told: str) -> None:
+    path = Path("s.py")
+    path.write_text(WALK.format(body=indented(body)))
+    line = refused(slabrace, "canary", "--strategy", "s.py")
+
+    assert line.startswith(f"s.py, line {line_of(path)}" if "# here" in body else told)
+    assert told in line
+
+
+def test_a_strategy_may_set_the_clock_and_its_own_fields(slabrace: Command) -> None:
+    body = (
+        "controls_clock = True\ndef advance(self, world):\n    self.at = world.now + 1\n    world.now = self.at\n"
+        "    world.fire_timers()\ndef choose(self, lanes):\n    lanes[0].ready_at = self.at\n    return 0\n"
+        "def draw_latency(self, low, high):\n    return low if high % 2 else 0"
+    )
+    Path("s.py").write_text(WALK.format(body=indented(body)))
+    code, _, err = slabrace("run", "canary", "--strategy", "s.py", "--no-log")
+
+    assert (code, err) == (0, "")
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(slabrace: Command) -> None:
+    path = write("pass")
+    plain = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + plain.encode())
+    assert slabrace("run", "x.py", "--log", "x.log")[0] == 0
+    path.write_text(plain)
+
+    assert slabrace("replay", "x.log", "--scenario", "x.py")[0] == 0, "its text is the same"
+    assert slabrace("replay", "x.log", "--trust")[0] == 0
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "nonsense"])
+def test_a_file_in_another_encoding_is_refused_in_a_line(slabrace: Command, encoding: str) -> None:
+    Path("x.py").write_text(f"# a comment\n# -*- coding: {encoding} -*-\nx = '\u00e4'\n", encoding="latin-1")
+
+    assert refused(slabrace, "x.py") == f"x.py, line 2: it is encoded in {encoding}: save it as UTF-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "ascii"])
+def test_a_file_may_say_that_it_is_utf_8(slabrace: Command, encoding: str) -> None:
+    Path("x.py").write_text(f"# coding: {encoding}\nraise ValueError\n")
+    assert refused(slabrace, "x.py") == "x.py, line 2: ValueError"
+    Path("x.py").write_text("1 / 0\n# coding: latin-1 is said in the first lines only\n")
+    assert refused(slabrace, "x.py") == "x.py, line 1: ZeroDivisionError: division by zero"
+
+
+def test_after_a_refusal_nothing_is_said_about_coroutines(slabrace: Command, tmp_path: Path) -> None:
+    assert slabrace is not None
+    write("pass", "nop(machine)")
+    for words in (("run", "x.py"), ("explore", "x.py", "--workers", "2", "--budget", "4")):
+        answer = run_process(sys.executable, "-m", "slabrace", *words, "--no-log", cwd=tmp_path)
+
+        assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+        assert answer.stderr.startswith("slabrace: x.py")
