@@ -27,7 +27,7 @@ from actors.versions.user_code import parse_reference, read_code, refuse_functio
 from explorer.blame import Blame
 from explorer.entry_points import entry_points as read_entry_points
 from explorer.watchdog import Watchdog
-from protocol.blame import SLABRACE, in_words, is_interrupt, places_of
+from protocol.blame import RAN, SLABRACE, in_words, is_interrupt, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
@@ -204,6 +204,7 @@ def load_installed(kind: ReferenceKind[T], points: Sequence[metadata.EntryPoint]
         raise UsageError(msg)
     where = f"{kind.option}{point.name}: the {kind.word} of {_project(point)}, {point.value},"
     functions()  # as in run_code()
+    RAN[point.value] = None
     token = PATCH_LOADER.set(refuse_functions)
     watchdog = Watchdog(lambda: 0, NotOurs(), lambda error: f"{where} cannot be loaded: {in_words(error)}")
     try:

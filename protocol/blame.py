@@ -45,6 +45,9 @@ _INSTALLED = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+/)?")
 _PLACED = re.compile(r"^--strategy |, line \d+(, in [^:]*)?: ")
 """The message of an error that is not due to the code that is on the stack, or that names its place by itself."""
 
+RAN: dict[str, None] = {}
+"""The user's files, and the installed things by their entry points, that this process has run; in their order."""
+
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 

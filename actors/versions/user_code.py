@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions
-from protocol.blame import UserCode, has_place, in_words, is_interrupt
+from protocol.blame import RAN, UserCode, has_place, in_words, is_interrupt
 from protocol.errors import UsageError
 from protocol.formats.textfile import is_file, read_bounded
 from protocol.records import CodeRecord, hash_of
@@ -145,6 +145,7 @@ def run_code(
     linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     module = types.ModuleType(f"{kind}:{path.stem}")
     module.__file__ = str(path)
+    RAN[str(path)] = None
     functions()  # before the loader is set: modules that a file imports declare functions that are not the file's
     token = PATCH_LOADER.set(take)
     sys.modules[module.__name__] = module  # attrs and dataclasses in a file look their module up

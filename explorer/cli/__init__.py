@@ -50,9 +50,16 @@ def _run(arguments: Sequence[str] | None) -> int:
             return EXIT_INTERRUPTED
         for line in traceback.format_exc().splitlines():
             tell(line)
-        complain("internal error: this is a bug of slabrace, please report it")
+        complain(f"internal error: this is a bug of slabrace, please report it{_other_causes()}")
         return InternalError.exit_code
     return code
+
+
+def _other_causes() -> str:
+    """What is to be said in addition if code of the user's has run: it can break slabrace in ways that nothing sees."""
+    from protocol.blame import RAN  # noqa: PLC0415 -- most commands never need it
+
+    return f"; or it comes of code of yours that ran here ({', '.join(RAN)}): try without it" if RAN else ""
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:

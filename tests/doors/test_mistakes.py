@@ -11,6 +11,7 @@ import pytest
 import trio
 
 import explorer
+import protocol.blame
 from explorer.experiment import DRIVERS
 from explorer.search import own
 from protocol.blame import UserCode
@@ -329,3 +330,19 @@ def test_after_a_refusal_nothing_is_said_about_coroutines(slabrace: Command, tmp
 
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
         assert answer.stderr.startswith("slabrace: x.py")
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_an_internal_error_names_the_files_that_ran(
+    slabrace: Command, monkeypatch: pytest.MonkeyPatch, *, has_file: bool
+) -> None:
+    write("pass")
+    monkeypatch.setattr("protocol.blame.RAN", {})
+    monkeypatch.setattr("actors.versions.user_code.RAN", protocol.blame.RAN)
+    monkeypatch.setattr("explorer.watch.Watch.__init__", lambda *_: 1 / 0)
+    code, _, err = slabrace("run", "x.py" if has_file else "canary", "--no-log")
+
+    assert (code, err.splitlines()[0]) == (3, "Traceback (most recent call last):")
+    told = "internal error: this is a bug of slabrace, please report it"
+    more = "; or it comes of code of yours that ran here (x.py): try without it" if has_file else ""
+    assert err.splitlines()[-1] == f"slabrace: {told}{more}"
