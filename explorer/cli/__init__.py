@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from explorer import signals
-from explorer.abandoned import leave_abandoned_flows_alone
+from explorer.abandoned import leave_abandoned_flows_alone, warnings_held
 from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
 from explorer.signals import EXIT_INTERRUPTED
@@ -24,11 +24,13 @@ from protocol.errors import InternalError, NoAnswerError, UsageError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     leave_abandoned_flows_alone()
-    with signals.caught():
+    with signals.caught(), warnings_held() as held:
         try:
             code = _run(arguments)
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
+        if code == UsageError.exit_code:
+            held.clear()
         return signals.exit_code(code)
 
 

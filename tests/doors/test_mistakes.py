@@ -322,14 +322,31 @@ def test_a_file_may_say_that_it_is_utf_8(slabrace: Command, encoding: str) -> No
     assert refused(slabrace, "x.py") == "x.py, line 1: ZeroDivisionError: division by zero"
 
 
-def test_after_a_refusal_nothing_is_said_about_coroutines(slabrace: Command, tmp_path: Path) -> None:
+LEFT_BEHIND = [
+    "nop(machine)",
+    "lambda ctx: [nop(ctx), nop(ctx)]",
+    "body)\n    left = [nop(machine)]\n    left = (1 / 0",
+]
+
+
+@pytest.mark.parametrize("task", LEFT_BEHIND)
+def test_after_a_refusal_nothing_is_said_about_coroutines(slabrace: Command, tmp_path: Path, task: str) -> None:
     assert slabrace is not None
-    write("pass", "nop(machine)")
+    write("pass", task)
     for words in (("run", "x.py"), ("explore", "x.py", "--workers", "2", "--budget", "4")):
         answer = run_process(sys.executable, "-m", "slabrace", *words, "--no-log", cwd=tmp_path)
 
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
         assert answer.stderr.startswith("slabrace: x.py")
+
+
+def test_a_forgotten_await_that_nothing_sees_is_told_by_python(slabrace: Command, tmp_path: Path) -> None:
+    assert slabrace is not None
+    write("left = nop(ctx)")
+    answer = run_process(sys.executable, "-m", "slabrace", "run", "x.py", "--no-log", cwd=tmp_path)
+
+    assert (answer.returncode, answer.stdout.count("ok: nothing found")) == (0, 1)
+    assert "RuntimeWarning: coroutine 'nop' was never awaited" in answer.stderr
 
 
 @pytest.mark.parametrize("has_file", [True, False])
