@@ -93,8 +93,8 @@ def _from_here(file: str) -> str:
 
 
 def has_place(error: UsageError) -> bool:
-    """Whether the message of *error* says by itself in which file and line something is wrong."""
-    return _PLACED.search(in_words(error)) is not None
+    """Whether *error* is slabrace's, and its message says by itself in which file and line something is wrong."""
+    return type(error).__module__.partition(".")[0] in TRUSTED and _PLACED.search(in_words(error)) is not None
 
 
 def places_of(error: BaseException) -> list[Place]:

@@ -149,6 +149,13 @@ def test_a_usage_error_has_the_place_that_it_comes_from(slabrace: Command, body:
     assert line.count(", line ") == 1
 
 
+def test_a_usage_error_of_a_class_of_the_user_s_cannot_end_the_process(slabrace: Command) -> None:
+    before = "class Own(UsageError):\n    def __str__(self):\n        raise SystemExit(9)\n"
+    line = line_of(write("raise Own('x.py, line 1: no')  # here", before=before))
+
+    assert refused(slabrace, "x.py") == f"x.py, line {line}, in body: x.py, line 1: no"
+
+
 def test_a_usage_error_at_import_has_its_place_too(slabrace: Command) -> None:
     Path("x.py").write_text("from protocol.errors import UsageError\nraise UsageError\n")
 
