@@ -27,7 +27,7 @@ from actors.versions.user_code import parse_reference, read_code, refuse_functio
 from explorer.blame import Blame
 from explorer.entry_points import entry_points as read_entry_points
 from explorer.watchdog import Watchdog
-from protocol.blame import RAN, SLABRACE, in_words, is_interrupt, places_of
+from protocol.blame import RAN, SLABRACE, UserCode, in_words, is_interrupt, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
@@ -257,6 +257,5 @@ def _project(point: metadata.EntryPoint) -> str:
 
 def _place(error: BaseException) -> str:
     """The place of the error in the project's code, or empty; frames of the import machinery do not count."""
-    places = [place for place in places_of(error) if "importlib" not in place[0]]
-    inner = places[-1] if places and not places[-1][0].startswith(SLABRACE) else None
-    return f"{inner[0]}, line {inner[1]}: " if inner is not None else ""
+    files = [file for file, _, _ in places_of(error) if file in NotOurs() and "importlib" not in file]
+    return UserCode(files[:1]).place_in_words(error)
