@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 def leave_abandoned_flows_alone() -> None:
@@ -13,6 +17,30 @@ def leave_abandoned_flows_alone() -> None:
     """
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _tell
+
+
+@contextmanager
+def warnings_held() -> Iterator[list[tuple[Any, ...]]]:
+    """Hold Python's warnings about forgotten awaits back until the end of the block, and show those that are left.
+
+    A command that refuses the user's code says in one line why; it removes them.
+    """
+    show = warnings.showwarning
+    held: list[tuple[Any, ...]] = []
+
+    def hold(message: Warning | str, *more: Any, **options: Any) -> None:
+        if "was never awaited" in str(message):
+            held.append((message, *more))
+        else:
+            show(message, *more, **options)
+
+    warnings.showwarning = hold
+    try:
+        yield held
+    finally:
+        warnings.showwarning = show
+        for warning in held:
+            show(*warning)
 
 
 def _tell(what: sys.UnraisableHookArgs) -> None:

@@ -8,6 +8,7 @@ KeyboardInterrupt without a signal, or an exception that Trio and Python reserve
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TextIO
@@ -17,7 +18,7 @@ import attrs
 from actors.system.world import World
 from actors.versions.patch_rules import RULE
 from explorer.watchdog import Watchdog
-from protocol.blame import MACHINE, SLABRACE, in_words, is_interrupt, place_in, places_of
+from protocol.blame import MACHINE, SLABRACE, UserCode, has_place, in_words, is_interrupt, places_of
 from protocol.errors import InternalError, UsageError
 from protocol.findings import Oops
 
@@ -26,12 +27,15 @@ from protocol.findings import Oops
 class Blame:
     """A `with` block in which user code from *patches* and other *files* may run; its errors become UsageErrors.
 
-    If the steps of *world* stand still for too long, the block ends, too.
+    If the steps of *world* stand still for too long, the block ends, too. *reach* are the prefixes of the code whose
+    errors the user's code may cause without being on the stack.
     """
 
     patches: tuple[str, ...]
     files: tuple[str, ...] = ()
     world: World | None = None
+    reach: tuple[str, ...] = MACHINE
+    _code: UserCode = attrs.field(init=False)
     _watchdog: Watchdog = attrs.field(init=False)
     _stdout: TextIO = attrs.field(init=False)
 
@@ -39,7 +43,8 @@ class Blame:
         self._stdout = sys.stdout
         if self.patches or self.files:
             sys.stdout = sys.stderr  # standard output is for the command's answer only
-        self._watchdog = Watchdog(self._steps, (*self.patches, *self.files), self.of)
+        self._code = UserCode((*self.patches, *self.files))
+        self._watchdog = Watchdog(self._steps, self._code, self.of)
         self._watchdog.start()
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
@@ -47,6 +52,9 @@ class Blame:
         sys.stdout = self._stdout
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
+        if error is not None and (self.patches or self.files):
+            # the error says enough: Python would add a line for each coroutine that is left behind
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if error is not None and not self._speaks_for_itself(error):
             blamed = self.of(error)
             if blamed is not None:
@@ -54,10 +62,8 @@ class Blame:
         return False
 
     def _speaks_for_itself(self, error: BaseException) -> bool:
-        """Whether *error* is raised as it is: a signal, a flaw of the kernel, or a UsageError not from a patch."""
-        if isinstance(error, UsageError):
-            return places_of(error)[-1][0] not in self.patches
-        return isinstance(error, Oops) or is_interrupt(error)
+        """Whether *error* is raised as it is: a signal, a flaw of the kernel, or a UsageError that says where it is."""
+        return isinstance(error, Oops) or is_interrupt(error) or (isinstance(error, UsageError) and has_place(error))
 
     def _steps(self) -> int:
         return self.world.steps if self.world is not None else 0
@@ -68,17 +74,18 @@ class Blame:
         The effect of user code on the machine may surface anywhere. So if files are given and none of their code is on
         the stack, the message names them beside the place.
         """
-        place = place_in(self.patches if isinstance(error, InternalError) else (*self.patches, *self.files), error)
-        if place is not None:
-            option = "--patch " if place[0] in self.patches else ""
-            return UsageError(f"{option}{place[0]}, line {place[1]}, in {place[2]}: {in_words(error)}")
-        if isinstance(error, KeyboardInterrupt):
+        where = self._code.place_in_words(error)
+        if where:
+            option = "--patch " if where.startswith(tuple(f"{patch}, line " for patch in self.patches)) else ""
+            return UsageError(f"{option}{where}{in_words(error)}")
+        if isinstance(error, KeyboardInterrupt | UsageError):
             return None
         within = [place for place in places_of(error) if place[0].startswith(SLABRACE)]
         guests = self.patches or self.files
-        if guests and within and within[-1][0].startswith(MACHINE) and not isinstance(error, InternalError):
+        if guests and within and within[-1][0].startswith(self.reach) and not isinstance(error, InternalError):
             file, line, function = within[-1]
             where = f"{Path(file).name}:{line}, in {function}"
             names = ("--patch " if self.patches else "") + ", ".join(dict.fromkeys(guests))
-            return UsageError(f"{names}: the machine breaks with it at {where}: {in_words(error)}; {RULE}")
+            rule = f"; {RULE}" if self.patches else ""
+            return UsageError(f"{names}: the machine breaks with it at {where}: {in_words(error)}{rule}")
         return None if isinstance(error, Exception) else InternalError(in_words(error))

@@ -23,6 +23,7 @@ from explorer.blame import Blame
 from explorer.kinds import ORACLE, SCENARIO
 from explorer.onward import Beginning, Onward, Start, read_beginning
 from explorer.references import Resolved, find, find_by_name, load, name_code, own_files
+from protocol.blame import MACHINE, SLABRACE
 from protocol.errors import UsageError
 from protocol.findings import ORACLES
 from protocol.log import LogReader
@@ -227,8 +228,10 @@ class Experiment:
 
     def blaming(self, world: World | None) -> Blame:
         """A `with` block for code in which user code may run in *world*."""
-        files = (*self.files, *own_files(self.scenario.build), *(strategy_files(world.strategy) if world else ()))
-        return Blame(tuple(patch.path for patch in self.patches if patch.path), files, world)
+        strategies = strategy_files(world.strategy) if world else ()
+        files = (*self.files, *own_files(self.scenario.build), *strategies)
+        patches = tuple(patch.path for patch in self.patches if patch.path)
+        return Blame(patches, files, world, reach=SLABRACE if strategies else MACHINE)
 
     @property
     def runs_user_code(self) -> bool:

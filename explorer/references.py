@@ -9,6 +9,7 @@ Entry points are read only for a name that is not built in, and by `slabrace lis
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +21,13 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 import msgspec
 
+from actors.versions.await_rules import AWAIT_GUARDS, awaiting
 from actors.versions.kernel_fn import PATCH_LOADER, functions
 from actors.versions.user_code import parse_reference, read_code, refuse_functions, run_code
 from explorer.blame import Blame
 from explorer.entry_points import entry_points as read_entry_points
 from explorer.watchdog import Watchdog
-from protocol.blame import SLABRACE, in_words, is_interrupt, places_of
+from protocol.blame import RAN, SLABRACE, UserCode, in_words, is_interrupt, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
@@ -51,7 +53,8 @@ class ReferenceKind(Generic[T]):
     """One kind of thing (scenario, oracle or strategy): its words, and where it is found.
 
     `option` stands before a name in messages, and ends in a space. `built_in` returns slabrace's own things by their
-    names, and `body` the function or class that a thing was made from.
+    names, and `body` the function or class that a thing was made from. `change` puts checks into a file's program, and
+    `names` are the globals that these need.
     """
 
     word: str
@@ -60,6 +63,8 @@ class ReferenceKind(Generic[T]):
     body: Callable[[T], object]
     built_in: Callable[[], Mapping[str, T]]
     option: str = ""
+    change: Callable[[ast.Module], ast.Module] = awaiting
+    names: Mapping[str, object] = AWAIT_GUARDS
 
     @property
     def group(self) -> str:
@@ -122,7 +127,7 @@ def load(kind: ReferenceKind[T], record: CodeRecord, *, wants_all: bool = False)
     """
     where = f"{kind.option}{record.file}"
     with Blame((), (record.file,)):
-        module = run_code(record, kind.word, option=kind.option)
+        module = run_code(record, kind.word, option=kind.option, change=kind.change, names=kind.names)
         things = _chosen(kind, record, module, where)
     names = [thing.name for thing in things]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -199,6 +204,7 @@ def load_installed(kind: ReferenceKind[T], points: Sequence[metadata.EntryPoint]
         raise UsageError(msg)
     where = f"{kind.option}{point.name}: the {kind.word} of {_project(point)}, {point.value},"
     functions()  # as in run_code()
+    RAN[point.value] = None
     token = PATCH_LOADER.set(refuse_functions)
     watchdog = Watchdog(lambda: 0, NotOurs(), lambda error: f"{where} cannot be loaded: {in_words(error)}")
     try:
@@ -251,6 +257,5 @@ def _project(point: metadata.EntryPoint) -> str:
 
 def _place(error: BaseException) -> str:
     """The place of the error in the project's code, or empty; frames of the import machinery do not count."""
-    places = [place for place in places_of(error) if "importlib" not in place[0]]
-    inner = places[-1] if places and not places[-1][0].startswith(SLABRACE) else None
-    return f"{inner[0]}, line {inner[1]}: " if inner is not None else ""
+    files = [file for file, _, _ in places_of(error) if file in NotOurs() and "importlib" not in file]
+    return UserCode(files[:1]).place_in_words(error)

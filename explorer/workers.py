@@ -27,6 +27,7 @@ from typing import Any
 
 import attrs
 
+from explorer.abandoned import warnings_held
 from explorer.signals import SIGNALS
 from explorer.streams import complain
 from protocol.errors import InternalError, NoAnswerError, UsageError
@@ -222,12 +223,14 @@ def _read(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
 
 
 def _do(call: Callable[..., object], arguments: tuple[object, ...], tell: Tell) -> tuple[str, object]:
-    try:
-        return "done", call(*arguments, tell)
-    except UsageError as error:
-        return "refused", str(error)
-    except BaseException:  # noqa: BLE001 -- the parent reports it
-        return "failed", traceback.format_exc()
+    with warnings_held() as held:
+        try:
+            return "done", call(*arguments, tell)
+        except UsageError as error:
+            held.clear()
+            return "refused", str(error)
+        except BaseException:  # noqa: BLE001 -- the parent reports it
+            return "failed", traceback.format_exc()
 
 
 def _tell(connection: Connection, what: str, value: object) -> None:

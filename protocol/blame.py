@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import os
+import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from types import TracebackType, WrapperDescriptorType
 from typing import TypeAlias
 
-from protocol.errors import BrokenRuleError
+from protocol.errors import BrokenRuleError, UsageError
 
 Place: TypeAlias = tuple[str, int, str]
 """A file, a line and a function."""
@@ -35,7 +37,64 @@ FOREIGN_AWAIT = "it awaits something outside the machine; a flow awaits kernel f
 EVENT_LOOPS = frozenset({"trio", "asyncio", "anyio", "sniffio"})
 """Python packages whose functions need an event loop of their own."""
 
+_LIBRARY = str(Path(os.__file__).parent) + os.sep
+
+_INSTALLED = re.compile(r"(.*/(?:site|dist)-packages)/([^/]+/)?")
+"""A path of installed code: the folder, and the package in it; a module that stands there alone has none."""
+
+_PLACED = re.compile(r"^--strategy |, line \d+(, in [^:]*)?: ")
+"""The message of an error that is not due to the code that is on the stack, or that names its place by itself."""
+
+RAN: dict[str, None] = {}
+"""The user's files, and the installed things by their entry points, that this process has run; in their order."""
+
 _RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+class UserCode(Container[str]):
+    """The code of a run with some *files* of the user's: they, and all modules of the user's that they may import.
+
+    That is neither code of slabrace nor of Python. Of installed packages it is only those that have one of *files*: an
+    error in a library is named by the place that calls it.
+    """
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._files = frozenset(files)
+        self._homes = {_home(file) for file in self._files}
+
+    def __contains__(self, file: object) -> bool:
+        if not self._files or not isinstance(file, str):
+            return False
+        return file in self._files or (not file.startswith((*SLABRACE, "<")) and _home(file) in self._homes | {""})
+
+    def place_in_words(self, error: BaseException) -> str:
+        """The innermost place of *error* in this code, in words that begin a message; empty if it was never there."""
+        place = place_in(self, error)
+        if place is None:
+            return ""
+        file, line, function = place
+        within = "" if function == "<module>" else f", in {function}"
+        return f"{file if file in self._files else _from_here(file)}, line {line}{within}: "
+
+
+def _home(file: str) -> str:
+    """The folder of installed code to which *file* belongs, or Python's own; empty for all other code."""
+    installed = _INSTALLED.match(file)
+    if installed is not None:
+        return installed[0]
+    return _LIBRARY if file.startswith(_LIBRARY) else ""
+
+
+def _from_here(file: str) -> str:
+    """The path of *file* from the current folder, if it is below that."""
+    with contextlib.suppress(OSError, ValueError):  # there may be no current folder
+        return str(Path(file).relative_to(Path.cwd()))
+    return file
+
+
+def has_place(error: UsageError) -> bool:
+    """Whether *error* is slabrace's, and its message says by itself in which file and line something is wrong."""
+    return type(error).__module__.partition(".")[0] in TRUSTED and _PLACED.search(in_words(error)) is not None
 
 
 def places_of(error: BaseException) -> list[Place]:
@@ -66,7 +125,7 @@ def place_in(files: Container[str], error: BaseException) -> Place | None:
 
 
 def in_words(error: BaseException) -> str:
-    """The message of an exception for the user; for a BrokenRuleError, the rule alone."""
+    """The message of an exception for the user: its name and text; the text alone if it is in words for the user."""
     if isinstance(error.__cause__, StopIteration | StopAsyncIteration):  # Python makes a RuntimeError of these
         error = error.__cause__
     if _is_of_a_loop(error):
@@ -75,7 +134,7 @@ def in_words(error: BaseException) -> str:
         text = "it calls itself for ever" if isinstance(error, RecursionError) else _text_of(error)
     except BaseException:  # noqa: BLE001 -- its __str__ is user code and may fail, too
         text = ""
-    if isinstance(error, BrokenRuleError):
+    if isinstance(error, BrokenRuleError | UsageError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

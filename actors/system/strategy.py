@@ -38,7 +38,7 @@ class Strategy(ABC):
         return self.choose_value(2) == 1
 
     def draw_latency(self, low: int, high: int) -> int:
-        """Return a latency (ns) between *low* and *high*; by default, none."""
+        """Return a latency (ns) between *low* and *high*, or 0 for none, as by default."""
         return 0
 
 

@@ -12,14 +12,15 @@ that no other flow can reach yet, and fields of the shadow accounting.
 from __future__ import annotations
 
 import ast
-import inspect
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 from actors.system.actor import Shared
 from actors.system.flow import Flow
+from actors.system.strategy import Strategy
 from actors.system.world import World
+from actors.versions.await_rules import AWAIT_GUARDS, AwaitGuard
 from protocol.blame import EVENT_LOOPS, FOREIGN_AWAIT
 from protocol.errors import BrokenRuleError
 
@@ -87,6 +88,10 @@ FILLERS = frozenset(
 """Methods that change a Python container."""
 
 
+TIMES = frozenset({("World", "now"), ("Lane", "ready_at")})
+"""The fields that a strategy may set, as it does if it controls the clock."""
+
+
 class TouchError(BrokenRuleError):
     """A patch changes state it does not own, or makes a call that no patch may make."""
 
@@ -96,11 +101,8 @@ def guarded(tree: ast.Module) -> ast.Module:
     return ast.fix_missing_locations(_Guard().visit(tree))  # type: ignore[no-any-return]  # a module stays one
 
 
-class _Guard(ast.NodeTransformer):
-    """Inserts the checks. Their names are not valid Python identifiers, so no program can use them."""
-
-    def __init__(self) -> None:
-        self._is_async = [False]  # one entry for the module and for each enclosing function
+class _Guard(AwaitGuard):
+    """Inserts the checks, with those of the awaits."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """A changed attribute: `x.name = ...`, `x.name += ...`, `del x.name`."""
@@ -114,54 +116,6 @@ class _Guard(ast.NodeTransformer):
             _ask_of_container(node.value)
         return node
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """A missing await: `f()` where `await f()` is meant."""
-        self.generic_visit(node)
-        node.value = _ask_if_dropped(node.value)
-        return node
-
-    def visit_If(self, node: ast.If | ast.While | ast.IfExp | ast.Assert) -> ast.AST:
-        """A missing await: `if f():` where `if await f():` is meant."""
-        self.generic_visit(node)
-        node.test = _ask_if_dropped(node.test)
-        return node
-
-    visit_While = visit_IfExp = visit_Assert = visit_If  # noqa: N815 -- ast has these names
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        """A missing await: `f() and ...` where `await f() and ...` is meant."""
-        self.generic_visit(node)
-        node.values = [_ask_if_dropped(value) for value in node.values]
-        return node
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """A missing await: `not f()` where `not await f()` is meant."""
-        self.generic_visit(node)
-        node.operand = _ask_if_dropped(node.operand)
-        return node
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        """A missing await: `f() == ...` where `await f() == ...` is meant."""
-        self.generic_visit(node)
-        node.left, *node.comparators = map(_ask_if_dropped, (node.left, *node.comparators))
-        return node
-
-    def visit_Return(self, node: ast.Return) -> ast.AST:
-        """A missing await: `return f()` in an async function, whose caller awaits that function and not `f()`."""
-        self.generic_visit(node)
-        if self._is_async[-1] and node.value is not None:
-            node.value = _ask_if_dropped(node.value)
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> ast.AST:
-        """The body of a function."""
-        self._is_async.append(isinstance(node, ast.AsyncFunctionDef))
-        self.generic_visit(node)
-        self._is_async.pop()
-        return node
-
-    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef  # noqa: N815 -- as above
-
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """A call of an operation, or of a method that changes a container: `x.operation()`, `x.name.append()`."""
         self.generic_visit(node)
@@ -170,13 +124,6 @@ class _Guard(ast.NodeTransformer):
                 _ask_of_container(node.func.value)
             _ask("@called", node.func)
         return node
-
-
-def _ask_if_dropped(node: ast.expr) -> ast.expr:
-    """Insert a check that the result of a call needed no await: after this point nothing awaits it."""
-    if not isinstance(node, ast.Call):
-        return node
-    return ast.copy_location(ast.Call(ast.Name("@dropped", ast.Load()), [node], []), node)
 
 
 def _ask(question: str, node: ast.Attribute) -> ast.Attribute:
@@ -233,19 +180,6 @@ def is_operation(thing: object, name: str) -> bool:
     return hasattr(getattr(owner, name, None), "operation")
 
 
-def dropped(value: T) -> T:
-    """Return the value of a call that nothing awaits from here on; TouchError if it should have been awaited."""
-    if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
-        value.close()
-        _fail(value, f"it calls {value.__name__}() without await, so nothing is done")
-    return value
-
-
-def is_of_the_seam(generator: types.GeneratorType[Any, Any, Any]) -> bool:
-    """Whether it is an awaitable generator, as `ctx.ask` makes them."""
-    return bool(generator.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-
-
 def set_attribute(thing: object, name: str, value: object) -> None:
     """setattr() for patches."""
     setattr(touched(thing, name), name, value)
@@ -265,14 +199,30 @@ class _Object:
 
 GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
     {
+        **AWAIT_GUARDS,
         "@touched": touched,
         "@called": called,
-        "@dropped": dropped,
         "setattr": set_attribute,
         "delattr": delete_attribute,
     }
 )
 """The checks among the globals of a patch's module."""
+
+
+def read_only(thing: T, name: str) -> T:
+    """Return *thing*, whose attribute *name* a strategy is about to change; an error if it is the machine's."""
+    owner = thing if isinstance(thing, type) else type(thing)
+    is_free = issubclass(owner, Strategy) or any((base.__name__, name) in TIMES for base in owner.__mro__)
+    if is_of_slabrace(owner) and not is_free:
+        msg = f"it changes {name} of {_label(thing)}, which a strategy may only read"
+        raise BrokenRuleError(msg)
+    return thing
+
+
+STRATEGY_GUARDS: Mapping[str, Callable[..., Any]] = types.MappingProxyType(
+    {**AWAIT_GUARDS, "@touched": read_only, "@called": lambda thing, _name: thing}
+)
+"""The checks among the globals of a strategy's module, whose program is transformed as a patch's."""
 
 
 def is_of_slabrace(owner: type) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from actors.versions.kernel_fn import PATCH_LOADER, Body, KernelFn, functions
-from protocol.blame import in_words, is_interrupt, place_in
+from protocol.blame import RAN, UserCode, has_place, in_words, is_interrupt
 from protocol.errors import UsageError
 from protocol.formats.textfile import is_file, read_bounded
 from protocol.records import CodeRecord, hash_of
@@ -33,6 +33,11 @@ R = TypeVar("R", bound=CodeRecord)
 
 Taker = Callable[[str, Body], KernelFn[Any, Any]]
 """The receiver of a kernel function that a file declares."""
+
+UTF_8 = frozenset({b"utf-8", b"utf8", b"utf-8-sig", b"ascii", b"us-ascii"})
+
+_ENCODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+"""The declaration of an encoding, in one of the first two lines (PEP 263)."""
 
 _FILE = re.compile(r"(.*?\.py)(?::(.*))?", re.DOTALL)
 
@@ -65,15 +70,28 @@ def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") 
 
     *option* precedes its name in messages.
     """
+    data = read_bounded(path, option=option, must_be_file=True)
+    _check_encoding(data, f"{option}{path}")
     try:
-        text = read_bounded(path, option=option, must_be_file=True).decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        msg = f"{option}{path}: cannot read it: it is not text"
+        msg = f"{option}{path}: cannot read it: it is not text in UTF-8"
         raise UsageError(msg) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     name = f"{path.name}:{member}" if member else path.name
     name, file = (each.encode(errors="backslashreplace").decode() for each in (name, str(path)))  # logs are UTF-8
     return kind(name, file, hash_of(text), text)
+
+
+def _check_encoding(data: bytes, name: str) -> None:
+    """Refuse a file that declares another encoding than UTF-8: its text would not mean the same in a log."""
+    for number, line in enumerate(data.split(b"\n", 2)[:2], 1):
+        declared = _ENCODING.match(line)
+        if declared is not None and declared[1].lower().replace(b"_", b"-") not in UTF_8:
+            msg = f"{name}, line {number}: it is encoded in {declared[1].decode()}: save it as UTF-8"
+            raise UsageError(msg)
+        if line.strip() and not line.lstrip().startswith(b"#"):
+            return
 
 
 def check_declared(word: str, name: object, summary: object, code: Callable[..., Any], *arguments: object) -> None:
@@ -123,22 +141,22 @@ def run_code(
     the program before it runs with *names* among its globals.
     """
     path = Path(record.file)
+    code = _compile(path, record.text, option, change)
     linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     module = types.ModuleType(f"{kind}:{path.stem}")
     module.__file__ = str(path)
+    RAN[str(path)] = None
     functions()  # before the loader is set: modules that a file imports declare functions that are not the file's
     token = PATCH_LOADER.set(take)
     sys.modules[module.__name__] = module  # attrs and dataclasses in a file look their module up
     try:
         module.__dict__.update(names)
-        exec(_compile(path, record.text, option, change), module.__dict__)  # noqa: S102 -- the user's own code
-    except UsageError:
-        raise
+        exec(code, module.__dict__)  # noqa: S102 -- the user's own code
     except BaseException as error:  # every error in the user's file is the user's, including SystemExit
-        if is_interrupt(error):
+        if is_interrupt(error) or (isinstance(error, UsageError) and has_place(error)):
             raise
-        _, line, _ = place_in([str(path)], error) or ("", "?", "")
-        msg = f"{option}{path}, line {line}: {in_words(error)}"
+        where = UserCode([str(path)]).place_in_words(error) or f"{path}: "
+        msg = f"{option if where.startswith(str(path)) else ''}{where}{in_words(error)}"
         raise UsageError(msg) from None
     finally:
         PATCH_LOADER.reset(token)

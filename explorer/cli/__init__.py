@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from explorer import signals
-from explorer.abandoned import leave_abandoned_flows_alone
+from explorer.abandoned import leave_abandoned_flows_alone, warnings_held
 from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
 from explorer.signals import EXIT_INTERRUPTED
@@ -24,11 +24,13 @@ from protocol.errors import InternalError, NoAnswerError, UsageError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     leave_abandoned_flows_alone()
-    with signals.caught():
+    with signals.caught(), warnings_held() as held:
         try:
             code = _run(arguments)
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
+        if code == UsageError.exit_code:
+            held.clear()
         return signals.exit_code(code)
 
 
@@ -50,9 +52,16 @@ def _run(arguments: Sequence[str] | None) -> int:
             return EXIT_INTERRUPTED
         for line in traceback.format_exc().splitlines():
             tell(line)
-        complain("internal error: this is a bug of slabrace, please report it")
+        complain(f"internal error: this is a bug of slabrace, please report it{_other_causes()}")
         return InternalError.exit_code
     return code
+
+
+def _other_causes() -> str:
+    """What is to be said in addition if code of the user's has run: it can break slabrace in ways that nothing sees."""
+    from protocol.blame import RAN  # noqa: PLC0415 -- most commands never need it
+
+    return f"; or it comes of code of yours that ran here ({', '.join(RAN)}): try without it" if RAN else ""
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:

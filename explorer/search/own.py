@@ -10,6 +10,8 @@ A strategy object makes the choices of one schedule; a search makes one object f
 from __future__ import annotations
 
 import functools
+import inspect
+import types
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Any
@@ -19,6 +21,7 @@ import attrs
 from actors.system.lane import Lane
 from actors.system.strategy import Strategy
 from actors.system.world import World
+from actors.versions.patch_rules import STRATEGY_GUARDS, guarded
 from actors.versions.user_code import check_declared, parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
@@ -33,7 +36,14 @@ from scenarios.registry import is_line
 Make = Callable[[int, str, Knowledge], Strategy]
 
 STRATEGY = ReferenceKind(
-    "strategy", "strategies", Sampler, lambda entry: entry.make, lambda: STRATEGIES, option="--strategy "
+    "strategy",
+    "strategies",
+    Sampler,
+    lambda entry: entry.make,
+    lambda: STRATEGIES,
+    option="--strategy ",
+    change=guarded,
+    names=STRATEGY_GUARDS,
 )
 
 
@@ -95,7 +105,7 @@ def _checked(found: Resolved[Sampler]) -> Sampler:
             if not isinstance(made, Strategy):
                 msg = f"--strategy {name}: it makes an object of type {type(made).__name__}, not a Strategy"
                 raise UsageError(msg)
-        return Checked(name, made)
+            return Checked(name, made)
 
     return attrs.evolve(entry, name=name, make=make)
 
@@ -106,41 +116,55 @@ class Checked(Strategy):
     def __init__(self, name: str, strategy: Strategy) -> None:
         self.name = name
         self.strategy = strategy
-        self.controls_clock = strategy.controls_clock
+        for method in ("advance", "choose", "choose_value", "choose_fault", "draw_latency"):
+            if inspect.iscoroutinefunction(getattr(strategy, method)):
+                raise self._error(method, "is declared with 'async def'; it has to be 'def'")
+        clock: object = strategy.controls_clock
+        if not isinstance(clock, bool):
+            msg = f"--strategy {name}: controls_clock is a {type(clock).__name__}; it has to be True or False"
+            raise UsageError(msg)
+        self.controls_clock = clock
 
     def advance(self, world: World) -> None:
         """Delegate to the other strategy."""
-        self._ask(self.strategy.advance, world)
+        self._ask("advance", world)
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Delegate to the other strategy, and check the index."""
-        return self._number(0, len(lanes) - 1, self.strategy.choose, lanes)
+        return self._within(0, len(lanes) - 1, "choose", self._ask("choose", lanes))
 
     def choose_value(self, count: int) -> int:
         """Delegate to the other strategy, and check the value."""
-        return self._number(0, count - 1, self.strategy.choose_value, count)
+        return self._within(0, count - 1, "choose_value", self._ask("choose_value", count))
 
     def choose_fault(self, probability: float) -> bool:
         """Delegate to the other strategy."""
-        return bool(self._ask(self.strategy.choose_fault, probability))
+        return bool(self._ask("choose_fault", probability))
 
     def draw_latency(self, low: int, high: int) -> int:
         """Delegate to the other strategy, and check the time."""
-        return self._number(0, high, self.strategy.draw_latency, low, high)
+        value = self._ask("draw_latency", low, high)
+        return self._within(0 if value == 0 else low, high, "draw_latency", value)
 
-    def _number(self, least: int, most: int, method: Callable[..., Any], *arguments: object) -> int:
-        value = self._ask(method, *arguments)
+    def _within(self, least: int, most: int, method: str, value: object) -> int:
         if type(value) is int and least <= value <= most:
             return value
-        msg = f"--strategy {self.name}: {method.__name__}() returned {value!r:.40}, where {least} to {most} is allowed"
-        raise UsageError(msg)
+        raise self._error(method, f"returned {value!r:.40}, where {least} to {most} is allowed")
 
-    def _ask(self, method: Callable[..., Any], *arguments: object) -> Any:
+    def _error(self, method: str, text: str) -> UsageError:
+        """The error of a method, with its place if it is the user's."""
+        code: types.CodeType | None = getattr(getattr(self.strategy, method), "__code__", None)
+        where = f"--strategy {self.name}"
+        if code is not None and not code.co_filename.startswith(SLABRACE):
+            where = f"{code.co_filename}, line {code.co_firstlineno}"
+        return UsageError(f"{where}: {method}() {text}")
+
+    def _ask(self, method: str, *arguments: object) -> Any:
         """Call *method*. An error in slabrace's part of the strategy is due to the user's part, too."""
         try:
-            return method(*arguments)
+            return getattr(self.strategy, method)(*arguments)
         except (AttributeError, TypeError) as error:
             if not places_of(error)[-1][0].startswith(SLABRACE):
                 raise
-            msg = f"--strategy {self.name}: {method.__name__}() fails: {in_words(error)}; is super().__init__() called?"
+            msg = f"--strategy {self.name}: {method}() fails: {in_words(error)}; is super().__init__() called?"
             raise UsageError(msg) from None

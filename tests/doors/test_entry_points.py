@@ -20,6 +20,7 @@ POINTS = """\
 far-job = far_away.stages:job_is_late
 canary = far_away.stages:job_is_late
 fallen = far_away.fallen:scenario
+torn = far_away.torn:scenario
 plain = far_away.stages:fill
 gone = far_away.stages:gone
 [slabrace.oracles]
@@ -32,6 +33,8 @@ far-walk = far_away.walks:Stubborn
 WRONG = {
     "fallen": "far-away 1.2, far_away.fallen:scenario, cannot be loaded: {root}/far_away/fallen.py, line 2: "
     "ZeroDivisionError: division by zero",
+    "torn": "far-away 1.2, far_away.torn:scenario, cannot be loaded: {root}/far_away/torn.py, line 3: "
+    "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
     "plain": "far-away 1.2, far_away.stages:fill, is a function: declare it with @scenario",
     "gone": "far-away 1.2, far_away.stages:gone, cannot be loaded: AttributeError: module 'far_away.stages' has no "
     "attribute 'gone'",
@@ -51,6 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slabrace: Command) 
         "eyes": files.ORACLE,
         "walks": files.STRATEGY,
         "fallen": "print('here')\n1 / 0\n",
+        "torn": "import json\n\njson.loads('')\n",
     }
     for name, text in {"__init__": "", **texts}.items():
         (package / f"{name}.py").write_text(text)

@@ -188,11 +188,11 @@ WRONG = [
     ),
     ("run mine.py --strategy stubborn.py:Stubborn:x", "stubborn.py, line 10, in __init__: ValueError: invalid literal"),
     ("run mine.py --strategy stubborn.py:lazy", "--strategy stubborn.py: there is no such strategy in it"),
-    ("run mine.py --strategy far.py", "--strategy far.py:far: choose() returned 7, where 0 to 1 is allowed"),
+    ("run mine.py --strategy far.py", "far.py, line 5: choose() returned 7, where 0 to 1 is allowed"),
     ("run mine.py --strategy bare.py", "--strategy bare.py:bare: choose() fails: AttributeError: 'Bare' object has no"),
     (
         "run mine.py --strategy slow.py",
-        "--strategy slow.py:slow: draw_latency() returned -1, where 0 to ",
+        "slow.py, line 5: draw_latency() returned -1, where ",
     ),
     ("run mine.py --oracle breaks.py", "mine.py, breaks.py: the machine breaks with it at "),
     ("run twice.py", "twice.py: it declares two scenarios named same"),

@@ -67,7 +67,8 @@ BROKEN = {
     "after the first": Broken("SystemExit", "await unpatched(ctx, kmemcg_workfn, work)\nraise SystemExit  # here"),
     "trio.sleep(0)": Broken(FOREIGN, "await trio.sleep(0)  # here"),
     "trio.sleep(1)": Broken(FOREIGN, "await trio.sleep(1)  # here"),
-    "one of slabrace's": Broken("UsageError: mine", "raise UsageError('mine')  # here"),
+    "one of slabrace's": Broken("mine", "raise UsageError('mine')  # here"),
+    "one of slabrace's, without words": Broken("UsageError", "raise UsageError  # here"),
     "from trio": Broken(FOREIGN, "async with open_nursery():  # here\n    pass", "from trio import open_nursery\n"),
     "a trio.Event": Broken(FOREIGN, "await trio.Event().wait()  # here"),
     "asyncio.sleep(0)": Broken(FOREIGN, "await asyncio.sleep(0)  # here"),
@@ -79,7 +80,7 @@ BROKEN = {
     ),
     "None": Broken("TypeError: object NoneType can't be used in 'await' expression", "await None  # here"),
     "no await": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done", "unpatched(ctx, kmemcg_workfn, work)  # here"
+        "it calls unpatched() without await, so nothing is done", "unpatched(ctx, kmemcg_workfn, work)  # here"
     ),
     "no await in a condition": Broken(
         "it calls ask() without await, so nothing is done",
@@ -87,11 +88,11 @@ BROKEN = {
         "from actors.linux.mm.kmem_cache import cache_of",
     ),
     "no await behind not": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done",
+        "it calls unpatched() without await, so nothing is done",
         "x = not unpatched(ctx, kmemcg_workfn, work)  # here",
     ),
     "no await of what is returned": Broken(
-        "it calls kmemcg_workfn() without await, so nothing is done",
+        "it calls unpatched() without await, so nothing is done",
         "return unpatched(ctx, kmemcg_workfn, work)  # here",
     ),
     "unpatched of another": Broken(
