@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.versions.user_code import LONGEST_TEXT, check_declared
+from actors.versions.user_code import check_declared, is_line
 from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS, U64, printable
 from protocol.formats.slabinfo import parse_slabinfo
@@ -182,11 +182,6 @@ class Scenario:
                 msg = f"{source}: {self.name} has no knob {name!r}; it has {', '.join(known)}"
                 raise UsageError(msg)
             known[name].check(value, source)
-
-
-def is_line(text: object) -> bool:
-    """Whether *text* can stand in a line of output and in a log: a printable text, not too long."""
-    return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT
 
 
 def are_lines(texts: object) -> bool:

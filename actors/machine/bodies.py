@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from actors.versions.user_code import LONGEST_TEXT
+from actors.versions.user_code import is_line
 from protocol.errors import BrokenRuleError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Body = Callable[["Context"], Awaitable[None]]
 
 def check_name(word: str, name: object) -> None:
     """TypeError unless the name of a *word* is one line of printable text."""
-    if not (isinstance(name, str) and name and name.isprintable() and len(name) <= LONGEST_TEXT):
+    if not (name and is_line(name)):
         msg = f"the name of a {word} is one line of printable text, not {name!r:.60}"
         raise TypeError(msg)
 

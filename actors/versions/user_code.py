@@ -94,13 +94,18 @@ def _check_encoding(data: bytes, name: str) -> None:
             return
 
 
+def is_line(text: object) -> bool:
+    """Whether *text* can stand in a line of output and in a log: a printable text, not too long."""
+    return isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT
+
+
 def check_declared(word: str, name: object, summary: object, code: Callable[..., Any], *arguments: object) -> None:
     """Refuse a declaration that cannot work: TypeError, which is shown with the line of the declaration.
 
     The name and the summary are printable texts. *code* can be called with the *arguments*, and is no coroutine.
     """
     for part, text in (("name", name), ("summary", summary)):
-        if not (isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_TEXT):
+        if not is_line(text):
             msg = f"the {part} that declares the {word} is not one line of printable text"
             raise TypeError(msg)
     if not name:

@@ -22,7 +22,7 @@ from actors.system.lane import Lane
 from actors.system.strategy import Strategy
 from actors.system.world import World
 from actors.versions.patch_rules import STRATEGY_GUARDS, guarded
-from actors.versions.user_code import check_declared, parse_reference
+from actors.versions.user_code import check_declared, is_line, parse_reference
 from explorer.blame import Blame
 from explorer.profile import Knowledge
 from explorer.references import ReferenceKind, Resolved, entry_points, find_by_name, load, name_code
@@ -31,7 +31,6 @@ from protocol.blame import SLABRACE, in_words, places_of
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
-from scenarios.registry import is_line
 
 Make = Callable[[int, str, Knowledge], Strategy]
 

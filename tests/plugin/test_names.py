@@ -68,7 +68,7 @@ def run(tmp_path: Path) -> Run:
 # -- pytest -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [next(iter(WAYS)), *(pytest.param(way, marks=pytest.mark.slow) for way in [*WAYS][1:])])
 def test_a_project_is_tested_that_has_the_same_names(run: Run, way: str) -> None:
     command, more = WAYS[way]
     result = run({**OWN, **more, "tests/test_it.py": IMPORTS_ITS_OWN + KEEPS_ITS_OWN}, *command)
