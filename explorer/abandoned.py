@@ -23,7 +23,7 @@ def leave_abandoned_flows_alone() -> None:
 def warnings_held() -> Iterator[list[tuple[Any, ...]]]:
     """Hold Python's warnings about forgotten awaits back until the end of the block, and show those that are left.
 
-    A command that refuses the user's code says in one line why; it removes them.
+    A command that refuses the user's code says in one line why, and drops them (`drop_warnings`).
     """
     show = warnings.showwarning
     held: list[tuple[Any, ...]] = []
@@ -41,6 +41,12 @@ def warnings_held() -> Iterator[list[tuple[Any, ...]]]:
         warnings.showwarning = show
         for warning in held:
             show(*warning)
+
+
+def drop_warnings(held: list[tuple[Any, ...]]) -> None:
+    """Drop the warnings that are held back, and those about coroutines that are left until this process ends."""
+    held.clear()
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _tell(what: sys.UnraisableHookArgs) -> None:

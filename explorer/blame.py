@@ -8,7 +8,6 @@ KeyboardInterrupt without a signal, or an exception that Trio and Python reserve
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TextIO
@@ -52,9 +51,6 @@ class Blame:
         sys.stdout = self._stdout
         if self.world is not None and self.world.spoiled is not None:
             error = self.world.spoiled
-        if error is not None and (self.patches or self.files):
-            # the error says enough: Python would add a line for each coroutine that is left behind
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         if error is not None and not self._speaks_for_itself(error):
             blamed = self.of(error)
             if blamed is not None:

@@ -27,7 +27,7 @@ from typing import Any
 
 import attrs
 
-from explorer.abandoned import warnings_held
+from explorer.abandoned import drop_warnings, warnings_held
 from explorer.signals import SIGNALS
 from explorer.streams import complain
 from protocol.errors import InternalError, NoAnswerError, UsageError
@@ -227,7 +227,7 @@ def _do(call: Callable[..., object], arguments: tuple[object, ...], tell: Tell) 
         try:
             return "done", call(*arguments, tell)
         except UsageError as error:
-            held.clear()
+            drop_warnings(held)
             return "refused", str(error)
         except BaseException:  # noqa: BLE001 -- the parent reports it
             return "failed", traceback.format_exc()

@@ -15,7 +15,7 @@ from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.slab import REAPTIMEOUT_AC
-from actors.machine.bodies import Body, begin, check_callable, check_name, truth
+from actors.machine.bodies import Body, begin, check_callable, check_flag, check_name, truth
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL
 from actors.oracles.ledger import Ledger, is_published
@@ -152,14 +152,13 @@ class Stage:
 
         The race begins at quiescence; with `settles=False` it begins while work that *body* started is still pending.
         """
-        check_callable("body of the set-up", body, "ctx")
-        self._set_up = body
+        check_flag("settles", settles)
+        self._set_up = self._only(self._set_up, "set-up", body)
         self._settles = settles
 
     def wind_up(self, body: Body) -> None:
         """Run *body* at quiescence after the race, to release everything that would hide the outcome."""
-        check_callable("body of the wind-up", body, "ctx")
-        self._wind_up = body
+        self._wind_up = self._only(self._wind_up, "wind-up", body)
 
     def task(self, name: str, body: Body, *, cpu: int = 0, migrates: bool = False) -> Context:
         """Add a task that runs *body* on *cpu* (modulo the number of CPUs).
@@ -168,12 +167,25 @@ class Stage:
         race is running.
         """
         check_callable(f"body of the task {name}", body, "ctx")
+        check_flag("migrates", migrates)
+        if not isinstance(cpu, int):
+            msg = f"the task {name} runs on a CPU's number, not on {cpu!r:.60}"
+            raise TypeError(msg)
         task = self.machine.new_task(name, cpu % len(self.machine.cpus), migrates=migrates)
         if self._is_racing:
             self.machine.start(task, body)
         else:
             self._racing.append((task, body))
         return task
+
+    @staticmethod
+    def _only(present: Body | None, phase: str, body: Body) -> Body:
+        """The checked body of a phase, which has one."""
+        check_callable(f"body of the {phase}", body, "ctx")
+        if present is not None:
+            msg = f"the stage has a {phase} already; put all of it into one function"
+            raise RuntimeError(msg)
+        return body
 
     def start(self) -> None:
         """Start the run; called once, after the scenario's function has returned."""
@@ -221,6 +233,7 @@ class Stage:
         not in another. So `dpor` is refused for a scenario with such a property, and the portfolio takes `dfs` instead.
         """
         prop = self._declare("always", name, holds)
+        check_flag("is_local", is_local)
         if not is_local:
             self.spanning.append(prop)
 
@@ -327,6 +340,7 @@ def small_cache(name: str, *, objects: int = 4) -> SlabinfoRow:
 
 async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
     """Run *body* as a task of its own in *cgroup*, on this CPU, and wait until it ends."""
+    check_callable("body of run_in()", body, "ctx")
     machine = ctx.machine
     task = machine.new_task(f"task-{machine.next_pid()}", ctx.smp_processor_id)
     done = Completion(machine.cgroup_tree.actor, remaining=1)

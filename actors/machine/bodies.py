@@ -7,10 +7,11 @@ of the function.
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from actors.versions.user_code import is_line
+from actors.versions.user_code import LONGEST_TEXT, is_line
 from protocol.errors import BrokenRuleError
 
 if TYPE_CHECKING:
@@ -22,7 +23,14 @@ Body = Callable[["Context"], Awaitable[None]]
 def check_name(word: str, name: object) -> None:
     """TypeError unless the name of a *word* is one line of printable text."""
     if not (name and is_line(name)):
-        msg = f"the name of a {word} is one line of printable text, not {name!r:.60}"
+        msg = f"the name of a {word} is a line of 1 to {LONGEST_TEXT} printable characters, not {name!r:.60}"
+        raise TypeError(msg)
+
+
+def check_flag(word: str, value: object) -> None:
+    """TypeError unless *value* is True or False."""
+    if type(value) is not bool:
+        msg = f"{word} is True or False, not {value!r:.60}"
         raise TypeError(msg)
 
 
@@ -39,7 +47,7 @@ def check_callable(word: str, function: object, *arguments: object) -> None:
         msg = f"the {word} must not yield; it waits with await"
         raise TypeError(msg)
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function, follow_wrapped=False).bind(*arguments)
     except TypeError as error:
         msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (not arguments)}: {error}"
         raise TypeError(msg) from None
@@ -59,11 +67,14 @@ def truth(name: str, holds: Callable[[], Any], answer: Any) -> bool:
     """The truth of a property's *answer*; BrokenRuleError if that is a call which was not made, or not awaited."""
     if inspect.iscoroutine(answer):
         answer.close()
-    if inspect.iscoroutine(answer) or inspect.isgenerator(answer) or inspect.isroutine(answer):
+    if isinstance(answer, types.CoroutineType | types.GeneratorType | types.MethodType):
         raise _error_at(holds, f"the property {name!r} returns a {type(answer).__name__}, which is always true")
     return bool(answer)
 
 
 def _error_at(function: Callable[..., Any], text: str) -> BrokenRuleError:
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    """The error at the function, at the `__init__` of a class or the `__call__` of another object."""
+    named = inspect.unwrap(function)
+    method = named if inspect.isroutine(named) else named.__init__ if isinstance(named, type) else type(named).__call__  # type: ignore[misc]  # the class's own
+    code: types.CodeType | None = getattr(method, "__code__", None)
     return BrokenRuleError(text, [(code.co_filename, code.co_firstlineno, code.co_name)] if code is not None else [])

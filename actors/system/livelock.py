@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from actors.system.flow import CHOOSE, SLEEP, STALL, Kind
+from actors.system.flow import Kind
+from protocol.errors import BrokenRuleError
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from actors.system.flow import Flow
+    from actors.system.world import World
 
 SIGHTINGS = 10
 TIMES = 10
+
+MOST_POLLS = 1_000_000
+"""Steps in a row that tasks may take outside of every kernel function."""
 
 Call: TypeAlias = "types.CoroutineType[Any, Any, Any]"
 
@@ -46,16 +51,6 @@ class Patience:
     every: int = 4_096
     least: int = 100_000
     sightings: dict[Flow, Sighting] = attrs.field(factory=dict)
-    polls: int = 0
-
-    def only_polls(self, flow: Flow, functions: Container[int]) -> bool:
-        """Whether the run has done nothing for `least` steps but run bodies of tasks that sleep, or choose.
-
-        Such a body waits for something that never comes; in no sample was any flow in a kernel function.
-        """
-        is_polling = flow.kind is Kind.TASK and flow.request.info in {SLEEP, STALL, CHOOSE}
-        self.polls = self.polls + 1 if is_polling and not calls_of(flow, functions) else 0
-        return self.polls > self.least // self.every
 
     def lost_with(self, flow: Flow, steps: int, functions: Container[int]) -> types.CodeType | None:
         """The function whose call in *flow* looks endless after *steps* steps of the run, or None.
@@ -74,6 +69,49 @@ class Patience:
         if seen.count < SIGHTINGS or steps - seen.since <= self.least + TIMES * seen.since:
             return None
         return common[-1].cr_code
+
+
+@attrs.define(eq=False)
+class Polls:
+    """A check of a world that ends a run in which tasks wait, in their own code, for something that never comes.
+
+    It is on from a sample that finds a task outside of every kernel function to the next step of another kind: one in a
+    kernel function, of another kind of flow, or a delivery of mail. A task that sleeps all the time may still wake up
+    and do something, so the run goes on.
+    """
+
+    world: World
+    since: int
+    flows: set[Flow] = attrs.field(factory=set)
+    count: int = 0
+
+    def look(self, flow: Flow) -> None:
+        """Count the step of *flow*."""
+        world = self.world
+        self.count += 1
+        self.flows.add(flow)
+        if not is_outside(flow, world.function_ids) or world.steps - self.since != self.count:
+            world.polls = None
+            world.checks = [check for check in world.checks if check != self.look]
+        elif self.count > MOST_POLLS and world.sleepers() <= self.flows:
+            world.spoil(BrokenRuleError("nothing else happens any more, and this task does not end", places_of(flow)))
+
+
+def is_outside(flow: Flow, functions: Container[int]) -> bool:
+    """Whether *flow* is a task whose next step is in no kernel function."""
+    return flow.kind is Kind.TASK and id(flow.request.code) not in functions
+
+
+def places_of(flow: Flow) -> list[tuple[str, int, str]]:
+    """The file, line and function of each coroutine of a waiting flow, outermost first."""
+    places: list[tuple[str, int, str]] = []
+    coro: object = flow.coro
+    while coro is not None:
+        frame: types.FrameType | None = getattr(coro, "cr_frame", None)
+        if frame is not None:
+            places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        coro = getattr(coro, "cr_await", None)
+    return places
 
 
 def calls_of(flow: Flow, functions: Container[int]) -> list[Call]:

@@ -28,10 +28,9 @@ from actors.system.actor import Actor, Shared
 from actors.system.deadlock import Deadlock
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import RESUMERS
-from actors.system.livelock import Patience
+from actors.system.livelock import Patience, Polls, is_outside
 from actors.system.naming import Named
 from actors.system.strategy import InTurn, Strategy
-from protocol.errors import BrokenRuleError
 from protocol.findings import NOWHERE, Finding, Oops
 from protocol.messages import MAIL
 from protocol.operations import COMMUTE, READ, Access
@@ -70,8 +69,9 @@ class World(Named):
     `stop_before_next` is set from outside (Ctrl-C) and takes effect between two steps. In a world that
     `recycles_slots`, an actor has a slot in the masks only while mail waits for it: most actors of a large machine get
     hardly any mail. `current`, `step_time` and `cost` describe the running or the last step: its flow, its time and its
-    duration (ns). `patience` is the livelock bound. `lost_mail`, if it is a list, collects the next mail of each actor
-    that retired before the delivery. `spoiled` is a violation of the world's rules by user code.
+    duration (ns). `patience` is the livelock bound; `polls` counts the steps of tasks outside of kernel functions.
+    `lost_mail`, if it is a list, collects the next mail of each actor that retired before the delivery. `spoiled`
+    is a violation of the world's rules by user code.
     """
 
     strategy: Strategy
@@ -98,6 +98,7 @@ class World(Named):
     step_time: int = 0
     cost: int = 0
     patience: Patience = attrs.field(factory=Patience)
+    polls: Polls | None = None
     lost_mail: list[tuple[Actor, Any]] | None = None
     fault: str = ""
     spoiled: BaseException | None = None
@@ -324,6 +325,10 @@ class World(Named):
         low, high = latency
         return self.now + self.chooser.draw_latency(low, high) if high else self.now
 
+    def sleepers(self) -> set[Flow]:
+        """The flows with a timer that the end of the run waits for."""
+        return {flow for _, _, flow, background in self._timers if not background}
+
     def fire_timers(self) -> None:
         """Wake the flows whose timers are due."""
         while self._timers and self._timers[0][0] <= self.now:
@@ -436,10 +441,9 @@ class World(Named):
         flow = self.current
         if flow is None or flow.finished:
             return
-        if self.patience.only_polls(flow, self.function_ids):
-            frames = [(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in _waiting_frames(flow)]
-            self.spoil(BrokenRuleError("it sleeps or chooses again and again, and nothing else happens", frames[::-1]))
-            return
+        if self.polls is None and is_outside(flow, self.function_ids):
+            self.polls = Polls(self, self.steps)
+            self.checks.append(self.polls.look)
         call = self.patience.lost_with(flow, self.steps, self.function_ids)
         if call is None:
             return
@@ -488,16 +492,11 @@ def _running_codes(flow: Flow, frame: types.FrameType | None) -> list[types.Code
 
 def _waiting_codes(flow: Flow) -> list[types.CodeType]:
     """The functions that a waiting flow is in, innermost first."""
-    return [frame.f_code for frame in _waiting_frames(flow)]
-
-
-def _waiting_frames(flow: Flow) -> list[types.FrameType]:
-    """The frames of a waiting flow's coroutines, innermost first."""
-    frames: list[types.FrameType] = []
+    codes: list[types.CodeType] = []
     coro: object = flow.coro
     while coro is not None:
-        frame: types.FrameType | None = getattr(coro, "cr_frame", None)
-        if frame is not None:
-            frames.append(frame)
+        code: types.CodeType | None = getattr(coro, "cr_code", None)
+        if code is not None:
+            codes.append(code)
         coro = getattr(coro, "cr_await", None)
-    return frames[::-1]
+    return codes[::-1]

@@ -49,10 +49,20 @@ class AwaitGuard(ast.NodeTransformer):
         node.ifs = [_ask_if_dropped(test) for test in node.ifs]
         return node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        """A missing await: `f() and ...` where `await f() and ...` is meant."""
+    def visit_match_case(self, node: ast.match_case) -> ast.AST:
+        """A missing await: `case x if f():` where `case x if await f():` is meant."""
         self.generic_visit(node)
-        node.values = [_ask_if_dropped(value) for value in node.values]
+        node.guard = _ask_if_dropped(node.guard) if node.guard is not None else None
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """A missing await: `f() and ...` where `await f() and ...` is meant.
+
+        A coroutine is true: `or` passes it on, and so does `and` if it is the last operand.
+        """
+        self.generic_visit(node)
+        if isinstance(node.op, ast.And):
+            node.values[:-1] = map(_ask_if_dropped, node.values[:-1])
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
@@ -85,7 +95,15 @@ class AwaitGuard(ast.NodeTransformer):
 
 
 def _ask_if_dropped(node: ast.expr) -> ast.expr:
-    """Insert a check that the result of a call needed no await: after this point nothing awaits it."""
+    """Insert a check that the result of a call needed no await: after this point nothing awaits it.
+
+    The call may be an operand that `and` or `or` passes on, or a branch of a conditional expression.
+    """
+    if isinstance(node, ast.BoolOp):
+        passed_on = slice(-1, None) if isinstance(node.op, ast.And) else slice(None)
+        node.values[passed_on] = map(_ask_if_dropped, node.values[passed_on])
+    elif isinstance(node, ast.IfExp):
+        node.body, node.orelse = _ask_if_dropped(node.body), _ask_if_dropped(node.orelse)
     if not isinstance(node, ast.Call):
         return node
     name = ast.Constant(getattr(node.func, "attr", "") or getattr(node.func, "id", ""))
@@ -97,6 +115,9 @@ def dropped(value: T, name: str) -> T:
 
     *name* is that of the function as the file calls it; empty if it calls no name.
     """
+    if isinstance(value, types.AsyncGeneratorType):
+        msg = f"it calls {name or value.__name__}() without 'async for', so nothing is done"
+        raise BrokenRuleError(msg)
     if isinstance(value, types.CoroutineType) or (isinstance(value, types.GeneratorType) and is_of_the_seam(value)):
         value.close()
         msg = f"it calls {name or value.__name__}() without await, so nothing is done"

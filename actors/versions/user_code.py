@@ -7,6 +7,7 @@ kernel functions. Every error in it becomes one line with the file and the line 
 from __future__ import annotations
 
 import ast
+import codecs
 import inspect
 import linecache
 import re
@@ -34,7 +35,8 @@ R = TypeVar("R", bound=CodeRecord)
 Taker = Callable[[str, Body], KernelFn[Any, Any]]
 """The receiver of a kernel function that a file declares."""
 
-UTF_8 = frozenset({b"utf-8", b"utf8", b"utf-8-sig", b"ascii", b"us-ascii"})
+UTF_8 = re.compile(rb"utf-?8(-.*)?|u8|(us-)?ascii")
+"""The names of UTF-8 and of a part of it."""
 
 _ENCODING = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 """The declaration of an encoding, in one of the first two lines (PEP 263)."""
@@ -85,9 +87,9 @@ def read_code(kind: type[R], path: Path, *, option: str = "", member: str = "") 
 
 def _check_encoding(data: bytes, name: str) -> None:
     """Refuse a file that declares another encoding than UTF-8: its text would not mean the same in a log."""
-    for number, line in enumerate(data.split(b"\n", 2)[:2], 1):
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n", 2)[:2], 1):
         declared = _ENCODING.match(line)
-        if declared is not None and declared[1].lower().replace(b"_", b"-") not in UTF_8:
+        if declared is not None and not UTF_8.fullmatch(declared[1].lower().replace(b"_", b"-")):
             msg = f"{name}, line {number}: it is encoded in {declared[1].decode()}: save it as UTF-8"
             raise UsageError(msg)
         if line.strip() and not line.lstrip().startswith(b"#"):
@@ -106,7 +108,7 @@ def check_declared(word: str, name: object, summary: object, code: Callable[...,
     """
     for part, text in (("name", name), ("summary", summary)):
         if not is_line(text):
-            msg = f"the {part} that declares the {word} is not one line of printable text"
+            msg = f"the {part} that declares the {word} is not one line of at most {LONGEST_TEXT} printable characters"
             raise TypeError(msg)
     if not name:
         msg = f"the name that declares the {word} is empty"
@@ -115,7 +117,7 @@ def check_declared(word: str, name: object, summary: object, code: Callable[...,
         msg = f"the {word} {name} is declared with 'async def'; it has to be 'def'"
         raise TypeError(msg)
     try:
-        inspect.signature(code).bind(*arguments)
+        inspect.signature(code, follow_wrapped=False).bind(*arguments)
     except TypeError as error:
         msg = f"the {word} {name} is called with {len(arguments)} arguments: {error}"
         raise TypeError(msg) from None
@@ -147,6 +149,7 @@ def run_code(
     """
     path = Path(record.file)
     code = _compile(path, record.text, option, change)
+    _find_beside(path)
     linecache.cache[str(path)] = (len(record.text), None, record.text.splitlines(keepends=True), str(path))
     module = types.ModuleType(f"{kind}:{path.stem}")
     module.__file__ = str(path)
@@ -167,6 +170,13 @@ def run_code(
         PATCH_LOADER.reset(token)
         sys.modules.pop(module.__name__, None)
     return module
+
+
+def _find_beside(path: Path) -> None:
+    """Let the file import modules of its folder, now and when it runs, after all that can be imported without that."""
+    folder = str(path.parent.absolute())
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _compile(path: Path, source: str, option: str, change: Callable[[ast.Module], ast.Module]) -> types.CodeType:

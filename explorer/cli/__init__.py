@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from explorer import signals
-from explorer.abandoned import leave_abandoned_flows_alone, warnings_held
+from explorer.abandoned import drop_warnings, leave_abandoned_flows_alone, warnings_held
 from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
 from explorer.signals import EXIT_INTERRUPTED
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
         if code == UsageError.exit_code:
-            held.clear()
+            drop_warnings(held)
         return signals.exit_code(code)
 
 

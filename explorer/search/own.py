@@ -55,6 +55,10 @@ def strategy(name: str, summary: str, *, argument: str = "", learns: bool = Fals
 
     def declare(make: Make) -> Sampler:
         check_declared("strategy", name, summary, make, 0, "argument", "known")
+        lacks = ", ".join(sorted(getattr(make, "__abstractmethods__", ())))
+        if lacks:
+            msg = f"the strategy {name} lacks {lacks}"
+            raise TypeError(msg)
         if not is_line(argument) or type(learns) is not bool:
             msg = f"the strategy {name} has an argument that is one line of printable text, and learns=True or False"
             raise TypeError(msg)
@@ -165,5 +169,5 @@ class Checked(Strategy):
         except (AttributeError, TypeError) as error:
             if not places_of(error)[-1][0].startswith(SLABRACE):
                 raise
-            msg = f"--strategy {self.name}: {method}() fails: {in_words(error)}; is super().__init__() called?"
-            raise UsageError(msg) from None
+            hint = "; is super().__init__() called?" if isinstance(error, AttributeError) else ""
+            raise self._error(method, f"fails: {in_words(error)}{hint}") from None

@@ -426,9 +426,9 @@ from scenarios.api import MACHINE, Knob, scenario
         ("@scenario('x', 'y', 5)\ndef x(stage): ...", "and takes parameters that are Knobs"),
         (
             "@scenario(5, 'y')\ndef x(stage): ...",
-            "the name that declares the scenario is not one line of printable text",
+            "the name that declares the scenario is not one line of at most 200 printable characters",
         ),
-        ("@scenario('x\\udc80', 'y')\ndef x(stage): ...", "is not one line of printable text"),
+        ("@scenario('x\\udc80', 'y')\ndef x(stage): ...", "is not one line of at most 200 printable characters"),
         ("@scenario('x', 5)\ndef x(stage): ...", "the summary that declares the scenario is not one line"),
         ("@oracle('x', 'y')\ndef x(): ...", "the oracle x is called with 1 arguments"),
         ("@strategy('x', 'y')\nclass X(RandomWalk): ...", "the strategy x is called with 3 arguments"),

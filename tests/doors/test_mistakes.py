@@ -72,7 +72,17 @@ FORGOTTEN = {
     "choose": "if ctx.choose(2):  # here\n    pass",
 }
 
-WITH_NOP = ["return nop(ctx)", "if nop(ctx): pass", "x = not nop(ctx)", "1 < nop(ctx)"]
+WITH_NOP = [
+    "return nop(ctx)",
+    "return nop(ctx) if cache else None",
+    "nop(ctx) if cache else None",
+    "if nop(ctx): pass",
+    "if not cache or nop(ctx): pass",
+    "x = (nop(ctx) or None) and 1",
+    "x = not nop(ctx)",
+    "1 < nop(ctx)",
+    "match cache:\n    case _ if nop(ctx): pass",
+]
 
 
 @pytest.mark.parametrize(
@@ -91,10 +101,20 @@ def test_a_forgotten_await_in_the_condition_of_a_list_is_told(slabrace: Command)
     assert refused(slabrace, "x.py").endswith(": it calls nop() without await, so nothing is done")
 
 
+def test_an_async_generator_that_nothing_iterates_is_told(slabrace: Command) -> None:
+    line = line_of(write("each(ctx)  # here", before="\n\nasync def each(ctx):\n    yield await nop(ctx)\n"))
+
+    assert refused(slabrace, "x.py") == (
+        f"x.py, line {line}, in body: it calls each() without 'async for', so nothing is done"
+    )
+
+
 @pytest.mark.parametrize(
     ("body", "task"),
     [
         ("await helper(ctx)", "body"),
+        ("await (cache and helper(ctx))", "lambda ctx: (not cache and nop(ctx)) or nop(ctx)"),
+        ("await (helper(ctx) if cache else nop(ctx))", "lambda ctx: nop(ctx) if cache else job(ctx, cache)"),
         ("await (lambda: nop(ctx))()", "lambda ctx: job(ctx, cache)"),
         ("pass", "lambda ctx: helper(ctx)"),
         ("pass", "helper"),
@@ -321,7 +341,13 @@ def test_a_file_in_another_encoding_is_refused_in_a_line(slabrace: Command, enco
     assert refused(slabrace, "x.py") == f"x.py, line 2: it is encoded in {encoding}: save it as UTF-8"
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "ascii"])
+def test_a_mark_of_utf_8_and_another_encoding_are_refused(slabrace: Command) -> None:
+    Path("x.py").write_text("\ufeff# coding: latin-1\n", encoding="utf-8")
+
+    assert refused(slabrace, "x.py") == "x.py, line 1: it is encoded in latin-1: save it as UTF-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "ascii", "utf-8-unix", "u8"])
 def test_a_file_may_say_that_it_is_utf_8(slabrace: Command, encoding: str) -> None:
     Path("x.py").write_text(f"# coding: {encoding}\nraise ValueError\n")
     assert refused(slabrace, "x.py") == "x.py, line 2: ValueError"
@@ -370,3 +396,33 @@ def test_an_internal_error_names_the_files_that_ran(
     told = "internal error: this is a bug of slabrace, please report it"
     more = "; or it comes of code of yours that ran here (x.py): try without it" if has_file else ""
     assert err.splitlines()[-1] == f"slabrace: {told}{more}"
+
+
+# -- where modules are ------------------------------------------------------------------------------------------------
+
+
+def test_a_module_of_the_files_folder_is_found_from_everywhere(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    (folder / "beside.py").write_text("async def nop(ctx):\n    await ctx.sleep(1)\n")
+    (folder / "x.py").write_text(
+        "from beside import nop\nfrom scenarios.api import MACHINE, scenario\n\n\n"
+        "@scenario('x', 'y', *MACHINE)\ndef x(stage):\n    stage.boot()\n    stage.task('a', nop)\n"
+    )
+    answer = run_process(sys.executable, "-m", "slabrace", "run", "../mine/x.py", "--log", "x.log", cwd=elsewhere)
+    again = run_process(sys.executable, "-m", "slabrace", "replay", "x.log", "--trust", cwd=elsewhere)
+
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert again.returncode == 0, again.stderr
+
+
+def test_a_strategy_that_lacks_a_method_is_refused(slabrace: Command) -> None:
+    Path("s.py").write_text(
+        "from explorer.api import Strategy, strategy\n\n\n@strategy('s', 's')\nclass S(Strategy):\n"
+        "    def __init__(self, seed, argument, known): ...\n    def choose(self, lanes): return 0\n"
+    )
+
+    assert refused(slabrace, "canary", "--strategy", "s.py") == (
+        "--strategy s.py, line 4: TypeError: the strategy s lacks choose_value"
+    )
