@@ -119,7 +119,8 @@ def test_a_body_that_only_waits_for_ever_ends_the_run(slabrace: Command, phase: 
     lines = ("    async def body(ctx):", "        while True:", f"            await {wait}", f"    {phase}")
 
     assert told(slabrace, *lines) == (
-        f"slabrace: mine.py, line {FIRST + 2}, in body: nothing else happens any more, and this task does not end"
+        f"slabrace: mine.py, line {FIRST + 2}, in body: the last 10,000 steps were of tasks outside of "
+        "kernel functions: does this one wait for ever?"
     )
 
 

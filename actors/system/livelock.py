@@ -93,8 +93,11 @@ class Polls:
         if not is_outside(flow, world.function_ids) or world.steps - self.since != self.count:
             world.polls = None
             world.checks = [check for check in world.checks if check != self.look]
-        elif self.count > MOST_POLLS and world.sleepers() <= self.flows:
-            world.spoil(BrokenRuleError("nothing else happens any more, and this task does not end", places_of(flow)))
+        elif self.count > MOST_POLLS and not flow.finished and world.sleepers() <= self.flows:
+            text = (
+                f"the last {MOST_POLLS:,} steps were of tasks outside of kernel functions: does this one wait for ever?"
+            )
+            world.spoil(BrokenRuleError(text, places_of(flow)))
 
 
 def is_outside(flow: Flow, functions: Container[int]) -> bool:
