@@ -106,7 +106,7 @@ def test_every_strategy_makes_the_same_run_of_the_same_seed(name: str, strategy:
 @each_scenario
 def test_different_seeds_are_different_runs(name: str) -> None:
     kernel, allocator = some_machine(name)
-    digests = [run_small(name, kernel, seed=seed, allocator=allocator).digest for seed in range(8)]
+    digests = [run_small(name, kernel, seed=seed, allocator=allocator).digest for seed in range(5)]
 
     assert len(set(digests)) > 2
 
@@ -164,7 +164,7 @@ print(json.dumps([run_small(*case, seed=3).digest for case in CASES]))
 """
 
 
-@pytest.mark.parametrize("hash_seed", ["0", pytest.param("1", marks=pytest.mark.slow), "4242"])
+@pytest.mark.parametrize("hash_seed", ["0", *(pytest.param(seed, marks=pytest.mark.slow) for seed in ("1", "4242"))])
 def test_a_run_does_not_depend_on_the_process_that_makes_it(hash_seed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither hashes of strings nor addresses in memory reach a schedule."""
     monkeypatch.setenv("PYTHONHASHSEED", hash_seed)

@@ -34,7 +34,9 @@ def test_the_searches_are_right_on_programs_with_a_former_error(program: Program
     assert assert_right(program, samples=50, budget=1_000)
 
 
-@pytest.mark.parametrize("first", HUNDRED[::10])
+@pytest.mark.parametrize(
+    "first", [*HUNDRED[:50:10], *(pytest.param(first, marks=pytest.mark.slow) for first in HUNDRED[50::10])]
+)
 def test_on_a_hundred_programs_the_searches_are_right(first: int) -> None:
     ended = sum(assert_right(random_program(seed), samples=1, budget=400) for seed in range(first, first + 10))
 
