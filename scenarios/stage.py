@@ -72,6 +72,7 @@ class Stage:
     race in between. Each phase ends at quiescence. `session` is a cgroup that stays until the end, like the session of
     a logged-in user; without it, kmem accounting would be switched off in between. `unreached` are the `sometimes`
     properties that have not been true yet, `spanning` the `always` properties that may read several objects.
+    `is_built` is False while the scenario's function runs, which must not start the run.
     """
 
     world: World
@@ -329,7 +330,7 @@ async def rmdir(ctx: Context, cgroup: Cgroup) -> None:
         if await cgroup_rmdir(ctx, cgroup):
             return
         await ctx.ask(cgroup.wait_until_empty)
-    msg = f"rmdir {cgroup.name} failed {RMDIR_TRIES} times, though nothing was in the cgroup before each of them"
+    msg = f"rmdir {cgroup.name} failed {RMDIR_TRIES} times, though the cgroup was empty after each of them"
     raise UsageError(msg)
 
 

@@ -197,4 +197,4 @@ def test_a_kernel_that_never_removes_an_empty_cgroup_ends_the_run(slabrace: Comm
     )
     line = check_usage_error(slabrace("run", "rmdir-empty", "--patch", "never.py", "--no-log", "--json"))
 
-    assert "failed 1000 times, though nothing was in the cgroup" in line
+    assert "failed 1000 times, though the cgroup was empty after each" in line

@@ -11,7 +11,7 @@ import types
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from actors.versions.user_code import LONGEST_TEXT, is_line
+from actors.versions.user_code import LONGEST_TEXT, check_call, is_line
 from protocol.errors import BrokenRuleError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_flag(word: str, value: object) -> None:
 
 
 def check_callable(word: str, function: object, *arguments: object) -> None:
-    """TypeError unless *function*, which the *word* calls, takes the *arguments*."""
+    """TypeError unless *function*, as the *word* in messages, is a function that can be called with the *arguments*."""
     if inspect.iscoroutine(function):
         function.close()  # nothing awaits it any more
         msg = f"the {word} is called already; give the function itself, without (...)"
@@ -46,13 +46,7 @@ def check_callable(word: str, function: object, *arguments: object) -> None:
     if inspect.isasyncgenfunction(function):
         msg = f"the {word} must not yield; it waits with await"
         raise TypeError(msg)
-    try:
-        inspect.signature(function, follow_wrapped=False).bind(*arguments)
-    except TypeError as error:
-        msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (not arguments)}: {error}"
-        raise TypeError(msg) from None
-    except ValueError:
-        pass  # a function in C tells nothing
+    check_call(word, function, *arguments)
 
 
 def begin(body: Body, ctx: Context) -> Awaitable[None]:

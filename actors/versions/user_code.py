@@ -1,7 +1,8 @@
 """The user's Python files: patches, scenarios, oracles and strategies. This module names, reads and runs them.
 
 A file runs as a module of its own that no other code can import. It leaves nothing behind in `sys.modules` or among the
-kernel functions. Every error in it becomes one line with the file and the line number.
+kernel functions; its folder stays the last of `sys.path`, for the modules that it imports. Every
+error in it becomes one line with the file and the line number.
 """
 
 from __future__ import annotations
@@ -116,11 +117,18 @@ def check_declared(word: str, name: object, summary: object, code: Callable[...,
     if inspect.iscoroutinefunction(code) or inspect.isasyncgenfunction(code):
         msg = f"the {word} {name} is declared with 'async def'; it has to be 'def'"
         raise TypeError(msg)
+    check_call(f"{word} {name}", code, *arguments)
+
+
+def check_call(word: str, function: Callable[..., Any], *arguments: object) -> None:
+    """TypeError unless *function*, as the *word* in messages, can be called with the *arguments*."""
     try:
-        inspect.signature(code, follow_wrapped=False).bind(*arguments)
+        inspect.signature(function, follow_wrapped=False).bind(*arguments)
     except TypeError as error:
-        msg = f"the {word} {name} is called with {len(arguments)} arguments: {error}"
+        msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (len(arguments) != 1)}: {error}"
         raise TypeError(msg) from None
+    except ValueError:
+        pass  # the signature of a function in C may not be known
 
 
 def refuse_functions(name: str, body: Body) -> NoReturn:

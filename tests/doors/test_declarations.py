@@ -217,7 +217,7 @@ from scenarios.api import {names}
         ("machine", "machine(cpu=4)", "machine(cpu=...): there is no such parameter; do you mean 'cpus'? There are "),
         ("Knob", "Knob('n', '\\ud800', 1)", "Knob n: its name is an identifier, and its summary one line of "),
         ("machine", "machine(slabinfo='none.txt')", "Knob slabinfo: its default 'none.txt' is not one of "),
-        ("MACHINE, Scenario", "Scenario('m', 'b', MACHINE, lambda: 3)", "the scenario m is called with 1 arguments: "),
+        ("MACHINE, Scenario", "Scenario('m', 'b', MACHINE, lambda: 3)", "the scenario m is called with 1 argument: "),
         ("Scenario", "Scenario('m', 'b', None, lambda stage: 3)", "the scenario m is a function that does not yield"),
     ],
 )

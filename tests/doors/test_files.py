@@ -420,7 +420,7 @@ from scenarios.api import MACHINE, Knob, scenario
 @pytest.mark.parametrize(
     ("declaration", "said"),
     [
-        ("@scenario('x', 'y')\ndef x(): ...", "TypeError: the scenario x is called with 1 arguments"),
+        ("@scenario('x', 'y')\ndef x(): ...", "TypeError: the scenario x is called with 1 argument"),
         ("@scenario('x', 'y')\nasync def x(stage): ...", "the scenario x is declared with 'async def'"),
         ("@scenario('x', 'y')\ndef x(stage):\n    yield", "the scenario x is a function that does not yield"),
         ("@scenario('x', 'y', 5)\ndef x(stage): ...", "and takes parameters that are Knobs"),
@@ -430,7 +430,7 @@ from scenarios.api import MACHINE, Knob, scenario
         ),
         ("@scenario('x\\udc80', 'y')\ndef x(stage): ...", "is not one line of at most 200 printable characters"),
         ("@scenario('x', 5)\ndef x(stage): ...", "the summary that declares the scenario is not one line"),
-        ("@oracle('x', 'y')\ndef x(): ...", "the oracle x is called with 1 arguments"),
+        ("@oracle('x', 'y')\ndef x(): ...", "the oracle x is called with 1 argument"),
         ("@strategy('x', 'y')\nclass X(RandomWalk): ...", "the strategy x is called with 3 arguments"),
         (
             "@strategy('x', 'y', argument=5)\ndef x(seed, argument, known): ...",
