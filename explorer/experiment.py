@@ -234,6 +234,11 @@ class Experiment:
         return Blame(patches, files, world, reach=SLABRACE if strategies else MACHINE)
 
     @property
+    def begins_at(self) -> int:
+        """The number of steps that every run repeats from a log, before the strategy chooses."""
+        return len(self.beginning.steps) if self.beginning is not None else 0
+
+    @property
     def runs_user_code(self) -> bool:
         """Whether files of the user's take part; their code may be nondeterministic."""
         return bool(self.files) or any(patch.path for patch in self.patches)

@@ -28,7 +28,7 @@ from explorer.defaults import FINDING, NOTHING
 from explorer.experiment import NOTHING_GIVEN, OF_A_FILE, OWN_ORACLES, PATCHES, Carried, Experiment, Given, RunOptions
 from explorer.explain import explain_schedule, to_text
 from explorer.kinds import SCENARIO
-from explorer.schedule import Follow, Noting
+from explorer.schedule import Follow
 from explorer.search.jobs import run_watched
 from protocol.errors import UsageError
 from protocol.findings import Finding, Natural
@@ -328,13 +328,12 @@ class Again:
 def run_again(path: Path, kept: Kept, experiment: Experiment) -> Again:
     """Run a kept schedule to its end, with its own experiment or with another one."""
     follow = Follow(kept.schedule, controls_clock=kept.keeps_time)
-    noting = Noting(follow)
-    stage, watch = run_watched(experiment, noting)
+    stage, watch = run_watched(experiment, follow)
     at, stale = follow.diverges_at, None
     if at is not None:
         stale = StaleChoice(at, len(kept.schedule), kept.schedule[at], follow.enabled_there)
     findings = tuple(stage.world.findings.values())
-    return Again(path, kept, experiment, findings, stale, tuple(noting.choices), stage, watch)
+    return Again(path, kept, experiment, findings, stale, tuple(watch.schedule), stage, watch)
 
 
 def assert_as_expected(path: Path, *, trust: bool = False) -> None:

@@ -15,43 +15,6 @@ from protocol.schedule import Choice
 
 if TYPE_CHECKING:
     from actors.system.lane import Lane
-    from actors.system.world import World
-
-
-class Noting(Strategy):
-    """Recording: delegates every choice to another strategy, and records the schedule."""
-
-    def __init__(self, strategy: Strategy) -> None:
-        self.strategy = strategy
-        self.name = strategy.name
-        self.controls_clock = strategy.controls_clock
-        self.choices: list[Choice] = []
-
-    def advance(self, world: World) -> None:
-        """Delegate to the other strategy."""
-        self.strategy.advance(world)
-
-    def choose(self, lanes: tuple[Lane, ...]) -> int:
-        """Delegate the choice, and record the lane."""
-        index = self.strategy.choose(lanes)
-        self.choices.append(lanes[index].name)
-        return index
-
-    def choose_value(self, count: int) -> int:
-        """Delegate the choice, and record the value."""
-        value = self.strategy.choose_value(count)
-        self.choices.append(value)
-        return value
-
-    def choose_fault(self, probability: float) -> bool:
-        """Delegate the choice, and record it as 0 or 1."""
-        fails = self.strategy.choose_fault(probability)
-        self.choices.append(int(fails))
-        return fails
-
-    def draw_latency(self, low: int, high: int) -> int:
-        """Delegate to the other strategy."""
-        return self.strategy.draw_latency(low, high)
 
 
 class Follow(Strategy):

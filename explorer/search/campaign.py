@@ -20,8 +20,9 @@ from actors.system.strategy import InTurn
 from explorer import defaults, signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
+from explorer.garbage import collect_rarely, collected_rarely
 from explorer.replay import Divergence
-from explorer.schedule import Follow, Noting
+from explorer.schedule import Follow
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_once_more, run_to_confirm
 from explorer.search.protocol import Search
@@ -153,7 +154,8 @@ class Campaign:
     def run(self) -> None:
         """Search until the schedules, the budget or the time are used up."""
         try:
-            self._search()
+            with collected_rarely():
+                self._search()
         except KeyboardInterrupt:
             self.stopped = self.stopped or "interrupted"
         except WorkerLostError as error:
@@ -350,9 +352,8 @@ class Campaign:
 
     def _run_exactly(self, schedule: Following) -> JobReport:
         """Run and count a schedule, unless it was cut off or diverged; return its report."""
-        noting = Noting(schedule)
-        stage = self.experiment.set_stage(noting)
-        watch = Watch(stage.world, wants_accesses=True)
+        stage = self.experiment.set_stage(schedule)
+        watch = Watch(stage.world, wants_accesses=True, notes_from=self.experiment.begins_at)
         records: list[bytes] = []
         is_twice = self.runs_twice or is_checked(self.schedules)
         stage.world.observers = (Recorder(records.append), watch) if is_twice else (watch,)
@@ -369,11 +370,11 @@ class Campaign:
             self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
             return report
         if is_twice:
-            report.divergence = run_once_more(self.experiment, Follow(noting.choices, controls_clock=True), records)
+            report.divergence = run_once_more(self.experiment, Follow(watch.schedule, controls_clock=True), records)
         if report.divergence is None:
-            report.add(self.schedules, stage, watch, noting.choices)
+            report.add(self.schedules, stage, watch)
             self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(schedule.strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
+        self._count(schedule.strategy, report, lambda _number: Follow(watch.schedule, controls_clock=True))
         return report
 
 
@@ -385,4 +386,5 @@ def experiment_of(options: RunOptions) -> Experiment:
 
 def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> JobReport:  # noqa: FBT001 -- a task has no keywords
     """Run a job in a worker process."""
+    collect_rarely()
     return run_job(experiment_of(options), job, twice=twice)

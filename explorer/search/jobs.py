@@ -14,7 +14,6 @@ from explorer.experiment import Experiment
 from explorer.observers import Labels
 from explorer.profile import Knowledge, RunProfile, seed_of
 from explorer.replay import Divergence
-from explorer.schedule import Noting
 from explorer.search.registry import PORTFOLIO, STRATEGIES, find_strategy, make_strategy, parse_strategy
 from explorer.search.strategies.simple import RandomWalk
 from explorer.search.strategies.surw import SelectiveWalk
@@ -22,7 +21,7 @@ from explorer.watch import RacingPair, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.names import no_such
-from protocol.schedule import Choice, Schedule
+from protocol.schedule import Schedule
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
@@ -108,8 +107,8 @@ class JobReport:
     divergence: Divergence | None = None
     news: News = News()
 
-    def add(self, number: int, stage: Stage, watch: Watch, choices: list[Choice]) -> None:
-        """Add one schedule that was run."""
+    def add(self, number: int, stage: Stage, watch: Watch) -> None:
+        """Add one schedule that was run, with the choices that its watch has noted."""
         world = stage.world
         findings = tuple(world.findings.values())
         self.outcomes.append(
@@ -121,7 +120,7 @@ class JobReport:
                 watch.switches,
                 watch.log10_alternatives,
                 findings,
-                tuple(choices) if findings else (),
+                tuple(watch.schedule) if findings else (),
             )
         )
         self.profiles.append(watch.profile())
@@ -134,9 +133,12 @@ class JobReport:
 def run_watched(
     experiment: Experiment, strategy: Strategy, *, word: str = "", records: list[bytes] | None = None
 ) -> tuple[Stage, Watch]:
-    """Run the scenario once, on the driver of *experiment*, with a watch; append its records to *records*, if given."""
+    """Run the scenario once, on the driver of *experiment*, with a watch; append its records to *records*, if given.
+
+    The watch has the choices of *strategy* in the race.
+    """
     stage = experiment.set_stage(strategy)
-    watch = Watch(stage.world, word=word)
+    watch = Watch(stage.world, word=word, notes_from=experiment.begins_at)
     stage.world.observers = (watch,) if records is None else (Recorder(records.append), watch)
     stage.start()
     experiment.drive(stage.world, experiment.header.driver)
@@ -190,21 +192,20 @@ def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> JobRepo
     report = JobReport()
     _, word = find_strategy(job.strategy, job.code)
     for number in range(job.first, job.first + job.count):
-        noting = Noting(job.remake(number))
         records: list[bytes] | None = [] if twice or is_checked(number) else None
-        stage, watch = run_watched(experiment, noting, word=word, records=records)
+        stage, watch = run_watched(experiment, job.remake(number), word=word, records=records)
         if records is not None:
             report.divergence = run_once_more(experiment, job.remake(number), records)
             if report.divergence is not None:
                 break
-        report.add(number, stage, watch, noting.choices)
+        report.add(number, stage, watch)
     return report
 
 
 def run_once_more(experiment: Experiment, strategy: Strategy, records: list[bytes]) -> Divergence | None:
     """Run a schedule again, and compare it with the *records* of its first run; return the divergence, if any."""
     again: list[bytes] = []
-    run_watched(experiment, Noting(strategy), records=again)
+    run_watched(experiment, strategy, records=again)
     return first_divergence(records, again)
 
 
@@ -231,8 +232,8 @@ def check_patches(experiment: Experiment) -> None:
 
 def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
     """Run a schedule with findings again; return the divergence, if any."""
-    report, noting = JobReport(), Noting(remake())
-    report.add(outcome.number, *run_watched(experiment, noting), noting.choices)
+    report = JobReport()
+    report.add(outcome.number, *run_watched(experiment, remake()))
     again = report.outcomes[0]
     return None if again == outcome else where_they_part(experiment, remake, outcome, again)
 

@@ -54,11 +54,14 @@ class LockGraph:
     """The recorded orders and usages of all lock classes; the graphs of several runs may be merged.
 
     `after[A][B]` is where B was first taken with A held. `usage[A]` has usage bits such as "in-softirq", each with its
-    place.
+    place. `_safe` has, for each kind of interrupt, the classes that its handlers take and all classes after these. As
+    long as none of them `is_inverted`, held with such interrupts on, there is no inversion to look for.
     """
 
     after: dict[str, dict[str, str]] = attrs.field(factory=dict)
     usage: dict[str, dict[str, str]] = attrs.field(factory=dict)
+    is_inverted: bool = attrs.field(default=False, init=False)
+    _safe: tuple[set[str], ...] = attrs.field(factory=lambda: tuple(set() for _ in IRQS), init=False)
 
     def learn_order(self, held: str, name: str, where: str) -> bool:
         """Record held -> name; False if it was recorded before."""
@@ -66,6 +69,9 @@ class LockGraph:
         if name in order:
             return False
         order[name] = where
+        for safe, (_, _, taken_on) in zip(self._safe, IRQS, strict=True):
+            if held in safe:
+                self._make_safe(name, safe, taken_on)
         return True
 
     def learn_usage(self, name: str, bits: Iterable[str], where: str) -> bool:
@@ -73,7 +79,21 @@ class LockGraph:
         known = self.usage.setdefault(name, {})
         new = [bit for bit in bits if bit not in known]
         known.update(dict.fromkeys(new, where))
+        for safe, (_, taken_in, taken_on) in zip(self._safe, IRQS, strict=True) if new else ():
+            if taken_in in new:
+                self._make_safe(name, safe, taken_on)
+            if taken_on in new and name in safe:
+                self.is_inverted = True
         return bool(new)
+
+    def _make_safe(self, name: str, safe: set[str], taken_on: str) -> None:
+        """Add a class, and all classes after it, to the classes that must not be held with interrupts on."""
+        if name not in safe:
+            safe.add(name)
+            if taken_on in self.usage.get(name, ()):
+                self.is_inverted = True
+            for following in self.after.get(name, ()):
+                self._make_safe(following, safe, taken_on)
 
     def merge(self, other: LockGraph) -> bool:
         """Add the records of another run; False if none is new."""
@@ -115,7 +135,7 @@ class LockGraph:
 
     def inversions(self) -> Iterator[Problem]:
         """Every class that an interrupt handler takes and that leads to a class held with such interrupts on."""
-        for irq, taken_in, taken_on in IRQS:
+        for irq, taken_in, taken_on in IRQS if self.is_inverted else ():
             safe = [name for name, bits in self.usage.items() if taken_in in bits]
             if not safe:
                 continue
