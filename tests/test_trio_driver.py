@@ -345,5 +345,5 @@ async def test_a_long_run_lets_other_tasks_run() -> None:
         nursery.start_soon(heart)
         nursery.start_soon(TrioDriver(world).run)
 
-    assert max(after - before for before, after in itertools.pairwise(beats)) <= BREATH
+    assert max(after - before for before, after in itertools.pairwise(beats)) <= 2 * BREATH
     assert beats[-1] > 3 * BREATH

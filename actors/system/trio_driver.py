@@ -8,7 +8,8 @@ and a message costs one task switch. One step of a flow is:
     owner's task:        handles the request; the baton goes to the flow's task
     flow's task:         runs on to its next await, and is now the holder of the baton
 
-There is no central loop and no queue in between: the holder of the baton makes the world's choice (`_hand_on`). A task
+A flow that goes on, because the next choice is the flow itself, keeps the baton: its task lets the owner handle the
+request without the two task switches. There is no central loop and no queue in between: the holder of the baton makes the world's choice (`_hand_on`). A task
 starts when it is first needed and ends with its actor. A later request to that actor is a use-after-free, and a new
 task is started to report it. Cancelling the nursery (an outer cancel scope, a crash) closes every coroutine at its
 await. Every `BREATH` steps the holder lets Trio process deadlines and signals.
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
 
-BREATH = 1000
-"""Steps between two checkpoints: cancellation and deadlines take effect within some tens of milliseconds."""
+BREATH = 500
+"""Steps between two checkpoints: cancellation and deadlines take effect within some tens of milliseconds.
+
+Trio runs the tasks of a batch in random order, so another task may have to wait for two checkpoints.
+"""
 
 NOTHING = object()
 """No turn: the task that has just stepped does not step next."""
@@ -90,9 +94,17 @@ class TrioDriver:
 
     # -- the baton ----------------------------------------------------------------------------------------------------
 
-    def _choose(self) -> None:
-        """Make the world's next choice, and give the baton to the task with the first turn in that step."""
+    def _choose(self, holder: Flow | None = None) -> None:
+        """Make the world's next choice, and give the baton to the task with the first turn in that step.
+
+        If that is the *holder* of the baton, its request is handled here, and it goes on.
+        """
         lane = self.world.next_lane()
+        while lane is not None and lane is holder:
+            if self._is_handled(holder.request):
+                self._again = None
+                return
+            lane = self.world.next_lane()
         if lane is None:
             self._over.set()
             return
@@ -108,10 +120,21 @@ class TrioDriver:
             if turn.actor is not None and turn.actor.check is not None:
                 turn.actor.check()
             self._give(turn.flow, None)
-            return
-        if isinstance(lane, Flow):
+        elif isinstance(lane, Flow):
             self.world.finish_step(lane)
-        self._choose()
+            self._choose(lane)
+        else:
+            self._choose()
+
+    def _is_handled(self, request: Request) -> bool:
+        """Let the owner handle *request*, if it has one; False if that ends the run."""
+        if request.actor is not None:
+            request.actor.resume(request)
+            if self.world.stopped is not None:
+                return False
+            if request.actor.check is not None:
+                request.actor.check()
+        return True
 
     def _give(self, lane: Lane, turn: object) -> None:
         if self._is_cancelled:

@@ -76,7 +76,7 @@ def returns(make: Callable[..., object]) -> Around:
 
 
 def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str, Around], ...]:
-    """The search without some accesses, both requested and reported ones."""
+    """The search without some accesses of steps and of pending steps."""
 
     def requested(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -85,26 +85,10 @@ def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str,
 
         return accesses
 
-    def told(original: Callable[..., Any]) -> Callable[..., Any]:
-        def touch(self: Any, thing: Hashable, access: Access) -> None:
-            if not is_left_out(thing, access):
-                original(self, thing, access)
+    def recorded(original: Any) -> Any:
+        return property(lambda self: requested(original.fget)(self))
 
-        return touch
-
-    def ended(original: Callable[..., Any]) -> Callable[..., Any]:
-        def end_step(self: Any) -> None:
-            original(self)
-            self.accesses = {thing: mode for thing, mode in self.accesses.items() if not is_left_out(thing, mode)}
-
-        return end_step
-
-    return (
-        ("explorer.watch:accesses_of", requested),
-        ("explorer.search.strategies.dpor:accesses_of", requested),
-        ("explorer.watch:Watch.touch", told),
-        ("explorer.watch:Watch.end_step", ended),
-    )
+    return (("explorer.watch:Watch.accesses", recorded), ("explorer.search.strategies.dpor:accesses_of", requested))
 
 
 def without_part(*names: str, theme: tuple[str, ...], only_wastes: bool = False) -> Mutant:
@@ -125,14 +109,10 @@ def without_kind(name: str, what: str, *theme: str) -> Mutant:
 def modes_as(change: Callable[[Access], Access]) -> tuple[tuple[str, Around], ...]:
     """The search with other modes of access."""
 
-    def ended(original: Callable[..., Any]) -> Callable[..., Any]:
-        def end_step(self: Any) -> None:
-            original(self)
-            self.accesses = {thing: change(mode) for thing, mode in self.accesses.items()}
+    def recorded(original: Any) -> Any:
+        return property(lambda self: {thing: change(mode) for thing, mode in original.fget(self).items()})
 
-        return end_step
-
-    return (("explorer.watch:Watch.end_step", ended),)
+    return (("explorer.watch:Watch.accesses", recorded),)
 
 
 WORKS = ("queue", "queue", "queue", "flush", "mutex")
@@ -143,6 +123,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "entering a read section",
         (
             ("explorer.accesses:becomes_reader", returns(lambda _flow: False)),
+            ("explorer.watch:becomes_reader", returns(lambda _flow: False)),
             ("explorer.watch:has_become_reader", returns(lambda _flow, **_before: False)),
         ),
     ),
