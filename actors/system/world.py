@@ -25,6 +25,7 @@ import attrs
 import msgspec
 
 from actors.system.actor import Actor, Shared
+from actors.system.bits import bits
 from actors.system.deadlock import Deadlock
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import RESUMERS
@@ -184,7 +185,17 @@ class World(Named):
 
         A step that only enters a section is finished here, without the driver: the request that follows it must wait.
         """
-        while (lane := self._choose_lane()) is not None:
+        while not self._is_over():
+            try:
+                enabled = self._sets[self.mask]
+            except KeyError:
+                enabled = self._intern(self.mask)
+            index = self.chooser.choose(enabled.lanes)
+            lane = enabled.lanes[index]
+            for observer in self.observers:
+                observer.step(self, enabled, index, lane)
+            self.steps += 1
+            self.step_time = self.now
             request = lane.request  # at the end of the step, the flow has another request
             if request is None:
                 self.cost = MAIL.cost
@@ -200,32 +211,20 @@ class World(Named):
             self.finish_step(flow)
         return None
 
-    def _choose_lane(self) -> Lane | None:
+    def _is_over(self) -> bool:
+        """Whether no step comes any more; otherwise, time has passed as far as the next step needs it."""
         if self.steps >= self._next_look:
             self._look_for_livelock()
         if self.stopped is not None or self.stop_before_next is not None:
             self.stop(self.stop_before_next or "")
-            return None
+            return True
         if self.controls_clock:
             self.chooser.advance(self)
             if self.stopped is not None:
-                return None
+                return True
         if self._timers and self._timers[0][0] <= self.now:
             self.fire_timers()
-        if not self.mask and not self.let_time_pass():
-            return None
-        try:
-            enabled = self._sets[self.mask]
-        except KeyError:
-            enabled = self._intern(self.mask)
-        lanes = enabled.lanes
-        index = self.chooser.choose(lanes)
-        lane = lanes[index]
-        for observer in self.observers:
-            observer.step(self, enabled, index, lane)
-        self.steps += 1
-        self.step_time = self.now
-        return lane
+        return not (self.mask or self.let_time_pass())
 
     def finish_step(self, flow: Flow) -> None:
         """Advance the clock by the step, update the enabled flows of its CPU if need be, and check the properties."""
@@ -271,8 +270,7 @@ class World(Named):
         return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
 
     def _intern(self, mask: int) -> EnabledSet:
-        lanes = tuple(lane for lane in self._lanes if lane.bit & mask)
-        enabled = self._sets[mask] = EnabledSet(lanes)
+        enabled = self._sets[mask] = EnabledSet(tuple([self._lanes[place] for place in bits(mask)]))
         return enabled
 
     def let_time_pass(self) -> bool:

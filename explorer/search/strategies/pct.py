@@ -10,6 +10,7 @@ request, or an actor with mail, so that races inside one mailbox are reordered, 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from explorer.profile import Knowledge
@@ -44,8 +45,11 @@ class PriorityWalk(RandomValues):
         return self._highest(lanes)
 
     def _highest(self, lanes: tuple[Lane, ...]) -> int:
-        priorities = self._priorities
-        for lane in lanes:
-            if lane.name not in priorities:
-                priorities[lane.name] = self.random()
-        return max(range(len(lanes)), key=lambda index: priorities[lanes[index].name])
+        priorities, best, highest = self._priorities, 0, -math.inf
+        for index, lane in enumerate(lanes):
+            priority = priorities.get(lane.name)
+            if priority is None:
+                priority = priorities[lane.name] = self.random()
+            if priority > highest:
+                best, highest = index, priority
+        return best
