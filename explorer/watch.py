@@ -101,7 +101,10 @@ def number_of(name: str) -> int:
 
 @attrs.define(eq=False)
 class LaneCounts:
-    """Counts of one lane: its steps, and the steps of interest; `number` is a hash of its name, `step` one of its last step."""
+    """Counts of one lane: its steps, and the steps of interest.
+
+    `number` is a hash of its name, and `step` a hash of its last step.
+    """
 
     number: int
     step: int
@@ -121,7 +124,9 @@ class Watch(Observer):
     `schedule` has the choices of the race from that step of the run on.
     """
 
-    def __init__(self, world: World, *, word: str = "", wants_accesses: bool = False, notes_from: int | None = None) -> None:
+    def __init__(
+        self, world: World, *, word: str = "", wants_accesses: bool = False, notes_from: int | None = None
+    ) -> None:
         self._choices = 0
         self._switches = 0
         self._log10_alternatives = 0.0
@@ -296,7 +301,7 @@ class Watch(Observer):
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self) -> None:  # noqa: C901 -- calls would cost more than the work
         """Read the journal, and begin a new one."""
         journal, self._journal = self._journal, []
         lane, step = self._lane, self._step
@@ -325,7 +330,7 @@ class Watch(Observer):
         if len(self._chains) > BATCH:
             self._count(self._chains)
 
-    def _begin_step(self, entry: tuple[Any, ...]) -> int:
+    def _begin_step(self, entry: tuple[Any, ...]) -> int:  # noqa: C901 -- as above
         """Add the accesses that the request of a step names, and the data that its flow has in use; return its hash."""
         lane, enabled, is_marked, _, code, info, target, part, used = entry
         counts = self._lanes.get(lane.name) or self._meet(lane.name)
