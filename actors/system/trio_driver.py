@@ -9,10 +9,10 @@ and a message costs one task switch. One step of a flow is:
     flow's task:         runs on to its next await, and is now the holder of the baton
 
 A flow that goes on, because the next choice is the flow itself, keeps the baton: its task lets the owner handle the
-request without the two task switches. There is no central loop and no queue in between: the holder of the baton makes the world's choice (`_hand_on`). A task
-starts when it is first needed and ends with its actor. A later request to that actor is a use-after-free, and a new
-task is started to report it. Cancelling the nursery (an outer cancel scope, a crash) closes every coroutine at its
-await. Every `BREATH` steps the holder lets Trio process deadlines and signals.
+request without the two task switches. There is no central loop and no queue in between: the holder of the baton makes
+the world's choice (`_hand_on`). A task starts when it is first needed and ends with its actor. A later request to that
+actor is a use-after-free, and a new task is started to report it. Cancelling the nursery (an outer cancel scope, a
+crash) closes every coroutine at its await. Every `BREATH` steps the holder lets Trio process deadlines and signals.
 """
 
 from __future__ import annotations
