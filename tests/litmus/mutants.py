@@ -86,7 +86,7 @@ def without(is_left_out: Callable[[Hashable, Access], bool]) -> tuple[tuple[str,
         return accesses
 
     def recorded(original: Any) -> Any:
-        return property(lambda self: requested(original.fget)(self))
+        return property(requested(original.fget))
 
     return (("explorer.watch:Watch.accesses", recorded), ("explorer.search.strategies.dpor:accesses_of", requested))
 

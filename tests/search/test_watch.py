@@ -1,4 +1,4 @@
-"""The watch: what it reads from its journal does not depend on when it reads, and it notes the choices of the strategy."""
+"""The watch: its answers do not depend on when it reads its journal, and it notes the choices of the strategy."""
 
 from __future__ import annotations
 
