@@ -9,7 +9,6 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -196,11 +195,7 @@ class Watch(Observer):
         self._watches = name == "race"
         if self._watches:
             self._skipped = self._notes_from - self._world.steps
-        self._world.on_touch = self.touch if self._watches else None
-
-    def touch(self, thing: Hashable, access: Access) -> None:
-        """Add an access of the current step to *thing* that its request does not name."""
-        self._journal.append((thing, access))
+        self._world.on_touch = self._journal.append if self._watches else None
 
     def end_step(self) -> None:
         """End the current step, if there is one: the accesses up to the next one belong to no step."""
@@ -302,10 +297,9 @@ class Watch(Observer):
     # -- the journal --------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:  # noqa: C901 -- calls would cost more than the work
-        """Read the journal, and begin a new one."""
-        journal, self._journal = self._journal, []
+        """Read the journal, and empty it."""
         lane, step = self._lane, self._step
-        for entry in journal:
+        for entry in self._journal:
             length = len(entry)
             if length == LENGTH_OF_STEP:
                 lane = entry[0]
@@ -326,6 +320,7 @@ class Watch(Observer):
                         chain.group += step
                 elif chain.step != step or chain.mode is not UPDATE:
                     self._begin_group(chain, step, mode)
+        self._journal.clear()
         self._lane, self._step = lane, step
         if len(self._chains) > BATCH:
             self._count(self._chains)

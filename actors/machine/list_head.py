@@ -52,7 +52,7 @@ class ListEntry(Shared):
         """
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
-            on_touch((self, "list_head"), UPDATE)
+            on_touch(((self, "list_head"), UPDATE))
 
     def free_links(self) -> bool:
         """Mark the lists of an object that is being freed; True if it is on one.
@@ -118,7 +118,7 @@ class ListHead(OrderedDict[T, None]):
         self[entry] = None
         on_touch = memory.actor.world.on_touch  # as in touch_links(), without the call
         if on_touch is not None:
-            on_touch((memory, "list_head"), UPDATE)
+            on_touch(((memory, "list_head"), UPDATE))
 
     def list_del(self, entry: T) -> None:
         """Unlink *entry*; a list without *entry* is corrupted."""
@@ -129,7 +129,7 @@ class ListHead(OrderedDict[T, None]):
         del self[entry]
         on_touch = memory.actor.world.on_touch
         if on_touch is not None:
-            on_touch((memory, "list_head"), UPDATE)
+            on_touch(((memory, "list_head"), UPDATE))
 
     def list_move_tail(self, entry: T) -> None:
         """Unlink *entry* and link it at the end."""

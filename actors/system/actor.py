@@ -48,7 +48,7 @@ class Shared(Named):
         """Record an extra access of the current step to this object."""
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
-            on_touch(self, access)
+            on_touch((self, access))
 
     def touch_part(self, part: int | str, access: Access) -> None:
         """Record an extra access to one part of this object: one CPU's part or a field. An empty name is the whole."""
@@ -57,8 +57,8 @@ class Shared(Named):
             return
         on_touch = self.actor.world.on_touch
         if on_touch is not None:
-            on_touch(self, READ)
-            on_touch((self, part), access)
+            on_touch((self, READ))
+            on_touch(((self, part), access))
 
     @property
     def label(self) -> str:
@@ -135,7 +135,7 @@ class Actor(Lane):
         if self.finished:
             return
         if self.world.on_touch is not None:
-            self.world.on_touch(self, UPDATE)
+            self.world.on_touch((self, UPDATE))
         if not self.mailbox:
             if not self.bit:
                 self.world.add_lane(self)

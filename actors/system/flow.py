@@ -296,7 +296,7 @@ class Flow(Lane):
         A flow that is about to enter a section does not hold it yet.
         """
         if self.world.on_touch is not None:
-            self.world.on_touch(self, UPDATE)
+            self.world.on_touch((self, UPDATE))
         if self.finished or self.held >= Level.NO_PREEMPTION:
             return False
         if cpu is not self.cpu:
@@ -466,15 +466,15 @@ class Flow(Lane):
         """
         if self.world.on_touch is not None:
             if not self.is_entering:
-                self.world.on_touch(thing, UPDATE)
+                self.world.on_touch((thing, UPDATE))
             if self.owns_cpu:
                 self.in_use[thing] = None
 
     def use_part(self, thing: Shared) -> None:
         """Record an access to this CPU's part of *thing*; other CPUs access their own parts independently."""
         if self.world.on_touch is not None and self.cpu is not None:
-            self.world.on_touch(thing, READ)
-            self.world.on_touch((thing, self.cpu.id), UPDATE)
+            self.world.on_touch((thing, READ))
+            self.world.on_touch(((thing, self.cpu.id), UPDATE))
 
 
 def check_number(what: str, number: object, least: int, most: int) -> None:

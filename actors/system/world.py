@@ -94,7 +94,7 @@ class World(Named):
     stop_before_next: str | None = None
     recycles_slots: bool = False
     on_retire: Callable[[Actor], None] | None = None
-    on_touch: Callable[[Hashable, Access], None] | None = None
+    on_touch: Callable[[tuple[Hashable, Access]], None] | None = None
     current: Flow | None = None
     step_time: int = 0
     cost: int = 0
@@ -155,7 +155,7 @@ class World(Named):
         self.add_lane(flow)
         self.flows[flow] = None
         if self.on_touch is not None:
-            self.on_touch(flow, COMMUTE)
+            self.on_touch((flow, COMMUTE))
         flow.set_ready(True)
         flow.start(coro)
         if flow.finished:

@@ -154,7 +154,7 @@ def test_freeing_what_is_on_a_list_is_an_access_to_the_list() -> None:
     head, (a, b) = make_list("ab", world)
     head.list_del(b)
     seen: list[object] = []
-    world.on_touch = lambda thing, access: seen.append((thing, access))
+    world.on_touch = seen.append
 
     free(a)
     free(b)
