@@ -42,15 +42,15 @@ class RoundRobin(Strategy):
     name = "roundrobin"
 
     def __init__(self, seed: int) -> None:
-        self._last = 0
+        self._last = -1
         self._values = seed
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        if not self._last:
+        if self._last < 0:
             index = self._values % len(lanes)
         else:
-            index = next((i for i, lane in enumerate(lanes) if lane.bit > self._last), 0)
-        self._last = lanes[index].bit
+            index = next((i for i, lane in enumerate(lanes) if lane.slot > self._last), 0)
+        self._last = lanes[index].slot
         return index
 
     def choose_value(self, count: int) -> int:
