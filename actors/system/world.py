@@ -73,8 +73,9 @@ class World(Named):
 
     `stop_before_next` is set from outside (Ctrl-C) and takes effect between two steps. An actor has a bit in the masks
     only while mail waits for it: most actors of a large machine get hardly any mail. In a world that `recycles_slots`
-    this is also true of its slot in the order of choices. `current`, `step_time` and `cost` describe the running or the last step: its flow, its time and its
-    duration (ns). `patience` is the livelock bound; `polls` counts the steps of tasks outside of kernel functions.
+    this is also true of its slot in the order of choices. `current`, `step_time` and `cost` describe the running or the
+    last step: its flow, its time and its duration (ns). `patience` is the livelock bound; `polls` counts the steps of
+    tasks outside of kernel functions.
     `lost_mail`, if it is a list, collects the next mail of each actor that retired before the delivery. `spoiled`
     is a violation of the world's rules by user code.
     """
@@ -170,7 +171,7 @@ class World(Named):
         if actor.mailbox:
             if self.lost_mail is not None:
                 self.lost_mail.append((actor, actor.mailbox[0]))
-            actor.mailbox.clear()
+            actor.mailbox = ()
             self.mask ^= actor.bit
             self._free_bit_of(actor)
         if actor.slot >= 0:
@@ -266,7 +267,8 @@ class World(Named):
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*; this step is its delivery."""
-        message = actor.mailbox.popleft()
+        message, *others = actor.mailbox
+        actor.mailbox = tuple(others)
         if not actor.mailbox:
             self.mask ^= actor.bit
             self._free_bit_of(actor)
