@@ -22,10 +22,13 @@ from explorer.watch import Watch
 from scenarios import find_scenario
 from scenarios.stage import Stage
 
+SLICE = 1_000
+"""Generations between two readings."""
+
 
 @attrs.frozen
 class Reading:
-    """The meters at one sampled point: seconds and steps since the start, and the peak of resident memory (KiB)."""
+    """The meters at one point: CPU seconds and steps since the start, and the peak of resident memory (KiB)."""
 
     point: str
     seconds: float
@@ -35,19 +38,14 @@ class Reading:
 
 @attrs.define(eq=False)
 class MeteredStage(Stage):
-    """A stage that reads the meters whenever the scenario samples the machine."""
+    """A stage that reads the meters where the scenario would sample the machine: a sample walks through all of it."""
 
-    started: float = attrs.field(factory=time.perf_counter, init=False)
+    started: float = attrs.field(factory=time.process_time, init=False)
     readings: list[Reading] = attrs.field(factory=list, init=False)
 
     def sample(self, point: str) -> None:
-        """Sample the machine, and the process that simulates it."""
-        super().sample(point)
-        self.read_meters(point)
-
-    def read_meters(self, point: str) -> None:
         """Record the resources that this process has used up to now."""
-        seconds = time.perf_counter() - self.started
+        seconds = time.process_time() - self.started
         self.readings.append(Reading(point, seconds, self.world.steps, peak_resident()))
 
 
@@ -61,9 +59,9 @@ def peak_resident() -> int:
 
 
 def run_generations(kernel: str, generations: int, held: int) -> list[Reading]:
-    """Run the scenario on the stepper, recorded and checked as `slabrace run` does; return base, half, full and end."""
+    """Run the scenario on the stepper, recorded and checked as `slabrace run` does; return a reading for each slice."""
     scenario = find_scenario("shared-dentry")
-    knobs = {"generations": str(generations), "held": str(held), "every": str(generations // 2)}
+    knobs = {"generations": str(generations), "held": str(held), "every": str(SLICE)}
     world = World(RandomWalk(0))
     world.observers = (Recorder(), Watch(world))
     stage = MeteredStage(world, kernel, scenario.values(knobs))
@@ -72,7 +70,7 @@ def run_generations(kernel: str, generations: int, held: int) -> list[Reading]:
     run_stepper(world)
     assert world.stopped == "quiescent", f"the run ended as {world.stopped}"
     assert not world.findings, f"the run found {', '.join(world.findings)}"
-    stage.read_meters("end")
+    stage.sample("end")
     return stage.readings
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from explorer.garbage import paused
 from explorer.signals import SIGNALS
 from slabrace.names import claim
 
@@ -22,7 +23,8 @@ def main() -> int:
     """
     _handle(_end)
     claim()
-    from explorer.cli import main as run_command  # noqa: PLC0415 -- slow: the handlers have to be set first
+    with paused():
+        from explorer.cli import main as run_command  # noqa: PLC0415 -- slow: the handlers have to be set first
 
     code = run_command()
     _handle(signal.SIG_IGN)

@@ -1,7 +1,8 @@
-"""The policy of Python's garbage collector for searches.
+"""The policy of Python's garbage collector, whose default fits neither imports nor simulations.
 
-A world is full of reference cycles, and a search makes thousands of worlds. With Python's default, most collections
-come within a run, when they find nothing. Here they come every few worlds, and leave out all that was there before.
+An import leaves no garbage, and the collector would look through all that is new. A world is full of reference cycles,
+and a search makes thousands of worlds; with the default, most collections come within a run, when they find nothing.
+The machine of one long run grows, and nearly all of it is alive.
 """
 
 from __future__ import annotations
@@ -12,6 +13,18 @@ from contextlib import contextmanager
 
 THRESHOLDS = (10_000, 3, 20)
 """Of `gc.set_threshold`. A world has some 4,000 objects, so the youngest generation holds two or three of them."""
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """A block without the collector, for imports."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def collect_rarely() -> bool:

@@ -13,10 +13,9 @@ import ast
 import contextlib
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -31,6 +30,9 @@ from protocol.blame import RAN, SLABRACE, UserCode, in_words, is_interrupt, plac
 from protocol.errors import UsageError
 from protocol.names import no_such
 from protocol.records import CodeRecord
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 
 class Declared(Protocol):

@@ -38,7 +38,7 @@ T = TypeVar("T", bound=Linkable)
 class ListEntry(Shared):
     """Shared state with list_heads inside; `on_lists` are the lists on which it is linked."""
 
-    on_lists: list[ListHead[Any]] = attrs.field(factory=list, init=False)
+    on_lists: tuple[ListHead[Any], ...] = attrs.field(default=(), init=False)
 
     @property
     def memory(self) -> ListEntry:
@@ -114,7 +114,7 @@ class ListHead(OrderedDict[T, None]):
             use(entry)
         if entry in self:
             raise corruption("list_add", entry)
-        memory.on_lists.append(self)
+        memory.on_lists += (self,)
         self[entry] = None
         on_touch = memory.actor.world.on_touch  # as in touch_links(), without the call
         if on_touch is not None:
@@ -125,7 +125,7 @@ class ListHead(OrderedDict[T, None]):
         if self.freed or entry not in self:
             self._check_links(entry)
         memory = entry.memory
-        memory.on_lists.remove(self)
+        memory.on_lists = self._others_of(memory)
         del self[entry]
         on_touch = memory.actor.world.on_touch
         if on_touch is not None:
@@ -146,7 +146,7 @@ class ListHead(OrderedDict[T, None]):
             use(next(iter(self)))
         self.freed += source.freed
         for entry in reversed(source.take_all()):
-            entry.memory.on_lists.append(self)
+            entry.memory.on_lists += (self,)
             self[entry] = None
             self.move_to_end(entry, last=False)
 
@@ -158,10 +158,14 @@ class ListHead(OrderedDict[T, None]):
         entries = tuple(self)
         for entry in entries:
             entry.memory.touch_links()
-            entry.memory.on_lists.remove(self)
+            entry.memory.on_lists = self._others_of(entry.memory)
         self.clear()
         self.freed = 0
         return entries
+
+    def _others_of(self, memory: ListEntry) -> tuple[ListHead[Any], ...]:
+        """The other lists on which *memory* is linked."""
+        return tuple(head for head in memory.on_lists if head is not self)
 
     def reorder(self, order: tuple[T, ...]) -> None:
         """Move the elements one by one into the given *order*."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import attrs
 
 from actors.machine.context import Context
 from actors.system.actor import Shared
 from protocol.messages import Message
 from protocol.operations import COMMUTE, READ, UPDATE, operation
+
+_NOTHING: Mapping[int, int] = MappingProxyType({})
+"""What is unseen of nearly all fields; one object for all."""
 
 
 @attrs.define(eq=False)
@@ -23,7 +29,7 @@ class LocklessField(Shared):
     view: View = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.view = View(self.actor, f"view of {self.name}")
+        self.view = View(self.actor, self)
 
     @property
     def label(self) -> str:
@@ -41,7 +47,7 @@ class LocklessField(Shared):
         self.view.touch(UPDATE)
         for cpu in ctx.machine.cpus:
             if cpu is not ctx.cpu:
-                self.view.unseen.setdefault(cpu.id, self.value)
+                self.view.become_stale_on(cpu.id, self.value)
                 self.actor.post(Message.mail(self.view.become_visible_on, cpu.id))
         self.value = value
         ctx.machine.rcu.touch_part("stores", COMMUTE)
@@ -52,19 +58,23 @@ class LocklessField(Shared):
 class View(Shared):
     """Per-CPU stale values of a LocklessField: a store-buffer model. It is no part of the field's memory."""
 
-    name: str
-    unseen: dict[int, int] = attrs.field(factory=dict, init=False)
+    field: LocklessField
+    unseen: Mapping[int, int] = attrs.field(default=_NOTHING, init=False)
 
     @property
     def label(self) -> str:
-        return self.name
+        return f"view of {self.field.name}"
+
+    def become_stale_on(self, cpu: int, value: int) -> None:
+        """Let that CPU see *value*, unless it sees an older one already."""
+        self.unseen = {cpu: value, **self.unseen}
 
     @operation(COMMUTE)
     def become_visible_on(self, cpu: int) -> None:
         """A store reaches that CPU."""
-        self.unseen.pop(cpu, None)
+        self.unseen = {other: value for other, value in self.unseen.items() if other != cpu} or _NOTHING
 
     def become_visible(self) -> None:
         """A full memory barrier on every CPU, within the current step."""
         self.touch(COMMUTE)
-        self.unseen.clear()
+        self.unseen = _NOTHING

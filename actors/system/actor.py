@@ -7,7 +7,6 @@ reply) or *mail* (posted without waiting; its delivery is a step of its own).
 from __future__ import annotations
 
 import types
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +35,13 @@ class Shared(Named):
     object is a use-after-free. `waiters` are the flows with a conditional operation on this object that is pending;
     their conditions are evaluated again after every request to the object. `number` is its id in the log, given by the
     recorder. `trace` belongs to an observer.
+
+    A machine has many of these objects, and few have a waiter: a tuple, as all empty ones are one object.
     """
 
     actor: Actor
     freed: str | None = attrs.field(default=None, init=False)
-    waiters: list[Flow] = attrs.field(factory=list, init=False)
+    waiters: tuple[Flow, ...] = attrs.field(default=(), init=False)
     number: int = attrs.field(default=-1, init=False)
     trace: Any = attrs.field(default=None, init=False)
 
@@ -106,7 +107,7 @@ class Actor(Lane):
 
     main: Callable[[Actor], Coroutine[Any, Any, None]] | None = attrs.field(default=None, kw_only=True)
     check: Callable[[], None] | None = attrs.field(default=None, init=False)
-    mailbox: deque[object] = attrs.field(factory=deque, init=False)
+    mailbox: tuple[object, ...] = attrs.field(default=(), init=False)
 
     def __attrs_post_init__(self) -> None:
         self.start(self.main(self) if self.main else self.serve())
@@ -124,9 +125,11 @@ class Actor(Lane):
                 self.world.report_use_after_free(target)  # type: ignore[arg-type]  # as above
                 continue
             if request.info.when is not None:
-                target.waiters.remove(request.flow)  # type: ignore[union-attr]  # as above
-            op, options = request.op, request.options
-            request.reply = op(*request.args, **options) if options else op(*request.args)  # type: ignore[misc]  # as above
+                target.waiters = tuple(flow for flow in target.waiters if flow is not request.flow)  # type: ignore[union-attr]  # as above
+            if request.options:
+                request.reply = request.op(*request.args, **request.options)  # type: ignore[misc]  # as above
+            else:
+                request.reply = request.op(*request.args)  # type: ignore[misc]  # as above
             if target.waiters:  # type: ignore[union-attr]  # as above
                 target.reconsider()  # type: ignore[union-attr]  # as above
 
@@ -141,7 +144,7 @@ class Actor(Lane):
                 self.world.add_lane(self)
             self.world.mask |= self.bit
             self.ready_at = self.world.now
-        self.mailbox.append(message)
+        self.mailbox += (message,)
 
     def retire(self) -> None:
         """End together with the memory of the owned state: every later request is an access to freed memory."""

@@ -157,7 +157,7 @@ class Flow(Lane):
             self.might_sleep(info.name)
         if info.when is not None:
             request.awaited = info
-            target.waiters.append(self)
+            target.waiters += (self,)
             self.look_again(info.when(target, *args))
         yield SEAM
         return request.reply  # type: ignore[return-value]  # the reply of op

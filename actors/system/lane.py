@@ -1,8 +1,9 @@
 """Lanes, the schedulable entities: everything that can be chosen for the next step.
 
 There are two kinds: a flow with a pending request, and an actor with posted mail. A lane keeps its name for the whole
-run. Its slot is a bit in the masks of enabled lanes: the first bit that is free when the lane needs one. So an enabled
-set is one integer, and its lanes are in the order of their slots. Neither depends on memory addresses or on the driver.
+run. It gets a slot when it first needs one, the first that is free: the lanes of an enabled set are in the order of
+their slots. While a lane may become enabled it also has a bit in masks, so an enabled set is one integer, which stays
+small when many actors wait for mail. Neither depends on memory addresses or on the driver.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Lane(Named):
 
     `request` is the pending request of a flow; an actor has mail instead of requests.
 
-    `bit` is its slot in enabled-set masks (0: it has none now). `ready_at` is the earliest virtual time of its
+    `slot` is its place in the order of choices (-1: it has none yet), and `bit` stands for it in the masks of enabled
+    lanes (0: it has none now). `ready_at` is the earliest virtual time of its
     next step (ns); only the `clock` strategy reads it. `number` is its id in the log, given by the recorder. `trace`
     belongs to an observer.
     """
@@ -90,6 +92,7 @@ class Lane(Named):
     world: World
     name: str
     bit: int = attrs.field(default=0, init=False)
+    slot: int = attrs.field(default=-1, init=False)
     ready_at: int = attrs.field(default=0, init=False)
     number: int = attrs.field(default=-1, init=False)
     trace: Any = attrs.field(default=None, init=False)

@@ -51,22 +51,22 @@ class InTurn(Strategy):
     name = "in turn"
 
     def __init__(self) -> None:
-        self._last = 0
+        self._last = -1
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Stay with the lane that stepped last if it is enabled; otherwise take the next enabled one after it."""
         last, index = self._last, 0
-        while lanes[index].bit < last:
+        while lanes[index].slot < last:
             index += 1
             if index == len(lanes):
                 index = 0
                 break
-        self._last = lanes[index].bit
+        self._last = lanes[index].slot
         return index
 
     def went_on(self, lane: Lane) -> None:
         """Tell this schedule which lane another strategy let run."""
-        self._last = lane.bit
+        self._last = lane.slot
 
     def choose_value(self, _count: int) -> int:
         """Choose the first possibility."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import operator
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 
 _ACTORS = __file__.removesuffix("system/world.py")
+_SLOT = operator.attrgetter("slot")
+
+LEAST_ENDED = 64
+"""So many slots at least are freed before the world looks for enabled sets with lanes that have ended."""
 
 
 @attrs.define(eq=False)
@@ -67,10 +72,11 @@ class World(Named):
     fault, by name; `fault` is the fault that happens at this moment. `on_touch` receives the accesses of a step that
     its request does not name: parts of an object that its operation changes, flows that it wakes, data of its own CPU.
 
-    `stop_before_next` is set from outside (Ctrl-C) and takes effect between two steps. In a world that
-    `recycles_slots`, an actor has a slot in the masks only while mail waits for it: most actors of a large machine get
-    hardly any mail. `current`, `step_time` and `cost` describe the running or the last step: its flow, its time and its
-    duration (ns). `patience` is the livelock bound; `polls` counts the steps of tasks outside of kernel functions.
+    `stop_before_next` is set from outside (Ctrl-C) and takes effect between two steps. An actor has a bit in the masks
+    only while mail waits for it: most actors of a large machine get hardly any mail. In a world that `recycles_slots`
+    this is also true of its slot in the order of choices. `current`, `step_time` and `cost` describe the running or the
+    last step: its flow, its time and its duration (ns). `patience` is the livelock bound; `polls` counts the steps of
+    tasks outside of kernel functions.
     `lost_mail`, if it is a list, collects the next mail of each actor that retired before the delivery. `spoiled`
     is a violation of the world's rules by user code.
     """
@@ -105,7 +111,12 @@ class World(Named):
     spoiled: BaseException | None = None
     _lanes: list[Lane] = attrs.field(factory=list)
     _free_places: list[int] = attrs.field(factory=list)
-    _sets: dict[int, EnabledSet] = attrs.field(factory=dict)
+    _ended: int = 0
+    _sets: dict[tuple[Lane, ...], EnabledSet] = attrs.field(factory=dict)
+    _holders: list[Lane] = attrs.field(factory=list)
+    _free_bits: list[int] = attrs.field(factory=list)
+    _of_mask: dict[int, EnabledSet] = attrs.field(factory=dict)
+    _masks_with: dict[int, set[int]] = attrs.field(factory=dict)
     _foreground_timers: int = 0
     _next_look: int = 0
     _timers: list[tuple[int, int, Flow, bool]] = attrs.field(factory=list)
@@ -137,18 +148,12 @@ class World(Named):
     # -- lanes --------------------------------------------------------------------------------------------------------
 
     def add_lane(self, lane: Lane) -> None:
-        """Give *lane* its slot in the order of choices: the first free one."""
-        if self._free_places:
-            self._reuse_place(heapq.heappop(self._free_places), lane)
-        else:
-            lane.bit = 1 << len(self._lanes)
-            self._lanes.append(lane)
-
-    def _reuse_place(self, place: int, lane: Lane) -> None:
-        """Give *lane* the slot of a lane that has ended, and drop the enabled sets that contained that lane."""
-        lane.bit = 1 << place
-        self._lanes[place] = lane
-        self._sets = {mask: enabled for mask, enabled in self._sets.items() if not mask & lane.bit}
+        """Give *lane* a bit in the masks and, unless it has one already, its slot: the first free one of each."""
+        if lane.slot < 0:
+            lane.slot = _give(lane, self._lanes, self._free_places)
+        lane.bit = 1 << _give(lane, self._holders, self._free_bits)
+        for mask in self._masks_with.pop(lane.bit, ()):  # masks of the bit's holder before
+            self._of_mask.pop(mask, None)
 
     def spawn(self, flow: Flow, coro: Coroutine[Any, Any, None]) -> None:
         """Let *flow* run *coro*, which may access nothing shared before its first await."""
@@ -167,10 +172,11 @@ class World(Named):
         if actor.mailbox:
             if self.lost_mail is not None:
                 self.lost_mail.append((actor, actor.mailbox[0]))
-            actor.mailbox.clear()
+            actor.mailbox = ()
             self.mask ^= actor.bit
-        if actor.bit:
-            self._free_place_of(actor)
+            self._free_bit_of(actor)
+        if actor.slot >= 0:
+            self._free_slot_of(actor)
         if self.on_retire is not None:
             self.on_retire(actor)
 
@@ -187,7 +193,7 @@ class World(Named):
         """
         while not self._is_over():
             try:
-                enabled = self._sets[self.mask]
+                enabled = self._of_mask[self.mask]
             except KeyError:
                 enabled = self._intern(self.mask)
             index = self.chooser.choose(enabled.lanes)
@@ -242,20 +248,31 @@ class World(Named):
         if flow.ready:
             flow.set_ready(False)
         del self.flows[flow]
-        self._free_place_of(flow)
+        self._free_bit_of(flow)
+        self._free_slot_of(flow)
 
-    def _free_place_of(self, lane: Lane) -> None:
-        """Free the slot of *lane*, which never steps again."""
-        heapq.heappush(self._free_places, lane.bit.bit_length() - 1)
+    def _free_bit_of(self, lane: Lane) -> None:
+        heapq.heappush(self._free_bits, lane.bit.bit_length() - 1)
         lane.bit = 0
+
+    def _free_slot_of(self, lane: Lane) -> None:
+        """Free the slot of *lane*; now and then drop the enabled sets with lanes that never step again."""
+        heapq.heappush(self._free_places, lane.slot)
+        lane.slot = -1
+        self._ended += 1
+        if self._ended > LEAST_ENDED + len(self._sets) // 4:
+            self._ended = 0
+            self._sets = {lanes: one for lanes, one in self._sets.items() if not any(lane.finished for lane in lanes)}
 
     def take_mail(self, actor: Actor) -> object:
         """Take the oldest mail of *actor*; this step is its delivery."""
-        message = actor.mailbox.popleft()
+        message, *others = actor.mailbox
+        actor.mailbox = tuple(others)
         if not actor.mailbox:
             self.mask ^= actor.bit
+            self._free_bit_of(actor)
             if self.recycles_slots:
-                self._free_place_of(actor)
+                self._free_slot_of(actor)
         if not self.controls_clock:
             self.now += self.cost
         return message
@@ -267,10 +284,17 @@ class World(Named):
 
     def enabled_lanes(self) -> tuple[Lane, ...]:
         """The lanes that may step now, in the order of their slots."""
-        return (self._sets.get(self.mask) or self._intern(self.mask)).lanes
+        return (self._of_mask.get(self.mask) or self._intern(self.mask)).lanes
 
     def _intern(self, mask: int) -> EnabledSet:
-        enabled = self._sets[mask] = EnabledSet(tuple([self._lanes[place] for place in bits(mask)]))
+        """The enabled set of *mask*: the same one for the same lanes, whatever their bits are now."""
+        lanes = tuple(sorted([self._holders[place] for place in bits(mask)], key=_SLOT))
+        enabled = self._sets.get(lanes) or EnabledSet(lanes)
+        if not self.recycles_slots:
+            self._sets[lanes] = enabled
+        self._of_mask[mask] = enabled
+        for lane in lanes:
+            self._masks_with.setdefault(lane.bit, set()).add(mask)
         return enabled
 
     def let_time_pass(self) -> bool:
@@ -498,3 +522,13 @@ def _waiting_codes(flow: Flow) -> list[types.CodeType]:
             codes.append(code)
         coro = getattr(coro, "cr_await", None)
     return codes[::-1]
+
+
+def _give(lane: Lane, places: list[Lane], free: list[int]) -> int:
+    """Put *lane* at the first free one of *places*; return its index."""
+    if not free:
+        places.append(lane)
+        return len(places) - 1
+    place = heapq.heappop(free)
+    places[place] = lane
+    return place

@@ -63,7 +63,7 @@ class Body:
 
     def is_built(self, allocator: str) -> bool:
         """Whether a machine with that allocator contains this file."""
-        return all(self.file != file or name == allocator for name, file in ALLOCATORS.items())
+        return self.file not in ALLOCATORS.values() or self.file == ALLOCATORS[allocator]
 
 
 class KernelFn(Generic[P, R]):

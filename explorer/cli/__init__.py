@@ -15,6 +15,7 @@ from explorer import signals
 from explorer.abandoned import drop_warnings, leave_abandoned_flows_alone, warnings_held
 from explorer.cli.parser import Parser
 from explorer.cli.usage import make_parser
+from explorer.garbage import paused
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain, on_standard_streams, tell
 from protocol.errors import InternalError, NoAnswerError, UsageError
@@ -40,7 +41,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         options = parser.parse_args(arguments)
         if options.command is None:
             return show_help(parser)
-        command = importlib.import_module(f"explorer.cli.{options.command}")
+        with paused():
+            command = importlib.import_module(f"explorer.cli.{options.command}")
         code: int = command.main(options)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -6,17 +6,18 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
 from explorer.defaults import OPERATIONS
+from explorer.garbage import paused
 from explorer.json_out import print_json
 from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
+from protocol.vocabulary import PROFILES
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from explorer.references import ReferenceKind
 
 CatalogueEntry = dict[str, Any]
@@ -25,6 +26,7 @@ OURS = {"project": None, "error": None}
 """The project of built-in things; installed things have their project's name, and the error if they cannot be used."""
 
 
+@paused()
 def main(options: argparse.Namespace) -> int:
     """Print the catalogues; return the exit code."""
     if options.object is not None and options.what != OPERATIONS:
@@ -38,16 +40,19 @@ def main(options: argparse.Namespace) -> int:
         return 0
     console = make_console()
     for what in chosen:
-        entries = _CATALOGUES[what]()
-        width = max(len(entry["name"]) for entry in entries)
-        console.print(styled((what, "bold"), _HEADS.get(what, "")))
-        for entry in entries:
-            console.print(f"  {entry['name']:{width}}  {entry['summary'] or 'cannot be used'}")
-            for line in _details(entry):
-                console.print(f"  {'':{width}}    {line}")
-        for line in _common_lines(what):
-            console.print(line)
+        console.print(*_lines(what))  # one call: each costs as much as several lines
     return 0
+
+
+def _lines(what: str) -> Iterator[str | Text]:
+    """The lines of one catalogue."""
+    entries = _CATALOGUES[what]()
+    width = max(len(entry["name"]) for entry in entries)
+    yield styled((what, "bold"), _HEADS.get(what, ""))
+    for entry in entries:
+        yield f"  {entry['name']:{width}}  {entry['summary'] or 'cannot be used'}"
+        yield from (f"  {'':{width}}    {line}" for line in _details(entry))
+    yield from _common_lines(what)
 
 
 def _list_operations(options: argparse.Namespace) -> int:
@@ -57,18 +62,24 @@ def _list_operations(options: argparse.Namespace) -> int:
     if options.json:
         print_json([{"kind": OPERATIONS, **entry} for entry in entries])
         return 0
-    table = Table("of", "operation", "access", "part", "may", "ns", "summary", box=None, pad_edge=False)
-    for entry in entries:
-        may = " ".join(word for word in ("wait", "sleep") if entry[f"may_{word}"])
-        operation = entry["name"].partition(".")[2]
-        words = (entry["object"], operation, entry["access"], entry["part"], may, str(entry["cost"]), entry["summary"])
-        table.add_row(*map(Text, words))
-    make_console().print(table)
+    rows = [_operation_row(entry) for entry in entries]
+    widths = [max(map(len, column)) for column in zip(_OPERATION_HEADS, *rows, strict=True)]
+    head, *lines = ("  ".join(map(str.ljust, row, widths)) for row in (_OPERATION_HEADS, *rows))
+    make_console().print(styled((head, "bold")), *lines)  # a Table of rich takes longer than all the rest
     return 0
 
 
+_OPERATION_HEADS = ("of", "operation", "access", "part", "may", "ns", "summary")
+
+
+def _operation_row(entry: CatalogueEntry) -> tuple[str, ...]:
+    may = " ".join(word for word in ("wait", "sleep") if entry[f"may_{word}"])
+    operation = entry["name"].partition(".")[2]
+    return entry["object"], operation, entry["access"], entry["part"], may, str(entry["cost"]), entry["summary"]
+
+
 def _scenario_entries() -> list[CatalogueEntry]:
-    from explorer.cli.catalogues import scenario_entries
+    from explorer.cli.scenarios import scenario_entries
 
     return [{**entry, **OURS} for entry in scenario_entries()] + _installed_scenarios()
 
@@ -76,7 +87,7 @@ def _scenario_entries() -> list[CatalogueEntry]:
 def _installed_scenarios() -> list[CatalogueEntry]:
     if not _has_entry_points("scenarios"):
         return []
-    from explorer.cli.catalogues import knob_entries
+    from explorer.cli.scenarios import knob_entries
     from explorer.kinds import SCENARIO
 
     return _installed(SCENARIO, lambda one: {"also": [], "knobs": knob_entries(one) if one else []})
@@ -99,15 +110,28 @@ def _installed(kind: ReferenceKind[Any], more: Callable[[Any], dict[str, Any]]) 
 
 
 def _kernel_entries() -> list[CatalogueEntry]:
-    from explorer.cli.catalogues import kernel_entries
+    from actors.versions.kernel_fn import differences
 
-    return kernel_entries()
+    return [
+        {"name": name, "summary": summary, "differs": differences(before, name)}
+        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
+    ]
 
 
 def _patch_entries() -> list[CatalogueEntry]:
-    from explorer.cli.catalogues import patch_entries
+    from actors.fixes import ALL_FIXES
 
-    return patch_entries()
+    return [
+        {
+            "name": entry.slug,
+            "commit": entry.commit,
+            "summary": entry.summary,
+            "built_into": list(entry.built_into),
+            "goes_into": entry.goes_into,
+            "comes_out_of": entry.comes_out_of,
+        }
+        for entry in ALL_FIXES
+    ]
 
 
 def _strategy_entries() -> list[CatalogueEntry]:
@@ -132,10 +156,10 @@ def _oracle_entries() -> list[CatalogueEntry]:
 
 
 def _has_entry_points(kind: str) -> bool:
-    """Whether an installed project declares any of that kind; a quick check that avoids slow imports."""
-    from explorer.entry_points import entry_points
+    """Whether an installed project may declare any of that kind; a quick check that avoids slow imports."""
+    from explorer.entry_points import may_be_declared
 
-    return bool(entry_points(f"slabrace.{kind}"))
+    return may_be_declared(f"slabrace.{kind}")
 
 
 _CATALOGUES = {
@@ -163,7 +187,7 @@ def _details(entry: CatalogueEntry) -> Iterator[str]:
     if entry.get("argument"):
         yield f"also {entry['name']}:{entry['argument']}"
     if "knobs" in entry:
-        from explorer.cli.catalogues import knob_lines_of
+        from explorer.cli.scenarios import knob_lines_of
 
         yield from (f"also called {name}" for name in entry["also"])
         yield from knob_lines_of(entry["name"])
@@ -177,7 +201,7 @@ def _details(entry: CatalogueEntry) -> Iterator[str]:
 def _common_lines(what: str) -> Iterator[str]:
     """Lines below all entries."""
     if what == "scenarios":
-        from explorer.cli.catalogues import common_knob_lines
+        from explorer.cli.scenarios import common_knob_lines
 
         yield "every scenario, unless it says otherwise above"
         yield from (f"  {line}" for line in common_knob_lines())

@@ -11,6 +11,7 @@ import attrs
 
 from actors.system.stepper import run_stepper
 from actors.system.world import World
+from explorer.garbage import collected_rarely
 from explorer.growth.memory import machine_bytes
 from explorer.growth.reaper import ReaperWatch, Walks
 from explorer.search.strategies.simple import Clock
@@ -96,6 +97,7 @@ def set_stage(job: HostJob, on_day: Callable[[Day], None]) -> Stage:
     return stage
 
 
+@collected_rarely()
 def simulate(job: HostJob, on_day: Callable[[Day], None]) -> tuple[Finding, ...]:
     """Run the host to its last day; return the findings."""
     stage = set_stage(job, on_day)

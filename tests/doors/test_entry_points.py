@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer.entry_points import may_be_declared
 from explorer.search import own
 from tests.doors import files
 from tests.doors.conftest import Command, what_ran
@@ -182,6 +183,57 @@ def test_entry_points_are_not_read_at_the_start_of_a_command(project: Path) -> N
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)  # noqa: S603 -- a command of the tests
 
     assert answer.stdout == "False\n"
+
+
+DOUBTFUL = {
+    "declared": b"[other]\na = b:c\n[slabrace.oracles]\nfar-eyes = far_away.eyes:no_dying\n",
+    "not text": b"\xff\xfe\x00",
+    "a line that importlib refuses": b"[other]\nno assignment\n",
+}
+
+
+@pytest.mark.parametrize("data", DOUBTFUL.values(), ids=DOUBTFUL)
+@pytest.mark.parametrize("place", ["far-1.0.dist-info", "far.egg-info"])
+def test_a_file_that_may_declare_an_entry_point_is_not_passed_over(project: Path, place: str, data: bytes) -> None:
+    (project / "far_away-1.2.dist-info" / "entry_points.txt").write_text("# none\n\n[other]\na = b:c\n")
+    assert not may_be_declared("slabrace.oracles")
+    (project / place).mkdir()
+    (project / place / "entry_points.txt").write_bytes(data)
+    assert may_be_declared("slabrace.oracles")
+
+
+def test_what_is_no_folder_is_not_passed_over(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "far_away-1.2.dist-info" / "entry_points.txt").unlink()
+    (project / "far.egg-info").write_text("Name: far\n")
+    monkeypatch.syspath_prepend(project / "nowhere")
+    assert not may_be_declared("slabrace.oracles")
+    (project / "archive.zip").write_bytes(b"")
+    monkeypatch.syspath_prepend(project / "archive.zip")
+    assert may_be_declared("slabrace.oracles")
+
+
+def test_a_finder_of_another_project_is_not_passed_over(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "far_away-1.2.dist-info" / "entry_points.txt").unlink()
+    finder = type("Finder", (), {"find_distributions": list, "find_spec": lambda *_: None})
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
+    assert may_be_declared("slabrace.oracles")
+
+
+@pytest.mark.parametrize(
+    ("what", "not_needed"),
+    [
+        ("strategies", {"actors.system.world", "importlib.metadata", "trio"}),
+        ("oracles", {"actors.system.world", "importlib.metadata", "trio"}),
+        ("kernels", {"scenarios.stage", "importlib.metadata", "trio"}),
+        ("patches", {"scenarios.stage", "importlib.metadata", "trio"}),
+        ("scenarios", {"importlib.metadata", "trio"}),
+    ],
+)
+def test_list_imports_only_what_it_lists(tmp_path: Path, what: str, not_needed: set[str]) -> None:
+    code = f"import sys; from explorer.cli import main; main(['list', '{what}']); print(*sys.modules, file=sys.stderr)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)  # noqa: S603 -- a command of the tests
+
+    assert not_needed & set(answer.stderr.split()) == set()
 
 
 def test_a_project_whose_entry_points_cannot_be_read_is_named(slabrace: Command, project: Path) -> None:

@@ -29,7 +29,7 @@ class KernfsNode(Shared):
     name: str
     lock_class: str
     is_removed: bool = attrs.field(default=False, init=False)
-    active: dict[Context, None] = attrs.field(factory=dict, init=False)
+    active: tuple[Context, ...] = attrs.field(default=(), init=False)
 
     @property
     def label(self) -> str:
@@ -40,18 +40,18 @@ class KernfsNode(Shared):
         return f", held by {', '.join(ctx.name for ctx in self.active)}" if self.active else ""
 
     def blockers(self, _flow: Flow) -> tuple[Flow, ...]:
-        return tuple(self.active)
+        return self.active
 
     @operation(UPDATE)
     def kernfs_get_active(self, ctx: Context) -> bool:
         """Enter a file; False (-ENODEV) if the directory is being removed."""
         if not self.is_removed:
-            self.active[ctx] = None
+            self.active += (ctx,)
         return not self.is_removed
 
     @operation(UPDATE)
     def kernfs_put_active(self, ctx: Context) -> None:
-        self.active.pop(ctx, None)
+        self.active = tuple(reader for reader in self.active if reader is not ctx)
 
     @operation(UPDATE)
     def deactivate(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import types
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -279,7 +280,7 @@ class Machine(Named):
         if cache.root_cache is not None:
             self._children[cache], self._child_caches = None, None
             if self.check_child is not None:
-                cache.actor.check = functools.partial(self.check_child, cache)
+                cache.actor.check = types.MethodType(self.check_child, cache)  # a third of the size of a partial()
 
     def forget_cache(self, cache: KmemCache) -> None:
         """Remove a cache whose struct is being freed."""

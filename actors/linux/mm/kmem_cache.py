@@ -7,7 +7,8 @@ own parts are in `slab_def`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import attrs
@@ -35,6 +36,9 @@ Chain = Optional[tuple[int, "Chain"]]  # noqa: UP045 -- a recursive alias needs 
 
 WorkFn = Callable[[Context, "KmemCache"], Awaitable[None]]
 """memcg_params.work_fn: the cache's next deferred step, run by a worker; or its release function."""
+
+_NONE: Mapping[Context, int] = MappingProxyType({})
+"""The allocations in flight of nearly all caches; one object for all."""
 
 
 class SlabCounters(NamedTuple):
@@ -288,7 +292,8 @@ class KmemCache(ListEntry):
 
     `object_size` is in bytes; a slab has `objects` objects on 2^`order` pages; `min_objects` and `min_order` are used
     when memory is short. A child cache has a `root_cache`, a `memcg` and, with reparenting, a `refcnt`, which counts
-    pages, running allocations (from v2 on) and one initial reference. `refcount` counts the aliases of a root cache.
+    pages, running allocations (from v2 on) and one initial reference. A root cache has `children`, and its `refcount`
+    counts its aliases.
     `rcu_head` and `work` share their storage in C: at most one of them is in use. `has_usercopy`: part of each object
     may be copied to user space (usersize). The allocator's own first caches are not `is_mergeable` (their refcount is
     below zero in C).
@@ -322,17 +327,18 @@ class KmemCache(ListEntry):
     work: Work = attrs.field(init=False)
     kobj: Kobject | None = attrs.field(default=None, init=False)
     kobj_remove_work: Work = attrs.field(init=False)
-    cpu_slab: list[KmemCacheCpu] = attrs.field(factory=list, init=False)
-    node: list[KmemCacheNode] = attrs.field(factory=list, init=False)
-    cpu_cache: list[ArrayCache] = attrs.field(factory=list, init=False)
-    slab_node: list[SlabNode] = attrs.field(factory=list, init=False)
-    inflight: dict[Context, int] = attrs.field(factory=dict, init=False)
+    cpu_slab: tuple[KmemCacheCpu, ...] = attrs.field(default=(), init=False)
+    node: tuple[KmemCacheNode, ...] = attrs.field(default=(), init=False)
+    cpu_cache: tuple[ArrayCache, ...] = attrs.field(default=(), init=False)
+    slab_node: tuple[SlabNode, ...] = attrs.field(default=(), init=False)
+    inflight: Mapping[Context, int] = attrs.field(default=_NONE, init=False)
     charged_pages: int = attrs.field(default=0, init=False)
     slabs: dict[Slab, None] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.is_root_cache = self.root_cache is None
-        self.children = ListHead(self, "children")
+        if self.is_root_cache:
+            self.children = ListHead(self, "children")
         self.rcu_head = RcuHead(self)
         self.work = Work(self.actor, self)
         self.kobj_remove_work = Work(self.actor, self, name="kobj_remove_work")
@@ -377,10 +383,10 @@ class KmemCache(ListEntry):
         return sum(slab.pages for slab in self.slabs)
 
     def begin_allocation(self, ctx: Context) -> None:
-        self.inflight[ctx] = ctx.world.step
+        self.inflight = {**self.inflight, ctx: ctx.world.step}
 
     def end_allocation(self, ctx: Context) -> None:
-        self.inflight.pop(ctx, None)
+        self.inflight = {other: step for other, step in self.inflight.items() if other is not ctx} or _NONE
 
     def parts(self) -> Iterator[Shared | None]:
         """The struct and all its parts."""

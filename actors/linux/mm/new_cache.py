@@ -81,8 +81,8 @@ def _new_cache(
         root_cache=root,
     )
     if machine.config.allocator == "slub":
-        cache.cpu_slab = [KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in machine.cpus]
-        cache.node = [KmemCacheNode(actor, cache, nid) for nid in range(machine.config.nodes)]
+        cache.cpu_slab = tuple(KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in machine.cpus)
+        cache.node = tuple(KmemCacheNode(actor, cache, nid) for nid in range(machine.config.nodes))
     else:
         setup_cpu_cache(machine, cache)
     machine.add_cache(cache)
@@ -96,12 +96,12 @@ def setup_cpu_cache(machine: Machine, cache: KmemCache) -> None:
     shared = SHARED_FACTOR * batchcount if cache.object_size <= PAGE_SIZE and len(machine.cpus) > 1 else 0
     for cpu in machine.cpus:
         name = f"array_cache of {cache.name} on {cpu.label}"
-        cache.cpu_cache.append(ArrayCache(cpu.actor, name, limit, batchcount))
+        cache.cpu_cache += (ArrayCache(cpu.actor, name, limit, batchcount),)
     for nid in range(machine.config.nodes):
         cpus = sum(machine.node_of_cpu(cpu.id) == nid for cpu in machine.cpus)
         array = ArrayCache(cache.actor, f"shared array of {cache.name}, node {nid}", shared, 0) if shared else None
         reap = machine.world.now + REAPTIMEOUT_NODE + len(machine.all_caches) * 7_000_000 % REAPTIMEOUT_NODE
-        cache.slab_node.append(SlabNode(cache.actor, cache, nid, (1 + cpus) * batchcount + cache.objects, reap, array))
+        cache.slab_node += (SlabNode(cache.actor, cache, nid, (1 + cpus) * batchcount + cache.objects, reap, array),)
     for node in cache.slab_node:
         for other in range(machine.config.nodes):
             if other != node.nid:

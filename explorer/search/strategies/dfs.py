@@ -90,14 +90,14 @@ class Descent(Following):
         self._given = len(search.path)
         self._next = 0
         self._last: Lane | None = None
-        self._last_bit = 0
+        self._last_slot = -1
         self._preemptions_left = search.preemptions
         self._delays_left = search.delays
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Take the path's possibility, among the ones that the bounds allow."""
-        first = next((index for index, lane in enumerate(lanes) if lane.bit >= self._last_bit), 0)
-        could_go_on = lanes[first] is self._last  # a lane that was created later may have the bit of an ended one
+        first = next((index for index, lane in enumerate(lanes) if lane.slot >= self._last_slot), 0)
+        could_go_on = lanes[first] is self._last  # a lane that was created later may have the slot of an ended one
         state = State.of(tuple(lane.name for lane in lanes), self._last)
         taken = self._take(self._allowed(len(lanes), could_go_on=could_go_on), state)
         if taken and could_go_on and self._preemptions_left is not None:
@@ -105,7 +105,7 @@ class Descent(Following):
         if self._delays_left is not None:
             self._delays_left -= taken
         index = (first + taken) % len(lanes)
-        self._last, self._last_bit = lanes[index], lanes[index].bit
+        self._last, self._last_slot = lanes[index], lanes[index].slot
         return index
 
     def _allowed(self, count: int, *, could_go_on: bool) -> int:

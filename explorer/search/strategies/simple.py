@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from actors.system.flow import Flow
 from actors.system.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
     from actors.system.world import World
 
 PARALLEL_JITTER = 8
+
+NEVER = 1 << 63
+"""A time (ns) after the end of every run."""
 
 
 class RandomWalk(Strategy):
@@ -40,15 +42,15 @@ class RoundRobin(Strategy):
     name = "roundrobin"
 
     def __init__(self, seed: int) -> None:
-        self._last = 0
+        self._last = -1
         self._values = seed
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        if not self._last:
+        if self._last < 0:
             index = self._values % len(lanes)
         else:
-            index = next((i for i, lane in enumerate(lanes) if lane.bit > self._last), 0)
-        self._last = lanes[index].bit
+            index = next((i for i, lane in enumerate(lanes) if lane.slot > self._last), 0)
+        self._last = lanes[index].slot
         return index
 
     def choose_value(self, count: int) -> int:
@@ -73,59 +75,68 @@ class Clock(Strategy):
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._busy_until: dict[Cpu, int] = {}
+        self._draw = self._random.random
+        self._busy_until: dict[Cpu | None, int] = {}
         self._lanes: tuple[Lane, ...] = ()
-        self._times: list[int] = []
+        self._earliest = 0
+        self._first: list[int] = []
 
     def advance(self, world: World) -> None:
         """Go to the earliest moment at which a lane can step, and fire each timer on the way.
 
-        The lanes that can step then, with their times, are stored for `choose`, which is called next.
+        The lanes that can step then are stored for `choose`, which is called next.
         """
         while world.mask:
-            self._lanes = world.enabled_lanes()
-            self._times = [self._time_of(lane) for lane in self._lanes]
-            earliest = max(min(self._times), world.now)
+            self._lanes = lanes = world.enabled_lanes()
+            self._look_at(lanes)
+            earliest, now = self._earliest, world.now
             timer = world.next_timer()
-            if timer is None or timer > earliest:
-                world.now = earliest
+            if timer is None or (timer > earliest and timer > now):
+                if earliest > now:
+                    world.now = earliest
                 return
-            world.now = max(timer, world.now)
+            if timer > now:
+                world.now = timer
             world.fire_timers()
         self._lanes = ()
 
-    def _time_of(self, lane: Lane) -> int:
-        cpu = lane.cpu if isinstance(lane, Flow) else None
-        if cpu is None:
-            return lane.ready_at
-        ready, free = lane.ready_at, self._busy_until.get(cpu, 0)
-        return free if free > ready else ready  # noqa: FURB136 -- called several times a step; max() takes twice as long
+    def _look_at(self, lanes: tuple[Lane, ...]) -> None:
+        """Find the places of the lanes that can step first: a lane can step when it is ready and its CPU is free."""
+        busy_until = self._busy_until
+        earliest = NEVER
+        for place, lane in enumerate(lanes):
+            time, request = lane.ready_at, lane.request
+            if request is not None and (free := busy_until.get(request.flow.cpu, 0)) > time:
+                time = free
+            if time < earliest:
+                earliest = time
+                first = [place]
+            elif time == earliest:
+                first.append(place)
+        self._earliest, self._first = earliest, first
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
-        times = self._times if lanes is self._lanes else [self._time_of(lane) for lane in lanes]
-        now = min(times)
-        if len(times) == 1:
-            self._random.random()
-            index = 0
-        else:
-            first = [index for index, time in enumerate(times) if time == now]
-            index = first[int(self._random.random() * len(first))]
-        self._spend(lanes[index], now)
-        return index
-
-    def _spend(self, lane: Lane, now: int) -> None:
-        if isinstance(lane, Flow):
-            cost = lane.request.info.cost
-            done = max(now, lane.world.now) + cost + int(self._random.random() * cost / PARALLEL_JITTER)
-            lane.ready_at = done
-            if lane.cpu is not None:
-                self._busy_until[lane.cpu] = done
+        if lanes is not self._lanes:  # another strategy calls, without advance()
+            self._look_at(lanes)
+            self._lanes = ()
+        first, draw = self._first, self._draw
+        place = first[int(draw() * len(first))]
+        lane = lanes[place]
+        request = lane.request
+        if request is not None:
+            cost, now = request.info.cost, lane.world.now
+            now = max(now, self._earliest)
+            lane.ready_at = done = now + cost + int(draw() * cost / PARALLEL_JITTER)
+            flow = request.flow
+            if flow.cpu is not None:
+                self._busy_until[flow.cpu] = done
+        return place
 
     def choose_value(self, count: int) -> int:
-        return int(self._random.random() * count)
+        return int(self._draw() * count)
 
     def choose_fault(self, probability: float) -> bool:
-        return self._random.random() < probability
+        return self._draw() < probability
 
     def draw_latency(self, low: int, high: int) -> int:
         return self._random.randint(low, high)

@@ -1,4 +1,4 @@
-"""Catalogues of `list` that need the kernel and the scenarios, and so are slow to import."""
+"""The catalogue of `list scenarios`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import scenarios
-from actors.fixes import ALL_FIXES
-from actors.versions.kernel_fn import differences
 from explorer.kinds import SCENARIO
 from explorer.references import find
-from protocol.vocabulary import PROFILES
 from scenarios.registry import MACHINE, Knob, Scenario
 
 
@@ -42,29 +39,6 @@ def _knob_entry(knob: Knob) -> dict[str, object]:
         "most": knob.most if is_number else None,
         "summary": knob.summary,
     }
-
-
-def kernel_entries() -> list[dict[str, Any]]:
-    """An entry for every kernel profile, with the functions that differ from the profile before."""
-    return [
-        {"name": name, "summary": summary, "differs": differences(before, name)}
-        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
-    ]
-
-
-def patch_entries() -> list[dict[str, Any]]:
-    """An entry for every named fix."""
-    return [
-        {
-            "name": entry.slug,
-            "commit": entry.commit,
-            "summary": entry.summary,
-            "built_into": list(entry.built_into),
-            "goes_into": entry.goes_into,
-            "comes_out_of": entry.comes_out_of,
-        }
-        for entry in ALL_FIXES
-    ]
 
 
 def _knob_lines(knobs: Iterable[Knob]) -> list[str]:
