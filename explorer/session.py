@@ -311,7 +311,7 @@ def _execute(
     experiment.drive(world, driver)
     seconds = time.perf_counter() - started
     with experiment.blaming(world):
-        figures = stage.ledger.figures()
+        figures, trace_class = stage.ledger.figures(), watch.trace_class()
     digest = recorder.digest()
     if replayed and world.stopped in ("quiescent", "finding"):
         replayed[1].finish(digest)
@@ -324,7 +324,7 @@ def _execute(
         driver=driver,
         steps=world.steps,
         digest=digest,
-        trace_class=watch.trace_class(),
+        trace_class=trace_class,
         seconds=seconds,
         findings=tuple(world.findings.values()),
         unreached=tuple(prop.name for prop in stage.unreached) if world.stopped == "quiescent" else (),

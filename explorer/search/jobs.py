@@ -142,6 +142,8 @@ def run_watched(
     stage.world.observers = (watch,) if records is None else (Recorder(records.append), watch)
     stage.start()
     experiment.drive(stage.world, experiment.header.driver)
+    with experiment.blaming(stage.world):
+        watch.trace_class()  # here it reads the names that a strategy may have broken
     return stage, watch
 
 
