@@ -28,7 +28,7 @@ SIDES = (f"in the {BEFORE}", NOW)
 NOT_ANSWERS = frozenset({"seconds", "peak"})
 """Fields of an answer that say how it was computed, at whatever depth."""
 
-EXPLORE = ("explore", "--check", "step", "--no-log", "--json")
+EXPLORE = ("explore", "--strategy", "portfolio", "--check", "step", "--no-log", "--json")
 DPOR = ("explore", "--strategy", "dpor", "--kernel", "5.4-fixed", "--no-log", "--json")
 SCHEDULES = 2_000
 """Of the search by one and by two workers, and of the shorter one of the two long searches."""
