@@ -65,7 +65,11 @@ class Tree:
             with subprocess.Popen(  # noqa: S603 -- slabrace's own commands
                 [sys.executable, *arguments], cwd=self.place, env=environment, stdout=out, stderr=err
             ) as process:
-                _, status, used = os.wait4(process.pid, 0)
+                try:
+                    _, status, used = os.wait4(process.pid, 0)
+                except BaseException:  # interrupted: it would run on for minutes, without a place
+                    process.kill()
+                    raise
                 wall = time.perf_counter() - began
                 process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode not in NO_ERROR:

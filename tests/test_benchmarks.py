@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import pytest
@@ -411,6 +412,20 @@ def test_the_cpu_time_of_a_run_includes_its_workers(fake: Trees) -> None:
 
     assert run.cpu >= 0.3
     assert run.wall >= 0.3
+
+
+def test_an_interrupt_ends_the_process(fake: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = []
+
+    def interrupted(pid: int, _options: int) -> NoReturn:
+        pids.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.trees.os.wait4", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fake.make("a", "while True: pass").slabrace()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
 
 
 @pytest.mark.parametrize("is_full", [False, True])
