@@ -69,6 +69,7 @@ class Tree:
                     _, status, used = os.wait4(process.pid, 0)
                 except BaseException:  # interrupted: it would run on for minutes, without a place
                     process.kill()
+                    process.wait()
                     raise
                 wall = time.perf_counter() - began
                 process.returncode = os.waitstatus_to_exitcode(status)
