@@ -40,7 +40,7 @@ format: venv ## let ruff lay out and mend the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: venv ## the benchmarks, as ratios
+bench: venv ## the benchmarks, as ratios, among them speed against an earlier commit (an hour, and a full clone)
 	$(BIN)/python -m benchmarks
 
 COMPILE := pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...] [--json]`: run the benchmarks and print their results.
+"""`python -m benchmarks [NAME ...] [--json] [--full] [--write]`: run the benchmarks and print their results.
 
 The studies (`bugs`, `findings`, `mutants`, ...) take long, have options of their own, and run only when named.
 
@@ -17,8 +17,10 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import performance
 from benchmarks.registry import BENCHMARKS, STUDIES, summary
-from benchmarks.report import Machine, Report, to_json
+from benchmarks.report import Report, figure, machine_line, to_json
+from benchmarks.speed import speed
 from protocol.errors import UsageError
 
 EXIT_MISSED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -39,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given and given[0] in STUDIES:
             return run_study(given[0], given[1:])
         options = make_parser().parse_args(given)
-        reports = [_measure(name, is_shown=not options.json) for name in find_benchmarks(options.names)]
+        names = find_benchmarks(options.names)
+        check_options(options, names)
+        reports = [_measure(name, options) for name in names]
+        if options.write:
+            performance.write(reports)
     except UsageError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -71,6 +77,12 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or some of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "--full", action="store_true", help="speed: exact searches to their end, and a million schedules; hours"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="search, speed: write the tables into docs/performance.md, too"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     return parser
 
@@ -84,10 +96,18 @@ def find_benchmarks(names: Sequence[str]) -> list[str]:
     return list(BENCHMARKS) if not names or "all" in names else list(dict.fromkeys(names))
 
 
-def _measure(name: str, *, is_shown: bool) -> Report:
+def check_options(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """UsageError if an option is for none of the benchmarks."""
+    for option, known in (("full", ("speed",)), ("write", performance.PLACES)):
+        if getattr(options, option) and not set(names) & set(known):
+            msg = f"--{option} is for {' and '.join(known)}"
+            raise UsageError(msg)
+
+
+def _measure(name: str, options: argparse.Namespace) -> Report:
     with _working_on(name):
-        report = BENCHMARKS[name]()
-    if is_shown:
+        report = speed(is_full=True) if name == "speed" and options.full else BENCHMARKS[name]()
+    if not options.json:
         show(report, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
     return report
 
@@ -114,7 +134,9 @@ def show(report: Report, console: Console) -> None:
     console.print(f"[bold]{report.name}[/]: {summary(report.name)}")
     console.print(_rates(report))
     console.print(_goals(report))
-    for note in (*report.notes, _machine_line(report.machine)):
+    for failure in report.failures:
+        console.print(failure, style="red", markup=False, soft_wrap=True)
+    for note in (*report.notes, machine_line(report.machine)):
         console.print(f"- {note}", soft_wrap=True)
     console.print()
 
@@ -124,7 +146,7 @@ def _rates(report: Report) -> Table:
     table.add_column("rate", justify="right")
     table.add_column("unit")
     for row in report.rows:
-        table.add_row(row.label, _figure(row.value), row.unit)
+        table.add_row(row.label, figure(row.value), row.unit)
     return table
 
 
@@ -138,15 +160,6 @@ def _goals(report: Report) -> Table:
         verdict = "" if ratio.goal is None else "[green]yes[/]" if ratio.is_met else "[red]no[/]"
         table.add_row(ratio.name, f"{ratio.value:.2f}", goal, verdict)
     return table
-
-
-def _figure(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _machine_line(machine: Machine) -> str:
-    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
-    return f"{machine.python} on {machine.system}, {machine.cores} cores; {packages}"
 
 
 if __name__ == "__main__":

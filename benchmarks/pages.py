@@ -9,6 +9,7 @@ from protocol.atomic import write_file
 from protocol.errors import UsageError
 
 DOCS = Path(__file__).parents[1] / "docs"
+PERFORMANCE = DOCS / "performance.md"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

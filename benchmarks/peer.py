@@ -1,12 +1,16 @@
-"""A peer: another exploration tool, installed once in its own environment, run as a process, asked over a pipe."""
+"""A peer: another exploration tool, installed once in its own environment, run as a process, asked over a pipe.
+
+The peers run on the Python of slabrace. One that needs a later Python runs on the first such Python that is found here;
+the report has a note about it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import venv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,9 @@ import attrs
 from protocol.atomic import write_file
 
 ROOT = Path(__file__).parents[1]
-HOME = ROOT / "build" / "peers"
-PYTHON = HOME / "bin" / "python"
 LOCK = Path(__file__).with_name("peers.lock")
+LEAST = {"simloom": 12}
+"""The minor version of Python 3 that a peer needs, if slabrace does not need it, too."""
 
 
 class PeerError(Exception):
@@ -34,9 +38,9 @@ class Peer:
     version: str = ""
 
     @classmethod
-    def start(cls, name: str, stack: ExitStack) -> Peer:
-        """Start the peer; it ends with *stack*."""
-        command = [str(PYTHON), "-m", "benchmarks.peers.serve", name]
+    def start(cls, name: str, python: Path, stack: ExitStack) -> Peer:
+        """Start the peer on the *python* of its environment; it ends with *stack*."""
+        command = [str(python), "-m", "benchmarks.peers.serve", name]
         process = subprocess.Popen(  # noqa: S603 -- this repository's module, in its own environment
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -78,29 +82,61 @@ class Peer:
 
 
 def start_peers(names: Iterable[str], stack: ExitStack) -> tuple[dict[str, Peer], list[str]]:
-    """The peers that could be started, and a line about each that could not."""
+    """The peers that could be started, and a line about each that could not, or runs on another Python."""
     peers: dict[str, Peer] = {}
     notes = []
-    try:
-        make_home()
-    except (OSError, subprocess.SubprocessError) as error:
-        return {}, [f"the peers could not be installed, so nothing is compared with them: {error}"]
     for name in names:
+        least = LEAST.get(name, sys.version_info.minor)
+        python = find_python(least)
+        if python is None:
+            notes.append(f"{name} takes no part: it needs Python 3.{least} or later, and none is here")
+            continue
         try:
-            peers[name] = Peer.start(name, stack)
-        except (OSError, PeerError) as error:
+            peers[name] = Peer.start(name, make_home(python), stack)
+        except (OSError, subprocess.SubprocessError, PeerError) as error:
             notes.append(f"{name} takes no part: {error}")
+            continue
+        if python != Path(sys.executable):
+            notes.append(f"{name} runs on {version_of(python)}, because it needs Python 3.{least} or later")
     return peers, notes
 
 
-def make_home() -> None:
-    """Make the environment with the packages of peers.lock, unless it exists."""
-    done = HOME / "installed"
+def make_home(python: Path) -> Path:
+    """The Python of an environment with the packages of peers.lock, which is made unless it exists."""
+    home = ROOT / "build" / f"peers-{version_of(python).replace(' ', '-')}"
+    own, done = home / "bin" / "python", home / "installed"
     if done.exists() and done.read_text(encoding="utf-8") == LOCK.read_text(encoding="utf-8"):
-        return
+        return own
     print("search: installing the peers ...", file=sys.stderr)
-    venv.create(HOME, with_pip=True)
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--require-hashes", "--requirement", str(LOCK)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 -- as above
+    install = [str(own), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    install += ["--require-hashes", "--requirement", str(LOCK)]
+    for command in ([str(python), "-m", "venv", "--clear", str(home)], install):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 -- as above
     write_file(done, LOCK.read_text(encoding="utf-8"), overwrite=True)
+    return own
+
+
+def find_python(least: int) -> Path | None:
+    """Find a Python 3.*least* or later: the one that runs this, or the first of `candidates` that works; or None."""
+    if sys.version_info.minor >= least:
+        return Path(sys.executable)
+    return next((path for path in candidates(least) if version_of(path)), None)
+
+
+def candidates(least: int) -> Iterator[Path]:
+    """Paths of a Python 3.*least* or later, on PATH and among the versions of pyenv; one may be a shim that fails."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for minor in range(least, least + 4):
+        for folder in os.environ.get("PATH", "").split(os.pathsep):
+            yield Path(folder, f"python3.{minor}")
+        yield from sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python"))
+
+
+def version_of(python: Path) -> str:
+    """The implementation and version of an interpreter that can make environments; empty if it does not run."""
+    question = "import ensurepip, platform, venv; print(platform.python_implementation(), platform.python_version())"
+    try:
+        answer = subprocess.run([python, "-c", question], capture_output=True, text=True, check=False)  # noqa: S603 -- a Python
+    except OSError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

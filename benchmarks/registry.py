@@ -10,13 +10,14 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, causes, coverage, findings, mutants, shrunk
+from benchmarks import bugs, causes, coverage, findings, mutants, profile, shrunk
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
 from benchmarks.search import search
+from benchmarks.speed import speed
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
     "ring": ring,
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "search": search,
     "scale": scale,
     "growth": growth,
+    "speed": speed,
 }
 """Every benchmark by its stable name, in the order in which they run."""
 
@@ -45,6 +47,7 @@ STUDIES: dict[str, Study] = {
     "mutants": mutants,
     "shrunk": shrunk,
     "coverage": coverage,
+    "profile": profile,
 }
 """Every study by its stable name."""
 

@@ -60,18 +60,34 @@ class Machine:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """The outcome of one benchmark. `notes` explain the method and the limits of the figures."""
+    """The outcome of one benchmark.
+
+    `failures` are claims that do not hold, whatever the ratios. `notes` explain the method and the limits of the
+    figures.
+    """
 
     name: str
     rows: tuple[Row, ...]
     ratios: tuple[Ratio, ...]
+    failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     machine: Machine = attrs.field(factory=Machine.here)
 
     @property
     def is_met(self) -> bool:
-        """Whether every goal is reached."""
-        return all(ratio.is_met for ratio in self.ratios)
+        """Whether every goal is reached, and every claim holds."""
+        return not self.failures and all(ratio.is_met for ratio in self.ratios)
+
+
+def figure(value: float) -> str:
+    """A figure as text: whole from a thousand on, otherwise with three digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def machine_line(machine: Machine) -> str:
+    """The machine in one line."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    return f"{machine.python} on {machine.system}, {machine.cores} cores; {packages}"
 
 
 def to_json(reports: list[Report]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 The peers explore asyncio tasks. They run in an environment of their own (`build/peers`, from benchmarks/peers.lock;
 created if missing), in processes that take turns with slabrace. The programs and the preemption points are the same on
-both sides. In addition: the speed of the stepper relative to Trio for the same search, and of two workers relative to
-one.
+both sides. In addition: the speed of the stepper relative to Trio for the same search.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from benchmarks.measure import Contestant, Race, how, race
 from benchmarks.peer import Peer, start_peers
 from benchmarks.report import Ratio, Report, Row
 from benchmarks.small import LOADS, PROGRAMS, Load, ProgramExperiment
-from explorer.experiment import DRIVERS, Experiment, RunOptions
+from explorer.experiment import DRIVERS, RunOptions
 from explorer.profile import seed_of
 from explorer.search.campaign import Campaign
 from explorer.search.registry import make_strategy
@@ -32,14 +31,10 @@ OURS = ("portfolio", "random", "urw", "pct:3", "dpor")
 PEERS = {
     "detangle": ("auto", "random", "pct:3"),
     "frontrun": ("random", "dpor"),
+    "simloom": ("random", "pct:auto"),
 }
 EXACT = ("dpor",)
 """Strategies that ignore the seed."""
-
-KERNEL = RunOptions(scenario="destroy-vs-offline", kernel="5.3", driver="stepper")
-PAIR = 2
-LONG = 8_000
-"""Schedules of the kernel for the comparison of workers; starting a worker takes most of a second."""
 
 
 @attrs.frozen
@@ -55,15 +50,14 @@ class Sides:
                 yield name, strategy
 
 
-def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEEDS, long: int = LONG) -> Report:
-    """Schedules per second and to the first flaw, against detangle and frontrun; stepper and Trio; two workers."""
+def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEEDS) -> Report:
+    """Schedules per second and to the first flaw, against detangle, frontrun and simloom; stepper and Trio."""
     with ExitStack() as stack:
         peers, notes = start_peers(PEERS, stack)
         sides = Sides(peers)
         rates = {load: race(rate_contestants(sides, load, schedules), rounds=rounds) for load in LOADS}
         found = {program: medians(sides, program, seeds) for program in PROGRAMS}
     bare = {load: race(bare_contestants(load, schedules), rounds=rounds) for load in LOADS}
-    workers = race({str(count): partial(explore_kernel, count, long) for count in (1, PAIR)}, rounds=2)
     return Report(
         name="search",
         rows=(
@@ -74,8 +68,6 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
                 for who, value in by.items()
             ),
             *(Row(f"{load}: not watched, {d}", r.rate(d), "schedules/s") for load, r in bare.items() for d in DRIVERS),
-            Row("kernel, explore with 1 worker", workers.rate("1"), "schedules/s"),
-            Row(f"kernel, explore with {PAIR} workers", workers.rate(str(PAIR)), "schedules/s"),
         ),
         ratios=(
             *(Ratio(f"{load}: random / fastest peer", best_ratio(r), goal=3.0) for load, r in rates.items() if peers),
@@ -93,7 +85,6 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
                 Ratio(f"{load}: stepper / Trio driver", r.ratio("stepper", "trio"), goal=4.0)
                 for load, r in bare.items()
             ),
-            Ratio(f"kernel: {PAIR} workers / 1", workers.ratio(str(PAIR), "1"), goal=1.6),
         ),
         notes=(
             *(f"{peer.name} {peer.version}" for peer in peers.values()),
@@ -101,7 +92,6 @@ def search(*, schedules: int = SCHEDULES, rounds: int = ROUNDS, seeds: int = SEE
             f"rates: {schedules} schedules a round, no flaw looked for; slabrace with everything that explore does",
             "not watched: the same schedules without recording and classes, as the peers run theirs",
             f"first flaw: median over {seeds} seeds, at most {BUDGET} schedules each",
-            f"kernel: explore {KERNEL.scenario} on {KERNEL.kernel}, {long} schedules, random, all oracles on, 2 rounds",
             how(rounds),
         ),
     )
@@ -195,14 +185,3 @@ def medians(sides: Sides, program: str, seeds: int) -> dict[str, float]:
 def against_best(found: Mapping[str, float]) -> float:
     """The portfolio relative to the best peer strategy for this program."""
     return found["slabrace portfolio"] / min(v for name, v in found.items() if not name.startswith("slabrace"))
-
-
-# -- workers ----------------------------------------------------------------------------------------------------------
-
-
-def explore_kernel(workers: int, budget: int) -> int:
-    """Explore a scenario of the kernel; return the schedules."""
-    options = attrs.evolve(KERNEL, strategy="random")
-    campaign = Campaign(Experiment.of(options), options, budget=budget, workers=workers)
-    campaign.run()
-    return campaign.schedules

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import attrs
 import pytest
 
-from benchmarks import mutants, shrunk
+from benchmarks import limits, mutants, performance, profile, shrunk
 from benchmarks.__main__ import main
 from benchmarks.bug_tables import Made, figure, median
 from benchmarks.findings import cell
 from benchmarks.findings_page import table_of_exact_searches
-from benchmarks.pages import markdown_table, put_between_markers
-from benchmarks.peer import LOCK
+from benchmarks.pages import PERFORMANCE, markdown_table, put_between_markers
+from benchmarks.peer import LOCK, find_python, version_of
+from benchmarks.report import Ratio, Report
+from benchmarks.report import Row as Rate
 from benchmarks.rows import ROWS, Kernel, Row, find_rows, kernels
 from benchmarks.search import against_best, small_campaign
-from benchmarks.small import LOADS, PROGRAMS
+from benchmarks.small import LOADS, PROGRAMS, lost_update
+from benchmarks.speed import LONG_SEARCH, Figures, Work, compare, compare_workers, conclusion, differences, works
+from benchmarks.trees import ROOT, Tree, check_out
 from benchmarks.trials import Results, Task, Trial, search, stage_of
+from explorer.cli.usage import make_parser
 from explorer.experiment import Experiment, RunOptions
 from protocol.errors import UsageError
 
@@ -144,7 +154,15 @@ def test_a_page_is_changed_between_its_markers_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["bugs", "--rows", "no"], ["bugs", "--parts", "no"], ["mutants", "no"], ["shrunk", "--rows", "no"], ["no"]],
+    [
+        ["bugs", "--rows", "no"],
+        ["bugs", "--parts", "no"],
+        ["mutants", "no"],
+        ["shrunk", "--rows", "no"],
+        ["no"],
+        ["ring", "--full"],
+        ["ring", "--write"],
+    ],
 )
 def test_errors_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
@@ -238,8 +256,27 @@ def test_the_lock_of_the_peers_pins_hashes_and_names_no_host() -> None:
 
     assert "detangle==" in text
     assert "frontrun==" in text
+    assert "simloom==" in text
     assert "--hash=sha256:" in text
     assert "://" not in text
+
+
+def test_a_peer_that_needs_a_later_python_runs_on_the_first_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = sys.version_info.minor + 1
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    shim, working = tmp_path / f"python3.{later}", tmp_path / f"python3.{later + 1}"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+
+    assert find_python(later - 1) == Path(sys.executable)
+    assert version_of(Path(sys.executable)).startswith("CPython 3.")
+    assert find_python(later) is None
+    working.write_text("#!/bin/sh\necho CPython 3.99\n")
+    working.chmod(0o755)
+    assert find_python(later) == working
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -259,3 +296,235 @@ def test_a_load_has_no_flaw() -> None:
 
 def test_the_comparison_is_with_the_best_peer() -> None:
     assert against_best({"slabrace portfolio": 6.0, "slabrace urw": 1.0, "one": 3.0, "other": 2.0}) == 3.0
+
+
+# -- speed ------------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Trees:
+    """Trees in which `slabrace` is a script of some lines."""
+
+    place: Path
+
+    def make(self, name: str, script: str) -> Tree:
+        package = self.place / name / "slabrace"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(script)
+        return Tree(name, package.parent, self.place)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Trees:
+    return Trees(tmp_path)
+
+
+ANSWER = 'print(\'{"schedules": 8, "digest": "%s", "seconds": %d, "findings": [{"count": 2}]}\')'
+WORK = Work(name="explore x", command=("explore", "x"), counts="schedules", speedup=3, rounds=2)
+
+
+def test_trees_with_equal_answers_have_rates_and_a_ratio(fake: Trees) -> None:
+    figures = Figures()
+    compare(figures, fake.make("a", ANSWER % ("d", 1)), fake.make("b", ANSWER % ("d", 2)), WORK)
+
+    assert not figures.failures
+    assert [(row.label, row.unit) for row in figures.rows] == [
+        ("explore x: baseline", "schedules/CPU s"),
+        ("explore x: now", "schedules/CPU s"),
+    ]
+    assert [ratio.goal for ratio in figures.ratios] == [3]
+    assert all(row.value > 0 for row in figures.rows)
+
+
+def test_another_answer_is_a_failure(fake: Trees) -> None:
+    figures = Figures()
+    compare(figures, fake.make("a", ANSWER % ("d", 1)), fake.make("b", ANSWER % ("e", 1)), WORK)
+
+    assert figures.failures == ['explore x: the answers differ: digest is "d" in the baseline, and "e" now']
+    assert not Report(name="speed", rows=(), ratios=(), failures=tuple(figures.failures)).is_met
+
+
+def test_another_table_is_a_failure(fake: Trees) -> None:
+    figures = Figures()
+    script = "import pathlib; pathlib.Path('t.csv').write_text('%s'); print('{}')"
+    compare(
+        figures, fake.make("a", script % 1), fake.make("b", script % 2), attrs.evolve(WORK, counts="", table="t.csv")
+    )
+
+    assert figures.failures == ['explore x: the answers differ: table is "1" in the baseline, and "2" now']
+
+
+def test_a_tree_that_cannot_run_is_a_failure(fake: Trees) -> None:
+    tree = fake.make("a", "import sys; sys.stderr.write('first\\nno such scenario\\n'); sys.exit(3)")
+    figures = Figures()
+    figures.attempt("explore x", lambda: compare(figures, tree, tree, WORK))
+
+    assert figures.failures == ["explore x: a ended with 3: no such scenario"]
+
+
+def test_workers_are_compared_with_one_worker_and_with_the_baseline(fake: Trees) -> None:
+    script = "import sys; print('{\"classes\": %s}')"
+    one, other = fake.make("a", script % 7), fake.make("b", script % 7)
+    figures = Figures()
+    compare_workers(figures, one, other, rounds=1)
+    assert (len(figures.rows), len(figures.ratios), figures.failures) == (4, 2, [])
+
+    lost = fake.make("c", "import sys; print('{\"classes\": %s}' % (8 - int(sys.argv[-1])))")
+    compare_workers(figures, one, lost, rounds=1)
+    assert figures.failures == [
+        "workers: the answers differ: classes is 7 with one worker, and 6 with two",
+        "explore, 2,000 schedules: two workers / one: the answers differ: classes is 7 in the baseline, and 6 now",
+    ]
+
+
+def test_differences_are_named_by_their_place() -> None:
+    before = {"a": {"b": [1, {"c": 2}]}, "seconds": 1, "n": None}
+
+    assert list(differences(before, {"a": {"b": [1, {"c": 2}]}, "seconds": 2, "n": None, "new": 1})) == []
+    assert list(differences(before, {"a": {"b": [1, {"c": 3}]}, "n": 0})) == [
+        "a.b[1].c is 2 in the baseline, and 3 now",
+        "n is null in the baseline, and 0 now",
+    ]
+    assert list(differences({"b": [1]}, {"b": [1, 2]})) == ["b is [1] in the baseline, and [1, 2] now"]
+
+
+def test_the_conclusion_of_an_exact_search_does_not_depend_on_its_order() -> None:
+    def answer(*names: str, classes: int = 9) -> dict[str, Any]:
+        findings = [{"signature": name, "symptoms": [{"signature": f"{name}s"}], "count": 1} for name in names]
+        return {
+            "outcome": "finding",
+            "stopped": "exhausted",
+            "trace_classes": classes,
+            "steps": 1,
+            "findings": findings,
+        }
+
+    assert conclusion(answer("a", "b")) == conclusion({**answer("b", "a"), "steps": 2})
+    assert conclusion(answer("a", "b")) != conclusion(answer("a"))
+    assert conclusion(answer("a")) != conclusion(answer("a", classes=8))
+
+
+def test_the_cpu_time_of_a_run_includes_its_workers(fake: Trees) -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True)"
+    run = fake.make("a", script).slabrace()
+
+    assert run.cpu >= 0.3
+    assert run.wall >= 0.3
+
+
+def test_an_interrupt_ends_the_process(fake: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids = []
+
+    def interrupted(pid: int, _options: int) -> NoReturn:
+        pids.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.trees.os.wait4", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fake.make("a", "while True: pass").slabrace()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_every_command_that_is_measured_is_one_of_slabrace(*, is_full: bool) -> None:
+    found = works(is_full=is_full)
+
+    assert len({work.name for work in found}) == len(found) == 10
+    for work in found:
+        assert (work.speedup is None) != (work.limit is None)
+        if work.command != ("--help",):
+            make_parser().parse_args(work.command)
+
+
+def test_the_programs_that_run_in_both_trees_run_here(tmp_path: Path) -> None:
+    here = Tree("now", ROOT, tmp_path)
+    answer = json.loads(here.run("-c", LONG_SEARCH, "20").output)
+    functions = profile.hottest(here, "reclaim-in-charge", 60)
+
+    assert answer.keys() == {"schedules", "classes", "seconds", "peak"}
+    assert (answer["schedules"], answer["classes"]) == (20, 20)
+    assert len(functions) == profile.TOP
+    assert sorted(functions, key=lambda one: -one.share) == functions
+    assert 0 < sum(one.share for one in functions) <= 1
+    assert any(one.place.startswith(("actors/", "explorer/")) for one in functions)
+
+
+def test_a_commit_is_checked_out_and_one_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    repository, target = tmp_path / "repository", tmp_path / "target"
+    repository.mkdir()
+    (repository / "file").write_text("text")
+    git = ("git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (("init", "-q"), ("add", "file"), ("commit", "-q", "-m", "one")):
+        subprocess.run([*git, *command], check=True)  # noqa: S603 -- fixed arguments
+    check_out("HEAD", target, repository)
+
+    assert (target / "file").read_text() == "text"
+    with pytest.raises(UsageError, match=r"commit 22fdd8e, cannot be checked out: git: .*full clone") as e:
+        check_out("22fdd8e", tmp_path / "other", repository)
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_without_a_repository_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UsageError, match="not a git repository"):
+        check_out("22fdd8e", tmp_path / "target", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="No such file"):
+        check_out("22fdd8e", tmp_path / "target", tmp_path)
+
+
+def test_the_page_has_a_row_for_each_pair_and_says_what_is_missed() -> None:
+    rows = [Rate("a: baseline", 1, "s"), Rate("a: now", 0.5, "s"), Rate("b: baseline", 3, ""), Rate("b: now", 4, "")]
+    rows.append(Rate("limit: loop", 2_000, "steps/CPU s"))
+    report = Report(name="speed", rows=tuple(rows), ratios=(Ratio("a: CPU time", 2.0, goal=3),), failures=("no",))
+
+    assert performance.table(report)[2:] == [
+        "| a: CPU time | 1 s | 0.5 s | 2.00 | at least 3, missed |",
+        "| b | 3 | 4 |  |  |",
+    ]
+    assert performance.limits_table(report)[2:] == ["| loop | 2,000 | steps/CPU s |"]
+    assert performance.remarks(report)[0] == "- **no**"
+    assert performance.table(attrs.evolve(report, rows=()))[2:] == ["| a: CPU time | 2.00 | at least 3, missed |"]
+
+
+def test_the_page_has_all_places() -> None:
+    text = PERFORMANCE.read_text(encoding="utf-8")
+
+    for name in (*performance.PLACES, "limits", "profile"):
+        assert text.count(f"<!-- {name}: begin -->") == text.count(f"<!-- {name}: end -->") == 1
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_steps_of_the_limits_are_those_of_the_program() -> None:
+    load = (lost_update, (2, 1))
+    campaign = small_campaign(load, "dpor", 1, 100, hunts=False)
+    campaign.run()
+
+    assert campaign.stopped == "exhausted"
+    assert limits.explore(load, "dpor", 100) == campaign.statistics.steps[1]
+
+
+def test_transitions_are_read_from_a_search_that_was_not_cut_short() -> None:
+    report = "     8124 states, stored\n    20311 transitions (= stored+matched)\n"
+
+    assert limits.transitions(report) == 20_311
+    with pytest.raises(AssertionError):
+        limits.transitions("Warning: Search not completed\n" + report)
+
+
+def test_spin_takes_part_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "best_rate", lambda _work, _repeats=1: 1.0)
+    monkeypatch.setattr(limits, "SPIN", (2, 2))
+    is_here = all(map(shutil.which, ("spin", "cc")))
+    rows, notes = limits.limits()
+
+    assert [row.value > 0 for row in rows if row.label == "limit: Spin, exhaustive"] == [True] * is_here
+    assert any("not installed" in note for note in notes) is not is_here
+    monkeypatch.setenv("PATH", "")
+    assert limits.limits()[1][-1] == "Spin takes no part: spin and cc not installed"

@@ -72,11 +72,32 @@ def search_frontrun(program: Program, request: dict[str, Any]) -> tuple[int, boo
     return result.num_explored, result.property_holds is False
 
 
+def search_simloom(program: Program, request: dict[str, Any]) -> tuple[int, bool]:
+    """Search with simloom."""
+    import simloom  # noqa: PLC0415 -- as above
+
+    make_state, workers, is_bad = program
+
+    async def main() -> None:
+        state = make_state()
+        await asyncio.gather(*(worker(state) for worker in workers))
+        if request["hunts"]:
+            assert not is_bad(state)
+
+    found = simloom.explore(
+        main,
+        runs=request["schedules"],
+        start_seed=request["seed"] * request["schedules"],
+        scheduler=request["strategy"],
+    )
+    return found.runs, found.failed
+
+
 def main() -> None:
     """Answer until there is nothing more to do."""
     peer = sys.argv[1]
     importlib.import_module(peer)
-    search = {"detangle": search_detangle, "frontrun": search_frontrun}[peer]
+    search = {"detangle": search_detangle, "frontrun": search_frontrun, "simloom": search_simloom}[peer]
     out = sys.stdout
     print(json.dumps({"version": metadata.version(peer)}), file=out, flush=True)
     for line in sys.stdin:
