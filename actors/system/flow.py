@@ -119,16 +119,10 @@ class Flow(Lane):
     blocks: Callable[[Flow], None] | None = attrs.field(default=None, init=False)
     sections: int = attrs.field(default=0, init=False)
     in_use: dict[Shared, None] = attrs.field(factory=dict, init=False)
-    rcu_read_section: Section = attrs.field(init=False)
-    irq_section: Section = attrs.field(init=False)
-    preempt_section: Section = attrs.field(init=False)
     _saved_irqs_off: list[bool] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.request = Request(flow=self)
-        self.rcu_read_section = Section(self.rcu_read_lock, self.rcu_read_unlock)
-        self.irq_section = Section(self._enter_irq_section, self._leave_irq_section)
-        self.preempt_section = Section(self.preempt_disable, self.preempt_enable)
 
     # -- the seam -----------------------------------------------------------------------------------------------------
 
@@ -326,6 +320,21 @@ class Flow(Lane):
                 f"rcu_nesting={self.rcu_nesting} in_handler={self.in_handler}",
                 flow=self,
             )
+
+    @property
+    def rcu_read_section(self) -> Section:
+        """A block between rcu_read_lock() and rcu_read_unlock()."""
+        return Section(self.rcu_read_lock, self.rcu_read_unlock)
+
+    @property
+    def irq_section(self) -> Section:
+        """A block between local_irq_save() and local_irq_restore()."""
+        return Section(self._enter_irq_section, self._leave_irq_section)
+
+    @property
+    def preempt_section(self) -> Section:
+        """A block between preempt_disable() and preempt_enable()."""
+        return Section(self.preempt_disable, self.preempt_enable)
 
     def forget_rcu(self) -> None:
         """exit_rcu(): a task that ends inside a read-side section leaves it."""

@@ -120,10 +120,23 @@ def check_declared(word: str, name: object, summary: object, code: Callable[...,
     check_call(f"{word} {name}", code, *arguments)
 
 
+_CALLABLE: set[tuple[types.CodeType, int, int]] = set()
+"""The plain functions that can be called: the code, the number of default values, and the number of arguments."""
+
+
 def check_call(word: str, function: Callable[..., Any], *arguments: object) -> None:
-    """TypeError unless *function*, as the *word* in messages, can be called with the *arguments*."""
+    """TypeError unless *function*, as the *word* in messages, can be called with the *arguments*.
+
+    A scenario makes its functions anew for every run of a search; they are checked once.
+    """
+    is_plain = type(function) is types.FunctionType and not (function.__dict__ or function.__kwdefaults__)
+    known = (function.__code__, len(function.__defaults__ or ()), len(arguments)) if is_plain else None
+    if known in _CALLABLE:
+        return
     try:
         inspect.signature(function, follow_wrapped=False).bind(*arguments)
+        if known is not None:
+            _CALLABLE.add(known)
     except TypeError as error:
         msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (len(arguments) != 1)}: {error}"
         raise TypeError(msg) from None
