@@ -55,8 +55,8 @@ class AccessHash:
     their access, and `step` the last of them. `closed` is the hash of the groups before. `last` is the lane, the access
     and the site of the last request.
 
-    The watch sums the values of all chains. `counted` is the value that it has added. Until the next access after that,
-    `mode` is None, as in a new chain, and `counted_mode` has the mode.
+    The watch sums the values of all chains. While the sum has the value of this one, `mode` is None, as in a new chain,
+    and `counted_mode` has the mode. A machine may have very many chains, so they are small.
     """
 
     closed: int = 0
@@ -65,7 +65,6 @@ class AccessHash:
     step: int = -1
     last: tuple[Lane, Access, Site] | None = None
     parts: dict[int | str, AccessHash] | None = None
-    counted: int = 0
     counted_mode: Access | None = None
 
     @property
@@ -140,7 +139,7 @@ class Watch(Observer):
         self._sections = 0
         self._held = Level.NONE
         self._lanes: dict[str, LaneCounts] = {}
-        self._sites: dict[Site, tuple[types.CodeType, OperationInfo]] = {}
+        self._sites: dict[Site, tuple[Site, types.CodeType, OperationInfo]] = {}
         self._pairs: set[tuple[Site, Site]] = set()
         self._chains: list[AccessHash] = []
         self._contexts = AccessHash()
@@ -286,12 +285,12 @@ class Watch(Observer):
     def covered_functions(self) -> set[str]:
         """The kernel functions that made a step in the race."""
         self._read()
-        return {code.co_name for code, _ in self._sites.values()}
+        return {code.co_name for _, code, _ in self._sites.values()}
 
     def racing_pairs(self) -> set[RacingPair]:
         """Pairs of (function, operation) of different lanes, one directly before the other on the same thing."""
         self._read()
-        names = {site: (code.co_name, info.name) for site, (code, info) in self._sites.items()}
+        names = {site: (code.co_name, info.name) for site, code, info in self._sites.values()}
         return {(names[first], names[second]) for first, second in self._pairs}
 
     # -- the journal --------------------------------------------------------------------------------------------------
@@ -351,8 +350,10 @@ class Watch(Observer):
             self._add(self._chain_of(target), step, mode)
             return step
         site = id(code), id(info)
-        if site not in self._sites:
-            self._sites[site] = code, info
+        known = self._sites.get(site)
+        if known is None:
+            known = self._sites[site] = site, code, info
+        site = known[0]  # one object for all chains
         if target is not None:
             chain: AccessHash = target.trace or self._chain_of(target)
             if part is not None:
@@ -397,6 +398,7 @@ class Watch(Observer):
         if chain.mode is None:
             self._chains.append(chain)
             chain.mode = chain.counted_mode
+            self._total -= chain.value
             if mode is chain.mode and mode is not UPDATE:
                 self._add(chain, step, mode)
                 return
@@ -408,9 +410,8 @@ class Watch(Observer):
     def _count(self, chains: list[AccessHash]) -> None:
         """Add the values of *chains* to the sum, and remove them from the list, so that they can be freed."""
         for chain in chains:
-            value = chain.value
-            self._total += value - chain.counted
-            chain.counted, chain.counted_mode, chain.mode = value, chain.mode, None
+            self._total += chain.value
+            chain.counted_mode, chain.mode, chain.step = chain.mode, None, -1
         chains.clear()
 
     def _chain_of(self, thing: Any) -> AccessHash:
