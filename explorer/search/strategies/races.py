@@ -49,13 +49,15 @@ class Races:
     def _reverse_races(self, second: int) -> None:
         past, own = self._order.past, self._order.own[second]
         known = past[own] | 1 << own if own >= 0 else 0
-        direct = self._order.direct_steps(second)
+        ordered = 0
+        for other in self._order.direct_steps[second]:
+            ordered |= past[other]
         for last in self._order.direct[second]:
             group: Group | None = last
             while group is not None:
                 done = True
                 for first in group.steps:
-                    is_ordered = group is last and any(past[other] >> first & 1 for other in direct)
+                    is_ordered = group is last and ordered >> first & 1
                     if first < second and not (known >> first & 1 or is_ordered):
                         done &= self._reverse(first, second)
                 group = None if done else group.before
