@@ -51,9 +51,9 @@ class Order:
 
     A flow that keeps others off its CPU makes a *block* of steps there, and no step of the others can come between
     them. `begin[j]` has an entry for each rank: the first step of the block that keeps this rank off and contains step
-    j, or j itself if there is no such block. `inside[j]` lists the blocks that step j is in but does not begin, each as its
-    first step and its rank. `keepers[j]` lists, for the flows that keep others off some CPU just
-    before step j, the latest step of each.
+    j, or j itself if there is no such block. `inside[j]` lists the blocks that step j is in but does not begin, each as
+    its first step and its rank. `keepers[j]` lists, for the flows that keep others off some CPU just before step j, the
+    latest step of each.
     """
 
     def __init__(self) -> None:
@@ -238,31 +238,39 @@ class Order:
         *first* do not count either: *second* is to be moved before them. Earlier steps than *first* have no meaning in
         the result.
         """
+        blocks = self._blocks_between(first, second)
+        if not blocks:
+            return self.past
+        recent = -1 << first
+        past = {step: self.past[step] & recent for step in range(first + 1, second + 1)}
+        for step in (first, *(step for step in past if past[step] >> first & 1)):
+            past[second] &= ~(1 << step)
+        while True:
+            before = dict(past)
+            for begin, inner in blocks.items():
+                more = 0
+                for step, kept_off in inner:
+                    more |= past[step] & kept_off
+                if more & ~past[begin]:
+                    for step in bits(more):
+                        more |= past.get(step, 0)
+                    for other in (begin, *(step for step in past if past[step] >> begin & 1)):
+                        past[other] |= more
+            if past == before:
+                return past
+
+    def _blocks_between(self, first: int, second: int) -> dict[int, list[tuple[int, int]]]:
+        """The blocks that begin after step *first*, with their steps up to *second*, by their beginnings.
+
+        Each step comes with the steps, from *first* on, that its block keeps off.
+        """
         recent = -1 << first
         blocks: dict[int, list[tuple[int, int]]] = {}
         for step in range(first + 1, second + 1):
             for begin, rank in self.inside[step]:
                 if begin > first and (kept_off := self._kept_off_by(begin, rank) & recent):
                     blocks.setdefault(begin, []).append((step, kept_off))
-        if not blocks:
-            return self.past
-        past = {step: self.past[step] & recent for step in range(first + 1, second + 1)}
-        for step in (first, *(step for step in past if past[step] >> first & 1)):
-            past[second] &= ~(1 << step)
-        has_changed = True
-        while has_changed:
-            has_changed = False
-            for begin, inner in blocks.items():
-                more = 0
-                for step, kept_off in inner:
-                    more |= past[step] & kept_off
-                if more & ~past[begin]:
-                    has_changed = True
-                    for step in bits(more):
-                        more |= past.get(step, 0)
-                    for other in (begin, *(step for step in past if past[step] >> begin & 1)):
-                        past[other] |= more
-        return past
+        return blocks
 
     def _kept_off_by(self, begin: int, rank: int) -> int:
         """The steps of other flows of this rank on this CPU, before the block that begins at step *begin*."""

@@ -61,7 +61,8 @@ class Tried(Event):
 
     `values` are the environment's choices within the step, out of `counts`. `named` are its accesses, by names that are
     the same in every run. `is_seen`: the step has an effect outside its own flow. `spins`: the step only enters a
-    section, to wait there.
+    section, to wait there. `place` is the lane's place among the enabled ones. `is_meeting`: the step accesses a thing
+    that no step before it has accessed.
     """
 
     values: list[int] = attrs.field(factory=list)
@@ -69,6 +70,8 @@ class Tried(Event):
     named: Accesses = attrs.field(factory=dict)
     is_seen: bool = False
     spins: bool = False
+    place: int = 0
+    is_meeting: bool = False
 
 
 @attrs.frozen
@@ -250,7 +253,9 @@ class Branch(Following):
         self.world: World | None = None
         self._watch: Watch | None = None
         self._lane: Lane | None = None
-        self._counts: list[int] = []
+        self._values = 0
+        self._enabled: dict[int, tuple[str, ...]] = {}
+        self._kept: list[tuple[Lane, ...]] = []
         self._names: dict[Hashable, str] = {}
         self.numbers: dict[Hashable, int] = {}
 
@@ -260,44 +265,62 @@ class Branch(Following):
 
     # -- the strategy -------------------------------------------------------------------------------------------------
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the step that runs was part of the previous run, so that nothing about it is new."""
+        return 0 < self._next <= self.common
+
     def advance(self, world: World) -> None:
         """Leave the time as it is, and note whether it is about to pass by itself."""
-        super().advance(world)
+        self._world = world
         self._is_quiet = not world.mask
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Follow the path, or extend it."""
-        self.end_event()
-        enabled = tuple(lane.name for lane in lanes)
-        state = State.of(enabled, self._lane)
-        if self._next < self._given:
-            node = self.path[self._next]
-            if node.state != state:
-                self.part(node.state, state)
+        step, path, last = self._next, self.path, self._lane
+        if last is not None and (step > self.common or path[step - 1].event.is_meeting):
+            self.end_event()
+        enabled = self._enabled.get(id(lanes)) or self._names_of(lanes)
+        if step < self._given:
+            node = path[step]
+            if node.state is None or not node.state.is_now(enabled, last):
+                self.part(node.state, State.of(enabled, last))
                 return 0
-            self._counts = node.event.counts.copy()
-            node.event.counts.clear()  # they belong to the previous run
         else:
-            self._counts.clear()
             node = self._extend(enabled, lanes)
-            node.state = state
-        index = enabled.index(node.event.lane)
-        request = lanes[index].request
-        node.event.may_wait = request is not None and request.info.when is not None
-        node.event.spins = request is not None and request.info is SPIN
-        node.event.after_quiet = self._is_quiet
-        self._next += 1
-        self._lane = lanes[index]
-        node.event.cpu, node.event.rank = cpu_of(lanes[index]), rank_of(lanes[index])
-        return index
+            node.state = State.of(enabled, last)
+        self._next = step + 1
+        self._values = 0
+        event = node.event
+        if step >= self.common:
+            self._begin_event(event, lanes, enabled.index(event.lane))
+        self._lane = lanes[event.place]
+        return event.place
+
+    def _names_of(self, lanes: tuple[Lane, ...]) -> tuple[str, ...]:
+        """The names of *lanes*, which is one object at all choices between equal lanes."""
+        self._kept.append(lanes)  # so that no other lanes ever have its id
+        names = self._enabled[id(lanes)] = tuple(lane.name for lane in lanes)
+        return names
+
+    def _begin_event(self, event: Tried, lanes: tuple[Lane, ...], place: int) -> None:
+        """Store the properties of a new step that are known before it."""
+        lane = lanes[place]
+        event.place = place
+        event.may_wait = lane.request is not None and lane.request.info.when is not None
+        event.spins = lane.request is not None and lane.request.info is SPIN
+        event.after_quiet = self._is_quiet
+        event.cpu, event.rank = cpu_of(lane), rank_of(lane)
 
     def choose_value(self, count: int) -> int:
         """The value on the path, or the first possibility."""
         event = self.path[self._next - 1].event
-        event.counts.append(count)
-        position = len(event.counts) - 1
-        if position < len(self._counts) and self._counts[position] != count:
-            self.part(f"one of {self._counts[position]} values", f"one of {count} values")
+        position = self._values
+        self._values += 1
+        if not self.is_known:
+            event.counts.append(count)
+        elif (then := event.counts[position] if position < len(event.counts) else 0) != count:
+            self.part(f"one of {then} values" if then else "no value", f"one of {count} values")
             return 0
         return event.values[position] if position < len(event.values) else 0
 
@@ -323,18 +346,24 @@ class Branch(Following):
         return node
 
     def end_event(self) -> None:
-        """Store the accesses of the step that has ended."""
-        if self._next and self._watch is not None and self._lane is not None:
-            event = self.path[self._next - 1].event
-            self._watch.end_step()
-            accesses = {**self._watch.accesses, self._lane: UPDATE}
-            if self._next > self.common:
-                event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
-                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
-            accesses.update(turns_of(event))
-            event.accesses = self.number(accesses)
-            if self._next > self.common:
-                event.named = self._name(accesses)
+        """Store the accesses of the step that has ended; of a known step, only number the things that it met."""
+        if not self._next or self._watch is None or self._lane is None:
+            return
+        event = self.path[self._next - 1].event
+        self._watch.end_step()
+        if self.is_known:
+            numbers = self.numbers
+            for thing in (*self._watch.accesses, self._lane, *turns_of(event)):
+                numbers.setdefault(thing, len(numbers))
+            return
+        accesses = {**self._watch.accesses, self._lane: UPDATE}
+        event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
+        event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+        accesses.update(turns_of(event))
+        met = len(self.numbers)
+        event.accesses = self.number(accesses)
+        event.is_meeting = len(self.numbers) > met
+        event.named = self._name(accesses)
 
     def number(self, accesses: Accesses) -> Accesses:
         """The accesses by numbers, in the order of first access: equal in all runs with the same beginning."""

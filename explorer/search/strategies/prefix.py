@@ -31,16 +31,36 @@ DIVERGED = "diverged"
 class State:
     """The visible part of a state: the enabled lanes, and the pending request of the lane that stepped last.
 
-    `waits` has the names of that lane, the function, the operation and the object; empty at the first choice.
+    `waits` has the names of that lane, the function, the operation and the object; empty at the first choice. `like`
+    has the code and the declaration of the operation, if they are known: in all runs of a process they are the same.
     """
 
     enabled: tuple[str, ...]
     waits: tuple[str, ...] = ()
+    like: tuple[object, object] | None = attrs.field(default=None, eq=False, repr=False)
 
     @classmethod
     def of(cls, enabled: tuple[str, ...], last: Lane | None) -> State:
         """The state at a choice, after a step of *last*."""
-        return cls(enabled, pending(last) if last is not None else ())
+        if last is None:
+            return cls(enabled)
+        request = last.request
+        return cls(enabled, pending(last), None if request is None else (request.code, request.info))
+
+    def is_now(self, enabled: tuple[str, ...], last: Lane | None) -> bool:
+        """Whether `of` would return an equal state."""
+        if enabled != self.enabled:
+            return False
+        if last is None:
+            return not self.waits
+        request = last.request
+        if request is None or last.finished or self.like is None or len(self.waits) == 1:
+            return pending(last) == self.waits
+        code, info = self.like
+        if request.code is not code or request.info is not info:
+            return pending(last) == self.waits
+        target, (name, *_, label) = request.target, self.waits
+        return last.name == name and (target.label if target is not None else "") == label
 
     def __str__(self) -> str:
         match self.waits:
