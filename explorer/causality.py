@@ -94,10 +94,15 @@ class Order:
         if self.own[step] >= 0:
             self._next[self.own[step]] = step
         self._last_of_lane[event.lane] = step
-        self._keep_in_mind(event.lane, step)
+        if event.keeps_off:
+            self._keeping[event.lane] = step
+        else:
+            self._keeping.pop(event.lane, None)
 
     def keep(self, count: int) -> None:
         """Remove all events after the first *count*."""
+        if count < len(self.past):
+            self._keeping = {self.events[latest].lane: latest for latest in self.keepers[count]}
         while len(self.past) > count:
             event, own = self.events[-1], self.own[-1]
             for thing in event.accesses:
@@ -107,7 +112,6 @@ class Order:
                 self._last_of_lane[event.lane] = own
             else:
                 del self._last_of_lane[event.lane]
-            self._keep_in_mind(event.lane, own)
             self.drop_pending()
         self._before_quiet = self._quiet[-1] if self._quiet else 0
         del self._past_of_blocks[count:]
@@ -121,13 +125,6 @@ class Order:
                 del self._groups[thing]
             else:
                 self._groups[thing] = group.before
-
-    def _keep_in_mind(self, lane: str, latest: int) -> None:
-        """Update whether *lane* keeps others off a CPU after its step *latest* (-1: none)."""
-        if latest >= 0 and self.events[latest].keeps_off:
-            self._keeping[lane] = latest
-        else:
-            self._keeping.pop(lane, None)
 
     def add_pending(self, event: Event) -> None:
         """Add a step that has not happened, as if it came next; `drop_pending` removes it again."""

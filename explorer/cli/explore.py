@@ -25,7 +25,7 @@ from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.search.campaign import Campaign, Found
 from explorer.search.jobs import check_word
-from explorer.search.registry import EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
+from explorer.search.registry import DPOR, EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
 from explorer.search.report import CampaignProgress, campaign_json, show_campaign
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
@@ -157,8 +157,9 @@ def check_mode(options: argparse.Namespace, strategy: ParsedStrategy) -> None:
         msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
         raise UsageError(msg)
     if is_exact:
-        mode = f"--strategy {strategy.text}, which draws nothing and runs in one process"
-        refuse(options, mode, ["--seed", "--workers"])
+        refuse(options, f"--strategy {strategy.text}, which draws nothing", ["--seed"])
+        if strategy.entry.name != DPOR:
+            refuse(options, f"--strategy {strategy.text}, which runs in one process", ["--workers"])
 
 
 @attrs.define

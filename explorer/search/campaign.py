@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.system.recorder import Recorder
 from actors.system.strategy import InTurn
 from explorer import defaults, signals
 from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence
-from explorer.schedule import Follow, Noting
+from explorer.schedule import Follow
 from explorer.search.estimate import Probes, Sightings
-from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_once_more, run_to_confirm
+from explorer.search.exact import Explored, explore_subtree, run_exactly
+from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_to_confirm
+from explorer.search.parallel import Parallel, Taken
+from explorer.search.portfolio import Portfolio
 from explorer.search.protocol import Search
 from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
-from explorer.search.strategies.dpor import ASLEEP
+from explorer.search.strategies.dpor import Dpor
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
-from explorer.watch import RacingPair, Watch
+from explorer.watch import RacingPair
 from explorer.workers import Pool, Task, Tell, WorkerLostError
 from protocol.errors import UsageError
 from protocol.findings import Finding
@@ -164,7 +166,7 @@ class Campaign:
     def _search(self) -> None:
         if self.before is not None:
             self.before(self)
-        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces))
+        self._follow(self._make_search())
 
     @property
     def lost_workers(self) -> int:
@@ -341,40 +343,43 @@ class Campaign:
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
-    def _try_exactly(self, search: Search, schedule: Following) -> None:
-        """Run one schedule of an exact search, and pass the report to the search."""
-        report = self._run_exactly(schedule)
+    def _try_exactly(self, search: Search, schedule: Following | Taken) -> None:
+        """Count one schedule of an exact search, and pass the report to the search; another process may have run it."""
+        if isinstance(schedule, Taken):
+            report = schedule.report
+        else:
+            twice = self.runs_twice or is_checked(self.schedules)
+            report = run_exactly(self.experiment, schedule, twice=twice)
+        if not report.outcomes and report.divergence is None:
+            self.cut_off += 1
+            self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
+        else:
+            self._count_exactly(schedule.strategy, report)
         if self.divergence is None:
             search.learn(schedule, report)
         self._check_end()
 
-    def _run_exactly(self, schedule: Following) -> JobReport:
-        """Run and count a schedule, unless it was cut off or diverged; return its report."""
-        noting = Noting(schedule)
-        stage = self.experiment.set_stage(noting)
-        watch = Watch(stage.world, wants_accesses=True)
-        records: list[bytes] = []
-        is_twice = self.runs_twice or is_checked(self.schedules)
-        stage.world.observers = (Recorder(records.append), watch) if is_twice else (watch,)
-        schedule.watched_by(watch)
-        stage.start()
-        self.experiment.drive(stage.world, self.experiment.header.driver)
-        schedule.end(stage.world)
-        self.note(schedule.divergence)
-        report = JobReport()
-        if self.divergence is not None:
-            return report
-        if stage.world.stopped == ASLEEP:
-            self.cut_off += 1
-            self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
-            return report
-        if is_twice:
-            report.divergence = run_once_more(self.experiment, Follow(noting.choices, controls_clock=True), records)
-        if report.divergence is None:
-            report.add(self.schedules, stage, watch, noting.choices)
-            self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(schedule.strategy, report, lambda _number: Follow(noting.choices, controls_clock=True))
-        return report
+    def _count_exactly(self, strategy: str, report: JobReport) -> None:
+        outcomes = report.outcomes = [attrs.evolve(outcome, number=self.schedules) for outcome in report.outcomes]
+        self.exact_classes.update(outcome.trace_class for outcome in outcomes)
+        self._count(strategy, report, lambda _number: Follow(outcomes[0].schedule, controls_clock=True))
+
+    def _make_search(self) -> Search:
+        """The search; with several workers, its exact part is divided among them."""
+        search = make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces)
+        if self.workers > 1:
+            if isinstance(search, Dpor):
+                return self._divided(search)
+            if isinstance(search, Portfolio) and isinstance(search.exact, Dpor):
+                search.exact = self._divided(search.exact)
+        return search
+
+    def _divided(self, search: Dpor) -> Parallel:
+        def task_of(path: bytes, floor: int, most: int) -> Task:
+            name = f"{most} schedules of dpor below step {floor}"
+            return Task(name, explore, (self.options, path, floor, most, self.runs_twice))
+
+        return Parallel(search, self._pool, task_of)
 
 
 @functools.lru_cache(maxsize=1)
@@ -386,3 +391,12 @@ def experiment_of(options: RunOptions) -> Experiment:
 def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> JobReport:  # noqa: FBT001 -- a task has no keywords
     """Run a job in a worker process."""
     return run_job(experiment_of(options), job, twice=twice)
+
+
+def explore(options: RunOptions, path: bytes, floor: int, most: int, twice: bool, _tell: Tell) -> Explored:  # noqa: FBT001 -- as above
+    """Explore a part of an exact search in a worker process."""
+
+    def run(schedule: Following, is_twice: bool) -> JobReport:  # noqa: FBT001 -- it has no other arguments
+        return run_exactly(experiment_of(options), schedule, twice=is_twice)
+
+    return explore_subtree(path, floor, most, run, twice=twice)

@@ -24,6 +24,7 @@ set then cuts off: `cut_off` counts these runs. tests/litmus compares all of thi
 from __future__ import annotations
 
 from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import attrs
@@ -123,48 +124,81 @@ class Node:
                 return Tried(name, values=branches.pop())
         return None
 
+    def go_on(self) -> bool:
+        """Go to the step to be tried next; False if everything was tried at this state."""
+        event = self.next_branch()
+        if event is not None:
+            self.event = event
+        return event is not None
+
+    def copy(self) -> Node:
+        """A copy that can go on to other steps."""
+        to_try = {lane: [values.copy() for values in branches] for lane, branches in self.to_try.items()}
+        return Node(self.enabled, self.sleeping.copy(), self.event, to_try, self.waiting, self.state)
+
     @property
     def has_branch(self) -> bool:
         """Whether another step has to be tried here."""
         return any(branches and name not in self.sleeping for name, branches in self.to_try.items())
 
-    def want(self, lane: str) -> None:
-        """Schedule *lane* to be tried here."""
-        self.to_try.setdefault(lane, [[]])
+    def want(self, lanes: AbstractSet[str], lane: str) -> None:
+        """Schedule *lane* to be tried here, unless one of *lanes* is tried here, was tried, or need not be."""
+        if not self.covers(lanes):
+            self.to_try[lane] = [[]]
 
-    def covers(self, lanes: set[str]) -> bool:
+    def covers(self, lanes: AbstractSet[str]) -> bool:
         """Whether one of *lanes* is tried here, was tried, or need not be."""
         return not (lanes.isdisjoint(self.to_try) and lanes.isdisjoint(self.sleeping))
 
 
-class Dpor:
-    """The search (`explorer.search.protocol`): a schedule follows the path to a state, and takes another step there."""
+@attrs.frozen
+class Want:
+    """A lane to be tried at a state of the path, unless one of *lanes* is covered there."""
 
-    def __init__(self) -> None:
+    at: int
+    lanes: frozenset[str]
+    lane: str
+
+
+class Dpor:
+    """The search (`explorer.search.protocol`): a schedule follows the path to a state, and takes another step there.
+
+    It can be a part of a search: the subtree below the first *floor* states of the path. The last state of the path
+    then has the step to begin with. Of the other steps at the first *floor* states, the search of the subtree reads
+    nothing; it stores in `wants` the ones that it would schedule there. So a subtree is the same whenever it is
+    explored, and whatever is explored before it.
+    """
+
+    def __init__(self, path: list[Node] | None = None, floor: int = 0) -> None:
         self.completed = 0
         self.cut_off = 0
-        self.path: list[Node] = []
+        self.path: list[Node] = [] if path is None else path
+        self.floor = floor
+        self.wants: list[Want] = []
         self._order = Order()
-        self._has_begun = False
+        self._is_due = True
 
     def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None if everything has been explored."""
-        if not self._has_begun:
-            self._has_begun = True
+        if self._is_due or self.go_on():
+            self._is_due = False
             return Branch(self.path)
-        while self.path:
-            event = self.path[-1].next_branch()
-            if event is not None:
-                self.path[-1].event = event
-                return Branch(self.path)
-            self.path.pop()
         return None
+
+    def go_on(self) -> bool:
+        """Go to the next step to be tried; False if there is none."""
+        while len(self.path) > self.floor:
+            if self.path[-1].go_on():
+                return True
+            self.path.pop()
+        return False
 
     def learn(self, branch: Branch, report: JobReport) -> None:  # noqa: ARG002 -- the branch knows more of its run
         """Compute the races of a finished run, and schedule their reversals."""
         world = branch.world
         assert world is not None, "only a finished run is learnt"
         assert branch.divergence is None, "a search that diverged proves nothing"
+        self.wants = []
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
@@ -172,10 +206,10 @@ class Dpor:
         else:
             self.completed += 1
         if world.stopped == "finding" and self.path:
-            put_off(self.path[-1])
+            self._put_off_last()
         for node in self.path[branch.common :]:
             add_values(node)
-        races = Races(self.path, self._order)
+        races = Races(self.path, self._order, self._want)
         races.put_down(branch.common)
         self._put_off_keepers(world, asleep)
         for flow in world.flows:
@@ -192,14 +226,27 @@ class Dpor:
     @property
     def done(self) -> bool:
         """Whether no step is left to be tried at any state of the path."""
-        return self._has_begun and not any(node.has_branch for node in self.path)
+        return not self._is_due and not any(node.has_branch for node in self.path[self.floor :])
+
+    def _want(self, at: int, lanes: AbstractSet[str], lane: str) -> None:
+        """Schedule *lane* at a state of the path, unless one of *lanes* is covered there."""
+        if at >= self.floor:
+            self.path[at].want(lanes, lane)
+        elif not self.path[at].covers(lanes):
+            self.wants.append(Want(at, frozenset(lanes), lane))
+
+    def _put_off_last(self) -> None:
+        """Schedule another lane instead of the step that ended the run."""
+        node = self.path[-1]
+        others = {lane for lane in node.enabled if lane != node.event.lane}
+        if others:
+            self._want(len(self.path) - 1, others, min(others, key=node.enabled.index))
 
     def _want_what_was_disabled(self, lane: str) -> None:
         """Schedule the step of a lane at the last state where it was enabled, if another step disabled it for good."""
-        for node in reversed(self.path[self._order.latest(lane) + 1 :]):
-            if lane in node.enabled:
-                if lane not in node.sleeping:
-                    node.want(lane)
+        for at in range(len(self.path) - 1, self._order.latest(lane), -1):
+            if lane in self.path[at].enabled:
+                self._want(at, {lane}, lane)
                 return
 
     def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
@@ -213,15 +260,8 @@ class Dpor:
                     node = self.path[begin]
                     then = self.path[begin + 1].enabled if begin + 1 < len(self.path) else enabled
                     for lane in node.enabled:
-                        if lane not in then and lane not in node.sleeping:
-                            node.want(lane)
-
-
-def put_off(node: Node) -> None:
-    """Schedule another lane instead of the step that ended the run."""
-    others = {lane for lane in node.enabled if lane != node.event.lane}
-    if others and not node.covers(others):
-        node.want(min(others, key=node.enabled.index))
+                        if lane not in then:
+                            self._want(begin, {lane}, lane)
 
 
 def add_values(node: Node) -> None:

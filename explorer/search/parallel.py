@@ -1,0 +1,257 @@
+"""DPOR in several processes: the order of the schedules, and the answer, are those of one process.
+
+A search is a walk through a tree: from each state on the path it explores the subtree of one step after the other. It
+is always known which step comes next at a state, and which steps sleep then: the steps that have been tried there,
+whose accesses are known. A subtree does not depend on what is tried outside of it (`Dpor`). So other processes explore
+subtrees ahead of their turn. When the walk comes to such a subtree, it takes over its schedules, its remaining path,
+and the steps that it wants to be tried at states above it.
+
+A process explores a subtree in pieces of `PIECE` schedules. Between two pieces a subtree can be divided further.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from explorer.search.path_records import pack, unpack
+from explorer.search.strategies.dpor import Branch, Dpor, Node, Tried, add_values
+from explorer.workers import Task
+
+if TYPE_CHECKING:
+    from explorer.search.exact import Explored, Ran
+    from explorer.search.jobs import JobReport
+
+ALONE = 32
+"""Schedules that are run in this process first: small searches need no workers."""
+
+PIECE = 32
+"""Schedules of one task."""
+
+MOST_AHEAD = 20_000
+"""Above this number of schedules that wait for their turn, subtrees whose turn comes soon are explored first; above
+twice the number none are explored ahead."""
+
+
+class Workers(Protocol):
+    """The part of `explorer.workers.Pool` that the search needs."""
+
+    size: int
+
+    def add(self, task: Task) -> None:
+        """Queue *task* for the next free worker."""
+
+    def hear(self, seconds: float | None = None) -> None:
+        """Wait for messages from workers, at most so long, and handle them."""
+
+
+@attrs.frozen
+class Taken:
+    """A schedule that another process has run, with its report."""
+
+    report: JobReport
+    strategy: str = "dpor"
+
+
+@attrs.define(eq=False)
+class Subtree:
+    """The subtree below the first *floor* states of its path, as far as it is explored.
+
+    With `has_next`, the last state of the path has a step that was not run yet. `schedules` wait for their turn. The
+    `task` in progress, if any, explores the subtree below the first `task_floor` states.
+    """
+
+    path: list[Node]
+    floor: int
+    has_next: bool = True
+    has_begun: bool = False
+    schedules: deque[Ran] = attrs.field(factory=deque)
+    task: Task | None = None
+    task_floor: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything in it has been explored."""
+        return self.task is None and not self.has_next and not self.open_states()
+
+    def open_states(self) -> list[Node]:
+        """The states in it at which more steps have to be tried."""
+        return [node for node in self.path[self.floor :] if node.has_branch]
+
+    def add(self, schedules: Iterable[Ran]) -> None:
+        """Add schedules, and schedule the steps that they want at states in this subtree; keep the other wants."""
+        for ran in schedules:
+            for want in ran.wants:
+                if want.at >= self.floor:
+                    self.path[want.at].want(want.lanes, want.lane)
+            ran.wants[:] = [want for want in ran.wants if want.at < self.floor]
+        self.schedules.extend(schedules)
+
+
+class Parallel:
+    """The search (`explorer.search.protocol`): a `Dpor` whose subtrees are explored by *workers*.
+
+    *task_of* makes the task for a path, a floor and a number of schedules. `_ahead` has, for states with such subtrees,
+    the subtrees of the steps that are tried next there, in order.
+    """
+
+    def __init__(
+        self,
+        search: Dpor,
+        workers: Workers,
+        task_of: Callable[[bytes, int, int], Task],
+        *,
+        alone: int = ALONE,
+        piece: int = PIECE,
+    ) -> None:
+        self._search = search
+        self._workers = workers
+        self._task_of = task_of
+        self._alone = alone
+        self._piece = piece
+        self._front: Subtree | None = None
+        self._tasks: dict[Task, Subtree] = {}
+        self._ahead: dict[Node, deque[Subtree]] = {}
+
+    def next_schedule(self, room: int = 1) -> Branch | Taken | None:  # noqa: ARG002 -- it hands out one at a time
+        """The next schedule, which another process may have run; None if everything has been explored."""
+        if self._alone:
+            self._alone -= 1
+            return self._search.next_schedule()
+        if self._front is None:
+            self._front = Subtree(self._search.path, 0, has_next=False, has_begun=True)
+        waiting = self._front.schedules
+        if waiting and len(waiting) % self._piece == 0:
+            self._workers.hear(0)
+            self._give_out(self._front)
+        while not waiting and not self.done:
+            self._give_out(self._front)
+            if not waiting:
+                self._workers.hear()
+        return Taken(waiting.popleft().report) if waiting else None
+
+    def learn(self, planned: Branch | Taken, report: JobReport) -> None:
+        """Learn a schedule that was run here; the others are learnt where they are run."""
+        if isinstance(planned, Branch):
+            self._search.learn(planned, report)
+
+    @property
+    def done(self) -> bool:
+        """Whether no schedule is left."""
+        if self._front is None:
+            return self._search.done
+        return self._front.is_done and not self._front.schedules
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Take the results of all tasks that have ended; an error is raised when its subtree's turn comes."""
+        for task in [task for task in self._tasks if task.is_done]:
+            subtree = self._tasks[task]
+            if task.error is None:
+                del self._tasks[task]
+                subtree.task = None
+                take(subtree, task.answer)
+            elif subtree is self._front and not subtree.schedules:
+                raise task.error
+
+    def _go_on(self, subtree: Subtree) -> None:
+        """Go to the next step to be tried in the subtree, through all subtrees that were explored ahead."""
+        search = Dpor(subtree.path, subtree.floor)
+        while subtree.task is None and not subtree.has_next and search.go_on():
+            subtree.has_next = True
+            node = subtree.path[-1]
+            waiting = self._ahead.get(node)
+            if waiting:
+                self._absorb(subtree, waiting.popleft())
+            if not waiting:
+                self._ahead.pop(node, None)
+
+    def _absorb(self, subtree: Subtree, other: Subtree) -> None:
+        """Take over another subtree: of the step that comes next."""
+        node, root = subtree.path[-1], other.path[other.floor - 1]
+        assert node.event.lane == root.event.lane, "the next step at a state is known ahead"
+        assert node.sleeping == root.sleeping, "the sleeping steps at a state are known ahead"
+        if other.has_begun:
+            begin(node, root.event)
+        subtree.path += other.path[other.floor :]
+        subtree.add(other.schedules)
+        subtree.has_next, subtree.task, subtree.task_floor = other.has_next, other.task, other.task_floor
+        if subtree.task is not None:
+            self._tasks[subtree.task] = subtree
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _give_out(self, front: Subtree) -> None:
+        """Give all workers something to do: the front, and subtrees ahead of it, which are divided from it first."""
+        self._collect()
+        self._go_on(front)
+        free = self._workers.size - len(self._tasks) - front.has_next
+        ahead = list(itertools.islice(self._subtrees_ahead(front), max(free, 0)))
+        for subtree in (front, *ahead):
+            if subtree.has_next:
+                self._start(subtree)
+
+    def _start(self, subtree: Subtree) -> None:
+        """Start a task that explores the subtree, except parts that are explored ahead."""
+        path = subtree.path
+        floor = max(
+            (at + 1 for at in range(subtree.floor, len(path)) if path[at] in self._ahead), default=subtree.floor
+        )
+        subtree.task_floor, subtree.has_next = floor, False
+        subtree.task = task = self._task_of(pack(path), floor, self._piece)
+        self._tasks[task] = subtree
+        self._workers.add(task)
+
+    def _subtrees_ahead(self, front: Subtree) -> Iterator[Subtree]:
+        """Subtrees that can be explored ahead now, in the order in which they should be."""
+        schedules = sum(len(one.schedules) for waiting in self._ahead.values() for one in waiting)
+        if schedules < 2 * MOST_AHEAD:
+            yield from self._parts_of(front, is_first_last=schedules >= MOST_AHEAD)
+
+    def _parts_of(self, subtree: Subtree, *, is_first_last: bool) -> Iterator[Subtree]:
+        """The parts of the subtree that can be explored ahead; the largest ones, which begin early, come first."""
+        end = len(subtree.path) - 1
+        places = range(subtree.floor, end if subtree.task is None else min(end, subtree.task_floor))
+        for at in reversed(places) if is_first_last else places:
+            for other in tuple(self._ahead.get(subtree.path[at], ())):
+                if other.task is None and not other.is_done:
+                    self._go_on(other)
+                    if other.has_next:
+                        yield other
+                yield from self._parts_of(other, is_first_last=is_first_last)
+            new = self._next_at(subtree.path, at)
+            if new is not None:
+                self._ahead.setdefault(subtree.path[at], deque()).append(new)
+                yield new
+
+    def _next_at(self, path: list[Node], at: int) -> Subtree | None:
+        """The subtree of the step that comes next at a state, after those that are explored ahead; None if unknown."""
+        node = path[at].copy()
+        for other in self._ahead.get(path[at], ()):
+            if not other.has_begun:
+                return None
+            node.go_on()
+            begin(node, other.path[other.floor - 1].event)
+        return Subtree([*path[:at], node], at + 1) if node.go_on() else None
+
+
+def take(subtree: Subtree, explored: Explored) -> None:
+    """Add the result of a task."""
+    floor = subtree.task_floor
+    path = unpack(explored.path)
+    if floor and floor == len(subtree.path):
+        begin(subtree.path[floor - 1], path[0].event)
+    subtree.has_begun = True
+    subtree.path[floor:] = path[1:] if floor else path
+    subtree.add(explored.schedules)
+
+
+def begin(node: Node, event: Tried) -> None:
+    """Let the step that is tried at *node* be *event*: a step with the same beginning that was run elsewhere."""
+    node.event = attrs.evolve(event, values=node.event.values)
+    add_values(node)
