@@ -6,7 +6,9 @@ whose accesses are known. A subtree does not depend on what is tried outside of 
 subtrees ahead of their turn. When the walk comes to such a subtree, it takes over its schedules, its remaining path,
 and the steps that it wants to be tried at states above it.
 
-A process explores a subtree in pieces of `PIECE` schedules. Between two pieces a subtree can be divided further.
+The *front* is the part of the search that comes next. It is the only one that is divided. Workers explore it and the
+subtrees in pieces of `PIECE` schedules. New subtrees should be large enough for one piece, and their turn should come
+soon. So the search learns how many open states of the path, from its end, have to be left to the front.
 """
 
 from __future__ import annotations
@@ -32,9 +34,8 @@ ALONE = 32
 PIECE = 32
 """Schedules of one task."""
 
-MOST_AHEAD = 20_000
-"""Above this number of schedules that wait for their turn, subtrees whose turn comes soon are explored first; above
-twice the number none are explored ahead."""
+MOST_AHEAD = 512
+"""Schedules that may wait for their turn, for each worker: a search with a budget never comes to some of them."""
 
 
 class Workers(Protocol):
@@ -95,27 +96,19 @@ class Subtree:
 class Parallel:
     """The search (`explorer.search.protocol`): a `Dpor` whose subtrees are explored by *workers*.
 
-    *task_of* makes the task for a path, a floor and a number of schedules. `_ahead` has, for states with such subtrees,
-    the subtrees of the steps that are tried next there, in order.
+    *task_of* makes the task for a path, a floor and a number of schedules. `_ahead` has, for states of the front's
+    path, the subtrees of the steps that are tried next there, in order. `_skipped` open states are left to the front.
     """
 
-    def __init__(
-        self,
-        search: Dpor,
-        workers: Workers,
-        task_of: Callable[[bytes, int, int], Task],
-        *,
-        alone: int = ALONE,
-        piece: int = PIECE,
-    ) -> None:
+    def __init__(self, search: Dpor, workers: Workers, task_of: Callable[[bytes, int, int], Task]) -> None:
         self._search = search
         self._workers = workers
         self._task_of = task_of
-        self._alone = alone
-        self._piece = piece
+        self._alone = ALONE
         self._front: Subtree | None = None
         self._tasks: dict[Task, Subtree] = {}
         self._ahead: dict[Node, deque[Subtree]] = {}
+        self._skipped = 0
 
     def next_schedule(self, room: int = 1) -> Branch | Taken | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule, which another process may have run; None if everything has been explored."""
@@ -125,7 +118,7 @@ class Parallel:
         if self._front is None:
             self._front = Subtree(self._search.path, 0, has_next=False, has_begun=True)
         waiting = self._front.schedules
-        if waiting and len(waiting) % self._piece == 0:
+        if waiting and len(waiting) % PIECE == 0:
             self._workers.hear(0)
             self._give_out(self._front)
         while not waiting and not self.done:
@@ -155,9 +148,19 @@ class Parallel:
             if task.error is None:
                 del self._tasks[task]
                 subtree.task = None
+                is_first = not subtree.has_begun
                 take(subtree, task.answer)
+                if is_first and subtree is not self._front:
+                    self._learn_size(subtree)
             elif subtree is self._front and not subtree.schedules:
                 raise task.error
+
+    def _learn_size(self, subtree: Subtree) -> None:
+        """Adapt the distance of new subtrees, so that one task is about enough for them."""
+        if subtree.open_states():
+            self._skipped = max(self._skipped - 1, 0)
+        elif len(subtree.schedules) < PIECE // 2:
+            self._skipped += 1
 
     def _go_on(self, subtree: Subtree) -> None:
         """Go to the next step to be tried in the subtree, through all subtrees that were explored ahead."""
@@ -203,30 +206,34 @@ class Parallel:
             (at + 1 for at in range(subtree.floor, len(path)) if path[at] in self._ahead), default=subtree.floor
         )
         subtree.task_floor, subtree.has_next = floor, False
-        subtree.task = task = self._task_of(pack(path), floor, self._piece)
+        subtree.task = task = self._task_of(pack(path), floor, PIECE)
         self._tasks[task] = subtree
         self._workers.add(task)
 
     def _subtrees_ahead(self, front: Subtree) -> Iterator[Subtree]:
-        """Subtrees that can be explored ahead now, in the order in which they should be."""
-        schedules = sum(len(one.schedules) for waiting in self._ahead.values() for one in waiting)
-        if schedules < 2 * MOST_AHEAD:
-            yield from self._parts_of(front, is_first_last=schedules >= MOST_AHEAD)
+        """Subtrees that can be explored ahead now: begun ones whose turn comes soon, then new ones."""
+        schedules = 0
+        for node in reversed(front.path):
+            for other in self._ahead.get(node, ()):
+                schedules += len(other.schedules)
+                if schedules > MOST_AHEAD * self._workers.size:
+                    return
+                self._go_on(other)
+                if other.has_next:
+                    yield other
+        yield from self._new_ones(front)
 
-    def _parts_of(self, subtree: Subtree, *, is_first_last: bool) -> Iterator[Subtree]:
-        """The parts of the subtree that can be explored ahead; the largest ones, which begin early, come first."""
-        end = len(subtree.path) - 1
-        places = range(subtree.floor, end if subtree.task is None else min(end, subtree.task_floor))
-        for at in reversed(places) if is_first_last else places:
-            for other in tuple(self._ahead.get(subtree.path[at], ())):
-                if other.task is None and not other.is_done:
-                    self._go_on(other)
-                    if other.has_next:
-                        yield other
-                yield from self._parts_of(other, is_first_last=is_first_last)
-            new = self._next_at(subtree.path, at)
+    def _new_ones(self, front: Subtree) -> Iterator[Subtree]:
+        """New subtrees to be explored ahead: those that should be large enough, beginning with the nearest."""
+        end = len(front.path) - 1
+        if front.task is not None:
+            end = min(end, front.task_floor)
+        places = [at for at in range(end - 1, -1, -1) if front.path[at].has_branch]
+        near = places[: self._skipped]
+        for at in (*places[self._skipped :], *reversed(near)):
+            new = self._next_at(front.path, at)
             if new is not None:
-                self._ahead.setdefault(subtree.path[at], deque()).append(new)
+                self._ahead.setdefault(front.path[at], deque()).append(new)
                 yield new
 
     def _next_at(self, path: list[Node], at: int) -> Subtree | None:
