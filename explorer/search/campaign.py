@@ -21,10 +21,12 @@ from explorer.determinism import NotTheSameError
 from explorer.experiment import Experiment, RunOptions
 from explorer.replay import Divergence
 from explorer.schedule import Follow
+from explorer.search.checkpoint import Checkpoint, Keeper, Resumed
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.exact import Explored, explore_subtree, run_exactly
 from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_to_confirm
 from explorer.search.parallel import Parallel, Taken
+from explorer.search.path_records import unpack
 from explorer.search.portfolio import Portfolio
 from explorer.search.protocol import Search
 from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
@@ -98,6 +100,9 @@ class Campaign:
     state with the state that the same choices led to before. At the first difference the search stops as `diverged`,
     and `divergence` describes the difference. All findings are then dropped: the schedules were not runs of one kernel.
 
+    A *keeper* writes checkpoints of an `exact` search, now and then and at every end. With *resumed* the search goes on
+    from a checkpoint.
+
     `exact_classes` are the classes that the exact search has run; if the search is exhausted, there are no others.
     """
 
@@ -111,6 +116,9 @@ class Campaign:
     before: Callable[[Campaign], None] | None = None
     on_found: Callable[[Found], None] | None = None
     runs_twice: bool = False
+    keeper: Keeper | None = None
+    resumed: Checkpoint | None = None
+    exact: Dpor | Parallel | Resumed | None = None
     divergence: Divergence | None = None
     loss: WorkerLostError | None = None
     sightings: Sightings = attrs.field(factory=Sightings)
@@ -162,6 +170,11 @@ class Campaign:
             self.stopped, self.loss = "lost", error
         finally:
             self._pool.close()
+        try:
+            if self.keeper is not None:
+                self.keeper.keep(self)
+        except KeyboardInterrupt:
+            self.stopped = "interrupted"
 
     def _search(self) -> None:
         if self.before is not None:
@@ -340,6 +353,8 @@ class Campaign:
             self.stopped = "time"
         if self.progress is not None:
             self.progress(self)
+        if self.keeper is not None:
+            self.keeper.keep_now_and_then(self)
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
@@ -350,29 +365,53 @@ class Campaign:
         else:
             twice = self.runs_twice or is_checked(self.schedules)
             report = run_exactly(self.experiment, schedule, twice=twice)
-        if not report.outcomes and report.divergence is None:
-            self.cut_off += 1
-            self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
-        else:
-            self._count_exactly(schedule.strategy, report)
-        if self.divergence is None:
-            search.learn(schedule, report)
+        with signals.held_back():
+            if self._count_exactly(schedule.strategy, report):
+                search.learn(schedule, report)
         self._check_end()
 
-    def _count_exactly(self, strategy: str, report: JobReport) -> None:
-        outcomes = report.outcomes = [attrs.evolve(outcome, number=self.schedules) for outcome in report.outcomes]
-        self.exact_classes.update(outcome.trace_class for outcome in outcomes)
+    def _count_exactly(self, strategy: str, report: JobReport) -> bool:
+        """Count a schedule; False if it does not count, because it diverges or because a signal has come before."""
+        if not report.outcomes and report.divergence is None:
+            self.cut_off += 1
+            self.by_strategy.setdefault(strategy, Counter())["cut_off"] += 1
+            return True
+        before = self.schedules
+        outcomes = report.outcomes = [attrs.evolve(outcome, number=before) for outcome in report.outcomes]
         self._count(strategy, report, lambda _number: Follow(outcomes[0].schedule, controls_clock=True))
+        if self.schedules > before:
+            self.exact_classes.add(outcomes[0].trace_class)
+        return self.schedules > before and self.divergence is None
 
     def _make_search(self) -> Search:
         """The search; with several workers, its exact part is divided among them."""
-        search = make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces)
-        if self.workers > 1:
-            if isinstance(search, Dpor):
-                return self._divided(search)
-            if isinstance(search, Portfolio) and isinstance(search.exact, Dpor):
-                search.exact = self._divided(search.exact)
-        return search
+        if self.resumed is not None:
+            self._restore(self.resumed)
+            search = Dpor(unpack(self.resumed.path), has_next=self.resumed.has_next)
+            self.exact = Resumed(self.resumed.reports, self._divided(search) if self.workers > 1 else search)
+            return self.exact
+        made = make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces)
+        if isinstance(made, Dpor):
+            self.exact = self._divided(made) if self.workers > 1 else made
+            return self.exact
+        if self.workers > 1 and isinstance(made, Portfolio) and isinstance(made.exact, Dpor):
+            made.exact = self._divided(made.exact)
+        return made
+
+    def _restore(self, then: Checkpoint) -> None:
+        """Take over the results of a search that was stopped."""
+        self.statistics = Statistics(then.schedules, then.with_findings, then.steps, then.switches)
+        self.sightings = Sightings.of(then.times)
+        self.exact_classes = set(then.times)
+        self.by_strategy = {name: Counter(counts) for name, counts in then.by_strategy.items()}
+        self.functions, self.pairs = set(then.functions), set(then.pairs)
+        self.unreached = None if then.unreached is None else set(then.unreached)
+        self.cut_off = then.cut_off
+        for one in then.found:
+            remake = functools.partial(Follow, one.schedule, controls_clock=True)
+            found = Found(one.finding, one.first_schedule, one.strategy, remake, one.schedule, one.count, one.log)
+            found.seen = set(one.seen)
+            self.found[one.finding.signature] = found
 
     def _divided(self, search: Dpor) -> Parallel:
         def task_of(path: bytes, floor: int, most: int) -> Task:

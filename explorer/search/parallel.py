@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from explorer import signals
 from explorer.search.path_records import pack, unpack
 from explorer.search.strategies.dpor import Branch, Dpor, Node, Tried, add_values
 from explorer.workers import Task
@@ -125,12 +126,22 @@ class Parallel:
             self._give_out(self._front)
             if not waiting:
                 self._workers.hear()
-        return Taken(waiting.popleft().report) if waiting else None
+        return Taken(waiting[0].report) if waiting else None
 
     def learn(self, planned: Branch | Taken, report: JobReport) -> None:
         """Learn a schedule that was run here; the others are learnt where they are run."""
         if isinstance(planned, Branch):
             self._search.learn(planned, report)
+        elif self._front is not None:
+            self._front.schedules.popleft()
+
+    @property
+    def state(self) -> tuple[list[Node], bool, list[JobReport]]:
+        """The path, whether the step at its last state was not run yet, and the schedules that wait for their turn."""
+        front = self._front
+        if front is None:
+            return self._search.state
+        return front.path, front.has_next or front.task is not None, [ran.report for ran in front.schedules]
 
     @property
     def done(self) -> bool:
@@ -190,9 +201,14 @@ class Parallel:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _give_out(self, front: Subtree) -> None:
-        """Give all workers something to do: the front, and subtrees ahead of it, which are divided from it first."""
-        self._collect()
-        self._go_on(front)
+        """Take results, and give all workers something to do; no signal comes in between."""
+        with signals.held_back():
+            self._collect()
+            self._go_on(front)
+            self._divide(front)
+
+    def _divide(self, front: Subtree) -> None:
+        """Start tasks for the front, and for subtrees ahead of it, which are divided from it first."""
         free = self._workers.size - len(self._tasks) - front.has_next
         ahead = list(itertools.islice(self._subtrees_ahead(front), max(free, 0)))
         for subtree in (front, *ahead):

@@ -289,43 +289,52 @@ def test_a_path_is_the_same_after_it_was_packed() -> None:
 # -- scenarios --------------------------------------------------------------------------------------------------------
 
 
+SLAB: dict[str, Any] = {"kernel": "5.4-fixed", "settings": {"allocator": "slab"}}
+TWO_ROUNDS: dict[str, Any] = {"kernel": "5.3", "settings": {"rounds": "2"}}
+
+
 def answer(
     scenario: str,
     workers: int,
     *,
     budget: int = 1_000,
-    allocator: str = "slab",
     progress: Callable[[Campaign], None] | None = None,
+    strategy: str = "dpor",
     **more: Any,
 ) -> dict[str, Any]:
     """The answer of a search in JSON, without the time it took."""
-    settings = {"allocator": allocator}
-    options = RunOptions(
-        scenario=scenario, kernel="5.4-fixed", settings=settings, driver="stepper", **{"strategy": "dpor", **more}
-    )
+    options = RunOptions(scenario=scenario, driver="stepper", strategy=strategy, **more)
     campaign = Campaign(Experiment.of(options), options, budget=budget, workers=workers, progress=progress)
     campaign.run()
     said = campaign_json(campaign)
     del said["seconds"]
-    return {**said, "schedules of findings": {name: found.schedule for name, found in campaign.found.items()}}
+    found = {name: (one.schedule, one.seen) for name, one in campaign.found.items()}
+    return {**said, "found": found, "classes": campaign.exact_classes, "pairs": campaign.pairs}
 
 
-@pytest.mark.parametrize("scenario", ["allocate-and-block", "free-vs-destroy"])
-def test_the_answer_does_not_depend_on_the_number_of_workers(scenario: str, pieces: Callable[[int], None]) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "more", "findings"), [("allocate-and-block", SLAB, 0), ("canary", TWO_ROUNDS, 1)], ids=["none", "one"]
+)
+def test_the_answer_does_not_depend_on_the_number_of_workers(
+    scenario: str, more: dict[str, Any], findings: int, pieces: Callable[[int], None]
+) -> None:
     pieces(8)
-    one = answer(scenario, 1)
+    one = answer(scenario, 1, **more)
 
     assert one["stopped"] == "exhausted"
-    assert bool(one["findings"]) == (scenario == "free-vs-destroy")
-    assert [answer(scenario, workers) for workers in (2, 3)] == [one, one]
+    assert one["schedules"] > 60
+    assert len(one["findings"]) == findings
+    assert [answer(scenario, workers, **more) for workers in (2, 3)] == [one, one]
 
 
 def test_a_budget_ends_the_search_where_it_ends_with_one_worker(pieces: Callable[[int], None]) -> None:
     pieces(8)
-    one = answer("offline-vs-destroy", 1, budget=60, allocator="slub")
+    one = answer("late-allocation", 1, kernel="v7", budget=100)
 
+    assert one["stopped"] == "budget"
     assert one["cut_off"]
-    assert answer("offline-vs-destroy", 2, budget=60, allocator="slub") == one
+    assert len(one["found"]) == 4
+    assert answer("late-allocation", 2, kernel="v7", budget=100) == one
 
 
 def test_the_portfolio_divides_its_exact_search_too(
@@ -333,11 +342,11 @@ def test_the_portfolio_divides_its_exact_search_too(
 ) -> None:
     pieces(4)
     monkeypatch.setattr("explorer.search.portfolio.LEAST_EXACT", 8)
-    one = answer("allocate-and-block", 1, strategy="portfolio")
+    one = answer("allocate-and-block", 1, strategy="portfolio", **SLAB)
 
     assert one["stopped"] == "exhausted"
     assert one["by_strategy"]["dpor"]["schedules"] > 16
-    assert answer("allocate-and-block", 2, strategy="portfolio") == one
+    assert answer("allocate-and-block", 2, strategy="portfolio", **SLAB) == one
 
 
 def test_the_search_is_the_same_when_workers_are_lost(
@@ -351,11 +360,13 @@ def test_the_search_is_the_same_when_workers_are_lost(
             left.pop(0)
             os.kill(next(iter(campaign._pool._workers.values())).process.pid, signal.SIGKILL)
 
-    torn = answer("allocate-and-block", 2, progress=kill)
+    torn = answer("allocate-and-block", 2, progress=kill, **SLAB)
 
     assert not left
     assert torn.pop("lost_workers") == 2
-    assert torn == {name: value for name, value in answer("allocate-and-block", 1).items() if name != "lost_workers"}
+    assert torn == {
+        name: value for name, value in answer("allocate-and-block", 1, **SLAB).items() if name != "lost_workers"
+    }
     assert capfd.readouterr().err.count("a worker process was lost (killed by SIGKILL); it is done again: ") >= 1
 
 

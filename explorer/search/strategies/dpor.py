@@ -169,21 +169,38 @@ class Dpor:
     explored, and whatever is explored before it.
     """
 
-    def __init__(self, path: list[Node] | None = None, floor: int = 0) -> None:
+    def __init__(self, path: list[Node] | None = None, floor: int = 0, *, has_next: bool = True) -> None:
+        """With *has_next*, the step at the last state of *path* is to be run first; an empty path begins a search."""
         self.completed = 0
         self.cut_off = 0
         self.path: list[Node] = [] if path is None else path
         self.floor = floor
         self.wants: list[Want] = []
         self._order = Order()
-        self._is_due = True
+        self._is_due = has_next
+        self._under_way: int | None = None
 
     def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None if everything has been explored."""
         if self._is_due or self.go_on():
             self._is_due = False
+            self._under_way = len(self.path)
             return Branch(self.path)
         return None
+
+    @property
+    def state(self) -> tuple[list[Node], bool, list[JobReport]]:
+        """The path, whether the step at its last state was not run yet, and nothing: the schedules that wait.
+
+        A schedule under way has extended the path; that does not count before it is learnt.
+        """
+        if self._under_way is None:
+            return self.path, self._is_due, []
+        path = self.path[: self._under_way]
+        if path:
+            event = path[-1].event
+            path[-1] = attrs.evolve(path[-1], event=Tried(event.lane, values=event.values))
+        return path, True, []
 
     def go_on(self) -> bool:
         """Go to the next step to be tried; False if there is none."""
@@ -199,6 +216,7 @@ class Dpor:
         assert world is not None, "only a finished run is learnt"
         assert branch.divergence is None, "a search that diverged proves nothing"
         self.wants = []
+        self._under_way = None
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
