@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.schedule import Noting
 from explorer.search import parallel
 from explorer.search.campaign import Campaign
+from explorer.search.checkpoint import Resumed
 from explorer.search.exact import explore_subtree
 from explorer.search.jobs import JobReport, Outcome
 from explorer.search.parallel import Parallel, Taken
@@ -107,7 +109,9 @@ class Workers:
         return Task("", lambda: explore_subtree(path, floor, most, lambda schedule, _: self.run(schedule)), ())
 
 
-def explored(search: Dpor | Parallel, run: Callable[[Following], JobReport], budget: int) -> tuple[list[Ended], bool]:
+def explored(
+    search: Dpor | Parallel | Resumed, run: Callable[[Following], JobReport], budget: int
+) -> tuple[list[Ended], bool]:
     """The outcomes of the schedules of *search* in order, and whether it is done after them."""
     ended: list[Ended] = []
     while len(ended) < budget and (planned := search.next_schedule()) is not None:
@@ -275,6 +279,30 @@ def test_a_divergence_comes_when_its_turn_comes(pieces: Callable[[int], None]) -
     assert 10 < len(reports) <= 41
     assert [tuple(report.outcomes) for report in reports[:-1]] == right[: len(reports) - 1]
     assert not reports[-1].outcomes
+
+
+@pytest.mark.parametrize(
+    "program", [last_zero(4), read_then_write(3), writers(4)], ids=["last zero", "cell", "writers"]
+)
+def test_a_search_goes_on_from_its_state_at_any_point(program: Program, pieces: Callable[[int], None]) -> None:
+    """Whatever the workers do at that point, and with another number of workers after it."""
+    run = runner(program)
+    whole, _ = explored(Dpor(), run, 1_000)
+    for seed in range(12):
+        draw = random.Random(seed)
+        pieces(draw.choice((1, 3, 8)))
+        search: Dpor | Parallel | Resumed = divided(run, draw.choice((1, 3)), seed)[0]
+        ended: list[Ended] = []
+        while len(ended) < len(whole):
+            ended += explored(search, run, draw.randint(1, 12))[0]
+            if draw.random() < 0.5:
+                search.next_schedule()  # planned, and given up before it ends
+            path, has_next, waiting = search.state
+            then = Dpor(unpack(pack(path)), has_next=has_next)
+            workers = Workers(2, run, draw)
+            search = Resumed(deque(waiting), then if draw.random() < 0.5 else Parallel(then, workers, workers.task))
+        assert ended == whole
+        assert search.done
 
 
 def test_a_path_is_the_same_after_it_was_packed() -> None:
