@@ -52,8 +52,8 @@ class Order:
     A flow that keeps others off its CPU makes a *block* of steps there, and no step of the others can come between
     them. `begin[j]` has an entry for each rank: the first step of the block that keeps this rank off and contains step
     j, or j itself if there is no such block. `inside[j]` lists the blocks that step j is in but does not begin, each as
-    its first step and its rank. `keepers[j]` lists, for the flows that keep others off some CPU just before step j, the
-    latest step of each.
+    its first step and the steps before it that the block keeps off. `keepers[j]` lists, for the flows that keep others
+    off some CPU just before step j, the latest step of each.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class Order:
         self.direct.append(groups)
         self.direct_steps.append(direct)
         self.begin.append(begin)
-        self.inside.append([(begin[rank], rank) for rank in range(1, kept_off + 1)])
+        self.inside.append([(begin[rank], self._kept_off_by(begin[rank], rank)) for rank in range(1, kept_off + 1)])
         self.keepers.append(tuple(self._keeping.values()))
         self.events.append(event)
         self._steps_on[event.cpu, event.rank] |= 1 << step
@@ -210,13 +210,12 @@ class Order:
         past = self._past_of_blocks
         has_more = past[:start] != self.past[:start]
         past[start:] = self._close({}, start) if has_more else self.past[start:]
-        inner = [(step, begin, rank) for step in range(start, len(self.past)) for begin, rank in self.inside[step]]
-        kept_off = {(begin, rank): self._kept_off_by(begin, rank) for _, begin, rank in inner}
-        more = {begin: 0 for begin, _ in kept_off}
+        inner = [(step, begin, off) for step in range(start, len(self.past)) for begin, off in self.inside[step]]
+        more = dict.fromkeys((begin for _, begin, _ in inner), 0)
         while True:
             before = dict(more)
-            for step, begin, rank in inner:
-                more[begin] |= past[step] & kept_off[begin, rank]
+            for step, begin, kept_off in inner:
+                more[begin] |= past[step] & kept_off
             if more == before:
                 return past
             past[start:] = self._close(more, start)
@@ -264,8 +263,8 @@ class Order:
         recent = -1 << first
         blocks: dict[int, list[tuple[int, int]]] = {}
         for step in range(first + 1, second + 1):
-            for begin, rank in self.inside[step]:
-                if begin > first and (kept_off := self._kept_off_by(begin, rank) & recent):
+            for begin, off in self.inside[step]:
+                if begin > first and (kept_off := off & recent):
                     blocks.setdefault(begin, []).append((step, kept_off))
         return blocks
 

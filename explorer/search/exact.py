@@ -9,7 +9,7 @@ import attrs
 
 from actors.system.recorder import Recorder
 from explorer.experiment import Experiment
-from explorer.schedule import Follow, Noting
+from explorer.schedule import Follow
 from explorer.search.jobs import CHECKED_EVERY, JobReport, run_once_more
 from explorer.search.path_records import pack, unpack
 from explorer.search.strategies.dpor import ASLEEP, Dpor, Want
@@ -28,8 +28,8 @@ def run_exactly(experiment: Experiment, schedule: Following, *, twice: bool) -> 
 
     The schedule has no number yet.
     """
-    noting, report = Noting(schedule), JobReport()
-    stage = experiment.set_stage(noting)
+    report = JobReport()
+    stage = experiment.set_stage(schedule)
     watch = Watch(stage.world, wants_accesses=True)
     records: list[bytes] = []
     stage.world.observers = (Recorder(records.append), watch) if twice else (watch,)
@@ -40,10 +40,11 @@ def run_exactly(experiment: Experiment, schedule: Following, *, twice: bool) -> 
     report.divergence = schedule.divergence
     if report.divergence is not None or stage.world.stopped == ASLEEP:
         return report
+    choices = schedule.choices
     if twice:
-        report.divergence = run_once_more(experiment, Follow(noting.choices, controls_clock=True), records)
+        report.divergence = run_once_more(experiment, Follow(choices, controls_clock=True), records)
     if report.divergence is None:
-        report.add(0, stage, watch, noting.choices)
+        report.add(0, stage, watch, choices)
     return report
 
 

@@ -60,6 +60,7 @@ def run_once(build: Callable[[Following], tuple[World, Watch]], schedule: Follow
     schedule.watched_by(watch)
     run_stepper(world)
     schedule.end(world)
+    assert schedule.divergence or schedule.choices == noting.choices
     report = JobReport(divergence=schedule.divergence)
     if world.stopped != ASLEEP and report.divergence is None:
         trace_class = watch.trace_class()

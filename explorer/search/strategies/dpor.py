@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from actors.system.world import World
     from explorer.search.jobs import JobReport
     from explorer.watch import Watch
+    from protocol.schedule import Choice
 
 ASLEEP = "asleep"
 """The world's stop reason when all enabled lanes are asleep, so that no continuation has to be tried."""
@@ -381,6 +382,17 @@ class Branch(Following):
             self.part(f"one of {then} values" if then else "no value", f"one of {count} values")
             return 0
         return event.values[position] if position < len(event.values) else 0
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The lanes of the path, each with the values of its step."""
+        choices: list[Choice] = []
+        for node in self.path:
+            event = node.event
+            choices.append(event.lane)
+            choices += event.values[: len(event.counts)]
+            choices += [0] * (len(event.counts) - len(event.values))
+        return choices
 
     # -- the path -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
     from explorer.watch import Watch
+    from protocol.schedule import Choice
 
 DIVERGED = "diverged"
 """The world's stop reason when the same choices led to another state."""
@@ -101,6 +102,11 @@ class Following(Strategy):
 
     def watched_by(self, watch: Watch) -> None:
         """Called before the run with the *watch* that records the accesses of each step."""
+
+    @property
+    @abstractmethod
+    def choices(self) -> list[Choice]:
+        """The choices of the run: the schedule as data."""
 
     @abstractmethod
     def end(self, world: World) -> None:
