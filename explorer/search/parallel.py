@@ -35,8 +35,9 @@ ALONE = 32
 PIECE = 32
 """Schedules of one task."""
 
-MOST_AHEAD = 512
-"""Schedules that may wait for their turn, for each worker: a search with a budget never comes to some of them."""
+MOST_AHEAD = 256
+"""Schedules that may wait for their turn, for each worker: a search with a budget never comes to some of them. If more
+wait, only subtrees whose turn comes soon are explored ahead."""
 
 
 class Workers(Protocol):
@@ -227,40 +228,41 @@ class Parallel:
         self._workers.add(task)
 
     def _subtrees_ahead(self, front: Subtree) -> Iterator[Subtree]:
-        """Subtrees that can be explored ahead now: begun ones whose turn comes soon, then new ones."""
-        schedules = 0
-        for node in reversed(front.path):
-            for other in self._ahead.get(node, ()):
-                schedules += len(other.schedules)
-                if schedules > MOST_AHEAD * self._workers.size:
-                    return
+        """Subtrees that can be explored ahead now: the nearest that is large enough, and so on; then nearer ones."""
+        near: list[int] = []
+        room = MOST_AHEAD * self._workers.size
+        for at in range(len(front.path) - 1, -1, -1):
+            for other in self._ahead.get(front.path[at], ()):
+                room -= len(other.schedules)
                 self._go_on(other)
-                if other.has_next:
+                if other.has_next and room > 0:
                     yield other
-        yield from self._new_ones(front)
+            if room > 0 and self._may_divide(front, at):
+                if len(near) < self._skipped:
+                    near.append(at)
+                else:
+                    yield from self._next_at(front.path, at)
+        for at in reversed(near):
+            yield from self._next_at(front.path, at)
 
-    def _new_ones(self, front: Subtree) -> Iterator[Subtree]:
-        """New subtrees to be explored ahead: those that should be large enough, beginning with the nearest."""
-        end = len(front.path) - 1
-        if front.task is not None:
-            end = min(end, front.task_floor)
-        places = [at for at in range(end - 1, -1, -1) if front.path[at].has_branch]
-        near = places[: self._skipped]
-        for at in (*places[self._skipped :], *reversed(near)):
-            new = self._next_at(front.path, at)
-            if new is not None:
-                self._ahead.setdefault(front.path[at], deque()).append(new)
-                yield new
+    @staticmethod
+    def _may_divide(front: Subtree, at: int) -> bool:
+        """Whether more steps have to be tried at a state, and no task explores them."""
+        is_free = at < len(front.path) - 1 and (front.task is None or at < front.task_floor)
+        return is_free and front.path[at].has_branch
 
-    def _next_at(self, path: list[Node], at: int) -> Subtree | None:
-        """The subtree of the step that comes next at a state, after those that are explored ahead; None if unknown."""
+    def _next_at(self, path: list[Node], at: int) -> Iterator[Subtree]:
+        """The subtree of the step that comes next at a state, after those that are explored ahead, if it is known."""
         node = path[at].copy()
         for other in self._ahead.get(path[at], ()):
             if not other.has_begun:
-                return None
+                return
             node.go_on()
             begin(node, other.path[other.floor - 1].event)
-        return Subtree([*path[:at], node], at + 1) if node.go_on() else None
+        if node.go_on():
+            subtree = Subtree([*path[:at], node], at + 1)
+            self._ahead.setdefault(path[at], deque()).append(subtree)
+            yield subtree
 
 
 def take(subtree: Subtree, explored: Explored) -> None:
