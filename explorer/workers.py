@@ -100,9 +100,9 @@ class Pool:
             raise task.error
         return task.answer
 
-    def hear(self) -> None:
-        """Wait for messages from workers, and handle them."""
-        for connection in wait(list(self._workers)):
+    def hear(self, seconds: float | None = None) -> None:
+        """Wait for messages from workers, at most so long, and handle them."""
+        for connection in wait(list(self._workers), seconds):
             worker = self._workers[connection]  # type: ignore[index]  # only connections were given to wait()
             try:
                 what, value = worker.connection.recv()

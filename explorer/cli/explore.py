@@ -24,13 +24,14 @@ from explorer.onward import Start
 from explorer.output import file_stem, new_file
 from explorer.report import make_console, show_header
 from explorer.search.campaign import Campaign, Found
+from explorer.search.checkpoint import Checkpoint, Keeper, read_checkpoint
 from explorer.search.jobs import check_word
-from explorer.search.registry import EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
+from explorer.search.registry import DPOR, EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
 from explorer.search.report import CampaignProgress, campaign_json, show_campaign
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain
-from protocol.atomic import CannotWriteError
+from protocol.atomic import CannotWriteError, check_free
 from protocol.errors import UsageError
 from protocol.log import LogReader
 
@@ -46,12 +47,14 @@ def main(options: argparse.Namespace) -> int:
     wanted = attrs.evolve(run_options(options), start=start)
     check_mode(options, check_strategy(wanted.strategy))
     experiment = Experiment.of(wanted)
+    keeper, resumed = kept_state(options, experiment)
     check_word(experiment)
     if start is not None:
         check_start(start, Given(wanted.patches, wanted.scenario, wanted.oracles, trust=start.trust))
     console = make_console()
     kept: list[Again] = []
-    before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if start is None else None
+    has_first = start is None and keeper is None and resumed is None
+    before = kept_first(options.kept, wanted, experiment.scenario.name, kept) if has_first else None
     if not options.json:
         show_header(console, experiment.header, experiment.header.driver)
         if start is not None:
@@ -60,13 +63,15 @@ def main(options: argparse.Namespace) -> int:
     campaign = Campaign(
         experiment,
         wanted,
-        budget=options.budget or (defaults.BUDGET if options.time is None else None),
+        budget=options.budget or (defaults.BUDGET if options.time is None and resumed is None else None),
         seconds=options.time,
         workers=options.workers,
         first_only=options.first,
         progress=progress,
         before=before,
         on_found=lambda found: progress.tell(logger.log(found)),
+        keeper=keeper,
+        resumed=resumed,
     )
     try:
         campaign.run()
@@ -133,6 +138,19 @@ def start_of(options: argparse.Namespace) -> Start | None:
     return Start(options.log, options.at, trust=options.trust)
 
 
+def kept_state(options: argparse.Namespace, experiment: Experiment) -> tuple[Keeper | None, Checkpoint | None]:
+    """The writer of checkpoints, and the checkpoint to go on from; UsageError if one of the files will not do."""
+    resumed = None
+    if options.resume is not None:
+        resumed = read_checkpoint(options.resume)
+        resumed.check_fits(options.resume, experiment.header)
+    if options.checkpoint is None:
+        return None, resumed
+    overwrite = options.checkpoint == options.resume
+    check_free(options.checkpoint, overwrite=overwrite)
+    return Keeper(options.checkpoint, overwrite), resumed
+
+
 def check_start(start: Start, given: Given) -> None:
     """UsageError if the kernel, with the *given* code, diverges from the log, or if the run ends before the step."""
     result = replay(start.log, driver="stepper", given=given, until=start.at)
@@ -156,9 +174,16 @@ def check_mode(options: argparse.Namespace, strategy: ParsedStrategy) -> None:
         why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
         msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
         raise UsageError(msg)
+    for option in ("--checkpoint", "--resume"):
+        if option in options.given:
+            if strategy.entry.name != DPOR:
+                msg = f"{option}: only a search with --strategy {DPOR} can be stopped and resumed"
+                raise UsageError(msg)
+            refuse(options, f"{option}, which is about one exact search", ["--from", "--kept"])
     if is_exact:
-        mode = f"--strategy {strategy.text}, which draws nothing and runs in one process"
-        refuse(options, mode, ["--seed", "--workers"])
+        refuse(options, f"--strategy {strategy.text}, which draws nothing", ["--seed"])
+        if strategy.entry.name != DPOR:
+            refuse(options, f"--strategy {strategy.text}, which runs in one process", ["--workers"])
 
 
 @attrs.define

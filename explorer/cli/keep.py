@@ -149,7 +149,7 @@ def kept_first(
 def take(campaign: Campaign, again: Again) -> None:
     """Count a kept schedule as a schedule of the search."""
     report = JobReport()
-    report.add(campaign.schedules, again.stage, again.watch)
+    report.add(campaign.schedules, again.stage, again.watch, again.choices)
     campaign.take_first(f"kept {again.path.name}", report, again.experiment, again.strategy)
 
 

@@ -242,6 +242,18 @@ def _explore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
     parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="write the state of a search with --strategy dpor there, now and then and when it stops",
+    )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from a checkpoint; its schedules count for the budget, which is unlimited by default",
+    )
+    parser.add_argument(
         "--require-exhausted",
         action="store_true",
         help=f"exit with {EXIT_NOT_EXHAUSTED}, not 0, if nothing is found and schedules remain that were not run",

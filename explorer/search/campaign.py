@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.system.recorder import Recorder
 from actors.system.strategy import InTurn
 from explorer import defaults, signals
 from explorer.determinism import NotTheSameError
@@ -23,14 +22,19 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.garbage import collect_rarely, collected_rarely
 from explorer.replay import Divergence
 from explorer.schedule import Follow
+from explorer.search.checkpoint import Checkpoint, Keeper, Resumed
 from explorer.search.estimate import Probes, Sightings
-from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_once_more, run_to_confirm
+from explorer.search.exact import Explored, explore_subtree, run_exactly
+from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_to_confirm
+from explorer.search.parallel import Parallel, Taken
+from explorer.search.path_records import unpack
+from explorer.search.portfolio import Portfolio
 from explorer.search.protocol import Search
 from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
-from explorer.search.strategies.dpor import ASLEEP
+from explorer.search.strategies.dpor import Dpor
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
-from explorer.watch import RacingPair, Watch
+from explorer.watch import RacingPair
 from explorer.workers import Pool, Task, Tell, WorkerLostError
 from protocol.errors import UsageError
 from protocol.findings import Finding
@@ -97,6 +101,9 @@ class Campaign:
     state with the state that the same choices led to before. At the first difference the search stops as `diverged`,
     and `divergence` describes the difference. All findings are then dropped: the schedules were not runs of one kernel.
 
+    A *keeper* writes checkpoints of an `exact` search, now and then and at every end. With *resumed* the search goes on
+    from a checkpoint.
+
     `exact_classes` are the classes that the exact search has run; if the search is exhausted, there are no others.
     """
 
@@ -110,6 +117,9 @@ class Campaign:
     before: Callable[[Campaign], None] | None = None
     on_found: Callable[[Found], None] | None = None
     runs_twice: bool = False
+    keeper: Keeper | None = None
+    resumed: Checkpoint | None = None
+    exact: Dpor | Parallel | Resumed | None = None
     divergence: Divergence | None = None
     loss: WorkerLostError | None = None
     sightings: Sightings = attrs.field(factory=Sightings)
@@ -162,11 +172,16 @@ class Campaign:
             self.stopped, self.loss = "lost", error
         finally:
             self._pool.close()
+        try:
+            if self.keeper is not None:
+                self.keeper.keep(self)
+        except KeyboardInterrupt:
+            self.stopped = "interrupted"
 
     def _search(self) -> None:
         if self.before is not None:
             self.before(self)
-        self._follow(make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces))
+        self._follow(self._make_search())
 
     @property
     def lost_workers(self) -> int:
@@ -340,42 +355,72 @@ class Campaign:
             self.stopped = "time"
         if self.progress is not None:
             self.progress(self)
+        if self.keeper is not None:
+            self.keeper.keep_now_and_then(self)
 
     # -- exact search -------------------------------------------------------------------------------------------------
 
-    def _try_exactly(self, search: Search, schedule: Following) -> None:
-        """Run one schedule of an exact search, and pass the report to the search."""
-        report = self._run_exactly(schedule)
-        if self.divergence is None:
-            search.learn(schedule, report)
+    def _try_exactly(self, search: Search, schedule: Following | Taken) -> None:
+        """Count one schedule of an exact search, and pass the report to the search; another process may have run it."""
+        if isinstance(schedule, Taken):
+            report = schedule.report
+        else:
+            twice = self.runs_twice or is_checked(self.schedules)
+            report = run_exactly(self.experiment, schedule, twice=twice)
+        with signals.held_back():
+            if self._count_exactly(schedule.strategy, report):
+                search.learn(schedule, report)
         self._check_end()
 
-    def _run_exactly(self, schedule: Following) -> JobReport:
-        """Run and count a schedule, unless it was cut off or diverged; return its report."""
-        stage = self.experiment.set_stage(schedule)
-        watch = Watch(stage.world, wants_accesses=True, notes_from=self.experiment.begins_at)
-        records: list[bytes] = []
-        is_twice = self.runs_twice or is_checked(self.schedules)
-        stage.world.observers = (Recorder(records.append), watch) if is_twice else (watch,)
-        schedule.watched_by(watch)
-        stage.start()
-        self.experiment.drive(stage.world, self.experiment.header.driver)
-        schedule.end(stage.world)
-        self.note(schedule.divergence)
-        report = JobReport()
-        if self.divergence is not None:
-            return report
-        if stage.world.stopped == ASLEEP:
+    def _count_exactly(self, strategy: str, report: JobReport) -> bool:
+        """Count a schedule; False if it does not count, because it diverges or because a signal has come before."""
+        if not report.outcomes and report.divergence is None:
             self.cut_off += 1
-            self.by_strategy.setdefault(schedule.strategy, Counter())["cut_off"] += 1
-            return report
-        if is_twice:
-            report.divergence = run_once_more(self.experiment, Follow(watch.schedule, controls_clock=True), records)
-        if report.divergence is None:
-            report.add(self.schedules, stage, watch)
-            self.exact_classes.add(report.outcomes[0].trace_class)
-        self._count(schedule.strategy, report, lambda _number: Follow(watch.schedule, controls_clock=True))
-        return report
+            self.by_strategy.setdefault(strategy, Counter())["cut_off"] += 1
+            return True
+        before = self.schedules
+        outcomes = report.outcomes = [attrs.evolve(outcome, number=before) for outcome in report.outcomes]
+        self._count(strategy, report, lambda _number: Follow(outcomes[0].schedule, controls_clock=True))
+        if self.schedules > before:
+            self.exact_classes.add(outcomes[0].trace_class)
+        return self.schedules > before and self.divergence is None
+
+    def _make_search(self) -> Search:
+        """The search; with several workers, its exact part is divided among them."""
+        if self.resumed is not None:
+            self._restore(self.resumed)
+            search = Dpor(unpack(self.resumed.path), has_next=self.resumed.has_next)
+            self.exact = Resumed(self.resumed.reports, self._divided(search) if self.workers > 1 else search)
+            return self.exact
+        made = make_search(self.options.strategy, self.options.seed, self.sightings, reduces=self.reduces)
+        if isinstance(made, Dpor):
+            self.exact = self._divided(made) if self.workers > 1 else made
+            return self.exact
+        if self.workers > 1 and isinstance(made, Portfolio) and isinstance(made.exact, Dpor):
+            made.exact = self._divided(made.exact)
+        return made
+
+    def _restore(self, then: Checkpoint) -> None:
+        """Take over the results of a search that was stopped."""
+        self.statistics = Statistics(then.schedules, then.with_findings, then.steps, then.switches)
+        self.sightings = Sightings.of(then.times)
+        self.exact_classes = set(then.times)
+        self.by_strategy = {name: Counter(counts) for name, counts in then.by_strategy.items()}
+        self.functions, self.pairs = set(then.functions), set(then.pairs)
+        self.unreached = None if then.unreached is None else set(then.unreached)
+        self.cut_off = then.cut_off
+        for one in then.found:
+            remake = functools.partial(Follow, one.schedule, controls_clock=True)
+            found = Found(one.finding, one.first_schedule, one.strategy, remake, one.schedule, one.count, one.log)
+            found.seen = set(one.seen)
+            self.found[one.finding.signature] = found
+
+    def _divided(self, search: Dpor) -> Parallel:
+        def task_of(path: bytes, floor: int, most: int) -> Task:
+            name = f"{most} schedules of dpor below step {floor}"
+            return Task(name, explore, (self.options, path, floor, most, self.runs_twice))
+
+        return Parallel(search, self._pool, task_of)
 
 
 @functools.lru_cache(maxsize=1)
@@ -388,3 +433,12 @@ def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> JobReport: 
     """Run a job in a worker process."""
     collect_rarely()
     return run_job(experiment_of(options), job, twice=twice)
+
+
+def explore(options: RunOptions, path: bytes, floor: int, most: int, twice: bool, _tell: Tell) -> Explored:  # noqa: FBT001 -- as above
+    """Explore a part of an exact search in a worker process."""
+
+    def run(schedule: Following, is_twice: bool) -> JobReport:  # noqa: FBT001 -- it has no other arguments
+        return run_exactly(experiment_of(options), schedule, twice=is_twice)
+
+    return explore_subtree(path, floor, most, run, twice=twice)

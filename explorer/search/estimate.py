@@ -45,6 +45,16 @@ class Sightings:
             self._frequencies[drawn + 1] += 1
             self._once += not times
 
+    @classmethod
+    def of(cls, times: dict[str, int]) -> Sightings:
+        """The counts of an exact search, which draws nothing."""
+        return cls(sum(times.values()), times=Counter(times))
+
+    @property
+    def times(self) -> dict[str, int]:
+        """How often each class was seen."""
+        return self._times
+
     @property
     def classes(self) -> int:
         """The number of classes seen."""

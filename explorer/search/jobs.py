@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -21,7 +21,7 @@ from explorer.watch import RacingPair, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.names import no_such
-from protocol.schedule import Schedule
+from protocol.schedule import Choice, Schedule
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
@@ -107,8 +107,8 @@ class JobReport:
     divergence: Divergence | None = None
     news: News = News()
 
-    def add(self, number: int, stage: Stage, watch: Watch) -> None:
-        """Add one schedule that was run, with the choices that its watch has noted."""
+    def add(self, number: int, stage: Stage, watch: Watch, choices: Sequence[Choice]) -> None:
+        """Add one schedule that was run, with its *choices* in the race."""
         world = stage.world
         findings = tuple(world.findings.values())
         self.outcomes.append(
@@ -120,7 +120,7 @@ class JobReport:
                 watch.switches,
                 watch.log10_alternatives,
                 findings,
-                tuple(watch.schedule) if findings else (),
+                tuple(choices) if findings else (),
             )
         )
         self.profiles.append(watch.profile())
@@ -200,7 +200,7 @@ def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> JobRepo
             report.divergence = run_once_more(experiment, job.remake(number), records)
             if report.divergence is not None:
                 break
-        report.add(number, stage, watch)
+        report.add(number, stage, watch, watch.schedule)
     return report
 
 
@@ -235,7 +235,8 @@ def check_patches(experiment: Experiment) -> None:
 def run_to_confirm(experiment: Experiment, remake: Callable[[], Strategy], outcome: Outcome) -> Divergence | None:
     """Run a schedule with findings again; return the divergence, if any."""
     report = JobReport()
-    report.add(outcome.number, *run_watched(experiment, remake()))
+    stage, watch = run_watched(experiment, remake())
+    report.add(outcome.number, stage, watch, watch.schedule)
     again = report.outcomes[0]
     return None if again == outcome else where_they_part(experiment, remake, outcome, again)
 

@@ -24,8 +24,9 @@ class Search(Protocol):
     - A `Job` is some schedules of one sampler. It may run in any process, while others are in progress. The next job
       may be planned before its report is there.
     - A `Following` is one schedule of an exact search, which continues from the run before it. It runs in this process,
-      alone, and its report is needed before the next is planned. If it diverges, there is no report: the exploration so
-      far proves nothing, and the search is over.
+      alone, and its report is needed before the next is planned. If it diverges, its report is not learnt: the
+      exploration so far proves nothing, and the search is over.
+    - A `Taken` is such a schedule that another process has run already, with its report.
     """
 
     def next_schedule(self, room: int = 1) -> Any:

@@ -125,7 +125,7 @@ def test_a_name_that_is_not_known_is_answered_with_the_nearest(
         (["explore", "canary", "--strategy", "dfs:"], "give dfs:BOUND, or dfs alone"),
         (["explore", "canary", "--strategy", "portfolio:2"], "there is no such strategy"),
         (["explore", "canary", "--strategy", "dpor", "--seed", "2"], "leave out --seed"),
-        (["explore", "canary", "--strategy", "dpor", "--workers", "2"], "leave out --workers"),
+        (["explore", "canary", "--strategy", "dfs", "--workers", "2"], "leave out --workers"),
         (["explore", "canary", "--strategy", "random", "--require-exhausted"], "random never comes to an end"),
         (["selftest", "canary", "--schedules", "0", "--pairs", "0"], "nothing is left to try"),
         (["selftest", "canary", "--strategy", "best"], "there is no such strategy"),

@@ -12,7 +12,9 @@ from actors.system.stepper import run_stepper
 from actors.system.world import World
 from explorer.search.jobs import JobReport
 from explorer.search.strategies.dfs import Dfs
+from explorer.search.strategies.dpor import Dpor
 from tests.helpers import Seen
+from tests.search.noting import Noting
 from tests.search.programs import Body, Program, cells, independent, locked, run_dfs, start
 
 
@@ -151,3 +153,31 @@ def test_the_search_runs_nothing_twice_and_then_has_nothing_more() -> None:
 
     assert search.next_schedule() is None
     assert search.path == []
+
+
+def test_a_schedule_knows_its_choices() -> None:
+    """They are the choices that a recording notes: lanes, values, and faults as 0 or 1."""
+
+    def program(world: World) -> Sequence[Body]:
+        (x,) = cells(world, 1)
+
+        async def choose(flow: Flow) -> None:
+            await flow.ask(x.write, await flow.choose(3))
+            if world.chooser.choose_fault(0.5):
+                await flow.ask(x.read)
+
+        return [choose, choose]
+
+    for search in (Dfs(), Dpor()):
+        seen = set()
+        while (schedule := search.next_schedule()) is not None:
+            noting = Noting(schedule)
+            world, watch = start(program, noting)
+            schedule.watched_by(watch)
+            run_stepper(world)
+            schedule.end(world)
+            search.learn(schedule, JobReport())  # type: ignore[arg-type]  # its own schedule
+            assert schedule.choices == noting.choices
+            seen.add(tuple(noting.choices))
+
+        assert {choice for choices in seen for choice in choices} == {"flow 0", "flow 1", 0, 1, 2}

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors.system.lane import Lane
-from actors.system.strategy import Strategy
 from explorer import watch
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.jobs import run_watched
 from explorer.search.registry import make_strategy
+from tests.search.noting import Noting
 
 SCENARIOS = ("destroy-vs-offline", "offline-vs-free", "readers-vs-rmdir")
 
@@ -42,31 +41,6 @@ def test_the_answer_is_the_same_for_every_length_of_a_batch(
         monkeypatch.setattr(watch, "BATCH", batch)
         assert results(scenario, seed) == at_once
         monkeypatch.undo()
-
-
-class Noting(Strategy):
-    """Delegates every choice, and notes it."""
-
-    name = "noting"
-
-    def __init__(self, strategy: Strategy) -> None:
-        self.strategy = strategy
-        self.choices: list[str | int] = []
-
-    def choose(self, lanes: tuple[Lane, ...]) -> int:
-        index = self.strategy.choose(lanes)
-        self.choices.append(lanes[index].name)
-        return index
-
-    def choose_value(self, count: int) -> int:
-        value = self.strategy.choose_value(count)
-        self.choices.append(value)
-        return value
-
-    def choose_fault(self, probability: float) -> bool:
-        fails = self.strategy.choose_fault(probability)
-        self.choices.append(int(fails))
-        return fails
 
 
 def test_the_schedule_has_the_choices_of_the_strategy() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
     from explorer.search.jobs import JobReport
+    from protocol.schedule import Choice
 
 
 @attrs.define(eq=False)
@@ -87,6 +88,7 @@ class Descent(Following):
         super().__init__()
         self.strategy = search.text
         self._search = search
+        self._choices: list[Choice] = []
         self._given = len(search.path)
         self._next = 0
         self._last: Lane | None = None
@@ -106,7 +108,13 @@ class Descent(Following):
             self._delays_left -= taken
         index = (first + taken) % len(lanes)
         self._last, self._last_slot = lanes[index], lanes[index].slot
+        self._choices.append(lanes[index].name)
         return index
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The choices of the run."""
+        return self._choices
 
     def _allowed(self, count: int, *, could_go_on: bool) -> int:
         if could_go_on and self._preemptions_left == 0:
@@ -126,11 +134,15 @@ class Descent(Following):
 
     def choose_value(self, count: int) -> int:
         """Values are enumerated like lanes."""
-        return self._take(count, f"one of {count} values")
+        value = self._take(count, f"one of {count} values")
+        self._choices.append(value)
+        return value
 
     def choose_fault(self, _probability: float) -> bool:
         """A fault is a choice like any other."""
-        return self._take(2, "whether something fails") == 1
+        fails = self._take(2, "whether something fails")
+        self._choices.append(fails)
+        return fails == 1
 
     def end(self, world: World) -> None:  # noqa: ARG002 -- the protocol
         """Check at the end of the run that the whole path was followed."""

@@ -24,6 +24,7 @@ set then cuts off: `cut_off` counts these runs. tests/litmus compares all of thi
 from __future__ import annotations
 
 from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import attrs
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from actors.system.world import World
     from explorer.search.jobs import JobReport
     from explorer.watch import Watch
+    from protocol.schedule import Choice
 
 ASLEEP = "asleep"
 """The world's stop reason when all enabled lanes are asleep, so that no continuation has to be tried."""
@@ -61,7 +63,8 @@ class Tried(Event):
 
     `values` are the environment's choices within the step, out of `counts`. `named` are its accesses, by names that are
     the same in every run. `is_seen`: the step has an effect outside its own flow. `spins`: the step only enters a
-    section, to wait there.
+    section, to wait there. `place` is the lane's place among the enabled ones. `is_meeting`: the step accesses a thing
+    that no step before it has accessed.
     """
 
     values: list[int] = attrs.field(factory=list)
@@ -69,6 +72,8 @@ class Tried(Event):
     named: Accesses = attrs.field(factory=dict)
     is_seen: bool = False
     spins: bool = False
+    place: int = 0
+    is_meeting: bool = False
 
 
 @attrs.frozen
@@ -120,48 +125,99 @@ class Node:
                 return Tried(name, values=branches.pop())
         return None
 
+    def go_on(self) -> bool:
+        """Go to the step to be tried next; False if everything was tried at this state."""
+        event = self.next_branch()
+        if event is not None:
+            self.event = event
+        return event is not None
+
+    def copy(self) -> Node:
+        """A copy that can go on to other steps."""
+        to_try = {lane: [values.copy() for values in branches] for lane, branches in self.to_try.items()}
+        return Node(self.enabled, self.sleeping.copy(), self.event, to_try, self.waiting, self.state)
+
     @property
     def has_branch(self) -> bool:
         """Whether another step has to be tried here."""
         return any(branches and name not in self.sleeping for name, branches in self.to_try.items())
 
-    def want(self, lane: str) -> None:
-        """Schedule *lane* to be tried here."""
-        self.to_try.setdefault(lane, [[]])
+    def want(self, lanes: AbstractSet[str], lane: str) -> None:
+        """Schedule *lane* to be tried here, unless one of *lanes* is tried here, was tried, or need not be."""
+        if not self.covers(lanes):
+            self.to_try[lane] = [[]]
 
-    def covers(self, lanes: set[str]) -> bool:
+    def covers(self, lanes: AbstractSet[str]) -> bool:
         """Whether one of *lanes* is tried here, was tried, or need not be."""
         return not (lanes.isdisjoint(self.to_try) and lanes.isdisjoint(self.sleeping))
 
 
-class Dpor:
-    """The search (`explorer.search.protocol`): a schedule follows the path to a state, and takes another step there."""
+@attrs.frozen
+class Want:
+    """A lane to be tried at a state of the path, unless one of *lanes* is covered there."""
 
-    def __init__(self) -> None:
+    at: int
+    lanes: frozenset[str]
+    lane: str
+
+
+class Dpor:
+    """The search (`explorer.search.protocol`): a schedule follows the path to a state, and takes another step there.
+
+    It can be a part of a search: the subtree below the first *floor* states of the path. The last state of the path
+    then has the step to begin with. Of the other steps at the first *floor* states, the search of the subtree reads
+    nothing; it stores in `wants` the ones that it would schedule there. So a subtree is the same whenever it is
+    explored, and whatever is explored before it.
+    """
+
+    def __init__(self, path: list[Node] | None = None, floor: int = 0, *, has_next: bool = True) -> None:
+        """With *has_next*, the step at the last state of *path* is to be run first; an empty path begins a search."""
         self.completed = 0
         self.cut_off = 0
-        self.path: list[Node] = []
+        self.path: list[Node] = [] if path is None else path
+        self.floor = floor
+        self.wants: list[Want] = []
         self._order = Order()
-        self._has_begun = False
+        self._is_due = has_next
+        self._under_way: int | None = None
 
     def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None if everything has been explored."""
-        if not self._has_begun:
-            self._has_begun = True
+        if self._is_due or self.go_on():
+            self._is_due = False
+            self._under_way = len(self.path)
             return Branch(self.path)
-        while self.path:
-            event = self.path[-1].next_branch()
-            if event is not None:
-                self.path[-1].event = event
-                return Branch(self.path)
-            self.path.pop()
         return None
+
+    @property
+    def state(self) -> tuple[list[Node], bool, list[JobReport]]:
+        """The path, whether the step at its last state was not run yet, and nothing: the schedules that wait.
+
+        A schedule under way has extended the path; that does not count before it is learnt.
+        """
+        if self._under_way is None:
+            return self.path, self._is_due, []
+        path = self.path[: self._under_way]
+        if path:
+            event = path[-1].event
+            path[-1] = attrs.evolve(path[-1], event=Tried(event.lane, values=event.values))
+        return path, True, []
+
+    def go_on(self) -> bool:
+        """Go to the next step to be tried; False if there is none."""
+        while len(self.path) > self.floor:
+            if self.path[-1].go_on():
+                return True
+            self.path.pop()
+        return False
 
     def learn(self, branch: Branch, report: JobReport) -> None:  # noqa: ARG002 -- the branch knows more of its run
         """Compute the races of a finished run, and schedule their reversals."""
         world = branch.world
         assert world is not None, "only a finished run is learnt"
         assert branch.divergence is None, "a search that diverged proves nothing"
+        self.wants = []
+        self._under_way = None
         asleep: tuple[str, ...] = ()
         if world.stopped == ASLEEP:
             self.cut_off += 1
@@ -169,10 +225,10 @@ class Dpor:
         else:
             self.completed += 1
         if world.stopped == "finding" and self.path:
-            put_off(self.path[-1])
+            self._put_off_last()
         for node in self.path[branch.common :]:
             add_values(node)
-        races = Races(self.path, self._order)
+        races = Races(self.path, self._order, self._want)
         races.put_down(branch.common)
         self._put_off_keepers(world, asleep)
         for flow in world.flows:
@@ -189,14 +245,27 @@ class Dpor:
     @property
     def done(self) -> bool:
         """Whether no step is left to be tried at any state of the path."""
-        return self._has_begun and not any(node.has_branch for node in self.path)
+        return not self._is_due and not any(node.has_branch for node in self.path[self.floor :])
+
+    def _want(self, at: int, lanes: AbstractSet[str], lane: str) -> None:
+        """Schedule *lane* at a state of the path, unless one of *lanes* is covered there."""
+        if at >= self.floor:
+            self.path[at].want(lanes, lane)
+        elif not self.path[at].covers(lanes):
+            self.wants.append(Want(at, frozenset(lanes), lane))
+
+    def _put_off_last(self) -> None:
+        """Schedule another lane instead of the step that ended the run."""
+        node = self.path[-1]
+        others = {lane for lane in node.enabled if lane != node.event.lane}
+        if others:
+            self._want(len(self.path) - 1, others, min(others, key=node.enabled.index))
 
     def _want_what_was_disabled(self, lane: str) -> None:
         """Schedule the step of a lane at the last state where it was enabled, if another step disabled it for good."""
-        for node in reversed(self.path[self._order.latest(lane) + 1 :]):
-            if lane in node.enabled:
-                if lane not in node.sleeping:
-                    node.want(lane)
+        for at in range(len(self.path) - 1, self._order.latest(lane), -1):
+            if lane in self.path[at].enabled:
+                self._want(at, {lane}, lane)
                 return
 
     def _put_off_keepers(self, world: World, enabled: tuple[str, ...]) -> None:
@@ -210,15 +279,8 @@ class Dpor:
                     node = self.path[begin]
                     then = self.path[begin + 1].enabled if begin + 1 < len(self.path) else enabled
                     for lane in node.enabled:
-                        if lane not in then and lane not in node.sleeping:
-                            node.want(lane)
-
-
-def put_off(node: Node) -> None:
-    """Schedule another lane instead of the step that ended the run."""
-    others = {lane for lane in node.enabled if lane != node.event.lane}
-    if others and not node.covers(others):
-        node.want(min(others, key=node.enabled.index))
+                        if lane not in then:
+                            self._want(begin, {lane}, lane)
 
 
 def add_values(node: Node) -> None:
@@ -250,7 +312,9 @@ class Branch(Following):
         self.world: World | None = None
         self._watch: Watch | None = None
         self._lane: Lane | None = None
-        self._counts: list[int] = []
+        self._values = 0
+        self._enabled: dict[int, tuple[str, ...]] = {}
+        self._kept: list[tuple[Lane, ...]] = []
         self._names: dict[Hashable, str] = {}
         self.numbers: dict[Hashable, int] = {}
 
@@ -260,46 +324,75 @@ class Branch(Following):
 
     # -- the strategy -------------------------------------------------------------------------------------------------
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the step that runs was part of the previous run, so that nothing about it is new."""
+        return 0 < self._next <= self.common
+
     def advance(self, world: World) -> None:
         """Leave the time as it is, and note whether it is about to pass by itself."""
-        super().advance(world)
+        self._world = world
         self._is_quiet = not world.mask
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
         """Follow the path, or extend it."""
-        self.end_event()
-        enabled = tuple(lane.name for lane in lanes)
-        state = State.of(enabled, self._lane)
-        if self._next < self._given:
-            node = self.path[self._next]
-            if node.state != state:
-                self.part(node.state, state)
+        step, path, last = self._next, self.path, self._lane
+        if last is not None and (step > self.common or path[step - 1].event.is_meeting):
+            self.end_event()
+        enabled = self._enabled.get(id(lanes)) or self._names_of(lanes)
+        if step < self._given:
+            node = path[step]
+            if node.state is None or not node.state.is_now(enabled, last):
+                self.part(node.state, State.of(enabled, last))
                 return 0
-            self._counts = node.event.counts.copy()
-            node.event.counts.clear()  # they belong to the previous run
         else:
-            self._counts.clear()
             node = self._extend(enabled, lanes)
-            node.state = state
-        index = enabled.index(node.event.lane)
-        request = lanes[index].request
-        node.event.may_wait = request is not None and request.info.when is not None
-        node.event.spins = request is not None and request.info is SPIN
-        node.event.after_quiet = self._is_quiet
-        self._next += 1
-        self._lane = lanes[index]
-        node.event.cpu, node.event.rank = cpu_of(lanes[index]), rank_of(lanes[index])
-        return index
+            node.state = State.of(enabled, last)
+        self._next = step + 1
+        self._values = 0
+        event = node.event
+        if step >= self.common:
+            self._begin_event(event, lanes, enabled.index(event.lane))
+        self._lane = lanes[event.place]
+        return event.place
+
+    def _names_of(self, lanes: tuple[Lane, ...]) -> tuple[str, ...]:
+        """The names of *lanes*, which is one object at all choices between equal lanes."""
+        self._kept.append(lanes)  # so that no other lanes ever have its id
+        names = self._enabled[id(lanes)] = tuple(lane.name for lane in lanes)
+        return names
+
+    def _begin_event(self, event: Tried, lanes: tuple[Lane, ...], place: int) -> None:
+        """Store the properties of a new step that are known before it."""
+        lane = lanes[place]
+        event.place = place
+        event.may_wait = lane.request is not None and lane.request.info.when is not None
+        event.spins = lane.request is not None and lane.request.info is SPIN
+        event.after_quiet = self._is_quiet
+        event.cpu, event.rank = cpu_of(lane), rank_of(lane)
 
     def choose_value(self, count: int) -> int:
         """The value on the path, or the first possibility."""
         event = self.path[self._next - 1].event
-        event.counts.append(count)
-        position = len(event.counts) - 1
-        if position < len(self._counts) and self._counts[position] != count:
-            self.part(f"one of {self._counts[position]} values", f"one of {count} values")
+        position = self._values
+        self._values += 1
+        if not self.is_known:
+            event.counts.append(count)
+        elif (then := event.counts[position] if position < len(event.counts) else 0) != count:
+            self.part(f"one of {then} values" if then else "no value", f"one of {count} values")
             return 0
         return event.values[position] if position < len(event.values) else 0
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The lanes of the path, each with the values of its step."""
+        choices: list[Choice] = []
+        for node in self.path:
+            event = node.event
+            choices.append(event.lane)
+            choices += event.values[: len(event.counts)]
+            choices += [0] * (len(event.counts) - len(event.values))
+        return choices
 
     # -- the path -----------------------------------------------------------------------------------------------------
 
@@ -323,18 +416,24 @@ class Branch(Following):
         return node
 
     def end_event(self) -> None:
-        """Store the accesses of the step that has ended."""
-        if self._next and self._watch is not None and self._lane is not None:
-            event = self.path[self._next - 1].event
-            self._watch.end_step()
-            accesses = {**self._watch.accesses, self._lane: UPDATE}
-            if self._next > self.common:
-                event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
-                event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
-            accesses.update(turns_of(event))
-            event.accesses = self.number(accesses)
-            if self._next > self.common:
-                event.named = self._name(accesses)
+        """Store the accesses of the step that has ended; of a known step, only number the things that it met."""
+        if not self._next or self._watch is None or self._lane is None:
+            return
+        event = self.path[self._next - 1].event
+        self._watch.end_step()
+        if self.is_known:
+            numbers = self.numbers
+            for thing in (*self._watch.accesses, self._lane, *turns_of(event)):
+                numbers.setdefault(thing, len(numbers))
+            return
+        accesses = {**self._watch.accesses, self._lane: UPDATE}
+        event.is_seen = len(accesses) > 1 or event.cpu != cpu_of(self._lane)
+        event.keeps_off = keeps_off(self._lane) if isinstance(self._lane, Flow) else 0
+        accesses.update(turns_of(event))
+        met = len(self.numbers)
+        event.accesses = self.number(accesses)
+        event.is_meeting = len(self.numbers) > met
+        event.named = self._name(accesses)
 
     def number(self, accesses: Accesses) -> Accesses:
         """The accesses by numbers, in the order of first access: equal in all runs with the same beginning."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import World
     from explorer.watch import Watch
+    from protocol.schedule import Choice
 
 DIVERGED = "diverged"
 """The world's stop reason when the same choices led to another state."""
@@ -31,16 +32,36 @@ DIVERGED = "diverged"
 class State:
     """The visible part of a state: the enabled lanes, and the pending request of the lane that stepped last.
 
-    `waits` has the names of that lane, the function, the operation and the object; empty at the first choice.
+    `waits` has the names of that lane, the function, the operation and the object; empty at the first choice. `like`
+    has the code and the declaration of the operation, if they are known: in all runs of a process they are the same.
     """
 
     enabled: tuple[str, ...]
     waits: tuple[str, ...] = ()
+    like: tuple[object, object] | None = attrs.field(default=None, eq=False, repr=False)
 
     @classmethod
     def of(cls, enabled: tuple[str, ...], last: Lane | None) -> State:
         """The state at a choice, after a step of *last*."""
-        return cls(enabled, pending(last) if last is not None else ())
+        if last is None:
+            return cls(enabled)
+        request = last.request
+        return cls(enabled, pending(last), None if request is None else (request.code, request.info))
+
+    def is_now(self, enabled: tuple[str, ...], last: Lane | None) -> bool:
+        """Whether `of` would return an equal state."""
+        if enabled != self.enabled:
+            return False
+        if last is None:
+            return not self.waits
+        request = last.request
+        if request is None or last.finished or self.like is None or len(self.waits) == 1:
+            return pending(last) == self.waits
+        code, info = self.like
+        if request.code is not code or request.info is not info:
+            return pending(last) == self.waits
+        target, (name, *_, label) = request.target, self.waits
+        return last.name == name and (target.label if target is not None else "") == label
 
     def __str__(self) -> str:
         match self.waits:
@@ -81,6 +102,11 @@ class Following(Strategy):
 
     def watched_by(self, watch: Watch) -> None:
         """Called before the run with the *watch* that records the accesses of each step."""
+
+    @property
+    @abstractmethod
+    def choices(self) -> list[Choice]:
+        """The choices of the run: the schedule as data."""
 
     @abstractmethod
     def end(self, world: World) -> None:

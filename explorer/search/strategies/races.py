@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from actors.system.flow import Kind
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 class Races:
     """Schedules the reversals of the races of one run, at the states before their first steps."""
 
-    def __init__(self, path: list[Node], order: Order) -> None:
+    def __init__(self, path: list[Node], order: Order, want: Callable[[int, AbstractSet[str], str], None]) -> None:
+        """*want* schedules a lane at a state, unless one of some lanes is covered there."""
         self._path = path
         self._order = order
+        self._want = want
         self._past_of_blocks: list[int] = []
 
     def put_down(self, common: int) -> None:
         """Schedule the reversal of every race, except races among the *common* steps that cannot have changed."""
         self._order.keep(common)
-        for node in self._path[common:]:
+        for node in self._path[len(self._order.past) :]:
             self._order.add(node.event)
         self._past_of_blocks = self._order.past_of_blocks()
         for step in range(self._first_changed(common), len(self._path)):
@@ -49,13 +52,15 @@ class Races:
     def _reverse_races(self, second: int) -> None:
         past, own = self._order.past, self._order.own[second]
         known = past[own] | 1 << own if own >= 0 else 0
-        direct = self._order.direct_steps(second)
+        ordered = 0
+        for other in self._order.direct_steps[second]:
+            ordered |= past[other]
         for last in self._order.direct[second]:
             group: Group | None = last
             while group is not None:
                 done = True
                 for first in group.steps:
-                    is_ordered = group is last and any(past[other] >> first & 1 for other in direct)
+                    is_ordered = group is last and ordered >> first & 1
                     if first < second and not (known >> first & 1 or is_ordered):
                         done &= self._reverse(first, second)
                 group = None if done else group.before
@@ -99,18 +104,16 @@ class Races:
     def _begin_with(self, initials: dict[str, int], first: int, *, is_sure: bool) -> bool:
         """Schedule one of these lanes before step *first*, or where it could last step; False if that is uncertain."""
         node = self._path[first]
-        if node.covers(set(initials)):
-            return is_sure
         for lane in initials:
             if lane in node.enabled:
-                node.want(lane)
+                self._want(first, initials.keys(), lane)
                 return is_sure
+        if not node.sleeping.keys().isdisjoint(initials):
+            return is_sure
         for lane, step in initials.items():
             for earlier in range(first - 1, self._order.own[step], -1):
-                node = self._path[earlier]
-                if lane in node.enabled:
-                    if not node.covers({lane}):
-                        node.want(lane)
+                if lane in self._path[earlier].enabled:
+                    self._want(earlier, {lane}, lane)
                     return True
         return False
 
