@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import codecs
+import functools
 import inspect
 import linecache
 import re
@@ -120,28 +121,33 @@ def check_declared(word: str, name: object, summary: object, code: Callable[...,
     check_call(f"{word} {name}", code, *arguments)
 
 
-_CALLABLE: set[tuple[types.CodeType, int, int]] = set()
-"""The plain functions that can be called: the code, the number of default values, and the number of arguments."""
-
-
 def check_call(word: str, function: Callable[..., Any], *arguments: object) -> None:
-    """TypeError unless *function*, as the *word* in messages, can be called with the *arguments*.
-
-    A scenario makes its functions anew for every run of a search; they are checked once.
-    """
+    """TypeError unless *function*, as the *word* in messages, can be called with the *arguments*."""
     is_plain = type(function) is types.FunctionType and not (function.__dict__ or function.__kwdefaults__)
-    known = (function.__code__, len(function.__defaults__ or ()), len(arguments)) if is_plain else None
-    if known in _CALLABLE:
+    if is_plain and _can_be_called(function.__code__, len(function.__defaults__ or ()), len(arguments)):
         return
     try:
         inspect.signature(function, follow_wrapped=False).bind(*arguments)
-        if known is not None:
-            _CALLABLE.add(known)
     except TypeError as error:
         msg = f"the {word} is called with {len(arguments) or 'no'} argument{'s' * (len(arguments) != 1)}: {error}"
         raise TypeError(msg) from None
     except ValueError:
         pass  # the signature of a function in C may not be known
+
+
+@functools.lru_cache(maxsize=1024)
+def _can_be_called(code: types.CodeType, defaults: int, arguments: int) -> bool:
+    """Whether a function with this code and so many default values can be called with so many arguments.
+
+    A scenario makes its functions anew for each run of a search, from the same code.
+    """
+    cells = tuple(types.CellType() for _ in code.co_freevars)
+    function = types.FunctionType(code, {}, argdefs=(None,) * defaults, closure=cells)
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    return True
 
 
 def refuse_functions(name: str, body: Body) -> NoReturn:
