@@ -77,4 +77,5 @@ class View(Shared):
     def become_visible(self) -> None:
         """A full memory barrier on every CPU, within the current step."""
         self.touch(COMMUTE)
-        self.unseen = _NOTHING
+        if self.unseen:
+            self.unseen = _NOTHING

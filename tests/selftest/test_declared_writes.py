@@ -23,6 +23,7 @@ KEPT_BY_THE_SEAM = {"trace", "waiters", "number", "freed"}
 
 NO_STATE = {
     ("KmemCache", "charged_pages"): "the ledger's own",
+    ("KmemCache", "inflight"): "the ledger's own",
     ("PercpuRef", "own_refs"): "the ledger's own",
     ("Slab", "live"): "the ledger's own: which objects are in use",
     ("Slab", "readers_gone"): "the ledger's own: when the slab may go",
@@ -86,6 +87,7 @@ class Auditing(Watch):
 
     def step(self, world: World, enabled: object, index: int, lane: Lane) -> None:
         """Begin a step, which ends the previous one."""
+        self.end_step()
         super().step(world, enabled, index, lane)  # type: ignore[arg-type]  # as the watch's
         self.writes.lane = lane if self._watches else None
 
