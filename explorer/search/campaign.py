@@ -23,6 +23,7 @@ from explorer.garbage import collect_rarely, collected_rarely
 from explorer.replay import Divergence
 from explorer.schedule import Follow
 from explorer.search.checkpoint import Checkpoint, Keeper, Resumed
+from explorer.search.class_table import ClassTable
 from explorer.search.estimate import Probes, Sightings
 from explorer.search.exact import Explored, explore_subtree, run_exactly
 from explorer.search.jobs import Job, JobReport, News, Outcome, is_checked, run_job, run_to_confirm
@@ -131,7 +132,7 @@ class Campaign:
     pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
     cut_off: int = 0
-    exact_classes: set[str] = attrs.field(factory=set)
+    exact_classes: ClassTable = attrs.field(factory=ClassTable)
     stopped: str = ""
     began: float = attrs.field(factory=time.monotonic)
     named: ParsedStrategy = attrs.field(init=False)
@@ -382,7 +383,7 @@ class Campaign:
         outcomes = report.outcomes = [attrs.evolve(outcome, number=before) for outcome in report.outcomes]
         self._count(strategy, report, lambda _number: Follow(outcomes[0].schedule, controls_clock=True))
         if self.schedules > before:
-            self.exact_classes.add(outcomes[0].trace_class)
+            self.exact_classes[int(outcomes[0].trace_class, 16)] = 1
         return self.schedules > before and self.divergence is None
 
     def _make_search(self) -> Search:
@@ -403,8 +404,8 @@ class Campaign:
     def _restore(self, then: Checkpoint) -> None:
         """Take over the results of a search that was stopped."""
         self.statistics = Statistics(then.schedules, then.with_findings, then.steps, then.switches)
-        self.sightings = Sightings.of(then.times)
-        self.exact_classes = set(then.times)
+        self.sightings = Sightings.of(then.classes, then.schedules)
+        self.exact_classes = ClassTable.of(then.classes)
         self.by_strategy = {name: Counter(counts) for name, counts in then.by_strategy.items()}
         self.functions, self.pairs = set(then.functions), set(then.pairs)
         self.unreached = None if then.unreached is None else set(then.unreached)

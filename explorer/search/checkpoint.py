@@ -77,7 +77,7 @@ class FoundRecord(msgspec.Struct, frozen=True, array_like=True):
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The state of a search. With `has_next`, the last state of its `path` has a step that was not run yet.
 
-    `times` has the classes that were seen, with the number of their schedules.
+    `classes` are the classes that were run (`ClassTable.to_bytes`).
     """
 
     header: Header
@@ -88,13 +88,19 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     with_findings: int
     steps: list[int]
     switches: list[int]
-    times: dict[str, int]
+    classes: bytes
     found: list[FoundRecord]
     by_strategy: dict[str, dict[str, int]]
     functions: list[str]
     pairs: Pairs
     unreached: list[str] | None
     cut_off: int
+
+    def __post_init__(self) -> None:
+        """ValueError if the classes are not complete."""
+        if len(self.classes) % 8:
+            msg = "a class has 8 bytes"
+            raise ValueError(msg)
 
     def check_fits(self, path: Path, header: Header) -> None:
         """UsageError if this is a checkpoint of another experiment than the one with *header*."""
@@ -163,7 +169,7 @@ def checkpoint_of(campaign: Campaign, path: list[Node], has_next: bool, waiting:
         with_findings=statistics.with_findings,
         steps=statistics.steps,
         switches=statistics.switches,
-        times=campaign.sightings.times,
+        classes=campaign.exact_classes.to_bytes(),
         found=[
             FoundRecord(**{**{name: getattr(found, name) for name in FOUND}, "seen": sorted(found.seen)})
             for found in campaign.found.values()

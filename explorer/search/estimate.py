@@ -19,41 +19,48 @@ from collections import Counter
 
 import attrs
 
+from explorer.search.class_table import ClassTable
+
+MANY = 3
+"""The estimates need to know which classes were seen or drawn once, and which twice; from here on they are alike."""
+
 
 @attrs.define
 class Sightings:
-    """Class counts: how often each trace class was seen, and how often drawn. `draws` counts the draws by strategy."""
+    """Class counts: how often each trace class was seen, and how often drawn. `draws` counts the draws by strategy.
+
+    `_times` has both counts of each class, up to `MANY`. `_frequencies` has the number of classes with each count of
+    draws.
+    """
 
     total: int = 0
     draws: Counter[str] = attrs.field(factory=Counter)
-    _times: Counter[str] = attrs.field(factory=Counter)
-    _drawn: Counter[str] = attrs.field(factory=Counter)
-    _frequencies: Counter[int] = attrs.field(factory=Counter)
-    _once: int = 0
+    _times: ClassTable = attrs.field(factory=ClassTable, init=False)
+    _frequencies: Counter[int] = attrs.field(factory=Counter, init=False)
+    _once: int = attrs.field(default=0, init=False)
 
     def add(self, trace_class: str, drawn_by: str = "") -> None:
         """Count one more schedule. *drawn_by* is its strategy if that makes independent draws, otherwise empty."""
-        times, drawn = self._times[trace_class], self._drawn[trace_class]
-        self._times[trace_class] = times + 1
+        one = int(trace_class, 16)
+        drawn, times = divmod(self._times[one], MANY + 1)
         self.total += 1
         if times == 1:
             self._once -= drawn
         if drawn_by:
             self.draws[drawn_by] += 1
-            self._drawn[trace_class] = drawn + 1
-            self._frequencies[drawn] -= 1
-            self._frequencies[drawn + 1] += 1
             self._once += not times
+            if drawn < MANY:
+                self._frequencies[drawn] -= 1
+                drawn += 1
+                self._frequencies[drawn] += 1
+        self._times[one] = drawn * (MANY + 1) + min(times + 1, MANY)
 
     @classmethod
-    def of(cls, times: dict[str, int]) -> Sightings:
-        """The counts of an exact search, which draws nothing."""
-        return cls(sum(times.values()), times=Counter(times))
-
-    @property
-    def times(self) -> dict[str, int]:
-        """How often each class was seen."""
-        return self._times
+    def of(cls, classes: bytes, total: int) -> Sightings:
+        """The counts of an exact search, which draws nothing; *classes* are those of a `ClassTable`."""
+        sightings = cls(total)
+        sightings._times = ClassTable.of(classes)
+        return sightings
 
     @property
     def classes(self) -> int:
@@ -77,9 +84,9 @@ class Sightings:
         """
         if not self.draws:
             return None
-        once, twice = self._frequencies[1], self._frequencies[2]
+        once, twice, more = (self._frequencies[count] for count in range(1, MANY + 1))
         not_drawn = once * once / (2 * twice) if twice else once * (once - 1) / 2
-        seen_otherwise = len(self._times) - len(self._drawn)
+        seen_otherwise = len(self._times) - (once + twice + more)
         return max(not_drawn - seen_otherwise, 0.0)
 
 

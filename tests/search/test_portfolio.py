@@ -107,7 +107,7 @@ def turns_in(portfolio: Portfolio, schedules: int, room: int) -> list[tuple[int,
         was_exact = is_exact
         count = planned.count if isinstance(planned, Job) else 1
         for _ in range(count):
-            portfolio.sightings.add("another")
+            portfolio.sightings.add("f" * 16)
         portfolio.learn(planned, JobReport([outcome()] * count))  # type: ignore[arg-type]  # the stand-in's is a text
     return turns
 
