@@ -35,6 +35,8 @@ Site = tuple[int, int]
 Ids are used because hashing a code object hashes all of its content each time.
 """
 
+NO_SITE: Site = (0, 0)
+
 RacingPair = tuple[tuple[str, str], tuple[str, str]]
 
 BATCH = 4096
@@ -52,8 +54,8 @@ class AccessHash:
     """A hash over the order of the accesses to one thing; stored on the thing, so both have the same lifetime.
 
     `group` is the sum of the successive steps that commute with each other, since the last that did not. `mode` is
-    their access, and `step` the last of them. `closed` is the hash of the groups before. `last` is the lane, the access
-    and the site of the last request.
+    their access, and `step` the last of them. `closed` is the hash of the groups before. `lane`, `lane_mode` and
+    `site` are those of the last request.
 
     The watch sums the values of all chains. While the sum has the value of this one, `mode` is None, as in a new chain,
     and `counted_mode` has the mode. A machine may have very many chains, so they are small.
@@ -63,7 +65,9 @@ class AccessHash:
     group: int = 0
     mode: Access | None = None
     step: int = -1
-    last: tuple[Lane, Access, Site] | None = None
+    lane: Lane | None = None
+    lane_mode: Access = READ
+    site: Site = NO_SITE
     parts: dict[int | str, AccessHash] | None = None
     counted_mode: Access | None = None
 
@@ -359,9 +363,10 @@ class Watch(Observer):
             if part is not None:
                 self._add(chain, step, READ)
                 chain = chain.part(part)
-            last, chain.last = chain.last, (lane, mode, site)
-            if last is not None and last[0] is not lane and (mode is UPDATE or last[1] is not mode):
-                self._pairs.add((last[2], site))
+            before = chain.lane
+            if before is not None and before is not lane and (mode is UPDATE or chain.lane_mode is not mode):
+                self._pairs.add((chain.site, site))
+            chain.lane, chain.lane_mode, chain.site = lane, mode, site
             self._add(chain, step, mode)
         if info.looks_at_contexts:
             self._add(self._contexts, step, UPDATE)
