@@ -214,8 +214,9 @@ class Lockdep:
             self.graph.learn_usage(name, bits, place)
             for held in news:
                 self.graph.learn_order(held, name, place)
-                self._report_new(ctx, self.graph.problems_of(held, name))
-            if not news:
+                if name in after or name == held or self.graph.is_inverted:  # no path leads on from the other classes
+                    self._report_new(ctx, self.graph.problems_of(held, name))
+            if not news and self.graph.is_inverted:
                 self._report_new(ctx, self.graph.inversions())
 
     def release(self, ctx: Context, name: str) -> None:
