@@ -57,7 +57,7 @@ def _may_declare(folder: str, group: str) -> bool:
         return False
     except OSError:
         return True
-    if any(name.endswith(".egg") for name in (folder, *projects)):
+    if any(name.lower().endswith(".egg") for name in (folder, *projects)):
         return True
     try:
         return any(f"[{group}]" in line or not _is_regular(line) for line in _entry_lines(folder, projects))
@@ -67,7 +67,7 @@ def _may_declare(folder: str, group: str) -> bool:
 
 def _entry_lines(folder: str, projects: Iterable[str]) -> Iterator[str]:
     for name in projects:
-        if name.endswith((".dist-info", ".egg-info")):
+        if name.lower().endswith((".dist-info", ".egg-info")):
             try:
                 with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:  # noqa: PTH118, PTH123 -- as above
                     yield from file

@@ -56,6 +56,7 @@ class _State:
         self.first = 0
         self.came = 0.0
         self.pending = False
+        self.torn = False
 
 
 _state = _State()
@@ -89,13 +90,21 @@ def caught(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A signal that comes within the block is raised at its end."""
+    """A signal that comes within the block is raised at its end; but a second Ctrl-C at once (`is_torn`)."""
     _state.held += 1
     try:
         yield
+    except KeyboardInterrupt:
+        _state.torn = True
+        raise
     finally:
         _state.held -= 1
     raise_pending()
+
+
+def is_torn() -> bool:
+    """Whether a block that holds signals back was left half-done in this command."""
+    return _state.torn
 
 
 @contextmanager

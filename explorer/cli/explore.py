@@ -146,9 +146,16 @@ def kept_state(options: argparse.Namespace, experiment: Experiment) -> tuple[Kee
         resumed.check_fits(options.resume, experiment.header)
     if options.checkpoint is None:
         return None, resumed
-    overwrite = options.checkpoint == options.resume
-    check_free(options.checkpoint, overwrite=overwrite)
-    return Keeper(options.checkpoint, overwrite), resumed
+    path: Path = options.checkpoint
+    if path.exists() and not path.is_file():
+        msg = f"--checkpoint {path}: it is not a file"
+        raise UsageError(msg)
+    overwrite = path.exists() and resumed is not None and path.samefile(options.resume)
+    if path.exists() and not overwrite:
+        msg = f"--checkpoint {path}: a file with this name exists; choose another, or --resume it"
+        raise UsageError(msg)
+    check_free(path, overwrite=overwrite)
+    return Keeper(path, overwrite), resumed
 
 
 def check_start(start: Start, given: Given) -> None:

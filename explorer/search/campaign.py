@@ -172,10 +172,15 @@ class Campaign:
         except WorkerLostError as error:
             self.stopped, self.loss = "lost", error
         finally:
-            self._pool.close()
+            self._finish(self._pool.close)
+        if self.keeper is not None:
+            self._finish(functools.partial(self.keeper.keep, self))
+
+    def _finish(self, act: Callable[[], None]) -> None:
+        """Do a thing that a signal must not cut short; the signal makes the search an interrupted one."""
         try:
-            if self.keeper is not None:
-                self.keeper.keep(self)
+            with signals.held_back():
+                act()
         except KeyboardInterrupt:
             self.stopped = "interrupted"
 
@@ -415,6 +420,7 @@ class Campaign:
             found = Found(one.finding, one.first_schedule, one.strategy, remake, one.schedule, one.count, one.log)
             found.seen = set(one.seen)
             self.found[one.finding.signature] = found
+        self._check_end()
 
     def _divided(self, search: Dpor) -> Parallel:
         def task_of(path: bytes, floor: int, most: int) -> Task:

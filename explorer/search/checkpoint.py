@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 import attrs
 import msgspec
 
+from explorer import signals
 from explorer.search.jobs import JobReport, Outcome
 from explorer.search.parallel import Parallel, Taken
-from explorer.search.path_records import pack
+from explorer.search.path_records import pack, unpack
 from explorer.streams import complain
 from protocol.atomic import CannotWriteError, write_file
 from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.records import Header
+from protocol.records import CodeRecord, Header
 from protocol.schedule import Choice
 
 if TYPE_CHECKING:
@@ -97,17 +98,18 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     cut_off: int
 
     def __post_init__(self) -> None:
-        """ValueError if the classes are not complete."""
-        if len(self.classes) % 8:
-            msg = "a class has 8 bytes"
+        """ValueError if figures are missing or impossible."""
+        figures = (self.schedules, self.with_findings, self.cut_off, *self.steps, *self.switches)
+        if len(self.classes) % 8 or len(self.steps) != 3 or len(self.switches) != 3 or min(figures) < 0:
+            msg = "its figures do not fit together"
             raise ValueError(msg)
 
     def check_fits(self, path: Path, header: Header) -> None:
         """UsageError if this is a checkpoint of another experiment than the one with *header*."""
         for name in header.__struct_fields__:
-            then, now = getattr(self.header, name), getattr(header, name)
+            then, now = (without_paths(getattr(one, name)) for one in (self.header, header))
             if then != now:
-                msg = f"--resume {path}: it is of another search ({name}{in_short(then, now)})"
+                msg = f"--resume {path}: it is of another search ({name}{in_short(then, now)}); give what that one had"
                 raise UsageError(msg)
 
     @property
@@ -130,23 +132,33 @@ FOUND = FoundRecord.__struct_fields__
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a file; UsageError if there is none, or if it is damaged."""
+    digest, body = read_parts(path)
+    if hashlib.sha256(body).digest() != digest:
+        msg = f"--resume {path}: the checkpoint is damaged; begin the search anew"
+        raise UsageError(msg)
     try:
-        data = path.read_bytes()
+        checkpoint = msgspec.msgpack.decode(body, type=Checkpoint)
+        unpack(checkpoint.path)
+    except (msgspec.MsgspecError, IndexError) as error:
+        msg = f"--resume {path}: this is no checkpoint of this version of slabrace ({error}); begin the search anew"
+        raise UsageError(msg) from None
+    return checkpoint
+
+
+def read_parts(path: Path) -> tuple[bytes, bytes]:
+    """The digest and the rest of a checkpoint; UsageError if it does not begin as one, before the rest is read."""
+    try:
+        if path.exists() and not path.is_file():
+            msg = f"--resume {path}: it is not a file"
+            raise UsageError(msg)
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return file.read(32), file.read()
     except OSError as error:
         msg = f"--resume {path}: cannot read it: {error.strerror}"
         raise UsageError(msg) from None
-    digest, body = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
-    if not data.startswith(MAGIC):
-        msg = f"--resume {path}: this is no checkpoint of this version of slabrace"
-        raise UsageError(msg)
-    if hashlib.sha256(body).digest() != digest:
-        msg = f"--resume {path}: the checkpoint is damaged"
-        raise UsageError(msg)
-    try:
-        return msgspec.msgpack.decode(body, type=Checkpoint)
-    except msgspec.MsgspecError as error:
-        msg = f"--resume {path}: this is no checkpoint of this version of slabrace: {error}"
-        raise UsageError(msg) from None
+    msg = f"--resume {path}: this is no checkpoint of this version of slabrace; give a file of --checkpoint"
+    raise UsageError(msg)
 
 
 def checkpoint_of(campaign: Campaign, path: list[Node], has_next: bool, waiting: list[JobReport]) -> Checkpoint:  # noqa: FBT001 -- the state of a search
@@ -185,8 +197,16 @@ def checkpoint_of(campaign: Campaign, path: list[Node], has_next: bool, waiting:
 def in_short(then: object, now: object) -> str:
     """The difference of two values of a header."""
     if isinstance(then, dict) and isinstance(now, dict):
-        return ": " + ", ".join(sorted(key for key in {**then, **now} if then.get(key) != now.get(key)))
+        keys = sorted(key for key in {**then, **now} if then.get(key) != now.get(key))
+        return ": " + ", ".join(f"{key} was {then.get(key, 0)}, is {now.get(key, 0)}" for key in keys)
     return f": {then} then, {now} now" if isinstance(then, str | int) else ""
+
+
+def without_paths(value: object) -> object:
+    """A value of a header; code is the same wherever its file is."""
+    if isinstance(value, CodeRecord):
+        return msgspec.structs.replace(value, path="")
+    return tuple(map(without_paths, value)) if isinstance(value, tuple) else value
 
 
 def in_order(names: set[str] | None) -> list[str] | None:
@@ -243,6 +263,9 @@ class Keeper:
     def keep(self, campaign: Campaign) -> None:
         """Write a checkpoint, or complain. A search that has diverged has no state to go on from."""
         if campaign.exact is None or campaign.divergence is not None:
+            return
+        if signals.is_torn():
+            complain(f"--checkpoint {self.path}: not written, because the interrupt came in the middle of a change")
             return
         path, has_next, waiting = campaign.exact.state
         if any(report.divergence is not None for report in waiting):

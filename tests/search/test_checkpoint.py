@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -13,11 +14,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from explorer import signals
 from explorer.experiment import Experiment, RunOptions
 from explorer.search import parallel
 from explorer.search.campaign import Campaign
 from explorer.search.checkpoint import MAGIC, Keeper, read_checkpoint
 from explorer.search.report import campaign_json
+from explorer.search.strategies.dpor import Node
+from explorer.search.strategies.races import Races
+from explorer.workers import Pool
 from protocol.errors import UsageError
 from tests.conftest import Command, check_usage_error
 
@@ -121,6 +126,64 @@ def test_a_run_under_way_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None
     assert answer(search(resume=True)) == answer(search(keep=False))
 
 
+def interrupt_in(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, number: int, times: int) -> None:
+    """Send SIGINT so many *times* within call *number* of a method."""
+    original = getattr(owner, name)
+    calls = itertools.count(1)
+
+    def interrupted(self: Any, *arguments: Any) -> Any:
+        answer = original(self, *arguments)
+        if next(calls) == number:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 30, 50])
+def test_a_signal_between_two_schedules_loses_no_subtree(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    with signals.caught([signal.SIGINT]), monkeypatch.context() as patched:
+        interrupt_in(patched, Node, "go_on", number, times=1)
+        stopped = search()
+
+    assert stopped.stopped == "interrupted"
+    assert answer(search(resume=True)) == answer(search(keep=False))
+
+
+def test_a_second_signal_in_the_middle_of_a_change_leaves_the_checkpoint_before(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    search(budget=5)
+    before = PATH.read_bytes()
+    with signals.caught([signal.SIGINT]), monkeypatch.context() as patched:
+        interrupt_in(patched, Races, "put_down", 4, times=2)
+        stopped = search(resume=True)
+
+    assert stopped.stopped == "interrupted"
+    assert PATH.read_bytes() == before
+    assert "in the middle of a change" in capfd.readouterr().err
+    assert answer(search(resume=True)) == answer(search(keep=False))
+
+
+@pytest.mark.parametrize("owner", [Pool, Keeper])
+def test_a_signal_at_the_end_waits_for_the_checkpoint(monkeypatch: pytest.MonkeyPatch, owner: type) -> None:
+    with signals.caught([signal.SIGINT]), monkeypatch.context() as patched:
+        interrupt_in(patched, owner, "close" if owner is Pool else "keep", 1, times=1)
+        stopped = search(budget=7)
+
+    assert (stopped.stopped, stopped.schedules) == ("interrupted", 7)
+    assert answer(search(resume=True)) == answer(search(keep=False))
+
+
+def test_a_search_that_has_found_is_not_resumed_for_the_first_finding() -> None:
+    options: dict[str, Any] = {"scenario": "late-allocation", "kernel": "v7", "first_only": True}
+    first, again = search(**options), search(resume=True, **options)
+
+    assert first.stopped == again.stopped == "first"
+    assert answer(again) == answer(first)
+
+
 def test_checkpoints_are_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explorer.search.checkpoint.EVERY_SECONDS", 0.0)
     monkeypatch.setattr("explorer.search.checkpoint.LEAST_INTERVALS", 0)
@@ -168,7 +231,7 @@ def test_an_existing_file_is_not_replaced(slabrace: Command, state: bytes) -> No
     ("options", "what"),
     [
         (("--kernel", "5.3", "--set", "allocator=slab"), "it is of another search (kernel: 5.4-fixed then, 5.3 now)"),
-        (("--kernel", "5.4-fixed"), "it is of another search (parameters: allocator)"),
+        (("--kernel", "5.4-fixed"), "it is of another search (parameters: allocator was slab, is slub)"),
         ((*SLAB, "--driver", "trio"), "it is of another search (driver: stepper then, trio now)"),
     ],
 )
@@ -217,7 +280,9 @@ def test_a_checkpoint_with_another_content_is_refused() -> None:
         (("--strategy", "portfolio", "--checkpoint", "x"), "--checkpoint: only a search with --strategy dpor"),
         (("--strategy", "dfs", "--resume", "x"), "--resume: only a search with --strategy dpor"),
         (("--strategy", "dpor", "--resume", "x"), "--resume x: cannot read it: No such file or directory"),
-        (("--strategy", "dpor", "--resume", "."), "--resume .: cannot read it: Is a directory"),
+        (("--strategy", "dpor", "--resume", "."), "--resume .: it is not a file"),
+        (("--strategy", "dpor", "--resume", "/dev/zero"), "--resume /dev/zero: it is not a file"),
+        (("--strategy", "dpor", "--checkpoint", "/dev/null"), "--checkpoint /dev/null: it is not a file"),
         (("--strategy", "dpor", "--checkpoint", "x", "--kept", "y"), "leave out --kept"),
     ],
 )

@@ -31,6 +31,7 @@ import attrs
 
 from actors.system.flow import SPIN, Flow
 from actors.system.lane import Lane
+from explorer import signals
 from explorer.accesses import (
     Accesses,
     accesses_of,
@@ -183,10 +184,11 @@ class Dpor:
 
     def next_schedule(self, room: int = 1) -> Branch | None:  # noqa: ARG002 -- it hands out one at a time
         """The next schedule; None if everything has been explored."""
-        if self._is_due or self.go_on():
-            self._is_due = False
-            self._under_way = len(self.path)
-            return Branch(self.path)
+        with signals.held_back():  # `state` must not see a step that is taken and not under way
+            if self._is_due or self.go_on():
+                self._is_due = False
+                self._under_way = len(self.path)
+                return Branch(self.path)
         return None
 
     @property
