@@ -118,7 +118,7 @@ class Watch(Observer):
     """An observer of the race: trace class, lengths of lanes, coverage.
 
     It ignores the sequential set-up, where nothing races. During the run it only keeps a journal. `_read` reads it, up
-    to `BATCH` entries at once: one loop over local variables costs half of what a call for each entry costs.
+    to `BATCH` entries at once: one loop over local variables costs less than several calls for each step.
 
     An entry is a step, an access (thing and mode), a value (number of alternatives, value, and None), or `END`. A step
     has its lane, the number of enabled lanes, whether it is of interest and whether it makes its flow a reader; of its

@@ -84,9 +84,8 @@ class Lane(Named):
     `request` is the pending request of a flow; an actor has mail instead of requests.
 
     `slot` is its place in the order of choices (-1: it has none yet), and `bit` stands for it in the masks of enabled
-    lanes (0: it has none now). `ready_at` is the earliest virtual time of its
-    next step (ns); only the `clock` strategy reads it. `number` is its id in the log, given by the recorder. `trace`
-    belongs to an observer.
+    lanes (0: it has none now). `ready_at` is the earliest virtual time of its next step (ns); only the `clock` strategy
+    reads it. `number` is its id in the log, given by the recorder. `trace` belongs to an observer.
     """
 
     world: World
