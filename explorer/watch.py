@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from actors.system.actor import Shared
 from actors.system.flow import Flow, Level
 from actors.system.observer import Observer
 from explorer.accesses import CONTEXTS, Accesses, add_access, becomes_reader, has_become_reader, part_of
@@ -299,7 +298,7 @@ class Watch(Observer):
 
     # -- the journal --------------------------------------------------------------------------------------------------
 
-    def _read(self) -> None:  # noqa: C901 -- calls would cost more than the work
+    def _read(self) -> None:
         """Read the journal, and empty it."""
         lane, step = self._lane, self._step
         for entry in self._journal:
@@ -314,21 +313,13 @@ class Watch(Observer):
                 if isinstance(thing, Flow):
                     self._wake(thing.name, step)
                     continue
-                chain = thing.trace if isinstance(thing, Shared) else self._chain_of(thing)
-                if chain is None:
-                    chain = thing.trace = AccessHash()
-                if mode is chain.mode and mode is not UPDATE:
-                    if chain.step != step:
-                        chain.step = step
-                        chain.group += step
-                elif chain.step != step or chain.mode is not UPDATE:
-                    self._begin_group(chain, step, mode)
+                self._add(self._chain_of(thing), step, mode)
         self._journal.clear()
         self._lane, self._step = lane, step
         if len(self._chains) > BATCH:
             self._count(self._chains)
 
-    def _begin_step(self, entry: tuple[Any, ...]) -> int:  # noqa: C901 -- as above
+    def _begin_step(self, entry: tuple[Any, ...]) -> int:  # noqa: C901 -- calls would cost more than the work
         """Add the accesses that the request of a step names, and the data that its flow has in use; return its hash."""
         lane, enabled, is_marked, _, code, info, target, part, used = entry
         counts = self._lanes.get(lane.name) or self._meet(lane.name)

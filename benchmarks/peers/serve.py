@@ -20,21 +20,22 @@ from typing import Any
 from benchmarks.peers.programs import Program, make
 
 
+async def run_all(program: Program, request: dict[str, Any]) -> None:
+    """Run the tasks of *program* once; AssertionError if the flaw is looked for and there."""
+    make_state, workers, is_bad = program
+    state = make_state()
+    await asyncio.gather(*(worker(state) for worker in workers))
+    if request["hunts"]:
+        assert not is_bad(state)
+
+
 def search_detangle(program: Program, request: dict[str, Any]) -> tuple[int, bool]:
     """Search with detangle."""
     import detangle  # noqa: PLC0415 -- each peer is only there in its own environment
 
-    make_state, workers, is_bad = program
-
-    async def main() -> None:
-        state = make_state()
-        await asyncio.gather(*(worker(state) for worker in workers))
-        if request["hunts"]:
-            assert not is_bad(state)
-
     try:
         stats = detangle.explore(
-            main,
+            lambda: run_all(program, request),
             runs=request["schedules"],
             strategy=request["strategy"],
             seed=request["seed"],
@@ -76,16 +77,8 @@ def search_simloom(program: Program, request: dict[str, Any]) -> tuple[int, bool
     """Search with simloom."""
     import simloom  # noqa: PLC0415 -- as above
 
-    make_state, workers, is_bad = program
-
-    async def main() -> None:
-        state = make_state()
-        await asyncio.gather(*(worker(state) for worker in workers))
-        if request["hunts"]:
-            assert not is_bad(state)
-
     found = simloom.explore(
-        main,
+        lambda: run_all(program, request),
         runs=request["schedules"],
         start_seed=request["seed"] * request["schedules"],
         scheduler=request["strategy"],

@@ -444,6 +444,7 @@ def work(options: RunOptions, job: Job, twice: bool, _tell: Tell) -> JobReport: 
 
 def explore(options: RunOptions, path: bytes, floor: int, most: int, twice: bool, _tell: Tell) -> Explored:  # noqa: FBT001 -- as above
     """Explore a part of an exact search in a worker process."""
+    collect_rarely()
 
     def run(schedule: Following, is_twice: bool) -> JobReport:  # noqa: FBT001 -- it has no other arguments
         return run_exactly(experiment_of(options), schedule, twice=is_twice)

@@ -42,22 +42,10 @@ Pairs = list[tuple[tuple[str, str], tuple[str, str]]]
 """Ordered pairs of racing operations (`RacingPair`)."""
 
 
-class OutcomeRecord(msgspec.Struct, frozen=True, array_like=True):
-    """An `Outcome`, without its number."""
-
-    trace_class: str
-    steps: int
-    choices: int
-    switches: int
-    log10_alternatives: float
-    findings: tuple[Finding, ...]
-    schedule: tuple[Choice, ...]
-
-
 class ReportRecord(msgspec.Struct, frozen=True, array_like=True):
     """The report of a schedule whose turn has not come; no outcome if it was cut off."""
 
-    outcomes: list[OutcomeRecord]
+    outcomes: list[Outcome]
     functions: list[str]
     pairs: Pairs
     unreached: list[str] | None
@@ -117,7 +105,7 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """The reports of the schedules whose turn has not come."""
         return deque(
             JobReport(
-                [Outcome(0, *(getattr(one, name) for name in OUTCOME)) for one in report.outcomes],
+                report.outcomes,
                 functions=set(report.functions),
                 pairs=set(report.pairs),
                 unreached=None if report.unreached is None else set(report.unreached),
@@ -126,7 +114,6 @@ class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         )
 
 
-OUTCOME = OutcomeRecord.__struct_fields__
 FOUND = FoundRecord.__struct_fields__
 
 
@@ -170,7 +157,7 @@ def checkpoint_of(campaign: Campaign, path: list[Node], has_next: bool, waiting:
         has_next=has_next,
         waiting=[
             ReportRecord(
-                [OutcomeRecord(*(getattr(outcome, name) for name in OUTCOME)) for outcome in report.outcomes],
+                report.outcomes,
                 sorted(report.functions),
                 sorted(report.pairs),
                 in_order(report.unreached),
