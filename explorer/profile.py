@@ -51,24 +51,24 @@ class Knowledge:
 
     runs: int = 0
     longest: int = 0
-    _steps: Counter[str] = attrs.field(factory=Counter)
-    _marked: Counter[str] = attrs.field(factory=Counter)
+    steps: Counter[str] = attrs.field(factory=Counter)
+    marked: Counter[str] = attrs.field(factory=Counter)
 
     def learn(self, run: RunProfile) -> None:
         """Add the profile of one more run."""
         self.runs += 1
         self.longest = max(self.longest, run.choices)
-        self._steps.update(run.steps)
-        self._marked.update(run.marked)
+        self.steps.update(run.steps)
+        self.marked.update(run.marked)
 
     def copy(self) -> Knowledge:
         """An independent copy, which later runs do not change."""
-        return Knowledge(self.runs, self.longest, self._steps.copy(), self._marked.copy())
+        return Knowledge(self.runs, self.longest, self.steps.copy(), self.marked.copy())
 
     def expected_steps(self) -> dict[str, float]:
         """The mean number of steps of each lane, by its name."""
-        return {name: total / self.runs for name, total in self._steps.items()}
+        return {name: total / self.runs for name, total in self.steps.items()}
 
     def expected_marked(self) -> dict[str, float]:
         """The mean number of steps of interest of each lane, by its name."""
-        return {name: total / self.runs for name, total in self._marked.items()}
+        return {name: total / self.runs for name, total in self.marked.items()}

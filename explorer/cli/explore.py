@@ -26,7 +26,7 @@ from explorer.report import make_console, show_header
 from explorer.search.campaign import Campaign, Found
 from explorer.search.checkpoint import Checkpoint, Keeper, read_checkpoint
 from explorer.search.jobs import check_word
-from explorer.search.registry import DPOR, EXACT, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
+from explorer.search.registry import DPOR, EXACT, GUIDED, PORTFOLIO, ParsedStrategy, Sampler, check_strategy
 from explorer.search.report import CampaignProgress, campaign_json, show_campaign
 from explorer.session import record, replay
 from explorer.signals import EXIT_INTERRUPTED
@@ -179,7 +179,7 @@ def check_mode(options: argparse.Namespace, strategy: ParsedStrategy) -> None:
     is_exact = strategy.entry.name in EXACT
     if options.require_exhausted and ((is_exact and strategy.argument) or isinstance(strategy.entry, Sampler)):
         why = "leaves out what lies beyond its bound" if is_exact else "never comes to an end"
-        msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, *EXACT])}"
+        msg = f"--require-exhausted: {strategy.text} {why}; take one of {', '.join([PORTFOLIO, GUIDED, *EXACT])}"
         raise UsageError(msg)
     for option in ("--checkpoint", "--resume"):
         if option in options.given:

@@ -31,7 +31,7 @@ from explorer.search.parallel import Parallel, Taken
 from explorer.search.path_records import unpack
 from explorer.search.portfolio import Portfolio
 from explorer.search.protocol import Search
-from explorer.search.registry import DPOR, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
+from explorer.search.registry import DPOR, GUIDED, PORTFOLIO, STRATEGIES, ParsedStrategy, make_search, parse_strategy
 from explorer.search.strategies.dpor import Dpor
 from explorer.search.strategies.prefix import Following
 from explorer.search.strategies.simple import RandomWalk
@@ -143,7 +143,7 @@ class Campaign:
         self._pool = Pool(self.workers)
         self.named = parse_strategy(self.options.strategy)
         strategy = self.named.entry.name
-        may_reduce = strategy in {DPOR, PORTFOLIO}
+        may_reduce = strategy in {DPOR, GUIDED, PORTFOLIO}
         observed = self._observed_after_steps() if may_reduce else None
         if observed is not None and strategy == DPOR:
             msg = (

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from explorer.search.jobs import SCHEDULES_PER_JOB, Job
-from explorer.search.sampling import Draws, Sampling
+from explorer.search.sampling import Draws
 from explorer.search.strategies.sampling import draw
 
 if TYPE_CHECKING:
     from explorer.search.estimate import Sightings
-    from explorer.search.jobs import JobReport
+    from explorer.search.jobs import JobReport, News
     from explorer.search.protocol import Search
     from explorer.search.strategies.prefix import Following
 
@@ -51,9 +51,8 @@ FORGETTING = 0.9
 
 @attrs.define
 class Arm:
-    """A sampler of the portfolio, its share, and its discounted counts of schedules and of new things."""
+    """The share of a sampler, and its discounted counts of schedules and of new things."""
 
-    search: Sampling
     share: float
     schedules: float = 0.0
     gain: float = 0.0
@@ -63,42 +62,79 @@ class Arm:
         """The share, increased by the recent yield per schedule."""
         return self.share * (1.0 + self.gain / (self.schedules + 1.0))
 
+    def learn(self, schedules: int, news: News) -> None:
+        """Add the yield of a job."""
+        self.schedules = self.schedules * FORGETTING + schedules
+        self.gain = self.gain * FORGETTING + news.pairs + NEW_FINDING * news.findings
+
 
 @attrs.define
-class Portfolio:
-    """Runs the fair schedule first, then the samplers, weighted by their yields of new racing pairs and new findings.
+class Samplers:
+    """A search with several samplers: jobs are given out at random, weighted by yields of new racing pairs and findings.
 
-    New classes do not count as a yield: where there are very many, every schedule is in a new class. An exact search
-    begins when the estimated number of schedules, or of classes once some schedules were sampled, fits into the budget.
-    If it is not exhausted within its turn, it alternates with the samplers from then on, with turns that double in
-    length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
-
-    `sightings` are the class counts of the whole campaign. `more` is one more sampler, besides those of `SHARES`.
-    `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
-    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product
-    of the numbers of alternatives of a schedule.
+    New classes do not count as a yield: where there are very many, every schedule is in a new class. The first
+    schedules are the fair one, and one of each sampler. `more` is one more sampler, besides those of `SHARES`.
     """
 
     seed: int
-    sightings: Sightings
-    exact: Search
     more: str = ""
-    turn: int = 0
     draws: Draws = attrs.field(init=False)
     arms: dict[str, Arm] = attrs.field(init=False)
     _random: random.Random = attrs.field(init=False)
     _waiting: list[str] = attrs.field(init=False)
-    _under_way: int = attrs.field(default=0, init=False)
-    _left: int = attrs.field(default=0, init=False)
-    _exact_at: int = attrs.field(default=1, init=False)
-    _log10_alternatives: float | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._random = random.Random(self.seed)
         self.draws = Draws(self.seed)
         shares = {**SHARES, self.more: SHARE_OF_MORE} if self.more else SHARES
-        self.arms = {name: Arm(Sampling(name, self.draws), share) for name, share in shares.items()}
+        self.arms = {name: Arm(share) for name, share in shares.items()}
         self._waiting = ["roundrobin", *shares]
+
+    def next_schedule(self, room: int = 1) -> Job:
+        """The next job of a sampler. The first jobs are short, so that a small search space is noticed soon."""
+        if self._waiting:
+            return self.draws.job(self._waiting.pop(0), 1)
+        longest = max(self.draws.next // SCHEDULES_PER_JOB, 1)
+        return self.draws.job(self._choose(), min(SCHEDULES_PER_JOB, longest, room))
+
+    def learn(self, job: Job, report: JobReport) -> None:
+        """Update the run statistics, and the sampler's weight."""
+        self.draws.learn(report)
+        arm = self.arms.get(job.strategy)
+        if arm is not None:
+            arm.learn(job.count, report.news)
+
+    @property
+    def done(self) -> bool:
+        """Always false: another schedule can always be drawn."""
+        return False
+
+    def _choose(self) -> str:
+        names: Sequence[str] = list(self.arms)
+        return names[draw(self._random.random(), [self.arms[name].weight for name in names])]
+
+
+@attrs.define
+class Portfolio:
+    """Runs jobs of *samplers*, a search of its own, and takes turns with an exact search if that seems to fit.
+
+    An exact search begins when the estimated number of schedules, or of classes once some schedules were sampled, fits into the budget.
+    If it is not exhausted within its turn, it alternates with the samplers from then on, with turns that double in
+    length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
+
+    `sightings` are the class counts of the whole campaign. `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
+    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product
+    of the numbers of alternatives of a schedule.
+    """
+
+    sightings: Sightings
+    exact: Search
+    samplers: Search
+    turn: int = 0
+    _under_way: int = attrs.field(default=0, init=False)
+    _left: int = attrs.field(default=0, init=False)
+    _exact_at: int = attrs.field(default=1, init=False)
+    _log10_alternatives: float | None = attrs.field(default=None, init=False)
 
     def next_schedule(self, room: int = 1) -> Job | Following | None:
         """A schedule of the exact search in its turn, otherwise a job of a sampler; None if a job has to end first."""
@@ -108,8 +144,9 @@ class Portfolio:
         if self._left:
             planned: Following | None = None if self._under_way else self.exact.next_schedule()
             return planned
-        self._under_way += 1
-        return self._sample(room)
+        job: Job | None = self.samplers.next_schedule(room)
+        self._under_way += job is not None
+        return job
 
     def learn(self, planned: Job | Following, report: JobReport) -> None:
         """Update the sampler's weight, or continue the exact search's turn."""
@@ -118,29 +155,14 @@ class Portfolio:
             self._left -= len(report.outcomes)
             return
         self._under_way -= 1
-        self.draws.learn(report)
         for outcome in report.outcomes:
             self._log10_alternatives = max(self._log10_alternatives or 0.0, outcome.log10_alternatives)
-        arm = self.arms.get(planned.strategy)
-        if arm is not None:
-            arm.schedules = arm.schedules * FORGETTING + planned.count
-            arm.gain = arm.gain * FORGETTING + report.news.pairs + NEW_FINDING * report.news.findings
+        self.samplers.learn(planned, report)
 
     @property
     def done(self) -> bool:
         """Whether the exact search is exhausted; this is checked in its turns only."""
         return self._left > 0 and self.exact.done
-
-    def _sample(self, room: int) -> Job:
-        """The next job of a sampler. The first jobs are short, so that a small search space is noticed soon."""
-        if self._waiting:
-            return self.draws.job(self._waiting.pop(0), 1)
-        longest = max(self.draws.next // SCHEDULES_PER_JOB, 1)
-        return self.arms[self._choose()].search.next_schedule(min(longest, room))
-
-    def _choose(self) -> str:
-        names: Sequence[str] = list(self.arms)
-        return names[draw(self._random.random(), [self.arms[name].weight for name in names])]
 
     def _has_turn(self, room: int) -> bool:
         """Whether a turn of the exact search is due: it has begun before, or it seems to fit into *room*."""

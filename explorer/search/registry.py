@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PCT_DEPTH = 3
 """Default depth of pct: the number of ordering constraints, one more than the number of priority changes."""
 
-PORTFOLIO, DPOR = "portfolio", "dpor"
+PORTFOLIO, GUIDED, DPOR = "portfolio", "guided", "dpor"
 
 
 @attrs.frozen
@@ -187,6 +187,10 @@ SEARCHES: dict[str, StrategyEntry] = {
             "oracle or a property looks at several objects after each step; with one more sampler, if you name one",
             argument="SAMPLER",
         ),
+        StrategyEntry(
+            GUIDED,
+            "the portfolio, with mutations of schedules that showed something new, aimed at orders that are missing",
+        ),
         *STRATEGIES.values(),
         *EXACT.values(),
     )
@@ -256,18 +260,18 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
 
     If it *reduces*, the exact part of the portfolio runs one schedule of each trace class, otherwise every schedule.
     """
-    from explorer.search.portfolio import Portfolio
+    from explorer.search.guided import Guided
+    from explorer.search.portfolio import Portfolio, Samplers
     from explorer.search.sampling import Draws, Sampling
 
     named = parse_strategy(text)
-    entry, more = named.entry, named.argument
+    entry = named.entry
     if isinstance(entry, ExactEntry):
         return make_exact_search(text)
-    return (
-        Sampling(text, Draws(seed))
-        if isinstance(entry, Sampler)
-        else Portfolio(seed, sightings, make_exact_search(DPOR if reduces else "dfs"), more)
-    )
+    if isinstance(entry, Sampler):
+        return Sampling(text, Draws(seed))
+    samplers = Guided(seed) if entry.name == GUIDED else Samplers(seed, named.argument)
+    return Portfolio(sightings, make_exact_search(DPOR if reduces else "dfs"), samplers)
 
 
 def check_strategy(text: str) -> ParsedStrategy:

@@ -17,10 +17,9 @@ from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from explorer.search.estimate import Sightings
 from explorer.search.jobs import SCHEDULES_PER_JOB, Job, JobReport, News, Outcome
-from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, Portfolio
+from explorer.search.portfolio import LEAST_SAMPLED, SHARES, Arm, Portfolio, Samplers
 from explorer.search.protocol import Search
 from explorer.search.report import campaign_json, progress_line, verdict
-from explorer.search.sampling import Draws, Sampling
 from scenarios.canary import Counter
 from scenarios.registry import MACHINE, Scenario
 from scenarios.stage import Stage
@@ -42,7 +41,7 @@ def sampled(schedules: int, classes: int) -> Sightings:
 
 
 def arm(**brought: float) -> Arm:
-    return Arm(Sampling("pos", Draws(0)), 2.0, **brought)
+    return Arm(2.0, **brought)
 
 
 def test_an_arm_without_news_keeps_its_share() -> None:
@@ -56,7 +55,7 @@ def test_an_arm_with_news_gets_more() -> None:
 def test_each_sampler_has_its_turn_and_none_is_starved() -> None:
     """Samplers without any news keep their turns, even while one sampler always has news."""
     sightings = Sightings()
-    portfolio = Portfolio(0, sightings, Endless())
+    portfolio = Portfolio(sightings, Endless(), Samplers(0))
     turns: collections.Counter[str] = collections.Counter()
     for _ in range(600):
         job = portfolio.next_schedule(1_000_000)
@@ -87,7 +86,7 @@ class Endless:
 
 def portfolio_of(sightings: Sightings) -> Portfolio:
     search: Search = Endless()
-    return Portfolio(0, sightings, search)
+    return Portfolio(sightings, search, Samplers(0))
 
 
 def outcome(log10_alternatives: float = 30.0) -> Outcome:
