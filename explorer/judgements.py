@@ -60,6 +60,12 @@ def judgement_of(kernel: str, stage: str, signature: str) -> Judgement | None:
     return next((one for one in known_judgements() if one.covers(kernel, stage, signature)), None)
 
 
+def elsewhere(kernel: str, signature: str) -> str:
+    """The causes that have this signature on other stages of the kernel, with commas; it may be another flaw."""
+    rows = (one for one in known_judgements() if kernel in one.kernels and fnmatch.fnmatchcase(signature, one.pattern))
+    return ", ".join(dict.fromkeys(one.section for one in rows))
+
+
 def stages_of(text: str) -> Iterable[str]:
     """`canary, nested`, or `all but canary, nested`."""
     names = [name.strip() for name in text.removeprefix(ALL_BUT).split(",")]

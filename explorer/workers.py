@@ -35,6 +35,9 @@ from protocol.errors import InternalError, NoAnswerError, UsageError
 MOST_LOSSES = 3
 """Losses of workers until a task is given up: one loss may be bad luck, three are the task's fault."""
 
+MOST_KILLS = 12
+"""The same for workers that something else killed with SIGKILL: that is rarely the task's fault."""
+
 Tell = Callable[[object], None]
 
 
@@ -47,7 +50,8 @@ class Task:
     """A task of a worker: `call(*arguments, tell)`, where `call` is importable; *name* is for messages.
 
     `heard` is called with each value that the worker sends meanwhile, and with None when the task starts again. `lost`
-    is called with the reason when a worker is lost with it. Once it `is_done`, there is an `answer`, or an `error`.
+    is called with the reason when a worker is lost with it: `losses` and `kills` have the numbers by then. Once it
+    `is_done`, there is an `answer`, or an `error`.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Task:
     heard: Callable[[object], None] | None = None
     lost: Callable[[str], None] | None = None
     losses: int = 0
+    kills: int = 0
     is_done: bool = False
     answer: Any = None
     error: Exception | None = None
@@ -176,17 +181,21 @@ class Pool:
         if task is None:
             self._complain(f"a worker process was lost ({end})")
             return
-        task.losses += 1
+        if code == -signal.SIGKILL and not worker.why_ended:
+            task.kills += 1
+        else:
+            task.losses += 1
         if task.lost is not None:
             task.lost(end)
-        if task.losses < MOST_LOSSES:
+        if task.losses < MOST_LOSSES and task.kills < MOST_KILLS:
             self._complain(f"a worker process was lost ({end}); it is done again: {task.name}")
             if task.heard is not None:
                 task.heard(None)
             self._waiting.appendleft(task)
         else:
             why = "is it out of memory, or does a patch end the process?"
-            task.end(None, WorkerLostError(f"{task.name}: {task.losses} worker processes were lost ({end}); {why}"))
+            lost = f"{task.losses + task.kills} worker processes were lost ({end}); {why}"
+            task.end(None, WorkerLostError(f"{task.name}: {lost}"))
 
     def _complain(self, text: str) -> None:
         if not self.is_quiet:

@@ -25,12 +25,21 @@ from explorer.stress.live import Observer
 from explorer.stress.matrix import ALL, Matrix, Request, expand, parse_sweep
 from explorer.stress.store import Store
 from explorer.stress.summary import answer_json, outcome_of, show_answer
+from explorer.stress.symptoms import mark_symptoms
 from protocol.vocabulary import PROFILES
 
 if TYPE_CHECKING:
     from sqlite3 import Row
 
-EXIT_CODES = {"ok": 0, "finding": 1, "failed": 3, "diverged": 4, "interrupted": EXIT_INTERRUPTED}
+EXIT_CODES = {
+    "ok": 0,
+    "finding": 1,
+    "refused": 2,
+    "failed": 3,
+    "lost": 3,
+    "diverged": 4,
+    "interrupted": EXIT_INTERRUPTED,
+}
 OF_THE_MATRIX = (
     "--kernel",
     "--variant",
@@ -55,15 +64,18 @@ def main(options: argparse.Namespace) -> int:
     wanted = request_of(options) if asks_for_matrix(options) else None
     if wanted is not None:
         expand(wanted)  # a request that does not fit is refused before a store is made
-    observer = Observer(options.events)
+    engine, observer = make_engine(options), Observer(options.events)
     try:
         with signals.held_back(), collected_rarely(), Store(options.store, writes=True) as store:
             campaign, request = choose_campaign(store, wanted)
-            engine = make_engine(options)
             limits = Limits(options.budget, options.soak and options.soak * 3600, options.until_quiet)
             stress = Stress(store, campaign, request, engine, limits, options.trio_share, observer)
             observer.stress = stress
             trio.run(stress.run)
+            if stress.stopped != "interrupted":
+                with signals.let_through():
+                    mark_symptoms(store, campaign, request.seed)
+                stress.take_totals()
             observer.close()
             signals.take_pending()
             if options.json:

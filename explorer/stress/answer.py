@@ -18,7 +18,8 @@ from protocol.findings import Finding
 if TYPE_CHECKING:
     from explorer.search.jobs import JobReport
 
-SPREAD_MASK = (1 << 62) - 1
+SPREAD_MASK = (1 << 40) - 1
+"""Sums of spreads stay within SQLite's integers."""
 
 
 class Seen(Struct, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,7 +46,9 @@ HOUR = 3600.0
 LEAST_QUIET_DRAWS = 1_000
 """Draws before a campaign may be called quiet: an estimate from few draws says nothing."""
 
-Stopped = Literal["", "budget", "soak", "quiet", "interrupted"]
+Stopped = Literal["", "budget", "soak", "quiet", "nothing", "interrupted"]
+"""Why a part of a campaign ended; `nothing`: no cell is left that can run."""
+
 Told = Callable[[str, dict[str, Any]], None]
 
 
@@ -62,8 +65,8 @@ class Limits:
 class Stress:
     """A campaign in progress. *told* is called with each event; it must not fail.
 
-    `done` are the schedules of all done jobs, and `run_here` those of this part. `replaced` counts workers, `failed`
-    jobs that ended with an error of slabrace, `disagreements` jobs with two different answers. `left` jobs of the
+    `done` are the schedules of all done jobs, and `run_here` those of this part. `replaced` counts workers, `ended`
+    jobs without an answer (by `Result.kind`), `disagreements` jobs with two different answers. `left` jobs of the
     present `epoch` are not done yet. `totals` are those of the last epoch.
     """
 
@@ -79,7 +82,7 @@ class Stress:
     done: int = 0
     run_here: int = 0
     replaced: int = 0
-    failed: int = 0
+    ended: Counter[str] = attrs.field(factory=Counter)
     disagreements: int = 0
     epoch: int = 0
     left: int = 0
@@ -93,13 +96,14 @@ class Stress:
     async def run(self) -> None:
         """Run until a limit, or a signal; the store is committed then, and the engine is closed."""
         returned = self.store.return_leases(self.campaign)
-        self._take_totals()
+        self.take_totals()
         self.tell("begun", schedules=self.done, returned=returned)
         try:
             while not self.stopped:
                 self.epoch = int(self.store.value("SELECT epoch FROM campaigns WHERE id = ?", self.campaign))
-                if not self.store.has_epoch(self.campaign, self.epoch) and not self._plan(self.epoch):
-                    self.stopped = "budget"
+                if not self.store.has_epoch(self.campaign, self.epoch):
+                    self.stopped = self._plan(self.epoch)
+                if self.stopped:
                     break
                 if await self._run_epoch(self.epoch):
                     self._fold(self.epoch)
@@ -110,19 +114,20 @@ class Stress:
             self.store.unlease(self._flying)
             self._flying.clear()
             self.store.add_seconds(self.campaign, time.monotonic() - self.part_began)
-        self._take_totals()
+        self.take_totals()
         self.tell("stopped", why=self.stopped, schedules=self.done)
         self.store.commit()
 
-    def _take_totals(self) -> None:
+    def take_totals(self) -> None:
+        """Read the totals anew."""
         self.totals = totals_of(self.store, self.campaign)
         self.done = self.totals.schedules
 
-    def _plan(self, epoch: int) -> bool:
-        """Plan an epoch; False if the budget leaves no room for it."""
+    def _plan(self, epoch: int) -> Stopped:
+        """Plan an epoch; if that cannot be done, return why."""
         room = 1 << 62 if self.limits.budget is None else self.limits.budget - self.done
         if room <= 0:
-            return False
+            return "budget"
         if self.request.swarm:
             points = draw_swarm(self.request, epoch)
             self.store.add_cells(self.campaign, prepared(points, self.request.seed, (epoch + 1) << 32), epoch)
@@ -130,10 +135,10 @@ class Stress:
                 self.tell("drawn", cell=str(point))
         cells = self.store.cells(self.campaign)
         if not cells:
-            return False
+            return "nothing"
         planned = plan_epoch(cells, self.request.seed, epoch, room)
         self.store.plan(self.campaign, epoch, planned.jobs)
-        return True
+        return ""
 
     async def _run_epoch(self, epoch: int) -> bool:
         """Run the jobs of an epoch; False if a limit came first."""
@@ -146,14 +151,12 @@ class Stress:
             room = self.engine.room - len(self._flying)
             for order in self._orders(epoch, room) if room > 0 else ():
                 self.engine.submit(order)
-            result = await self._next_result()
-            if isinstance(result, Result) and result.kind != "interrupted":
-                self.left -= 1
+            await self._take_next()
         self.store.commit()
         return True
 
-    async def _next_result(self) -> Result | Replaced | None:
-        """Take the next result; None if a signal or the end of the time comes first."""
+    async def _take_next(self) -> None:
+        """Take the next result, unless a signal or the end of the time comes first."""
         result: Result | Replaced | None = None
         async with trio.open_nursery() as nursery:
 
@@ -168,7 +171,6 @@ class Stress:
             nursery.cancel_scope.cancel()
         if result is not None:
             self._take(result)
-        return result
 
     def _orders(self, epoch: int, most: int) -> Iterable[Order]:
         for row in self.store.lease(self.campaign, epoch, most):
@@ -183,6 +185,7 @@ class Stress:
                 frozenset(self.store.known_functions(cell.id)),
                 self.store.known_signatures(cell.id),
                 row.tries,
+                row.kills,
                 row.is_suspect,
                 on_trio=mix(self.request.seed, row.id) < self.trio_share * 2**64,
             )
@@ -202,32 +205,26 @@ class Stress:
     def _take(self, result: Result | Replaced) -> None:
         if isinstance(result, Replaced):
             self.replaced += 1
-            tries = self.store.tried(result.number)
-            self.tell("worker replaced", job=result.number, why=result.why, tries=tries)
+            self.store.tried(result.number, result.tries, result.kills)
+            self.tell("worker replaced", job=result.number, why=result.why, tries=result.tries + result.kills)
             return
-        cell, way = self._flying.get(result.number, (0, ""))
         if result.kind == "interrupted":
             self._interrupted = True
             return
-        self._flying.pop(result.number, None)
+        if result.number not in self._flying:
+            self._compare(result)
+            return
+        cell, way = self._flying.pop(result.number)
+        self.left -= 1
         if result.answer is None:
-            self.failed += result.kind == "failed"
+            self.ended[result.kind] += 1
             self.store.lose(result.number, result.why)
             self.tell("job lost", job=result.number, cell=cell, kind=result.kind, why=result.why)
             return
         self._take_answer(result.number, cell, way, result.answer)
 
     def _take_answer(self, job: int, cell: int, way: str, answer: Answer) -> None:
-        """Keep an answer. An answer to a job that is done already is compared: each job has one answer."""
-        digest = self.store.digest_of(job)
-        if digest:
-            if digest != answer.digest():
-                self.disagreements += 1
-                kept = [
-                    self.store.keep_log(f"job-{job}-{seen.signature}", seen.log) for seen in answer.seen if seen.log
-                ]
-                self.tell("two answers", job=job, first=digest, second=answer.digest(), logs=kept)
-            return
+        """Keep an answer."""
         if answer.disagreement:
             self.disagreements += 1
             self.tell("drivers disagree", job=job, why=answer.disagreement)
@@ -238,6 +235,16 @@ class Stress:
         for signature in new:
             self.tell("found", job=job, cell=cell, signature=signature, way=way)
         self.tell("job", job=job, cell=cell, way=way, schedules=answer.schedules)
+
+    def _compare(self, result: Result) -> None:
+        """Compare a further answer to a job that is done: each job has one. If they differ, both logs are kept."""
+        first = self.store.digest_of(result.number)
+        if result.answer is None or not first or result.answer.digest() == first:
+            return
+        self.disagreements += 1
+        seen = [one for one in result.answer.seen if one.log]
+        logs = [self.store.keep_log(f"job-{result.number}-{one.signature}", one.log) for one in seen]
+        self.tell("two answers", job=result.number, first=first, second=result.answer.digest(), logs=logs)
 
     # -- the end of an epoch ------------------------------------------------------------------------------------------
 
@@ -257,7 +264,7 @@ class Stress:
             chance = store.end_epoch(campaign, epoch, digest.hexdigest(), self._seconds())
         for event, fields in news:
             self.tell(event, **fields)
-        self._take_totals()
+        self.take_totals()
         self.tell("epoch", number=epoch, schedules=self.done, classes=self.totals.classes, chance=chance)
         store.commit()
         if self._is_quiet(chance):
@@ -289,6 +296,10 @@ class Stress:
                     events.append(("new cause", bug))
         if any(answer.divergence is not None for *_, answer in jobs):
             store.forget_sightings(cell.id)
+        if not any(answer.schedules for *_, answer in jobs):
+            why = store.loss_of(jobs[-1][0])
+            store.close_cell(cell.id, why)
+            events.append(("cell closed", {"cell": cell.id, "name": cell.name, "why": why}))
         gain = cell.gain * FORGETTING + pairs + NEW_CAUSE * fresh + NEW_REACH * reached
         store.keep_cell(cell.id, planner.dump(), gain, cell.spent * FORGETTING + steps)
         return events

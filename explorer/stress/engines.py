@@ -50,10 +50,15 @@ class Result:
 
 @attrs.frozen
 class Replaced:
-    """A worker was lost, or ended because it went beyond a limit; the job is tried again, or given up."""
+    """A worker was lost, or ended because it went beyond a limit; the job is tried again, or given up.
+
+    `tries` are all workers that were lost with the job, `kills` those that something else killed (`Task`).
+    """
 
     number: int
     why: str
+    tries: int
+    kills: int = 0
 
 
 class Engine(Protocol):
@@ -130,13 +135,10 @@ class Processes:
 
     def submit(self, order: Order) -> None:
         """Queue a job for the next free worker."""
-        task = Task(str(order), work, (order,), losses=order.tries)
-        task.lost = lambda why: self._lost(order.number, why)
+        task = Task(str(order), work, (order,), losses=order.tries, kills=order.kills)
+        task.lost = lambda why: self._replaced.append(Replaced(order.number, why, task.losses, task.kills))
         self._tasks[task] = order.number
         self._pool.add(task)
-
-    def _lost(self, number: int, why: str) -> None:
-        self._replaced.append(Replaced(number, why))
 
     async def result(self) -> Result | Replaced:
         """Wait for a worker; look at the limits meanwhile."""

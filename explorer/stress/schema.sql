@@ -61,7 +61,8 @@ CREATE TABLE jobs (
   count INTEGER NOT NULL,           -- its schedules
   plan BLOB,                        -- the job; NULL after its epoch
   state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'leased', 'done', 'lost')),
-  tries INTEGER NOT NULL DEFAULT 0, -- workers that were lost with it
+  tries INTEGER NOT NULL DEFAULT 0, -- workers that were lost with it: three are too many
+  kills INTEGER NOT NULL DEFAULT 0, -- workers that something else killed meanwhile: twelve are too many
   is_suspect INTEGER NOT NULL DEFAULT 0, -- it was in progress when a whole campaign was lost
   why TEXT NOT NULL DEFAULT '',     -- why it is lost
   digest TEXT NOT NULL DEFAULT '',

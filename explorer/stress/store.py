@@ -23,7 +23,7 @@ from typing import Any, Self
 import attrs
 import msgspec
 
-from explorer.judgements import judgement_of
+from explorer.judgements import elsewhere, judgement_of
 from explorer.output import stem_of
 from explorer.search.jobs import Job
 from explorer.stress.answer import SPREAD_MASK, Answer, Seen
@@ -80,6 +80,7 @@ class JobRow:
     cell: int
     job: Job
     tries: int
+    kills: int
     is_suspect: bool
 
 
@@ -369,7 +370,7 @@ class Store:
         """Lease the next planned jobs of an epoch."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT id, cell, plan, tries, is_suspect FROM jobs WHERE campaign = ? AND epoch = ?"
+                "SELECT id, cell, plan, tries, kills, is_suspect FROM jobs WHERE campaign = ? AND epoch = ?"
                 " AND state = 'planned' ORDER BY place LIMIT ?",
                 (campaign, epoch, most),
             ).fetchall()
@@ -382,6 +383,7 @@ class Store:
                 row["cell"],
                 unpack(row["plan"], Job),
                 row["tries"],
+                row["kills"],
                 bool(row["is_suspect"]),
             )
             for row in rows
@@ -396,16 +398,19 @@ class Store:
             )
             self.commit()
 
-    def tried(self, job: int) -> int:
-        """Count a lost worker; return the number of tries."""
+    def tried(self, job: int, tries: int, kills: int) -> None:
+        """Keep the numbers of workers that were lost with a job."""
         with self.changing() as db:
-            db.execute("UPDATE jobs SET tries = tries + 1 WHERE id = ?", (job,))
-        return int(self.value("SELECT tries FROM jobs WHERE id = ?", job))
+            db.execute("UPDATE jobs SET tries = ?, kills = ? WHERE id = ?", (tries, kills, job))
 
     def lose(self, job: int, why: str) -> None:
         """Give a job up."""
         with self.changing() as db:
             db.execute("UPDATE jobs SET state = 'lost', why = ? WHERE id = ?", (why, job))
+
+    def loss_of(self, job: int) -> str:
+        """Why a job is lost; empty if it is not."""
+        return str(self.value("SELECT why FROM jobs WHERE id = ?", job))
 
     def digest_of(self, job: int) -> str:
         """The digest of a job's answer; empty if it is not done."""
@@ -617,9 +622,10 @@ class Store:
         row = self._db.execute("SELECT id, state, fixed_in FROM bugs WHERE cause = ?", (cause,)).fetchone()
         if row is None:
             state, verdict = ("open", "") if judged is None else ("known", judged.verdict)
+            like = "" if judged is not None else elsewhere(cell.point.kernel, signature)
             cursor = self._db.execute(
-                "INSERT INTO bugs (cause, state, judged, campaign) VALUES (?, ?, ?, ?)",
-                (cause, state, verdict, campaign),
+                "INSERT INTO bugs (cause, state, judged, note, campaign) VALUES (?, ?, ?, ?, ?)",
+                (cause, state, verdict, f"{like} has this signature on other stages" if like else "", campaign),
             )
             assert cursor.lastrowid is not None
             return cursor.lastrowid, {"bug": cursor.lastrowid, "cause": cause, "state": state, "cell": cell.name}

@@ -154,7 +154,9 @@ def show_answer(console: Console, stress: Stress) -> None:
     for cause in totals.new:
         console.print(
             styled((f"new cause {cause.bug}", "bold red"), f": {cause.cause}"),
-            f"seen in {cause.schedules} schedules of {cause.cells} cells, on {', '.join(cause.kernels)}",
+            f"seen in {counted(cause.schedules, 'schedule')} of {counted(cause.cells, 'cell')}, on "
+            f"{', '.join(cause.kernels)}",
+            *([cause.note] if cause.note else []),
         )
         if cause.finding is not None:
             console.print(cause.finding.message, *cause.finding.details)
@@ -171,6 +173,11 @@ def show_answer(console: Console, stress: Stress) -> None:
         where = f"schedules {row['first']} to {last} by {row['way']} of {row['name']}"
         console.print(f"lost: job {row['id']}, {where}: {row['why'].splitlines()[-1]}")
     console.print(verdict(stress))
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 cell`, or `2 cells`."""
+    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def causes_table(causes: Sequence[Cause]) -> Table:
@@ -192,12 +199,13 @@ def verdict(stress: Stress) -> Any:
     """The answer in one line."""
     totals = stress.totals
     new, known = len(totals.new), len(totals.causes) - len(totals.new)
-    what = f"{new} new cause{'s' if new != 1 else ''}, {known} known"
+    what = f"{counted(new, 'new cause')}, {known} known"
     about = "" if totals.is_exact else "about "
     chance = "" if totals.chance is None else f"; the next draw is of a new class with {totals.chance:.2%}"
     return styled(
         (stress.stopped, "bold"),
-        f": {what}; {totals.schedules} schedules of {totals.cells} cells in {totals.epochs} epochs, "
+        f": {what}; {counted(totals.schedules, 'schedule')} of {counted(totals.cells, 'cell')} in "
+        f"{counted(totals.epochs, 'epoch')}, "
         f"{about}{totals.classes} trace classes{chance}",
     )
 
@@ -243,8 +251,12 @@ def outcome_of(stress: Stress) -> str:
     """The outcome of this part, as one of the words in docs/json.md."""
     if stress.stopped == "interrupted":
         return "interrupted"
-    if stress.disagreements or stress.failed:
+    if stress.disagreements or stress.ended["failed"]:
         return "failed"
     if stress.totals.new:
         return "finding"
+    if stress.ended["lost"]:
+        return "lost"
+    if stress.ended["refused"]:
+        return "refused"
     return "diverged" if stress.totals.closed else "ok"

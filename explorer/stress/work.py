@@ -30,9 +30,9 @@ class Order:
     """A job with its cell, as a process gets it.
 
     `key` is the cell's: the process refuses the job if its code or a file is another one by now. `pairs`, `functions`
-    and `signatures` are those that the cell knows. `tries` counts the workers that were lost with it; a job
-    `is_suspect` if it was in progress when a whole campaign was lost. A job that is `on_trio`, too, runs a second time
-    under that driver.
+    and `signatures` are those that the cell knows. `tries` and `kills` count the workers that were lost with it
+    (`explorer.workers.Task`); a job `is_suspect` if it was in progress when a whole campaign was lost. A job that is
+    `on_trio`, too, runs a second time under that driver.
     """
 
     number: int
@@ -43,6 +43,7 @@ class Order:
     functions: frozenset[str] = frozenset()
     signatures: frozenset[str] = frozenset()
     tries: int = 0
+    kills: int = 0
     is_suspect: bool = False
     on_trio: bool = False
 
