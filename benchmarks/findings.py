@@ -48,6 +48,8 @@ SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
 """The scenarios, with their kernels, that dpor explores as far as it gets within `EXACT_BUDGET` schedules."""
 SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
+GENERATED, WORKLOADS, WORKLOAD_BUDGET = "mixed-operations", range(1, 6), 60
+"""The scenario whose programs are generated, and further numbers of such programs; 0 is the default."""
 
 
 def plan() -> list[Cell]:
@@ -63,6 +65,12 @@ def plan() -> list[Cell]:
             cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", budget)
             for scenario in SCENARIOS
         ]
+    cells += [
+        cell(GENERATED, kernel, allocator, "random", WORKLOAD_BUDGET, workload=str(number))
+        for number in WORKLOADS
+        for kernel in (FIXED, MERGED)
+        for allocator in both
+    ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
@@ -74,9 +82,9 @@ def plan() -> list[Cell]:
     return cells
 
 
-def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int) -> Cell:
-    """One campaign that is still to be run."""
-    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ()))}
+def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int, **more: str) -> Cell:
+    """One campaign that is still to be run; *more* are settings of its own."""
+    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ())), **more}
     return Cell(scenario=scenario, kernel=kernel, settings=settings, strategy=strategy, budget=budget)
 
 

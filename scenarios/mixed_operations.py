@@ -187,6 +187,7 @@ def paths_of(cgroups: int) -> list[str]:
 
 
 def name_of(task: int) -> str:
+    """The name of a task by its number."""
     return f"task{task}"
 
 
