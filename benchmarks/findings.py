@@ -48,8 +48,16 @@ SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
 """The scenarios, with their kernels, that dpor explores as far as it gets within `EXACT_BUDGET` schedules."""
 SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
-GENERATED, WORKLOADS, WORKLOAD_BUDGET = "mixed-operations", range(1, 6), 60
-"""The scenario whose programs are generated, and further numbers of such programs; 0 is the default."""
+GENERATED = "mixed-operations"
+"""The scenario whose programs are generated; other parameters are other programs, whose campaigns are `PROGRAMS`."""
+PROGRAMS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+    *(((FIXED, MERGED), {"workload": str(number)}) for number in range(1, 6)),
+    ((MERGED, "v2"), {"workload": "423", "tasks": "2", "operations": "7", "cgroups": "4", "cpus": "3", "cgroup": "v1"}),
+    (("v3", "v6"), {"workload": "428", "tasks": "4", "operations": "7", "cgroups": "1"}),
+    (("v3", "v4"), {"workload": "406", "operations": "5", "caches": "3", "cpus": "3"}),
+    (("v1",), {"workload": "408", "tasks": "2", "operations": "7", "cgroups": "1", "caches": "1"}),
+)
+PROGRAM_BUDGET = 60
 
 
 def plan() -> list[Cell]:
@@ -66,9 +74,9 @@ def plan() -> list[Cell]:
             for scenario in SCENARIOS
         ]
     cells += [
-        cell(GENERATED, kernel, allocator, "random", WORKLOAD_BUDGET, workload=str(number))
-        for number in WORKLOADS
-        for kernel in (FIXED, MERGED)
+        cell(GENERATED, kernel, allocator, "random", PROGRAM_BUDGET, **settings)
+        for kernels, settings in PROGRAMS
+        for kernel in kernels
         for allocator in both
     ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
