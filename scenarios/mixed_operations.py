@@ -159,7 +159,7 @@ def draw(number: int, task: int, knobs: Mapping[str, Any]) -> Planned:
     """Operation *number*. Each part of it has a draw of its own, so the kinds that may occur change no target."""
     shares = draws(f"{knobs['workload']}/{number}")
     best = {kind: max(next(shares) for _ in range(lots)) for kind, lots in LOTS.items()}
-    allowed = [kind for kind in KINDS if kind in (knobs["kinds"].split(",") if knobs["kinds"] else KINDS)]
+    allowed = knobs["kinds"].split(",") if knobs["kinds"] else KINDS
     paths = paths_of(knobs["cgroups"])
 
     def below(count: int) -> int:
