@@ -77,7 +77,7 @@ class Knob:
         if not self.is_slabinfo and not self._is_valid(self.default):
             return f"its default {self.default!r:.40} is not {self.values_in_words}"
         is_ambiguous = self.is_list and not self._is_valid(",".join(self.choices))
-        return "no choice of a list has a comma, and none is there twice" if is_ambiguous else ""
+        return "no choice of a list has a comma" if is_ambiguous else ""
 
     def lies_within(self, other: Knob) -> bool:
         """Whether every value of this parameter is one of *other*, too."""

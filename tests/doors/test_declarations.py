@@ -74,7 +74,6 @@ def make(**changes: Any) -> Scenario:
         {"is_list": True, "default": "2,1"},
         {"is_list": True, "choices": ("a", "b"), "default": "a,c"},
         {"is_list": True, "choices": ("a", "b,c"), "default": ""},
-        {"is_list": True, "choices": ("a", "a"), "default": ""},
         {"is_seed": 1},
         *({"is_slabinfo": True, "default": name} for name in (5, None, "mine.txt", "/etc/passwd", "../registry.py")),
     ],
