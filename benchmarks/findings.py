@@ -48,6 +48,16 @@ SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
 """The scenarios, with their kernels, that dpor explores as far as it gets within `EXACT_BUDGET` schedules."""
 SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
+GENERATED = "mixed-operations"
+"""The scenario whose programs are generated; other parameters are other programs, whose campaigns are `PROGRAMS`."""
+PROGRAMS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+    *(((FIXED, MERGED), {"workload": str(number)}) for number in range(1, 6)),
+    ((MERGED, "v2"), {"workload": "423", "tasks": "2", "operations": "7", "cgroups": "4", "cpus": "3", "cgroup": "v1"}),
+    (("v3", "v6"), {"workload": "428", "tasks": "4", "operations": "7", "cgroups": "1"}),
+    (("v3", "v4"), {"workload": "406", "operations": "5", "caches": "3", "cpus": "3"}),
+    (("v1",), {"workload": "408", "tasks": "2", "operations": "7", "cgroups": "1", "caches": "1"}),
+)
+PROGRAM_BUDGET = 60
 
 
 def plan() -> list[Cell]:
@@ -63,6 +73,12 @@ def plan() -> list[Cell]:
             cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", budget)
             for scenario in SCENARIOS
         ]
+    cells += [
+        cell(GENERATED, kernel, allocator, "random", PROGRAM_BUDGET, **settings)
+        for kernels, settings in PROGRAMS
+        for kernel in kernels
+        for allocator in both
+    ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
@@ -74,9 +90,9 @@ def plan() -> list[Cell]:
     return cells
 
 
-def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int) -> Cell:
-    """One campaign that is still to be run."""
-    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ()))}
+def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int, **more: str) -> Cell:
+    """One campaign that is still to be run; *more* are settings of its own."""
+    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ())), **more}
     return Cell(scenario=scenario, kernel=kernel, settings=settings, strategy=strategy, budget=budget)
 
 

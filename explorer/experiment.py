@@ -190,7 +190,7 @@ class Experiment:
             header = msgspec.structs.replace(header, patches=records_of(chosen[len(header.without) :]))
         return cls(header, scenario, chosen)._with(found, oracles)
 
-    def with_knob(self, name: str, value: int) -> Experiment:
+    def with_knob(self, name: str, value: int | str) -> Experiment:
         """A copy with another value of one knob."""
         header = msgspec.structs.replace(self.header, parameters={**self.header.parameters, name: value})
         return attrs.evolve(self, header=header)
