@@ -737,24 +737,26 @@ async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..,v4#6..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
     """Warn if the memcg has any cache left. Its own counters may be above zero (7.5)."""
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # mkdir failed before css_online
-        await memcg_offline_kmem(ctx, memcg)
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
-        caches = await ctx.ask(memcg.list_kmem_caches)
-        WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
-        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+    await end_kmem(ctx, memcg)
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v4#5")
 async def memcg_free_kmem_v4_5(ctx: Context, memcg: Memcg) -> None:
     """[v4#5]: the memcg has outlived its caches; then nothing may be charged any more."""
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
-        await memcg_offline_kmem(ctx, memcg)
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
-        caches = await ctx.ask(memcg.list_kmem_caches)
-        WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
-        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+    if await end_kmem(ctx, memcg):
         WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
+
+
+async def end_kmem(ctx: Context, memcg: Memcg) -> bool:
+    """Give up the kmem state of a memcg without caches; False if it has none."""
+    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # mkdir failed before css_online
+        await memcg_offline_kmem(ctx, memcg)
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ALLOCATED:
+        return False
+    caches = await ctx.ask(memcg.list_kmem_caches)
+    WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
+    await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+    return True
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original..v4#4")

@@ -112,11 +112,7 @@ async def memcg_charge_slab_v4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache)
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4#5")
 async def memcg_charge_slab_v4_5(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """[v4#5]: the cache pins its memcg for life, so it is charged without RCU, even after its removal."""
-    memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
-    if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
-        return False
-    await pin_cache_instead(ctx, slab, s, memcg)
-    return True
+    return await charge_current_memcg(ctx, slab, gfp, s)
 
 
 async def first_online_memcg(ctx: Context, s: KmemCache) -> Memcg | None:
@@ -154,10 +150,15 @@ async def pin_cache(ctx: Context, slab: Slab, s: KmemCache) -> None:
 async def memcg_charge_slab_v2(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """[v2], [v3]: the whole charge runs under RCU, though it may sleep; the memcg need not be online."""
     with ctx.rcu_read_section:
-        memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
-        if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
-            return False
-        await pin_cache_instead(ctx, slab, s, memcg)
+        return await charge_current_memcg(ctx, slab, gfp, s)
+
+
+async def charge_current_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """Charge the memcg that the cache has at this moment; no reference to it is taken."""
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
+    if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
+        return False
+    await pin_cache_instead(ctx, slab, s, memcg)
     return True
 
 
