@@ -185,7 +185,7 @@ _CURVE = rows_of(
 def _lost(store: Store, campaign: int) -> list[Row]:
     """The lost jobs with all that a job is made of."""
     rows = store.rows(
-        "SELECT jobs.id, epoch, name, way, first, count, tries, jobs.why, point, plan"
+        "SELECT jobs.id, epoch, cell, name, way, first, count, tries, jobs.why, point, plan"
         " FROM jobs JOIN cells ON cells.id = cell WHERE jobs.campaign = ? AND jobs.state = 'lost' ORDER BY jobs.id",
         campaign,
     )
