@@ -163,7 +163,8 @@ _JOBS = rows_of(
 )
 
 _GAPS = rows_of(
-    "WITH seen AS (SELECT DISTINCT scenario, first, second FROM pairs JOIN cells ON cells.id = cell WHERE campaign = ?1)"
+    "WITH seen AS ("
+    "  SELECT DISTINCT scenario, first, second FROM pairs JOIN cells ON cells.id = cell WHERE campaign = ?1)"
     " SELECT scenario, second AS before, first AS after FROM seen"
     " EXCEPT SELECT scenario, first, second FROM seen ORDER BY 1, 2, 3"
 )
@@ -199,7 +200,8 @@ def _lost_row(row: Row) -> Row:
 
 def _events(store: Store, campaign: int) -> list[Row]:
     rows = store.rows(
-        "SELECT id, campaign, at, event, fields FROM events WHERE campaign = ? OR campaign IS NULL ORDER BY id", campaign
+        "SELECT id, campaign, at, event, fields FROM events WHERE campaign = ? OR campaign IS NULL ORDER BY id",
+        campaign,
     )
     return [{**as_row(row), "at": in_utc(row["at"])} for row in rows]
 

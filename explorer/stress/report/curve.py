@@ -7,11 +7,13 @@ the number of classes that were drawn twice at the end of each epoch, so the ban
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
+from explorer.stress.queries import Row
 from explorer.stress.report.facts import Facts
 
 LEFT, RIGHT, TOP, BOTTOM = 64, 700, 8, 118
@@ -60,11 +62,11 @@ def panels(facts: Facts) -> list[Panel]:
         text = f"the next draw is of a new class with {chance:.2%}, between {low:.2%} and {high:.2%}, {at_end}"
         line = [(x, chance) for x, _, chance, _ in estimates]
         band = [*((x, high) for x, *_, high in estimates), *((x, low) for x, low, *_ in reversed(estimates))]
-        found.append(panel("chance of a new class", text, line, as_percent, band, last["schedules"]))
+        found.append(panel("chance of a new class", text, line, as_percent, band=band, furthest=last["schedules"]))
     return found
 
 
-def thinned(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+def thinned(rows: Sequence[Row]) -> list[Row]:
     """At most `MOST_POINTS` of the rows, evenly chosen; the last one is among them."""
     step = math.ceil(len(rows) / MOST_POINTS) or 1
     return list(rows[::-step])[::-1]
@@ -73,7 +75,7 @@ def thinned(rows: Sequence[dict[str, float]]) -> list[dict[str, float]]:
 def stairs(points: Sequence[Point]) -> list[Point]:
     """The points with corners: a count stays as it is until the next one."""
     found = list(points[:1])
-    for (_, before), (x, y) in zip(points, points[1:], strict=False):
+    for (_, before), (x, y) in itertools.pairwise(points):
         found += [(x, before), (x, y)]
     return found
 
@@ -91,6 +93,7 @@ def panel(
     text: str,
     points: Sequence[Point],
     label: Callable[[float], str],
+    *,
     band: Sequence[Point] = (),
     furthest: float = 0,
 ) -> Panel:

@@ -40,8 +40,8 @@ def _lines(facts: Facts) -> Iterator[str]:
 
 def _cause_lines(facts: Facts, cause: Row) -> Iterator[str]:
     yield ""
-    yield f"**New cause {cause['id']}**: {code(cause['cause'])}, seen {cause['sightings']:,} times in {cause['cells']:,}"
-    yield f"cells of {code(', '.join(cause['scenarios']))}"
+    places = f"{cause['cells']:,} cell{'s' if cause['cells'] != 1 else ''} of {code(', '.join(cause['scenarios']))}"
+    yield f"**New cause {cause['id']}**: {code(cause['cause'])}, seen {cause['sightings']:,} times in {places}"
     witness = facts.witnesses.get(cause["id"])
     if witness is not None:
         lines = [as_text(witness.finding.message), *witness.commands[:1]]
@@ -53,15 +53,20 @@ def _figures(summary: Row) -> str:
     chance = summary["chance_of_new_class"]
     about = "" if summary["trace_classes_exact"] else "about "
     parts = [
-        f"{summary['seconds']:,.0f} s, {summary['epochs']} epochs",
+        f"{summary['seconds']:,.0f} s, epochs: {summary['epochs']:,}",
         f"{about}{summary['trace_classes']:,} trace classes",
         *([] if chance is None else [f"the next draw is of a new one with {chance:.2%}"]),
-        f"{summary['gaps']:,} gaps",
-        f"{summary['unreached']} properties never reached",
-        f"**{summary['lost_jobs']} lost jobs**" if summary["lost_jobs"] else "no lost job",
-        *([f"**{summary['closed_cells']} closed cells**"] if summary["closed_cells"] else []),
+        f"gaps: {summary['gaps']:,}",
+        f"properties never reached: {summary['unreached']}",
+        *bold("lost jobs", summary["lost_jobs"]),
+        *bold("closed cells", summary["closed_cells"]),
     ]
     return "; ".join(parts) + "."
+
+
+def bold(what: str, number: int) -> list[str]:
+    """A number that should be zero, if it is not."""
+    return [f"**{what}: {number:,}**"] if number else []
 
 
 def code(text: str) -> str:

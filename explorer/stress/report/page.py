@@ -49,21 +49,25 @@ def to_html(facts: Facts) -> str:
     """The page."""
     causes = {cause["id"]: cause for cause in facts.causes}
     ways = list(dict.fromkeys(row["way"] for row in sorted(facts.tables["first"], key=lambda row: row["way"])))
-    return _environment().get_template("report.html").render(
-        facts=facts,
-        summary=facts.summary,
-        request=None if facts.request is None else json.dumps(msgspec.to_builtins(facts.request), indent=1),
-        store=shell_word(facts.store),
-        panels=curve.panels(facts),
-        frame=curve,
-        causes=causes,
-        new=facts.new,
-        others=[cause for cause in facts.causes if not is_new(cause)],
-        matrix=matrix_of(facts),
-        most_names=MOST_NAMES,
-        most_rows=MOST_ROWS,
-        ways=ways,
-        first=first_by_cause(facts),
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            summary=facts.summary,
+            request=None if facts.request is None else json.dumps(msgspec.to_builtins(facts.request), indent=1),
+            store=shell_word(facts.store),
+            panels=curve.panels(facts),
+            frame=curve,
+            causes=causes,
+            new=facts.new,
+            others=[cause for cause in facts.causes if not is_new(cause)],
+            matrix=matrix_of(facts),
+            most_names=MOST_NAMES,
+            most_rows=MOST_ROWS,
+            ways=ways,
+            first=first_by_cause(facts),
+        )
     )
 
 

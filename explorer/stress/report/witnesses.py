@@ -130,12 +130,17 @@ def study(witnesses: Iterable[Witness], seconds: float, *, trust: bool) -> None:
         except UsageError as error:
             witness.why_not = str(error)
         else:
+            witness.finding = explanation.finding
             witness.explanation = [part for part in sections(explanation) if part[0] != GO_ON]
 
 
 def open_log(path: Path, *, trust: bool) -> Experiment:
     """The experiment of a log; UsageError if it is damaged, or carries code that is not trusted."""
     with closing(LogReader(path)) as log:
+        files = [code.name for code in log.header.code if code.is_code]
+        if files and not trust:
+            msg = f"the log carries code of {', '.join(files)}, which runs only with --trust"
+            raise UsageError(msg)
         experiment = Experiment.of_log(log, Given(trust=trust))
         log.check_undamaged()
         return experiment
@@ -154,7 +159,6 @@ def shorten(witness: Witness, end: float, *, trust: bool) -> None:
     follow = Follow(best.schedule, controls_clock=controls_clock)
     record(shrinker.experiment, "shrunk", follow, best.found, short, overwrite=True)
     keep(witness, short.name)
-    witness.finding = best.found
 
 
 def keep(witness: Witness, short: str) -> None:

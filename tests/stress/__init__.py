@@ -1,0 +1,1 @@
+"""Tests of campaigns, their store, and what reads it."""
