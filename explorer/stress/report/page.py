@@ -12,7 +12,6 @@ from typing import Any
 import attrs
 import jinja2
 import msgspec
-from markupsafe import Markup
 
 from explorer.streams import as_text, shell_word
 from explorer.stress.queries import Row, is_new
@@ -89,7 +88,7 @@ def _environment() -> jinja2.Environment:
 
 def printable(value: Any) -> Any:
     """A value to be put into the page: control characters of a text are visible, lines stay lines."""
-    if isinstance(value, Markup) or not isinstance(value, str):
+    if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return "\n".join(map(as_text, value.split("\n")))
 
