@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from explorer import defaults, signals
-from explorer.report import make_console, styled
+from explorer.report import LiveProgress, make_console, styled
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.stress.report.facts import Facts, gather
 from explorer.stress.report.junit import to_junit
@@ -47,7 +47,11 @@ def _study(facts: Facts, options: argparse.Namespace) -> None:
     """Shrink and explain the logs of new causes, or of all."""
     chosen = facts.causes if options.shrink_all else facts.new
     witnesses = [facts.witnesses[cause["id"]] for cause in chosen if cause["id"] in facts.witnesses]
-    study(witnesses, options.seconds, trust=options.trust)
+    progress = LiveProgress()
+    try:
+        study(witnesses, options.seconds, trust=options.trust, told=progress.show)
+    finally:
+        progress.close()
 
 
 @signals.answering()

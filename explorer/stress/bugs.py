@@ -56,8 +56,9 @@ def list_bugs(store: Store, ids: Sequence[int] = ()) -> list[Row]:
     with snapshot(store):
         campaign = store.value("SELECT coalesce(max(id), 0) FROM campaigns")
         bugs = {row["id"]: {**row, "life": []} for row in QUESTIONS["causes"].answer(store, campaign)}
-        events = store.rows("SELECT * FROM events WHERE json_extract(fields, '$.bug') IS NOT NULL ORDER BY id")
-    for event in map(as_row, events):
+        rows = store.rows("SELECT * FROM events WHERE json_extract(fields, '$.bug') IS NOT NULL ORDER BY id")
+        events = [as_row(row) for row in rows]
+    for event in events:
         bug = bugs.get(event["fields"]["bug"])
         if bug is not None:
             bug["life"].append(
@@ -70,8 +71,8 @@ def list_bugs(store: Store, ids: Sequence[int] = ()) -> list[Row]:
 
 def move(folder: Path, ids: Sequence[int], wanted: Move) -> None:
     """Change all these bugs, or none of them: UsageError if the store does not have one, or if it cannot be so."""
-    if wanted.note is not None and len(wanted.note) > LONGEST_NOTE:
-        msg = f"--note: it has {len(wanted.note)} characters, and {LONGEST_NOTE} are allowed"
+    if wanted.note is not None and not is_note(wanted.note):
+        msg = f"--note: give at most {LONGEST_NOTE} characters of Unicode"
         raise UsageError(msg)
     with beside(folder) as database:
         bugs = {row["id"]: row for row in database.execute("SELECT id, cause, state, of, note FROM bugs")}
@@ -81,6 +82,11 @@ def move(folder: Path, ids: Sequence[int], wanted: Move) -> None:
         (campaign,) = database.execute("SELECT max(id) FROM campaigns").fetchone()
         for bug in dict.fromkeys(ids):
             _move_one(database, campaign, bugs[bug], wanted)
+
+
+def is_note(text: str) -> bool:
+    """Whether a text can be kept: not too long, and no bytes that are no characters."""
+    return len(text) <= LONGEST_NOTE and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _move_one(database: sqlite3.Connection, campaign: int, bug: Any, wanted: Move) -> None:

@@ -10,20 +10,18 @@ import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import msgspec
 
 from explorer.search.jobs import Job
 from explorer.stress.plain import unpack
+from explorer.stress.store import Store, StoreError
 from explorer.stress.summary import NEW_STATES, totals_of
 
-if TYPE_CHECKING:
-    from explorer.stress.store import Store
-
 Row = dict[str, Any]
-Answer = Callable[["Store", int], list[Row]]
+Answer = Callable[[Store, int], list[Row]]
 
 STATES = ("open", "known", "fixed", "dup", "invalid")
 """The states of a bug, as in the schema."""
@@ -52,10 +50,16 @@ def ask(store: Store, name: str) -> list[Row]:
 
 @contextlib.contextmanager
 def snapshot(store: Store) -> Iterator[None]:
-    """A block whose queries all see one state of the store, whatever a running campaign commits meanwhile."""
+    """A block whose queries all see one state of the store, whatever a running campaign commits meanwhile.
+
+    StoreError if a text in it is not what it should be.
+    """
     store.rows("BEGIN")
     try:
         yield
+    except msgspec.MsgspecError as error:
+        msg = f"{store.folder}: the store is damaged: {error}"
+        raise StoreError(msg) from None
     finally:
         store.rows("COMMIT")
 

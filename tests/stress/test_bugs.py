@@ -77,6 +77,7 @@ def test_a_note_alone_moves_nothing(slabrace: Command, own: Path) -> None:
         ["--note", "so"],
         ["2", "--known", "--fixed"],
         ["2", "--note", "x" * 1001],
+        ["2", "--note", "\udcff"],
         ["99"],
     ],
 )

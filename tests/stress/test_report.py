@@ -189,7 +189,7 @@ def test_a_missing_log_is_named(slabrace: Command, canary: Path) -> None:
     log.unlink()
     page, *_ = written(slabrace, canary)
 
-    assert f"Its log is missing: {log}" in page.text
+    assert f"Its log cannot be read: {log}" in page.text
 
 
 def test_a_damaged_log_is_named(slabrace: Command, canary: Path) -> None:
@@ -208,8 +208,49 @@ def test_a_log_outside_of_the_store_is_not_read(slabrace: Command, canary: Path,
     change(canary, "UPDATE witnesses SET log = '../../outside.log' WHERE signature = ?", CANARY)
     page, *_ = written(slabrace, canary)
 
-    assert f"Its log is missing: {canary / FINDINGS / 'outside.log'}" in page.text
+    assert f"Its log cannot be read: {canary / FINDINGS / 'outside.log'}" in page.text
     assert not list(tmp_path.glob("*.short.log"))
+
+
+def test_a_link_in_the_place_of_a_short_log_does_not_lead_out_of_the_store(
+    slabrace: Command, canary: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    short = (canary / FINDINGS / witness_row(canary, CANARY)["log"]).with_suffix(".short.log")
+    short.symlink_to(mine)
+    written(slabrace, canary)
+
+    assert mine.read_text() == "mine"
+    assert short.is_file()
+    assert not short.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "text"),
+    [
+        ("witnesses", "finding", "{}"),
+        ("witnesses", "finding", "no JSON"),
+        ("campaigns", "request", "[]"),
+        ("cells", "point", "no JSON"),
+        ("jobs", "plan", b"\xff"),
+    ],
+)
+def test_a_text_that_is_not_what_it_should_be_is_one_line(
+    slabrace: Command, own: Path, table: str, column: str, text: str | bytes
+) -> None:
+    change(own, f"UPDATE {table} SET {column} = ?", text)  # noqa: S608 -- the names above
+
+    assert "damaged" in check_usage_error(slabrace("report", own, *QUICK))
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "a\0b", "\x1b[1m", "x" * 300, "/etc/passwd"])
+def test_any_name_of_a_log_is_reported(slabrace: Command, canary: Path, name: str) -> None:
+    change(canary, "UPDATE witnesses SET log = ?", name)
+    page, *_ = written(slabrace, canary)
+
+    assert "Its log cannot be read" in page.text
+    assert "root:" not in page.text
 
 
 def test_a_report_without_time_says_so(slabrace: Command, own: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from explorer.report import PlainConsole, as_arguments, show_finding
 from explorer.schedule import Follow
 from explorer.session import record
 from explorer.shrink import Shrinker, reproduce
-from explorer.streams import shell_word
+from explorer.streams import as_text
 from explorer.stress.bugs import beside
 from explorer.stress.store import FINDINGS, StoreError
 from explorer.trace import trace_log
@@ -74,24 +74,19 @@ class Witness:
     @property
     def path(self) -> Path:
         """The log to look at: the shrunk one, if there is one."""
-        return self.store / FINDINGS / Path(self.short or self.log).name  # the store may come from anywhere
-
-    @property
-    def arguments(self) -> str:
-        """The log as arguments of a command, with the files that it needs."""
-        try:
-            with closing(LogReader(self.path)) as log:
-                return as_arguments(self.path, log.header)
-        except UsageError:
-            return shell_word(self.path)
+        name = Path(as_text(self.short or self.log)).name  # the store may come from anywhere
+        return self.store / FINDINGS / name
 
     @property
     def commands(self) -> list[str]:
-        """The next commands, for copying."""
-        if not self.path.is_file():
+        """The next commands, for copying, with the files that the log needs; none if it cannot be read."""
+        try:
+            with closing(LogReader(self.path)) as log:
+                arguments = as_arguments(self.path, log.header)
+        except UsageError:
             return []
         names = ["replay", "explain", *([] if self.short else ["shrink"]), "keep"]
-        return [f"slabrace {name} {self.arguments}" for name in names]
+        return [f"slabrace {name} {arguments}" for name in names]
 
     @property
     def report(self) -> str:
@@ -114,11 +109,15 @@ def witnesses_of(store: Store) -> dict[int, Witness]:
     return {row["bug"]: Witness.of(store.folder, row) for row in rows}
 
 
-def study(witnesses: Iterable[Witness], seconds: float, *, trust: bool) -> None:
-    """Shrink and explain logs until the time is used up; a witness that cannot be gets the reason."""
+def study(witnesses: Sequence[Witness], seconds: float, *, trust: bool, told: Callable[[str], None]) -> None:
+    """Shrink and explain logs until the time is used up; a witness that cannot be gets the reason.
+
+    *told* is called with a line before each of them.
+    """
     begin = time.monotonic()
-    for witness in witnesses:
+    for number, witness in enumerate(witnesses, 1):
         now = time.monotonic()
+        told(f"cause {number} of {len(witnesses)}: {witness.finding.message}")
         if now >= begin + seconds:
             witness.why_not = OUT_OF_TIME
             continue
@@ -156,9 +155,19 @@ def shorten(witness: Witness, end: float, *, trust: bool) -> None:
     best = shrinker.best
     assert best.found is not None, "a shrinker keeps only runs that show the flaw"
     short = path.with_suffix(".short.log")
+    remove(short)
     follow = Follow(best.schedule, controls_clock=controls_clock)
-    record(shrinker.experiment, "shrunk", follow, best.found, short, overwrite=True)
+    record(shrinker.experiment, "shrunk", follow, best.found, short)
     keep(witness, short.name)
+
+
+def remove(short: Path) -> None:
+    """Remove a short log that the store does not know (any more), or a link of that name to another place."""
+    try:
+        short.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{short}: cannot replace it: {error.strerror}"
+        raise StoreError(msg) from None
 
 
 def keep(witness: Witness, short: str) -> None:
