@@ -20,7 +20,7 @@ from explorer import signals
 from explorer.experiment import Experiment
 from explorer.search.jobs import JobReport
 from explorer.stress.answer import Answer
-from explorer.stress.engines import Engine, Replaced, Result
+from explorer.stress.engines import Changed, Engine, Replaced, Result
 from explorer.stress.identity import key_of, model_hash
 from explorer.stress.matrix import Matrix, Point, Request, draw_swarm
 from explorer.stress.planning import (
@@ -35,6 +35,7 @@ from explorer.stress.planning import (
 )
 from explorer.stress.work import Order
 from explorer.watch import mix
+from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from explorer.search.jobs import Job
@@ -143,9 +144,10 @@ class Stress:
         self.store.commit()
         return True
 
-    async def _next_result(self) -> Result | Replaced | None:
+    async def _next_result(self) -> Result | Replaced | Changed | None:
         """Take the next result; None if a signal or the end of the time comes first."""
-        result: Result | Replaced | None = None
+        result: Result | Replaced | Changed | None = None
+        lost: UsageError | None = None
         async with trio.open_nursery() as nursery:
 
             async def look() -> None:
@@ -155,8 +157,13 @@ class Stress:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(look)
-            result = await self.engine.result()
+            try:
+                result = await self.engine.result()
+            except UsageError as error:
+                lost = error  # a nursery would wrap it
             nursery.cancel_scope.cancel()
+        if lost is not None:
+            raise lost
         if result is not None:
             self._take(result)
         return result
@@ -190,7 +197,10 @@ class Stress:
 
     # -- results ------------------------------------------------------------------------------------------------------
 
-    def _take(self, result: Result | Replaced) -> None:
+    def _take(self, result: Result | Replaced | Changed) -> None:
+        if isinstance(result, Changed):
+            self.tell("workers", count=result.workers, why=result.why)
+            return
         if isinstance(result, Replaced):
             self.replaced += 1
             tries = self.store.tried(result.number)
