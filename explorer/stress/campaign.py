@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-import msgspec
 import trio
 
 from explorer import signals
@@ -33,6 +32,7 @@ from explorer.stress.planning import (
     new_planner,
     plan_epoch,
 )
+from explorer.stress.summary import Totals, totals_of
 from explorer.stress.work import Order
 from explorer.watch import mix
 from protocol.errors import UsageError
@@ -61,7 +61,12 @@ class Limits:
 
 @attrs.define
 class Stress:
-    """A campaign in progress. *told* is called with each event; it must not fail."""
+    """A campaign in progress. *told* is called with each event; it must not fail.
+
+    `done` are the schedules of all done jobs, and `run_here` those of this part. `replaced` counts workers, `failed`
+    jobs that ended with an error of slabrace, `disagreements` jobs with two different answers. `left` jobs of the
+    present `epoch` are not done yet. `totals` are those of the last epoch.
+    """
 
     store: Store
     campaign: int
@@ -72,8 +77,14 @@ class Stress:
     told: Told = lambda _event, _fields: None
     stopped: Stopped = ""
     part_began: float = attrs.field(factory=time.monotonic)
+    done: int = 0
     run_here: int = 0
     replaced: int = 0
+    failed: int = 0
+    disagreements: int = 0
+    epoch: int = 0
+    left: int = 0
+    totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
     _flying: dict[int, tuple[int, str]] = attrs.field(factory=dict)
     _interrupted: bool = False
@@ -82,16 +93,17 @@ class Stress:
 
     async def run(self) -> None:
         """Run until a limit, or a signal; the store is committed then, and the engine is closed."""
-        before = self.store.return_leases(self.campaign)
-        self.tell("begun", schedules=self.schedules, returned=before)
+        returned = self.store.return_leases(self.campaign)
+        self._take_totals()
+        self.tell("begun", schedules=self.done, returned=returned)
         try:
             while not self.stopped:
-                epoch = self._epoch()
-                if not self.store.has_epoch(self.campaign, epoch) and not self._plan(epoch):
+                self.epoch = int(self.store.value("SELECT epoch FROM campaigns WHERE id = ?", self.campaign))
+                if not self.store.has_epoch(self.campaign, self.epoch) and not self._plan(self.epoch):
                     self.stopped = "budget"
                     break
-                if await self._run_epoch(epoch):
-                    self._fold(epoch)
+                if await self._run_epoch(self.epoch):
+                    self._fold(self.epoch)
                 self._check_limits()
         finally:
             with trio.CancelScope(shield=True):
@@ -99,20 +111,17 @@ class Stress:
             self.store.unlease(self._flying)
             self._flying.clear()
             self.store.add_seconds(self.campaign, time.monotonic() - self.part_began)
-        self.tell("stopped", why=self.stopped, schedules=self.schedules)
+        self._take_totals()
+        self.tell("stopped", why=self.stopped, schedules=self.done)
         self.store.commit()
 
-    @property
-    def schedules(self) -> int:
-        """The schedules of all done jobs."""
-        return self.store.schedules(self.campaign)
-
-    def _epoch(self) -> int:
-        return int(self.store.value("SELECT epoch FROM campaigns WHERE id = ?", self.campaign))
+    def _take_totals(self) -> None:
+        self.totals = totals_of(self.store, self.campaign)
+        self.done = self.totals.schedules
 
     def _plan(self, epoch: int) -> bool:
         """Plan an epoch; False if the budget leaves no room for it."""
-        room = 1 << 62 if self.limits.budget is None else self.limits.budget - self.schedules
+        room = 1 << 62 if self.limits.budget is None else self.limits.budget - self.done
         if room <= 0:
             return False
         if self.request.swarm:
@@ -130,8 +139,8 @@ class Stress:
     async def _run_epoch(self, epoch: int) -> bool:
         """Run the jobs of an epoch; False if a limit came first."""
         self._cells = {cell.id: cell for cell in self.store.cells(self.campaign)}
-        left = self.store.unfinished(self.campaign, epoch)
-        while left:
+        self.left = self.store.unfinished(self.campaign, epoch)
+        while self.left:
             self._check_limits()
             if self.stopped:
                 return False
@@ -140,7 +149,7 @@ class Stress:
                 self.engine.submit(order)
             result = await self._next_result()
             if isinstance(result, Result) and result.kind != "interrupted":
-                left -= 1
+                self.left -= 1
         self.store.commit()
         return True
 
@@ -212,6 +221,7 @@ class Stress:
             return
         self._flying.pop(result.number, None)
         if result.answer is None:
+            self.failed += result.kind == "failed"
             self.store.lose(result.number, result.why)
             self.tell("job lost", job=result.number, cell=cell, kind=result.kind, why=result.why)
             return
@@ -222,12 +232,18 @@ class Stress:
         digest = self.store.digest_of(job)
         if digest:
             if digest != answer.digest():
-                self.tell("two answers", job=job, first=digest, second=answer.digest())
+                self.disagreements += 1
+                kept = [
+                    self.store.keep_log(f"job-{job}-{seen.signature}", seen.log) for seen in answer.seen if seen.log
+                ]
+                self.tell("two answers", job=job, first=digest, second=answer.digest(), logs=kept)
             return
         if answer.disagreement:
+            self.disagreements += 1
             self.tell("drivers disagree", job=job, why=answer.disagreement)
         new = [seen.signature for seen in answer.seen if seen.log]
         self.run_here += answer.schedules
+        self.done += answer.schedules
         self.store.done(job, answer)
         for signature in new:
             self.tell("found", job=job, cell=cell, signature=signature, way=way)
@@ -251,7 +267,8 @@ class Stress:
             chance = store.end_epoch(campaign, epoch, digest.hexdigest(), self._seconds())
         for event, fields in news:
             self.tell(event, **fields)
-        self.tell("epoch", number=epoch, schedules=self.schedules, chance=chance)
+        self._take_totals()
+        self.tell("epoch", number=epoch, schedules=self.done, classes=self.totals.classes, chance=chance)
         store.commit()
         if self._is_quiet(chance):
             self.stopped = "quiet"
@@ -294,7 +311,7 @@ class Stress:
         limit, elapsed = self.limits.until_quiet, self._seconds()
         if limit is None or chance is None or self.store.draws(self.campaign) < LEAST_QUIET_DRAWS or elapsed <= 0:
             return False
-        return chance_within(chance, self.schedules / elapsed * HOUR) < limit
+        return chance_within(chance, self.done / elapsed * HOUR) < limit
 
     def tell(self, event: str, **fields: Any) -> None:
         """Tell an event to the observer; the rare ones go to the store, too."""
@@ -326,6 +343,6 @@ def begin(store: Store, request: Request, matrix: Matrix) -> int:
     return store.begin(request, model_hash(), prepared(matrix.points, request.seed, 1))
 
 
-def same_request(row: Any, request: Request) -> bool:
-    """Whether a campaign of the store has this request."""
-    return bool(msgspec.json.decode(row["request"], type=Request) == request)
+def keys_of(matrix: Matrix, seed: int) -> set[str]:
+    """The keys of the cells of a matrix."""
+    return {key_of(Experiment.of(point.options(seed))) for point in matrix.points}

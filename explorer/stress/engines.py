@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import attrs
 import trio
 
-from explorer import signals
+from explorer import defaults, signals
 from explorer.stress.work import Order, work
 from explorer.workers import Pool, Task, WorkerLostError
 from protocol.errors import UsageError
@@ -29,8 +29,6 @@ QUEUED_PER_WORKER = 2
 """Jobs that an engine is given for each worker: one runs, and the next is there when it ends."""
 
 TICK_SECONDS = 0.2
-MEMORY_LIMIT, JOB_SECONDS = 2 << 30, 600.0
-"""Default limits of a worker: bytes of resident memory, and seconds for one job."""
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -129,7 +127,9 @@ class Inline:
 class Processes:
     """Runs jobs in processes of this machine; each is replaced if it is lost, or goes beyond a limit."""
 
-    def __init__(self, workers: int, memory: int = MEMORY_LIMIT, seconds: float = JOB_SECONDS) -> None:
+    def __init__(
+        self, workers: int, memory: int = defaults.STRESS_MEMORY << 20, seconds: float = defaults.STRESS_JOB_SECONDS
+    ) -> None:
         self.room = workers * QUEUED_PER_WORKER
         self._pool = Pool(workers, is_quiet=True)
         self._memory = memory

@@ -68,7 +68,8 @@ CREATE TABLE jobs (
   answer BLOB,                      -- NULL before it is done, and after its epoch
   UNIQUE (campaign, epoch, place)
 ) STRICT;
-CREATE INDEX jobs_in_progress ON jobs (campaign, epoch, place) WHERE state IN ('planned', 'leased');
+CREATE INDEX jobs_planned ON jobs (campaign, epoch, place) WHERE state = 'planned';
+CREATE INDEX jobs_leased ON jobs (campaign) WHERE state = 'leased';
 CREATE INDEX jobs_lost ON jobs (campaign) WHERE state = 'lost';
 
 CREATE TABLE classes (

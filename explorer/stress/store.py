@@ -205,10 +205,8 @@ class Store:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
-            with contextlib.suppress(StoreError):
-                self.close()
-        else:
-            self.close()
+            self._db.rollback()  # a half-done change; the jobs in it are run again
+        self.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -326,6 +324,10 @@ class Store:
             for row in self.rows("SELECT * FROM cells WHERE campaign = ? AND state = 'open' ORDER BY id", campaign)
         ]
 
+    def keys(self, campaign: int) -> set[str]:
+        """The keys of the cells of a campaign's matrix."""
+        return {row[0] for row in self.rows("SELECT key FROM cells WHERE campaign = ? AND drawn_in IS NULL", campaign)}
+
     def close_cell(self, cell: int, why: str) -> None:
         """Run no more jobs of a cell: its schedules are not runs of one kernel, or it cannot run at all."""
         self._db.execute("UPDATE cells SET state = 'closed', why = ? WHERE id = ? AND state = 'open'", (why, cell))
@@ -368,7 +370,7 @@ class Store:
         with self._explained():
             rows = self._db.execute(
                 "SELECT id, cell, plan, tries, is_suspect FROM jobs WHERE campaign = ? AND epoch = ?"
-                " AND state IN ('planned', 'leased') AND state = 'planned' ORDER BY place LIMIT ?",
+                " AND state = 'planned' ORDER BY place LIMIT ?",
                 (campaign, epoch, most),
             ).fetchall()
             self._begin()
@@ -437,12 +439,17 @@ class Store:
         ).fetchone()
         if known is not None and known["first"] <= first:
             return
-        name = f"{cell:05d}-{hashlib.blake2b(signature.encode(), digest_size=4).hexdigest()}-{stem_of(signature)}.log"
-        write_file(self.folder / FINDINGS / name, log, overwrite=True)
+        name = self.keep_log(f"{cell:05d}-{signature}", log)
         self._db.execute(
             "INSERT OR REPLACE INTO witnesses (cell, signature, job, first, finding, log) VALUES (?, ?, ?, ?, ?, ?)",
             (cell, signature, job, first, finding, name),
         )
+
+    def keep_log(self, words: str, log: bytes) -> str:
+        """Write a log of a finding; return the name of its file, which is made of *words*."""
+        name = f"{stem_of(words)}-{hashlib.blake2b(words.encode(), digest_size=4).hexdigest()}.log"
+        write_file(self.folder / FINDINGS / name, log, overwrite=True)
+        return name
 
     def unfinished(self, campaign: int, epoch: int) -> int:
         """The number of jobs of an epoch that are neither done nor lost."""
