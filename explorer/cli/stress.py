@@ -55,11 +55,11 @@ def main(options: argparse.Namespace) -> int:
     wanted = request_of(options) if asks_for_matrix(options) else None
     if wanted is not None:
         expand(wanted)  # a request that does not fit is refused before a store is made
+    engine = make_engine(options)  # as is a cluster that is not there
     observer = Observer(options.events)
     try:
         with signals.held_back(), collected_rarely(), Store(options.store, writes=True) as store:
             campaign, request = choose_campaign(store, wanted)
-            engine = make_engine(options)
             limits = Limits(options.budget, options.soak and options.soak * 3600, options.until_quiet)
             stress = Stress(store, campaign, request, engine, limits, options.trio_share, observer)
             observer.stress = stress

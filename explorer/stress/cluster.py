@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from explorer import defaults
 from explorer.stress.answer import Answer
-from explorer.stress.engines import JOB_SECONDS, QUEUED_PER_WORKER, Changed, Replaced, Result
+from explorer.stress.engines import QUEUED_PER_WORKER, Changed, Replaced, Result
 from explorer.stress.identity import model_hash
 from explorer.stress.plain import pack, unpack
 from explorer.stress.work import Order, work
@@ -57,7 +58,7 @@ News = Result | Replaced | Changed | UsageError
 class Cluster:
     """Runs jobs on the cluster whose scheduler is at *address*; UsageError if it cannot be used."""
 
-    def __init__(self, address: str, seconds: float = JOB_SECONDS) -> None:
+    def __init__(self, address: str, seconds: float = defaults.STRESS_JOB_SECONDS) -> None:
         if importlib.util.find_spec("distributed") is None:
             msg = f"--cluster {address}: distributed is not installed: pip install 'slabrace[cluster]'"
             raise UsageError(msg)
@@ -138,6 +139,7 @@ class Link:
         self._seconds = seconds
         self._tell = tell
         self._client: Client
+        self._killed: type[Exception]
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event
         self._serial = itertools.count()
@@ -165,7 +167,7 @@ class Link:
     async def _live(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         try:
-            self._client = await connect(self.address)
+            self._client, self._killed = await connect(self.address)
         except UsageError as error:
             self.ready.set_exception(error)
             return
@@ -178,8 +180,7 @@ class Link:
         finally:
             for task in self._tasks:
                 task.cancel()
-            with suppress(Exception):
-                await asyncio.wait_for(self._client.close(CLOSE_SECONDS), CLOSE_SECONDS)
+            await leave(self._client)
 
     async def _follow(self) -> None:
         """Look at the list of workers, again and again."""
@@ -203,7 +204,7 @@ class Link:
             raise UsageError(next(iter(self._refused.values())))
         self.ready.set_result(None)
         if not self._nodes:
-            self._count("there is no worker yet; waiting for one")
+            self._count("no worker has come yet")
 
     def _start(self, coroutine: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
@@ -244,8 +245,9 @@ class Link:
                 self._refuse(address, why)
             else:
                 self._nodes[address] = Node(address)
-                self._count(f"worker {address} has come")
-        self._place()
+        if len(self._nodes) > self.workers:
+            self._count("workers have come")
+            self._place()
 
     def _refuse(self, address: str, why: str) -> None:
         """Use a worker no longer."""
@@ -253,18 +255,19 @@ class Link:
         self._count(self._refused[address])
 
     def _count(self, why: str) -> None:
+        """Count the workers, and say why they are others now."""
         self.workers = len(self._nodes)
         self._tell(Changed(self.workers, why))
 
     def _lose(self, node: Node) -> None:
         """Do the jobs of a lost worker again; the one that it ran has lost a try."""
         late = node.jobs and time.monotonic() - node.since > self._seconds
-        why = f"it took more than {self._seconds:.0f} s" if late else f"worker {node.address} has gone"
+        why = f"it took more than {self._seconds:g} s" if late else f"worker {node.address} has gone"
         orders = self._drop(node)
         if orders:
             self._waiting.extendleft(reversed(orders[1:]))
             self._count_loss(orders[0], why)
-        self._count(f"worker {node.address} has gone" + ("" if self._nodes else "; waiting for another one"))
+        self._count(f"worker {node.address} has gone")
         self._place()
 
     def _drop(self, node: Node) -> list[Order]:
@@ -313,6 +316,8 @@ class Link:
         )
         try:
             kind, value = await future
+        except self._killed:  # several workers had one address in turn, and no look saw that
+            kind, value = "lost", lost_for_good(str(order), MOST_LOSSES, f"all at {node.address}")
         except Exception as error:  # noqa: BLE001 -- `do` returns errors, so this one is of the cluster
             self._fail(self._lost(error))
             return
@@ -332,24 +337,39 @@ class Link:
         node.remove(order.number)
         if kind == "done":
             self._tell(Result(order.number, "done", unpack(value, Answer)))
+        elif kind == "lost":
+            self._tell(Result(order.number, "lost", why=value))
         else:
             self._tell(Result(order.number, "failed", why=f"{order}: {value}"))
 
 
-async def connect(address: str) -> Client:
-    """Connect to a scheduler; UsageError if there is none."""
-    from distributed import Client  # noqa: PLC0415 -- an optional package, and slow to import
+async def connect(address: str) -> tuple[Client, type[Exception]]:
+    """The client of a scheduler, and its error for a lost job; UsageError if there is no scheduler."""
+    from distributed import Client, KilledWorker  # noqa: PLC0415 -- an optional package, and slow to import
 
     for name in logging.root.manager.loggerDict:
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what it would log is told in one line
     try:
-        return await asyncio.wait_for(
-            Client(address, asynchronous=True, set_as_default=False, timeout=CONNECT_SECONDS), CONNECT_SECONDS + 1
-        )
+        client = Client(address, asynchronous=True, set_as_default=False, timeout=CONNECT_SECONDS)
     except Exception as error:
-        msg = f"--cluster {address}: no scheduler answers there; is it running, and is the address right?"
-        raise UsageError(msg) from error
+        raise unreachable(address) from error
+    try:
+        return await asyncio.wait_for(client, CONNECT_SECONDS + 1), KilledWorker
+    except Exception as error:
+        await leave(client)
+        raise unreachable(address) from error
+
+
+def unreachable(address: str) -> UsageError:
+    """The error of an address without a scheduler; addresses fail in many ways."""
+    return UsageError(f"--cluster {address}: no scheduler answers there; is it running, and is the address right?")
+
+
+async def leave(client: Client) -> None:
+    """Close a client, in whatever state it is."""
+    with suppress(Exception):
+        await asyncio.wait_for(client.close(CLOSE_SECONDS), CLOSE_SECONDS)
 
 
 def why_unfit(threads: int, version: tuple[str, str] | Exception) -> str:
@@ -360,7 +380,7 @@ def why_unfit(threads: int, version: tuple[str, str] | Exception) -> str:
         theirs, ours = (f"{number} with model {model}" for number, model in (version, introduce()))
         return f"it has slabrace {theirs}, and here is {ours}; install the same"
     if threads != 1:
-        return f"it has {threads} threads, and a job needs a process; start it with --nthreads 1 --nworkers {threads}"
+        return f"it has {threads} threads, and each job needs a process; start it with --nthreads 1 and --nworkers"
     return ""
 
 
