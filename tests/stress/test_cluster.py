@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +14,7 @@ import attrs
 import pytest
 import trio
 
+from benchmarks.engines import Loopback
 from explorer.profile import Knowledge
 from explorer.search.jobs import Job
 from explorer.stress import cluster
@@ -35,66 +31,15 @@ from tests.tidy.sources import ROOT, SHIPPED
 
 REQUEST = Request(scenarios=("canary", "destroy-typesafe"), kernels=("5.3", "original"), strategies=("random", "pct"))
 BUDGET = 1_500
-DASK = (sys.executable, "-m", "dask")
-LOOPBACK = ("--host", "127.0.0.1", "--no-dashboard")
 
 
-# -- a cluster --------------------------------------------------------------------------------------------------------
-
-
-class Started:
-    """A scheduler, and the workers that a test starts; `close` kills all that are left."""
-
-    def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[str]] = []
-        self.scheduler = self._start("scheduler", *LOOPBACK, "--port", "0")
-        self.address = self._wait_for(self.scheduler, r"Scheduler at:\s+(tcp://127\.0\.0\.1:\d+)")
-
-    def worker(self, *options: str, place: Path = ROOT, nanny: bool = False) -> subprocess.Popen[str]:
-        """Start a worker with the code in *place*, and wait until the scheduler knows it."""
-        more = () if nanny else ("--no-nanny",)
-        worker = self._start(
-            "worker", self.address, *LOOPBACK, "--nthreads", "1", "--nworkers", "1", *more, *options, place=place
-        )
-        self._wait_for(worker, r"Registered to:\s+(tcp://\S+)")
-        return worker
-
-    def _start(self, *words: str, place: Path = ROOT) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603 -- dask
-            [*DASK, *words],
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # so that a nanny ends with its worker
-            cwd=place,
-            env={**os.environ, "PYTHONPATH": str(place)},
-        )
-        self.processes.append(process)
-        return process
-
-    def _wait_for(self, process: subprocess.Popen[str], pattern: str) -> str:
-        assert process.stderr is not None
-        seen = []
-        for line in process.stderr:
-            seen.append(line)
-            found = re.search(pattern, line)
-            if found is not None:
-                return found[1]
-        raise AssertionError("".join(seen))
-
-    def close(self) -> None:
-        for process in self.processes:
-            assert process.stderr is not None
-            with suppress(ProcessLookupError):  # the test has killed it
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stderr.close()
+# -- a campaign -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def started() -> Iterator[Started]:
-    one = Started()
-    yield one
-    one.close()
+def started() -> Iterator[Loopback]:
+    with Loopback() as one:
+        yield one
 
 
 @attrs.frozen
@@ -170,7 +115,7 @@ def test_two_processes_come_to_the_same(expected: dict[str, Any], tmp_path: Path
 
 @pytest.mark.slow
 def test_two_workers_of_a_cluster_come_to_the_same_though_one_is_killed(
-    started: Started, expected: dict[str, Any], tmp_path: Path
+    started: Loopback, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     started.worker()
     second = started.worker()
@@ -184,7 +129,7 @@ def test_two_workers_of_a_cluster_come_to_the_same_though_one_is_killed(
 
 @pytest.mark.slow
 def test_a_campaign_waits_for_a_worker_and_says_so_once(
-    started: Started, expected: dict[str, Any], tmp_path: Path
+    started: Loopback, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     def told(event: str) -> None:
         if event == "workers" and len(started.processes) == 1:
@@ -201,7 +146,7 @@ def test_a_campaign_waits_for_a_worker_and_says_so_once(
 
 @pytest.mark.slow
 def test_a_lost_scheduler_ends_the_campaign_and_another_engine_goes_on(
-    started: Started, expected: dict[str, Any], tmp_path: Path
+    started: Loopback, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     started.worker()
 
@@ -210,7 +155,7 @@ def test_a_lost_scheduler_ends_the_campaign_and_another_engine_goes_on(
 
     assert "\n" not in str(caught.value)
     with Store(tmp_path, writes=False) as store:
-        states = dict(store.rows("SELECT state, count(*) FROM jobs GROUP BY state"))
+        states = {row[0]: row[1] for row in store.rows("SELECT state, count(*) FROM jobs GROUP BY state")}
     assert states["done"] >= 10
     assert states["planned"] > 0
     assert set(states) == {"done", "planned"}
@@ -237,7 +182,7 @@ async def until_result(engine: Engine) -> tuple[Result, list[Replaced | Changed]
 
 
 @pytest.mark.slow
-def test_a_job_that_takes_too_long_ends_its_workers_and_is_lost_in_the_end(started: Started) -> None:
+def test_a_job_that_takes_too_long_ends_its_workers_and_is_lost_in_the_end(started: Loopback) -> None:
     started.worker(nanny=True)  # it starts another worker each time
     engine = Cluster(started.address, seconds=0.2)
     engine.submit(an_order(count=1_000_000))
@@ -251,7 +196,7 @@ def test_a_job_that_takes_too_long_ends_its_workers_and_is_lost_in_the_end(start
 
 @pytest.mark.slow
 def test_a_job_is_lost_too_if_all_its_workers_have_one_address(
-    started: Started, monkeypatch: pytest.MonkeyPatch
+    started: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "LOOK_SECONDS", 60.0)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -268,7 +213,7 @@ def test_a_job_is_lost_too_if_all_its_workers_have_one_address(
 
 
 @pytest.mark.slow
-def test_a_worker_that_refuses_a_job_gets_no_other_and_the_job_stays(started: Started) -> None:
+def test_a_worker_that_refuses_a_job_gets_no_other_and_the_job_stays(started: Loopback) -> None:
     started.worker()
     engine = Cluster(started.address)
     engine.submit(an_order(key="0" * 32))
@@ -281,7 +226,7 @@ def test_a_worker_that_refuses_a_job_gets_no_other_and_the_job_stays(started: St
 
 
 @pytest.mark.slow
-def test_a_worker_with_two_threads_is_refused(started: Started) -> None:
+def test_a_worker_with_two_threads_is_refused(started: Loopback) -> None:
     started.worker("--nthreads", "2")
 
     with pytest.raises(UsageError, match=r"^--cluster \S+: worker \S+ cannot be used: it has 2 threads, .*--nworkers$"):
@@ -289,7 +234,7 @@ def test_a_worker_with_two_threads_is_refused(started: Started) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_with_another_model_is_refused_and_the_others_are_used(started: Started, tmp_path: Path) -> None:
+def test_a_worker_with_another_model_is_refused_and_the_others_are_used(started: Loopback, tmp_path: Path) -> None:
     for package in SHIPPED:
         shutil.copytree(ROOT / package, tmp_path / package)
     with (tmp_path / "actors" / "api.py").open("a", encoding="utf-8") as file:
