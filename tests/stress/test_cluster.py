@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +294,32 @@ def test_a_server_that_says_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) 
     server = socket.create_server(("127.0.0.1", 0))
     with server, pytest.raises(UsageError, match="no scheduler answers there"):
         Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_page_run_a_campaign(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL | re.MULTILINE)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    shell = subprocess.Popen(  # noqa: S603 -- the page
+        ["/bin/bash", "-c", lines.replace("8786", str(port))],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, _ = shell.communicate(timeout=120)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+
+    assert lines.count("\n") == 4
+    assert "budget: 0 new causes" in out
+    assert "2000 schedules of 1 cell" in out
