@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from explorer.search.jobs import Job
     from explorer.stress.store import CellRow, Store
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.2
 HOUR = 3600.0
 LEAST_QUIET_DRAWS = 1_000
 """Draws before a campaign may be called quiet: an estimate from few draws says nothing."""
