@@ -44,6 +44,9 @@ REQUEST = Request(
 )
 TICKS = os.sysconf("SC_CLK_TCK")
 
+CALM = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s"}
+"""What docs/cluster.md recommends: without it dask's own work in an idle worker takes three times as long."""
+
 MOST_OVERHEAD = 1.05
 LEAST_SPEED_UP = 1.85
 
@@ -75,7 +78,7 @@ class Loopback:
             text=True,
             start_new_session=True,  # a nanny's worker ends with it
             cwd=place,
-            env={**os.environ, "PYTHONPATH": str(place)},
+            env={**os.environ, **CALM, "PYTHONPATH": str(place)},
         )
         self.processes.append(process)
         return process
@@ -147,8 +150,8 @@ class Run:
     table_bytes: Mapping[str, int]
 
 
-def run_campaign(engine: Engine, workers: Pids = tuple, others: Pids = tuple, *, schedules: int = SCHEDULES) -> Run:
-    """Run the campaign in a new store."""
+def run_campaign(engine: Engine, schedules: int, workers: Pids = tuple, others: Pids = tuple) -> Run:
+    """Run the campaign in a new store; *workers* and *others* give the processes that take part beside this one."""
     marks: list[Mark] = []
 
     def told(event: str, _fields: Mapping[str, Any]) -> None:
@@ -204,32 +207,37 @@ def add_weights(sums: list[int], value: object) -> None:
 
 
 @contextmanager
-def clusters() -> Iterator[Mapping[str, Callable[[], Run]]]:
+def contestants(schedules: int) -> Iterator[Mapping[str, Callable[[], Run]]]:
     """The engines by name, with clusters of one worker and of two; each call runs the campaign."""
     with Loopback() as one, Loopback() as two:
         ones, twos = [one.worker().pid], [two.worker().pid, two.worker().pid]
         yield {
-            "inline": lambda: run_campaign(Inline()),
-            "pool of 1": lambda: run_pool(1),
-            "pool of 2": lambda: run_pool(2),
-            "cluster of 1": lambda: run_campaign(Cluster(one.address), lambda: ones, lambda: [one.scheduler.pid]),
-            "cluster of 2": lambda: run_campaign(Cluster(two.address), lambda: twos, lambda: [two.scheduler.pid]),
+            "inline": lambda: run_campaign(Inline(), schedules),
+            "pool of 1": lambda: run_pool(1, schedules),
+            "pool of 2": lambda: run_pool(2, schedules),
+            "cluster of 1": lambda: run_cluster(one, ones, schedules),
+            "cluster of 2": lambda: run_cluster(two, twos, schedules),
         }
 
 
-def run_pool(size: int) -> Run:
+def run_pool(size: int, schedules: int) -> Run:
     """Run the campaign in worker processes."""
     engine = Processes(size)
-    return run_campaign(engine, lambda: [worker.process.pid for worker in engine._pool.workers])
+    return run_campaign(engine, schedules, lambda: [worker.process.pid for worker in engine._pool.workers])
 
 
-def engines(*, rounds: int = ROUNDS) -> Report:
+def run_cluster(cluster: Loopback, workers: Sequence[int], schedules: int) -> Run:
+    """Run the campaign on a cluster."""
+    return run_campaign(Cluster(cluster.address), schedules, lambda: workers, lambda: [cluster.scheduler.pid])
+
+
+def engines(*, schedules: int = SCHEDULES, rounds: int = ROUNDS) -> Report:
     """CPU time and bytes for each job of a campaign: in one process, in worker processes, on a cluster."""
     weighed = Weighed()
-    run_campaign(weighed)  # this warms up, too
-    with clusters() as contestants:
-        runs: dict[str, list[Run]] = {name: [] for name in contestants}
-        order = list(contestants.items())
+    run_campaign(weighed, schedules)  # this warms up, too
+    with contestants(schedules) as runners:
+        runs: dict[str, list[Run]] = {name: [] for name in runners}
+        order = list(runners.items())
         for _ in range(rounds):
             for name, run in order:
                 runs[name].append(run())

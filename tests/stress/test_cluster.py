@@ -19,7 +19,7 @@ import attrs
 import pytest
 import trio
 
-from benchmarks.engines import Loopback
+from benchmarks.engines import Loopback, Mark, engines, overhead, speed_up
 from explorer.profile import Knowledge
 from explorer.search.jobs import Job
 from explorer.stress import cluster
@@ -323,3 +323,29 @@ def test_the_lines_of_the_page_run_a_campaign(tmp_path: Path) -> None:
     assert lines.count("\n") == 4
     assert "budget: 0 new causes" in out
     assert "2000 schedules of 1 cell" in out
+
+
+# -- the benchmark ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_benchmark_holds_the_engines_against_each_other() -> None:
+    report = engines(schedules=40, rounds=1)
+
+    assert not report.failures
+    assert {row.label.partition(":")[0] for row in report.rows if row.unit == "ms/job"} == {
+        "inline",
+        "pool of 1",
+        "pool of 2",
+        "cluster of 1",
+        "cluster of 2",
+    }
+
+
+def test_ratios_of_the_benchmark() -> None:
+    one = Mark(clock=110.0, parent=4.0, workers=100.0, others=1.0)
+    two = Mark(clock=56.0, parent=4.0, workers=100.0, others=1.0)
+
+    assert overhead(one, Mark(100.0, 100.0, 0.0, 0.0)) == pytest.approx(1.05)
+    assert speed_up(two, one) == pytest.approx(2 * 100 / 105)
+    assert two.since(one, 2).clock == -27_000
