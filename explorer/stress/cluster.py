@@ -168,7 +168,7 @@ class Link:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         try:
             self._client, self._killed = await connect(self.address)
-        except UsageError as error:
+        except Exception as error:  # noqa: BLE001 -- `ready` raises it again, in the thread that waits
             self.ready.set_exception(error)
             return
         try:
@@ -178,7 +178,7 @@ class Link:
         except Exception as error:  # noqa: BLE001 -- whatever it is, the campaign must not wait for ever
             self._fail(self._lost(error))
         finally:
-            for task in self._tasks:
+            for task in set(self._tasks):
                 task.cancel()
             await leave(self._client)
 
@@ -209,8 +209,15 @@ class Link:
     def _start(self, coroutine: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        """Take note of the end of a task; none fails, and if one does, the campaign must not wait for its job."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._fail(self._lost(error))
 
     def _fail(self, error: UsageError) -> None:
         """Give the cluster up."""
@@ -237,15 +244,17 @@ class Link:
             return  # it is asked again at the next look
         finally:
             self._meeting.difference_update(addresses)
-        for address, version in said.items():
-            if isinstance(version, OSError):
-                continue  # it has gone
-            why = why_unfit(threads[address], version)
+        unfit = {
+            address: why_unfit(threads[address], version)
+            for address, version in said.items()
+            if not isinstance(version, OSError)  # it has gone
+        }
+        for address, why in unfit.items():
             if why:
                 self._refuse(address, why)
-            else:
-                self._nodes[address] = Node(address)
-        if len(self._nodes) > self.workers:
+        fit = {address: Node(address) for address, why in unfit.items() if not why}
+        if fit:
+            self._nodes.update(fit)
             self._count("workers have come")
             self._place()
 
