@@ -190,8 +190,9 @@ _CURVE = rows_of(
 def _lost(store: Store, campaign: int) -> list[Row]:
     """The lost jobs with all that a job is made of."""
     rows = store.rows(
-        "SELECT jobs.id, epoch, cell, name, way, first, count, tries, jobs.why, point, plan"
-        " FROM jobs JOIN cells ON cells.id = cell WHERE jobs.campaign = ? AND jobs.state = 'lost' ORDER BY jobs.id",
+        "SELECT jobs.id, epoch, cell, name, way, first, count, tries, kills, jobs.why, point, plan"
+        " FROM jobs JOIN cells ON cells.id = cell JOIN work ON job = jobs.id"
+        " WHERE jobs.campaign = ? AND jobs.state = 'lost' ORDER BY jobs.id",
         campaign,
     )
     return [_lost_row(as_row(row)) for row in rows]
@@ -199,7 +200,7 @@ def _lost(store: Store, campaign: int) -> list[Row]:
 
 def _lost_row(row: Row) -> Row:
     plan = row.pop("plan")
-    return {**row, "point": msgspec.json.decode(row["point"]), "seed": unpack(plan, Job).seed if plan else None}
+    return {**row, "point": msgspec.json.decode(row["point"]), "seed": unpack(plan, Job).seed}
 
 
 def _events(store: Store, campaign: int) -> list[Row]:

@@ -233,7 +233,7 @@ def test_a_link_in_the_place_of_a_short_log_does_not_lead_out_of_the_store(
         ("witnesses", "finding", "no JSON"),
         ("campaigns", "request", "[]"),
         ("cells", "point", "no JSON"),
-        ("jobs", "plan", b"\xff"),
+        ("work", "plan", b"\xff"),
     ],
 )
 def test_a_text_that_is_not_what_it_should_be_is_one_line(
