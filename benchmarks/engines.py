@@ -72,7 +72,7 @@ class Loopback:
         return worker
 
     def _start(self, *words: str, place: Path = ROOT) -> subprocess.Popen[str]:
-        process = subprocess.Popen(  # noqa: S603 -- dask
+        process = subprocess.Popen(  # noqa: S603 -- a command of our own
             [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"],
             stderr=subprocess.PIPE,
             text=True,

@@ -305,7 +305,7 @@ def test_the_lines_of_the_page_run_a_campaign(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
-    shell = subprocess.Popen(  # noqa: S603 -- the page
+    shell = subprocess.Popen(  # noqa: S603 -- the lines of the page
         ["/bin/bash", "-c", lines.replace("8786", str(port))],
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
