@@ -41,6 +41,7 @@ from protocol.errors import UsageError
 if TYPE_CHECKING:
     from explorer.search.jobs import Job
     from explorer.stress.store import CellRow, Store
+    from explorer.watch import RacingPair
 
 POLL_SECONDS = 0.2
 HOUR = 3600.0
@@ -89,6 +90,7 @@ class Stress:
     left: int = 0
     totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
+    _known: dict[int, tuple[frozenset[RacingPair], frozenset[str]]] = attrs.field(factory=dict)
     _flying: dict[int, tuple[int, str]] = attrs.field(factory=dict)
     _interrupted: bool = False
 
@@ -144,6 +146,7 @@ class Stress:
     async def _run_epoch(self, epoch: int) -> bool:
         """Run the jobs of an epoch; False if a limit came first."""
         self._cells = {cell.id: cell for cell in self.store.cells(self.campaign)}
+        self._known.clear()
         self.left = self.store.unfinished(self.campaign, epoch)
         while self.left:
             self._check_limits()
@@ -188,14 +191,19 @@ class Stress:
                 cell.key,
                 cell.point.options(self.request.seed),
                 row.job,
-                frozenset(self.store.known_pairs(cell.id)),
-                frozenset(self.store.known_functions(cell.id)),
+                *self._known_of(cell.id),
                 self.store.known_signatures(cell.id),
                 row.tries,
                 row.kills,
                 row.is_suspect,
                 on_trio=mix(self.request.seed, row.id) < self.trio_share * 2**64,
             )
+
+    def _known_of(self, cell: int) -> tuple[frozenset[RacingPair], frozenset[str]]:
+        """The pairs and the functions that a cell knows; they do not change within an epoch."""
+        if cell not in self._known:
+            self._known[cell] = self.store.known_pairs(cell), self.store.known_functions(cell)
+        return self._known[cell]
 
     def _check_limits(self) -> None:
         if signals.is_pending() or self._interrupted:
@@ -264,8 +272,8 @@ class Stress:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(str(store.value("SELECT digest FROM campaigns WHERE id = ?", campaign)).encode())
         by_cell: dict[int, list[tuple[int, Job, Answer]]] = {}
-        for number, cell, job, answer in store.answers(campaign, epoch):
-            digest.update(b"lost" if answer is None else answer.digest().encode())
+        for number, cell, digest_of_job, job, answer in store.answers(campaign, epoch):
+            digest.update(b"lost" if answer is None else digest_of_job.encode())
             by_cell.setdefault(cell, []).append((number, job, answer or Answer()))
         news: list[tuple[str, dict[str, Any]]] = []
         with store.changing():

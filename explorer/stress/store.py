@@ -458,23 +458,24 @@ class Store:
             )
         )
 
-    def answers(self, campaign: int, epoch: int) -> Iterator[tuple[int, int, Job, Answer | None]]:
-        """The jobs of an epoch in their order: id, cell, job, and the answer, or None for a lost job."""
+    def answers(self, campaign: int, epoch: int) -> Iterator[tuple[int, int, str, Job, Answer | None]]:
+        """The jobs of an epoch in their order: id, cell, digest, job and answer; a lost job has neither digest nor answer."""
         for row in self.rows(
-            "SELECT id, cell, plan, answer FROM jobs JOIN work ON job = id WHERE campaign = ? AND epoch = ?"
+            "SELECT id, cell, digest, plan, answer FROM jobs JOIN work ON job = id WHERE campaign = ? AND epoch = ?"
             " ORDER BY place",
             campaign,
             epoch,
         ):
             job = unpack(row["plan"], Job)
-            yield row["id"], row["cell"], job, None if row["answer"] is None else unpack(row["answer"], Answer)
+            answer = None if row["answer"] is None else unpack(row["answer"], Answer)
+            yield row["id"], row["cell"], row["digest"], job, answer
 
     # -- knowledge ----------------------------------------------------------------------------------------------------
 
-    def known_pairs(self, cell: int) -> set[RacingPair]:
+    def known_pairs(self, cell: int) -> frozenset[RacingPair]:
         """The ordered pairs of racing operations that a cell has shown."""
         rows = self.rows("SELECT first, second FROM pairs WHERE cell = ?", cell)
-        return {(of_words(row[0]), of_words(row[1])) for row in rows}
+        return frozenset((of_words(row[0]), of_words(row[1])) for row in rows)
 
     def known_signatures(self, cell: int) -> frozenset[str]:
         """The signatures that a cell has a log of."""
@@ -537,9 +538,9 @@ class Store:
         """Add kernel functions that made a step in a race."""
         self._db.executemany("INSERT OR IGNORE INTO functions VALUES (?, ?)", [(cell, name) for name in functions])
 
-    def known_functions(self, cell: int) -> set[str]:
+    def known_functions(self, cell: int) -> frozenset[str]:
         """The kernel functions that made a step in a race of a cell."""
-        return {row[0] for row in self.rows("SELECT name FROM functions WHERE cell = ?", cell)}
+        return frozenset(row[0] for row in self.rows("SELECT name FROM functions WHERE cell = ?", cell))
 
     def add_reaches(self, cell: int, job: int, unreached: Sequence[str] | None) -> int:
         """Note which `sometimes` a job did not reach; return how many it reached for the first time.
