@@ -4,8 +4,10 @@ The kernels are probed in an order that asks only questions that can change the 
 
 - the profiles, and the steps of the series;
 - the log's own kernel without each of its patches, and with each fix that changes a function of the failing run;
-- each kernel next to one with the flaw: without each fix that it has, and, if other findings were seen, with each fix
-  that it lacks. If it shows the flaw only without a fix, that fix cures it; only with a fix, the fixed flaw masks it.
+- the first kernel that does not have the flaw any more, without each fix that is new in it: if it shows the flaw then,
+  that fix cures it;
+- a kernel without the flaw between two that have it, or one whose schedules mostly end with other findings, with each
+  fix that it lacks: if it shows the flaw then, the fixed flaw masks it.
 """
 
 from __future__ import annotations
@@ -59,9 +61,8 @@ class History:
         for answer in self._probes(self.own.parts()):
             self.parts.append(answer)
         self._add_fixes([self.own])
-        edges = [self.plain[name].kernel for name in self._edges()]
-        self._remove_fixes(edges)
-        self._add_fixes([kernel for kernel in edges if self.plain[kernel.profile].others])
+        self._remove_fixes()
+        self._add_fixes([self.plain[name].kernel for name in self._maybe_masked()])
 
     def _probes(self, kernels: Iterable[Kernel]) -> Iterable[Probe]:
         wanted = list(kernels)
@@ -75,8 +76,15 @@ class History:
         for (name, fix, _), answer in zip(wanted, self._probes(other for *_, other in wanted), strict=True):
             self.added[name, fix] = answer
 
-    def _remove_fixes(self, kernels: Sequence[Kernel]) -> None:
-        wanted = [(str(one), fix, other) for one in kernels for fix, other in one.without_fixes(self._matters_on(one))]
+    def _remove_fixes(self) -> None:
+        """Take the fixes out of each kernel that has them new, and does not show the flaw of the kernel before it."""
+        wanted = [
+            (after, fix, other)
+            for before, after in self._neighbours()
+            if self.plain[before].sign and not self.plain[after].sign
+            for fix, other in self.plain[after].kernel.without_fixes(self._matters_on(self.plain[after].kernel))
+            if not self.plain[before].kernel.has_built_in(fix)
+        ]
         for (name, fix, _), answer in zip(wanted, self._probes(other for *_, other in wanted), strict=True):
             self.removed[name, fix] = answer
 
@@ -138,9 +146,17 @@ class History:
             unknown.clear()
         return found
 
-    def _edges(self) -> list[str]:
-        """The kernels without the flaw that come directly before or after one with it in a chain."""
-        shown = {name for name, one in self.plain.items() if one.sign}
-        pairs = [pair for chain in self.chains for pair in itertools.pairwise(chain)]
-        pairs += [pair[::-1] for pair in pairs]
-        return list(dict.fromkeys(name for name, other in pairs if name not in shown and other in shown))
+    def _neighbours(self) -> list[tuple[str, str]]:
+        """The kernels that follow each other in a chain."""
+        return [pair for chain in self.chains for pair in itertools.pairwise(chain) if self.plain.keys() >= {*pair}]
+
+    def _maybe_masked(self) -> list[str]:
+        """The kernels without the flaw that have it on both sides, or whose schedules mostly end with other findings.
+
+        Only those next to a kernel with the flaw count: the others do not change the answer.
+        """
+        pairs = self._neighbours()
+        after_it = {after for before, after in pairs if self.plain[before].sign and not self.plain[after].sign}
+        before_it = {before for before, after in pairs if self.plain[after].sign and not self.plain[before].sign}
+        disturbed = {name for name, one in self.plain.items() if 2 * one.ended > one.schedules}
+        return sorted((after_it & before_it) | ((after_it | before_it) & disturbed))
