@@ -20,7 +20,7 @@ from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_p
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from protocol.errors import UsageError
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES, STEPS
 from scenarios import SCENARIOS, find_scenario
 
 SHORT: dict[str, tuple[tuple[str, str], ...]] = {
@@ -33,7 +33,7 @@ SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 
 FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
-"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version."""
+"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version, and for the steps of v4."""
 LONG = ("rmdir-under-load", "nested")
 RARE = (
     "create-vs-destroy-merged",
@@ -63,6 +63,9 @@ def plan() -> list[Cell]:
             cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", budget)
             for scenario in SCENARIOS
         ]
+    cells += [
+        cell(name, step, allocator, "portfolio", OLDER_BUDGET) for step in STEPS for name in names for allocator in both
+    ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
@@ -133,8 +136,8 @@ def run(options: argparse.Namespace) -> int:
 def chosen(cells: Iterable[Cell], options: argparse.Namespace) -> list[Cell]:
     """The cells that the options select."""
     for kernel in options.kernel:
-        if kernel not in PROFILES:
-            msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(PROFILES)}"
+        if kernel not in KERNELS:
+            msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(KERNELS)}"
             raise UsageError(msg)
     names = {find_scenario(name).name for name in options.scenario}
     return [

@@ -25,6 +25,7 @@ from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
 from actors.oracles.objects import object_wrongs
 from actors.oracles.vfs import resting_wrongs, vfs_wrongs
+from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_REPARENTING
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -271,7 +272,7 @@ class Ledger:
 
     def _pins_by_objects(self, memcg: Memcg) -> bool:
         """Whether objects in its caches pin the memcg, which is correct only without reparenting (Q1, Q2)."""
-        is_reparenting = self.machine.config.kernel != "original"
+        is_reparenting = self.machine.config.kernel not in WITHOUT_REPARENTING
         return not is_reparenting and any(cache.live_objects for cache in memcg.kmem_caches)
 
     def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
@@ -287,7 +288,7 @@ class Ledger:
 
     def _references_of_caches(self, memcg: Memcg) -> int:
         """The references that caches hold on *memcg*: one each; one a page in profiles without a cache refcount."""
-        if self.machine.config.kernel == "original":
+        if self.machine.config.kernel in PAGES_PIN_MEMCG:
             return sum(cache.charged_pages for cache in memcg.kmem_caches)
         return len(memcg.kmem_caches)
 

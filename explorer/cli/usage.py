@@ -15,11 +15,12 @@ from explorer import defaults
 from explorer.cli.parser import Parser
 from explorer.cli.values import log_file, natural, positive, seed
 from explorer.search.registry import PORTFOLIO, SEARCHES, STRATEGIES
-from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES
+from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES, STEPS
 
 SHELLS = ("bash", "zsh", "fish")
 ALLOCATORS = ("slub", "slab", "both")
 EXIT_NOT_EXHAUSTED = 5
+KERNELS = f"{', '.join(PROFILES)}, or a step of v4, {min(STEPS)} to {max(STEPS)}"
 
 
 def make_parser() -> Parser:
@@ -61,7 +62,7 @@ def add_scenario(parser: argparse.ArgumentParser, *, is_optional: bool = False) 
     parser.add_argument(
         "scenario", metavar="SCENARIO", nargs=nargs, help="a name (see slabrace list scenarios), or FILE.py:NAME"
     )
-    parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {defaults.KERNEL})")
+    parser.add_argument("--kernel", help=f"kernel profile: {KERNELS} (default: {defaults.KERNEL})")
     parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices (default: 0)")
 
 
@@ -334,7 +335,7 @@ def _shrink(parser: argparse.ArgumentParser) -> None:
 
 def _match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", type=Path, metavar="TRACE", help="text of ftrace's function tracer (tracing/trace)")
-    parser.add_argument("--kernel", required=True, help=f"kernel profile: {', '.join(PROFILES)}")
+    parser.add_argument("--kernel", required=True, help=f"kernel profile: {KERNELS}")
     parser.add_argument(
         "--scenario",
         action="append",
@@ -366,7 +367,7 @@ def _growth(parser: argparse.ArgumentParser) -> None:
     workers = defaults.GROWTH_WORKERS
     parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7); 0: day 0 only")
     parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({defaults.HOSTS})")
-    parser.add_argument("--kernel", default="5.3", help=f"to compare with original: one of {', '.join(PROFILES)}")
+    parser.add_argument("--kernel", default="5.3", help=f"to compare with original: one of {KERNELS}")
     parser.add_argument("--seed", type=seed, default=0, help="selects other hosts of the same kind (default: 0)")
     add_set(parser, "a knob of the services")
     parser.add_argument("--workers", type=positive, default=workers, metavar="N", help=f"processes ({workers})")
