@@ -279,7 +279,7 @@ def _try(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "patches", nargs="+", metavar="PATCH", help="a fix (slug or commit id) or a patch file; several: all together"
     )
-    parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {defaults.KERNEL})")
+    parser.add_argument("--kernel", help=f"kernel profile: {KERNELS} (default: {defaults.KERNEL})")
     parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices, on both sides (default: 0)")
     add_machine(parser)
     parser.add_argument(

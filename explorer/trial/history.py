@@ -18,10 +18,11 @@ from typing import Literal
 
 import attrs
 
-from explorer.trial.kernels import BEFORE_STEPS, STEPS, Kernel
+from actors.versions.profiles import FIRST
+from explorer.trial.kernels import Kernel
 from explorer.trial.probes import Probe, Question, probe
 from explorer.trial.tasks import in_order
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES, STEPS
 
 Status = Literal["shown", "absent", "masked", "another", "refused"]
 
@@ -56,7 +57,7 @@ class History:
 
     def write(self) -> None:
         """Probe all kernels; after a KeyboardInterrupt the history has the answers up to then."""
-        for answer in self._probes(Kernel(name) for name in (*PROFILES, *STEPS)):
+        for answer in self._probes(Kernel(name) for name in KERNELS):
             self.plain[answer.kernel.profile] = answer
         for answer in self._probes(self.own.parts()):
             self.parts.append(answer)
@@ -98,7 +99,7 @@ class History:
     @property
     def chains(self) -> list[list[str]]:
         """The profiles in their order, and the steps after the kernel that they were applied to."""
-        return [list(PROFILES), *([[BEFORE_STEPS, *STEPS]] if STEPS else [])]
+        return [list(PROFILES), [FIRST, *STEPS]]
 
     @property
     def cures(self) -> list[str]:

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.fixes import FIXES
-from protocol import vocabulary
 from protocol.records import PatchRecord
 
 if TYPE_CHECKING:
     from actors.versions.patching import NamedFix
     from protocol.records import Header
-
-STEPS: dict[str, str] = getattr(vocabulary, "STEPS", {})
-"""The states between the patches of the v4 posting: profiles of their own, by name."""
-
-BEFORE_STEPS = "original"
-"""The kernel to which that series was applied."""
 
 Matters = Callable[[list[str]], bool]
 """Whether a fix that changes these functions can make a difference."""
