@@ -14,6 +14,7 @@ from explorer import signals
 from explorer.cli.options import given, open_log
 from explorer.json_out import print_json
 from explorer.report import LiveProgress, make_console, styled
+from explorer.search.report import describe
 from explorer.shrink import reproduce
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.trace import trace_log
@@ -102,8 +103,7 @@ def depends_on(history: History) -> str:
         return "it needs no race"
     if not cause.pairs:
         return "no single pair of racing steps decides about it"
-    (first, first_op), (second, second_op) = cause.pairs[0]
-    return f"it depends on the order of two steps: {first}: {first_op} before {second}: {second_op}"
+    return f"it depends on the order of two steps: {describe(cause.pairs[0])}"
 
 
 def table_of(history: History, probes: Iterable[Probe], title: str) -> Table:
@@ -146,7 +146,7 @@ def answer_lines(history: History) -> list[str]:
         if history.status(one) == "another":
             having = [fix for fix in history.cures if one.kernel.has_built_in(fix)]
             lines.append(f"another flaw with this sign on {one.kernel}, which has {', '.join(having)}")
-    return lines or ["no kernel has an answer"]
+    return list(dict.fromkeys(lines)) or ["no kernel has an answer"]
 
 
 def change_line(change: Change, first: str) -> str:
@@ -182,14 +182,14 @@ def to_json(report: Report) -> dict[str, Any]:
         "signature": cause.finding.signature,
         "kernel": str(history.own),
         "needs_no_race": cause.needs_no_race,
-        "pairs": [[list(first), list(second)] for first, second in cause.pairs],
+        "pairs": [describe(pair) for pair in cause.pairs],
         "kernels": [probe_json(history, one) for one in history.plain.values()],
         "changed": [
             probe_json(history, one) for one in (*history.parts, *history.added.values(), *history.removed.values())
         ],
-        "introduced_by": [list(change.at) for change in changes if not change.is_cure],
+        "introduced_by": [" or ".join(change.at) for change in changes if not change.is_cure],
         "introduced_by_changes": [changed_in(history.own, one.kernel) for one in gone_parts(history)],
-        "cured_by": [list(change.at) for change in changes if change.is_cure],
+        "cured_by": [" or ".join(change.at) for change in changes if change.is_cure],
         "cured_by_fixes": history.cures,
         "seconds": round(time.monotonic() - report.began, 3),
     }

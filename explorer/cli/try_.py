@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,13 @@ from explorer.output import file_stem, new_file
 from explorer.report import LiveProgress, as_arguments, make_console, styled
 from explorer.schedule import Follow
 from explorer.search.registry import PORTFOLIO
+from explorer.search.report import describe
 from explorer.session import record
 from explorer.shrink import reproduce
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain, tell
 from explorer.trial.evidence import SURE, Count
-from explorer.trial.judge import Verdict
+from explorer.trial.judge import Kind, Verdict
 from explorer.trial.stages import Answer, Trial, answers, reached, settled, share_of, trials
 from protocol.atomic import CannotWriteError
 from scenarios import SCENARIOS
@@ -33,7 +35,7 @@ from scenarios import SCENARIOS
 if TYPE_CHECKING:
     from rich.console import Console
 
-WORDS = {
+WORDS: dict[Kind, tuple[str, str]] = {
     "makes": ("makes", "bold red"),
     "cures": ("cures", "green"),
     "masks": ("masks", "yellow"),
@@ -45,8 +47,37 @@ LEAST_SHOWN = 1e-12
 
 
 @attrs.define
+class Cause:
+    """The verdicts of one kind on one cause, each with its stage, and the log of a new cause."""
+
+    kind: Kind
+    verdicts: list[tuple[Trial, Verdict]] = attrs.field(factory=list)
+    log: str | None = None
+
+    def has(self, other: Verdict) -> bool:
+        """Whether a verdict is on this cause: it has the signature or the racing pair of one that is."""
+        return self.kind == other.kind and any(
+            one.finding.signature == other.finding.signature or (one.pair is not None and one.pair == other.pair)
+            for _, one in self.verdicts
+        )
+
+    @property
+    def strongest(self) -> tuple[Trial, Verdict]:
+        """The verdict with the strongest evidence."""
+        return min(self.verdicts, key=lambda pair: pair[1].chance)
+
+    @property
+    def chance(self) -> float:
+        """The chance that the differences on all stages come of chance: of each stage the strongest one counts."""
+        stages: dict[str, float] = {}
+        for trial, one in self.verdicts:
+            stages[trial.name] = min(one.chance, stages.get(trial.name, 1.0))
+        return math.prod(stages.values())
+
+
+@attrs.define
 class Report:
-    """The answer of a trial. `entered` has the patched functions that each stage enters; `logs` is by stage and sign.
+    """The answer of a trial. `entered` has the patched functions that each stage enters.
 
     `is_cut` means that a signal has ended it.
     """
@@ -55,7 +86,6 @@ class Report:
     stages: list[Trial]
     entered: list[frozenset[str]] = attrs.field(factory=list)
     answers: list[Answer] = attrs.field(factory=list)
-    logs: dict[tuple[str, str], str] = attrs.field(factory=dict)
     is_cut: bool = False
     began: float = attrs.field(factory=time.monotonic)
 
@@ -75,15 +105,20 @@ class Report:
         covered = frozenset[str]().union(*(one.without.functions | one.with_patch.functions for one in self.answers))
         return sorted(set(self.patched).difference(covered, *self.entered))
 
-    @property
-    def verdicts(self) -> list[tuple[Trial, Verdict]]:
-        """All verdicts, each with its stage."""
-        return settled(self.answers)
+    def causes(self) -> list[Cause]:
+        """The verdicts by cause, in the order of their kinds."""
+        found: list[Cause] = []
+        for trial, one in settled(self.answers):
+            cause = next((cause for cause in found if cause.has(one)), None)
+            if cause is None:
+                found.append(cause := Cause(one.kind))
+            cause.verdicts.append((trial, one))
+        return sorted(found, key=lambda cause: list(WORDS).index(cause.kind))
 
     @property
     def outcome(self) -> str:
         """The outcome, as one of the words in docs/json.md."""
-        makes = any(verdict.kind == "makes" for _, verdict in self.verdicts)
+        makes = any(verdict.kind == "makes" for _, verdict in settled(self.answers))
         return "interrupted" if self.is_cut else "finding" if makes else "ok"
 
 
@@ -141,21 +176,21 @@ def log(trial: Trial, verdict: Verdict) -> str | None:
 
 @signals.answering()
 def show(report: Report) -> None:
-    """Log the new causes, and print the answer."""
-    verdicts = report.verdicts
-    for trial, verdict in verdicts:
-        if verdict.kind == "makes" and not report.options.no_log and (path := log(trial, verdict)) is not None:
-            report.logs[trial.name, verdict.finding.signature] = path
+    """Log a schedule of each new cause, and print the answer."""
+    causes = report.causes()
+    for cause in causes:
+        if cause.kind == "makes" and not report.options.no_log:
+            cause.log = log(*cause.strongest)
     if report.options.json:
-        print_json(to_json(report, verdicts))
+        print_json(to_json(report, causes))
     else:
-        show_report(make_console(), report, verdicts)
+        show_report(make_console(), report, causes)
 
 
 # -- as text -----------------------------------------------------------------------------------------------------------
 
 
-def show_report(console: Console, report: Report, verdicts: Sequence[tuple[Trial, Verdict]]) -> None:
+def show_report(console: Console, report: Report, causes: Sequence[Cause]) -> None:
     """Print the patched functions, the verdicts by kind and cause, and what was not reached."""
     options = report.options
     kernel = options.kernel or defaults.KERNEL
@@ -164,49 +199,40 @@ def show_report(console: Console, report: Report, verdicts: Sequence[tuple[Trial
         f"{len(report.to_try)} of {len(report.stages)} stages enter {'it' if len(report.patched) == 1 else 'them'}; "
         f"{len(report.answers)} tried",
     )
-    for kind in WORDS:
-        of_kind = [(trial, one) for trial, one in verdicts if one.kind == kind]
-        for signature in dict.fromkeys(one.finding.signature for _, one in of_kind):
-            show_cause(console, report, [(trial, one) for trial, one in of_kind if one.finding.signature == signature])
+    for cause in causes:
+        console.print(styled(WORDS[cause.kind], f" {cause.strongest[1].finding.signature}{strength(cause)}"))
+        console.print(*lines_of(cause))
     for function in report.unreached:
         console.print(styled(("not reached", "yellow"), f" {function}(): no stage ran it"))
-    console.print(summary(report, verdicts))
+    console.print(summary(report, causes))
 
 
-def show_cause(console: Console, report: Report, stages: Sequence[tuple[Trial, Verdict]]) -> None:
-    """Print one cause of one kind, with the evidence of each stage."""
-    first = stages[0][1]
-    console.print(styled(WORDS[first.kind], f" {first.finding.signature}{strength([one for _, one in stages])}"))
-    plain = [trial.name for trial, one in stages if one.kind == "remains" and not one.why]
-    if plain:
-        console.print(f"  {', '.join(plain)}")
-    for trial, one in stages:
-        if trial.name not in plain:
-            console.print(*lines_of(trial, one, report.logs.get((trial.name, one.finding.signature))))
-
-
-def strength(several: Sequence[Verdict]) -> str:
+def strength(cause: Cause) -> str:
     """The strength of the evidence of all stages together; empty for a cause that remains."""
-    if several[0].kind == "remains":
+    if cause.kind == "remains":
         return ""
-    chance = in_all(several)
-    return f" (by chance {share(chance)}{'' if chance <= SURE else ': weak evidence, a larger --budget gives more'})"
+    weak = "" if cause.chance <= SURE else ": weak evidence, a larger --budget gives more"
+    return f" (by chance {share(cause.chance)}{weak})"
 
 
-def in_all(several: Sequence[Verdict]) -> float:
-    """The chance that differences on several stages all come of chance."""
-    return math.prod(one.chance for one in several)
-
-
-def lines_of(trial: Trial, verdict: Verdict, path: str | None) -> list[str]:
-    """The evidence of one stage, and the commands for its log."""
-    lines = [f"  {trial.name}: in {verdict.without} schedules without the patch, in {verdict.patched} with it"]
-    lines += [f"    {verdict.why}"] if verdict.why else []
-    lines += [f"    the same cause: {symptom}" for symptom in verdict.symptoms]
-    if path is not None:
-        arguments = as_arguments(path, Experiment.of(trial.with_patch).header)
-        lines += [f"    log: {path}", f"    replay: slabrace replay {arguments}"]
-        lines += [f"    explain: slabrace explain {arguments}"]
+def lines_of(cause: Cause) -> list[str]:
+    """The evidence of each stage, and the commands for the log."""
+    first_trial, first = cause.strongest
+    signature = first.finding.signature
+    lines = [] if first.pair is None else [f"  it depends on the order of two steps: {describe(first.pair)}"]
+    others = dict.fromkeys(name for _, one in cause.verdicts for name in (one.finding.signature, *one.symptoms))
+    lines += [f"  the same cause: {name}" for name in others if name != signature]
+    plain = dict.fromkeys(trial.name for trial, one in cause.verdicts if one.kind == "remains" and not one.why)
+    lines += [f"  {', '.join(plain)}"] if plain else []
+    for trial, one in cause.verdicts:
+        if one.kind != "remains" or one.why:
+            shown = "" if one.finding.signature == signature else f"{one.finding.signature} "
+            counts = f"in {one.without} schedules without the patch, in {one.patched} with it"
+            lines.append(f"  {trial.name}: {shown}{counts}")
+            lines += [f"    {one.why}"] if one.why else []
+    if cause.log is not None:
+        arguments = as_arguments(cause.log, Experiment.of(first_trial.with_patch).header)
+        lines += [f"  log: {cause.log}", *(f"  {word}: slabrace {word} {arguments}" for word in ("replay", "explain"))]
     return lines
 
 
@@ -215,20 +241,20 @@ def share(chance: float) -> str:
     return f"{chance:.2g}" if chance >= LEAST_SHOWN or not chance else f"< {LEAST_SHOWN:g}"
 
 
-def summary(report: Report, verdicts: Sequence[tuple[Trial, Verdict]]) -> str:
+def summary(report: Report, causes: Sequence[Cause]) -> str:
     """The last line."""
-    counts = {kind: len({one.finding.signature for _, one in verdicts if one.kind == kind}) for kind in WORDS}
+    counts = Counter(cause.kind for cause in causes)
     schedules = sum(one.without.schedules + one.with_patch.schedules for one in report.answers)
     cut = "interrupted: " if report.is_cut else ""
-    told = ", ".join(f"{kind} {count}" for kind, count in counts.items() if kind != "remains")
-    causes = f"the patch {told} causes; {counts['remains']} remain" if report.answers else "nothing was tried"
-    return f"{cut}{causes}; {schedules} schedules in {time.monotonic() - report.began:.1f} s"
+    told = ", ".join(f"{kind} {counts[kind]}" for kind in WORDS if kind != "remains")
+    answer = f"the patch {told} causes; {counts['remains']} remain" if report.answers else "nothing was tried"
+    return f"{cut}{answer}; {schedules} schedules in {time.monotonic() - report.began:.1f} s"
 
 
 # -- as JSON -----------------------------------------------------------------------------------------------------------
 
 
-def to_json(report: Report, verdicts: Sequence[tuple[Trial, Verdict]]) -> dict[str, Any]:
+def to_json(report: Report, causes: Sequence[Cause]) -> dict[str, Any]:
     """The JSON object of `try --json`; docs/json.md describes its keys."""
     options = report.options
     return {
@@ -248,11 +274,7 @@ def to_json(report: Report, verdicts: Sequence[tuple[Trial, Verdict]]) -> dict[s
             for trial, names in zip(report.stages, report.entered, strict=False)
         ],
         **{
-            kind: [
-                verdict_json(trial, one, report.logs.get((trial.name, one.finding.signature)))
-                for trial, one in verdicts
-                if one.kind == kind
-            ]
+            kind: [verdict_json(cause, *pair) for cause in causes if cause.kind == kind for pair in cause.verdicts]
             for kind in WORDS
         },
         "schedules": sum(one.without.schedules + one.with_patch.schedules for one in report.answers),
@@ -260,7 +282,7 @@ def to_json(report: Report, verdicts: Sequence[tuple[Trial, Verdict]]) -> dict[s
     }
 
 
-def verdict_json(trial: Trial, verdict: Verdict, path: str | None) -> dict[str, Any]:
+def verdict_json(cause: Cause, trial: Trial, verdict: Verdict) -> dict[str, Any]:
     """One verdict as JSON."""
     return {
         **finding_json(verdict.finding),
@@ -270,7 +292,8 @@ def verdict_json(trial: Trial, verdict: Verdict, path: str | None) -> dict[str, 
         "with": count_json(verdict.patched),
         "chance": verdict.chance,
         "why": verdict.why,
-        "log": path,
+        "pair": None if verdict.pair is None else describe(verdict.pair),
+        "log": cause.log if (trial, verdict) == cause.strongest else None,
     }
 
 

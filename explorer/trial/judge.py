@@ -22,6 +22,7 @@ from explorer.trial.sides import Limits, Seen, Side, search
 if TYPE_CHECKING:
     from explorer.experiment import Experiment, RunOptions
     from explorer.search.campaign import Campaign
+    from explorer.watch import RacingPair
     from protocol.findings import Finding
     from protocol.schedule import Schedule
 
@@ -39,7 +40,8 @@ class Verdict:
     """One cause of one stage: what the patch does to it, and the evidence.
 
     `symptoms` are the signatures of further findings with this cause. `chance` is that of a difference like this one
-    between two equal kernels. `why` says more, in words. `schedule` shows the finding on the side that has it.
+    between two equal kernels. `why` says more, in words. `schedule` shows the finding on the side that has it. `pair`
+    are the racing steps that a difference depends on, if there are any.
     """
 
     kind: Kind
@@ -51,6 +53,7 @@ class Verdict:
     why: str
     strategy: str
     schedule: Schedule = attrs.field(repr=False)
+    pair: RacingPair | None = None
 
 
 @attrs.define
@@ -182,21 +185,22 @@ class Judge:
         patched = self._none(self.patched) if here is None else self._count(here, self.patched)
         return self._verdict("remains", old, self.without, self._count(old, self.without), patched, why)
 
-    @staticmethod
     def _verdict(  # noqa: PLR0917 -- the fields of a verdict
-        kind: Kind, cause: Seen, side: Side, without: Count, patched: Count, why: str
+        self, kind: Kind, cause: Seen, side: Side, without: Count, patched: Count, why: str
     ) -> Verdict:
         one, other = (patched, without) if kind == "makes" else (without, patched)
+        is_difference = kind != "remains"
         return Verdict(
             kind=kind,
             finding=cause.finding,
             symptoms=tuple(side.signs(cause)[1:]),
             without=without,
             patched=patched,
-            chance=1.0 if kind == "remains" else chance(one, other),
+            chance=chance(one, other) if is_difference else 1.0,
             why=why,
             strategy=cause.strategy,
             schedule=cause.schedule,
+            pair=next(iter(self._cause(cause, int(kind == "makes")).pairs), None) if is_difference else None,
         )
 
     @staticmethod

@@ -74,11 +74,14 @@ def trials(base: RunOptions, patches: Sequence[str], scenarios: Sequence[str], a
     """
     found: list[Trial] = []
     refusal: UsageError | None = None
-    known = set[str]()
+    known: dict[str, None] = {}
+    if allocator is not None and "allocator" in dict(base.settings):
+        msg = f"--allocator {allocator}: --set gives an allocator, too; leave one of them out"
+        raise UsageError(msg)
     for name in scenarios:
         (scenario,) = find(SCENARIO, name).things
-        knobs = {knob.name for knob in scenario.knobs}
-        known |= knobs
+        knobs = [knob.name for knob in scenario.knobs]
+        known |= dict.fromkeys(knobs)
         settings = {knob: value for knob, value in base.settings if knob in knobs}
         for more in _allocators(scenario, settings, allocator):
             options = attrs.evolve(base, scenario=name, settings={**settings, **more})

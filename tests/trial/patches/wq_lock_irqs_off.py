@@ -1,6 +1,15 @@
 """Right, v5: memcg_kmem_wq_lock, which softirqs take, is taken with interrupts off everywhere."""
 
-from actors.api import Context, KmemCache, MutexHeld, PercpuRef, SpinLockIrqHeld, flush_workqueue, kernel_fn, rcu_barrier
+from actors.api import (
+    Context,
+    KmemCache,
+    MutexHeld,
+    PercpuRef,
+    SpinLockIrqHeld,
+    flush_workqueue,
+    kernel_fn,
+    rcu_barrier,
+)
 from actors.linux.mm.kmem_cache import cache_of
 from actors.linux.mm.slab_common import queue_shutdown_after_rcu
 
