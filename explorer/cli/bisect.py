@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,6 +22,7 @@ from explorer.trial.causes import cause_of
 from explorer.trial.history import Change, History
 from explorer.trial.kernels import Kernel
 from explorer.trial.probes import Probe, Question
+from protocol.vocabulary import STEPS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,7 +132,7 @@ def evidence(history: History, one: Probe) -> str:
 
 def answer_lines(history: History) -> list[str]:
     """What introduces, cures and masks the flaw."""
-    lines = [change_line(change, chain[0]) for chain in history.chains for change in history.changes(chain)]
+    lines = [change_line(change, chain) for chain in history.chains for change in history.changes(chain)]
     lines += [
         f"introduced by {changed_in(history.own, one.kernel)}: {one.kernel} does not show it"
         for one in gone_parts(history)
@@ -149,12 +150,12 @@ def answer_lines(history: History) -> list[str]:
     return list(dict.fromkeys(lines)) or ["no kernel has an answer"]
 
 
-def change_line(change: Change, first: str) -> str:
-    """One change of a chain that begins with the kernel *first*."""
-    names = " or ".join(change.at)
-    if not change.is_cure and change.at == (first,):
-        return f"in {first} already"
-    return f"{'cured' if change.is_cure else 'introduced'} by {names}"
+def change_line(change: Change, chain: Sequence[str]) -> str:
+    """One change of a chain of kernels."""
+    if not change.is_cure and change.at == (chain[0],):
+        return f"in {chain[0]} already"
+    where = "among the steps of v4: " if chain[-1] in STEPS else ""
+    return f"{where}{'cured' if change.is_cure else 'introduced'} by {' or '.join(change.at)}"
 
 
 def gone_parts(history: History) -> list[Probe]:
