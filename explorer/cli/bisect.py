@@ -19,7 +19,7 @@ from explorer.shrink import reproduce
 from explorer.signals import EXIT_INTERRUPTED
 from explorer.trace import trace_log
 from explorer.trial.causes import cause_of
-from explorer.trial.history import Change, History
+from explorer.trial.history import ENOUGH, Change, History
 from explorer.trial.kernels import Kernel
 from explorer.trial.probes import Probe, Question
 from protocol.vocabulary import STEPS
@@ -87,7 +87,7 @@ def show_history(console: Console, report: Report) -> None:
     history = report.history
     cause = history.question.cause
     console.print(styled((cause.finding.signature, "bold"), f" on {history.own}"))
-    console.print(f"  {depends_on(history)}")
+    console.print(f"  {depends_on(history)}", f"  {how_rare(history)}")
     console.print(table_of(history, history.plain.values(), "kernel"))
     changed = [*history.parts, *history.added.values(), *history.removed.values()]
     if changed:
@@ -105,6 +105,17 @@ def depends_on(history: History) -> str:
     if not cause.pairs:
         return "no single pair of racing steps decides about it"
     return f"it depends on the order of two steps: {describe(cause.pairs[0])}"
+
+
+def how_rare(history: History) -> str:
+    """How long the flaw takes to find, so how much it says that a search does not show it."""
+    found = history.search
+    if found is None or not found.sign:
+        missed = f"a search of {history.question.budget} schedules on {history.own} misses it"
+        return f"{missed}: every 'no' below is weak evidence"
+    enough = ENOUGH * found.schedules
+    weak = f"; a 'no' in fewer than {enough} schedules is weak evidence" if enough > history.question.budget else ""
+    return f"a search on {history.own} finds it after {found.schedules} schedules{weak}"
 
 
 def table_of(history: History, probes: Iterable[Probe], title: str) -> Table:
@@ -182,6 +193,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "log": str(report.options.log),
         "signature": cause.finding.signature,
         "kernel": str(history.own),
+        "search": None if history.search is None else probe_json(history, history.search),
         "needs_no_race": cause.needs_no_race,
         "pairs": [describe(pair) for pair in cause.pairs],
         "kernels": [probe_json(history, one) for one in history.plain.values()],

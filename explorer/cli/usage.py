@@ -290,7 +290,6 @@ def _try(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="only this stage: a name, or FILE.py:NAME (default: all built-in scenarios)",
     )
-    parser.set_defaults(scenario="")
     parser.add_argument(
         "--allocator", choices=ALLOCATORS, help="the allocator of all stages (default: each stage's own)"
     )

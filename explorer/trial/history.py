@@ -20,9 +20,12 @@ import attrs
 
 from actors.versions.profiles import FIRST
 from explorer.trial.kernels import Kernel
-from explorer.trial.probes import Probe, Question, probe
+from explorer.trial.probes import Probe, Question, probe, search_again
 from explorer.trial.tasks import in_order
 from protocol.vocabulary import KERNELS, PROFILES, STEPS
+
+ENOUGH = 3
+"""A kernel without the flaw has to be searched so many times longer than it takes to find it on the log's kernel."""
 
 Status = Literal["shown", "absent", "masked", "another", "refused"]
 
@@ -43,13 +46,15 @@ class History:
     """The probes of one flaw. `own` is the kernel of the log.
 
     `added` and `removed` are the probes of a kernel with one more fix, and with one fix less, by kernel and fix.
-    `parts` are those of the log's kernel without one of its changes.
+    `parts` are those of the log's kernel without one of its changes. `search` is a search on the log's kernel, which
+    tells how long the flaw takes to find.
     """
 
     question: Question
     own: Kernel
     workers: int = 1
     progress: Callable[[Probe], None] | None = None
+    search: Probe | None = None
     plain: dict[str, Probe] = attrs.field(factory=dict)
     parts: list[Probe] = attrs.field(factory=list)
     added: dict[tuple[str, str], Probe] = attrs.field(factory=dict)
@@ -57,6 +62,7 @@ class History:
 
     def write(self) -> None:
         """Probe all kernels; after a KeyboardInterrupt the history has the answers up to then."""
+        (self.search,) = in_order(search_again, [(str(self.own), (self.question, self.own))], workers=1)
         for answer in self._probes(Kernel(name) for name in KERNELS):
             self.plain[answer.kernel.profile] = answer
         for answer in self._probes(self.own.parts()):
@@ -106,9 +112,13 @@ class History:
         """The fixes that cure the flaw on the log's own kernel."""
         return [fix for (name, fix), one in self.added.items() if name == str(self.own) and self._is_gone(one)]
 
-    @staticmethod
-    def _is_gone(one: Probe) -> bool:
-        return not one.sign and not one.refused and not one.is_masked
+    def _is_gone(self, one: Probe) -> bool:
+        return not one.sign and not one.refused and not one.is_masked and self.is_enough(one)
+
+    def is_enough(self, one: Probe) -> bool:
+        """Whether a kernel was searched long enough for the flaw to show, if it is as rare as on the log's kernel."""
+        found = self.search
+        return one.is_all or (found is not None and bool(found.sign) and one.schedules >= ENOUGH * found.schedules)
 
     def status(self, one: Probe) -> Status:
         """The status of a kernel.

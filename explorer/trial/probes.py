@@ -90,6 +90,12 @@ def probe(question: Question, kernel: Kernel, _tell: Tell) -> Probe:
         return Probe(kernel=kernel, refused=str(error))
 
 
+def search_again(question: Question, kernel: Kernel, _tell: Tell) -> Probe:
+    """Look for the flaw by search alone: on the log's own kernel, this shows how many schedules it takes there."""
+    experiment = _experiment(question.log, question.given).on_kernel(kernel.profile, kernel.patches, kernel.without)
+    return _searched(question, kernel, experiment, frozenset())
+
+
 def sign(question: Question, experiment: Experiment, schedule: Schedule, finding: Finding) -> str:
     """Why *finding* is the flaw; empty if it is not. Racing pairs are looked for only if they may matter."""
     cause = Cause(finding, (), needs_no_race=False)

@@ -39,6 +39,7 @@ def history(shown: set[str], own: str = "v2") -> History:
     for name in PROFILES:
         sign = FLAW.finding.signature if name in shown else ""
         made.plain[name] = Probe(kernel=Kernel(name), sign=sign, schedules=0 if sign else 100)
+    made.search = Probe(kernel=Kernel(own), sign=FLAW.finding.signature, schedules=30)
     return made
 
 
@@ -83,6 +84,15 @@ def test_a_kernel_with_the_fix_that_shows_the_sign_has_another_flaw() -> None:
     assert made.status(made.plain["v4"]) == "another"
 
 
+def test_a_fix_is_no_cure_if_the_flaw_is_too_rare_for_the_budget() -> None:
+    made = history({"v2", "v3", "v4"})
+    fixed = Kernel("v2", (PatchRecord("sleep-in-rcu-charge"),))
+    made.added["v2", "sleep-in-rcu-charge"] = Probe(kernel=fixed, schedules=80)
+
+    assert made.cures == []
+    assert made.status(made.plain["v4"]) == "shown"
+
+
 @pytest.mark.parametrize(
     ("other", "is_it"),
     [
@@ -112,7 +122,7 @@ def test_a_name_of_an_older_version_is_the_youngest_name_of_its_function() -> No
 
 def test_a_flaw_of_v7_was_cured_by_the_fix_of_5_3(slabrace: Command) -> None:
     slabrace("run", "rmdir-empty", "--kernel", "v7", "--seed", 2, "--log", "v7.log")
-    answer = slabrace("bisect", "v7.log", "--budget", 4, "--json")
+    answer = slabrace("bisect", "v7.log", "--budget", 8, "--json")
     told = json.loads(answer.out)
     status = {one["kernel"]: one["status"] for one in told["kernels"]}
 
