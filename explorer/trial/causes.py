@@ -5,7 +5,8 @@ use-after-free in one version and a NULL pointer in the next. So findings of dif
 
 - they have the same signature, with function names of the youngest version;
 - or they are of one sort, and the racing pair that the one depends on is a pair that the other depends on, too;
-- or both need no race, and they are of one sort and blame the same object or the same function.
+- or both need no race, and they are of one sort and blame the same object, the same function, or the same holder of
+  what is leaked.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ def youngest_name(name: str) -> str:
     return next((youngest for youngest, fn in table.items() if any(body.name == name for body in fn.bodies)), name)
 
 
+def signature_of(finding: Finding) -> tuple[str, str, str]:
+    """Kind, name and function of a finding, with the function's youngest name."""
+    return finding.kind, finding.name, youngest_name(finding.function)
+
+
 @attrs.frozen
 class Cause:
     """A finding and what it depends on: racing pairs (the cause first), or no race at all."""
@@ -58,7 +64,13 @@ class Cause:
     @property
     def signature(self) -> tuple[str, str, str]:
         """Kind, name and function, with the function's youngest name."""
-        return self.finding.kind, self.finding.name, youngest_name(self.finding.function)
+        return signature_of(self.finding)
+
+    @property
+    def _subjects(self) -> set[str]:
+        """What the finding blames: its name, its function, and of a leak what holds the object."""
+        _, name, function = self.signature
+        return {name, function, name.partition(" held by ")[2]} - {""}
 
     def is_sign_of(self, other: Cause) -> str:
         """Why this finding is the flaw of *other*; empty if it is another flaw, as far as this can tell."""
@@ -67,9 +79,7 @@ class Cause:
         if not is_one_sort(self.finding, other.finding):
             return ""
         if self.needs_no_race and other.needs_no_race:
-            mine, theirs = self.signature[1:], other.signature[1:]
-            is_same = any(one and one == another for one, another in zip(mine, theirs, strict=True))
-            return "the same object, without a race" if is_same else ""
+            return "the same object or function, without a race" if self._subjects & other._subjects else ""
         return "the same racing pair" if self.pairs[:1] and self.pairs[0] in other.pairs else ""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 
 from explorer.search.report import describe
-from explorer.trial.causes import Cause, cause_of, is_one_sort, shows
+from explorer.trial.causes import Cause, cause_of, is_one_sort, shows, signature_of
 from explorer.trial.evidence import SURE, Count, chance
 from explorer.trial.sides import Limits, Seen, Side, search
 
@@ -90,7 +90,8 @@ class Judge:
 
     @staticmethod
     def _is_absent(cause: Seen, here: Side, there: Side) -> bool:
-        return not any(signature in there.seen for signature in here.signs(cause))
+        signs = {signature_of(here.seen[signature].finding) for signature in here.signs(cause)}
+        return signs.isdisjoint(signature_of(one.finding) for one in there.seen.values())
 
     def _renamed(self, new: Seen) -> str | None:
         """The signature of the cause without the patch of which *new* is another sign."""
@@ -124,7 +125,8 @@ class Judge:
     def _there_without(self, new: Seen, further: Side | None) -> str:
         """How a new cause of the patched side was seen without the patch after all; empty if it was not."""
         signature = new.finding.signature
-        if any(signature in {one.signature for one in found} for found in shows(self.experiments[0], new.schedule)):
+        again = shows(self.experiments[0], new.schedule)
+        if any(signature_of(new.finding) == signature_of(one) for found in again for one in found):
             return "without the patch, the same schedule shows it"
         if further is not None and signature in further.seen:
             first = self.without.schedules + min(further.seen[signature].numbers)

@@ -115,6 +115,15 @@ def test_without_a_race_the_object_or_the_function_decides() -> None:
     assert not cause("null-deref", "s->x", "g", races=False).is_sign_of(flaw)
 
 
+def test_a_leak_is_known_by_its_holder() -> None:
+    cache = cause("leak", "kmem_cache held by an empty cpu slab", "", races=False)
+    memcg = cause("leak", "mem_cgroup held by an empty cpu slab", "", races=False)
+    nobody = cause("leak", "mem_cgroup held by nobody", "", races=False)
+
+    assert memcg.is_sign_of(cache)
+    assert not nobody.is_sign_of(cache)
+
+
 def test_a_name_of_an_older_version_is_the_youngest_name_of_its_function() -> None:
     assert youngest_name("kmemcg_deactivate_workfn") == youngest_name("kmemcg_workfn") == "kmemcg_workfn"
     assert youngest_name("of_no_kernel") == "of_no_kernel"

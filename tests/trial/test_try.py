@@ -13,22 +13,22 @@ from tests.conftest import Command, check_usage_error
 PATCHES = Path(__file__).with_name("patches")
 
 RIGHT = {
-    "two_barriers": ("5.3", "warn:percpu_ref_exit: confirm_switch is set:percpu_ref_exit"),
-    "work_fn_cleared_first": ("v7", "use-after-free:KmemCache:kmemcg_workfn"),
-    "rcu_unlock_at_exit": ("v4", "atomic-sleep:"),
-    "wq_lock_irqs_off": ("v5", "lockdep:softirq: memcg_kmem_wq_lock:"),
-    "last_alias_dies": ("original", "leak:"),
+    "two_barriers": ("5.3", "warn:percpu_ref_exit", 100, ("offline-vs-exit", "destroy-vs-offline")),
+    "work_fn_cleared_first": ("v7", "use-after-free:KmemCache:kmemcg_workfn", 20, ("rmdir-empty", "nested")),
+    "rcu_unlock_at_exit": ("v4", "atomic-sleep:", 20, ("allocate-and-block", "reclaim-in-charge")),
+    "wq_lock_irqs_off": ("v5", "lockdep:softirq: memcg_kmem_wq_lock:", 40, ("softirq-free-vs-destroy",)),
+    "last_alias_dies": ("original", "leak:", 20, ("alias-marked-dying", "destroy-vs-offline")),
 }
-"""The patches that make nothing: their kernels, and the beginning of a signature that they cure."""
+"""The patches that make nothing: kernel, beginning of a signature that they cure, budget, and stages."""
 
 WRONG = {
-    "barrier_after_flush": ("5.3", "use-after-free:KmemCache:kmemcg_workfn"),
-    "wq_lock_irqs_on": ("v6", "lockdep:softirq: memcg_kmem_wq_lock:"),
-    "dying_after_flush": ("5.4-fixed", "use-after-free:"),
-    "reference_after_rcu": ("v5", "use-after-free:"),
-    "put_before_work": ("original", "use-after-free:"),
+    "barrier_after_flush": ("5.3", "use-after-free:", 40, ("offline-vs-destroy", "free-vs-destroy")),
+    "wq_lock_irqs_on": ("v6", "lockdep:softirq: memcg_kmem_wq_lock:", 40, ("softirq-free-vs-destroy",)),
+    "dying_after_flush": ("5.4-fixed", "use-after-free:", 40, ("offline-vs-destroy", "destroy-vs-offline")),
+    "no_barrier": ("original", "use-after-free:", 100, ("destroy-vs-offline",)),
+    "put_before_work": ("original", "leak:kmem_cache held by its kobject:", 30, ("rmdir-under-load",)),
 }
-"""The patches that make something: their kernels, and the beginning of a signature of that."""
+"""The patches that make something: kernel, beginning of a signature of that, budget, and stages."""
 
 REAP = """
 from actors.api import kernel_fn, unpatched
@@ -54,8 +54,8 @@ def signatures(verdicts: list[dict[str, Any]]) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", RIGHT)
 def test_a_right_patch_makes_nothing(slabrace: Command, patch: str) -> None:
-    kernel, cured = RIGHT[patch]
-    code, told = tried(slabrace, patch, kernel, "--budget", 40)
+    kernel, cured, budget, stages = RIGHT[patch]
+    code, told = tried(slabrace, patch, kernel, "--budget", budget, *(f"--scenario={stage}" for stage in stages))
 
     assert told["makes"] == []
     assert code == 0
@@ -65,8 +65,8 @@ def test_a_right_patch_makes_nothing(slabrace: Command, patch: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", WRONG)
 def test_a_wrong_patch_makes_a_new_cause(slabrace: Command, patch: str) -> None:
-    kernel, made = WRONG[patch]
-    code, told = tried(slabrace, patch, kernel, "--budget", 40)
+    kernel, made, budget, stages = WRONG[patch]
+    code, told = tried(slabrace, patch, kernel, "--budget", budget, *(f"--scenario={stage}" for stage in stages))
 
     assert code == 1
     assert any(name.startswith(made) for name in signatures(told["makes"]))
