@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, causes, coverage, findings, mutants, profile, shrunk
+from benchmarks import bisect, bugs, causes, coverage, findings, mutants, profile, shrunk
 from benchmarks.engines import engines
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
@@ -44,6 +44,7 @@ class Study(Protocol):
 
 STUDIES: dict[str, Study] = {
     "bugs": bugs,
+    "bisect": bisect,
     "causes": causes,
     "findings": findings,
     "mutants": mutants,

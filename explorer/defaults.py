@@ -11,6 +11,12 @@ CHECK = "step"
 BUDGET = 2_000
 """Schedules of an `explore` search."""
 
+TRY_BUDGET = 100
+"""Schedules of each stage and side of `try`."""
+
+BISECT_BUDGET = 500
+"""Schedules of each kernel of `bisect`."""
+
 SHRINK_RUNS = 2_000
 SHRINK_SECONDS = 45
 """With these limits, `shrink` finishes a run of 150,000 steps within a minute, reading and writing included."""

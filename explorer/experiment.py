@@ -190,6 +190,13 @@ class Experiment:
             header = msgspec.structs.replace(header, patches=records_of(chosen[len(header.without) :]))
         return cls(header, scenario, chosen)._with(found, oracles)
 
+    def on_kernel(self, kernel: str, patches: Sequence[PatchRecord], without: tuple[str, ...]) -> Experiment:
+        """A copy on another kernel, with these patches and without these fixes; UsageError if one does not apply."""
+        chosen = _select(patches, without, kernel, self.header.parameters)
+        laid_over = records_of(chosen[len(without) :])
+        header = msgspec.structs.replace(self.header, kernel=kernel, patches=laid_over, without=without)
+        return attrs.evolve(self, header=header, patches=chosen)
+
     def with_knob(self, name: str, value: int | str) -> Experiment:
         """A copy with another value of one knob."""
         header = msgspec.structs.replace(self.header, parameters={**self.header.parameters, name: value})

@@ -152,6 +152,10 @@ class NamedFix:
 # -- a user's file ----------------------------------------------------------------------------------------------------
 
 
+class NotForThisMachineError(UsageError):
+    """A patch file that declares no function of this kind of machine; it may declare some for another kind."""
+
+
 def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
     """Run the text of a patch for one kind of machine; UsageError with file and line if that fails."""
     checker = Checker(Path(record.file), profile, allocator)
@@ -160,7 +164,7 @@ def make_patch(record: PatchRecord, profile: str, allocator: str) -> Patch:
         msg = (
             f"--patch {record.file}: it declares no function for {profile}; use @kernel_fn(NAME, FILE[, profiles=...])"
         )
-        raise UsageError(msg)
+        raise NotForThisMachineError(msg)
     return Patch(record, checker.bodies)
 
 

@@ -20,6 +20,9 @@ from explorer.signals import EXIT_INTERRUPTED
 from explorer.streams import complain, on_standard_streams, tell
 from protocol.errors import InternalError, NoAnswerError, UsageError
 
+MODULES = {"try": "try_"}
+"""The modules of commands whose name is a keyword of Python."""
+
 
 @on_standard_streams
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +45,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if options.command is None:
             return show_help(parser)
         with paused():
-            command = importlib.import_module(f"explorer.cli.{options.command}")
+            command = importlib.import_module(f"explorer.cli.{MODULES.get(options.command, options.command)}")
         code: int = command.main(options)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str = "") -> RunOptions:
-    """The run options from the command line; *strategy* and *driver* are for commands without such options."""
+    """The run options from the command line; *strategy* and *driver* are for commands without such options.
+
+    A command that has no single scenario fills it in later.
+    """
     return RunOptions(
-        scenario=options.scenario or "",
+        scenario=getattr(options, "scenario", None) or "",
         kernel=defaults.KERNEL if options.kernel is None else options.kernel,
         strategy=strategy or options.strategy,
         driver=driver or options.driver,

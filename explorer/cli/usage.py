@@ -18,6 +18,7 @@ from explorer.search.registry import PORTFOLIO, SEARCHES, STRATEGIES
 from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES, STEPS
 
 SHELLS = ("bash", "zsh", "fish")
+ALLOCATORS = ("slub", "slab", "both")
 EXIT_NOT_EXHAUSTED = 5
 KERNELS = f"{', '.join(PROFILES)}, or a step of v4, {min(STEPS)} to {max(STEPS)}"
 
@@ -87,6 +88,11 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     add_patch(parser)
     add_oracle(parser)
     add_without(parser)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """`--workers`."""
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
 
 
 def add_set(parser: argparse.ArgumentParser, text: str) -> None:
@@ -240,7 +246,7 @@ def _explore(parser: argparse.ArgumentParser) -> None:
         "no limit with --time)",
     )
     parser.add_argument("--time", type=positive, metavar="SECONDS", help="stop after this time")
-    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes; the answer is the same")
+    add_workers(parser)
     parser.add_argument("--first", action="store_true", help="stop at the first finding")
     parser.add_argument(
         "--checkpoint",
@@ -335,6 +341,50 @@ def _stress(parser: argparse.ArgumentParser) -> None:
         help="run this share of the jobs under the Trio driver, too; the answers have to agree",
     )
     parser.add_argument("--events", metavar="FILE", help="append the events as JSON lines; - is standard output")
+    add_json(parser)
+
+
+def _try(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "patches", nargs="+", metavar="PATCH", help="a fix (slug or commit id) or a patch file; several: all together"
+    )
+    parser.add_argument("--kernel", help=f"kernel profile: {KERNELS} (default: {defaults.KERNEL})")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices, on both sides (default: 0)")
+    add_machine(parser)
+    parser.add_argument(
+        "--scenario",
+        dest="scenarios",
+        action="append",
+        default=[],
+        metavar="S",
+        help="only this stage: a name, or FILE.py:NAME (default: all built-in scenarios)",
+    )
+    parser.add_argument(
+        "--allocator", choices=ALLOCATORS, help="the allocator of all stages (default: each stage's own)"
+    )
+    parser.add_argument(
+        "--budget",
+        type=positive,
+        metavar="SCHEDULES",
+        help=f"schedules of each stage, on each side (default: {defaults.TRY_BUDGET}, or no limit with --time)",
+    )
+    parser.add_argument("--time", type=positive, metavar="SECONDS", help="divide this time among the stages and sides")
+    add_workers(parser)
+    parser.add_argument("--no-log", action="store_true", help="do not log new causes")
+    add_json(parser)
+
+
+def _bisect(parser: argparse.ArgumentParser) -> None:
+    add_finding(parser)
+    parser.add_argument(
+        "--budget",
+        type=positive,
+        default=defaults.BISECT_BUDGET,
+        metavar="SCHEDULES",
+        help=f"most schedules to search on each kernel (default: {defaults.BISECT_BUDGET})",
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the searches (default: 0)")
+    add_workers(parser)
     add_json(parser)
 
 
@@ -521,6 +571,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "slabinfo": ("print a file of the simulated kernel at some step of a log", _slabinfo),
     "explore": ("search many schedules of a scenario for flaws", _explore),
     "stress": ("run a campaign of schedules over many scenarios and kernels, with a store", _stress),
+    "try": ("try a patch: what it makes, cures and masks, on every stage that reaches it", _try),
+    "bisect": ("look for the flaw of a log on all kernels: introduced by, cured by, masked by", _bisect),
     "shrink": ("make the schedule of a failing run as short as possible", _shrink),
     "match": ("search for the schedule that a kernel's function trace shows", _match),
     "growth": ("simulate hosts for days, and compare with figures of production hosts", _growth),

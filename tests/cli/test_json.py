@@ -74,6 +74,12 @@ def warn_always(ctx: Context) -> None:
     WARN_ON(ctx, "always", "it is so")
 
 
+def trials(command: Command) -> Printed:
+    search = ("--scenario", "rmdir-empty", "--kernel", "v7", "--budget", 2, "--no-log")
+    yield "try", told(command, "try", "work-fn-store-after-free", *search)
+    yield "bisect", told(command, "bisect", "canary.log", "--budget", 1)
+
+
 def searches(command: Command) -> Printed:
     search = ("explore", "rmdir-empty", "--kernel", "v7", "--budget", 40, "--no-log")
     yield "explore", told(command, *search)
@@ -135,7 +141,7 @@ def hosts(_command: Command) -> Printed:
 
 def test_every_object_is_on_the_page_and_every_object_of_the_page_is_printed(slabrace: Command) -> None:
     page = Page.read()
-    for source in (runs, findings, searches, files, logs, lists, matches, stores, hosts):
+    for source in (runs, findings, trials, searches, files, logs, lists, matches, stores, hosts):
         for heading, value in source(slabrace):
             page.check(value, heading)
             assert value["schema"] == SCHEMA

@@ -1,0 +1,1 @@
+"""`slabrace try` and `slabrace bisect`."""
