@@ -459,7 +459,7 @@ class Store:
         )
 
     def answers(self, campaign: int, epoch: int) -> Iterator[tuple[int, int, str, Job, Answer | None]]:
-        """The jobs of an epoch in their order: id, cell, digest, job and answer; a lost job has neither digest nor answer."""
+        """The jobs of an epoch in their order: id, cell, digest, job and answer; a lost job has no answer."""
         for row in self.rows(
             "SELECT id, cell, digest, plan, answer FROM jobs JOIN work ON job = id WHERE campaign = ? AND epoch = ?"
             " ORDER BY place",

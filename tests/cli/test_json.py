@@ -124,6 +124,8 @@ def matches(command: Command) -> Printed:
 
 
 def stores(command: Command) -> Printed:
+    campaign = ("stress", "canary", "--store", "campaign", "--workers", 1, "--budget", 12)
+    yield "stress", told(command, *campaign)
     folder = built_in(Path.cwd()).folder
     for question in QUESTIONS:
         yield from ((f"query: {question}", row) for row in told(command, "query", folder, question))
