@@ -7,7 +7,6 @@ campaigns.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import re
 from collections import Counter
@@ -17,16 +16,15 @@ from typing import Any
 
 import attrs
 
-from actors.versions.profiles import profile_range
 from benchmarks.pages import DOCS, markdown_table, put_between_markers
+from explorer import judgements
+from explorer.judgements import Judgement
 from protocol.atomic import write_file
-from protocol.errors import UsageError
 from protocol.vocabulary import PROFILES
-from scenarios import SCENARIOS
 
 RESULTS = str(DOCS / "findings.json")
 PAGE = str(DOCS / "findings.md")
-ALL_BUT = "all but "
+JUDGEMENTS = Path(judgements.__file__).with_name(judgements.FILE)
 ROW = re.compile(
     r"^\| `(?P<pattern>[^`]+)` \| (?P<kernels>[^|]+) \| (?P<stages>[^|]+) "
     r"\| (?P<verdict>[^|]+) \| (?P<section>[^|]+) \|$"
@@ -85,54 +83,21 @@ def write_results(path: Path, results: Mapping[str, Cell]) -> None:
 # -- judgements -------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Judgement:
-    """One row of the page: the verdict on signatures that match *pattern*, on these kernels and these stages.
-
-    The signature alone is not enough: elsewhere another flaw may have it.
-    """
-
-    pattern: str
-    kernels: frozenset[str]
-    stages: frozenset[str]
-    verdict: str
-    section: str
-
-    def covers(self, kernel: str, stage: str, signature: str) -> bool:
-        """Whether the row judges this finding."""
-        return kernel in self.kernels and stage in self.stages and fnmatch.fnmatchcase(signature, self.pattern)
+def read_rows(page: str) -> list[tuple[str, ...]]:
+    """The cells of the hand-written rows."""
+    matches = filter(None, map(ROW.match, page.splitlines()))
+    return [tuple(text.strip() for text in match.groups()) for match in matches]
 
 
 def read_judgements(page: str) -> list[Judgement]:
     """The hand-written rows."""
-    found = []
-    for line in page.splitlines():
-        match = ROW.match(line)
-        if match is not None:
-            kernels = [kernel for part in match["kernels"].split(",") for kernel in kernels_of(part.strip())]
-            stages = frozenset(stages_of(match["stages"]))
-            found.append(
-                Judgement(
-                    match["pattern"], frozenset(kernels), stages, match["verdict"].strip(), match["section"].strip()
-                )
-            )
-    return found
+    return [Judgement.of(row) for row in read_rows(page)]
 
 
-def stages_of(text: str) -> Iterable[str]:
-    """`canary, nested`, or `all but canary, nested`."""
-    names = [name.strip() for name in text.removeprefix(ALL_BUT).split(",")]
-    known = [scenario.name for scenario in SCENARIOS]
-    for name in names:
-        if name not in known:
-            msg = f"{PAGE}: there is no stage {name}"
-            raise UsageError(msg)
-    return [name for name in known if name not in names] if text.startswith(ALL_BUT) else names
-
-
-def kernels_of(text: str) -> Iterable[str]:
-    """`v2..v7`, `all` or one kernel."""
-    return PROFILES if text == "all" else profile_range(text)
+def write_judgements(page: str) -> None:
+    """Write the hand-written rows to the file that an installed slabrace reads."""
+    rows = ",\n".join(json.dumps(row) for row in read_rows(page))
+    write_file(JUDGEMENTS, f"[\n{rows}\n]\n", overwrite=True)
 
 
 def unjudged(judgements: Iterable[Judgement], kernel: str, stage: str, signatures: Iterable[str]) -> list[str]:
@@ -148,6 +113,7 @@ def update_page(path: Path, results: Mapping[str, Cell]) -> None:
     """Write the tables between their markers."""
     put_between_markers(path, "findings", table(results.values()))
     put_between_markers(path, "exhausted", table_of_exact_searches(results.values()))
+    write_judgements(path.read_text(encoding="utf-8"))
 
 
 def table_of_exact_searches(cells: Iterable[Cell]) -> list[str]:

@@ -15,6 +15,10 @@ SHRINK_RUNS = 2_000
 SHRINK_SECONDS = 45
 """With these limits, `shrink` finishes a run of 150,000 steps within a minute, reading and writing included."""
 
+STRESS_STRATEGY = "guided"
+STRESS_MEMORY, STRESS_JOB_SECONDS = 2048, 600
+"""Limits of a worker of `stress`: MiB of memory, and seconds for one job."""
+
 MATCH_BUDGET = 500
 
 TRACED = ("traced-create", "traced-rmdir-idle", "traced-rmdir-held")

@@ -102,6 +102,17 @@ def held_back() -> Iterator[None]:
     raise_pending()
 
 
+@contextmanager
+def let_through() -> Iterator[None]:
+    """Within the block a signal is raised as usual, though a block around it holds signals back."""
+    held, _state.held = _state.held, 0
+    try:
+        raise_pending()
+        yield
+    finally:
+        _state.held = held
+
+
 def is_torn() -> bool:
     """Whether a block that holds signals back was left half-done in this command."""
     return _state.torn

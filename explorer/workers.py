@@ -35,6 +35,9 @@ from protocol.errors import InternalError, NoAnswerError, UsageError
 MOST_LOSSES = 3
 """Losses of workers until a task is given up: one loss may be bad luck, three are the task's fault."""
 
+MOST_KILLS = 12
+"""The same for workers that something else killed with SIGKILL: that is rarely the task's fault."""
+
 Tell = Callable[[object], None]
 
 
@@ -46,7 +49,8 @@ class WorkerLostError(NoAnswerError):
 class Task:
     """A task of a worker: `call(*arguments, tell)`, where `call` is importable; *name* is for messages.
 
-    `heard` is called with each value that the worker sends meanwhile, and with None when the task starts again. Once it
+    `heard` is called with each value that the worker sends meanwhile, and with None when the task starts again. `lost`
+    is called with the reason when a worker is lost with it: `losses` and `kills` have the numbers by then. Once it
     `is_done`, there is an `answer`, or an `error`.
     """
 
@@ -54,7 +58,9 @@ class Task:
     call: Callable[..., object]
     arguments: tuple[object, ...]
     heard: Callable[[object], None] | None = None
+    lost: Callable[[str], None] | None = None
     losses: int = 0
+    kills: int = 0
     is_done: bool = False
     answer: Any = None
     error: Exception | None = None
@@ -71,14 +77,21 @@ class Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     task: Task | None = None
+    why_ended: str = ""
+
+    def end(self, why: str) -> None:
+        """Kill the process; the pool replaces it."""
+        self.why_ended = why
+        self.process.kill()
 
 
 @attrs.define(eq=False)
 class Pool:
-    """At most *size* workers, started when there are tasks. `lost` counts lost workers."""
+    """At most *size* workers, started when there are tasks. `lost` counts lost workers; if `is_quiet`, silently."""
 
     size: int
     lost: int = 0
+    is_quiet: bool = False
     _waiting: deque[Task] = attrs.field(factory=deque, init=False)
     _workers: dict[Connection, Worker] = attrs.field(factory=dict, init=False)
 
@@ -86,6 +99,16 @@ class Pool:
         """Queue *task* for the next free worker."""
         self._waiting.append(task)
         self._give_out()
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers that run."""
+        return list(self._workers.values())
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections to the workers; `hear` reads them."""
+        return list(self._workers)
 
     @property
     def is_busy(self) -> bool:
@@ -153,19 +176,30 @@ class Pool:
         del self._workers[worker.connection]
         worker.connection.close()
         self.lost += 1
-        task, end = worker.task, how_it_ended(worker.process.wait())
+        task, code = worker.task, worker.process.wait()
+        end = worker.why_ended or how_it_ended(code)
         if task is None:
-            complain(f"a worker process was lost ({end})")
+            self._complain(f"a worker process was lost ({end})")
             return
-        task.losses += 1
-        if task.losses < MOST_LOSSES:
-            complain(f"a worker process was lost ({end}); it is done again: {task.name}")
+        if code == -signal.SIGKILL and not worker.why_ended:
+            task.kills += 1
+        else:
+            task.losses += 1
+        if task.lost is not None:
+            task.lost(end)
+        if task.losses < MOST_LOSSES and task.kills < MOST_KILLS:
+            self._complain(f"a worker process was lost ({end}); it is done again: {task.name}")
             if task.heard is not None:
                 task.heard(None)
             self._waiting.appendleft(task)
         else:
             why = "is it out of memory, or does a patch end the process?"
-            task.end(None, WorkerLostError(f"{task.name}: {task.losses} worker processes were lost ({end}); {why}"))
+            lost = f"{task.losses + task.kills} worker processes were lost ({end}); {why}"
+            task.end(None, WorkerLostError(f"{task.name}: {lost}"))
+
+    def _complain(self, text: str) -> None:
+        if not self.is_quiet:
+            complain(text)
 
 
 def how_it_ended(code: int) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from actors.versions.profiles import ALLOCATORS
 from benchmarks.findings import cell, measure, plan
-from benchmarks.findings_page import PAGE, RESULTS, Judgement, read_judgements, read_results, unjudged
+from benchmarks.findings_page import PAGE, RESULTS, read_judgements, read_results, unjudged
 from benchmarks.rows import ROWS, Kernel, Row
+from explorer.judgements import Judgement, known_judgements
 from explorer.session import run
 from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
@@ -32,6 +33,11 @@ def test_every_row_of_the_table_is_read() -> None:
 
     assert len(JUDGEMENTS) == sum(line.startswith("| `") for line in table.splitlines()) > 50
     assert {row.verdict for row in JUDGEMENTS} == {"true", "caller", "planted"}
+
+
+def test_an_installed_slabrace_has_the_judgements_of_the_page() -> None:
+    """`python -m benchmarks findings --table` writes them."""
+    assert list(known_judgements()) == JUDGEMENTS
 
 
 @pytest.mark.parametrize("row", JUDGEMENTS, ids=lambda row: row.pattern)

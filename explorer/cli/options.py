@@ -30,7 +30,7 @@ def run_options(options: argparse.Namespace, *, strategy: str = "", driver: str 
         patches=tuple(options.patch),
         oracles=tuple(options.oracle),
         without=tuple(options.without),
-        faults=_faults(options.fault),
+        faults=faults(options.fault),
     )
 
 
@@ -70,19 +70,20 @@ def check_once(option: str, names: Sequence[str]) -> None:
         raise UsageError(msg)
 
 
-def _faults(pairs: Sequence[str]) -> dict[str, float]:
-    faults: dict[str, float] = {}
+def faults(pairs: Sequence[str]) -> dict[str, float]:
+    """The probabilities of `--fault`, by the names of the faults."""
+    found: dict[str, float] = {}
     split = [_split("--fault", pair) for pair in pairs]
     check_once("--fault", [name for name, _ in split])
     for pair, (name, value) in zip(pairs, split, strict=True):
         try:
-            faults[name] = float(value)
+            found[name] = float(value)
         except ValueError:
-            faults[name] = -1.0
-        if not 0 <= faults[name] <= 1:
+            found[name] = -1.0
+        if not 0 <= found[name] <= 1:
             msg = f"--fault {pair}: give a probability from 0 to 1"
             raise UsageError(msg)
-    return faults
+    return found
 
 
 def _split(option: str, pair: str) -> tuple[str, str]:

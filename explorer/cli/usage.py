@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from explorer import defaults
 from explorer.cli.parser import Parser
-from explorer.cli.values import log_file, natural, positive, seed
+from explorer.cli.values import hours, log_file, natural, positive, seed, share
 from explorer.search.registry import PORTFOLIO, SEARCHES, STRATEGIES
 from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES
 
@@ -268,6 +268,75 @@ def _explore(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def _stress(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run schedules of many scenarios, kernels and knobs until the budget or the time is used up, or until Ctrl-C. "
+        "All is kept in the store; the same command, or one that names the store only, goes on there. Exit code 1 "
+        "means new causes: causes that docs/findings.md judges are known."
+    )
+    parser.add_argument(
+        "scenarios", metavar="SCENARIO", nargs="*", help="names, or FILE.py:NAME (default: all built-in scenarios)"
+    )
+    parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the folder of the store")
+    several = "several with commas"
+    parser.add_argument(
+        "--kernel", action="append", help=f"kernel profiles, {several}, or all (default: {defaults.KERNEL})"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar='"+P -FIX"',
+        help='a variant of each kernel: patches laid over it, fixes taken out; give "" for the kernel as it is',
+    )
+    parser.add_argument(
+        "--sweep", action="append", default=[], metavar="NAME=A..B", help="values of a knob: A..B, or V,V"
+    )
+    parser.add_argument(
+        "--swarm", type=natural, default=0, metavar="N", help="draw N more cells for each epoch: knobs, CPUs, faults"
+    )
+    parser.add_argument(
+        "--strategy", action="append", help=f"strategies, {several} (default: {defaults.STRESS_STRATEGY})"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices (default: 0)")
+    add_machine(parser)
+    parser.add_argument(
+        "--budget", type=positive, metavar="SCHEDULES", help="stop after so many, in all parts together"
+    )
+    parser.add_argument("--soak", type=hours, metavar="HOURS", help="stop this part after this time")
+    parser.add_argument(
+        "--until-quiet",
+        type=share,
+        metavar="P",
+        help="stop when the estimated chance of a new class within an hour falls below P",
+    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one for each CPU)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="run the jobs on a cluster of dask.distributed")
+    parser.add_argument(
+        "--memory",
+        type=positive,
+        default=defaults.STRESS_MEMORY,
+        metavar="MIB",
+        help=f"replace a worker that uses more (default: {defaults.STRESS_MEMORY})",
+    )
+    parser.add_argument(
+        "--job-seconds",
+        type=positive,
+        default=defaults.STRESS_JOB_SECONDS,
+        metavar="S",
+        help=f"replace a worker whose job takes longer (default: {defaults.STRESS_JOB_SECONDS})",
+    )
+    parser.add_argument(
+        "--trio-share",
+        type=share,
+        default=0.0,
+        metavar="P",
+        help="run this share of the jobs under the Trio driver, too; the answers have to agree",
+    )
+    parser.add_argument("--events", metavar="FILE", help="append the events as JSON lines; - is standard output")
+    add_json(parser)
+
+
 def _shrink(parser: argparse.ArgumentParser) -> None:
     add_finding(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to log the short run (default: LOG.short.log)")
@@ -396,6 +465,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "log": ("print the steps of a log", _log),
     "slabinfo": ("print a file of the simulated kernel at some step of a log", _slabinfo),
     "explore": ("search many schedules of a scenario for flaws", _explore),
+    "stress": ("run a campaign of schedules over many scenarios and kernels, with a store", _stress),
     "shrink": ("make the schedule of a failing run as short as possible", _shrink),
     "match": ("search for the schedule that a kernel's function trace shows", _match),
     "growth": ("simulate hosts for days, and compare with figures of production hosts", _growth),

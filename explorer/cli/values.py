@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import IO
 
@@ -12,6 +13,8 @@ from protocol.formats.columns import MAX_DIGITS
 
 BLOCK, MOST_PIPED = 1 << 20, 1 << 30
 """Bytes per copied block, and most bytes of a piped log."""
+
+MOST_HOURS = 1 << 20
 
 
 def log_file(text: str) -> Path:
@@ -77,6 +80,29 @@ def natural(text: str) -> int:
 def positive(text: str) -> int:
     """A whole number, one or more."""
     return _number(text, least=1, words="one or more")
+
+
+def share(text: str) -> float:
+    """A probability or a share: `0.01`, or `1%`."""
+    number = _fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 <= number <= 1:
+        msg = f"{text!r:.40}: give a number from 0 to 1, or a percentage"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def hours(text: str) -> float:
+    """A time in hours, more than none."""
+    number = _fraction(text)
+    if not 0 < number < MOST_HOURS:
+        msg = f"{text!r:.40}: give a number of hours above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _fraction(text: str) -> float:
+    """A plain decimal number; -1 if it is none."""
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text) else -1.0
 
 
 def _number(text: str, *, least: int, words: str) -> int:

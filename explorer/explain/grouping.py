@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from explorer.explain.conflict import find_conflicts
 from explorer.schedule import Follow
 from explorer.trace import Trace, run_traced
-from protocol.findings import ORACLES
+from protocol.findings import ORACLES, Finding
+from protocol.schedule import Schedule
 
 if TYPE_CHECKING:
     from explorer.experiment import Experiment
@@ -30,19 +31,19 @@ def group_by_cause(campaign: Campaign) -> None:
             together.setdefault((None, frozenset(found.seen)), []).append(found)
     for group in together.values():
         if len(group) > 1:
-            join(campaign.experiment, sorted(group, key=rank))
+            join(campaign.experiment, sorted(group, key=lambda found: rank(found.finding)))
 
 
-def rank(found: Found) -> tuple[int, int]:
+def rank(finding: Finding) -> tuple[int, int]:
     """Sort key for symptoms: the earliest first, then the most informative kind."""
-    return found.finding.step, list(ORACLES).index(found.finding.kind)
+    return finding.step, list(ORACLES).index(finding.kind)
 
 
 def join(experiment: Experiment, group: list[Found]) -> None:
     """Mark the findings with the cause of the first one in *group*; repeat with the rest."""
     while len(group) > 1:
         first, *others = group
-        gone = gone_with(experiment, first)
+        gone = gone_with(experiment, first.schedule, first.finding.signature)
         group = []
         for other in others:
             same = other.finding.step == first.finding.step if gone is None else other.finding.signature in gone
@@ -53,17 +54,15 @@ def join(experiment: Experiment, group: list[Found]) -> None:
                 group.append(other)
 
 
-def gone_with(experiment: Experiment, found: Found) -> set[str] | None:
-    """The findings that vanish when the conflict of *found* is swapped; None if it has no conflict."""
+def gone_with(experiment: Experiment, schedule: Schedule, signature: str) -> set[str] | None:
+    """The findings that vanish when the conflict of the one that *schedule* shows is swapped; None if it has none."""
     for controls_clock in (False, True):
-        whole = run_traced(experiment, Follow(found.schedule, controls_clock=controls_clock))
-        if found.finding.signature in whole.stage.world.findings:
+        whole = run_traced(experiment, Follow(schedule, controls_clock=controls_clock))
+        if signature in whole.stage.world.findings:
             break
     else:
         return None
-    trace: Trace = run_traced(
-        experiment, Follow(found.schedule, controls_clock=controls_clock), found.finding.signature
-    )
+    trace: Trace = run_traced(experiment, Follow(schedule, controls_clock=controls_clock), signature)
     conflict = next(
         iter(find_conflicts(experiment, trace, controls_clock=controls_clock, budget=MOST_RUNS).found), None
     )

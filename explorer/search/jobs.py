@@ -23,11 +23,11 @@ from explorer.watch import RacingPair, Watch
 from protocol.errors import UsageError
 from protocol.findings import Finding
 from protocol.names import no_such
+from protocol.records import CodeRecord
 from protocol.schedule import Choice, Schedule
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
-    from protocol.records import CodeRecord
     from scenarios.stage import Stage
 
 SCHEDULES_PER_JOB = 8

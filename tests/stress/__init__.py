@@ -1,0 +1,1 @@
+"""Stress campaigns: the same answer whatever happens to workers, processes and the disk."""
