@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bugs, causes, coverage, findings, mutants, profile, shrunk
+from benchmarks import bugs, causes, coverage, findings, guided, mutants, profile, shrunk
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
@@ -44,6 +44,7 @@ STUDIES: dict[str, Study] = {
     "bugs": bugs,
     "causes": causes,
     "findings": findings,
+    "guided": guided,
     "mutants": mutants,
     "shrunk": shrunk,
     "coverage": coverage,
