@@ -28,10 +28,10 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 0.5, "pos": 1.0, "pct:2": 0.5, "pct:3": 1.0, "pct:4": 0.5, "urw": 0.5, "random": 0.5}
+SAMPLERS = {"surw": 0.25, "pos": 1.0, "pct:2": 0.5, "pct:3": 1.0, "pct:4": 1.0, "urw": 0.25, "random": 0.5}
 """The samplers with their shares, in the order of their first turns."""
 
-MUTATIONS = {"aim": 2.0, "gap": 1.0, "prefix": 2.0, "splice": 2.0, "delay": 2.0, "swap": 2.0}
+MUTATIONS = {"aim": 1.5, "gap": 1.0, "prefix": 2.0, "splice": 2.0, "delay": 2.0, "swap": 2.0}
 """The ways of `Mutation` with their shares."""
 
 FLOOR = 0.125
