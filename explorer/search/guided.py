@@ -28,11 +28,14 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 0.25, "pos": 1.0, "pct:2": 0.5, "pct:3": 1.0, "pct:4": 1.0, "urw": 0.25, "random": 0.5}
+SAMPLERS = {"surw": 0.25, "pos": 1.0, "pct:2": 1.0, "pct:3": 1.0, "pct:4": 1.0, "urw": 0.25, "random": 0.25}
 """The samplers with their shares, in the order of their first turns."""
 
-MUTATIONS = {"aim": 1.5, "gap": 1.0, "prefix": 2.0, "splice": 2.0, "delay": 2.0, "swap": 2.0}
+MUTATIONS = {"prefix": 1.5, "splice": 1.5, "delay": 1.5, "swap": 1.5, "aim": 2.0, "gap": 1.5}
 """The ways of `Mutation` with their shares."""
+
+MUTATED_FROM, AIMED_FROM = 24, 64
+"""Schedules before the first mutation, and before the first job with aims alone: by then most pairs are known."""
 
 FLOOR = 0.125
 """The least share of the samplers that feed the estimates (`Sampler.is_unbiased`)."""
@@ -146,10 +149,15 @@ class Guide:
 
     def _choose(self, source: random.Random) -> str:
         """Draw a way by its weight, or by `FLOOR` one of those that feed the estimates."""
-        ways = [way for way in self.arms if self.corpus or way in SAMPLERS]
+        ways = [way for way in self.arms if self._is_ready(way)]
         if source.random() < FLOOR:
             ways = [way for way in ways if is_unbiased(way)]
         return ways[draw(source.random(), [self.arms[way].weight for way in ways])]
+
+    def _is_ready(self, way: str) -> bool:
+        """Whether enough is known for *way*."""
+        least = AIMED_FROM if way in {"aim", "gap"} else MUTATED_FROM
+        return way in SAMPLERS or (bool(self.corpus) and self.next >= least)
 
     def _job(self, way: str, job: Job, source: random.Random) -> Job:
         """The job of *way*: *job* itself for a sampler."""

@@ -191,7 +191,7 @@ def after(epochs: int, stage: Experiment, seed: int = 3, order: Sequence[int] = 
 
 
 def test_a_guide_that_was_kept_plans_the_same_jobs() -> None:
-    guide = after(4, experiment())
+    guide = after(5, experiment())
     again = Guide.load(guide.dump())
 
     assert again.dump() == guide.dump()
@@ -266,7 +266,7 @@ def test_schedules_with_rare_pairs_are_mutated_more_often() -> None:
 def test_the_samplers_that_feed_the_estimates_keep_their_floor() -> None:
     """Even where another way always has news and they never have."""
     guide = Guide(0)
-    guide.epoch, guide.corpus = 2, corpus_of(0)
+    guide.epoch, guide.next, guide.corpus = 2, 1_000, corpus_of(0)
     guide.arms["aim"].gain = 1e9
     ways = [job.strategy for _ in range(100) for job in plan_and_skip(guide)]
 
@@ -284,7 +284,7 @@ def plan_and_skip(guide: Guide) -> list[Job]:
 
 def test_every_way_has_its_turn() -> None:
     guide = Guide(0)
-    guide.epoch, guide.corpus = 2, corpus_of(0)
+    guide.epoch, guide.next, guide.corpus = 2, 1_000, corpus_of(0)
     ways = Counter(job.strategy for _ in range(60) for job in plan_and_skip(guide))
 
     assert ways.keys() == {*SAMPLERS, *(f"guided:{way}" for way in MUTATIONS)}
