@@ -47,7 +47,7 @@ COMPILE := pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras -
   --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
 lock: ## pin the packages anew, all of them and those for run time (needs pip-tools, and Python 3.11)
-	$(COMPILE) --extra dev --extra plot --extra docs --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev --extra plot --extra cluster --extra docs --output-file requirements.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock --output-file requirements-run.lock pyproject.toml
 
 dist: venv ## build the sdist and the wheel, and try the wheel on every Python that is here

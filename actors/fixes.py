@@ -54,7 +54,7 @@ from actors.linux.mm.slub_sysfs import show_slab_objects
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import KernelFn
 from actors.versions.patching import NamedFix, unpatched
-from actors.versions.profiles import profile_range
+from actors.versions.profiles import declared_range
 
 COMMON, MEMCONTROL, SLAB_H, SLUB = "mm/slab_common.c", "mm/memcontrol.c", "mm/slab.h", "mm/slub.c"
 
@@ -68,7 +68,7 @@ def of(function: KernelFn[Any, Any], profile: str) -> Callable[..., Any]:
 
 def fix(slug: str, commit: str, summary: str, *, built_into: str = "") -> NamedFix:
     """Declare a fix that the profiles *built_into* have; without profiles it is a variation that none has."""
-    return NamedFix(slug, commit, summary, profile_range(built_into) if built_into else ())
+    return NamedFix(slug, commit, summary, declared_range(built_into) if built_into else ())
 
 
 # -- the end of root caches -------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ exit_during_atomic_switch = fix(
 )
 
 
-@exit_during_atomic_switch.puts_in("flush_memcg_workqueue", COMMON, profiles="v2..5.3")
+@exit_during_atomic_switch.puts_in("flush_memcg_workqueue", COMMON, profiles="v2..5.3,v4#5..")
 async def flush_and_wait_for_children(ctx: Context, s: KmemCache) -> None:
     """If children are left, another grace period completes their switch to atomic mode."""
     await unpatched(ctx, flush_memcg_workqueue, s)
@@ -150,7 +150,7 @@ memcg_pointer_before_rcu_free = fix(
 )
 
 
-memcg_pointer_before_rcu_free.puts_in("memcg_unlink_cache", COMMON, profiles="v3..5.3")(
+memcg_pointer_before_rcu_free.puts_in("memcg_unlink_cache", COMMON, profiles="v3..5.3,v4#5..")(
     of(memcg_unlink_cache, "5.4-fixed")
 )
 
@@ -160,7 +160,7 @@ memcg_pointer_before_rcu_free.takes_out("memcg_unlink_cache", COMMON, profiles="
 )
 
 
-@memcg_pointer_before_rcu_free.puts_in("destroy_memcg_params", COMMON, profiles="v3..5.3")
+@memcg_pointer_before_rcu_free.puts_in("destroy_memcg_params", COMMON, profiles="v3..5.3,v4#5..")
 async def let_memcg_go_with_struct(ctx: Context, s: KmemCache) -> None:
     """The reference to the memcg is dropped here, not before."""
     if s.is_root_cache:
@@ -239,7 +239,7 @@ work_fn_store_after_free = fix(
 )
 
 
-work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v2..v7")(of(kmemcg_workfn, "5.3"))
+work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v2..v7,v4#5..")(of(kmemcg_workfn, "5.3"))
 
 
 work_fn_store_after_free.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v6..v7")(of(kmemcg_cache_shutdown, "5.3"))
@@ -268,7 +268,7 @@ wq_lock_not_irq_safe = fix(
 )
 
 
-@wq_lock_not_irq_safe.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v4..v5")
+@wq_lock_not_irq_safe.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v4..v5,v4#5..")
 async def queue_shutdown_irqs_off(ctx: Context, ref: PercpuRef) -> None:
     """Like [v4], with the grace period before the work."""
     s = cache_of(ref.container)
@@ -278,7 +278,7 @@ async def queue_shutdown_irqs_off(ctx: Context, ref: PercpuRef) -> None:
             await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
 
 
-@wq_lock_not_irq_safe.puts_in("flush_memcg_workqueue", COMMON, profiles="v4..v5")
+@wq_lock_not_irq_safe.puts_in("flush_memcg_workqueue", COMMON, profiles="v4..v5,v4#5..")
 async def flush_irqs_off(ctx: Context, s: KmemCache) -> None:
     async with MutexHeld(ctx, ctx.machine.slab_mutex), SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         await ctx.ask(s.set_dying, dying=True)
@@ -291,7 +291,7 @@ partial_limit_not_visible = fix(
 )
 
 
-@partial_limit_not_visible.puts_in("slab_deactivate_memcg_cache_rcu_sched", COMMON, profiles="original")
+@partial_limit_not_visible.puts_in("slab_deactivate_memcg_cache_rcu_sched", COMMON, profiles="original..v4#1")
 async def deactivate_at_once(ctx: Context, s: KmemCache) -> None:
     """[O] without the grace period: the work is queued in place of the callback."""
     if await ctx.ask(s.root.read_dying):
@@ -319,7 +319,7 @@ sleep_in_rcu_charge = fix(
     "sleep-in-rcu-charge",
     "",
     "the RCU section ends before the charge; the first online ancestor is charged (v4)",
-    built_into="v4..",
+    built_into="v4..,v4#6..",
 )
 
 
@@ -333,7 +333,9 @@ rcu_lock_for_unlock = fix(
 )
 
 
-rcu_lock_for_unlock.puts_in("memcg_kmem_get_cache", MEMCONTROL, profiles="v3..v4")(of(memcg_kmem_get_cache, "v5"))
+rcu_lock_for_unlock.puts_in("memcg_kmem_get_cache", MEMCONTROL, profiles="v3..v4,v4#5..")(
+    of(memcg_kmem_get_cache, "v5")
+)
 
 root_uncharge_underflow = fix(
     "root-uncharge-underflow",
@@ -343,10 +345,10 @@ root_uncharge_underflow = fix(
 )
 
 
-root_uncharge_underflow.puts_in("memcg_uncharge_slab", SLAB_H, profiles="v2..v7")(of(memcg_uncharge_slab, "5.3"))
+root_uncharge_underflow.puts_in("memcg_uncharge_slab", SLAB_H, profiles="v2..v7,v4#6..")(of(memcg_uncharge_slab, "5.3"))
 
 
-root_uncharge_underflow.puts_in("memcg_charge_slab", SLAB_H, profiles="v4..v7")(of(memcg_charge_slab, "5.3"))
+root_uncharge_underflow.puts_in("memcg_charge_slab", SLAB_H, profiles="v4..v7,v4#6..")(of(memcg_charge_slab, "5.3"))
 
 
 root_uncharge_underflow.takes_out("memcg_uncharge_slab", SLAB_H, profiles="5.3..")(of(memcg_uncharge_slab, "v7"))
@@ -362,10 +364,10 @@ stranded_vmstat = fix(
 )
 
 
-stranded_vmstat.puts_in("memcg_offline_kmem", MEMCONTROL, profiles="v2..v7")(of(memcg_offline_kmem, "5.3"))
+stranded_vmstat.puts_in("memcg_offline_kmem", MEMCONTROL, profiles="v2..v7,v4#6..")(of(memcg_offline_kmem, "5.3"))
 
 
-stranded_vmstat.puts_in("memcg_flush_percpu_vmstats", MEMCONTROL, profiles="v2..v7")(
+stranded_vmstat.puts_in("memcg_flush_percpu_vmstats", MEMCONTROL, profiles="v2..v7,v4#6..")(
     of(memcg_flush_percpu_vmstats, "5.3")
 )
 
@@ -411,7 +413,7 @@ creation_work_leaks_css = fix(
 )
 
 
-creation_work_leaks_css.puts_in("memcg_schedule_kmem_cache_create", MEMCONTROL, profiles="v3..5.3")(
+creation_work_leaks_css.puts_in("memcg_schedule_kmem_cache_create", MEMCONTROL, profiles="v3..5.3,v4#5..")(
     of(memcg_schedule_kmem_cache_create, "5.4-fixed")
 )
 
@@ -425,7 +427,7 @@ kmem_key_toggles = fix(
 )
 
 
-@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..")
+@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..,v4#5..")
 async def free_kmem_keep_key(ctx: Context, memcg: Memcg) -> None:
     """The static key keeps its reference for this memcg for ever."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:

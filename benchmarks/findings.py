@@ -20,7 +20,7 @@ from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_p
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from protocol.errors import UsageError
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES, STEPS
 from scenarios import SCENARIOS, find_scenario
 
 SHORT: dict[str, tuple[tuple[str, str], ...]] = {
@@ -33,7 +33,7 @@ SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 
 FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
-"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version."""
+"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version, and for the steps of v4."""
 LONG = ("rmdir-under-load", "nested")
 RARE = (
     "create-vs-destroy-merged",
@@ -48,6 +48,16 @@ SMALL = ("allocate-and-block", "reclaim-in-charge", "create-vs-destroy")
 EXACT = {"offline-vs-free": (FIXED, MERGED), "offline-vs-destroy": (FIXED, MERGED, "v2", "v3")}
 """The scenarios, with their kernels, that dpor explores as far as it gets within `EXACT_BUDGET` schedules."""
 SMALL_BUDGET, EXACT_BUDGET = 5_000, 1_000
+GENERATED = "mixed-operations"
+"""The scenario whose programs are generated; other parameters are other programs, whose campaigns are `PROGRAMS`."""
+PROGRAMS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+    *(((FIXED, MERGED), {"workload": str(number)}) for number in range(1, 6)),
+    ((MERGED, "v2"), {"workload": "423", "tasks": "2", "operations": "7", "cgroups": "4", "cpus": "3", "cgroup": "v1"}),
+    (("v3", "v6"), {"workload": "428", "tasks": "4", "operations": "7", "cgroups": "1"}),
+    (("v3", "v4"), {"workload": "406", "operations": "5", "caches": "3", "cpus": "3"}),
+    (("v1",), {"workload": "408", "tasks": "2", "operations": "7", "cgroups": "1", "caches": "1"}),
+)
+PROGRAM_BUDGET = 60
 
 
 def plan() -> list[Cell]:
@@ -63,6 +73,15 @@ def plan() -> list[Cell]:
             cell(scenario.name, kernel, str(scenario.values({})["allocator"]), "portfolio", budget)
             for scenario in SCENARIOS
         ]
+    cells += [
+        cell(GENERATED, kernel, allocator, "random", PROGRAM_BUDGET, **settings)
+        for kernels, settings in PROGRAMS
+        for kernel in kernels
+        for allocator in both
+    ]
+    cells += [
+        cell(name, step, allocator, "portfolio", OLDER_BUDGET) for step in STEPS for name in names for allocator in both
+    ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
@@ -74,9 +93,9 @@ def plan() -> list[Cell]:
     return cells
 
 
-def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int) -> Cell:
-    """One campaign that is still to be run."""
-    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ()))}
+def cell(scenario: str, kernel: str, allocator: str, strategy: str, budget: int, **more: str) -> Cell:
+    """One campaign that is still to be run; *more* are settings of its own."""
+    settings = {"allocator": allocator, **dict(SHORT.get(scenario, ())), **more}
     return Cell(scenario=scenario, kernel=kernel, settings=settings, strategy=strategy, budget=budget)
 
 
@@ -133,8 +152,8 @@ def run(options: argparse.Namespace) -> int:
 def chosen(cells: Iterable[Cell], options: argparse.Namespace) -> list[Cell]:
     """The cells that the options select."""
     for kernel in options.kernel:
-        if kernel not in PROFILES:
-            msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(PROFILES)}"
+        if kernel not in KERNELS:
+            msg = f"--kernel {kernel}: there is no such kernel; there are {', '.join(KERNELS)}"
             raise UsageError(msg)
     names = {find_scenario(name).name for name in options.scenario}
     return [

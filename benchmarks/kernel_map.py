@@ -18,8 +18,9 @@ import attrs
 
 from actors.fixes import ALL_FIXES
 from actors.versions.kernel_fn import Body, KernelFn, functions
+from actors.versions.profiles import FIRST, declared_range
 from protocol.atomic import write_file
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES, STEPS
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernel-map.md"
 
@@ -306,7 +307,7 @@ def functions_tables() -> str:
 
 def age(body: Body) -> int:
     """Sort key: the age of the oldest profile with this body."""
-    return list(PROFILES).index(body.profiles[0])
+    return list(KERNELS).index(body.profiles[0])
 
 
 def file_table(file: str, bodies: list[tuple[str, Body]]) -> str:
@@ -341,16 +342,19 @@ def place(body: Body) -> str:
 
 
 def span(profiles: tuple[str, ...]) -> str:
-    """Profiles as ranges: `v2..v5, 5.3`; `all` of them."""
-    known = list(PROFILES)
+    """Profiles as ranges: `v2..v5, 5.3`, as `declared_range` reads them, the steps last; `all` of them."""
+    if set(PROFILES) <= set(profiles):
+        return "all"
+    known = [*PROFILES, "", *STEPS]  # no range goes from a profile to a step
+    shown = [name for name in profiles if name in PROFILES]
+    if set(profiles) != set(declared_range(",".join(shown) or FIRST)):
+        shown += [name for name in profiles if name in STEPS]
     ranges: list[list[str]] = []
-    for profile in profiles:
+    for profile in shown:
         if ranges and known.index(profile) == known.index(ranges[-1][-1]) + 1:
             ranges[-1].append(profile)
         else:
             ranges.append([profile])
-    if len(profiles) == len(known):
-        return "all"
     return ", ".join(one[0] if len(one) == 1 else f"{one[0]}..{one[-1]}" for one in ranges)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from benchmarks import bugs, causes, coverage, findings, guided, mutants, profile, shrunk
+from benchmarks.engines import engines
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
 from benchmarks.report import Report
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "search": search,
     "scale": scale,
     "growth": growth,
+    "engines": engines,
     "speed": speed,
 }
 """Every benchmark by its stable name, in the order in which they run."""

@@ -19,6 +19,24 @@ STRESS_STRATEGY = "guided"
 STRESS_MEMORY, STRESS_JOB_SECONDS = 2048, 600
 """Limits of a worker of `stress`: MiB of memory, and seconds for one job."""
 
+STRESS_REPORT = Path("report.html")
+STRESS_REPORT_SECONDS = 60
+
+QUESTIONS = (
+    "summary",
+    "cells",
+    "causes",
+    "first",
+    "gaps",
+    "unreached",
+    "lost",
+    "jobs",
+    "curve",
+    "events",
+    "schema",
+)
+"""The questions that `query` answers."""
+
 MATCH_BUDGET = 500
 
 TRACED = ("traced-create", "traced-rmdir-idle", "traced-rmdir-held")

@@ -29,7 +29,7 @@ from protocol.findings import ORACLES
 from protocol.log import LogReader
 from protocol.names import no_such
 from protocol.records import CodeRecord, Header, PatchRecord
-from protocol.vocabulary import CHECKS, FAULTS, PROFILES
+from protocol.vocabulary import CHECKS, FAULTS, KERNELS
 from scenarios.stage import Stage
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Experiment:
             header = msgspec.structs.replace(header, patches=records_of(chosen[len(header.without) :]))
         return cls(header, scenario, chosen)._with(found, oracles)
 
-    def with_knob(self, name: str, value: int) -> Experiment:
+    def with_knob(self, name: str, value: int | str) -> Experiment:
         """A copy with another value of one knob."""
         header = msgspec.structs.replace(self.header, parameters={**self.header.parameters, name: value})
         return attrs.evolve(self, header=header)
@@ -371,7 +371,7 @@ def _refusal(record: CodeRecord, kind: Carried) -> str:
 
 def _check_options(options: RunOptions) -> None:
     choices: tuple[tuple[str, str, Iterable[str]], ...] = (
-        ("--kernel", options.kernel, PROFILES),
+        ("--kernel", options.kernel, KERNELS),
         ("--driver", options.driver, DRIVERS),
         ("--check", options.check, CHECKS),
         *(("--fault", fault, FAULTS) for fault, _ in options.faults),
@@ -386,7 +386,7 @@ def _check_header(scenario: Scenario, log: LogReader) -> None:
     """Refuse a log whose kernel, check, faults or knobs this slabrace does not have."""
     header = log.header
     choices: tuple[tuple[str, str, Iterable[str]], ...] = (
-        ("kernel", header.kernel, PROFILES),
+        ("kernel", header.kernel, KERNELS),
         ("check", header.check, CHECKS),
         *(("fault", fault, FAULTS) for fault in header.faults),
     )

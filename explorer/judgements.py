@@ -78,5 +78,5 @@ def stages_of(text: str) -> Iterable[str]:
 
 
 def kernels_of(text: str) -> Iterable[str]:
-    """`v2..v7`, `all` or one kernel."""
+    """`v2..v7`, `v4#5..v4#7`, `all` (the ten kernels) or one kernel."""
     return PROFILES if text == "all" else profile_range(text)

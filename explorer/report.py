@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import IO, TYPE_CHECKING, Any
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 from rich.console import Console
 from rich.status import Status
@@ -14,12 +15,13 @@ from explorer.streams import as_text, shell_word
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from actors.system.world import World
     from explorer.session import Position, Result, TailStep
     from protocol.records import CodeRecord, Header
+    from scenarios.stage import Operation
 
 QUIET_SECONDS = 2.0
 REFRESH_SECONDS = 0.2
@@ -65,10 +67,15 @@ def styled(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*(as_text(part) if isinstance(part, str) else (as_text(part[0]), part[1]) for part in parts))
 
 
+def is_file_text(value: object) -> TypeGuard[str]:
+    """Whether the value of a parameter is the text of a whole file, which reports leave out."""
+    return isinstance(value, str) and "\n" in value
+
+
 def show_header(console: Console, header: Header, driver: str) -> None:
     """Print the knobs and the seed, before the first step."""
     knobs = " ".join(
-        f"{name}={value if not isinstance(value, str) or len(value) < 40 else f'<{len(value)} characters>'}"
+        f"{name}={f'<{len(value)} characters>' if is_file_text(value) else value}"
         for name, value in header.parameters.items()
     )
     about = (
@@ -94,6 +101,8 @@ def show_header(console: Console, header: Header, driver: str) -> None:
 
 def show_result(console: Console, result: Result) -> None:
     """Print the result: every finding, the verdict, and the final figures."""
+    if result.program:
+        console.print(*program_lines(result.program))
     if result.samples:
         console.print(_samples(result))
     final = "  ".join(f"{name} {value}" for name, value in result.final.items())
@@ -105,6 +114,17 @@ def show_result(console: Console, result: Result) -> None:
     if result.positions and not result.findings:
         console.print(_positions(result.positions))
     console.print(*_verdict(result))
+
+
+def program_lines(program: Iterable[Operation]) -> Iterator[str]:
+    """A generated workload: a line for each task, with the number and the outcome of each of its operations."""
+    for task, operations in groupby(program, lambda operation: operation.task):
+        words = (f"{one.number} {one.words}{_outcome(one)}" for one in operations)
+        yield f"  {task}: {'; '.join(words)}"
+
+
+def _outcome(operation: Operation) -> str:
+    return "" if operation.outcome == "done" else f" ({operation.outcome or 'not ended'})"
 
 
 def _verdict(result: Result) -> list[str | Text]:

@@ -32,7 +32,7 @@ from protocol.records import Footer, Header, Names, Step, decode
 
 if TYPE_CHECKING:
     from actors.system.strategy import Strategy
-    from scenarios.stage import Sample, Stage
+    from scenarios.stage import Operation, Sample, Stage
 
 _UNREAD = 4096
 
@@ -61,6 +61,7 @@ class Result:
     final: Mapping[str, int]
     samples: tuple[Sample, ...]
     log: Path | None
+    program: tuple[Operation, ...] = ()
     tail: tuple[TailStep, ...] = ()
     before: tuple[tuple[TailStep, ...], ...] = ()
     positions: tuple[Position, ...] = ()
@@ -331,6 +332,7 @@ def _execute(
         final=figures,
         samples=tuple(stage.samples),
         log=log,
+        program=tuple(stage.present_operations()),
         tail=tail.steps() if outcome != "ok" else (),
         before=tuple(tail.before),
         positions=positions(world) if world.stopped != "quiescent" else (),
@@ -387,6 +389,10 @@ def to_json(result: Result) -> dict[str, Any]:
         "log": str(result.log) if result.log else None,
         "final": dict(result.final),
         "samples": as_json(result.samples),
+        "program": [
+            {"number": one.number, "task": one.task, "operation": one.words, "outcome": one.outcome or None}
+            for one in result.program
+        ],
         "findings": [_finding_json(finding, result) for finding in result.findings],
         "schedules": 1,
         "trace_classes": 1,

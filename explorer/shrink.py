@@ -1,11 +1,14 @@
 """Shrink the schedule of a failing run: make it as easy to follow as possible while it still shows the same flaw.
 
-Easier means fewer preemptions, then fewer switches between lanes, then fewer steps, lanes and CPUs, then smaller knobs
-of the scenario. The passes, in this order (SEARCH.md 4.9, after the papers and tools named there): cut the steps after
-the flaw; drop whole lanes; drop the steps outside the causal past of the flaw; join preempted blocks of steps, and swap
-independent neighbours; drop chunks of choices (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
-TSE 2002); lower the knobs. A candidate is kept only if it shows the same signature and is easier, so the result never
-gets worse. Nothing is drawn at random.
+Easier means fewer operations of a generated program, then fewer preemptions, then fewer switches between lanes, then
+fewer steps, lanes and CPUs, then smaller knobs of the scenario. The passes, in this order (SEARCH.md 4.9, after the
+papers and tools named there): leave out operations of the program; cut the steps after the flaw; drop whole lanes; drop
+the steps outside the causal past of the flaw; join preempted blocks of steps, and swap independent neighbours; drop
+chunks of choices (Zeller, Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", TSE 2002); lower the knobs.
+A candidate is kept only if it shows the same signature and is easier, so the result never gets worse.
+
+A program without some of its operations may need another schedule. If the best run's schedule, followed by the names of
+lanes, does not show the flaw, some random schedules are tried, from the same seeds every time.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import attrs
 from actors.system.observer import Observer
 from explorer import defaults
 from explorer.schedule import Follow
+from explorer.search.registry import make_strategy
 from explorer.trace import LONGEST_ORDERED, Trace, run_traced
 from protocol.errors import UsageError
 from protocol.schedule import Choice, Schedule
@@ -28,20 +32,25 @@ if TYPE_CHECKING:
     from actors.system.lane import Lane
     from actors.system.world import EnabledSet, World
     from explorer.experiment import Experiment
+    from scenarios.registry import Knob
 
 LOOKS = 1_024
 """Interval, in steps, at which a run reads the clock."""
 
 OUT_OF_TIME = "out of time"
 
-Size = tuple[int, int, int, int, int]
+DRAWS = 5
+"""Random schedules that are tried for a shorter program on which the best schedule so far does not show the flaw."""
+
+Size = tuple[int, int, int, int, int, int]
 
 
 def size_of(trace: Trace) -> Size:
-    """The measure to minimize: preemptions, switches, steps of the race, lanes, CPUs."""
+    """The measure to minimize: operations of a program, preemptions, switches, steps of the race, lanes, CPUs."""
     lanes = {step.lane for step in trace.steps}
     cpus = {step.cpu for step in trace.steps}
-    return trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
+    operations = len(trace.stage.present_operations())
+    return operations, trace.preemptions, trace.switches, len(trace.steps), len(lanes), len(cpus)
 
 
 class TimeLimit(Observer):
@@ -81,6 +90,7 @@ class Shrinker:
         """Repeat all passes until none of them makes the run easier."""
         size = None
         while size != (size := size_of(self.best)) and not self.is_spent:
+            self._leave_out()
             self._cut_tail()
             self._drop_lanes()
             self._keep_causal_past()
@@ -114,6 +124,35 @@ class Shrinker:
         return size < best or (size == best and experiment is not self.experiment)
 
     # -- the passes ---------------------------------------------------------------------------------------------------
+
+    def _leave_out(self) -> None:
+        """Leave out operations of the program: chunks of them, long ones first, then one by one."""
+        for knob in self.experiment.scenario.knobs:
+            if knob.leaves_out:
+                length = len(self.best.stage.present_operations())
+                while length:
+                    self._leave_out_chunks(knob, length)
+                    length //= 2
+
+    def _leave_out_chunks(self, knob: Knob, length: int) -> None:
+        start = 0
+        while not self.is_spent and (chunk := self.best.stage.present_operations()[start : start + length]):
+            gone = [one.number for one in self.best.stage.operations if one.is_left_out or one in chunk]
+            if not self._attempt_program(self.experiment.with_knob(knob.name, knob.joined(gone))):
+                start += length
+
+    def _attempt_program(self, experiment: Experiment) -> bool:
+        """Run a shorter program by the same schedule, or by a random one that shows the flaw."""
+        if self._attempt(self.best.schedule, experiment):
+            return True
+        for seed in range(DRAWS):
+            if self.is_spent:
+                break
+            self.runs += 1
+            drawn = run_traced(experiment, make_strategy("random", seed), self.signature, TimeLimit(self.end))
+            if drawn.found is not None and self._attempt(drawn.schedule, experiment):
+                return True
+        return False
 
     def _cut_tail(self) -> None:
         """Cut the end of the schedule, so that the non-preemptive order begins as early as possible."""
@@ -156,10 +195,18 @@ class Shrinker:
         header = self.experiment.header
         for knob in self.experiment.scenario.knobs:
             value = header.parameters[knob.name]
-            if isinstance(value, int) and not knob.choices:
+            if knob.leaves_out:
+                self._forget_missing(knob)
+            elif isinstance(value, int) and not (knob.choices or knob.is_seed):
                 for lower in dict.fromkeys((knob.least, (value + knob.least) // 2)):
                     if lower < value and self._attempt(self.best.schedule, self.experiment.with_knob(knob.name, lower)):
                         break
+
+    def _forget_missing(self, knob: Knob) -> None:
+        """Leave out no operation that the program would not have anyway."""
+        value = knob.joined(one.number for one in self.best.stage.operations if one.is_left_out)
+        if value != self.experiment.header.parameters[knob.name]:
+            self._attempt(self.best.schedule, self.experiment.with_knob(knob.name, value))
 
     def _join_blocks(self) -> None:
         """Join the blocks of a preempted lane: continue it at once, or move the steps in between to later."""

@@ -193,13 +193,16 @@ class Pool:
                 task.heard(None)
             self._waiting.appendleft(task)
         else:
-            why = "is it out of memory, or does a patch end the process?"
-            lost = f"{task.losses + task.kills} worker processes were lost ({end}); {why}"
-            task.end(None, WorkerLostError(f"{task.name}: {lost}"))
+            task.end(None, WorkerLostError(lost_for_good(task.name, task.losses + task.kills, end)))
 
     def _complain(self, text: str) -> None:
         if not self.is_quiet:
             complain(text)
+
+
+def lost_for_good(name: str, losses: int, end: str) -> str:
+    """Why a task is given up."""
+    return f"{name}: {losses} worker processes were lost ({end}); is it out of memory, or does a patch end the process?"
 
 
 def how_it_ended(code: int) -> str:
@@ -244,7 +247,7 @@ def serve(descriptor: int) -> None:
     _thread.start_new_thread(_read, (connection, tasks))
     while True:
         call, arguments = pickle.loads(tasks.get())  # noqa: S301 -- the parent wrote it; imports happen here
-        _tell(connection, *_do(call, arguments, lambda news: _tell(connection, "told", news)))
+        _tell(connection, *perform(call, arguments, lambda news: _tell(connection, "told", news)))
 
 
 def _read(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
@@ -256,7 +259,8 @@ def _read(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
         os._exit(0)
 
 
-def _do(call: Callable[..., object], arguments: tuple[object, ...], tell: Tell) -> tuple[str, object]:
+def perform(call: Callable[..., object], arguments: tuple[object, ...], tell: Tell) -> tuple[str, object]:
+    """Do a task: `done` and its answer, or `refused` or `failed` and the reason."""
     with warnings_held() as held:
         try:
             return "done", call(*arguments, tell)

@@ -16,6 +16,20 @@ PROFILES: dict[str, str] = {
 }
 """The kernel profiles by name, oldest first, each with its distinguishing features."""
 
+STEPS: dict[str, str] = {
+    "v4#1": "v4 after patch 1 of 7: a cache learns its memcg when it is linked; as original",
+    "v4#2": "v4 after patch 2 of 7: SLAB defers its deactivation, too; the deferred work of a cache pins the memcg",
+    "v4#3": "v4 after patch 3 of 7: the uncharge of a memcg is a function of its own; as v4#2",
+    "v4#4": "v4 after patch 4 of 7: both allocators charge and count slab pages by the same two functions",
+    "v4#5": "v4 after patch 5 of 7: a slab page holds its cache, which holds its memcg until its last page is freed",
+    "v4#6": "v4 after patch 6 of 7: removal gives all caches to the parent memcg; charges go to the first online one",
+    "v4#7": "v4 after patch 7 of 7: /proc/kpagecgroup finds the memcg by the cache; this is v4",
+}
+"""The states between the patches of v4, which a bisection of the series builds. They are not among the `PROFILES`."""
+
+KERNELS: dict[str, str] = {**PROFILES, **STEPS}
+"""Every kernel that `--kernel` may name."""
+
 FAULTS: dict[str, str] = {
     "page": "alloc_pages() for a slab fails",
     "work": "kmalloc() of the work item that creates a child cache fails",

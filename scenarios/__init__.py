@@ -39,6 +39,7 @@ from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
 from scenarios.lrus_grow import lrus_grow
+from scenarios.mixed_operations import mixed_operations
 from scenarios.mkdir_fails import mkdir_fails
 from scenarios.mount_vs_mkdir import mount_vs_mkdir
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
@@ -123,6 +124,7 @@ SCENARIOS = (
     shrink_vs_rmdir,
     slab_mutex_hog,
     readers_vs_rmdir,
+    mixed_operations,
     slab_zombies,
     reap_vs_destroy,
     free_vs_destroy,

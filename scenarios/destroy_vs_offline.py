@@ -7,6 +7,7 @@ period, the work that the callback queues, and the switch or shutdown that the w
 from __future__ import annotations
 
 from actors.api import Cgroup, Context, PercpuRef, kmem_cache_destroy
+from actors.versions.profiles import PAGES_PIN_MEMCG
 from scenarios.api import MACHINE, Stage, mkdir, rmdir, scenario, small_cache, warm_up
 
 
@@ -42,7 +43,7 @@ def destroy_vs_offline(stage: Stage) -> None:
         "the child is on its way out when its root is marked as dying",
         lambda: root.dying and any(child.work_fn is not None for child in machine.child_caches),
     )
-    if stage.kernel not in ("original", "v1"):
+    if stage.kernel not in (*PAGES_PIN_MEMCG, "v1"):
         stage.sometimes(
             "the root is dying while a child's count is switched", lambda: root.dying and is_switching(stage)
         )

@@ -7,6 +7,7 @@ to the memcg that it belongs to (KERNEL.md 7.1, I5, I6, Q5).
 from __future__ import annotations
 
 from actors.api import Cgroup, Context, SlabObject, kmem_cache_free
+from actors.versions.profiles import WITHOUT_REPARENTING
 from scenarios.api import MACHINE, Knob, Stage, fill, mkdir, rmdir, scenario, warm_up
 
 CACHE = "task_struct"
@@ -66,7 +67,7 @@ def nested(stage: Stage) -> None:
             add_remover(level)
     stage.task("free", free_some, cpu=1)
     stage.wind_up(free_the_others)
-    if stage.kernel == "original":
+    if stage.kernel in WITHOUT_REPARENTING:
         stage.sometimes("a leaf keeps its ancestors dying", lambda: machine.root_cgroup.nr_dying_descendants == depth)
     else:
         stage.sometimes("a cache has been reparented to the root", lambda: bool(machine.root_mem_cgroup.kmem_caches))

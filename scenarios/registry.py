@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,10 @@ class Knob:
 
     With `is_slabinfo` the user gives the path of a /proc/slabinfo capture. The value is the text of this file, so that
     a log is complete without the file.
+
+    With `is_list` the value is any number of those words or numbers, as a text: each once, in their order, with commas
+    in between. A list of numbers `leaves_out` the operations with these numbers (`Stage.operations`), and `shrink` adds
+    to it. `shrink` lowers other numbers, but not one that `is_seed`: a lower seed makes nothing simpler.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Knob:
     most: int = 1_000_000
     choices: tuple[str, ...] = ()
     is_slabinfo: bool = False
+    is_list: bool = False
+    is_seed: bool = False
 
     def __attrs_post_init__(self) -> None:
         """Refuse a declaration whose values no user could give, or no log hold: TypeError, shown with its line."""
@@ -58,8 +64,9 @@ class Knob:
         """The first mistake of the declaration, in words; empty if there is none."""
         if not (is_line(self.name) and self.name.isidentifier() and is_line(self.summary)):
             return "its name is an identifier, and its summary one line of printable text"
-        if not (are_lines(self.choices) and type(self.is_slabinfo) is bool):
-            return "its choices are a tuple of printable texts, and is_slabinfo is True or False"
+        flags = (self.is_slabinfo, self.is_list, self.is_seed)
+        if not (are_lines(self.choices) and all(type(flag) is bool for flag in flags)):
+            return "its choices are a tuple of printable texts, and is_slabinfo, is_list and is_seed are True or False"
         if not all(type(bound) is int and -U64 // 2 <= bound < U64 for bound in (self.least, self.most)):
             return "its least and most are whole numbers that a log can hold, from -2**63 to 2**64 - 1"
         if self.is_slabinfo and self.default not in CAPTURES:
@@ -69,38 +76,68 @@ class Knob:
             )
         if not self.is_slabinfo and not self._is_valid(self.default):
             return f"its default {self.default!r:.40} is not {self.values_in_words}"
-        return ""
+        is_ambiguous = self.is_list and not self._is_valid(",".join(self.choices))
+        return "no choice of a list has a comma" if is_ambiguous else ""
 
     def lies_within(self, other: Knob) -> bool:
         """Whether every value of this parameter is one of *other*, too."""
         if self.is_slabinfo or other.is_slabinfo:
             return self.is_slabinfo and other.is_slabinfo
+        if self.is_list or other.is_list:
+            return False
         if self.choices or other.choices:
             return bool(self.choices) and set(self.choices) <= set(other.choices)
         return other.least <= self.least and self.most <= other.most
 
     def _is_valid(self, value: object) -> bool:
+        if self.is_list:
+            return isinstance(value, str) and self._is_list_value(value)
         if self.choices:
             return value in self.choices
         return type(value) is int and self.least <= value <= self.most
+
+    def _is_list_value(self, value: str) -> bool:
+        """Whether *value* is what `parse` makes of it."""
+        try:
+            return bool(self.parse(value) == value)
+        except UsageError:
+            return False
 
     @property
     def values_in_words(self) -> str:
         """The values that it may be set to, for help texts."""
         if self.is_slabinfo:
             return "a file"
+        if self.is_list:
+            return f"any of {','.join(self.choices) or f'{self.least} to {self.most}'}"
         return "|".join(self.choices) or f"{self.least} to {self.most}"
 
     def parse(self, text: str) -> Any:
         """The parameter's value for *text* as typed by the user; UsageError if *text* is not valid."""
         if self.is_slabinfo:
             return read_capture(Path(text))
+        if self.is_list:
+            return self.joined(self._parse_one(item) for item in _split(text))
+        return self._parse_one(text)
+
+    def _parse_one(self, text: str) -> Any:
+        """One word or number."""
         if not self.choices:
             return self._parse_number(text)
         if text not in self.choices:
             msg = f"--set {self.name}={text}: {no_such('choice', text, self.choices)}"
             raise UsageError(msg)
         return text
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it lists operations of a generated workload that a run leaves out."""
+        return self.is_list and not self.choices
+
+    def joined(self, items: Iterable[Any]) -> str:
+        """The value of a list with these words or numbers: each once, and in their order."""
+        chosen = set(items)
+        return ",".join(str(item) for item in (self.choices or sorted(chosen)) if item in chosen)
 
     def check(self, value: Any, source: str) -> None:
         """Raise a UsageError that names *source* if a recorded value is not valid."""
@@ -182,6 +219,11 @@ class Scenario:
                 msg = f"{source}: {self.name} has no knob {name!r}; it has {', '.join(known)}"
                 raise UsageError(msg)
             known[name].check(value, source)
+
+
+def _split(value: str) -> list[str]:
+    """The items of a list's value; an empty text has none."""
+    return value.split(",") if value else []
 
 
 def are_lines(texts: object) -> bool:

@@ -55,6 +55,21 @@ class Sample:
     slab_pages: int
 
 
+@attrs.define(eq=False)
+class Operation:
+    """One operation of a generated workload: its task, and its effect in `words`.
+
+    `number` stays the same whatever else is left out. `outcome` is empty until the operation has ended; then it is
+    "done", or the error that the kernel returned. A run does not perform an operation that `is_left_out`.
+    """
+
+    number: int
+    task: str
+    words: str
+    is_left_out: bool = False
+    outcome: str = ""
+
+
 class Knobs(dict[str, Any]):
     """The values of a scenario's parameters; LookupError, with their names, for one that it does not declare."""
 
@@ -72,7 +87,8 @@ class Stage:
     race in between. Each phase ends at quiescence. `session` is a cgroup that stays until the end, like the session of
     a logged-in user; without it, kmem accounting would be switched off in between. `unreached` are the `sometimes`
     properties that have not been true yet, `spanning` the `always` properties that may read several objects.
-    `is_built` is False while the scenario's function runs, which must not start the run.
+    `is_built` is False while the scenario's function runs, which must not start the run. `operations`
+    are those of a generated workload; reports show them, and `shrink` leaves out those that do not matter.
     """
 
     world: World
@@ -87,6 +103,7 @@ class Stage:
     has_session: bool = True
     is_built: bool = True
     samples: list[Sample] = attrs.field(factory=list)
+    operations: list[Operation] = attrs.field(factory=list)
     unreached: list[Property] = attrs.field(factory=list)
     spanning: list[Property] = attrs.field(factory=list)
     _set_up: Body | None = None
@@ -289,6 +306,10 @@ class Stage:
         )
 
     # -- figures ------------------------------------------------------------------------------------------------------
+
+    def present_operations(self) -> list[Operation]:
+        """The operations that are not left out."""
+        return [operation for operation in self.operations if not operation.is_left_out]
 
     def sample(self, point: str) -> None:
         """Record the machine's figures now, under the name *point*."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.machinery import PathFinder
 
 TYPE_CHECKING = False  # to import typing would delay the command
@@ -31,6 +32,13 @@ def claim() -> None:
     """Give the four names to slabrace, for the rest of this process."""
     share()
     _enter()
+
+
+def call(place: str, *arguments: object) -> Any:
+    """Call the function at *place* (`module:function`), for a process that slabrace did not start: a cluster's."""
+    claim()
+    module, _, function = place.partition(":")
+    return getattr(import_module(module), function)(*arguments)
 
 
 @contextmanager

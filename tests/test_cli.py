@@ -16,7 +16,7 @@ from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
 from explorer.search.registry import EXACT, STRATEGIES
 from protocol.findings import ORACLES
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS
 from tests.conftest import Command
 from tests.helpers import (
     MODULE,
@@ -48,7 +48,7 @@ def known_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
 
 CATALOGUES: dict[str, Callable[[], Iterable[str]]] = {
     "scenarios": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
-    "kernels": lambda: PROFILES,
+    "kernels": lambda: KERNELS,
     "patches": lambda: [fix.slug for fix in ALL_FIXES],
     "strategies": lambda: ["portfolio", *STRATEGIES, *EXACT],
     "oracles": lambda: ORACLES,

@@ -99,7 +99,8 @@ def test_every_number_of_every_scenario_has_bounds_that_are_told(slabrace: Comma
             assert f"--set {knob.name}={value}" in line
             assert str(knob.least) in line
             assert str(knob.most) in line
-        assert [knob.parse(str(value)) for value in (knob.least, knob.most)] == [knob.least, knob.most]
+        ends = [str(knob.least), str(knob.most)] if knob.is_list else [knob.least, knob.most]
+        assert [knob.parse(str(value)) for value in (knob.least, knob.most)] == ends
 
 
 def test_an_unknown_name_is_answered_with_the_command_that_lists_the_names(slabrace: Command) -> None:

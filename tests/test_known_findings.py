@@ -15,7 +15,7 @@ from benchmarks.findings_page import PAGE, RESULTS, read_judgements, read_result
 from benchmarks.rows import ROWS, Kernel, Row
 from explorer.judgements import Judgement, known_judgements
 from explorer.session import run
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES
 from scenarios import SCENARIOS
 
 TEXT = Path(PAGE).read_text(encoding="utf-8")
@@ -116,7 +116,7 @@ def test_5_4_fixed_reports_only_what_is_judged(name: str, allocator: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", PROFILES)
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS if scenario.name != "shared-dentry"])
 def test_every_kernel_reports_only_what_is_judged_of_it(name: str, kernel: str) -> None:
     done = measure(attrs.evolve(cell(name, kernel, "slub", "portfolio", 16), settings={}))

@@ -73,7 +73,7 @@ async def page_cgroup_ino(ctx: Context, mem_map: MemMap, slab: Slab, index: int)
         return await online_ino(ctx, await memcg_of_slab_or_page(ctx, mem_map, slab))
 
 
-@kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="v4..5.3")
+@kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="v4..5.3,v4#7")
 async def page_cgroup_ino_v4(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
     """[v4] to [M]: only the head of a compound page counts as a slab, so a slab of one page has no memcg (H14)."""
     with ctx.rcu_read_section:
@@ -91,9 +91,9 @@ async def page_cgroup_ino_v3(ctx: Context, mem_map: MemMap, slab: Slab, index: i
         return await online_ino(ctx, await memcg_of_slab_or_page(ctx, mem_map, slab))
 
 
-@kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="..v2")
+@kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="original..v4#6,v1..v2")
 async def page_cgroup_ino_original(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
-    """[O] to [v2]: page.mem_cgroup. [O] sets it in the first page of a slab; [v1] and [v2] never do."""
+    """[O] to [v4#6], [v1], [v2]: page.mem_cgroup. [O] to [v4#4] set it in a slab's first page, the others never do."""
     with ctx.rcu_read_section:
         return 0 if index else await online_ino(ctx, await ctx.ask(mem_map.page_mem_cgroup, slab))
 
@@ -114,7 +114,7 @@ async def memcg_from_slab_page(ctx: Context, s: KmemCache) -> Memcg | None:
     return None if s.is_root_cache else await ctx.ask(s.read_memcg)
 
 
-@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v3..v5")
+@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v3..v5,v4#7")
 async def memcg_from_slab_page_v3(ctx: Context, s: KmemCache) -> Memcg | None:
     """[v3] to [v5]: warn if RCU does not protect the memcg."""
     WARN_ON(ctx, not ctx.rcu_nesting, "memcg_from_slab_page: !rcu_read_lock_held()")

@@ -25,6 +25,7 @@ from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
 from actors.oracles.objects import object_wrongs
 from actors.oracles.vfs import resting_wrongs, vfs_wrongs
+from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_REPARENTING
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -263,7 +264,7 @@ class Ledger:
             text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
             self._leak("css reference", text, f"the last get was by {flow}, step {step}")
         if memcg.css.cgroup.is_dead and not (children or memcg.user_pages or self._pins_by_objects(memcg)):
-            holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs]
+            holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs or self._keeps_memcg(cache)]
             holders += [("a stock", [line]) for line in self._stocks_of(memcg)]
             holder = holders[0][0] if holders else "nobody"
             text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
@@ -271,8 +272,15 @@ class Ledger:
 
     def _pins_by_objects(self, memcg: Memcg) -> bool:
         """Whether objects in its caches pin the memcg, which is correct only without reparenting (Q1, Q2)."""
-        is_reparenting = self.machine.config.kernel != "original"
-        return not is_reparenting and any(cache.live_objects for cache in memcg.kmem_caches)
+        return not self._is_reparenting and any(cache.live_objects for cache in memcg.kmem_caches)
+
+    def _keeps_memcg(self, cache: KmemCache) -> bool:
+        """Whether the cache itself keeps its first memcg for life: it has references, but is not moved ([v4#5])."""
+        return cache.refcnt is not None and not self._is_reparenting
+
+    @property
+    def _is_reparenting(self) -> bool:
+        return self.machine.config.kernel not in WITHOUT_REPARENTING
 
     def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
         """The stocks that hold pages of *memcg*; each keeps them until its CPU charges another memcg (9.3)."""
@@ -287,7 +295,7 @@ class Ledger:
 
     def _references_of_caches(self, memcg: Memcg) -> int:
         """The references that caches hold on *memcg*: one each; one a page in profiles without a cache refcount."""
-        if self.machine.config.kernel == "original":
+        if self.machine.config.kernel in PAGES_PIN_MEMCG:
             return sum(cache.charged_pages for cache in memcg.kmem_caches)
         return len(memcg.kmem_caches)
 
@@ -412,7 +420,8 @@ def memcg_holder(s: KmemCache) -> tuple[str, list[str]]:
     """The reason why a cache keeps a dead memcg: it was not moved to the parent, or the holder of the cache itself."""
     if s.live_objects and s.refcnt is not None:
         return "a cache that was not moved up", [f"{s.name} has {s.live_objects} objects"]
-    return cache_holder(s)
+    holder, details = cache_holder(s)
+    return (holder, details) if s.slabs else ("a cache without slabs", [f"{s.name} is held by {holder}", *details])
 
 
 def cache_holder(s: KmemCache) -> tuple[str, list[str]]:

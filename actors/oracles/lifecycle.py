@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.linux.mm.memcontrol import KmemState
 from actors.linux.mm.vmstat import StatItem
+from actors.versions.profiles import PAGES_PIN_MEMCG
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -26,7 +27,7 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
             yield from check_owner(machine, s)
-    if machine.config.kernel == "original":
+    if machine.config.kernel in PAGES_PIN_MEMCG:
         yield from check_page_owners(machine)
     yield from check_node_statistics(machine)
     yield from check_freed_on_lists(machine)
@@ -94,7 +95,7 @@ def check_owner(machine: Machine, s: KmemCache) -> Iterator[tuple[str, str]]:
 
 
 def check_page_owners(machine: Machine) -> Iterator[tuple[str, str]]:
-    """I16: [O] a page of a child cache points to the memcg that it pins."""
+    """I16: [O] to [v4#4] a page of a child cache points to the memcg that it pins."""
     for s in machine.child_caches:
         for slab in s.slabs:
             if slab.memcg is None:

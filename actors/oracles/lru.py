@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from actors.linux.mm.memcontrol import KmemState
+from actors.versions.profiles import declared_range
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.mm.list_lru import ListLru, ListLruNode, ListLruOne, LruItem
     from actors.linux.mm.memcontrol import Memcg
 
-BY_PAGE = ("original", "v1", "v2", "v3", "v4", "v5")
-"""The profiles that find an item's memcg by page.mem_cgroup. v1 to v5 set it for no slab: they use the global list."""
+BY_PAGE = declared_range("..v5")
+"""The profiles that find an item's memcg by page.mem_cgroup. v1 to v5, and v4#5 to v4#7, set it for no
+slab: they use the global list.
+"""
 
 
 def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:

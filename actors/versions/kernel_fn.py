@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec
 
 import attrs
 
-from actors.versions.profiles import ALLOCATORS, profile_range
+from actors.versions.profiles import ALLOCATORS, declared_range
 from protocol.errors import InternalError
+from protocol.vocabulary import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,10 +34,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TAGS = re.compile(
-    r"^(\[[\w.-]+\](,| to)? ?)+:? *|^(KERNEL\.md )?[A-Z]?\d[\d.]*[a-z]?( to [\w.]*\w)?( and [\w.]*\w)?[.:] *"
+    r"^(\[[\w.#-]+\](,| to)? ?)+:? *|^(KERNEL\.md )?[A-Z]?\d[\d.]*[a-z]?( to [\w.]*\w)?( and [\w.]*\w)?[.:] *"
 )
 
-_MARKS = (("[O]", "original"), ("[M]", "5.3"), ("[54]", "5.4-fixed"), *((f"[v{n}]", f"v{n}") for n in range(1, 8)))
+_MARKS = (("[O]", "original"), ("[M]", "5.3"), ("[54]", "5.4-fixed"), *((f"[{name}]", name) for name in KERNELS))
 _SECTIONS = re.compile(r" \([A-Z]?\d+(?:\.\d+)*\)")
 
 
@@ -170,13 +171,13 @@ PATCH_LOADER: ContextVar[Callable[[str, Body], KernelFn[Any, Any]] | None] = Con
 def kernel_fn(
     name: str, file: str, *, profiles: str = "..", known_as: str | None = None
 ) -> Callable[[Callable[Concatenate[Context, P], R]], KernelFn[P, R]]:
-    """Declare the body of the C function *name* of *file* in *profiles* (default: all; see `profile_range`).
+    """Declare the body of the C function *name* of *file* in *profiles* (default: all; see `declared_range`).
 
     *known_as* is its name in those profiles, if it differs. In a patch file, declare the body with the patch.
     """
 
     def declare(code: Callable[Concatenate[Context, P], R]) -> KernelFn[P, R]:
-        body = make_body(code, known_as or name, file, profile_range(profiles))
+        body = make_body(code, known_as or name, file, declared_range(profiles))
         loader = PATCH_LOADER.get()
         if loader is not None:
             return loader(name, body)

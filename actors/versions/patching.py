@@ -26,7 +26,7 @@ import attrs
 
 from actors.versions.kernel_fn import Body, KernelFn, functions, kernel_fn, make_body
 from actors.versions.patch_rules import GUARDS, guarded
-from actors.versions.profiles import profile_range
+from actors.versions.profiles import declared_range, in_order
 from actors.versions.user_code import parse_reference, read_code, run_code
 from protocol.errors import BrokenRuleError, UsageError
 from protocol.names import do_you_mean, no_such
@@ -98,12 +98,12 @@ class NamedFix:
     @property
     def goes_into(self) -> list[str]:
         """The profiles to which it can be added."""
-        return sorted({p for _, body in self._in for p in body.profiles}, key=profile_range("..").index)
+        return in_order(p for _, body in self._in for p in body.profiles)
 
     @property
     def comes_out_of(self) -> list[str]:
         """The profiles from which it can be removed."""
-        return sorted({p for _, body in self._out for p in body.profiles}, key=profile_range("..").index)
+        return in_order(p for _, body in self._out for p in body.profiles)
 
     @property
     def functions_in(self) -> list[str]:
@@ -120,7 +120,7 @@ class NamedFix:
         where: list[tuple[str, Body]], name: str, file: str, profiles: str
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def declare(code: Callable[..., Any]) -> Callable[..., Any]:
-            where.append((name, make_body(code, name, file, profile_range(profiles))))
+            where.append((name, make_body(code, name, file, declared_range(profiles))))
             return code
 
         return declare
@@ -143,7 +143,7 @@ class NamedFix:
     def _select(self, where: list[tuple[str, Body]], profile: str, option: str, name: str) -> Patch:
         bodies = {function: body for function, body in where if profile in body.profiles}
         if not bodies:
-            known = sorted({p for _, body in where for p in body.profiles}, key=profile_range("..").index)
+            known = in_order(p for _, body in where for p in body.profiles)
             msg = f"{option}: does not apply to {profile}; it applies to {', '.join(known) or 'no profile'}"
             raise UsageError(msg)
         return Patch(PatchRecord(name), bodies)
@@ -186,7 +186,7 @@ class Checker:
     def _check(self, function: KernelFn[Any, Any], body: Body) -> None:
         old = function.body(self.profile, self.allocator)
         if old is None:
-            having = sorted({p for b in function.bodies for p in b.profiles}, key=profile_range("..").index)
+            having = in_order(p for b in function.bodies for p in b.profiles)
             self._fail(body, f"{self.profile} has no {function.name}(); {', '.join(having)} have it")
         if old.file != body.file:
             self._fail(body, f"{function.name}() is in {old.file}, not in {body.file}")

@@ -1,25 +1,61 @@
-"""Ranges of kernel profiles, and the two allocators. KERNEL.md 0.2, KERNEL-v1-v3.md."""
+"""Ranges of kernel profiles, and the two allocators. KERNEL.md 0.2 and 7.7, KERNEL-v1-v3.md."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from protocol.names import no_such
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS, PROFILES, STEPS
 
 ALLOCATORS: dict[str, str] = {"slub": "mm/slub.c", "slab": "mm/slab.c"}
 """The two allocators, and the C files that only one of them has."""
 
+FIRST, LAST = "original", "v4"
+"""The steps lead from the one profile to the other."""
+
 
 def profile_range(text: str) -> tuple[str, ...]:
-    """The profiles that *text* names: `a`, `a..b`, `a..`, `..b`, or several with commas; ValueError if none."""
-    known = list(PROFILES)
-    unknown = next((name for part in text.split(",") for name in part.split("..") if name and name not in known), None)
+    """The kernels that *text* names: `a`, `a..b`, `a..`, `..b`, or several with commas; ValueError if none.
+
+    A range with a step at an end is one of steps, which begin behind `original`; any other range has no steps.
+    """
+    unknown = next(
+        (name for part in text.split(",") for name in part.split("..") if name and name not in KERNELS), None
+    )
     if unknown is not None:
-        msg = f"{unknown}: {no_such('profile', unknown, known)}"
+        msg = f"{unknown}: {no_such('profile', unknown, KERNELS)}"
         raise ValueError(msg)
-    found: list[str] = []
-    for part in text.split(","):
-        first, dots, last = part.partition("..")
-        begin = known.index(first) if first else 0
-        end = known.index(last) if last else (len(known) - 1 if dots else begin)
-        found += known[begin : end + 1]
-    return tuple(found)
+    return tuple(name for part in text.split(",") for name in _one_range(part))
+
+
+def _one_range(text: str) -> list[str]:
+    first, dots, last = text.partition("..")
+    known = [FIRST, *STEPS] if first in STEPS or last in STEPS else list(PROFILES)
+    if not {first, last} <= {*known, ""}:
+        msg = f"{text}: a range with a step lies between {FIRST} and {known[-1]}"
+        raise ValueError(msg)
+    begin = known.index(first) if first else 0
+    end = known.index(last) if last else (len(known) - 1 if dots else begin)
+    return known[begin : end + 1]
+
+
+def declared_range(text: str) -> tuple[str, ...]:
+    """The kernels of a declaration: `profile_range`, where a range over `original` and `v4` has the steps between them.
+
+    No patch of the series has changed such a function.
+    """
+    named = profile_range(text)
+    is_unchanged = {FIRST, LAST} <= {*named} and not {*named} & STEPS.keys()
+    return (*named, *STEPS) if is_unchanged else named
+
+
+def in_order(kernels: Iterable[str]) -> list[str]:
+    """Each of these kernels once, the profiles first."""
+    return sorted(set(kernels), key=list(KERNELS).index)
+
+
+PAGES_PIN_MEMCG = profile_range("original..v4#4")
+"""The kernels without references to caches: a page and a running allocation pin the memcg, which owns its caches."""
+
+WITHOUT_REPARENTING = profile_range("original..v4#5")
+"""The kernels in which the caches of a removed memcg stay with it."""

@@ -13,11 +13,11 @@ from explorer.cli.values import log_file
 from explorer.defaults import KERNEL_FILES
 from explorer.experiment import DRIVERS
 from explorer.search.registry import SEARCHES
-from protocol.vocabulary import CHECKS, PROFILES
+from protocol.vocabulary import CHECKS, KERNELS
 
 NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "scenario": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
-    "kernel": lambda: PROFILES,
+    "kernel": lambda: KERNELS,
     "strategy": lambda: SEARCHES,
     "driver": lambda: DRIVERS,
     "check": lambda: CHECKS,

@@ -19,7 +19,7 @@ from explorer.signals import EXIT_INTERRUPTED
 from protocol.atomic import check_free, write_file
 from protocol.errors import UsageError
 from protocol.names import no_such
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import KERNELS
 from scenarios.services import services
 
 EXIT_CODES = {"ok": 0, "finding": 1, "interrupted": EXIT_INTERRUPTED, "lost": 3}
@@ -70,7 +70,7 @@ def _give(options: argparse.Namespace, comparison: Comparison) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse useless options before anything is simulated."""
-    others = [kernel for kernel in PROFILES if kernel != ORIGINAL]
+    others = [kernel for kernel in KERNELS if kernel != ORIGINAL]
     if options.kernel not in others:
         msg = f"--kernel {options.kernel}: {no_such(f'kernel to compare {ORIGINAL} with', options.kernel, others)}"
         raise UsageError(msg)

@@ -13,7 +13,7 @@ from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import PROFILES, STEPS
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,12 +47,20 @@ def main(options: argparse.Namespace) -> int:
 def _lines(what: str) -> Iterator[str | Text]:
     """The lines of one catalogue."""
     entries = _CATALOGUES[what]()
-    width = max(len(entry["name"]) for entry in entries)
+    steps = [entry for entry in entries if entry.get("step_of")]
     yield styled((what, "bold"), _HEADS.get(what, ""))
+    yield from _entry_lines([entry for entry in entries if entry not in steps])
+    if steps:
+        yield "the steps of v4, a patch each, from original: each with the functions that differ from the one above"
+        yield from _entry_lines(steps)
+    yield from _common_lines(what)
+
+
+def _entry_lines(entries: list[CatalogueEntry]) -> Iterator[str]:
+    width = max(len(entry["name"]) for entry in entries)
     for entry in entries:
         yield f"  {entry['name']:{width}}  {entry['summary'] or 'cannot be used'}"
         yield from (f"  {'':{width}}    {line}" for line in _details(entry))
-    yield from _common_lines(what)
 
 
 def _list_operations(options: argparse.Namespace) -> int:
@@ -113,8 +121,9 @@ def _kernel_entries() -> list[CatalogueEntry]:
     from actors.versions.kernel_fn import differences
 
     return [
-        {"name": name, "summary": summary, "differs": differences(before, name)}
-        for before, (name, summary) in zip([None, *PROFILES], PROFILES.items(), strict=False)
+        {"name": name, "summary": summary, "differs": differences(before, name), "step_of": step_of}
+        for first, kernels, step_of in ((None, PROFILES, None), ("original", STEPS, "v4"))
+        for before, (name, summary) in zip([first, *kernels], kernels.items(), strict=False)
     ]
 
 

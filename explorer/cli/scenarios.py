@@ -30,7 +30,7 @@ def knob_entries(scenario: Scenario) -> list[dict[str, object]]:
 
 
 def _knob_entry(knob: Knob) -> dict[str, object]:
-    is_number = not (knob.choices or knob.is_slabinfo)
+    is_number = not (knob.choices or knob.is_slabinfo or knob.leaves_out)
     return {
         "name": knob.name,
         "default": knob.default,

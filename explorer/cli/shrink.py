@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from explorer import defaults, signals
 from explorer.cli.options import open_log
 from explorer.cli.values import is_piped
+from explorer.explain.as_json import short_parameters
 from explorer.json_out import print_json
-from explorer.report import LiveProgress, as_arguments, make_console
+from explorer.report import LiveProgress, as_arguments, make_console, program_lines
 from explorer.schedule import Follow
 from explorer.search.report import line_marks
 from explorer.session import record
@@ -88,8 +89,9 @@ class ShrinkProgress:
 
     def __call__(self, shrinker: Shrinker) -> None:
         """Show the progress of *shrinker*, if a line is due."""
-        preemptions, switches, steps, *_ = size_of(shrinker.best)
-        text = f"{shrinker.runs} runs: {preemptions} preemptions, {switches} switches, {steps} steps"
+        operations, preemptions, switches, steps, *_ = size_of(shrinker.best)
+        program = f"{operations} operations, " if operations else ""
+        text = f"{shrinker.runs} runs: {program}{preemptions} preemptions, {switches} switches, {steps} steps"
         self._live.show(text)
         if shrinker.runs >= self._next:
             self._next = next(self._marks)
@@ -108,11 +110,7 @@ def shrunk_json(log: Path, out: Path, shrinker: Shrinker, before: Trace) -> dict
         "signature": shrinker.signature,
         "before": {"log": str(log), **figures(before)},
         "after": {"log": str(out), **figures(shrinker.best)},
-        "parameters": {
-            name: value
-            for name, value in shrinker.experiment.header.parameters.items()
-            if not isinstance(value, str) or len(value) < 40  # not the text of whole files
-        },
+        "parameters": short_parameters(shrinker.experiment.header.parameters),
         "runs": shrinker.runs,
     }
 
@@ -125,6 +123,7 @@ def figures(trace: Trace) -> dict[str, int]:
         "steps": len(trace.steps),
         "steps_that_matter": len(trace.steps_that_matter()),
         "lanes": len({step.lane for step in trace.steps}),
+        "operations": len(trace.stage.present_operations()),
     }
 
 
@@ -132,7 +131,11 @@ def show_shrunk(console: Console, out: Path, shrinker: Shrinker, before: Trace, 
     """Print the figures before and after, and the next command."""
     console.print(shrinker.signature)
     after = figures(shrinker.best)
+    program = shrinker.best.stage.present_operations()
     for name, value in figures(before).items():
-        console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
+        if name != "operations" or program:
+            console.print(f"  {name.replace('_', ' '):18} {value:6} -> {after[name]}")
+    if program:
+        console.print(*program_lines(program))
     log = as_arguments(out, shrinker.experiment.header)
     console.print(f"{shrinker.runs} runs{how}", f"log: {out}", f"explain: slabrace explain {log}")

@@ -60,11 +60,12 @@ OF_THE_MATRIX = (
 def main(options: argparse.Namespace) -> int:
     """Run a campaign, or go on with one; return the exit code."""
     if options.cluster is not None:
-        refuse(options, "--cluster, whose workers run the jobs", ["--workers", "--memory", "--job-seconds"])
+        refuse(options, "--cluster, whose workers run the jobs", ["--workers", "--memory"])
     wanted = request_of(options) if asks_for_matrix(options) else None
     if wanted is not None:
         expand(wanted)  # a request that does not fit is refused before a store is made
-    engine, observer = make_engine(options), Observer(options.events)
+    engine = make_engine(options)  # as is a cluster that is not there
+    observer = Observer(options.events)
     try:
         with signals.held_back(), collected_rarely(), Store(options.store, writes=True) as store:
             campaign, request = choose_campaign(store, wanted)
@@ -162,7 +163,7 @@ def make_engine(options: argparse.Namespace) -> Engine:
     if options.cluster is not None:
         from explorer.stress.cluster import Cluster  # noqa: PLC0415 -- an extra
 
-        return Cluster(options.cluster)
+        return Cluster(options.cluster, options.job_seconds)
     workers = options.workers or len(os.sched_getaffinity(0))
     if workers == 1:
         refuse(options, "one worker, which is this process", ["--memory", "--job-seconds"])

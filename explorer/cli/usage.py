@@ -15,10 +15,11 @@ from explorer import defaults
 from explorer.cli.parser import Parser
 from explorer.cli.values import hours, log_file, natural, positive, seed, share
 from explorer.search.registry import PORTFOLIO, SEARCHES, STRATEGIES
-from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES
+from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES, STEPS
 
 SHELLS = ("bash", "zsh", "fish")
 EXIT_NOT_EXHAUSTED = 5
+KERNELS = f"{', '.join(PROFILES)}, or a step of v4, {min(STEPS)} to {max(STEPS)}"
 
 
 def make_parser() -> Parser:
@@ -60,7 +61,7 @@ def add_scenario(parser: argparse.ArgumentParser, *, is_optional: bool = False) 
     parser.add_argument(
         "scenario", metavar="SCENARIO", nargs=nargs, help="a name (see slabrace list scenarios), or FILE.py:NAME"
     )
-    parser.add_argument("--kernel", help=f"kernel profile: {', '.join(PROFILES)} (default: {defaults.KERNEL})")
+    parser.add_argument("--kernel", help=f"kernel profile: {KERNELS} (default: {defaults.KERNEL})")
     parser.add_argument("--seed", type=seed, default=0, help="seed of all random choices (default: 0)")
 
 
@@ -352,7 +353,7 @@ def _shrink(parser: argparse.ArgumentParser) -> None:
 
 def _match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trace", type=Path, metavar="TRACE", help="text of ftrace's function tracer (tracing/trace)")
-    parser.add_argument("--kernel", required=True, help=f"kernel profile: {', '.join(PROFILES)}")
+    parser.add_argument("--kernel", required=True, help=f"kernel profile: {KERNELS}")
     parser.add_argument(
         "--scenario",
         action="append",
@@ -384,7 +385,7 @@ def _growth(parser: argparse.ArgumentParser) -> None:
     workers = defaults.GROWTH_WORKERS
     parser.add_argument("--days", type=natural, default=7, metavar="N", help="days to simulate (7); 0: day 0 only")
     parser.add_argument("--hosts", type=positive, metavar="N", help=f"how many hosts ({defaults.HOSTS})")
-    parser.add_argument("--kernel", default="5.3", help=f"to compare with original: one of {', '.join(PROFILES)}")
+    parser.add_argument("--kernel", default="5.3", help=f"to compare with original: one of {KERNELS}")
     parser.add_argument("--seed", type=seed, default=0, help="selects other hosts of the same kind (default: 0)")
     add_set(parser, "a knob of the services")
     parser.add_argument("--workers", type=positive, default=workers, metavar="N", help=f"processes ({workers})")
@@ -458,6 +459,60 @@ def _completion(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print a completion script; docs/commands.md says where to put it."
 
 
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The store of `stress`."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="the folder of a store of slabrace stress")
+
+
+def _query(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    parser.add_argument(
+        "question",
+        nargs="?",
+        metavar="QUESTION",
+        choices=list(defaults.QUESTIONS),
+        default="summary",
+        help=f"one of {', '.join(defaults.QUESTIONS)} (default: summary)",
+    )
+    add_json(parser, "print a JSON list of objects instead")
+
+
+def _bugs(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    parser.add_argument("ids", type=positive, nargs="*", metavar="ID", help="only these bugs (default: all)")
+    parser.add_argument("--note", metavar="TEXT", help="keep a note on them")
+    state = parser.add_mutually_exclusive_group()
+    for name, text in (
+        ("open", "nobody has judged them: a campaign that shows them fails"),
+        ("known", "they are real, and known"),
+        ("fixed", "they are mended; a later campaign that shows one opens it again"),
+        ("invalid", "they are no flaws of the kernel"),
+    ):
+        state.add_argument(f"--{name}", dest="state", action="store_const", const=name, help=text)
+    state.add_argument("--dup", type=positive, metavar="OF", help="they are symptoms of bug OF")
+    add_json(parser, "print a JSON list of objects instead")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    add_store(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help=f"write the HTML page there (default: {defaults.STRESS_REPORT})"
+    )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit file; new causes are its failures")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a screen of Markdown, for a CI's summary")
+    parser.add_argument("--force", action="store_true", help="replace these files, if they exist")
+    parser.add_argument(
+        "--seconds",
+        type=natural,
+        default=defaults.STRESS_REPORT_SECONDS,
+        metavar="S",
+        help="most seconds to shrink and explain the logs of causes "
+        f"(default: {defaults.STRESS_REPORT_SECONDS}; 0: none)",
+    )
+    parser.add_argument("--shrink-all", action="store_true", help="shrink and explain known causes, too")
+    add_trust(parser)
+
+
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "list": ("list scenarios, kernels, patches, strategies, oracles or operations", _list),
     "run": ("run a scenario once, and log it", _run),
@@ -473,6 +528,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "keep": ("keep a finding as a regression file and a test, or check the kept findings", _keep),
     "compare": ("compare the remains of two runs of a scenario side by side", _compare),
     "selftest": ("test on a scenario that runs repeat, and that independent steps commute", _selftest),
+    "query": ("answer questions about the store of a stress campaign", _query),
+    "bugs": ("list the causes in a store, or mark them as known, fixed, duplicate or invalid", _bugs),
+    "report": ("write a report of a stress campaign: a page, a JUnit file, a summary for a CI", _report),
     "completion": ("print a script for a shell that completes commands and options", _completion),
 }
 """Each command with its line of help, and the function that adds its options."""

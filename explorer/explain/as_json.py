@@ -8,13 +8,11 @@ from explorer.explain.conflict import Conflict
 from explorer.explain.rows import Row, StepRow, rows_of
 from explorer.explain.text import why_no_conflict
 from explorer.json_out import as_json, finding_json, patches_json
+from explorer.report import is_file_text
 
 if TYPE_CHECKING:
     from explorer.explain.explanation import Explanation
     from explorer.trace import TracedStep
-
-LONG_TEXT = 40
-"""Longer knobs are whole files, and are left out: the log has them."""
 
 
 def to_json(explanation: Explanation) -> dict[str, Any]:
@@ -47,8 +45,8 @@ def to_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def short_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The knobs, without the texts of whole files."""
-    return {name: value for name, value in parameters.items() if not isinstance(value, str) or len(value) < LONG_TEXT}
+    """The knobs, without the texts of whole files: the log has them."""
+    return {name: value for name, value in parameters.items() if not is_file_text(value)}
 
 
 def step_json(step: TracedStep) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GAP = "  "
 HEADINGS = ("", "step", "cpu", "flow", "function", "operation", "of", "")
+GO_ON = "go on"
 LONG = 80
 """With more steps that matter than this, the text recommends to shrink the run."""
 
@@ -51,7 +52,7 @@ def sections(explanation: Explanation, *, brief: bool = False) -> list[tuple[str
         ("the conflict", conflict_lines(explanation, brief=brief)),
         ("first difference from a run that passes", difference_lines(explanation)),
         ("reproduced", [reproduced_line(explanation)]),
-        ("go on", further_lines(explanation)),
+        (GO_ON, further_lines(explanation)),
     ]
 
 

@@ -20,7 +20,7 @@ from explorer import signals
 from explorer.experiment import Experiment
 from explorer.search.jobs import JobReport
 from explorer.stress.answer import Answer
-from explorer.stress.engines import Engine, Replaced, Result
+from explorer.stress.engines import Changed, Engine, Replaced, Result
 from explorer.stress.identity import key_of, model_hash
 from explorer.stress.matrix import Matrix, Point, Request, draw_swarm
 from explorer.stress.planning import (
@@ -36,12 +36,13 @@ from explorer.stress.planning import (
 from explorer.stress.summary import Totals, totals_of
 from explorer.stress.work import Order
 from explorer.watch import mix
+from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from explorer.search.jobs import Job
     from explorer.stress.store import CellRow, Store
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.2
 HOUR = 3600.0
 LEAST_QUIET_DRAWS = 1_000
 """Draws before a campaign may be called quiet: an estimate from few draws says nothing."""
@@ -157,7 +158,8 @@ class Stress:
 
     async def _take_next(self) -> None:
         """Take the next result, unless a signal or the end of the time comes first."""
-        result: Result | Replaced | None = None
+        result: Result | Replaced | Changed | None = None
+        lost: UsageError | None = None
         async with trio.open_nursery() as nursery:
 
             async def look() -> None:
@@ -167,8 +169,13 @@ class Stress:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(look)
-            result = await self.engine.result()
+            try:
+                result = await self.engine.result()
+            except UsageError as error:
+                lost = error  # a nursery would wrap it
             nursery.cancel_scope.cancel()
+        if lost is not None:
+            raise lost
         if result is not None:
             self._take(result)
 
@@ -202,7 +209,10 @@ class Stress:
 
     # -- results ------------------------------------------------------------------------------------------------------
 
-    def _take(self, result: Result | Replaced) -> None:
+    def _take(self, result: Result | Replaced | Changed) -> None:
+        if isinstance(result, Changed):
+            self.tell("workers", count=result.workers, why=result.why)
+            return
         if isinstance(result, Replaced):
             self.replaced += 1
             self.store.tried(result.number, result.tries, result.kills)
@@ -328,7 +338,9 @@ def chance_within(chance: float, schedules: float) -> float:
 
 def as_report(answer: Answer) -> JobReport:
     """The report that planners learn from."""
-    return JobReport(profiles=answer.profiles, pairs=set(answer.pairs), functions=set(answer.functions))
+    return JobReport(
+        profiles=answer.profiles, pairs=set(answer.pairs), functions=set(answer.functions), shown=answer.shown
+    )
 
 
 def prepared(points: Iterable[Point], seed: int, first: int) -> list[tuple[str, Point, bytes]]:

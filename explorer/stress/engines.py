@@ -61,16 +61,26 @@ class Replaced:
     kills: int = 0
 
 
+@attrs.frozen
+class Changed:
+    """A cluster has so many workers from now on; `why` is one line."""
+
+    workers: int
+    why: str
+
+
 class Engine(Protocol):
     """Runs jobs. `room` is how many it takes at once."""
 
-    room: int
+    @property
+    def room(self) -> int:
+        """The number of jobs; it may change."""
 
     def submit(self, order: Order) -> None:
         """Take a job."""
 
-    async def result(self) -> Result | Replaced:
-        """Wait for the next end of a job, or loss of a worker."""
+    async def result(self) -> Result | Replaced | Changed:
+        """Wait for the next end of a job, loss of a worker, or change of `room`; UsageError if the engine is lost."""
 
     async def close(self) -> None:
         """Cancel all jobs in progress, and end all workers."""

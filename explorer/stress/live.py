@@ -103,7 +103,7 @@ LINES = {
     "two answers": "job {job} had two answers: {first} and {second}; slabrace is not deterministic there",
     "drivers disagree": "{why}",
     "drawn": "drawn: {cell}",
-    "waiting": "{why}",
+    "workers": "{why}; the cluster has {count}",
 }
 """The events that a person is told of, each with its line."""
 

@@ -59,19 +59,24 @@ CREATE TABLE jobs (
   way TEXT NOT NULL,
   first INTEGER NOT NULL,           -- number of its first schedule in the cell
   count INTEGER NOT NULL,           -- its schedules
-  plan BLOB,                        -- the job; NULL after its epoch
   state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'leased', 'done', 'lost')),
   tries INTEGER NOT NULL DEFAULT 0, -- workers that were lost with it: three are too many
   kills INTEGER NOT NULL DEFAULT 0, -- workers that something else killed meanwhile: twelve are too many
   is_suspect INTEGER NOT NULL DEFAULT 0, -- it was in progress when a whole campaign was lost
   why TEXT NOT NULL DEFAULT '',     -- why it is lost
   digest TEXT NOT NULL DEFAULT '',
-  answer BLOB,                      -- NULL before it is done, and after its epoch
   UNIQUE (campaign, epoch, place)
 ) STRICT;
 CREATE INDEX jobs_planned ON jobs (campaign, epoch, place) WHERE state = 'planned';
 CREATE INDEX jobs_leased ON jobs (campaign) WHERE state = 'leased';
 CREATE INDEX jobs_lost ON jobs (campaign) WHERE state = 'lost';
+
+-- Apart from the jobs, whose rows stay: rows that become short leave the pages of a table nearly empty.
+CREATE TABLE work (
+  job INTEGER PRIMARY KEY REFERENCES jobs,
+  plan BLOB NOT NULL,               -- the job
+  answer BLOB                       -- NULL before it is done
+) STRICT;                           -- a row goes at the end of its epoch, unless the job is lost
 
 CREATE TABLE classes (
   cell INTEGER NOT NULL REFERENCES cells,

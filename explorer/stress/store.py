@@ -335,25 +335,19 @@ class Store:
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
-    def plan(self, campaign: int, epoch: int, planned: Iterable[Planned]) -> None:
+    def plan(self, campaign: int, epoch: int, jobs: Sequence[Planned]) -> None:
         """Add the jobs of an epoch."""
         with self.changing() as db:
             db.executemany(
-                "INSERT INTO jobs (campaign, epoch, place, cell, way, first, count, plan)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (campaign, epoch, place, cell, way, first, count) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (
-                        campaign,
-                        epoch,
-                        place,
-                        one.cell,
-                        one.job.strategy,
-                        one.job.first,
-                        one.job.count,
-                        pack(one.job),
-                    )
-                    for place, one in enumerate(planned)
+                    (campaign, epoch, place, one.cell, one.job.strategy, one.job.first, one.job.count)
+                    for place, one in enumerate(jobs)
                 ],
+            )
+            db.executemany(
+                "INSERT INTO work (job, plan) SELECT id, ? FROM jobs WHERE campaign = ? AND epoch = ? AND place = ?",
+                [(pack(one.job), campaign, epoch, place) for place, one in enumerate(jobs)],
             )
 
     def return_leases(self, campaign: int) -> int:
@@ -370,8 +364,8 @@ class Store:
         """Lease the next planned jobs of an epoch."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT id, cell, plan, tries, kills, is_suspect FROM jobs WHERE campaign = ? AND epoch = ?"
-                " AND state = 'planned' ORDER BY place LIMIT ?",
+                "SELECT id, cell, plan, tries, kills, is_suspect FROM jobs JOIN work ON job = id"
+                " WHERE campaign = ? AND epoch = ? AND state = 'planned' ORDER BY place LIMIT ?",
                 (campaign, epoch, most),
             ).fetchall()
             self._begin()
@@ -429,10 +423,8 @@ class Store:
             row = self._db.execute("SELECT cell, epoch, place FROM jobs WHERE id = ?", (job,)).fetchone()
             for signature, first, finding, log in logs:
                 self._keep_witness(row["cell"], job, signature, first, msgspec.json.encode(finding).decode(), log)
-            self._db.execute(
-                "UPDATE jobs SET state = 'done', digest = ?, answer = ? WHERE id = ?",
-                (answer.digest(), pack(answer), job),
-            )
+            self._db.execute("UPDATE jobs SET state = 'done', digest = ? WHERE id = ?", (answer.digest(), job))
+            self._db.execute("UPDATE work SET answer = ? WHERE job = ?", (pack(answer), job))
             if logs or self._open_jobs >= COMMIT_JOBS:
                 self.commit()
             self.commit_if_due()
@@ -469,7 +461,10 @@ class Store:
     def answers(self, campaign: int, epoch: int) -> Iterator[tuple[int, int, Job, Answer | None]]:
         """The jobs of an epoch in their order: id, cell, job, and the answer, or None for a lost job."""
         for row in self.rows(
-            "SELECT id, cell, plan, answer FROM jobs WHERE campaign = ? AND epoch = ? ORDER BY place", campaign, epoch
+            "SELECT id, cell, plan, answer FROM jobs JOIN work ON job = id WHERE campaign = ? AND epoch = ?"
+            " ORDER BY place",
+            campaign,
+            epoch,
         ):
             job = unpack(row["plan"], Job)
             yield row["id"], row["cell"], job, None if row["answer"] is None else unpack(row["answer"], Answer)
@@ -594,7 +589,7 @@ class Store:
             (campaign, epoch, schedules, steps, classes, pairs, causes, chance, seconds, digest),
         )
         self._db.execute(
-            "UPDATE jobs SET plan = NULL, answer = NULL WHERE campaign = ? AND epoch = ? AND state = 'done'",
+            "DELETE FROM work WHERE job IN (SELECT id FROM jobs WHERE campaign = ? AND epoch = ? AND state = 'done')",
             (campaign, epoch),
         )
         self._db.execute("UPDATE campaigns SET epoch = ?, digest = ? WHERE id = ?", (epoch + 1, digest, campaign))

@@ -51,8 +51,8 @@ def groups(store: Store, campaign: int) -> Iterator[list[Row]]:
     """The witnesses of new causes that the same schedules show, the one to blame first."""
     shown: dict[int, dict[int, tuple[int, int]]] = {}
     for row in store.rows(
-        "SELECT bug, cell, sum(count) count, sum(spread) & 0xFFFFFFFFFF spread FROM sightings JOIN bugs ON bugs.id = bug"
-        " JOIN cells ON cells.id = cell WHERE bugs.state = 'open' AND cells.campaign = ? GROUP BY bug, cell",
+        "SELECT bug, cell, sum(count) count, sum(spread) & 0xFFFFFFFFFF spread FROM sightings"
+        " JOIN bugs ON bugs.id = bug JOIN cells ON cells.id = cell WHERE bugs.state = 'open' AND cells.campaign = ? GROUP BY bug, cell",
         campaign,
     ):
         shown.setdefault(row["bug"], {})[row["cell"]] = row["count"], row["spread"]

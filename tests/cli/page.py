@@ -24,6 +24,7 @@ PLAIN: Mapping[str, type | tuple[type, ...]] = {
     "boolean": bool,
     "null": type(None),
     "value": (int, str),
+    "anything": object,
 }
 
 
@@ -76,7 +77,7 @@ class Page:
 
     def _wrong_with_one(self, value: Any, kind: str, where: str) -> str | None:
         if kind in PLAIN:
-            fits = isinstance(value, PLAIN[kind]) and (kind == "boolean" or not isinstance(value, bool))
+            fits = isinstance(value, PLAIN[kind]) and (kind in {"boolean", "anything"} or not isinstance(value, bool))
             return None if fits else f"{where} is {value!r:.60}, no {kind}"
         fields = self.tables[kind]
         if not isinstance(value, dict) or value.keys() != fields.keys():

@@ -20,11 +20,13 @@ from explorer.growth.report import to_json as growth_json
 from explorer.growth.walk import walk_json
 from explorer.json_out import SCHEMA, json_text
 from explorer.selftest import STATE, Violation
+from explorer.stress.queries import QUESTIONS
 from tests.cli.page import Page
 from tests.conftest import Command
 from tests.explain.stages import explain, explain_free
 from tests.helpers import pack, read_payloads, write_payloads
 from tests.selftest.test_commutation import nothing, two_tasks, violations_of
+from tests.stress.stores import built_in
 from tests.tidy.sources import ROOT
 
 TRACES = ROOT / "tests" / "data"
@@ -46,6 +48,7 @@ def runs(command: Command) -> Printed:
         "run and replay",
         told(command, "run", "shared-dentry", "--set", "generations=2", "--set", "every=1", "--log", "s.log"),
     )
+    yield "run and replay", told(command, "run", "mixed-operations", "--set", "operations=1", "--no-log")
     told(command, "run", "rmdir-empty", "--kernel", "v7", "--seed", 2, "--log", "v7.log")
     yield "run and replay", told(command, "replay", "canary.log")
     diverged = told(command, "replay", "v7.log", "--patch", "work-fn-store-after-free")
@@ -114,6 +117,13 @@ def matches(command: Command) -> Printed:
     yield "match", told(command, "match", "lost.txt", "--kernel", "5.3", "--budget", 1)
 
 
+def stores(command: Command) -> Printed:
+    folder = built_in(Path.cwd()).folder
+    for question in QUESTIONS:
+        yield from ((f"query: {question}", row) for row in told(command, "query", folder, question))
+    yield from (("bugs", bug) for bug in told(command, "bugs", folder, 1, "--note", "so"))
+
+
 def hosts(_command: Command) -> Printed:
     """A simulation takes minutes, so the object is made from invented figures."""
     walks = Walks(1, 2.5, 3.5, (Waits("memcg_create_kmem_cache", 1, 2, 3),))
@@ -125,7 +135,7 @@ def hosts(_command: Command) -> Printed:
 
 def test_every_object_is_on_the_page_and_every_object_of_the_page_is_printed(slabrace: Command) -> None:
     page = Page.read()
-    for source in (runs, findings, searches, files, logs, lists, matches, hosts):
+    for source in (runs, findings, searches, files, logs, lists, matches, stores, hosts):
         for heading, value in source(slabrace):
             page.check(value, heading)
             assert value["schema"] == SCHEMA

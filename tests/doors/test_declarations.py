@@ -69,6 +69,12 @@ def make(**changes: Any) -> Scenario:
         {"least": -(1 << 63) - 1},
         {"default": 10**5000, "most": 10**5000},
         {"is_slabinfo": "no"},
+        {"is_list": "no"},
+        {"is_list": True, "default": 1},
+        {"is_list": True, "default": "2,1"},
+        {"is_list": True, "choices": ("a", "b"), "default": "a,c"},
+        {"is_list": True, "choices": ("a", "b,c"), "default": ""},
+        {"is_seed": 1},
         *({"is_slabinfo": True, "default": name} for name in (5, None, "mine.txt", "/etc/passwd", "../registry.py")),
     ],
 )

@@ -148,7 +148,8 @@ def test_both_locks_pin_the_same_files() -> None:
 def test_what_is_imported_at_run_time_is_declared() -> None:
     """Nothing that only the tests need is needed by the packages."""
     needs = project()["project"]
-    declared = {requirement_name(need) for need in (*needs["dependencies"], *needs["optional-dependencies"]["plot"])}
+    extras = (need for extra in ("plot", "cluster") for need in needs["optional-dependencies"][extra])
+    declared = {requirement_name(need) for need in (*needs["dependencies"], *extras)}
     imported = {
         name.partition(".")[0]
         for module in modules(*SHIPPED)

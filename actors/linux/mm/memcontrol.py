@@ -645,7 +645,7 @@ async def mem_cgroup_css_released(ctx: Context, memcg: Memcg) -> None:
 # -- offline of kernel memory (3.3) -----------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="v2..v7,5.4-fixed")
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="v2..v7,5.4-fixed,v4#6..")
 async def memcg_offline_kmem(ctx: Context, memcg: Memcg) -> None:
     """Allow no new child caches; deactivate the present ones, move them to the parent, give up the ids."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
@@ -668,9 +668,9 @@ async def memcg_offline_kmem_5_3(ctx: Context, memcg: Memcg) -> None:
     await reparent_ids(ctx, memcg, parent)
 
 
-@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="original..v1")
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="original..v4#5,v1")
 async def memcg_offline_kmem_v1(ctx: Context, memcg: Memcg) -> None:
-    """[O], [v1]: deactivation does not move the caches to the parent."""
+    """[O] to [v4#5], [v1]: deactivation does not move the caches to the parent."""
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ONLINE:
         return
     await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
@@ -734,18 +734,32 @@ async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
     ctx.kfree(*memcg.parts())
 
 
-@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..")
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..,v4#6..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
     """Warn if the memcg has any cache left. Its own counters may be above zero (7.5)."""
+    await end_kmem(ctx, memcg)
+
+
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v4#5")
+async def memcg_free_kmem_v4_5(ctx: Context, memcg: Memcg) -> None:
+    """[v4#5]: the memcg has outlived its caches; then nothing may be charged any more."""
+    if await end_kmem(ctx, memcg):
+        WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
+
+
+async def end_kmem(ctx: Context, memcg: Memcg) -> bool:
+    """Give up the kmem state of a memcg without caches; False if it has none."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # mkdir failed before css_online
         await memcg_offline_kmem(ctx, memcg)
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
-        caches = await ctx.ask(memcg.list_kmem_caches)
-        WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
-        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+    if await ctx.ask(memcg.read_kmem_state) is not KmemState.ALLOCATED:
+        return False
+    caches = await ctx.ask(memcg.list_kmem_caches)
+    WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
+    await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+    return True
 
 
-@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original")
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original..v4#4")
 async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
     """[O]: destroys the memcg's child caches; then nothing may be charged any more."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
@@ -769,7 +783,7 @@ async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
         return await find_child_cache(ctx, cachep)
 
 
-@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v3..v4")
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v3..v4,v4#5..")
 async def memcg_kmem_get_cache_v3(ctx: Context, cachep: KmemCache) -> KmemCache:
     """[v3], [v4]: the exit label calls rcu_read_lock() where it should unlock."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
@@ -820,7 +834,7 @@ async def memcg_kmem_get_cache_v2(ctx: Context, cachep: KmemCache) -> KmemCache:
     return child or cachep
 
 
-@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="original..v1")
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="original..v4#4,v1")
 async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> KmemCache:
     """[O], [v1]: the reference is to the memcg's css. In [O] that pins the cache, too."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
@@ -879,7 +893,7 @@ async def read_entry(ctx: Context, cachep: KmemCache, kmemcg_id: int) -> KmemCac
     return await ctx.ask(array.read_entry, kmemcg_id)
 
 
-@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..")
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..,v4#5..")
 async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
     """Drop the reference that memcg_kmem_get_cache() took."""
     if not cachep.is_root_cache:
@@ -887,7 +901,7 @@ async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
         await percpu_ref_put(ctx, cachep.percpu_refcnt)
 
 
-@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="original..v1")
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="original..v4#4,v1")
 async def memcg_kmem_put_cache_original(ctx: Context, cachep: KmemCache) -> None:
     """[O], [v1]: reads the memcg from the cache only now; in [v1] the cache may have been moved to another one."""
     if not cachep.is_root_cache:
@@ -911,7 +925,7 @@ class MemcgKmemCacheCreateWork(Shared):
         return f"creation of {self.cachep.name} for {self.memcg.name}"
 
 
-@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="v3..5.3")
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="v3..5.3,v4#5..")
 async def memcg_schedule_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
     """Queue the creation of the child cache. If the work cannot be allocated, the css reference leaks.
 
@@ -932,7 +946,7 @@ async def memcg_schedule_kmem_cache_create_fixed(ctx: Context, memcg: Memcg, cac
         await css_put(ctx, memcg.css)
 
 
-@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="..v2")
+@kernel_fn("memcg_schedule_kmem_cache_create", "mm/memcontrol.c", profiles="original..v4#4,v1..v2")
 async def memcg_schedule_kmem_cache_create_original(ctx: Context, memcg: Memcg, cachep: KmemCache) -> None:
     """[O] to [v2]: the caller holds a css reference, so css_get() suffices."""
     if kmalloc(ctx, GFP_NOWAIT, "work"):

@@ -178,7 +178,7 @@ async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Mem
     return s
 
 
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..")
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..,v4#5..")
 def init_memcg_params(ctx: Context, s: KmemCache) -> int:
     """Start a child's reference count at 1, the initial reference, which its deactivation drops; 0 or -ENOMEM."""
     if s.is_root_cache:
@@ -198,7 +198,7 @@ def init_memcg_params_v1(ctx: Context, s: KmemCache) -> int:
     return 0
 
 
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original")
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="original..v4#4")
 def init_memcg_params_original(ctx: Context, s: KmemCache) -> int:
     """[O]: caches have no reference count."""
     return init_root_params(ctx) if s.is_root_cache else 0
@@ -211,7 +211,7 @@ def init_root_params(ctx: Context) -> int:
     return 0
 
 
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..,v4#5..")
 async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
     """Put a cache on its lists. A child pins its memcg."""
     if memcg is None:
@@ -223,7 +223,7 @@ async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> N
     await ctx.ask(memcg.add_kmem_cache, s)
 
 
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="original..v4#4")
 async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
     """[O]: a child does not pin its memcg; the memcg owns its caches."""
     if memcg is None:
@@ -288,7 +288,7 @@ async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], siz
 # -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..")
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..,v4#6..")
 async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
     """Deactivate the memcg's caches, then move all its caches, inherited ones included, to *parent*."""
     async with SlabMutexHeld(ctx):
@@ -305,9 +305,9 @@ async def memcg_deactivate_kmem_caches_v2(ctx: Context, memcg: Memcg, parent: Me
             await reparent_caches(ctx, memcg, deref(parent, "memcg_deactivate_kmem_caches(): parent"))
 
 
-@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original..v1")
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="original..v4#5,v1")
 async def memcg_deactivate_kmem_caches_original(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
-    """[O], [v1]: deactivate the memcg's caches; they stay with the memcg."""
+    """[O] to [v4#5], [v1]: deactivate the memcg's caches; they stay with the memcg."""
     async with SlabMutexHeld(ctx):
         await deactivate_entries(ctx, memcg)
 
@@ -372,7 +372,7 @@ async def kmemcg_cache_deactivate_v5(ctx: Context, s: KmemCache) -> None:
         await defer_deactivation(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4")
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v1..v4,v4#5..")
 async def kmemcg_cache_deactivate_v1(ctx: Context, s: KmemCache) -> None:
     """[v1] to [v4]: `dying` is read under slab_mutex alone; there is no check for a root cache."""
     await __kmemcg_cache_deactivate(ctx, s)
@@ -388,13 +388,29 @@ async def defer_deactivation(ctx: Context, s: KmemCache) -> None:
     await call_rcu(ctx, s.rcu_head, kmemcg_rcufn)
 
 
-@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="original", known_as="memcg_deactivate_kmem_caches")
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="v4#2..v4#4")
+async def kmemcg_cache_deactivate_v4_2(ctx: Context, s: KmemCache) -> None:
+    """[v4#2] to [v4#4]: common to both allocators; the deferred part pins the memcg, which owns the cache."""
+    await __kmemcg_cache_deactivate(ctx, s)
+    root = deref(s.root_cache, "kmemcg_cache_deactivate(): s->memcg_params.root_cache")
+    if not await ctx.ask(root.read_dying):
+        memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_cache_deactivate(): s->memcg_params.memcg")
+        await css_get(ctx, memcg.css)
+        await defer_deactivation(ctx, s)
+
+
+@kernel_fn(
+    "kmemcg_cache_deactivate",
+    "mm/slab_common.c",
+    profiles="original..v4#1",
+    known_as="memcg_deactivate_kmem_caches",
+)
 async def kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
     """[O]: only the allocator's part of the deactivation."""
     await __kmemcg_cache_deactivate(ctx, s)
 
 
-@kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original")
+@kernel_fn("slab_deactivate_memcg_cache_rcu_sched", "mm/slab_common.c", profiles="original..v4#1")
 async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> None:
     """KERNEL.md 6.1: SLUB's deactivation continues after a grace period; until then it pins the memcg."""
     if WARN_ON(ctx, s.is_root_cache, "slab_deactivate_memcg_cache_rcu_sched: is_root_cache(s)"):
@@ -417,13 +433,13 @@ async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
     await queue_cache_work(ctx, cache_of(head.container))
 
 
-@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_schedule_work_after_rcu")
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v1..v5,v4#2..", known_as="kmemcg_schedule_work_after_rcu")
 async def kmemcg_schedule_work_after_rcu(ctx: Context, head: RcuHead) -> None:
     """[v1] to [v5]: serves both the deactivation and the shutdown."""
     await queue_cache_work(ctx, cache_of(head.container))
 
 
-@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_rcufn")
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="original..v4#1", known_as="kmemcg_deactivate_rcufn")
 async def kmemcg_deactivate_rcufn(ctx: Context, head: RcuHead) -> None:
     """KERNEL.md 6.2: after the grace period, shrink the cache in a worker."""
     await queue_cache_work(ctx, cache_of(head.container))
@@ -452,7 +468,7 @@ async def kmemcg_workfn_v6(ctx: Context, work: Work) -> None:
         await ctx.ask(s.set_work_fn, None)
 
 
-@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5", known_as="kmemcg_after_rcu_workfn")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v2..v5,v4#5..", known_as="kmemcg_after_rcu_workfn")
 async def kmemcg_after_rcu_workfn(ctx: Context, work: Work) -> None:
     """[v2] to [v5]: clears work_fn afterwards, though work_fn may have freed the cache; drops no reference."""
     s = cache_of(work.container)
@@ -471,7 +487,18 @@ async def kmemcg_after_rcu_workfn_v1(ctx: Context, work: Work) -> None:
         await kmemcg_cache_put_many(ctx, s, 1)
 
 
-@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original", known_as="kmemcg_deactivate_workfn")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="v4#2..v4#4", known_as="kmemcg_after_rcu_workfn")
+async def kmemcg_after_rcu_workfn_v4_2(ctx: Context, work: Work) -> None:
+    """[v4#2] to [v4#4]: also clears work_fn, before it drops the css reference that the deactivation took."""
+    s = cache_of(work.container)
+    async with SlabMutexHeld(ctx):
+        await call_work_fn(ctx, s)
+        await ctx.ask(s.set_work_fn, None)
+    memcg = deref(await ctx.ask(s.read_memcg), "kmemcg_after_rcu_workfn(): s->memcg_params.memcg")
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="original..v4#1", known_as="kmemcg_deactivate_workfn")
 async def kmemcg_deactivate_workfn(ctx: Context, work: Work) -> None:
     """KERNEL.md 6.3: run the cache's work_fn, then drop the css reference that the deactivation took."""
     s = cache_of(work.container)
@@ -487,7 +514,7 @@ async def call_work_fn(ctx: Context, s: KmemCache) -> None:
     await deref(work_fn, "kmemcg_workfn(): s->memcg_params.work_fn")(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..")
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..,v4#5..")
 async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Free the empty slabs, then drop the cache's initial reference: from now on only its pages keep it."""
     await __kmemcg_cache_deactivate_after_rcu(ctx, s)
@@ -507,6 +534,12 @@ async def kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> No
     await ctx.ask(s.set_memcg, parent)
     await css_get(ctx, parent.css)
     await css_put(ctx, memcg.css)
+
+
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v4#2..v4#4")
+async def kmemcg_cache_deactivate_after_rcu_v4_2(ctx: Context, s: KmemCache) -> None:
+    """[v4#2] to [v4#4]: only the allocator's part: a cache has no reference to drop."""
+    await __kmemcg_cache_deactivate_after_rcu(ctx, s)
 
 
 # -- release of the last reference (7.2.8) ----------------------------------------------------------------------------
@@ -533,7 +566,9 @@ async def kmemcg_cache_shutdown_v6(ctx: Context, ref: PercpuRef) -> None:
             await queue_cache_work(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v4..v5", known_as="kmemcg_queue_cache_shutdown")
+@kernel_fn(
+    "kmemcg_cache_shutdown", "mm/slab_common.c", profiles="v4..v5,v4#5..", known_as="kmemcg_queue_cache_shutdown"
+)
 async def kmemcg_queue_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
     """[v4], [v5]: the spinlock is taken without disabling interrupts; the work waits for another grace period."""
     s = cache_of(ref.container)
@@ -568,7 +603,10 @@ async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
 
 
 @kernel_fn(
-    "kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v1..v5", known_as="kmemcg_cache_shutdown_after_rcu"
+    "kmemcg_cache_shutdown_fn",
+    "mm/slab_common.c",
+    profiles="v1..v5,v4#5..",
+    known_as="kmemcg_cache_shutdown_after_rcu",
 )
 async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
     """[v1] to [v5]: shut down a cache whose last reference was dropped a grace period ago."""
@@ -647,7 +685,7 @@ async def flush_memcg_workqueue(ctx: Context, s: KmemCache) -> None:
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
 
-@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v4..v5")
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v4..v5,v4#5..")
 async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
     """[v4], [v5]: `dying` is set under slab_mutex and, with interrupts on, memcg_kmem_wq_lock."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex), SpinLockHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
@@ -656,16 +694,16 @@ async def flush_memcg_workqueue_v4(ctx: Context, s: KmemCache) -> None:
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
 
-@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v1..v3")
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="v1..v3,v4#2..v4#4")
 async def flush_memcg_workqueue_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1] to [v3]: `dying` is set under slab_mutex alone."""
+    """[v1] to [v3], [v4#2] to [v4#4]: `dying` is set under slab_mutex alone."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
         await ctx.ask(s.set_dying, dying=True)
     await rcu_barrier(ctx)
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
 
-@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="original")
+@kernel_fn("flush_memcg_workqueue", "mm/slab_common.c", profiles="original..v4#1")
 async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
     """[O]: with SLAB there are no RCU callbacks to wait for."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
@@ -727,7 +765,7 @@ async def release_cache(ctx: Context, s: KmemCache) -> None:
         await slab_kmem_cache_release(ctx, s)
 
 
-@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v3..5.3")
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v3..5.3,v4#7")
 async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
     """Take the cache off its lists and drop its memcg at once, though freed slabs may still wait for RCU."""
     if s.is_root_cache:
@@ -738,9 +776,9 @@ async def memcg_unlink_cache(ctx: Context, s: KmemCache) -> None:
     await ctx.ask(s.set_memcg, None)
 
 
-@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v1..v2")
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="v1..v2,v4#5..v4#6")
 async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
-    """[v1], [v2]: the memcg is dropped, but the pointer to it is not cleared."""
+    """[v1], [v2], [v4#5], [v4#6]: the memcg is dropped, but the pointer to it is not cleared."""
     if s.is_root_cache:
         await ctx.ask(ctx.machine.slab_root_caches.delete, s)
         return
@@ -748,7 +786,7 @@ async def memcg_unlink_cache_v1(ctx: Context, s: KmemCache) -> None:
     await css_put(ctx, memcg.css)
 
 
-@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original,5.4-fixed")
+@kernel_fn("memcg_unlink_cache", "mm/slab_common.c", profiles="original..v4#4,5.4-fixed")
 async def memcg_unlink_cache_original(ctx: Context, s: KmemCache) -> None:
     """[O], [54]: drops no reference to the memcg: in [O] there is none, in [54] it is dropped with the struct."""
     if s.is_root_cache:
@@ -796,7 +834,7 @@ def free_cache_struct(ctx: Context, s: KmemCache) -> None:
     s.actor.retire()
 
 
-@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3")
+@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="v2..5.3,v4#5..")
 async def destroy_memcg_params(ctx: Context, s: KmemCache) -> None:
     """KERNEL.md 7.2.12: free a root's array, or exit a child's percpu reference count."""
     if s.is_root_cache:
@@ -823,7 +861,7 @@ async def let_memcg_go(ctx: Context, s: KmemCache) -> None:
     await ctx.ask(s.set_memcg, None)
 
 
-@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="original..v1")
+@kernel_fn("destroy_memcg_params", "mm/slab_common.c", profiles="original..v4#4,v1")
 async def destroy_memcg_params_original(ctx: Context, s: KmemCache) -> None:
     """[O], [v1]: free a root's array; a child has nothing to free."""
     if s.is_root_cache:
@@ -838,7 +876,7 @@ async def free_root_array(ctx: Context, s: KmemCache) -> None:
 # -- the caches of a memcg that is freed, original only (6.4) ---------------------------------------------------------
 
 
-@kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c", profiles="original")
+@kernel_fn("memcg_destroy_kmem_caches", "mm/slab_common.c", profiles="original..v4#4")
 async def memcg_destroy_kmem_caches(ctx: Context, memcg: Memcg) -> None:
     """[O]: shut down all caches of a memcg that is being freed; none of them has a page left."""
     async with SlabMutexHeld(ctx):

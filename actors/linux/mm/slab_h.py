@@ -38,7 +38,7 @@ __GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
 # -- charging ---------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..")
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..,v4#5..")
 async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """Charge the pages of a future slab; False if the memcg is full. A root cache's pages are only counted."""
     if not s.is_root_cache:
@@ -47,19 +47,48 @@ async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> 
     return True
 
 
-@kernel_fn("charge_slab_page", "mm/slab.h", profiles="original", known_as="memcg_charge_slab")
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v4#4")
+async def charge_slab_page_v4_4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v4#4]: charge the pages, then count them, with either allocator."""
+    charged = await memcg_charge_slab(ctx, slab, gfp, s)
+    if charged:
+        await mod_lruvec_page_state(ctx, slab, s, slab.pages)
+    return charged
+
+
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="original..v4#3", known_as="memcg_charge_slab")
 async def charge_slab_page_original(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
-    """[O]: each page pins the memcg; page.mem_cgroup points to it."""
+    """[O] to [v4#3]: each page pins the memcg. The allocator's update of the statistics stands here, too."""
+    charged = await charge_owner(ctx, slab, gfp, s)
+    if charged:
+        await mod_lruvec_page_state(ctx, slab, s, slab.pages)
+    return charged
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4#4")
+async def memcg_charge_slab_v4_4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v4#4]: as in [O]: each page pins the memcg. A root cache's pages are not charged."""
+    return await charge_owner(ctx, slab, gfp, s)
+
+
+async def charge_owner(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[O]: charge the memcg that owns the cache, with a css reference for each page; page.mem_cgroup points to it."""
     if s.is_root_cache:
-        await mod_node_page_state(ctx, slab.nid, s.stat_item, slab.pages)
         return True
     memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
     if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
         return False
     slab.memcg = memcg
     s.charged_pages += slab.pages
-    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
     return True
+
+
+async def mod_lruvec_page_state(ctx: Context, slab: Slab, s: KmemCache, nr_pages: int) -> None:
+    """Count slab pages by page.mem_cgroup; without one, only for the node."""
+    if slab.memcg is None:
+        await mod_node_page_state(ctx, slab.nid, s.stat_item, nr_pages)
+    else:
+        await mod_lruvec_state(ctx, slab.memcg, slab.nid, s.stat_item, nr_pages)
 
 
 @kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..")
@@ -73,11 +102,17 @@ async def memcg_charge_slab(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) ->
     return await charge_memcg(ctx, slab, gfp, s, memcg)
 
 
-@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4..v7")
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4..v7,v4#6..")
 async def memcg_charge_slab_v4(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """[v4] to [v7]: the root memcg is charged like any other."""
     memcg = await first_online_memcg(ctx, s)
     return memcg is not None and await charge_memcg(ctx, slab, gfp, s, memcg)
+
+
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="v4#5")
+async def memcg_charge_slab_v4_5(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """[v4#5]: the cache pins its memcg for life, so it is charged without RCU, even after its removal."""
+    return await charge_current_memcg(ctx, slab, gfp, s)
 
 
 async def first_online_memcg(ctx: Context, s: KmemCache) -> Memcg | None:
@@ -93,11 +128,16 @@ async def charge_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache, memcg: 
     """4.4 (3) to (7): charge *memcg*; from then on the pages pin the cache instead of the memcg."""
     charged = await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages)
     if charged:
-        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
-        await pin_cache(ctx, slab, s)
-        await css_put_many(ctx, memcg.css, slab.pages)
+        await pin_cache_instead(ctx, slab, s, memcg)
     await css_put(ctx, memcg.css)
     return charged
+
+
+async def pin_cache_instead(ctx: Context, slab: Slab, s: KmemCache, memcg: Memcg) -> None:
+    """Count the charged pages; let them pin the cache, and drop the css references of the charge."""
+    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
+    await pin_cache(ctx, slab, s)
+    await css_put_many(ctx, memcg.css, slab.pages)
 
 
 async def pin_cache(ctx: Context, slab: Slab, s: KmemCache) -> None:
@@ -110,12 +150,15 @@ async def pin_cache(ctx: Context, slab: Slab, s: KmemCache) -> None:
 async def memcg_charge_slab_v2(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """[v2], [v3]: the whole charge runs under RCU, though it may sleep; the memcg need not be online."""
     with ctx.rcu_read_section:
-        memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
-        if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
-            return False
-        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, slab.pages)
-        await pin_cache(ctx, slab, s)
-        await css_put_many(ctx, memcg.css, slab.pages)
+        return await charge_current_memcg(ctx, slab, gfp, s)
+
+
+async def charge_current_memcg(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
+    """Charge the memcg that the cache has at this moment; no reference to it is taken."""
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_charge_slab(): s->memcg_params.memcg")
+    if not await memcg_kmem_charge_memcg(ctx, memcg, gfp, slab.pages):
+        return False
+    await pin_cache_instead(ctx, slab, s, memcg)
     return True
 
 
@@ -134,7 +177,7 @@ async def memcg_charge_slab_v1(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache)
 # -- uncharging -------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..")
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..,v4#5..")
 async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """Uncharge *slab*'s pages, after it stopped being a slab. This may drop the last reference to the cache."""
     if s.is_root_cache:
@@ -143,15 +186,32 @@ async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
         await memcg_uncharge_slab(ctx, slab, s)
 
 
-@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="original", known_as="memcg_uncharge_slab")
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v4#4")
+async def uncharge_slab_page_v4_4(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[v4#4]: uncount the pages, then uncharge them, with either allocator."""
+    await mod_lruvec_page_state(ctx, slab, s, -slab.pages)
+    await memcg_uncharge_slab(ctx, slab, s)
+
+
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="original..v4#3", known_as="memcg_uncharge_slab")
 async def uncharge_slab_page_original(ctx: Context, slab: Slab, s: KmemCache) -> None:
-    """[O]: uncharge the memcg that the pages were charged to; this may be its last reference."""
+    """[O] to [v4#3]: the allocator's update of the statistics stands here, too."""
+    await mod_lruvec_page_state(ctx, slab, s, -slab.pages)
+    await uncharge_owner(ctx, slab, s)
+
+
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v4#4")
+async def memcg_uncharge_slab_v4_4(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[v4#4]: as in [O]: page.mem_cgroup is uncharged, and its references are dropped."""
+    await uncharge_owner(ctx, slab, s)
+
+
+async def uncharge_owner(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[O]: uncharge the memcg that the pages were charged to, if any; this may drop its last reference."""
     memcg = slab.memcg
     if memcg is None:
-        await mod_node_page_state(ctx, slab.nid, s.stat_item, -slab.pages)
         return
     BUG_ON(ctx, memcg.is_root, "__memcg_kmem_uncharge: VM_BUG_ON_PAGE(mem_cgroup_is_root(memcg))")
-    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
     await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
     slab.memcg = None
     s.charged_pages -= slab.pages
@@ -172,9 +232,18 @@ async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
     await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
 
 
-@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v2..v7")
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v2..v7,v4#6..")
 async def memcg_uncharge_slab_v2(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """[v2] to [v7]: the root memcg is uncharged like any other, though it may never have been charged."""
+    with ctx.rcu_read_section:
+        await uncharge_current_memcg(ctx, slab, s)
+    s.charged_pages -= slab.pages
+    await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
+
+
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v4#5")
+async def memcg_uncharge_slab_v4_5(ctx: Context, slab: Slab, s: KmemCache) -> None:
+    """[v4#5]: without RCU: the pages pin the cache, and the cache its memcg for life."""
     await uncharge_current_memcg(ctx, slab, s)
     s.charged_pages -= slab.pages
     await percpu_ref_put_many(ctx, s.percpu_refcnt, slab.pages)
@@ -183,17 +252,17 @@ async def memcg_uncharge_slab_v2(ctx: Context, slab: Slab, s: KmemCache) -> None
 @kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="v1")
 async def memcg_uncharge_slab_v1(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """[v1]: uncharges even if the charge failed."""
-    await uncharge_current_memcg(ctx, slab, s)
+    with ctx.rcu_read_section:
+        await uncharge_current_memcg(ctx, slab, s)
     s.charged_pages -= slab.pages
     await kmemcg_cache_put_many(ctx, s, slab.pages)
 
 
 async def uncharge_current_memcg(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """Subtract the pages from statistics and counters of the memcg that the cache has at this moment."""
-    with ctx.rcu_read_section:
-        memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
-        await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
-        await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
+    memcg = deref(await ctx.ask(s.read_memcg), "memcg_uncharge_slab(): s->memcg_params.memcg")
+    await mod_lruvec_state(ctx, memcg, slab.nid, s.stat_item, -slab.pages)
+    await memcg_kmem_uncharge_memcg(ctx, memcg, slab.pages)
 
 
 @kernel_fn("kmemcg_cache_get_many", "mm/slab.h", profiles="v1")

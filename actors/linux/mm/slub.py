@@ -400,14 +400,14 @@ def promote(slabs: list[tuple[int, Slab]]) -> tuple[Slab, ...]:
     return tuple(slab for _, slab in promoted + rest)
 
 
-@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..")
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..,v4#2..")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """Set cpu_partial and min_partial to 0: each CPU that sees the stores stops caching empty and partial slabs."""
     await ctx.ask(s.cpu_partial.store, ctx, 0)
     await ctx.ask(s.min_partial.store, ctx, 0)
 
 
-@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="original")
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="original..v4#1")
 async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None:
     """[O]: the same stores; then SLUB, unlike SLAB, continues after a grace period."""
     await ctx.ask(s.cpu_partial.store, ctx, 0)
@@ -415,21 +415,24 @@ async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None
     await slab_deactivate_memcg_cache_rcu_sched(ctx, s)
 
 
-@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..")
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..,v4#2..v4#4")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Every CPU sees the stores: free the empty slabs; a cache without slabs leaves sysfs now."""
     if not await __kmem_cache_shrink(ctx, s):
         await sysfs_slab_remove(ctx, s)
 
 
-@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v1..v5")
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v1..v5,v4#5..")
 async def __kmemcg_cache_deactivate_after_rcu_v1(ctx: Context, s: KmemCache) -> None:
     """[v1] to [v5]: the cache leaves sysfs only when it is shut down."""
     await __kmem_cache_shrink(ctx, s)
 
 
 @kernel_fn(
-    "kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="original", known_as="kmemcg_cache_deact_after_rcu"
+    "kmemcg_cache_deactivate_after_rcu",
+    "mm/slub.c",
+    profiles="original..v4#1",
+    known_as="kmemcg_cache_deact_after_rcu",
 )
 async def kmemcg_cache_deact_after_rcu(ctx: Context, s: KmemCache) -> None:
     """[O]: free the empty slabs; the cache itself stays until its memcg is freed."""

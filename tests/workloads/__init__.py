@@ -1,0 +1,1 @@
+"""Tests of generated workloads: their programs, and how `shrink` shortens them."""
