@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from typing import Protocol
 
-from benchmarks import bisect, bugs, causes, coverage, findings, mutants, profile, shrunk
+from benchmarks import bisect, bugs, causes, coverage, findings, guided, mutants, profile, shrunk
 from benchmarks.engines import engines
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
@@ -47,6 +47,7 @@ STUDIES: dict[str, Study] = {
     "bisect": bisect,
     "causes": causes,
     "findings": findings,
+    "guided": guided,
     "mutants": mutants,
     "shrunk": shrunk,
     "coverage": coverage,

@@ -18,6 +18,7 @@ from benchmarks.__main__ import main
 from benchmarks.bug_tables import Made, figure, median
 from benchmarks.findings import cell
 from benchmarks.findings_page import table_of_exact_searches
+from benchmarks.guided import Compared, page
 from benchmarks.pages import PERFORMANCE, markdown_table, put_between_markers
 from benchmarks.peer import LOCK, find_python, version_of
 from benchmarks.report import Ratio, Report
@@ -528,3 +529,24 @@ def test_spin_takes_part_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
     assert any("not installed" in note for note in notes) is not is_here
     monkeypatch.setenv("PATH", "")
     assert limits.limits()[1][-1] == "Spin takes no part: spin and cc not installed"
+
+
+# -- guided -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_guided_says_which_goals_are_missed() -> None:
+    hard, easy = (next(row for row in ROWS if row.slug == slug) for slug in ("flush-only", "dying-test-unlocked"))
+    compared = [
+        Compared(easy, [trial(20), trial(10), trial(30)], [trial(20), trial(22), trial(30)]),
+        Compared(hard, [trial(20), trial(10), trial(30)], [trial(None), trial(11), trial(12)]),
+    ]
+
+    assert [one.is_met for one in compared] == [True, False]
+    assert page(compared, 2_000)[2:] == [
+        "medians. Goals missed: 1 of 2.",
+        "",
+        "| flaw, kernel | portfolio | found | guided | found | ratio | goal |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| flush-only, original +flush-only | 20 | 3/3 | 12 | 2/3 | 0.60 | at most 0.5, **missed** |",
+        "| dying-test-unlocked, v3 | 20 | 3/3 | 22 | 3/3 | 1.10 | at most 1.1 |",
+    ]

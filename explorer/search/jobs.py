@@ -13,8 +13,10 @@ from explorer.determinism import NotTheSameError, first_divergence
 from explorer.experiment import Experiment
 from explorer.observers import Labels
 from explorer.profile import Knowledge, RunProfile, seed_of
+from explorer.race_places import RacePlaces
 from explorer.replay import Divergence
 from explorer.search.registry import PORTFOLIO, STRATEGIES, find_strategy, make_strategy, parse_strategy
+from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.simple import RandomWalk
 from explorer.search.strategies.surw import SelectiveWalk
 from explorer.watch import RacingPair, Watch
@@ -42,7 +44,9 @@ MOST_RUNS_TO_SEE = 16
 class Job:
     """Schedules *first* to *first* + *count* - 1 of a search, by one strategy with the *known* run statistics.
 
-    *code* is the strategy's, if it comes from a file.
+    *code* is the strategy's, if it comes from a file. A job of the guided search has the pairs of racing operations
+    that were *seen* before it: its schedules with other pairs are reported (`JobReport.shown`). Its schedules may be
+    made by a *mutation* instead of a sampler.
     """
 
     strategy: str
@@ -51,6 +55,8 @@ class Job:
     count: int
     known: Knowledge
     code: CodeRecord | None = None
+    seen: tuple[RacingPair, ...] | None = None
+    mutation: Mutation | None = None
 
     def __str__(self) -> str:
         """The job in words, for messages."""
@@ -60,7 +66,10 @@ class Job:
 
     def remake(self, number: int) -> Strategy:
         """A new strategy for schedule *number*, equal each time."""
-        return make_strategy(self.strategy, seed_of(self.seed, number), self.known, self.code)
+        seed = seed_of(self.seed, number)
+        if self.mutation is not None:
+            return self.mutation.make(seed, self.seen or (), self.known)
+        return make_strategy(self.strategy, seed, self.known, self.code)
 
 
 @attrs.frozen
@@ -90,13 +99,27 @@ class Outcome:
     schedule: Schedule = ()
 
 
+@attrs.frozen
+class Shown:
+    """A schedule that showed *pairs* of racing operations that no schedule had shown before, as far as the job knows.
+
+    `places` are the places in the schedule of the first two steps of each pair.
+    """
+
+    number: int
+    schedule: Schedule = ()
+    pairs: tuple[RacingPair, ...] = ()
+    places: tuple[tuple[int, int], ...] = ()
+
+
 @attrs.define
 class JobReport:
     """The result of a job: the outcome of each schedule, and their coverage together.
 
     `unreached` are the `sometimes` properties that no schedule reached; None before the first schedule. `divergence` is
     the first difference of a schedule that was run twice; that schedule has no outcome, and none comes after it. `news`
-    is set when the campaign has counted the report.
+    is set when the campaign has counted the report. `shown` has the schedules that showed something new to the guided
+    search.
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
@@ -106,6 +129,7 @@ class JobReport:
     unreached: set[str] | None = None
     divergence: Divergence | None = None
     news: News = News()
+    shown: list[Shown] = attrs.field(factory=list)
 
     def add(self, number: int, stage: Stage, watch: Watch, choices: Sequence[Choice]) -> None:
         """Add one schedule that was run, with its *choices* in the race."""
@@ -192,7 +216,8 @@ def is_checked(number: int) -> bool:
 def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> JobReport:
     """Run all schedules of a job, some of them (with *twice* all) twice; stop at the first divergence."""
     report = JobReport()
-    _, word = find_strategy(job.strategy, job.code)
+    word = "" if job.mutation is not None else find_strategy(job.strategy, job.code)[1]
+    seen = None if job.seen is None else set(job.seen)
     for number in range(job.first, job.first + job.count):
         records: list[bytes] | None = [] if twice or is_checked(number) else None
         stage, watch = run_watched(experiment, job.remake(number), word=word, records=records)
@@ -201,7 +226,24 @@ def run_job(experiment: Experiment, job: Job, *, twice: bool = False) -> JobRepo
             if report.divergence is not None:
                 break
         report.add(number, stage, watch, watch.schedule)
+        if seen is not None and (new := sorted(watch.racing_pairs() - seen)):
+            report.shown.append(Shown(number, *find_places(experiment, job.remake(number), new)))
+            seen.update(new)
     return report
+
+
+def find_places(
+    experiment: Experiment, strategy: Strategy, pairs: Sequence[RacingPair]
+) -> tuple[Schedule, tuple[RacingPair, ...], tuple[tuple[int, int], ...]]:
+    """Run a schedule again, to find the places of *pairs* in it; return the schedule, the pairs and the places."""
+    stage = experiment.set_stage(strategy)
+    watch = Watch(stage.world, notes_from=experiment.begins_at)
+    found = RacePlaces(watch)
+    stage.world.observers = (watch, found)
+    stage.start()
+    experiment.drive(stage.world, experiment.header.driver)
+    pairs = tuple(pair for pair in pairs if pair in found.places)
+    return tuple(watch.schedule), pairs, tuple(found.places[pair] for pair in pairs)
 
 
 def run_once_more(experiment: Experiment, strategy: Strategy, records: list[bytes]) -> Divergence | None:

@@ -70,10 +70,11 @@ class Arm:
 
 @attrs.define
 class Samplers:
-    """A search with several samplers: jobs are given out at random, weighted by yields of new racing pairs and findings.
+    """A search with several samplers: jobs are given out at random, weighted by recent yields.
 
-    New classes do not count as a yield: where there are very many, every schedule is in a new class. The first
-    schedules are the fair one, and one of each sampler. `more` is one more sampler, besides those of `SHARES`.
+    A yield is new racing pairs and new findings. New classes do not count: where there are very many, every schedule is
+    in a new class. The first schedules are the fair one, and one of each sampler. `more` is one more sampler, besides
+    those of `SHARES`.
     """
 
     seed: int
@@ -118,13 +119,14 @@ class Samplers:
 class Portfolio:
     """Runs jobs of *samplers*, a search of its own, and takes turns with an exact search if that seems to fit.
 
-    An exact search begins when the estimated number of schedules, or of classes once some schedules were sampled, fits into the budget.
-    If it is not exhausted within its turn, it alternates with the samplers from then on, with turns that double in
-    length: a search space that seems small may be large behind a rare choice. A turn begins when no job is in progress.
+    An exact search begins when the estimated number of schedules, or of classes once some schedules were sampled, fits
+    into the budget. If it is not exhausted within its turn, it alternates with the samplers from then on, with turns
+    that double in length: a search space that seems small may be large behind a rare choice. A turn begins when no job
+    is in progress.
 
-    `sightings` are the class counts of the whole campaign. `turn` is the length of the exact search's latest turn, and `_left` how much of it remains; at `_exact_at`
-    schedules its next turn is due. `_under_way` counts jobs in progress. `_log10_alternatives` is the largest product
-    of the numbers of alternatives of a schedule.
+    `sightings` are the class counts of the whole campaign. `turn` is the length of the exact search's latest turn, and
+    `_left` how much of it remains; at `_exact_at` schedules its next turn is due. `_under_way` counts jobs in progress.
+    `_log10_alternatives` is the largest product of the numbers of alternatives of a schedule.
     """
 
     sightings: Sightings

@@ -260,7 +260,7 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
 
     If it *reduces*, the exact part of the portfolio runs one schedule of each trace class, otherwise every schedule.
     """
-    from explorer.search.guided import Guided
+    from explorer.search.guided import Guide, Guided
     from explorer.search.portfolio import Portfolio, Samplers
     from explorer.search.sampling import Draws, Sampling
 
@@ -270,7 +270,7 @@ def make_search(text: str, seed: int, sightings: Sightings, *, reduces: bool = T
         return make_exact_search(text)
     if isinstance(entry, Sampler):
         return Sampling(text, Draws(seed))
-    samplers = Guided(seed) if entry.name == GUIDED else Samplers(seed, named.argument)
+    samplers = Guided(Guide(seed)) if entry.name == GUIDED else Samplers(seed, named.argument)
     return Portfolio(sightings, make_exact_search(DPOR if reduces else "dfs"), samplers)
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from explorer.profile import RunProfile
 from explorer.replay import Divergence
+from explorer.search.jobs import Shown
 from explorer.stress.plain import pack
 from explorer.watch import RacingPair, mix
 from protocol.findings import Finding
@@ -41,8 +42,8 @@ class Answer(Struct, forbid_unknown_fields=True):
     """The reduced results of a job.
 
     `steps` and `switches` are minimum, sum and maximum. `classes` has 8 bytes a schedule, in the order of the
-    schedules. `pairs` and `functions` are those that the cell did not know. `disagreement` is set if the other driver
-    had another answer.
+    schedules. `pairs` and `functions` are those that the cell did not know; `shown` is what its guide learns.
+    `disagreement` is set if the other driver had another answer.
     """
 
     schedules: int = 0
@@ -55,6 +56,7 @@ class Answer(Struct, forbid_unknown_fields=True):
     functions: list[str] = []
     unreached: list[str] | None = None
     seen: list[Seen] = []
+    shown: list[Shown] = []
     divergence: Divergence | None = None
     disagreement: str = ""
 
@@ -76,6 +78,7 @@ def reduce(report: JobReport) -> Answer:
         pairs=sorted(report.pairs),
         functions=sorted(report.functions),
         unreached=None if report.unreached is None else sorted(report.unreached),
+        shown=report.shown,
         divergence=report.divergence,
     )
     seen: dict[str, Seen] = {}

@@ -346,7 +346,9 @@ def chance_within(chance: float, schedules: float) -> float:
 
 def as_report(answer: Answer) -> JobReport:
     """The report that planners learn from."""
-    return JobReport(profiles=answer.profiles, pairs=set(answer.pairs), functions=set(answer.functions))
+    return JobReport(
+        profiles=answer.profiles, pairs=set(answer.pairs), functions=set(answer.functions), shown=answer.shown
+    )
 
 
 def prepared(points: Iterable[Point], seed: int, first: int) -> list[tuple[str, Point, bytes]]:

@@ -124,7 +124,7 @@ def matches(command: Command) -> Printed:
 
 
 def stores(command: Command) -> Printed:
-    campaign = ("stress", "canary", "--store", "campaign", "--workers", 1, "--budget", 12)
+    campaign = ("stress", "canary", "--store", "stress", "--workers", 1, "--budget", 12)
     yield "stress", told(command, *campaign)
     folder = built_in(Path.cwd()).folder
     for question in QUESTIONS:

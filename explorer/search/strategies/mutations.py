@@ -1,0 +1,154 @@
+"""Strategies of the guided search: schedules aimed at orders of racing operations, and mutations of earlier schedules.
+
+A *site* is the pair of a function and an operation that it asks for; an *aim* is an ordered pair of sites: the first is
+to happen before the second. A mutation has a *base*, the schedule of an earlier run. All choices are by name, so a base
+also serves where a run has taken another course.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.system.strategy import Strategy
+from explorer.profile import Knowledge
+from explorer.search.strategies.pct import PriorityWalk
+from explorer.watch import RacingPair
+from protocol.schedule import Choice, Schedule
+
+if TYPE_CHECKING:
+    from actors.system.lane import Lane
+
+AIMS, DEPTHS, DELAYS = (2, 6), (1, 3), (1, 7)
+"""The least and the most: of aims, of the depth of PCT, and of the binary logarithm of a delay in steps."""
+
+Site = tuple[str, str]
+"""The names of a function and of an operation that it asks for."""
+
+
+def site_of(lane: Lane) -> Site | None:
+    """The site of the pending step of *lane*; None for a delivery of mail."""
+    request = lane.request
+    return None if request is None else (request.code.co_name, request.info.name)
+
+
+class AimedWalk(PriorityWalk):
+    """PCT with aims: a lane that is about to make the second step of an open aim is held.
+
+    An aim is closed by a step at either of its sites. If all lanes that can step are held, one of them steps; so an aim
+    delays some lanes, and never stops a run. No guarantee: an aim of two sites that
+    do not race in this run has no effect, or delays a lane for nothing.
+    """
+
+    name = "aim"
+
+    def __init__(self, seed: int, aims: Iterable[RacingPair], depth: int, known: Knowledge) -> None:
+        super().__init__(seed, depth, known)
+        self._open = list(aims)
+        self._held: set[Site | None] = {second for _, second in self._open}
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """Choose as PCT does among the lanes that are not held; close the aims that this step reaches or misses."""
+        free = tuple(lane for lane in lanes if site_of(lane) not in self._held) if self._held else lanes
+        free = free or lanes
+        lane = free[super().choose(free)]
+        if self._open and (site := site_of(lane)) is not None:
+            self._open = [aim for aim in self._open if site not in aim]
+            self._held = {second for _, second in self._open}
+        return lanes.index(lane)
+
+
+class Followed(Strategy):
+    """Follows a base, without the choices of *held* between two places of it, and then hands over.
+
+    So the held lane is delayed: it stays where it is until the base is past the second place, or until no other lane
+    can step. Choices of the base that do not fit any more are skipped. *then* makes all choices after the base.
+    """
+
+    name = "mutation"
+
+    def __init__(self, base: Sequence[Choice], then: Strategy, held: Choice = "", begin: int = 0, end: int = 0) -> None:
+        self._base = base
+        self._then = then
+        self._held, self._begin, self._end = held, begin, end
+        self._next = 0
+
+    def choose(self, lanes: tuple[Lane, ...]) -> int:
+        """The lane that the base names next, if it can step and is not held; otherwise the one after it."""
+        places = {lane.name: index for index, lane in enumerate(lanes)}
+        while self._next < len(self._base):
+            choice = self._base[self._next]
+            self._next += 1
+            is_held = choice == self._held and self._begin <= self._next - 1 < self._end
+            if isinstance(choice, str) and choice in places and not (is_held and len(lanes) > 1):
+                return places[choice]
+        return self._then.choose(lanes)
+
+    def choose_value(self, count: int) -> int:
+        """The number that the base has next; drawn after its end, and where it has none."""
+        if self._next < len(self._base) and isinstance(choice := self._base[self._next], int):
+            self._next += 1
+            return min(choice, count - 1)
+        return self._then.choose_value(count)
+
+    def choose_fault(self, probability: float) -> bool:
+        """As a choice of two values while the base is followed; drawn after it."""
+        if self._next < len(self._base):
+            return self.choose_value(2) == 1
+        return self._then.choose_fault(probability)
+
+
+def spliced(first: Schedule, cut: int, second: Schedule) -> Schedule:
+    """The first *cut* choices of one schedule, and then the steps of another that its lanes have not made by then."""
+    made = Counter(first[:cut])
+    rest: list[Choice] = []
+    for choice in second:
+        if isinstance(choice, str) and made[choice]:
+            made[choice] -= 1
+        else:
+            rest.append(choice)
+    return (*first[:cut], *rest)
+
+
+def orders_missing(seen: Iterable[RacingPair]) -> list[RacingPair]:
+    """The gaps: orders of racing operations of which only the opposite was *seen*."""
+    seen = set(seen)
+    return sorted({(second, first) for first, second in seen} - seen)
+
+
+@attrs.frozen
+class Mutation:
+    """How the schedules of a job are made, as plain data; the seed of each draws the rest.
+
+    By its *way*: `aim` has a few aims among the orders seen, and `gap` one among the missing ones, too. The other ways
+    follow a *base*: `prefix` up to some step, `splice` up to some step and then an *other* schedule. `delay` holds the
+    lane of some step for a while; `swap` holds the lane of the first step of two that raced, until the second step is
+    over; `places` has these. After the base the walk is an aimed one.
+    """
+
+    way: str
+    base: Schedule = ()
+    other: Schedule = ()
+    places: tuple[tuple[int, int], ...] = ()
+
+    def make(self, seed: int, seen: Sequence[RacingPair], known: Knowledge) -> Strategy:
+        """The strategy of the schedule with this *seed*, equal each time; *seen* are the pairs to take aims from."""
+        draws = random.Random(seed)
+        aims = [draws.choice(seen) for _ in range(draws.randint(*AIMS) if seen else 0)]
+        if self.way == "gap" and (gaps := orders_missing(seen)):
+            aims[0] = draws.choice(gaps)
+        walk = AimedWalk(draws.getrandbits(64), aims, draws.randint(*DEPTHS), known)
+        if not self.base:
+            return walk
+        if self.way == "swap":
+            first, second = draws.choice(self.places)
+            return Followed(self.base, walk, self.base[first], first, second + 1)
+        place = draws.randrange(len(self.base))
+        if self.way == "delay":
+            return Followed(self.base, walk, self.base[place], place, place + 2 ** draws.randint(*DELAYS))
+        rest = self.other if self.way == "splice" else ()
+        return Followed(spliced(self.base, place, rest), walk)
