@@ -161,6 +161,7 @@ def test_a_log_without_a_finding_is_refused(slabrace: Command) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.needs_no_race], ids=lambda row: row.slug)
 def test_the_history_of_a_known_flaw_is_the_table_s(row: Row) -> None:
-    assert bisect_row(row, budget=400, workers=1).wrong == ()
+    """`python -m benchmarks bisect` has all rows; flaws that need a race take longer searches."""
+    assert bisect_row(row, budget=60, workers=1).wrong == ()
