@@ -117,7 +117,7 @@ def _summary(store: Store, campaign: int) -> list[Row]:
             "chance_of_new_class": totals.chance,
             "drawn": totals.draws,
             "pairs": totals.pairs,
-            "gaps": len(_GAPS(store, campaign)),
+            **_NUMBER_OF_GAPS(store, campaign)[0],
             "unreached": sum(row["cells"] == row["of"] for row in _UNREACHED(store, campaign)),
             "new_causes": len(totals.new),
             **{state: states.get(state, 0) for state in STATES},
@@ -152,12 +152,17 @@ _CAUSES = rows_of(
 )
 
 _FIRST = rows_of(
-    "WITH done AS ("
+    "WITH seen AS ("
+    "  SELECT bug, way, job, first, row_number() OVER (PARTITION BY bug, way ORDER BY job, first) AS place"
+    "  FROM sightings JOIN cells ON cells.id = cell WHERE campaign = ?1),"
+    " earliest AS MATERIALIZED (SELECT * FROM seen WHERE place = 1),"
+    " done AS ("
     "  SELECT id, first, sum(count) OVER (PARTITION BY way ORDER BY id) - count AS before"
-    "  FROM jobs WHERE campaign = ?1 AND state = 'done')"
-    " SELECT bugs.id, cause, way, min(before + sightings.first - done.first + 1) AS schedules"
-    " FROM sightings JOIN done ON done.id = job JOIN bugs ON bugs.id = bug"
-    " GROUP BY bugs.id, way ORDER BY bugs.state != 'open', bugs.id, schedules, way"
+    "  FROM jobs WHERE campaign = ?1 AND state = 'done'),"
+    " shown AS MATERIALIZED (SELECT * FROM done WHERE id IN (SELECT job FROM earliest))"
+    " SELECT bugs.id, cause, way, before + earliest.first - shown.first + 1 AS schedules"
+    " FROM earliest JOIN shown ON shown.id = job JOIN bugs ON bugs.id = bug"
+    " ORDER BY bugs.state != 'open', bugs.id, schedules, way"
 )
 
 _JOBS = rows_of(
@@ -166,12 +171,13 @@ _JOBS = rows_of(
     " FROM jobs WHERE campaign = ?1 GROUP BY way ORDER BY schedules DESC, way"
 )
 
-_GAPS = rows_of(
+_GAPS_IN_ANY_ORDER = (
     "WITH seen AS ("
     "  SELECT DISTINCT scenario, first, second FROM pairs JOIN cells ON cells.id = cell WHERE campaign = ?1)"
-    " SELECT scenario, second AS before, first AS after FROM seen"
-    " EXCEPT SELECT scenario, first, second FROM seen ORDER BY 1, 2, 3"
+    " SELECT scenario, second AS before, first AS after FROM seen EXCEPT SELECT scenario, first, second FROM seen"
 )
+_GAPS = rows_of(f"{_GAPS_IN_ANY_ORDER} ORDER BY 1, 2, 3")
+_NUMBER_OF_GAPS = rows_of(f"SELECT count(*) AS gaps FROM ({_GAPS_IN_ANY_ORDER})")  # noqa: S608 -- the text above
 
 _UNREACHED = rows_of(
     "WITH run AS (SELECT id, scenario FROM cells WHERE campaign = ?1 AND schedules > 0)"
