@@ -23,6 +23,7 @@ from explorer.schedule import Follow
 from explorer.search.campaign import Campaign
 from explorer.search.guided import FLOOR, MUTATIONS, SAMPLERS, Guide, Guided, is_unbiased
 from explorer.search.jobs import Job, JobReport, Shown, find_places, run_job, run_watched
+from explorer.search.registry import make_strategy
 from explorer.search.report import campaign_json
 from explorer.search.strategies.mutations import AimedWalk, Followed, Mutation, orders_missing, spliced
 from explorer.session import record, replay
@@ -136,6 +137,28 @@ def test_the_places_of_a_pair_are_those_that_a_swap_needs() -> None:
     assert len(shown.pairs) > 10
     assert all(0 <= first < second < len(shown.schedule) for first, second in shown.places)
     assert swapped
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kernel"), [("late-allocation", "v7"), ("destroy-vs-offline", "5.3"), ("charge-vs-drain", "5.4-fixed")]
+)
+def test_every_racing_pair_has_its_places(scenario: str, kernel: str) -> None:
+    stage = experiment(scenario=scenario, kernel=kernel)
+    for seed in range(3):
+        _, watch = run_watched(stage, make_strategy("pos", seed))
+        pairs = sorted(watch.racing_pairs())
+
+        assert pairs
+        assert find_places(stage, make_strategy("pos", seed), pairs)[1] == tuple(pairs)
+
+
+def test_values_and_faults_come_from_the_base_and_after_it_from_the_walk() -> None:
+    followed = Followed((1, "flow 0", 5), InTurn())
+
+    assert followed.choose_fault(0.0)
+    assert not followed.choose_fault(0.0)
+    assert steps(independent([1]), followed) == ["0"]
+    assert [followed.choose_value(3), followed.choose_value(3)] == [2, 0]
 
 
 def test_a_delayed_lane_waits_until_the_end_of_its_delay() -> None:
