@@ -28,7 +28,7 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 0.25, "pos": 0.75, "pct:2": 0.5, "pct:3": 1.0, "pct:4": 0.75, "urw": 0.25, "random": 0.25}
+SAMPLERS = {"surw": 0.25, "random": 0.5, "pos": 0.75, "pct:3": 1.0, "pct:2": 0.5, "pct:4": 0.75, "urw": 0.25}
 """The samplers with their shares, in the order of their first turns."""
 
 MUTATIONS = {"prefix": 2.5, "splice": 2.5, "delay": 2.5, "swap": 2.5, "aim": 2.0, "gap": 1.5}
