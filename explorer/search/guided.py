@@ -1,9 +1,9 @@
 """The guided search: epochs of jobs, each planned from what all epochs before it have shown.
 
 There is no paper for the whole. It is a greybox fuzzer (Böhme, Pham, Roychoudhury, "Coverage-Based Greybox Fuzzing as
-Markov Chain", CCS 2016) of schedules, as Muzz and Fray's Fest are of threads, with a bandit over its ways. Something
-new is an ordered pair of racing operations: where there are very many trace classes, every schedule is of a new one.
-The search has no guarantee beyond those of its samplers.
+Markov Chain", CCS 2016) of schedules, as Fest is (SEARCH.md 4.7), with a bandit over its ways. Something new is an
+ordered pair of racing operations: where there are very many trace classes, every schedule is of a new one. The search
+has no guarantee beyond those of its samplers.
 
 A `Guide` is the knowledge about one experiment. It plans an epoch at once, so the jobs of the epoch may run in any
 order, in any process, and more than once. When all reports are there, they are folded in the order of the jobs. So the
@@ -28,10 +28,10 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 0.25, "pos": 1.0, "pct:2": 1.0, "pct:3": 1.0, "pct:4": 1.0, "urw": 0.25, "random": 0.25}
+SAMPLERS = {"surw": 0.25, "random": 0.5, "pos": 0.75, "pct:3": 1.0, "pct:2": 0.5, "pct:4": 0.75, "urw": 0.25}
 """The samplers with their shares, in the order of their first turns."""
 
-MUTATIONS = {"prefix": 1.5, "splice": 1.5, "delay": 1.5, "swap": 1.5, "aim": 2.0, "gap": 1.5}
+MUTATIONS = {"prefix": 2.5, "splice": 2.5, "delay": 2.5, "swap": 2.5, "aim": 2.0, "gap": 1.5}
 """The ways of `Mutation` with their shares."""
 
 MUTATED_FROM, AIMED_FROM = 24, 64

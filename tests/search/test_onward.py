@@ -33,7 +33,7 @@ def choices_of(path: Path, count: int) -> list[tuple[int, int]]:
     return steps[:count]
 
 
-@pytest.mark.parametrize("strategy", ["portfolio", "random", "pct:2", "dpor", "clock"])
+@pytest.mark.parametrize("strategy", ["portfolio", "guided", "random", "pct:2", "dpor", "clock"])
 def test_the_schedule_of_a_finding_begins_as_the_log_does_and_replays(
     slabrace: Command, log: Path, tmp_path: Path, strategy: str
 ) -> None:

@@ -40,8 +40,8 @@ class AimedWalk(PriorityWalk):
     """PCT with aims: a lane that is about to make the second step of an open aim is held.
 
     An aim is closed by a step at either of its sites. If all lanes that can step are held, one of them steps; so an aim
-    delays some lanes, and never stops a run. No guarantee: an aim of two sites that
-    do not race in this run has no effect, or delays a lane for nothing.
+    delays some lanes, and never stops a run. No guarantee: an aim that is impossible in this run has no effect, or
+    delays a lane for nothing.
     """
 
     name = "aim"
@@ -89,17 +89,21 @@ class Followed(Strategy):
         return self._then.choose(lanes)
 
     def choose_value(self, count: int) -> int:
-        """The number that the base has next; drawn after its end, and where it has none."""
-        if self._next < len(self._base) and isinstance(choice := self._base[self._next], int):
-            self._next += 1
-            return min(choice, count - 1)
-        return self._then.choose_value(count)
+        """The number that the base has next, if it has one; otherwise drawn."""
+        value = self._next_value()
+        return self._then.choose_value(count) if value is None else min(value, count - 1)
 
     def choose_fault(self, probability: float) -> bool:
-        """As a choice of two values while the base is followed; drawn after it."""
-        if self._next < len(self._base):
-            return self.choose_value(2) == 1
-        return self._then.choose_fault(probability)
+        """As the base says, if it does; otherwise drawn."""
+        value = self._next_value()
+        return self._then.choose_fault(probability) if value is None else value == 1
+
+    def _next_value(self) -> int | None:
+        choice = self._base[self._next] if self._next < len(self._base) else None
+        if not isinstance(choice, int):
+            return None
+        self._next += 1
+        return choice
 
 
 def spliced(first: Schedule, cut: int, second: Schedule) -> Schedule:
