@@ -61,6 +61,13 @@ class Knowledge:
         self.steps.update(run.steps)
         self.marked.update(run.marked)
 
+    def merge(self, other: Knowledge) -> None:
+        """Add the profiles of all runs of *other*; the order of learning and merging does not matter."""
+        self.runs += other.runs
+        self.longest = max(self.longest, other.longest)
+        self.steps.update(other.steps)
+        self.marked.update(other.marked)
+
     def copy(self) -> Knowledge:
         """An independent copy, which later runs do not change."""
         return Knowledge(self.runs, self.longest, self.steps.copy(), self.marked.copy())

@@ -120,7 +120,7 @@ OWN_STEPS = ("v4#2", "v4#5", "v4#6")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", (*PROFILES, *OWN_STEPS))
+@pytest.mark.parametrize("kernel", [*PROFILES, *OWN_STEPS])
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS if scenario.name != "shared-dentry"])
 def test_every_kernel_reports_only_what_is_judged_of_it(name: str, kernel: str) -> None:
     done = measure(attrs.evolve(cell(name, kernel, "slub", "portfolio", 16), settings={}))

@@ -9,6 +9,7 @@ import attrs
 
 from actors.system.recorder import Recorder
 from explorer.experiment import Experiment
+from explorer.profile import Knowledge
 from explorer.schedule import Follow
 from explorer.search.jobs import CHECKED_EVERY, JobReport, run_once_more
 from explorer.search.path_records import pack, unpack
@@ -97,4 +98,4 @@ def keep_news(report: JobReport, known: JobReport) -> None:
     report.pairs -= known.pairs
     known.functions |= report.functions
     known.pairs |= report.pairs
-    report.profiles.clear()
+    report.lengths = Knowledge()

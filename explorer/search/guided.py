@@ -106,8 +106,7 @@ class Guide:
     def fold(self, jobs: Sequence[Job], reports: Iterable[JobReport]) -> None:
         """Learn the reports of an epoch, in the order of its *jobs*."""
         for job, report in zip(jobs, reports, strict=True):
-            for profile in report.profiles:
-                self.known.learn(profile)
+            self.known.merge(report.lengths)
             news = News(pairs=self._keep(report), findings=self._find(report))
             arm = self.arms.get(job.mutation.way if job.mutation is not None else job.strategy)
             if arm is not None:
@@ -188,7 +187,7 @@ class Guide:
     def _find(self, report: JobReport) -> int:
         """Keep the signatures of the findings; return the number of new ones."""
         before = len(self.signatures)
-        self.signatures.update(finding.signature for outcome in report.outcomes for finding in outcome.findings)
+        self.signatures |= report.signatures
         return len(self.signatures) - before
 
 

@@ -12,7 +12,7 @@ from actors.system.recorder import Recorder
 from explorer.determinism import NotTheSameError, first_divergence
 from explorer.experiment import Experiment
 from explorer.observers import Labels
-from explorer.profile import Knowledge, RunProfile, seed_of
+from explorer.profile import Knowledge, seed_of
 from explorer.race_places import RacePlaces
 from explorer.replay import Divergence
 from explorer.search.registry import PORTFOLIO, STRATEGIES, find_strategy, make_strategy, parse_strategy
@@ -116,6 +116,7 @@ class Shown:
 class JobReport:
     """The result of a job: the outcome of each schedule, and their coverage together.
 
+    `lengths` are the run statistics of its schedules, and `signatures` those of their findings.
     `unreached` are the `sometimes` properties that no schedule reached; None before the first schedule. `divergence` is
     the first difference of a schedule that was run twice; that schedule has no outcome, and none comes after it. `news`
     is set when the campaign has counted the report. `shown` has the schedules that showed something new to the guided
@@ -123,7 +124,8 @@ class JobReport:
     """
 
     outcomes: list[Outcome] = attrs.field(factory=list)
-    profiles: list[RunProfile] = attrs.field(factory=list)
+    lengths: Knowledge = attrs.field(factory=Knowledge)
+    signatures: set[str] = attrs.field(factory=set)
     functions: set[str] = attrs.field(factory=set)
     pairs: set[RacingPair] = attrs.field(factory=set)
     unreached: set[str] | None = None
@@ -147,7 +149,8 @@ class JobReport:
                 tuple(choices) if findings else (),
             )
         )
-        self.profiles.append(watch.profile())
+        self.lengths.learn(watch.profile())
+        self.signatures.update(world.findings)
         self.functions |= watch.covered_functions()
         self.pairs |= watch.racing_pairs()
         missed = {prop.name for prop in stage.unreached}

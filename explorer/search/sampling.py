@@ -42,8 +42,7 @@ class Draws:
 
     def learn(self, report: JobReport) -> None:
         """Add the lengths of lanes and runs to the run statistics."""
-        for profile in report.profiles:
-            self.known.learn(profile)
+        self.known.merge(report.lengths)
 
 
 @attrs.define

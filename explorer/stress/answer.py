@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from explorer.profile import RunProfile
+from explorer.profile import Knowledge
 from explorer.replay import Divergence
 from explorer.search.jobs import Shown
 from explorer.stress.plain import pack
@@ -51,7 +51,7 @@ class Answer(Struct, forbid_unknown_fields=True):
     steps: tuple[int, int, int] = (1 << 62, 0, 0)
     switches: tuple[int, int, int] = (1 << 62, 0, 0)
     classes: bytes = b""
-    profiles: list[RunProfile] = []
+    lengths: Knowledge = msgspec.field(default_factory=Knowledge)
     pairs: list[RacingPair] = []
     functions: list[str] = []
     unreached: list[str] | None = None
@@ -74,7 +74,7 @@ def reduce(report: JobReport) -> Answer:
         steps=_spread_of([outcome.steps for outcome in report.outcomes]),
         switches=_spread_of([outcome.switches for outcome in report.outcomes]),
         classes=array("Q", [int(outcome.trace_class, 16) for outcome in report.outcomes]).tobytes(),
-        profiles=report.profiles,
+        lengths=report.lengths,
         pairs=sorted(report.pairs),
         functions=sorted(report.functions),
         unreached=None if report.unreached is None else sorted(report.unreached),

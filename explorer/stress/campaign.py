@@ -90,7 +90,7 @@ class Stress:
     left: int = 0
     totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
-    _known: dict[int, tuple[frozenset[RacingPair], frozenset[str]]] = attrs.field(factory=dict)
+    _known: dict[int, tuple[tuple[RacingPair, ...], frozenset[str]]] = attrs.field(factory=dict)
     _flying: dict[int, tuple[int, str]] = attrs.field(factory=dict)
     _interrupted: bool = False
 
@@ -186,12 +186,14 @@ class Stress:
         for row in self.store.lease(self.campaign, epoch, most):
             cell = self._cells[row.cell]
             self._flying[row.id] = row.cell, row.job.strategy
+            pairs, functions = self._known_of(row.cell)
             yield Order(
                 row.id,
                 cell.key,
                 cell.point.options(self.request.seed),
-                row.job,
-                *self._known_of(cell.id),
+                row.job if row.job.seen is None else attrs.evolve(row.job, seen=pairs),
+                frozenset(pairs),
+                functions,
                 self.store.known_signatures(cell.id),
                 row.tries,
                 row.kills,
@@ -199,10 +201,10 @@ class Stress:
                 on_trio=mix(self.request.seed, row.id) < self.trio_share * 2**64,
             )
 
-    def _known_of(self, cell: int) -> tuple[frozenset[RacingPair], frozenset[str]]:
+    def _known_of(self, cell: int) -> tuple[tuple[RacingPair, ...], frozenset[str]]:
         """The pairs and the functions that a cell knows; they do not change within an epoch."""
         if cell not in self._known:
-            self._known[cell] = self.store.known_pairs(cell), self.store.known_functions(cell)
+            self._known[cell] = tuple(sorted(self.store.known_pairs(cell))), self.store.known_functions(cell)
         return self._known[cell]
 
     def _check_limits(self) -> None:
@@ -347,7 +349,11 @@ def chance_within(chance: float, schedules: float) -> float:
 def as_report(answer: Answer) -> JobReport:
     """The report that planners learn from."""
     return JobReport(
-        profiles=answer.profiles, pairs=set(answer.pairs), functions=set(answer.functions), shown=answer.shown
+        lengths=answer.lengths,
+        signatures={seen.signature for seen in answer.seen},
+        pairs=set(answer.pairs),
+        functions=set(answer.functions),
+        shown=answer.shown,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,20 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes, kind: type[T]) -> T:
     """The value that `pack` was given; msgspec.MsgspecError if it is not of this kind."""
     return msgspec.msgpack.decode(data, type=kind, dec_hook=_make)
+
+
+def compress(value: Any) -> bytes:
+    """*value* as compressed MessagePack, for rows that live as long as an epoch."""
+    return zlib.compress(pack(value), 1)
+
+
+def expand(data: bytes, kind: type[T]) -> T:
+    """The value that `compress` was given; msgspec.MsgspecError if it is not of this kind."""
+    try:
+        return unpack(zlib.decompress(data), kind)
+    except zlib.error as error:
+        msg = f"compressed data: {error}"
+        raise msgspec.DecodeError(msg) from None
 
 
 def _make(kind: type[T], value: Any) -> T:

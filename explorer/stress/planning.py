@@ -64,8 +64,7 @@ class Sampled:
     def fold(self, jobs: Sequence[Job], reports: Iterable[JobReport]) -> None:
         """Learn the lengths of lanes and runs, in the order of the jobs."""
         for job, report in zip(jobs, reports, strict=True):
-            for profile in report.profiles:
-                self.known.learn(profile)
+            self.known.merge(report.lengths)
             self.next += job.count
 
     def dump(self) -> bytes:

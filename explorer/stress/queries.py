@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from explorer.search.jobs import Job
-from explorer.stress.plain import unpack
+from explorer.stress.plain import expand
 from explorer.stress.store import Store, StoreError
 from explorer.stress.summary import NEW_STATES, totals_of
 
@@ -206,7 +206,7 @@ def _lost(store: Store, campaign: int) -> list[Row]:
 
 def _lost_row(row: Row) -> Row:
     plan = row.pop("plan")
-    return {**row, "point": msgspec.json.decode(row["point"]), "seed": unpack(plan, Job).seed}
+    return {**row, "point": msgspec.json.decode(row["point"]), "seed": expand(plan, Job).seed}
 
 
 def _events(store: Store, campaign: int) -> list[Row]:

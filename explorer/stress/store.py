@@ -28,7 +28,7 @@ from explorer.output import stem_of
 from explorer.search.jobs import Job
 from explorer.stress.answer import SPREAD_MASK, Answer, Seen
 from explorer.stress.matrix import Point, Request
-from explorer.stress.plain import pack, unpack
+from explorer.stress.plain import compress, expand
 from explorer.watch import RacingPair
 from protocol.atomic import write_file
 from protocol.errors import UsageError
@@ -347,7 +347,7 @@ class Store:
             )
             db.executemany(
                 "INSERT INTO work (job, plan) SELECT id, ? FROM jobs WHERE campaign = ? AND epoch = ? AND place = ?",
-                [(pack(one.job), campaign, epoch, place) for place, one in enumerate(jobs)],
+                [(compress(without_seen(one.job)), campaign, epoch, place) for place, one in enumerate(jobs)],
             )
 
     def return_leases(self, campaign: int) -> int:
@@ -375,7 +375,7 @@ class Store:
             JobRow(
                 row["id"],
                 row["cell"],
-                unpack(row["plan"], Job),
+                expand(row["plan"], Job),
                 row["tries"],
                 row["kills"],
                 bool(row["is_suspect"]),
@@ -424,7 +424,7 @@ class Store:
             for signature, first, finding, log in logs:
                 self._keep_witness(row["cell"], job, signature, first, msgspec.json.encode(finding).decode(), log)
             self._db.execute("UPDATE jobs SET state = 'done', digest = ? WHERE id = ?", (answer.digest(), job))
-            self._db.execute("UPDATE work SET answer = ? WHERE job = ?", (pack(answer), job))
+            self._db.execute("UPDATE work SET answer = ? WHERE job = ?", (compress(answer), job))
             if logs or self._open_jobs >= COMMIT_JOBS:
                 self.commit()
             self.commit_if_due()
@@ -466,8 +466,8 @@ class Store:
             campaign,
             epoch,
         ):
-            job = unpack(row["plan"], Job)
-            answer = None if row["answer"] is None else unpack(row["answer"], Answer)
+            job = expand(row["plan"], Job)
+            answer = None if row["answer"] is None else expand(row["answer"], Answer)
             yield row["id"], row["cell"], row["digest"], job, answer
 
     # -- knowledge ----------------------------------------------------------------------------------------------------
@@ -659,6 +659,11 @@ class Store:
         """Add the time of a part that ends."""
         with self.changing() as db:
             db.execute("UPDATE campaigns SET seconds = seconds + ? WHERE id = ?", (seconds, campaign))
+
+
+def without_seen(job: Job) -> Job:
+    """A job without the pairs that its cell knows: the store has them, and `Stress` adds them to each job again."""
+    return job if job.seen is None else attrs.evolve(job, seen=())
 
 
 def in_words(access: tuple[str, str]) -> str:

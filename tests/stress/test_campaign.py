@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from explorer.search.estimate import Sightings
+from explorer.search.guided import Guide
 from explorer.search.jobs import run_job
 from explorer.stress import store as stores
 from explorer.stress.answer import Answer, reduce
@@ -18,7 +19,7 @@ from explorer.stress.campaign import chance_within
 from explorer.stress.engines import Inline, Processes, Result
 from explorer.stress.matrix import Point, Request
 from explorer.stress.plain import pack, unpack
-from explorer.stress.planning import Sampled, is_unbiased, plan_epoch
+from explorer.stress.planning import Sampled, is_unbiased, load_planner, plan_epoch
 from explorer.stress.store import Store
 from explorer.stress.work import Order, experiment_of, work
 from tests.stress.campaigns import SMALL, Failing, Shuffled, knowledge, run
@@ -198,6 +199,18 @@ def test_half_of_an_epoch_goes_to_the_cells_with_the_fewest_steps(whole: Path) -
     assert len(epoch.jobs) >= 64
     assert plan_epoch(cells, 0, 9, 1 << 40) == epoch
     assert plan_epoch(cells, 0, 9, 77).schedules == 77
+
+
+def test_a_guide_knows_the_pairs_and_the_findings_of_its_cell(whole: Path) -> None:
+    """So jobs need not carry the pairs through the store."""
+    with Store(whole, writes=False) as store:
+        for cell in store.cells(1):
+            planner = load_planner(cell)
+            if isinstance(planner, Guide):
+                assert planner.pairs == store.known_pairs(cell.id)
+                assert planner.signatures == store.known_signatures(cell.id)
+                assert planner.plan(1, 1)[0].seen == tuple(sorted(planner.pairs))
+                assert planner.known.runs == cell.schedules
 
 
 def test_the_estimates_are_fed_by_draws_alone(whole: Path) -> None:
