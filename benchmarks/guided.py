@@ -118,12 +118,11 @@ class Compared:
 def page(compared: Iterable[Compared], budget: int) -> list[str]:
     """The table, with its explanation."""
     compared = sorted(compared, key=lambda one: one.goal)
-    seeds = max((len(one.guided) for one in compared), default=0)
     missed = sum(not one.is_met for one in compared)
     return [
         "A figure is the number of schedules until the flaw is found, on the last kernel that has it: the median over",
-        f"{seeds} seeds, the same for both searches. A trial has at most {budget} schedules. The ratio is that of the",
-        f"medians. Goals missed: {missed} of {len(compared)}.",
+        f"seeds that are the same for both searches. A trial has at most {budget} schedules; n of m trials found the",
+        f"flaw. The ratio is that of the medians. Goals missed: {missed} of {len(compared)}.",
         "",
         *markdown_table(
             ["flaw, kernel", PORTFOLIO, "found", GUIDED, "found", "ratio", "goal"],

@@ -543,7 +543,7 @@ def test_the_table_of_guided_says_which_goals_are_missed() -> None:
 
     assert [one.is_met for one in compared] == [True, False]
     assert page(compared, 2_000)[2:] == [
-        "medians. Goals missed: 1 of 2.",
+        "flaw. The ratio is that of the medians. Goals missed: 1 of 2.",
         "",
         "| flaw, kernel | portfolio | found | guided | found | ratio | goal |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",

@@ -28,10 +28,10 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 0.25, "random": 0.5, "pos": 0.75, "pct:3": 1.0, "pct:2": 0.5, "pct:4": 0.75, "urw": 0.25}
-"""The samplers with their shares, in the order of their first turns."""
+SAMPLERS = {"surw": 1.0, "random": 1.0, "pos": 2.0, "pct:2": 2.0, "pct:3": 2.0, "pct:4": 2.0, "urw": 1.0}
+"""The samplers with their shares, which are the portfolio's, in the order of their first turns."""
 
-MUTATIONS = {"prefix": 2.5, "splice": 2.5, "delay": 2.5, "swap": 2.5, "aim": 2.0, "gap": 1.5}
+MUTATIONS = {"prefix": 7.0, "splice": 7.0, "delay": 7.0, "swap": 7.0, "aim": 5.0, "gap": 4.0}
 """The ways of `Mutation` with their shares."""
 
 MUTATED_FROM, AIMED_FROM = 24, 64
