@@ -22,6 +22,9 @@ SHRINK_SECONDS = 45
 """With these limits, `shrink` finishes a run of 150,000 steps within a minute, reading and writing included."""
 
 STRESS_STRATEGY = "guided"
+MOST_PER_CPU = 16
+"""Most worker processes for each CPU: more would only take memory, and could end other programs."""
+
 STRESS_MEMORY, STRESS_JOB_SECONDS = 2048, 600
 """Limits of a worker of `stress`: MiB of memory, and seconds for one job."""
 

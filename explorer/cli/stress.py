@@ -26,6 +26,7 @@ from explorer.stress.matrix import ALL, Matrix, Request, expand, parse_sweep
 from explorer.stress.store import Store
 from explorer.stress.summary import answer_json, outcome_of, show_answer
 from explorer.stress.symptoms import mark_symptoms
+from protocol.errors import UsageError
 from protocol.vocabulary import PROFILES
 
 if TYPE_CHECKING:
@@ -164,7 +165,11 @@ def make_engine(options: argparse.Namespace) -> Engine:
         from explorer.stress.cluster import Cluster  # noqa: PLC0415 -- an extra
 
         return Cluster(options.cluster, options.job_seconds)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    cpus = len(os.sched_getaffinity(0))
+    workers = options.workers or cpus
+    if workers > defaults.MOST_PER_CPU * cpus:
+        msg = f"--workers {workers}: at most {defaults.MOST_PER_CPU * cpus} on this machine; --cluster uses several"
+        raise UsageError(msg)
     if workers == 1:
         refuse(options, "one worker, which is this process", ["--memory", "--job-seconds"])
         return Inline()

@@ -294,7 +294,8 @@ def _stress(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar='"+P -FIX"',
-        help='a variant of each kernel: patches laid over it, fixes taken out; give "" for the kernel as it is',
+        help="a variant of each kernel: patches laid over it, fixes taken out; '' is the kernel as it is. With = if "
+        "the first word is a fix: --variant=-FIX",
     )
     parser.add_argument(
         "--sweep", action="append", default=[], metavar="NAME=A..B", help="values of a knob: A..B, or V,V"
@@ -317,7 +318,12 @@ def _stress(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="stop when the estimated chance of a new class within an hour falls below P",
     )
-    parser.add_argument("--workers", type=positive, metavar="N", help="processes (default: one for each CPU)")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help=f"processes (default: one for each CPU; at most {defaults.MOST_PER_CPU} for each)",
+    )
     parser.add_argument("--cluster", metavar="ADDRESS", help="run the jobs on a cluster of dask.distributed")
     parser.add_argument(
         "--memory",

@@ -145,9 +145,9 @@ def progress_table(stress: Stress, curve: deque[tuple[int, int]]) -> Group:
         "?" if totals.chance is None else f"{totals.chance:.1%}",
         str(totals.lost),
     )
-    causes = Table("cause", "state", "schedules", "cells", box=None)
+    causes = Table("cause", "state", "seen", "cells", box=None)
     for cause in totals.causes[:SHOWN_CAUSES]:
-        causes.add_row(as_text(cause.cause), cause.state, str(cause.schedules), str(cause.cells))
+        causes.add_row(as_text(cause.cause), cause.state, str(cause.sightings), str(cause.cells))
     cells = Table("cells by yield", "schedules", "with findings", box=None)
     for name, schedules, with_findings in totals.cells_by_yield[:SHOWN_CELLS]:
         cells.add_row(as_text(name), str(schedules), str(with_findings))

@@ -108,7 +108,7 @@ CREATE TABLE reaches (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE bugs (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, -- people write these numbers down: none is used twice
   cause TEXT NOT NULL UNIQUE,       -- a judged cause (`F5`), or `signature on kernel`
   state TEXT NOT NULL CHECK (state IN ('open', 'known', 'fixed', 'dup', 'invalid')),
   judged TEXT NOT NULL DEFAULT '',  -- of a known one: true, caller or planted

@@ -152,7 +152,7 @@ class Store:
         is_new = not path.exists() or not path.stat().st_size
         mode = "rwc" if writes else "ro"
         address = f"{path.absolute().as_uri()}?mode={mode}"
-        if not writes and not os.access(self.folder, os.W_OK):
+        if not writes and not os.access(self.folder, os.W_OK) and not path.with_name(f"{FILE}-wal").exists():
             address += "&immutable=1"  # a reader could not create the files of the write-ahead log
         db = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
@@ -412,7 +412,7 @@ class Store:
 
     def done(self, job: int, answer: Answer) -> None:
         """Keep the answer of a job. Logs of findings are written, and committed at once."""
-        logs = [(seen.signature, seen.first, seen.finding, seen.log) for seen in answer.seen if seen.log]
+        logs = [(seen, seen.log) for seen in answer.seen if seen.log]
         for seen in answer.seen:
             seen.log = b""
         with self._explained():
@@ -421,25 +421,26 @@ class Store:
                 self._oldest = time.monotonic()
             self._open_jobs += 1
             row = self._db.execute("SELECT cell, epoch, place FROM jobs WHERE id = ?", (job,)).fetchone()
-            for signature, first, finding, log in logs:
-                self._keep_witness(row["cell"], job, signature, first, msgspec.json.encode(finding).decode(), log)
+            for seen, log in logs:
+                self._keep_witness(row["cell"], job, seen, log)
             self._db.execute("UPDATE jobs SET state = 'done', digest = ? WHERE id = ?", (answer.digest(), job))
             self._db.execute("UPDATE work SET answer = ? WHERE job = ?", (compress(answer), job))
             if logs or self._open_jobs >= COMMIT_JOBS:
                 self.commit()
             self.commit_if_due()
 
-    def _keep_witness(self, cell: int, job: int, signature: str, first: int, finding: str, log: bytes) -> None:  # noqa: PLR0917 -- a row
+    def _keep_witness(self, cell: int, job: int, seen: Seen, log: bytes) -> None:
         """Keep a log, unless that of an earlier schedule of the cell is there: the order of answers does not matter."""
         known = self._db.execute(
-            "SELECT first FROM witnesses WHERE cell = ? AND signature = ?", (cell, signature)
+            "SELECT first FROM witnesses WHERE cell = ? AND signature = ?", (cell, seen.signature)
         ).fetchone()
-        if known is not None and known["first"] <= first:
+        if known is not None and known["first"] <= seen.first:
             return
-        name = self.keep_log(f"{cell:05d}-{signature}", log)
+        name = self.keep_log(f"{cell:05d}-{seen.signature}", log)
+        finding = msgspec.json.encode(seen.finding).decode()
         self._db.execute(
             "INSERT OR REPLACE INTO witnesses (cell, signature, job, first, finding, log) VALUES (?, ?, ?, ?, ?, ?)",
-            (cell, signature, job, first, finding, name),
+            (cell, seen.signature, job, seen.first, finding, name),
         )
 
     def keep_log(self, words: str, log: bytes) -> str:
@@ -626,14 +627,19 @@ class Store:
             assert cursor.lastrowid is not None
             return cursor.lastrowid, {"bug": cursor.lastrowid, "cause": cause, "state": state, "cell": cell.name}
         if row["state"] == "fixed" and campaign > row["fixed_in"]:
-            self._db.execute("UPDATE bugs SET state = 'open', note = 'seen again' WHERE id = ?", (row["id"],))
+            self._db.execute(
+                "UPDATE bugs SET state = 'open', note = trim(note || '; seen again', '; ') WHERE id = ?", (row["id"],)
+            )
             return row["id"], {"bug": row["id"], "cause": cause, "state": "open", "cell": cell.name}
         return row["id"], None
 
     def forget_sightings(self, cell: int) -> None:
         """Drop the findings of a cell that is not deterministic: its schedules were not runs of one kernel."""
         self._db.execute("DELETE FROM sightings WHERE cell = ?", (cell,))
-        self._db.execute("DELETE FROM bugs WHERE state = 'open' AND id NOT IN (SELECT bug FROM sightings)")
+        self._db.execute(
+            "DELETE FROM bugs WHERE state = 'open' AND id NOT IN (SELECT bug FROM sightings)"
+            " AND id NOT IN (SELECT of FROM bugs WHERE of IS NOT NULL)"
+        )
 
     # -- figures ------------------------------------------------------------------------------------------------------
 

@@ -27,14 +27,17 @@ NEW_STATES = ("open",)
 
 @attrs.frozen
 class Cause:
-    """A cause that a campaign has shown: `schedules` with it, on how many `cells`, and the log of one of them."""
+    """A cause that a campaign has shown on some `cells`, and the log of one schedule with it.
+
+    A schedule counts in `sightings` once for each signature of the cause that it shows.
+    """
 
     bug: int
     cause: str
     state: str
     judged: str
     note: str
-    schedules: int
+    sightings: int
     cells: int
     kernels: tuple[str, ...]
     signatures: tuple[str, ...]
@@ -114,14 +117,14 @@ def totals_of(store: Store, campaign: int) -> Totals:
 def causes_of(store: Store, campaign: int) -> tuple[Cause, ...]:
     """The causes that a campaign has shown: new ones first, then by their schedules."""
     rows = store.rows(
-        "SELECT bugs.id, cause, bugs.state, judged, note, sum(count) schedules, count(DISTINCT cell) cells,"
+        "SELECT bugs.id, cause, bugs.state, judged, note, sum(count) sightings, count(DISTINCT cell) cells,"
         " json_group_array(DISTINCT kernel) kernels, json_group_array(DISTINCT signature) signatures"
         " FROM sightings JOIN cells ON cells.id = cell JOIN bugs ON bugs.id = bug WHERE cells.campaign = ?"
         " GROUP BY bugs.id",
         campaign,
     )
     found = [_cause_of(store, campaign, row) for row in rows]
-    return tuple(sorted(found, key=lambda cause: (not cause.is_new, -cause.schedules, cause.bug)))
+    return tuple(sorted(found, key=lambda cause: (not cause.is_new, -cause.sightings, cause.bug)))
 
 
 def _cause_of(store: Store, campaign: int, row: Any) -> Cause:
@@ -139,7 +142,7 @@ def _cause_of(store: Store, campaign: int, row: Any) -> Cause:
         row["state"],
         row["judged"],
         row["note"],
-        row["schedules"],
+        row["sightings"],
         row["cells"],
         tuple(sorted(msgspec.json.decode(row["kernels"]))),
         tuple(sorted(msgspec.json.decode(row["signatures"]))),
@@ -154,8 +157,7 @@ def show_answer(console: Console, stress: Stress) -> None:
     for cause in totals.new:
         console.print(
             styled((f"new cause {cause.bug}", "bold red"), f": {cause.cause}"),
-            f"seen in {counted(cause.schedules, 'schedule')} of {counted(cause.cells, 'cell')}, on "
-            f"{', '.join(cause.kernels)}",
+            f"seen {counted(cause.sightings, 'time')} in {counted(cause.cells, 'cell')}, on {', '.join(cause.kernels)}",
             *([cause.note] if cause.note else []),
         )
         if cause.finding is not None:
@@ -182,13 +184,13 @@ def counted(number: int, thing: str) -> str:
 
 def causes_table(causes: Sequence[Cause]) -> Table:
     """A line for each cause."""
-    table = Table("bug", "state", "cause", "schedules", "cells", "kernels", box=None, pad_edge=False)
+    table = Table("bug", "state", "cause", "seen", "cells", "kernels", box=None, pad_edge=False)
     for cause in causes:
         table.add_row(
             str(cause.bug),
             f"{cause.state}, {cause.judged}" if cause.judged else cause.state,
             cause.cause,
-            str(cause.schedules),
+            str(cause.sightings),
             str(cause.cells),
             ", ".join(cause.kernels),
         )
@@ -242,7 +244,7 @@ def cause_json(cause: Cause) -> dict[str, Any]:
     """One cause as JSON."""
     told = {
         name: getattr(cause, name)
-        for name in ("bug", "cause", "state", "judged", "note", "schedules", "cells", "kernels", "signatures", "log")
+        for name in ("bug", "cause", "state", "judged", "note", "sightings", "cells", "kernels", "signatures", "log")
     }
     return {**told, "finding": None if cause.finding is None else finding_json(cause.finding)}
 

@@ -52,7 +52,7 @@ def answer(folder: Path, budget: int) -> dict[str, Any]:
         out, err = process.communicate(timeout=600)
     assert out, err
     told = json.loads(out)
-    causes = [(cause["cause"], cause["schedules"], cause["cells"], cause["signatures"]) for cause in told["causes"]]
+    causes = [(cause["cause"], cause["sightings"], cause["cells"], cause["signatures"]) for cause in told["causes"]]
     return {**{name: told[name] for name in TOTALS}, "causes": causes}
 
 
@@ -61,7 +61,7 @@ def kill_often(folder: Path, budget: int, times: int, source: random.Random) -> 
     tally = Tally()
     while tally.kills + tally.workers < times:
         with start_process(*command(folder, budget, source.choice([1, 2, 3]))) as process:
-            wait_until(lambda process=process: catches(process.pid) or process.poll() is not None)  # type: ignore[misc]
+            wait_for(process)
             while tally.kills + tally.workers < times and process.poll() is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(source.uniform(0.0, LONGEST_WAIT))
@@ -87,7 +87,7 @@ def signal_often(folder: Path, budget: int, times: int, source: random.Random) -
     while tally.signals < times:
         one = source.choice(SIGNALS)
         with start_process(*command(folder, budget, source.choice([1, 2, 3]))) as process:
-            wait_until(lambda process=process: catches(process.pid) or process.poll() is not None)  # type: ignore[misc]
+            wait_for(process)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(source.uniform(0.0, LONGEST_WAIT))
             was_alive = process.poll() is None
@@ -99,6 +99,11 @@ def signal_often(folder: Path, budget: int, times: int, source: random.Random) -
         tally.longest = max(tally.longest, took)
         tally.wrong += wrong_after(folder, one, process.returncode, err, was_alive=was_alive)
     return tally
+
+
+def wait_for(process: subprocess.Popen[str]) -> None:
+    """Wait until the process catches signals, or has ended."""
+    wait_until(lambda: catches(process.pid) or process.poll() is not None)
 
 
 def wrong_after(folder: Path, one: signal.Signals, code: int, err: str, *, was_alive: bool) -> list[str]:

@@ -321,6 +321,7 @@ def test_the_lines_of_the_page_run_a_campaign(tmp_path: Path) -> None:
             os.killpg(shell.pid, signal.SIGKILL)
 
     assert lines.count("\n") == 4
+    assert lines in (ROOT / "README.md").read_text()
     assert "budget: 0 new causes" in out
     assert "2000 schedules of 1 cell" in out
 

@@ -114,6 +114,8 @@ def test_a_swarm_draws_cells_from_the_seed(slabrace: Command) -> None:
         (["--soak", "0"], "give a number of hours above 0"),
         (["--memory", "5"], "one worker, which is this process: leave out --memory"),
         (["--events", "no/such/folder"], "--events no/such/folder: cannot write it"),
+        (["--variant", "-nonsense"], "--variant"),
+        (["--variant=-nonsense"], "nonsense"),
         (["--fault", "page=2"], "--fault page=2: give a probability"),
     ],
 )
