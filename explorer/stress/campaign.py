@@ -36,7 +36,6 @@ from explorer.stress.planning import (
 from explorer.stress.summary import Totals, totals_of
 from explorer.stress.work import Order
 from explorer.watch import mix
-from protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from explorer.search.jobs import Job
@@ -51,6 +50,7 @@ LEAST_QUIET_DRAWS = 1_000
 Stopped = Literal["", "budget", "soak", "quiet", "nothing", "interrupted"]
 """Why a part of a campaign ended; `nothing`: no cell is left that can run."""
 
+Known = tuple[tuple["RacingPair", ...], frozenset[str], frozenset[str]]
 Told = Callable[[str, dict[str, Any]], None]
 
 
@@ -90,7 +90,7 @@ class Stress:
     left: int = 0
     totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
-    _known: dict[int, tuple[tuple[RacingPair, ...], frozenset[str]]] = attrs.field(factory=dict)
+    _known: dict[int, Known] = attrs.field(factory=dict)
     _flying: dict[int, tuple[int, str]] = attrs.field(factory=dict)
     _interrupted: bool = False
 
@@ -160,25 +160,11 @@ class Stress:
         return True
 
     async def _take_next(self) -> None:
-        """Take the next result, unless a signal or the end of the time comes first."""
+        """Take the next result, if one comes soon; signals and the time are looked at meanwhile."""
         result: Result | Replaced | Changed | None = None
-        lost: UsageError | None = None
-        async with trio.open_nursery() as nursery:
-
-            async def look() -> None:
-                while not (signals.is_pending() or self._is_late()):
-                    self.store.commit_if_due()
-                    await trio.sleep(POLL_SECONDS)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(look)
-            try:
-                result = await self.engine.result()
-            except UsageError as error:
-                lost = error  # a nursery would wrap it
-            nursery.cancel_scope.cancel()
-        if lost is not None:
-            raise lost
+        with trio.move_on_after(POLL_SECONDS):
+            result = await self.engine.result()
+        self.store.commit_if_due()
         if result is not None:
             self._take(result)
 
@@ -186,7 +172,7 @@ class Stress:
         for row in self.store.lease(self.campaign, epoch, most):
             cell = self._cells[row.cell]
             self._flying[row.id] = row.cell, row.job.strategy
-            pairs, functions = self._known_of(row.cell)
+            pairs, functions, signatures = self._known_of(row.cell)
             yield Order(
                 row.id,
                 cell.key,
@@ -194,17 +180,19 @@ class Stress:
                 row.job if row.job.seen is None else attrs.evolve(row.job, seen=pairs),
                 frozenset(pairs),
                 functions,
-                self.store.known_signatures(cell.id),
+                signatures,
                 row.tries,
                 row.kills,
                 row.is_suspect,
                 on_trio=mix(self.request.seed, row.id) < self.trio_share * 2**64,
             )
 
-    def _known_of(self, cell: int) -> tuple[tuple[RacingPair, ...], frozenset[str]]:
-        """The pairs and the functions that a cell knows; they do not change within an epoch."""
+    def _known_of(self, cell: int) -> Known:
+        """The pairs, the functions and the signatures that a cell knew at the beginning of the epoch."""
         if cell not in self._known:
-            self._known[cell] = tuple(sorted(self.store.known_pairs(cell))), self.store.known_functions(cell)
+            store = self.store
+            pairs = tuple(sorted(store.known_pairs(cell)))
+            self._known[cell] = pairs, store.known_functions(cell), store.known_signatures(cell, self.epoch)
         return self._known[cell]
 
     def _check_limits(self) -> None:

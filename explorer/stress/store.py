@@ -478,9 +478,14 @@ class Store:
         rows = self.rows("SELECT first, second FROM pairs WHERE cell = ?", cell)
         return frozenset((of_words(row[0]), of_words(row[1])) for row in rows)
 
-    def known_signatures(self, cell: int) -> frozenset[str]:
-        """The signatures that a cell has a log of."""
-        return frozenset(row[0] for row in self.rows("SELECT signature FROM witnesses WHERE cell = ?", cell))
+    def known_signatures(self, cell: int, epoch: int) -> frozenset[str]:
+        """The signatures that a cell has logs of from epochs before this one; in it, each job makes its own."""
+        rows = self.rows(
+            "SELECT signature FROM witnesses JOIN jobs ON jobs.id = job WHERE witnesses.cell = ? AND epoch < ?",
+            cell,
+            epoch,
+        )
+        return frozenset(row[0] for row in rows)
 
     def count_classes(self, cell: int, classes: bytes, drawn: bytes) -> None:
         """Count the classes of schedules in their order; *drawn* has a byte for each: 1 if it feeds the estimates."""
