@@ -32,7 +32,11 @@ def mark_symptoms(store: Store, campaign: int, seed: int) -> None:
     A cause that was marked before, and that other schedules show by now, is new again.
     """
     with store.changing() as db:
-        db.execute("UPDATE bugs SET state = 'open', of = NULL, note = '' WHERE state = 'dup' AND note = ?", (NOTE,))
+        db.execute(
+            "UPDATE bugs SET state = 'open', of = NULL, note = '' WHERE state = 'dup' AND note = ? AND id IN"
+            " (SELECT bug FROM sightings JOIN cells ON cells.id = cell WHERE campaign = ?)",
+            (NOTE, campaign),
+        )
     for group in groups(store, campaign):
         left = group
         while len(left) > 1:
