@@ -138,6 +138,36 @@ def test_the_symptoms_of_earlier_campaigns_stay_marked(tmp_path: Path) -> None:
         assert store.value("SELECT state FROM bugs WHERE cause = 'a'") == "dup"
 
 
+def test_what_people_say_of_a_bug_stays(slabrace: Command) -> None:
+    """The second warning is a symptom of the first one, until somebody says that it is not."""
+    Path("mine.py").write_text(OWN.format(body='WARN_ON(ctx, True, "a"); WARN_ON(ctx, True, "b")'), encoding="utf-8")
+    options = ("stress", "--store", "store", "--workers", 1)
+    slabrace(*options, "mine.py:mine", "--budget", 3)
+    before = _states()
+    slabrace("bugs", "store", 2, "--open", "--note", "mine")
+    slabrace(*options, "--budget", 5)
+
+    assert before == [(1, "open", ""), (2, "dup", NOTE)]
+    assert _states() == [(1, "open", ""), (2, "open", "mine")]
+
+
+def test_a_log_that_is_gone_leaves_the_totals(slabrace: Command) -> None:
+    Path("mine.py").write_text(OWN.format(body='WARN_ON(ctx, True, "a"); WARN_ON(ctx, True, "b")'), encoding="utf-8")
+    slabrace("stress", "mine.py:mine", "--store", "store", "--workers", 1, "--budget", 3)
+    for log in Path("store/findings").iterdir():
+        log.unlink()
+    answer = slabrace("stress", "--store", "store", "--workers", 1, "--budget", 5)
+
+    assert answer.code == 1, answer.err
+    assert "2 new causes" in answer.out
+    assert "which causes are symptoms of others is not known" in answer.err
+
+
+def _states() -> list[tuple[int, str, str]]:
+    with Store(Path("store"), writes=False) as store:
+        return [(row["id"], row["state"], row["note"]) for row in store.rows("SELECT * FROM bugs ORDER BY id")]
+
+
 def test_events_to_a_full_disk_are_dropped(slabrace: Command) -> None:
     answer = slabrace("stress", "canary", "--store", "store", "--workers", 1, "--budget", 8, "--events", "/dev/full")
 
