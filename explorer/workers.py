@@ -145,7 +145,8 @@ class Pool:
             worker.connection.close()
 
     def _give_out(self) -> None:
-        while self._waiting and len(self._workers) < self.size:
+        busy = sum(worker.task is not None for worker in self._workers.values())
+        while len(self._workers) < min(self.size, busy + len(self._waiting)):
             with blocked_signals():
                 worker = start()
                 self._workers[worker.connection] = worker

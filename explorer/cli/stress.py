@@ -130,12 +130,14 @@ def choose_campaign(store: Store, wanted: Request | None) -> tuple[int, Request]
             if latest is not None
             else Request(kernels=(defaults.KERNEL,), strategies=(defaults.STRESS_STRATEGY,))
         )
-    matrix = expand(wanted)
+    with signals.let_through():
+        matrix = expand(wanted)
+        keys = keys_of(matrix, wanted.seed)
     for line in matrix.left_out:
         tell(f"left out: {line}")
     if latest is None or request_in(latest) != wanted:
         return announced(store, wanted, matrix, "")
-    if keys_of(matrix, wanted.seed) != store.keys(latest["id"]):
+    if keys != store.keys(latest["id"]):
         what = "slabrace's model" if latest["model"] != model_hash() else "a file"
         return announced(store, wanted, matrix, f": {what} has changed since campaign {latest['id']}")
     tell(f"campaign {latest['id']} goes on: {matrix_in_words(matrix)}")

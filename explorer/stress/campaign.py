@@ -33,6 +33,7 @@ from explorer.stress.planning import (
     new_planner,
     plan_epoch,
 )
+from explorer.stress.store import DIVERGED
 from explorer.stress.summary import Totals, totals_of
 from explorer.stress.work import Order
 from explorer.watch import mix
@@ -50,7 +51,7 @@ LEAST_QUIET_DRAWS = 1_000
 Stopped = Literal["", "budget", "soak", "quiet", "nothing", "interrupted"]
 """Why a part of a campaign ended; `nothing`: no cell is left that can run."""
 
-Known = tuple[tuple["RacingPair", ...], frozenset[str], frozenset[str]]
+Known = tuple[tuple["RacingPair", ...], frozenset[str]]
 Told = Callable[[str, dict[str, Any]], None]
 
 
@@ -91,7 +92,7 @@ class Stress:
     totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
     _known: dict[int, Known] = attrs.field(factory=dict)
-    _flying: dict[int, tuple[int, str]] = attrs.field(factory=dict)
+    _flying: dict[int, tuple[int, Job]] = attrs.field(factory=dict)
     _interrupted: bool = False
 
     # -- the loop -----------------------------------------------------------------------------------------------------
@@ -128,12 +129,17 @@ class Stress:
 
     def _plan(self, epoch: int) -> Stopped:
         """Plan an epoch; if that cannot be done, return why."""
-        room = 1 << 62 if self.limits.budget is None else self.limits.budget - self.done
+        room = self._budget_left()
         if room <= 0:
             return "budget"
         if self.request.swarm:
-            points = draw_swarm(self.request, epoch)
-            self.store.add_cells(self.campaign, prepared(points, self.request.seed, (epoch + 1) << 32), epoch)
+            try:
+                with signals.let_through():
+                    points = draw_swarm(self.request, epoch)
+                    drawn = prepared(points, self.request.seed, (epoch + 1) << 32)
+            except KeyboardInterrupt:
+                return "interrupted"
+            self.store.add_cells(self.campaign, drawn, epoch)
             for point in points:
                 self.tell("drawn", cell=str(point))
         cells = self.store.cells(self.campaign)
@@ -142,6 +148,12 @@ class Stress:
         planned = plan_epoch(cells, self.request.seed, epoch, room)
         self.store.plan(self.campaign, epoch, planned.jobs)
         return ""
+
+    def _budget_left(self) -> int:
+        """The schedules that may still be given out."""
+        if self.limits.budget is None:
+            return 1 << 62
+        return self.limits.budget - self.done - sum(job.count for _, job in self._flying.values())
 
     async def _run_epoch(self, epoch: int) -> bool:
         """Run the jobs of an epoch; False if a limit came first."""
@@ -155,6 +167,9 @@ class Stress:
             room = self.engine.room - len(self._flying)
             for order in self._orders(epoch, room) if room > 0 else ():
                 self.engine.submit(order)
+            if room > 0 and not self._flying:
+                self.stopped = "budget"  # an earlier part had more of it when the epoch was planned
+                return False
             await self._take_next()
         self.store.commit()
         return True
@@ -169,10 +184,10 @@ class Stress:
             self._take(result)
 
     def _orders(self, epoch: int, most: int) -> Iterable[Order]:
-        for row in self.store.lease(self.campaign, epoch, most):
+        for row in self.store.lease(self.campaign, epoch, most, self._budget_left()):
             cell = self._cells[row.cell]
-            self._flying[row.id] = row.cell, row.job.strategy
-            pairs, functions, signatures = self._known_of(row.cell)
+            self._flying[row.id] = row.cell, row.job
+            pairs, functions = self._known_of(row.cell)
             yield Order(
                 row.id,
                 cell.key,
@@ -180,7 +195,7 @@ class Stress:
                 row.job if row.job.seen is None else attrs.evolve(row.job, seen=pairs),
                 frozenset(pairs),
                 functions,
-                signatures,
+                self.store.known_signatures(cell.id, row.job.first),
                 row.tries,
                 row.kills,
                 row.is_suspect,
@@ -188,11 +203,9 @@ class Stress:
             )
 
     def _known_of(self, cell: int) -> Known:
-        """The pairs, the functions and the signatures that a cell knew at the beginning of the epoch."""
+        """The pairs and the functions that a cell knows; they do not change within an epoch."""
         if cell not in self._known:
-            store = self.store
-            pairs = tuple(sorted(store.known_pairs(cell)))
-            self._known[cell] = pairs, store.known_functions(cell), store.known_signatures(cell, self.epoch)
+            self._known[cell] = tuple(sorted(self.store.known_pairs(cell))), self.store.known_functions(cell)
         return self._known[cell]
 
     def _check_limits(self) -> None:
@@ -222,14 +235,14 @@ class Stress:
         if result.number not in self._flying:
             self._compare(result)
             return
-        cell, way = self._flying.pop(result.number)
+        cell, job = self._flying.pop(result.number)
         self.left -= 1
         if result.answer is None:
             self.ended[result.kind] += 1
             self.store.lose(result.number, result.why)
             self.tell("job lost", job=result.number, cell=cell, kind=result.kind, why=result.why)
             return
-        self._take_answer(result.number, cell, way, result.answer)
+        self._take_answer(result.number, cell, job.strategy, result.answer)
 
     def _take_answer(self, job: int, cell: int, way: str, answer: Answer) -> None:
         """Keep an answer."""
@@ -286,7 +299,7 @@ class Stress:
         pairs = reached = fresh = steps = 0
         for number, job, answer in jobs:
             if answer.divergence is not None:
-                why = f"not deterministic: step {answer.divergence.step}"
+                why = f"{DIVERGED}: step {answer.divergence.step}"
                 store.close_cell(cell.id, why)
                 events.append(("cell closed", {"cell": cell.id, "name": cell.name, "why": why}))
                 answer.seen.clear()
@@ -304,7 +317,7 @@ class Stress:
                     events.append(("new cause", bug))
         if any(answer.divergence is not None for *_, answer in jobs):
             store.forget_sightings(cell.id)
-        if not any(answer.schedules for *_, answer in jobs):
+        elif not any(answer.schedules for *_, answer in jobs):
             why = store.loss_of(jobs[-1][0])
             store.close_cell(cell.id, why)
             events.append(("cell closed", {"cell": cell.id, "name": cell.name, "why": why}))
@@ -354,8 +367,10 @@ def prepared(points: Iterable[Point], seed: int, first: int) -> list[tuple[str, 
 
 
 def begin(store: Store, request: Request, matrix: Matrix) -> int:
-    """Begin a campaign, and return its number."""
-    return store.begin(request, model_hash(), prepared(matrix.points, request.seed, 1))
+    """Begin a campaign, and return its number. A signal may come before it has begun."""
+    with signals.let_through():
+        cells = prepared(matrix.points, request.seed, 1)
+    return store.begin(request, model_hash(), cells)
 
 
 def keys_of(matrix: Matrix, seed: int) -> set[str]:

@@ -146,7 +146,12 @@ class Processes:
     def submit(self, order: Order) -> None:
         """Queue a job for the next free worker."""
         task = Task(str(order), work, (order,), losses=order.tries, kills=order.kills)
-        task.lost = lambda why: self._replaced.append(Replaced(order.number, why, task.losses, task.kills))
+
+        def lost(why: str) -> None:
+            self._began.pop(task, None)  # the next worker has all the time
+            self._replaced.append(Replaced(order.number, why, task.losses, task.kills))
+
+        task.lost = lost
         self._tasks[task] = order.number
         self._pool.add(task)
 
@@ -173,10 +178,8 @@ class Processes:
             began = self._began.setdefault(task, now)
             if now - began > self._seconds:
                 worker.end(f"it took more than {self._seconds:.0f} s")
-                del self._began[task]
             elif (used := resident(worker.process.pid)) > self._memory:
                 worker.end(f"it used {used >> 20} MiB, and {self._memory >> 20} are allowed")
-                del self._began[task]
 
     async def close(self) -> None:
         """Kill all workers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -92,7 +93,8 @@ class Observer:
         """Remove the table, and close the file."""
         if self._live is not None:
             self._live.stop()
-        self._files.close()
+        with contextlib.suppress(OSError):  # of text that could not be written, which was told then
+            self._files.close()
 
 
 LINES = {

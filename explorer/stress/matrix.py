@@ -44,6 +44,8 @@ SMALLER: dict[str, dict[str, str]] = {"shared-dentry": {"generations": "2", "fil
 SWARM_FAULTS = (0.0, 0.0, 0.01, 0.1)
 """The probabilities among which a swarm draws for each fault: half of the faults are off."""
 MOST_SWARM_CPUS, MOST_SWARM_VALUE = 4, 4
+MOST_SWARM = 10_000
+"""Most cells that a swarm draws for an epoch."""
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,6 +117,10 @@ def expand(request: Request) -> Matrix:
         if kernel not in KERNELS:
             msg = f"--kernel {kernel}: {no_such('choice', kernel, KERNELS)}"
             raise UsageError(msg)
+    if request.swarm > MOST_SWARM:
+        msg = f"--swarm {request.swarm}: give at most {MOST_SWARM}"
+        raise UsageError(msg)
+    _check_texts(request)
     check_strategies(request.strategies)
     _check_knobs(request, scenarios)
     left_out: dict[str, None] = {}
@@ -280,6 +286,14 @@ def _drawn(knobs: Sequence[Knob], source: random.Random) -> dict[str, str]:
 
 def _scenario(text: str) -> Scenario:
     return find(SCENARIO, text).things[0]
+
+
+def _check_texts(request: Request) -> None:
+    """UsageError if a name has bytes that are no characters: no JSON can have it."""
+    for text in (*request.scenarios, *request.variants, *request.patches, *request.oracles, *request.strategies):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            msg = f"{text}: a store keeps names in Unicode only; rename the file or its folder"
+            raise UsageError(msg)
 
 
 def _known(scenario: Scenario, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
+import msgspec
 
 from explorer.profile import Knowledge, seed_of
 from explorer.search.guided import Guide
@@ -90,7 +91,10 @@ def new_planner(point: Point, seed: int, cell: int) -> Planner:
 def load_planner(cell: CellRow) -> Planner:
     """The planner of a cell, as the store has it."""
     if cell.point.strategy == GUIDED:
-        return Guide.load(cell.guide)
+        try:
+            return Guide.load(cell.guide)
+        except ValueError as error:
+            raise msgspec.DecodeError(str(error)) from None  # as `unpack` says of the others
     return Sampled.load(cell.point.strategy, cell.guide)
 
 

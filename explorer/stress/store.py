@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import sqlite3
 import time
@@ -41,6 +42,9 @@ MIGRATIONS: dict[int, str] = {}
 
 MOST_CLASSES = 1 << 16
 """Most classes of a cell in the table; then every second one goes (Gibbons, "Distinct Sampling", VLDB 2001)."""
+
+DIVERGED = "not deterministic"
+"""How the reason begins why a cell is closed whose schedules are not runs of one kernel."""
 
 MANY = 3
 BUSY_SECONDS = 10.0
@@ -149,7 +153,6 @@ class Store:
         if not writes and not path.is_file():
             msg = f"{self.folder}: there is no store of stress in it ({FILE})"
             raise StoreError(msg)
-        is_new = not path.exists() or not path.stat().st_size
         mode = "rwc" if writes else "ro"
         address = f"{path.absolute().as_uri()}?mode={mode}"
         if not writes and not os.access(self.folder, os.W_OK) and not path.with_name(f"{FILE}-wal").exists():
@@ -158,7 +161,7 @@ class Store:
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA foreign_keys = ON")
-            if is_new and writes:
+            if writes and _is_empty(db):
                 db.execute("PRAGMA journal_mode = WAL")
                 self._create(db)
             self._check(db, writes=writes)
@@ -189,6 +192,9 @@ class Store:
             )
             msg = f"{self.folder / FILE}: this store is of {what} (version {version}, here {VERSION})"
             raise StoreError(msg)
+        if version not in {*MIGRATIONS, VERSION}:
+            msg = f"{self.folder / FILE}: the store is damaged: no slabrace made a version {version}"
+            raise StoreError(msg)
         for old in range(version, VERSION):
             db.executescript(f"BEGIN; {MIGRATIONS[old]}; PRAGMA user_version = {old + 1}; COMMIT;")
 
@@ -204,10 +210,13 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, _trace: object) -> None:
         if kind is not None:
             self._db.rollback()  # a half-done change; the jobs in it are run again
         self.close()
+        if isinstance(error, msgspec.MsgspecError):
+            msg = f"{self.folder}: the store is damaged: {error}"
+            raise StoreError(msg) from None
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -360,14 +369,16 @@ class Store:
                 "UPDATE jobs SET state = 'planned', is_suspect = 1 WHERE campaign = ? AND state = 'leased'", (campaign,)
             ).rowcount
 
-    def lease(self, campaign: int, epoch: int, most: int) -> list[JobRow]:
-        """Lease the next planned jobs of an epoch."""
+    def lease(self, campaign: int, epoch: int, most: int, room: int) -> list[JobRow]:
+        """Lease the next planned jobs of an epoch, as far as their schedules are at most *room* together."""
         with self._explained():
             rows = self._db.execute(
-                "SELECT id, cell, plan, tries, kills, is_suspect FROM jobs JOIN work ON job = id"
+                "SELECT id, cell, plan, tries, kills, is_suspect, count FROM jobs JOIN work ON job = id"
                 " WHERE campaign = ? AND epoch = ? AND state = 'planned' ORDER BY place LIMIT ?",
                 (campaign, epoch, most),
             ).fetchall()
+            sums = itertools.accumulate(row["count"] for row in rows)
+            rows = [row for row, total in zip(rows, sums, strict=True) if total <= room]
             self._begin()
             self._db.executemany("UPDATE jobs SET state = 'leased' WHERE id = ?", [(row["id"],) for row in rows])
             self.commit()
@@ -478,13 +489,12 @@ class Store:
         rows = self.rows("SELECT first, second FROM pairs WHERE cell = ?", cell)
         return frozenset((of_words(row[0]), of_words(row[1])) for row in rows)
 
-    def known_signatures(self, cell: int, epoch: int) -> frozenset[str]:
-        """The signatures that a cell has logs of from epochs before this one; in it, each job makes its own."""
-        rows = self.rows(
-            "SELECT signature FROM witnesses JOIN jobs ON jobs.id = job WHERE witnesses.cell = ? AND epoch < ?",
-            cell,
-            epoch,
-        )
+    def known_signatures(self, cell: int, number: int) -> frozenset[str]:
+        """The signatures that a cell has a log of, by a schedule before this *number*.
+
+        A job that is run again after a later one has answered has to write its log again, because it is the first.
+        """
+        rows = self.rows("SELECT signature FROM witnesses WHERE cell = ? AND first < ?", cell, number)
         return frozenset(row[0] for row in rows)
 
     def count_classes(self, cell: int, classes: bytes, drawn: bytes) -> None:
@@ -675,6 +685,12 @@ class Store:
 def without_seen(job: Job) -> Job:
     """A job without the pairs that its cell knows: the store has them, and `Stress` adds them to each job again."""
     return job if job.seen is None else attrs.evolve(job, seen=())
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    """Whether a database has nothing yet: it is new, or was killed before its tables were there."""
+    marks = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+    return not any(marks) and db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
 
 def in_words(access: tuple[str, str]) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from explorer.json_out import finding_json
 from explorer.report import styled
 from explorer.streams import shell_word
-from explorer.stress.store import FINDINGS
+from explorer.stress.store import DIVERGED, FINDINGS
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -54,13 +54,15 @@ class Cause:
 class Totals:
     """The figures of a campaign at the end of its last epoch; `schedules` are those of all done jobs up to now.
 
-    `is_exact` says whether `classes` were counted, or estimated because a cell has too many of them.
+    Of the `closed` cells some have `diverged`, the others have lost their jobs. `is_exact` says whether
+    `classes` were counted, or estimated because a cell has too many of them.
     """
 
     schedules: int
     steps: int
     cells: int
     closed: int
+    diverged: int
     classes: int
     is_exact: bool
     chance: float | None
@@ -82,8 +84,10 @@ class Totals:
 def totals_of(store: Store, campaign: int) -> Totals:
     """The totals of a campaign."""
     (row,) = store.rows(
-        "SELECT count(*) cells, total(state = 'closed') closed, total(steps) steps, total(classes << level) classes,"
+        "SELECT count(*) cells, total(state = 'closed') closed, total(why LIKE ?) diverged,"
+        " total(steps) steps, total(classes << level) classes,"
         " max(level) level, total(once << level) once, total(draws) draws FROM cells WHERE campaign = ?",
+        f"{DIVERGED}%",
         campaign,
     )
     (begun,) = store.rows("SELECT * FROM campaigns WHERE id = ?", campaign)
@@ -93,6 +97,7 @@ def totals_of(store: Store, campaign: int) -> Totals:
         steps=int(row["steps"]),
         cells=row["cells"],
         closed=int(row["closed"]),
+        diverged=int(row["diverged"]),
         classes=int(row["classes"]),
         is_exact=not row["level"],
         chance=row["once"] / draws if draws else None,
@@ -257,8 +262,7 @@ def outcome_of(stress: Stress) -> str:
         return "failed"
     if stress.totals.new:
         return "finding"
-    if stress.ended["lost"]:
-        return "lost"
-    if stress.ended["refused"]:
-        return "refused"
-    return "diverged" if stress.totals.closed else "ok"
+    for kind in ("lost", "refused"):
+        if stress.ended[kind]:
+            return kind
+    return "diverged" if stress.totals.diverged else "lost" if stress.stopped == "nothing" else "ok"

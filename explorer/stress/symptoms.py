@@ -13,9 +13,12 @@ import msgspec
 
 from explorer.experiment import Experiment
 from explorer.explain.grouping import gone_with, rank
+from explorer.streams import complain
+from explorer.stress.bugs import MOVED
 from explorer.stress.matrix import Point
 from explorer.stress.store import FINDINGS
 from explorer.trace import trace_log
+from protocol.errors import UsageError
 from protocol.findings import Finding
 
 if TYPE_CHECKING:
@@ -29,16 +32,27 @@ NOTE = "symptom"
 def mark_symptoms(store: Store, campaign: int, seed: int) -> None:
     """Mark new causes that are symptoms of another new cause as duplicates of it.
 
-    A cause that was marked before, and that other schedules show by now, is new again.
+    A cause that was marked before, and that other schedules show by now, is new again. A bug that somebody has moved,
+    or that has a note of somebody, stays as it is.
     """
+    judged = [row[0] for row in store.rows("SELECT json_extract(fields, '$.bug') FROM events WHERE event = ?", MOVED)]
     with store.changing() as db:
-        db.execute("UPDATE bugs SET state = 'open', of = NULL, note = '' WHERE state = 'dup' AND note = ?", (NOTE,))
+        db.execute(
+            "UPDATE bugs SET state = 'open', of = NULL, note = '' WHERE state = 'dup' AND note = ? AND id IN"
+            " (SELECT bug FROM sightings JOIN cells ON cells.id = cell WHERE campaign = ?)"
+            " AND id NOT IN (SELECT value FROM json_each(?))",
+            (NOTE, campaign, msgspec.json.encode(judged).decode()),
+        )
     for group in groups(store, campaign):
         left = group
         while len(left) > 1:
             first, *others = left
-            gone = gone_without(store, first, seed)
-            same = [other for other in others if is_symptom(first, other, gone)]
+            try:
+                gone = gone_without(store, first, seed)
+            except UsageError as error:
+                complain(f"{error}; which causes are symptoms of others is not known")
+                break
+            same = [other for other in others if other["bug"] not in judged and is_symptom(first, other, gone)]
             with store.changing() as db:
                 db.executemany(
                     "UPDATE bugs SET state = 'dup', of = ?, note = ? WHERE id = ?",
