@@ -22,7 +22,7 @@ from explorer.search.registry import EXACT, PORTFOLIO, check_strategy
 from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS
 from protocol.names import no_such
-from protocol.vocabulary import FAULTS, PROFILES
+from protocol.vocabulary import FAULTS, KERNELS
 from scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def expand(request: Request) -> Matrix:
     """All points of *request*; UsageError if one of its values fits nowhere, or if nothing is left."""
     scenarios = {text: _scenario(text) for text in request.scenarios or [one.name for one in SCENARIOS]}
     for kernel in request.kernels:
-        if kernel not in PROFILES:
-            msg = f"--kernel {kernel}: {no_such('choice', kernel, PROFILES)}"
+        if kernel not in KERNELS:
+            msg = f"--kernel {kernel}: {no_such('choice', kernel, KERNELS)}"
             raise UsageError(msg)
     check_strategies(request.strategies)
     _check_knobs(request, scenarios)
