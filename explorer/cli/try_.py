@@ -269,7 +269,7 @@ def to_json(report: Report, causes: Sequence[Cause]) -> dict[str, Any]:
                 "stage": trial.name,
                 "scenario": trial.without.scenario,
                 "functions": sorted(names),
-                "tried": any(answer.trial is trial for answer in report.answers),
+                "tried": any(answer.trial == trial for answer in report.answers),
             }
             for trial, names in zip(report.stages, report.entered, strict=False)
         ],

@@ -287,7 +287,9 @@ def _stress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, required=True, metavar="DIR", help="the folder of the store")
     several = "several with commas"
     parser.add_argument(
-        "--kernel", action="append", help=f"kernel profiles, {several}, or all (default: {defaults.KERNEL})"
+        "--kernel",
+        action="append",
+        help=f"kernels, {several}, steps of v4 too, or all for the ten profiles (default: {defaults.KERNEL})",
     )
     parser.add_argument(
         "--variant",

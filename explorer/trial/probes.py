@@ -70,8 +70,15 @@ class Probe:
         return not self.sign and bool(self.ended) and self.schedules - self.ended < UNDISTURBED
 
 
+def experiment_of(question: Question) -> Experiment:
+    """The experiment of the log, which is read once, as long as the file stays the same."""
+    log = question.log.absolute()  # the process may be in another folder at the next question
+    stat = log.stat()
+    return _experiment(log, question.given, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
 @functools.lru_cache(maxsize=1)
-def _experiment(log: Path, given: Given) -> Experiment:
+def _experiment(log: Path, given: Given, _version: tuple[int, int, int]) -> Experiment:
     with closing(LogReader(log)) as reader:
         return Experiment.of_log(reader, given)
 
@@ -79,7 +86,7 @@ def _experiment(log: Path, given: Given) -> Experiment:
 def probe(question: Question, kernel: Kernel, _tell: Tell) -> Probe:
     """Look for the flaw on one kernel."""
     try:
-        experiment = _experiment(question.log, question.given).on_kernel(kernel.profile, kernel.patches, kernel.without)
+        experiment = experiment_of(question).on_kernel(kernel.profile, kernel.patches, kernel.without)
         functions = frozenset(entered(experiment, Follow(question.schedule), fix_functions()))
         for found in shows(experiment, question.schedule):
             for finding in found:
@@ -92,7 +99,7 @@ def probe(question: Question, kernel: Kernel, _tell: Tell) -> Probe:
 
 def search_again(question: Question, kernel: Kernel, _tell: Tell) -> Probe:
     """Look for the flaw by search alone: on the log's own kernel, this shows how many schedules it takes there."""
-    experiment = _experiment(question.log, question.given).on_kernel(kernel.profile, kernel.patches, kernel.without)
+    experiment = experiment_of(question).on_kernel(kernel.profile, kernel.patches, kernel.without)
     return _searched(question, kernel, experiment, frozenset())
 
 

@@ -132,6 +132,12 @@ def test_a_store_is_needed(slabrace: Command) -> None:
     assert "--store" in check_usage_error(slabrace("stress", "canary"))
 
 
+def test_a_campaign_takes_profiles_and_steps_of_v4(slabrace: Command) -> None:
+    answer = slabrace("stress", "rmdir-empty", *QUICK, "--kernel", "5.3,v4#5", "--budget", 2, "--json")
+
+    assert json.loads(answer.out)["cells"] == 2
+
+
 def test_values_that_fit_some_scenarios_are_left_out_elsewhere(slabrace: Command) -> None:
     answer = slabrace("stress", "canary", "nested", *QUICK, "--budget", 4, "--sweep", "depth=2,3", "--json")
 

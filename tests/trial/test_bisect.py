@@ -13,7 +13,7 @@ from explorer.experiment import NOTHING_GIVEN
 from explorer.trial.causes import Cause, youngest_name
 from explorer.trial.history import Change, History
 from explorer.trial.kernels import Kernel
-from explorer.trial.probes import Probe, Question
+from explorer.trial.probes import Probe, Question, experiment_of
 from protocol.findings import Finding
 from protocol.records import PatchRecord
 from protocol.vocabulary import KERNELS, PROFILES
@@ -41,6 +41,20 @@ def history(shown: set[str], own: str = "v2") -> History:
         made.plain[name] = Probe(kernel=Kernel(name), sign=sign, schedules=0 if sign else 100)
     made.search = Probe(kernel=Kernel(own), sign=FLAW.finding.signature, schedules=30)
     return made
+
+
+def test_a_log_of_the_same_name_is_another_log(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another folder, or written again: nothing is left of the first one in this process."""
+    question = Question(Path("x.log"), NOTHING_GIVEN, FLAW, (), 1, 0)
+    scenarios = []
+    for folder, scenario, more in (("one", "rmdir-empty", ()), ("two", "nested", ()), ("two", "canary", ("--force",))):
+        Path(folder).mkdir(exist_ok=True)
+        with monkeypatch.context() as there:
+            there.chdir(folder)
+            slabrace("run", scenario, "--log", "x.log", *more)
+            scenarios.append(experiment_of(question).header.scenario)
+
+    assert scenarios == ["rmdir-empty", "nested", "canary"]
 
 
 def test_the_flaw_comes_and_goes_where_neighbours_differ() -> None:

@@ -83,6 +83,17 @@ def test_a_right_patch_on_one_stage(slabrace: Command) -> None:
     assert told["functions"] == ["kmemcg_workfn"]
 
 
+def test_the_answer_does_not_depend_on_the_number_of_workers(slabrace: Command) -> None:
+    stages = ("--scenario=rmdir-empty", "--scenario=nested", "--scenario=canary")
+    one, two = (
+        tried(slabrace, "work_fn_cleared_first", "v7", "--budget", 2, "--workers", workers, *stages)[1]
+        for workers in (1, 2)
+    )
+
+    assert [stage["tried"] for stage in two["stages"]] == [True, True, False]
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
 @pytest.mark.slow
 def test_a_wrong_patch_on_one_stage_gets_a_log_that_replays(slabrace: Command) -> None:
     patch = PATCHES / "wq_lock_irqs_on.py"
