@@ -22,7 +22,7 @@ from explorer.stress.campaign import Limits, Stress, begin, keys_of
 from explorer.stress.engines import Engine, Inline, Processes
 from explorer.stress.identity import model_hash
 from explorer.stress.live import Observer
-from explorer.stress.matrix import ALL, Matrix, Request, expand, parse_sweep
+from explorer.stress.matrix import ALL, Matrix, Request, check_estimates, expand, parse_sweep
 from explorer.stress.store import Store
 from explorer.stress.summary import answer_json, outcome_of, show_answer
 from explorer.stress.symptoms import mark_symptoms
@@ -65,11 +65,13 @@ def main(options: argparse.Namespace) -> int:
     wanted = request_of(options) if asks_for_matrix(options) else None
     if wanted is not None:
         expand(wanted)  # a request that does not fit is refused before a store is made
+        check_limits(options, wanted)
     engine = make_engine(options)  # as is a cluster that is not there
     observer = Observer(options.events)
     try:
         with signals.held_back(), collected_rarely(), Store(options.store, writes=True) as store:
             campaign, request = choose_campaign(store, wanted)
+            check_limits(options, request)
             limits = Limits(options.budget, options.soak and options.soak * 3600, options.until_quiet)
             stress = Stress(store, campaign, request, engine, limits, options.trio_share, observer)
             observer.stress = stress
@@ -87,6 +89,12 @@ def main(options: argparse.Namespace) -> int:
             return EXIT_CODES[outcome_of(stress)]
     finally:
         observer.close()
+
+
+def check_limits(options: argparse.Namespace, request: Request) -> None:
+    """UsageError if the campaign could never come to its end."""
+    if options.until_quiet is not None:
+        check_estimates(request.strategies)
 
 
 def asks_for_matrix(options: argparse.Namespace) -> bool:

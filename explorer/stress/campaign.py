@@ -18,6 +18,7 @@ import trio
 
 from explorer import signals
 from explorer.experiment import Experiment
+from explorer.search.guided import is_unbiased
 from explorer.search.jobs import JobReport
 from explorer.stress.answer import Answer
 from explorer.stress.engines import Changed, Engine, Replaced, Result
@@ -28,7 +29,6 @@ from explorer.stress.planning import (
     NEW_CAUSE,
     NEW_REACH,
     Planner,
-    is_unbiased,
     load_planner,
     new_planner,
     plan_epoch,

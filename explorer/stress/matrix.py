@@ -18,7 +18,8 @@ from msgspec import Struct, structs
 from explorer.experiment import Experiment, RunOptions
 from explorer.kinds import SCENARIO
 from explorer.references import find
-from explorer.search.registry import EXACT, PORTFOLIO, check_strategy
+from explorer.search.guided import is_unbiased
+from explorer.search.registry import EXACT, GUIDED, PORTFOLIO, check_strategy
 from protocol.errors import UsageError
 from protocol.formats.columns import MAX_DIGITS
 from protocol.names import no_such
@@ -193,6 +194,13 @@ def check_strategies(strategies: Iterable[str]) -> None:
         if entry.name in EXACT or entry.name == PORTFOLIO:
             msg = f"--strategy {text}: stress takes samplers and guided; the search that ends is explore's"
             raise UsageError(msg)
+
+
+def check_estimates(strategies: Iterable[str]) -> None:
+    """UsageError if no schedule of these strategies feeds the estimate of the unseen."""
+    if not any(text == GUIDED or is_unbiased(text) for text in strategies):
+        msg = f"--until-quiet: no schedule of {', '.join(strategies)} feeds the estimate; take {GUIDED}, or one more"
+        raise UsageError(msg)
 
 
 def parse_sweep(text: str) -> tuple[str, tuple[str, ...]]:

@@ -145,9 +145,3 @@ def cut(planned: Sequence[Planned], room: int) -> list[Planned]:
         kept.append(one if count == one.job.count else attrs.evolve(one, job=attrs.evolve(one.job, count=count)))
         room -= count
     return kept
-
-
-def is_unbiased(way: str) -> bool:
-    """Whether the schedules of *way* feed the estimates of the unseen."""
-    entry = STRATEGIES.get(way)
-    return entry is not None and entry.is_unbiased

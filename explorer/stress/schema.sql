@@ -58,7 +58,7 @@ CREATE TABLE jobs (
   cell INTEGER NOT NULL REFERENCES cells,
   way TEXT NOT NULL,
   first INTEGER NOT NULL,           -- number of its first schedule in the cell
-  count INTEGER NOT NULL,           -- its schedules
+  count INTEGER NOT NULL,           -- its schedules; once it is done, those that have run
   state TEXT NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'leased', 'done', 'lost')),
   tries INTEGER NOT NULL DEFAULT 0, -- workers that were lost with it: three are too many
   kills INTEGER NOT NULL DEFAULT 0, -- workers that something else killed meanwhile: twelve are too many

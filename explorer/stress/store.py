@@ -434,7 +434,10 @@ class Store:
             row = self._db.execute("SELECT cell, epoch, place FROM jobs WHERE id = ?", (job,)).fetchone()
             for seen, log in logs:
                 self._keep_witness(row["cell"], job, seen, log)
-            self._db.execute("UPDATE jobs SET state = 'done', digest = ? WHERE id = ?", (answer.digest(), job))
+            self._db.execute(
+                "UPDATE jobs SET state = 'done', digest = ?, count = ? WHERE id = ?",
+                (answer.digest(), answer.schedules, job),
+            )
             self._db.execute("UPDATE work SET answer = ? WHERE job = ?", (compress(answer), job))
             if logs or self._open_jobs >= COMMIT_JOBS:
                 self.commit()

@@ -11,16 +11,15 @@ from typing import Any
 import pytest
 
 from explorer.search.estimate import Sightings
-from explorer.search.guided import Guide
+from explorer.search.guided import Guide, is_unbiased
 from explorer.search.jobs import run_job
-from explorer.stress import planning
 from explorer.stress import store as stores
 from explorer.stress.answer import Answer, reduce
 from explorer.stress.campaign import chance_within
 from explorer.stress.engines import Inline, Processes, Result
 from explorer.stress.matrix import Point, Request
 from explorer.stress.plain import pack, unpack
-from explorer.stress.planning import Sampled, is_unbiased, load_planner, plan_epoch
+from explorer.stress.planning import Sampled, load_planner, plan_epoch
 from explorer.stress.store import Store
 from explorer.stress.work import Order, experiment_of, work
 from tests.stress.campaigns import SMALL, Failing, Shuffled, knowledge, run
@@ -69,29 +68,6 @@ def test_a_campaign_that_is_killed_at_any_moment_goes_on_as_if_nothing_had_happe
 
     assert len(some) > 3
     assert all(knowledge(folder) == knowledge(whole) for folder in some)
-
-
-def test_the_log_of_a_finding_is_of_its_first_schedule_in_whatever_order_the_jobs_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also if a later job found it before the campaign was killed, and the earlier one is run again."""
-    monkeypatch.setattr(planning, "JOB_STEPS", 300)
-    request = Request(scenarios=("canary",), kernels=("5.3",), strategies=("random",), settings={"rounds": "1"})
-    copies: list[Path] = []
-
-    def copy(event: str, _fields: dict[str, Any]) -> None:
-        if event == "found":
-            copies.append(tmp_path / f"copy{len(copies)}")
-            shutil.copytree(tmp_path / "store", copies[-1])
-
-    run(tmp_path / "whole", 60, request=request)
-    run(tmp_path / "store", 60, request=request, engine=Shuffled(20), told=copy)
-    some = copies[::4]
-    for folder in some:
-        run(folder, 60, request=request)
-
-    assert len(some) > 1
-    assert all(knowledge(folder) == knowledge(tmp_path / "whole") for folder in [*some, tmp_path / "store"])
 
 
 def test_a_campaign_in_parts_is_a_whole_one(whole: Path, tmp_path: Path) -> None:

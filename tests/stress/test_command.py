@@ -111,6 +111,7 @@ def test_a_swarm_draws_cells_from_the_seed(slabrace: Command) -> None:
         (["--variant", "flush-only"], "--variant 'flush-only': flush-only: write +NAME"),
         (["--variant", "+nonsense"], "nonsense"),
         (["--until-quiet", "2"], "give a number from 0 to 1"),
+        (["--until-quiet", "0.1", "--strategy", "pct:2"], "--until-quiet: no schedule of pct:2 feeds the estimate"),
         (["--soak", "0"], "give a number of hours above 0"),
         (["--memory", "5"], "one worker, which is this process: leave out --memory"),
         (["--events", "no/such/folder"], "--events no/such/folder: cannot write it"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
+from explorer.search.guided import is_unbiased
 from explorer.stress.matrix import Request
-from explorer.stress.planning import is_unbiased
 from explorer.stress.queries import QUESTIONS, Row, is_new, snapshot
 from explorer.stress.report.witnesses import Witness, witnesses_of
 
