@@ -55,7 +55,7 @@ class Sample:
     slab_pages: int
 
 
-@attrs.define(eq=False)
+@attrs.define
 class Operation:
     """One operation of a generated workload: its task, and its effect in `words`.
 

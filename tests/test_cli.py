@@ -14,7 +14,7 @@ import scenarios
 from actors.fixes import ALL_FIXES
 from explorer.experiment import DRIVERS
 from explorer.report import LiveProgress
-from explorer.search.registry import EXACT, STRATEGIES
+from explorer.search.registry import SEARCHES
 from protocol.findings import ORACLES
 from protocol.vocabulary import KERNELS
 from tests.conftest import Command
@@ -50,7 +50,7 @@ CATALOGUES: dict[str, Callable[[], Iterable[str]]] = {
     "scenarios": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
     "kernels": lambda: KERNELS,
     "patches": lambda: [fix.slug for fix in ALL_FIXES],
-    "strategies": lambda: ["portfolio", *STRATEGIES, *EXACT],
+    "strategies": lambda: SEARCHES,
     "oracles": lambda: ORACLES,
 }
 
