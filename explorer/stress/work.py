@@ -53,19 +53,22 @@ class Order:
 
 
 @functools.lru_cache(maxsize=MOST_EXPERIMENTS)
-def experiment_of(options: RunOptions) -> tuple[Experiment, str]:
-    """The experiment, and the key of its cell."""
+def experiment_of(options: RunOptions, key: str) -> Experiment:
+    """The experiment of a cell; UsageError if its code is not the code of the *key*."""
     experiment = Experiment.of(options)
-    return experiment, key_of(experiment)
+    if key_of(experiment) != key:
+        msg = (
+            f"{options.scenario} on {options.kernel}: the code, or a file that it names, has changed since the "
+            "campaign began; start it again"
+        )
+        raise UsageError(msg)
+    return experiment
 
 
 def work(order: Order, _tell: Tell | None = None) -> Answer:
     """Run a job; UsageError if its code is not the code that the campaign was planned with."""
     collect_rarely()
-    experiment, key = experiment_of(order.options)
-    if key != order.key:
-        msg = f"{order}: the code, or a file that it names, has changed since the campaign began; start it again"
-        raise UsageError(msg)
+    experiment = experiment_of(order.options, order.key)
     answer = reduce(run_job(experiment, order.job))
     if order.on_trio:
         answer.disagreement = compare_drivers(order, answer)
@@ -79,7 +82,7 @@ def work(order: Order, _tell: Tell | None = None) -> Answer:
 
 def compare_drivers(order: Order, answer: Answer) -> str:
     """Run the job under Trio; say how the answer differs, or return an empty text."""
-    experiment, _ = experiment_of(attrs.evolve(order.options, driver="trio"))
+    experiment = experiment_of(attrs.evolve(order.options, driver="trio"), order.key)
     other = reduce(run_job(experiment, order.job))
     if other.digest() == answer.digest():
         return ""

@@ -24,6 +24,7 @@ KEPT_BY_THE_SEAM = {"trace", "waiters", "number", "freed"}
 NO_STATE = {
     ("KmemCache", "charged_pages"): "the ledger's own",
     ("KmemCache", "inflight"): "the ledger's own",
+    ("KmemCache", "object_size"): "of a cache that gets an alias: slab_mutex is held, also by all that read it",
     ("PercpuRef", "own_refs"): "the ledger's own",
     ("Slab", "live"): "the ledger's own: which objects are in use",
     ("Slab", "readers_gone"): "the ledger's own: when the slab may go",

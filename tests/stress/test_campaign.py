@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from explorer.experiment import Experiment
 from explorer.search.estimate import Sightings
 from explorer.search.guided import Guide, is_unbiased
 from explorer.search.jobs import run_job
@@ -17,11 +18,12 @@ from explorer.stress import store as stores
 from explorer.stress.answer import Answer, reduce
 from explorer.stress.campaign import chance_within
 from explorer.stress.engines import Inline, Processes, Result
+from explorer.stress.identity import key_of
 from explorer.stress.matrix import Point, Request
 from explorer.stress.plain import pack, unpack
 from explorer.stress.planning import Sampled, load_planner, plan_epoch
 from explorer.stress.store import Store
-from explorer.stress.work import Order, experiment_of, work
+from explorer.stress.work import Order, work
 from tests.stress.campaigns import SMALL, Failing, Shuffled, knowledge, run
 
 BUDGET = 120
@@ -114,7 +116,8 @@ def test_a_lost_job_is_listed_and_not_counted(tmp_path: Path) -> None:
 def test_a_job_is_refused_if_the_code_has_changed_since() -> None:
     options = unpack(pack(SMALL), Request)
     assert options == SMALL
-    experiment, key = experiment_of(_options())
+    experiment = Experiment.of(_options())
+    key = key_of(experiment)
     job = Sampled("random", 1).plan(1, 1)[0]
 
     assert work(Order(1, key, _options(), job)).schedules == 1
@@ -129,7 +132,8 @@ def _options() -> Any:
 
 def test_jobs_reduce_before_they_answer() -> None:
     """The counts of an answer are those of the report, and its digest does not depend on logs."""
-    experiment, key = experiment_of(_options())
+    experiment = Experiment.of(_options())
+    key = key_of(experiment)
     job = Sampled("random", 5, first=1).plan(1, 16)[0]
     report = run_job(experiment, job)
     answer = work(Order(1, key, _options(), job, on_trio=True))

@@ -20,15 +20,17 @@ import pytest
 import trio
 
 from benchmarks.engines import Loopback, Mark, engines, overhead, speed_up
+from explorer.experiment import Experiment
 from explorer.profile import Knowledge
 from explorer.search.jobs import Job
 from explorer.stress import cluster
 from explorer.stress.campaign import Limits, Stress, begin
 from explorer.stress.cluster import Cluster, introduce, why_unfit
 from explorer.stress.engines import Changed, Engine, Inline, Processes, Replaced, Result
+from explorer.stress.identity import key_of
 from explorer.stress.matrix import Point, Request, expand
 from explorer.stress.store import Store
-from explorer.stress.work import Order, experiment_of
+from explorer.stress.work import Order
 from explorer.workers import MOST_LOSSES
 from protocol.errors import UsageError
 from tests.conftest import Command, check_usage_error
@@ -172,7 +174,7 @@ def test_a_lost_scheduler_ends_the_campaign_and_another_engine_goes_on(
 
 def an_order(count: int = 1, key: str = "") -> Order:
     options = Point(scenario="canary", kernel="5.3", strategy="random").options(0)
-    return Order(7, key or experiment_of(options)[1], options, Job("random", 0, 0, count, Knowledge()))
+    return Order(7, key or key_of(Experiment.of(options)), options, Job("random", 0, 0, count, Knowledge()))
 
 
 async def until_result(engine: Engine) -> tuple[Result, list[Replaced | Changed]]:

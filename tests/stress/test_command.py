@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from explorer.stress.store import Store
-from explorer.stress.work import experiment_of
 from tests.conftest import Command, check_usage_error
 
 QUICK = ("--store", "store", "--workers", "1")
@@ -48,10 +47,7 @@ def test_a_changed_model_begins_new_cells_and_says_so(slabrace: Command, monkeyp
     for module in ("identity", "campaign"):
         monkeypatch.setattr(f"explorer.stress.{module}.model_hash", lambda: "another model hash")
     monkeypatch.setattr("explorer.cli.stress.model_hash", lambda: "another model hash")
-    experiment_of.cache_clear()
     after = slabrace("stress", *QUICK, "--budget", 5)
-
-    experiment_of.cache_clear()
 
     assert "campaign 2 begins: slabrace's model has changed since campaign 1: 1 cell" in after.err
     with Store(Path("store"), writes=False) as store:
