@@ -58,6 +58,16 @@ PROGRAMS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
     (("v1",), {"workload": "408", "tasks": "2", "operations": "7", "cgroups": "1", "caches": "1"}),
 )
 PROGRAM_BUDGET = 60
+DEEPER: tuple[tuple[str, str, int], ...] = (
+    ("destroy-vs-offline", MERGED, 4_000),
+    ("offline-vs-destroy", MERGED, 1_500),
+    ("offline-vs-exit", MERGED, 1_000),
+    ("sysfs-vs-shutdown", MERGED, 1_500),
+    ("id-reuse", MERGED, 300),
+    ("id-reuse", FIXED, 300),
+    ("free-vs-destroy", MERGED, 1_500),
+)
+"""Stages, kernels and budgets of the guided search: a campaign of `stress` has shown more there than the others."""
 
 
 def plan() -> list[Cell]:
@@ -82,6 +92,7 @@ def plan() -> list[Cell]:
     cells += [
         cell(name, step, allocator, "portfolio", OLDER_BUDGET) for step in STEPS for name in names for allocator in both
     ]
+    cells += [cell(name, kernel, "slub", "guided", budget) for name, kernel, budget in DEEPER]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)
