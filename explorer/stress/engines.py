@@ -156,8 +156,10 @@ class Processes:
         self._pool.add(task)
 
     async def result(self) -> Result | Replaced:
-        """Wait for a worker; look at the limits meanwhile."""
+        """Wait for a worker; look at the limits meanwhile, also if the caller waits only for short times."""
         while True:
+            self._pool.hear(0)
+            self._hold_limits()
             if self._replaced:
                 return self._replaced.popleft()
             task = next((task for task in self._tasks if task.is_done), None)
@@ -166,8 +168,6 @@ class Processes:
                 return end_of(self._tasks.pop(task), task)
             with trio.move_on_after(TICK_SECONDS):
                 await any_readable(self._pool.connections)
-            self._pool.hear(0)
-            self._hold_limits()
 
     def _hold_limits(self) -> None:
         now = time.monotonic()
