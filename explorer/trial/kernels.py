@@ -35,11 +35,6 @@ class Kernel:
         changes = (*(f"+{patch.name}" for patch in self.patches), *(f"-{name}" for name in self.without))
         return " ".join([self.profile, *changes])
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing is laid over it or taken out of it."""
-        return not self.patches and not self.without
-
     def parts(self) -> Iterator[Kernel]:
         """The kernels that lack one of the changes each."""
         for at in range(len(self.patches)):

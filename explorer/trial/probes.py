@@ -48,8 +48,8 @@ class Probe:
 
     `schedules` are those up to the first that shows it, or all; 0 if the log's own schedule shows it. `is_all`: there
     are no others. `ended` counts the schedules that other findings ended, the most frequent of which is `ended_by`.
-    `others` are the numbers of schedules with other findings. `races`: the two steps of the flaw raced. `functions`
-    are the kernel functions that ran. `refused` is why the kernel cannot run the stage.
+    `races`: the two steps of the flaw raced. `functions` are the kernel functions that ran. `refused` is why the
+    kernel cannot run the stage.
     """
 
     kernel: Kernel
@@ -59,7 +59,6 @@ class Probe:
     is_all: bool = False
     ended: int = 0
     ended_by: str = ""
-    others: dict[str, int] = attrs.field(factory=dict)
     races: bool = True
     functions: frozenset[str] = frozenset()
     refused: str = ""
@@ -129,7 +128,6 @@ def _searched(question: Question, kernel: Kernel, experiment: Experiment, functi
         is_all=side.is_all,
         ended=len(frozenset[int]().union(*fatal.values())),
         ended_by=max(fatal, key=lambda name: len(fatal[name]), default=""),
-        others={name: len(one.numbers) for name, one in side.seen.items() if name != look.sign},
         races=_races(question.cause.pairs[:1], side),
         functions=functions | side.functions,
     )
