@@ -169,5 +169,5 @@ class History:
         pairs = self._neighbours()
         after_it = {after for before, after in pairs if self.plain[before].sign and not self.plain[after].sign}
         before_it = {before for before, after in pairs if self.plain[after].sign and not self.plain[before].sign}
-        disturbed = {name for name, one in self.plain.items() if 2 * one.ended > one.schedules}
+        disturbed = {name for name, one in self.plain.items() if one.is_disturbed}
         return sorted((after_it & before_it) | ((after_it | before_it) & disturbed))

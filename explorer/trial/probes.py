@@ -64,9 +64,17 @@ class Probe:
     refused: str = ""
 
     @property
+    def is_disturbed(self) -> bool:
+        """Whether other findings end most of the schedules."""
+        return 2 * self.ended > self.schedules
+
+    @property
     def is_masked(self) -> bool:
-        """Whether other findings end so many schedules that the flaw may be there unseen."""
-        return not self.sign and bool(self.ended) and self.schedules - self.ended < UNDISTURBED
+        """Whether other findings end so many schedules that the flaw may be there unseen.
+
+        Few schedules alone are no mask: they are weak evidence.
+        """
+        return not self.sign and self.is_disturbed and self.schedules - self.ended < UNDISTURBED
 
 
 def experiment_of(question: Question) -> Experiment:

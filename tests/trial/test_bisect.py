@@ -73,6 +73,17 @@ def test_a_masked_kernel_changes_nothing_between_two_with_the_flaw() -> None:
     assert made.changes(list(PROFILES)) == [Change(("v2",), is_cure=False), Change(("v5",), is_cure=True)]
 
 
+@pytest.mark.parametrize(
+    ("schedules", "ended", "status"),
+    [(8, 1, "absent"), (8, 4, "absent"), (8, 5, "masked"), (100, 81, "masked"), (100, 80, "absent")],
+)
+def test_a_kernel_is_masked_if_other_findings_leave_few_schedules(schedules: int, ended: int, status: str) -> None:
+    made = history({"v2"})
+    made.plain["v3"] = Probe(kernel=Kernel("v3"), schedules=schedules, ended=ended, ended_by="deadlock:x:")
+
+    assert made.status(made.plain["v3"]) == status
+
+
 def test_a_masked_kernel_at_the_edge_is_one_of_those_that_may_have_changed_it() -> None:
     made = history({"v2"})
     made.plain["v3"] = Probe(kernel=Kernel("v3"), schedules=100, ended=90, ended_by="deadlock:x:")
