@@ -20,19 +20,20 @@ MOST_SEEDS = 1_000
 
 @attrs.define
 class Made:
-    """The trials of these rows, with these budgets and strategies."""
+    """The trials of these rows, with these budgets and strategies, from `first_seed` on."""
 
     results: Results
     rows: Sequence[Row]
     budget: int
     cured_budget: int
     strategies: Sequence[str]
+    first_seed: int = 0
 
     def trials(self, row: Row, kernel: Kernel, strategy: str = "portfolio") -> dict[int, Trial]:
         """The trials by seed."""
         found = {}
         budget = self.cured_budget if kernel in row.cured else self.budget
-        for seed in range(MOST_SEEDS):
+        for seed in range(self.first_seed, self.first_seed + MOST_SEEDS):
             trial = self.results.get(Task(row, kernel, strategy, seed, budget))
             if trial is None:
                 break

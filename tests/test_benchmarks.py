@@ -142,6 +142,15 @@ def test_a_finding_on_a_cured_kernel_is_reported(tmp_path: Path) -> None:
     assert list(made.wrong()) == [f"{row.slug} on {row.cured[0]}, seed 0: kind:name:function"]
 
 
+def test_seeds_are_counted_from_the_first_one(tmp_path: Path) -> None:
+    row = ROWS[0]
+    made = Made(Results(tmp_path / "guided.json", "code"), [row], 2_000, 500, ["portfolio"], first_seed=20)
+    for seed in (0, 20, 21, 23):
+        made.results.trials[Task(row, row.having[-1], "portfolio", seed, 2_000).key] = trial(seed + 1)
+
+    assert made.compared(row) == {"portfolio": [trial(21), trial(22)]}
+
+
 def test_a_page_is_changed_between_its_markers_only(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- x: begin -->\nold\n<!-- x: end -->\nafter\n")
