@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.fixes import FIXES
 from actors.versions.patching import NotForThisMachineError
 from actors.versions.profiles import ALLOCATORS
 from explorer.determinism import NotTheSameError
@@ -112,10 +113,18 @@ def _allocators(scenario: Scenario, settings: dict[str, str], wanted: str | None
 
 
 def _trial(without: RunOptions, patches: Sequence[str]) -> Trial:
-    with_patch = attrs.evolve(without, patches=(*without.patches, *patches))
-    Experiment.of(without)
-    laid = Experiment.of(with_patch).patches[-len(patches) :]
-    return Trial(without, with_patch, frozenset(name for patch in laid for name in patch.bodies))
+    """The sides of one stage. A fix that the unpatched side is *without* is no patch: the other side keeps it."""
+    base = Experiment.of(without)
+    tried, missing = [FIXES.get(name) for name in patches], [FIXES[name] for name in without.without]
+    with_patch = attrs.evolve(
+        without,
+        patches=(*without.patches, *(name for name in patches if FIXES.get(name) not in missing)),
+        without=tuple(name for name in without.without if FIXES[name] not in tried),
+    )
+    patched = Experiment.of(with_patch)
+    common = {one.record for one in base.patches} & {one.record for one in patched.patches}
+    changed = [one for one in (*base.patches, *patched.patches) if one.record not in common]
+    return Trial(without, with_patch, frozenset(name for one in changed for name in one.bodies))
 
 
 # -- the stages that reach a patched function --------------------------------------------------------------------------

@@ -83,6 +83,18 @@ def test_a_right_patch_on_one_stage(slabrace: Command) -> None:
     assert told["functions"] == ["kmemcg_workfn"]
 
 
+def test_a_fix_that_the_kernel_has_is_tried_against_the_kernel_without_it(slabrace: Command) -> None:
+    stage = ("--scenario", "rmdir-empty", "--budget", 6, "--no-log", "--json")
+    fix = "work-fn-store-after-free"
+    answer = slabrace("try", fix, "--kernel", "5.3", "--without", fix, *stage)
+    told = json.loads(answer.out)
+
+    assert answer.code == 0
+    assert "use-after-free:KmemCache:kmemcg_workfn" in signatures(told["cures"])
+    assert told["functions"] == ["kmemcg_cache_shutdown", "kmemcg_workfn"]
+    assert told["base_patches"] == [f"without {fix}"]
+
+
 def test_the_answer_does_not_depend_on_the_number_of_workers(slabrace: Command) -> None:
     stages = ("--scenario=rmdir-empty", "--scenario=nested", "--scenario=canary")
     one, two = (
