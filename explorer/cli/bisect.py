@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +153,25 @@ def answer_lines(history: History) -> list[str]:
     for one in history.plain.values():
         cured = history.cured_by(one.kernel)
         lines += [f"cured by {fix} in {one.kernel}, which shows it without that fix" for fix in cured]
-        lines += [f"masked on {one.kernel}: with {fix} it shows" for fix in history.masks(one.kernel)]
-        if history.status(one) == "masked" and one.is_masked:
-            lines.append(f"masked on {one.kernel} by {one.ended_by}, which comes first")
-        if history.status(one) == "another":
-            having = [fix for fix in history.cures if one.kernel.has_built_in(fix)]
-            lines.append(f"another flaw with this sign on {one.kernel}, which has {', '.join(having)}")
+    notes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in history.plain.values():
+        if note := note_on(history, one):
+            notes[note].append(str(one.kernel))
+    lines += [f"{what} on {', '.join(kernels)}{why}" for (what, why), kernels in notes.items()]
     return list(dict.fromkeys(lines)) or ["no kernel has an answer"]
+
+
+def note_on(history: History, one: Probe) -> tuple[str, str] | None:
+    """What hides the flaw on a kernel, or that the kernel shows another one; None if there is nothing to note."""
+    status = history.status(one)
+    if status == "another":
+        having = [fix for fix in history.cures if one.kernel.has_built_in(fix)]
+        return "another flaw with this sign", f": {', '.join(having)} is built in"
+    if status != "masked":
+        return None
+    first = f" by {one.ended_by}, which comes first" if one.is_masked else ""
+    fixes = history.masks(one.kernel)
+    return "masked", first + (f": with {' or '.join(fixes)} it shows" if fixes else "")
 
 
 def change_line(change: Change, chain: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.bisect import bisect_row
 from benchmarks.rows import ROWS, Row
+from explorer.cli.bisect import answer_lines
 from explorer.experiment import NOTHING_GIVEN
 from explorer.trial.causes import Cause, youngest_name
 from explorer.trial.history import Change, History
@@ -97,6 +98,29 @@ def test_a_fix_that_reveals_the_flaw_says_that_it_was_masked() -> None:
 
     assert made.masks(Kernel("v3")) == ["rcu-lock-for-unlock"]
     assert made.status(made.plain["v3"]) == "masked"
+
+
+def test_kernels_that_are_masked_alike_share_a_line() -> None:
+    made = history({"v2", "v6"})
+    for name in ("v3", "v4", "v5"):
+        made.plain[name] = Probe(kernel=Kernel(name), schedules=100, ended=90, ended_by="deadlock:x:")
+    for fix in ("rcu-lock-for-unlock", "stranded-vmstat"):
+        made.added["v5", fix] = Probe(kernel=Kernel("v5"), sign=FLAW.finding.signature)
+
+    assert answer_lines(made) == [
+        "introduced by v2",
+        "cured by v7",
+        "masked on v3, v4 by deadlock:x:, which comes first",
+        "masked on v5 by deadlock:x:, which comes first: with rcu-lock-for-unlock or stranded-vmstat it shows",
+    ]
+
+
+def test_kernels_with_another_flaw_share_a_line() -> None:
+    made = history({"v2", "v3", "v4", "v5"})
+    fixed = Kernel("v2", (PatchRecord("sleep-in-rcu-charge"),))
+    made.added["v2", "sleep-in-rcu-charge"] = Probe(kernel=fixed, schedules=100)
+
+    assert answer_lines(made)[-1] == "another flaw with this sign on v4, v5: sleep-in-rcu-charge is built in"
 
 
 def test_a_kernel_with_the_fix_that_shows_the_sign_has_another_flaw() -> None:
