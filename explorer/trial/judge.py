@@ -136,14 +136,11 @@ class Judge:
     def _made(self, new: Seen, further: Side | None, there: str) -> Verdict:
         schedules = self.without.schedules + (further.schedules if further is not None else 0)
         is_all = self.without.is_all or (further is not None and further.is_all)
-        seen = len(further.seen[new.finding.signature].numbers) if there and further and self._in(further, new) else 0
+        again = None if further is None else further.seen.get(new.finding.signature)
+        seen = 0 if again is None else len(again.numbers)
         without = Count(seen, schedules, is_all)
         patched = self._count(new, self.patched)
         return self._verdict("remains" if there else "makes", new, self.patched, without, patched, there)
-
-    @staticmethod
-    def _in(side: Side, cause: Seen) -> bool:
-        return cause.finding.signature in side.seen
 
     # -- causes that are gone -----------------------------------------------------------------------------------------
 
