@@ -22,14 +22,14 @@ import msgspec
 
 from explorer.profile import Knowledge, seed_of
 from explorer.search.jobs import SCHEDULES_PER_JOB, Job, JobReport, News, Shown
-from explorer.search.portfolio import Arm
+from explorer.search.portfolio import SHARES, Arm
 from explorer.search.registry import GUIDED, STRATEGIES
 from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {"surw": 1.0, "random": 1.0, "pos": 2.0, "pct:2": 2.0, "pct:3": 2.0, "pct:4": 2.0, "urw": 1.0}
-"""The samplers with their shares, which are the portfolio's, in the order of their first turns."""
+SAMPLERS = {way: SHARES[way] for way in ("surw", "random", "pos", "pct:2", "pct:3", "pct:4", "urw")}
+"""The samplers with their shares in the portfolio, in the order of their first turns."""
 
 MUTATIONS = {"prefix": 7.0, "splice": 7.0, "delay": 7.0, "swap": 7.0, "aim": 5.0, "gap": 4.0}
 """The ways of `Mutation` with their shares."""
