@@ -125,6 +125,16 @@ def test_a_patch_for_slab_alone_is_tried_with_slab(slabrace: Command) -> None:
     assert [stage["stage"] for stage in told["stages"]] == ["offline-vs-free allocator=slab"]
 
 
+def test_both_allocators_make_two_stages(slabrace: Command) -> None:
+    options = ("--kernel", "original", "--allocator", "both", "--scenario", "rmdir-empty", "--budget", 1, "--json")
+    told = json.loads(slabrace("try", "flush-only", *options, "--no-log").out)
+
+    assert [stage["stage"] for stage in told["stages"]] == [
+        "rmdir-empty allocator=slub",
+        "rmdir-empty allocator=slab",
+    ]
+
+
 def test_a_function_that_no_stage_runs_is_named(slabrace: Command) -> None:
     Path("reap.py").write_text(REAP)
     answer = slabrace("try", "reap.py", "--scenario", "canary")
