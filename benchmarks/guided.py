@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -107,9 +108,10 @@ class Compared:
         return [name, figures[0], found[0], figures[1], found[1], f"{self.ratio:.2f}", verdict]
 
     def as_json(self) -> dict[str, object]:
-        """The row for programs."""
+        """The row for programs; JSON has no number for the ratio of a search that mostly misses the flaw."""
         firsts = {name: [t.first for t in trials] for name, trials in self.trials}
-        return {"row": self.row.slug, "first": firsts, "ratio": self.ratio, "goal": self.goal, "is_met": self.is_met}
+        ratio = self.ratio if math.isfinite(self.ratio) else None
+        return {"row": self.row.slug, "first": firsts, "ratio": ratio, "goal": self.goal, "is_met": self.is_met}
 
     @property
     def trials(self) -> list[tuple[str, Sequence[Trial]]]:

@@ -543,6 +543,13 @@ def test_spin_takes_part_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) 
 # -- guided -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("portfolio", "guided", "ratio"), [(4, 2, 0.5), (4, None, None), (None, None, None)])
+def test_a_ratio_is_a_number_or_null(portfolio: int | None, guided: int | None, ratio: float | None) -> None:
+    one = Compared(ROWS[0], [trial(portfolio)], [trial(guided)])
+
+    assert json.loads(json.dumps(one.as_json(), allow_nan=False))["ratio"] == ratio
+
+
 def test_the_table_of_guided_says_which_goals_are_missed() -> None:
     hard, easy = (next(row for row in ROWS if row.slug == slug) for slug in ("flush-only", "dying-test-unlocked"))
     compared = [
