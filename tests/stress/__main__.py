@@ -7,9 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.stress.attacks import LONGEST_SECONDS, answer, kill_often, signal_often
-
-BUDGET = 30_000
+from tests.stress.attacks import LONGEST_SECONDS, answer, kill_often, planned, signal_often
 
 
 def main(kills: int, signals: int) -> int:
@@ -17,11 +15,12 @@ def main(kills: int, signals: int) -> int:
     source = random.Random()
     with tempfile.TemporaryDirectory() as folder:
         disturbed, whole = Path(folder, "disturbed"), Path(folder, "whole")
-        killed = kill_often(disturbed, BUDGET, kills, source)
+        killed = kill_often(disturbed, kills, source)
         print(f"kill -9: {killed.kills} of the campaign, {killed.workers} of a worker", flush=True)  # noqa: T201 -- figures
-        told = signal_often(disturbed, BUDGET, signals, source)
+        told = signal_often(disturbed, signals, source)
         print(f"{told.signals} signals; the slowest end after {told.longest:.2f} s", flush=True)  # noqa: T201 -- figures
-        same = answer(disturbed, BUDGET) == answer(whole, BUDGET)
+        budget = planned(disturbed)
+        same = answer(disturbed, budget) == answer(whole, budget)
     wrong = [*killed.wrong, *told.wrong]
     wrong += [] if same else ["the totals differ from those of the campaign that nobody disturbed"]
     wrong += [] if told.longest < LONGEST_SECONDS else [f"an end took {told.longest:.2f} s"]
