@@ -2,13 +2,15 @@
 
 While signals are `caught`, the first of them is raised as `Interrupted`: normally at once; while a world runs, after
 its current step; in a block that must not be interrupted, after the block. Code that can answer with a partial result
-catches KeyboardInterrupt. A second Ctrl-C is raised at once. Other signals shortly after the first are ignored: a
-closed terminal sends SIGHUP more than once, and a service manager sends both SIGTERM and SIGHUP.
+catches KeyboardInterrupt. A second Ctrl-C is raised at once, and a third ends the process. Other signals shortly after
+the first are ignored: a closed terminal sends SIGHUP more than once, and a service manager sends both SIGTERM and
+SIGHUP. After the command's answer all are ignored.
 """
 
 from __future__ import annotations
 
 import _thread
+import os
 import signal
 import sys
 import threading
@@ -41,6 +43,9 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     """The `first` signal, when it `came` (s), and whether it is `pending`: not raised yet.
 
+    `was_insisted` means that a further one has come that counts. `held` and `firm` count the blocks that hold signals
+    back, and those of them that do so firmly. Nothing is raised any more once the command `has_answered`.
+
     A signal is pending while it is `held` back, and while one of `worlds` runs. `hook` is the previous
     sys.unraisablehook, for all other errors.
     """
@@ -48,6 +53,7 @@ class _State:
     def __init__(self) -> None:
         self.hook = sys.unraisablehook
         self.held = 0
+        self.firm = 0
         self.worlds: list[World] = []
         self.begin()
 
@@ -57,6 +63,8 @@ class _State:
         self.came = 0.0
         self.pending = False
         self.torn = False
+        self.was_insisted = False
+        self.has_answered = False
 
 
 _state = _State()
@@ -89,9 +97,14 @@ def caught(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """A signal that comes within the block is raised at its end; but a second Ctrl-C at once (`is_torn`)."""
+def held_back(*, firmly: bool = False) -> Iterator[None]:
+    """A signal that comes within the block is raised at its end; but a second Ctrl-C at once (`is_torn`).
+
+    In a block that holds *firmly* the second one is not raised either: for a loop that looks at `is_pending` often, and
+    that does not survive an exception anywhere, such as Trio's.
+    """
     _state.held += 1
+    _state.firm += firmly
     try:
         yield
     except KeyboardInterrupt:
@@ -99,18 +112,20 @@ def held_back() -> Iterator[None]:
         raise
     finally:
         _state.held -= 1
+        _state.firm -= firmly
     raise_pending()
 
 
 @contextmanager
 def let_through() -> Iterator[None]:
     """Within the block a signal is raised as usual, though a block around it holds signals back."""
-    held, _state.held = _state.held, 0
+    held, firm = _state.held, _state.firm
+    _state.held = _state.firm = 0
     try:
         raise_pending()
         yield
     finally:
-        _state.held = held
+        _state.held, _state.firm = held, firm
 
 
 def is_torn() -> bool:
@@ -148,6 +163,11 @@ def raise_pending() -> None:
         raise Interrupted
 
 
+def ignore_further() -> None:
+    """Raise no signal from here on: the command has answered."""
+    _state.has_answered = True
+
+
 def take_pending() -> None:
     """Mark the pending signal as handled, so that it is not raised any more."""
     _state.pending = False
@@ -165,11 +185,18 @@ def exit_code(code: int) -> int:
 
 def _come(signum: int, _frame: FrameType | None) -> None:
     """The handler of the caught signals."""
+    if _state.has_answered:
+        return
     now = time.monotonic()
     if _state.first:
-        if signum == signal.SIGINT or now - _state.came > PATIENCE_SECONDS:
-            raise Interrupted
-        return
+        if signum != signal.SIGINT and now - _state.came <= PATIENCE_SECONDS:
+            return
+        if _state.was_insisted:
+            os._exit(128 + _state.first)
+        _state.was_insisted = True
+        if _state.firm:
+            return
+        raise Interrupted
     _state.first, _state.came = signum, now
     if not _state.held and not _state.worlds:
         raise Interrupted

@@ -29,13 +29,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     leave_abandoned_flows_alone()
     with signals.caught(), warnings_held() as held:
-        try:
-            code = _run(arguments)
-        except KeyboardInterrupt:
-            code = EXIT_INTERRUPTED
+        code = _run_to_the_end(arguments)
         if code == UsageError.exit_code:
             drop_warnings(held)
         return signals.exit_code(code)
+
+
+def _run_to_the_end(arguments: Sequence[str] | None) -> int:
+    """Run one command; whenever a signal comes, and however often, return an exit code."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            signals.ignore_further()  # a signal that is raised right before this has the handler around it
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -52,7 +60,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (UsageError, NoAnswerError) as error:
         complain(str(error))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 -- any other error is slabrace's own, and is reported as such
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 -- slabrace's own error, and reported as such
         if comes_of_a_signal(error):
             return EXIT_INTERRUPTED
         for line in traceback.format_exc().splitlines():
@@ -70,10 +78,12 @@ def _other_causes() -> str:
 
 
 def comes_of_a_signal(error: BaseException | None) -> bool:
-    """Whether *error* is a signal in another form: Trio, for one, turns a second Ctrl-C into its own error."""
-    while error is not None and not isinstance(error, signals.Interrupted):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    """Whether *error* is a signal in another form: Trio, for one, turns it into its own error, or into a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(comes_of_a_signal(one) for one in error.exceptions)
+    if error is None or isinstance(error, signals.Interrupted):
+        return error is not None
+    return comes_of_a_signal(error.__cause__ or error.__context__)
 
 
 def show_help(parser: Parser) -> int:

@@ -75,7 +75,8 @@ def main(options: argparse.Namespace) -> int:
             limits = Limits(options.budget, options.soak and options.soak * 3600, options.until_quiet)
             stress = Stress(store, campaign, request, engine, limits, options.trio_share, observer)
             observer.stress = stress
-            trio.run(stress.run)
+            with signals.held_back(firmly=True):
+                trio.run(stress.run)
             if stress.stopped != "interrupted":
                 with signals.let_through():
                     mark_symptoms(store, campaign, request.seed)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer import signals
+from explorer import cli, signals
 from explorer.search.campaign import Campaign
 from explorer.shrink import Shrinker
 from explorer.signals import SIGNALS, Interrupted
@@ -65,6 +65,51 @@ def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_is_the_first() -> No
         signal.raise_signal(signal.SIGHUP)
         with signals.held_back(), pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_loop_that_holds_signals_back_firmly_is_not_torn_by_a_second_ctrl_c() -> None:
+    done: list[object] = []
+
+    def work() -> None:
+        with signals.held_back(firmly=True):
+            with signals.held_back():
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+                done.append(signals.is_pending())
+            with pytest.raises(Interrupted), signals.let_through():
+                done.append("never")
+        done.append("taken in the block")
+
+    with signals.caught():
+        work()
+
+    assert done == [True, "taken in the block"]
+    assert not signals.is_torn()
+
+
+def test_a_third_ctrl_c_ends_the_process() -> None:
+    insisting = """
+import signal
+from explorer import signals
+with signals.caught():
+    for _ in range(3):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            print("raised", flush=True)
+"""
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", insisting], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "raised\nraised\n", "")
+
+
+def test_after_the_answer_no_signal_is_raised() -> None:
+    with signals.caught():
+        signals.ignore_further()
+        for one in (*SIGNALS, *SIGNALS):
+            signal.raise_signal(one)
 
 
 def test_a_world_ends_after_its_step() -> None:
@@ -119,6 +164,37 @@ def raise_in(monkeypatch: pytest.MonkeyPatch, what: type, method: str, one: sign
         return called(self, *arguments, **keywords)
 
     monkeypatch.setattr(what, method, interrupted)
+
+
+def test_a_second_ctrl_c_at_the_very_end_is_no_traceback(slabrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    ignore_further = signals.ignore_further
+
+    def just_before() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ignore_further()
+
+    def interrupted(_arguments: object) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(signals, "ignore_further", just_before)
+    monkeypatch.setattr(cli, "_run", interrupted)
+    ended = slabrace("list")
+
+    assert (ended.code, ended.err) == (143, "")
+
+
+def test_a_signal_that_comes_back_in_a_group_is_no_error_of_slabrace(
+    slabrace: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_a_nursery(_command: str) -> int:
+        msg = "of a nursery"
+        raise BaseExceptionGroup(msg, [Interrupted()])
+
+    monkeypatch.setattr("explorer.cli.importlib.import_module", in_a_nursery)
+    ended = slabrace("list")
+
+    assert (ended.code, ended.err) == (130, "")
 
 
 @pytest.mark.parametrize("one", SIGNALS)
