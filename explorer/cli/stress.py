@@ -17,7 +17,7 @@ from explorer.garbage import collected_rarely
 from explorer.json_out import print_json
 from explorer.report import make_console
 from explorer.signals import EXIT_INTERRUPTED
-from explorer.streams import tell
+from explorer.streams import complain, tell
 from explorer.stress.campaign import Limits, Stress, begin, keys_of
 from explorer.stress.engines import Engine, Inline, Processes
 from explorer.stress.identity import model_hash
@@ -87,6 +87,8 @@ def main(options: argparse.Namespace) -> int:
                 print_json(answer_json(stress))
             else:
                 show_answer(make_console(), stress)
+            if stress.changed:
+                complain(stress.changed)
             return EXIT_CODES[outcome_of(stress)]
     finally:
         observer.close()

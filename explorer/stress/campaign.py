@@ -35,7 +35,7 @@ from explorer.stress.planning import (
 )
 from explorer.stress.store import DIVERGED
 from explorer.stress.summary import Totals, totals_of
-from explorer.stress.work import Order
+from explorer.stress.work import CHANGED, Order
 from explorer.watch import mix
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ HOUR = 3600.0
 LEAST_QUIET_DRAWS = 1_000
 """Draws before a campaign may be called quiet: an estimate from few draws says nothing."""
 
-Stopped = Literal["", "budget", "soak", "quiet", "nothing", "interrupted"]
-"""Why a part of a campaign ended; `nothing`: no cell is left that can run."""
+Stopped = Literal["", "budget", "soak", "quiet", "nothing", "interrupted", "changed"]
+"""Why a part of a campaign ended; `nothing`: no cell is left that can run; `changed`: its code is another one."""
 
 Known = tuple[tuple["RacingPair", ...], frozenset[str]]
 Told = Callable[[str, dict[str, Any]], None]
@@ -70,7 +70,7 @@ class Stress:
 
     `done` are the schedules of all done jobs, and `run_here` those of this part. `replaced` counts workers, `ended`
     jobs without an answer (by `Result.kind`), `disagreements` jobs with two different answers. `left` jobs of the
-    present `epoch` are not done yet. `totals` are those of the last epoch.
+    present `epoch` are not done yet. `totals` are those of the last epoch. `changed` says what stopped it as `changed`.
     """
 
     store: Store
@@ -89,6 +89,7 @@ class Stress:
     disagreements: int = 0
     epoch: int = 0
     left: int = 0
+    changed: str = ""
     totals: Totals = attrs.field(init=False)
     _cells: dict[int, CellRow] = attrs.field(factory=dict)
     _known: dict[int, Known] = attrs.field(factory=dict)
@@ -234,6 +235,9 @@ class Stress:
             return
         if result.number not in self._flying:
             self._compare(result)
+            return
+        if result.why.endswith(CHANGED):
+            self.stopped, self.changed = "changed", result.why  # the job goes back with all others in progress
             return
         cell, job = self._flying.pop(result.number)
         self.left -= 1

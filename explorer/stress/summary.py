@@ -258,6 +258,8 @@ def outcome_of(stress: Stress) -> str:
     """The outcome of this part, as one of the words in docs/json.md."""
     if stress.stopped == "interrupted":
         return "interrupted"
+    if stress.changed:
+        return "refused"
     if stress.disagreements or stress.ended["failed"]:
         return "failed"
     if stress.totals.new:

@@ -21,6 +21,9 @@ from protocol.errors import UsageError
 if TYPE_CHECKING:
     from explorer.workers import Tell
 
+CHANGED = "the code, or a file that it names, has changed since the campaign began; start it again"
+"""The end of the reason why a job is refused, if the job itself is all right."""
+
 MOST_EXPERIMENTS = 64
 """Experiments that a process keeps: jobs of many cells take turns."""
 
@@ -57,10 +60,7 @@ def experiment_of(options: RunOptions, key: str) -> Experiment:
     """The experiment of a cell; UsageError if its code is not the code of the *key*."""
     experiment = Experiment.of(options)
     if key_of(experiment) != key:
-        msg = (
-            f"{options.scenario} on {options.kernel}: the code, or a file that it names, has changed since the "
-            "campaign began; start it again"
-        )
+        msg = f"{options.scenario} on {options.kernel}: {CHANGED}"
         raise UsageError(msg)
     return experiment
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from explorer.stress import engines
+from explorer.stress.answer import Answer
 from explorer.stress.engines import Result
 from explorer.stress.matrix import Request
 from explorer.stress.store import FILE, Store, StoreError
 from explorer.stress.symptoms import NOTE, mark_symptoms
+from explorer.stress.work import Order, experiment_of, work
 from explorer.workers import Pool, Task
 from tests.conftest import Command, check_usage_error
 from tests.helpers import MODULE, start_process
@@ -149,6 +152,40 @@ def test_what_people_say_of_a_bug_stays(slabrace: Command) -> None:
 
     assert before == [(1, "open", ""), (2, "dup", NOTE)]
     assert _states() == [(1, "open", ""), (2, "open", "mine")]
+
+
+def test_a_file_that_is_edited_meanwhile_ends_the_part_and_loses_no_job(
+    slabrace: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Path("mine.py")
+    before = OWN.format(body="pass")
+    mine.write_text(before, encoding="utf-8")
+    options = ("stress", "mine.py:mine", "--store", "store", "--workers", 1, "--budget", 12)
+
+    def work_and_edit(order: Order) -> Answer:
+        experiment_of.cache_clear()  # another worker has not read the file yet
+        try:
+            return work(order)
+        finally:
+            mine.write_text(OWN.format(body="1 + 1"), encoding="utf-8")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engines, "work", work_and_edit)
+        ended = slabrace(*options)
+    mine.write_text(before, encoding="utf-8")
+    gone_on = slabrace(*options, "--json")
+
+    assert ended.code == 2
+    assert ended.out.startswith("changed: ")
+    assert "the code, or a file that it names, has changed since the campaign began" in ended.err
+    assert gone_on.code == 0, gone_on.err
+    told = json.loads(gone_on.out)
+    assert {name: told[name] for name in ("campaign", "schedules", "schedules_here", "lost_jobs")} == {
+        "campaign": 1,
+        "schedules": 12,
+        "schedules_here": 11,
+        "lost_jobs": 0,
+    }
 
 
 def test_a_log_that_is_gone_leaves_the_totals(slabrace: Command) -> None:
