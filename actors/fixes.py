@@ -18,13 +18,14 @@ from actors.linux.kernel.workqueue import Work, flush_workqueue
 from actors.linux.lib.percpu_refcount import PercpuRef, percpu_ref_exit
 from actors.linux.mm.kmem_cache import KmemCache, cache_of
 from actors.linux.mm.memcontrol import (
-    KmemState,
     Memcg,
+    end_kmem,
     mem_cgroup_free,
     memcg_flush_percpu_vmstats,
     memcg_kmem_get_cache,
     memcg_offline_kmem,
     memcg_schedule_kmem_cache_create,
+    warn_of_charges,
 )
 from actors.linux.mm.slab_common import (
     call_work_fn,
@@ -239,7 +240,12 @@ work_fn_store_after_free = fix(
 )
 
 
-work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v2..v7,v4#5..")(of(kmemcg_workfn, "5.3"))
+work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v6..v7")(of(kmemcg_workfn, "5.3"))
+
+
+work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v2..v5,v4#5..", known_as="kmemcg_after_rcu_workfn")(
+    of(kmemcg_workfn, "5.3")
+)
 
 
 work_fn_store_after_free.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v6..v7")(of(kmemcg_cache_shutdown, "5.3"))
@@ -251,7 +257,7 @@ work_fn_store_after_free.takes_out("kmemcg_workfn", COMMON, profiles="5.3..")(of
 work_fn_store_after_free.takes_out("kmemcg_cache_shutdown", COMMON, profiles="5.3..")(of(kmemcg_cache_shutdown, "v7"))
 
 
-@work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v1")
+@work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v1", known_as="kmemcg_after_rcu_workfn")
 async def put_after_work(ctx: Context, work: Work) -> None:
     """[v1] with its put of a reference after every work."""
     s = cache_of(work.container)
@@ -268,9 +274,15 @@ wq_lock_not_irq_safe = fix(
 )
 
 
-@wq_lock_not_irq_safe.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v4..v5,v4#5..")
+@wq_lock_not_irq_safe.puts_in(
+    "kmemcg_cache_shutdown", COMMON, profiles="v4..v5,v4#5..", known_as="kmemcg_queue_cache_shutdown"
+)
 async def queue_shutdown_irqs_off(ctx: Context, ref: PercpuRef) -> None:
-    """Like [v4], with the grace period before the work."""
+    """Like [v4], with the grace period before the work.
+
+    Its warning of a work_fn that is set is left out: work-fn-store-after-free, which makes it wrong, has to work with
+    this fix, and only one of two fixes can supply a function.
+    """
     s = cache_of(ref.container)
     async with SpinLockIrqHeld(ctx, ctx.machine.memcg_kmem_wq_lock):
         if not await ctx.ask(s.root.read_dying):
@@ -427,12 +439,19 @@ kmem_key_toggles = fix(
 )
 
 
-@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..,v4#5..")
+@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..,v4#6..")
 async def free_kmem_keep_key(ctx: Context, memcg: Memcg) -> None:
     """The static key keeps its reference for this memcg for ever."""
-    if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:
-        await memcg_offline_kmem(ctx, memcg)
-    await ctx.ask(ctx.machine.kmem_enabled.keep)
+    if await end_kmem(ctx, memcg):
+        await ctx.ask(ctx.machine.kmem_enabled.keep)
+
+
+@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v4#5")
+async def free_kmem_keep_key_v4_5(ctx: Context, memcg: Memcg) -> None:
+    """The same, with the warning of [v4#5]."""
+    if await end_kmem(ctx, memcg):
+        await ctx.ask(ctx.machine.kmem_enabled.keep)
+        warn_of_charges(ctx, memcg)
 
 
 # -- around the lifecycle ---------------------------------------------------------------------------------------------

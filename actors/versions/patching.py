@@ -72,6 +72,12 @@ class Patch:
         return self.record.file
 
 
+def copy_of(code: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function once more, with the same globals."""
+    assert isinstance(code, types.FunctionType)
+    return types.FunctionType(code.__code__, code.__globals__, code.__name__, code.__defaults__, code.__closure__)
+
+
 @attrs.define(eq=False)
 class NamedFix:
     """An upstream fix, or a known variation, by slug and (if it has one) commit id.
@@ -87,13 +93,18 @@ class NamedFix:
     _in: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
     _out: list[tuple[str, Body]] = attrs.field(factory=list, init=False)
 
-    def puts_in(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declare a function with the fix, for profiles that lack the fix."""
-        return self._declare(self._in, name, file, profiles)
+    def puts_in(
+        self, name: str, file: str, *, profiles: str, known_as: str | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a function with the fix, for profiles that lack the fix.
+
+        There its name is *known_as* (default: *name*); a body of another profile gets that name here only.
+        """
+        return self._declare(self._in, name, file, profiles, known_as or name)
 
     def takes_out(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare a function without the fix, for profiles that have the fix."""
-        return self._declare(self._out, name, file, profiles)
+        return self._declare(self._out, name, file, profiles, name)
 
     @property
     def goes_into(self) -> list[str]:
@@ -117,10 +128,11 @@ class NamedFix:
 
     @staticmethod
     def _declare(
-        where: list[tuple[str, Body]], name: str, file: str, profiles: str
+        where: list[tuple[str, Body]], name: str, file: str, profiles: str, known_as: str
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def declare(code: Callable[..., Any]) -> Callable[..., Any]:
-            where.append((name, make_body(code, name, file, declared_range(profiles))))
+            own = code if known_as == name else copy_of(code)
+            where.append((name, make_body(own, known_as, file, declared_range(profiles))))
             return code
 
         return declare

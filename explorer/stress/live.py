@@ -136,7 +136,9 @@ def progress_line(stress: Stress) -> str:
 def progress_table(stress: Stress, curve: deque[tuple[int, int]]) -> Group:
     """The live view: figures, the discovery curve, the causes, the best cells."""
     totals = stress.totals
-    figures = Table("schedules", "per s", "jobs at once", "epoch", "jobs left", "classes", "next is new", "lost", box=None)
+    figures = Table(
+        "schedules", "per s", "jobs at once", "epoch", "jobs left", "classes", "next is new", "lost", box=None
+    )
     figures.add_row(
         str(stress.done),
         f"{rate(stress):.0f}",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from actors.fixes import ALL_FIXES
+from actors.versions.kernel_fn import functions
 from actors.versions.patching import NamedFix
+from actors.versions.profiles import ALLOCATORS
 from protocol.log import LogReader
 from protocol.vocabulary import FAULTS
 from tests.conftest import Answer, Command
@@ -90,6 +92,17 @@ def test_every_fix_says_where_it_goes_in_and_where_it_comes_out(slabrace: Comman
 
             assert answer.code in (0, 1), answer.err
             assert told(answer)[2] == [entry["name"] if option == "--patch" else f"without {entry['name']}"]
+
+
+@pytest.mark.parametrize("fix", ALL_FIXES, ids=lambda fix: fix.slug)
+def test_a_fix_leaves_a_function_its_name(fix: NamedFix) -> None:
+    """A flaw that a fix leaves has the signature that it has without the fix."""
+    for kernel in (*fix.goes_into, *fix.comes_out_of):
+        patch = fix.added_to(kernel) if kernel in fix.goes_into else fix.removed_from(kernel)
+        for name, body in patch.bodies.items():
+            known = {known.name for one in ALLOCATORS if (known := functions()[name].body(kernel, one)) is not None}
+
+            assert body.name in (known or {name}), f"{name}() on {kernel}"
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -737,26 +737,32 @@ async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..,v4#6..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
     """Warn if the memcg has any cache left. Its own counters may be above zero (7.5)."""
-    await end_kmem(ctx, memcg)
+    if await end_kmem(ctx, memcg):
+        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v4#5")
 async def memcg_free_kmem_v4_5(ctx: Context, memcg: Memcg) -> None:
     """[v4#5]: the memcg has outlived its caches; then nothing may be charged any more."""
     if await end_kmem(ctx, memcg):
-        WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
+        await ctx.ask(ctx.machine.kmem_enabled.add, -1)
+        warn_of_charges(ctx, memcg)
 
 
 async def end_kmem(ctx: Context, memcg: Memcg) -> bool:
-    """Give up the kmem state of a memcg without caches; False if it has none."""
+    """Warn if a memcg that is about to be freed has caches; False if it has no kmem state to give up."""
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ONLINE:  # mkdir failed before css_online
         await memcg_offline_kmem(ctx, memcg)
     if await ctx.ask(memcg.read_kmem_state) is not KmemState.ALLOCATED:
         return False
     caches = await ctx.ask(memcg.list_kmem_caches)
     WARN_ON(ctx, caches, "memcg_free_kmem: !list_empty(&memcg->kmem_caches)")
-    await ctx.ask(ctx.machine.kmem_enabled.add, -1)
     return True
+
+
+def warn_of_charges(ctx: Context, memcg: Memcg) -> None:
+    """Warn if kernel memory is still charged to a memcg that is about to be freed."""
+    WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
 
 
 @kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="original..v4#4")
@@ -767,7 +773,7 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
     if await ctx.ask(memcg.read_kmem_state) is KmemState.ALLOCATED:
         await memcg_destroy_kmem_caches(ctx, memcg)
         await ctx.ask(ctx.machine.kmem_enabled.add, -1)
-        WARN_ON(ctx, memcg.kmem and memcg.kmem.usage, "memcg_free_kmem: page_counter_read(&memcg->kmem)")
+        warn_of_charges(ctx, memcg)
 
 
 # -- choice of the cache (4.1) ----------------------------------------------------------------------------------------
