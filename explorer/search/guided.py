@@ -28,9 +28,6 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-SAMPLERS = {way: SHARES[way] for way in ("surw", "random", "pos", "pct:2", "pct:3", "pct:4", "urw")}
-"""The samplers with their shares in the portfolio, in the order of their first turns."""
-
 MUTATIONS = {"prefix": 7.0, "splice": 7.0, "delay": 7.0, "swap": 7.0, "aim": 5.0, "gap": 4.0}
 """The ways of `Mutation` with their shares."""
 
@@ -75,7 +72,7 @@ class Guide:
         self.epoch = 0
         self.next = 0
         self.known = Knowledge()
-        self.arms = {way: Arm(share) for way, share in {**SAMPLERS, **MUTATIONS}.items()}
+        self.arms = {way: Arm(share) for way, share in {**SHARES, **MUTATIONS}.items()}
         self.signatures: set[str] = set()
         self.corpus: list[Shown] = []
 
@@ -88,9 +85,9 @@ class Guide:
         """The next epoch: at most *jobs* jobs with at most *count* schedules each, one or more.
 
         The first epoch is the fair schedule alone, from which other strategies learn the lengths of lanes and runs. The
-        second one has a schedule of each sampler.
+        second one has a schedule of each sampler. So the search begins as the portfolio does.
         """
-        ways, source = list(SAMPLERS)[:jobs], random.Random(seed_of(self.seed, self.epoch))
+        ways, source = list(SHARES)[:jobs], random.Random(seed_of(self.seed, self.epoch))
         if not self.epoch:
             ways, count = ["roundrobin"], 1
         elif self.epoch == 1:
@@ -156,7 +153,7 @@ class Guide:
     def _is_ready(self, way: str) -> bool:
         """Whether enough is known for *way*."""
         least = AIMED_FROM if way in {"aim", "gap"} else MUTATED_FROM
-        return way in SAMPLERS or (bool(self.corpus) and self.next >= least)
+        return way in SHARES or (bool(self.corpus) and self.next >= least)
 
     def _job(self, way: str, job: Job, source: random.Random) -> Job:
         """The job of *way*: *job* itself for a sampler."""

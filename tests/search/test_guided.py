@@ -21,8 +21,9 @@ from explorer.experiment import DRIVERS, Experiment, RunOptions
 from explorer.profile import Knowledge
 from explorer.schedule import Follow
 from explorer.search.campaign import Campaign
-from explorer.search.guided import FLOOR, MUTATIONS, SAMPLERS, Guide, Guided, is_unbiased
+from explorer.search.guided import FLOOR, MUTATIONS, Guide, Guided, is_unbiased
 from explorer.search.jobs import Job, JobReport, Shown, find_places, run_job, run_watched
+from explorer.search.portfolio import SHARES, Samplers
 from explorer.search.registry import make_strategy
 from explorer.search.report import campaign_json
 from explorer.search.strategies.mutations import AimedWalk, Followed, Mutation, orders_missing, spliced
@@ -310,14 +311,14 @@ def test_every_way_has_its_turn() -> None:
     guide.epoch, guide.next, guide.corpus = 2, 1_000, corpus_of(0)
     ways = Counter(job.strategy for _ in range(60) for job in plan_and_skip(guide))
 
-    assert ways.keys() == {*SAMPLERS, *(f"guided:{way}" for way in MUTATIONS)}
+    assert ways.keys() == {*SHARES, *(f"guided:{way}" for way in MUTATIONS)}
 
 
 def test_without_a_corpus_there_is_nothing_to_mutate() -> None:
     guide = Guide(0)
     guide.epoch = 2
 
-    assert {job.strategy for _ in range(20) for job in plan_and_skip(guide)} <= SAMPLERS.keys()
+    assert {job.strategy for _ in range(20) for job in plan_and_skip(guide)} <= SHARES.keys()
 
 
 # -- the search -------------------------------------------------------------------------------------------------------
@@ -331,12 +332,30 @@ def test_an_epoch_is_given_out_whole_and_learnt_whole() -> None:
     search.learn(first, JobReport())
     jobs = list(iter(lambda: search.next_schedule(100), None))
 
-    assert [job.strategy for job in jobs] == list(SAMPLERS)
+    assert [job.strategy for job in jobs] == list(SHARES)
     for job in reversed(jobs):
         assert search.next_schedule(100) is None
         search.learn(job, JobReport())
     assert search.next_schedule(100) is not None
     assert not search.done
+
+
+def test_the_first_schedules_are_those_of_the_portfolio() -> None:
+    """So a flaw that the first samplers show costs as many schedules in both."""
+    stage = experiment(scenario="destroy-vs-offline")
+    classes = []
+    for search in (Samplers(7), Guided(Guide(7))):
+        shown = []
+        for length in (1, len(SHARES)):
+            jobs = [job for _ in range(length) if (job := search.next_schedule(100)) is not None]
+            reports = [run_job(stage, job) for job in jobs]
+            shown += [outcome.trace_class for report in reports for outcome in report.outcomes]
+            for job, report in zip(jobs, reports, strict=True):
+                search.learn(job, report)
+        classes.append(shown)
+
+    assert classes[0] == classes[1]
+    assert len(classes[0]) == 1 + len(SHARES)
 
 
 @pytest.mark.parametrize("room", [1, 3, 9, 100])
