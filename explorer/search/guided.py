@@ -28,7 +28,7 @@ from explorer.search.strategies.mutations import Mutation
 from explorer.search.strategies.sampling import draw
 from explorer.watch import RacingPair
 
-MUTATIONS = {"prefix": 7.0, "splice": 7.0, "delay": 7.0, "swap": 7.0, "aim": 5.0, "gap": 4.0}
+MUTATIONS = {"prefix": 8.0, "splice": 6.0, "delay": 12.0, "swap": 3.0, "aim": 5.0, "gap": 4.0}
 """The ways of `Mutation` with their shares."""
 
 MUTATED_FROM, AIMED_FROM = 24, 64

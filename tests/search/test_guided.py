@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors.system.actor import Actor
 from actors.system.flow import Flow
 from actors.system.stepper import run_stepper
 from actors.system.strategy import InTurn, Strategy
@@ -26,11 +27,12 @@ from explorer.search.jobs import Job, JobReport, Shown, find_places, run_job, ru
 from explorer.search.portfolio import SHARES, Samplers
 from explorer.search.registry import make_strategy
 from explorer.search.report import campaign_json
-from explorer.search.strategies.mutations import AimedWalk, Followed, Mutation, orders_missing, spliced
+from explorer.search.strategies.mutations import AimedWalk, Followed, Mutation, Turn, orders_missing, spliced
 from explorer.session import record, replay
 from explorer.watch import RacingPair
+from protocol.operations import UPDATE, operation
 from tests.helpers import Seen
-from tests.search.programs import Body, Program, cells, independent, start
+from tests.search.programs import Body, Cell, Program, cells, independent, start
 
 STAGE = {"scenario": "softirq-free-vs-destroy", "kernel": "v5", "driver": "stepper", "strategy": "guided"}
 
@@ -164,7 +166,8 @@ def test_values_and_faults_come_from_the_base_and_after_it_from_the_walk() -> No
 
 def test_a_delayed_lane_waits_until_the_end_of_its_delay() -> None:
     def followed(held: str, begin: int, end: int) -> str:
-        return "".join(steps(independent([4, 4]), Followed(base("01010101"), InTurn(), held, begin, end)))
+        strategy = Followed(base("01010101"), InTurn(), held=held, begin=begin, end=end)
+        return "".join(steps(independent([4, 4]), strategy))
 
     assert followed("", 0, 0) == "01010101"
     assert followed("flow 0", 2, 6) == "01110100"
@@ -172,7 +175,47 @@ def test_a_delayed_lane_waits_until_the_end_of_its_delay() -> None:
 
 
 def test_a_delay_ends_when_no_other_lane_can_step() -> None:
-    assert steps(independent([3, 1]), Followed(base("0100"), InTurn(), "flow 0", 0, 100)) == list("1000")
+    assert steps(independent([3, 1]), Followed(base("0100"), InTurn(), Turn(1, delay=100))) == list("1000")
+
+
+class Ended(Cell):
+    """A cell whose end is a step of its lifecycle."""
+
+    @operation(UPDATE, lifecycle=True)
+    def end(self) -> None:
+        """Nothing is left."""
+
+
+def two_ends(world: World) -> Sequence[Body]:
+    """Each second step of flow 0 is one of the lifecycle; flow 1 has none."""
+    own, other = (Ended(Actor(world, name), name) for name in ("own", "other"))
+
+    async def ends(flow: Flow) -> None:
+        for _ in range(2):
+            await flow.ask(own.read)
+            await flow.ask(own.end)
+
+    async def reads(flow: Flow) -> None:
+        for _ in range(4):
+            await flow.ask(other.read)
+
+    return [ends, reads]
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        (Turn(3), "01000111"),
+        (Turn(3, rest=base("1111")), "01111000"),
+        (Turn(2, is_lifecycle=True, rest=base("1111")), "01010110"),
+        (Turn(1, is_lifecycle=True, delay=100), "01111000"),
+        (Turn(1, is_lifecycle=True, delay=3), "01110100"),
+        (Turn(3, is_lifecycle=True, delay=100), "01010101"),
+    ],
+)
+def test_a_schedule_leaves_its_base_at_a_turn(turn: Turn, expected: str) -> None:
+    """Turns at any step, at a step of the lifecycle, and at one that never comes; after the base flow 0 goes on."""
+    assert "".join(steps(two_ends, Followed(base("01010101"), InTurn(), turn))) == expected
 
 
 def test_a_prefix_is_followed_to_its_end_and_then_another_strategy_goes_on() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.system.strategy import Strategy
-from explorer.profile import Knowledge
+from explorer.profile import Knowledge, is_of_interest
 from explorer.search.strategies.pct import PriorityWalk
 from explorer.watch import RacingPair
 from protocol.schedule import Choice, Schedule
@@ -23,8 +23,11 @@ from protocol.schedule import Choice, Schedule
 if TYPE_CHECKING:
     from actors.system.lane import Lane
 
-AIMS, DEPTHS, DELAYS = (2, 6), (1, 3), (1, 7)
+AIMS, DEPTHS, DELAYS = (2, 6), (1, 3), (1, 9)
 """The least and the most: of aims, of the depth of PCT, and of the binary logarithm of a delay in steps."""
+
+AT_LIFECYCLE = 0.75
+"""The share of turns that are made at a lifecycle step; the others are made at any step."""
 
 Site = tuple[str, str]
 """The names of a function and of an operation that it asks for."""
@@ -62,18 +65,44 @@ class AimedWalk(PriorityWalk):
         return lanes.index(lane)
 
 
-class Followed(Strategy):
-    """Follows a base, without the choices of *held* between two places of it, and then hands over.
+@attrs.frozen
+class Turn:
+    """Where a schedule leaves its base, and how.
 
-    So the held lane is delayed: it stays where it is until the base is past the second place, or until no other lane
-    can step. Choices of the base that do not fit any more are skipped. *then* makes all choices after the base.
+    The place is the *n*-th step of the base, or its *n*-th lifecycle step. The lane of this step is held for *delay*
+    steps of the base; without a delay the *rest* takes the place of what is left of the base.
+    """
+
+    n: int
+    is_lifecycle: bool = False
+    delay: int = 0
+    rest: Schedule = ()
+
+
+class Followed(Strategy):
+    """Follows a base up to a turn, and then hands over.
+
+    A lane that is held stays where it is until the base is past the end of the delay, or until no other lane can step.
+    Choices of the base that do not fit any more are skipped. *then* makes all choices after the base. Without a *turn*
+    the lane *held* is held between two places of the base.
     """
 
     name = "mutation"
 
-    def __init__(self, base: Sequence[Choice], then: Strategy, held: Choice = "", begin: int = 0, end: int = 0) -> None:
+    def __init__(
+        self,
+        base: Schedule,
+        then: Strategy,
+        turn: Turn | None = None,
+        *,
+        held: Choice = "",
+        begin: int = 0,
+        end: int = 0,
+    ) -> None:
         self._base = base
         self._then = then
+        self._turn = turn
+        self._left = turn.n if turn is not None else 0
         self._held, self._begin, self._end = held, begin, end
         self._next = 0
 
@@ -82,11 +111,28 @@ class Followed(Strategy):
         places = {lane.name: index for index, lane in enumerate(lanes)}
         while self._next < len(self._base):
             choice = self._base[self._next]
+            place = places.get(choice) if isinstance(choice, str) else None
+            if place is not None and self._left and self._is_turn(lanes[place]):
+                continue
             self._next += 1
             is_held = choice == self._held and self._begin <= self._next - 1 < self._end
-            if isinstance(choice, str) and choice in places and not (is_held and len(lanes) > 1):
-                return places[choice]
+            if place is not None and not (is_held and len(lanes) > 1):
+                return place
         return self._then.choose(lanes)
+
+    def _is_turn(self, lane: Lane) -> bool:
+        """Whether the step of *lane* is the one at which the schedule turns; then it does."""
+        turn = self._turn
+        if turn is None or (turn.is_lifecycle and not is_of_interest(lane, "")):
+            return False
+        self._left -= 1
+        if self._left:
+            return False
+        if turn.delay:
+            self._held, self._begin, self._end = lane.name, self._next, self._next + turn.delay
+        else:
+            self._base = spliced(self._base, self._next, turn.rest)
+        return True
 
     def choose_value(self, count: int) -> int:
         """The number that the base has next, if it has one; otherwise drawn."""
@@ -129,9 +175,9 @@ class Mutation:
     """How the schedules of a job are made, as plain data; the seed of each draws the rest.
 
     By its *way*: `aim` has a few aims among the orders seen, and `gap` one among the missing ones, too. The other ways
-    follow a *base*: `prefix` up to some step, `splice` up to some step and then an *other* schedule. `delay` holds the
-    lane of some step for a while; `swap` holds the lane of the first step of two that raced, until the second step is
-    over; `places` has these. After the base the walk is an aimed one.
+    follow a *base*. `prefix` leaves it at some step, `splice` goes on with an *other* schedule there, and `delay` holds
+    the lane of this step for a while. `swap` holds the lane of the first step of two that raced, until the second step
+    is over; `places` has these. After the base the walk is an aimed one.
     """
 
     way: str
@@ -150,9 +196,9 @@ class Mutation:
             return walk
         if self.way == "swap":
             first, second = draws.choice(self.places)
-            return Followed(self.base, walk, self.base[first], first, second + 1)
-        place = draws.randrange(len(self.base))
-        if self.way == "delay":
-            return Followed(self.base, walk, self.base[place], place, place + 2 ** draws.randint(*DELAYS))
-        rest = self.other if self.way == "splice" else ()
-        return Followed(spliced(self.base, place, rest), walk)
+            return Followed(self.base, walk, held=self.base[first], begin=first, end=second + 1)
+        marked = round(sum(known.expected_marked().values()))
+        is_lifecycle = marked > 0 and draws.random() < AT_LIFECYCLE
+        n = draws.randint(1, marked if is_lifecycle else sum(isinstance(choice, str) for choice in self.base))
+        delay = 2 ** draws.randint(*DELAYS) if self.way == "delay" else 0
+        return Followed(self.base, walk, Turn(n, is_lifecycle, delay, self.other))
