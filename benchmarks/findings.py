@@ -59,7 +59,7 @@ PROGRAMS: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
 )
 PROGRAM_BUDGET = 60
 DEEPER: tuple[tuple[str, str, int], ...] = (
-    ("destroy-vs-offline", MERGED, 4_000),
+    *(("destroy-vs-offline", kernel, 4_000) for kernel in ("v2", "v3", "v4", "v5", "v6", LAST, MERGED)),
     ("offline-vs-destroy", MERGED, 1_500),
     ("offline-vs-exit", MERGED, 1_000),
     ("sysfs-vs-shutdown", MERGED, 1_500),
