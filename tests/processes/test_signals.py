@@ -98,7 +98,7 @@ with signals.caught():
         except KeyboardInterrupt:
             print("raised", flush=True)
 """
-    ended = subprocess.run(  # noqa: S603
+    ended = subprocess.run(  # noqa: S603 -- this Python, with words of ours
         [sys.executable, "-c", insisting], capture_output=True, text=True, timeout=60, check=False
     )
 
