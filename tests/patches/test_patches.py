@@ -8,12 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from actors.fixes import ALL_FIXES
+from actors.fixes import ALL_FIXES, FIXES
+from actors.linux.include.slab import memcg_create_kmem_cache
+from actors.linux.kernel.cgroup.cgroup import memcg_of
+from actors.linux.mm.memcontrol import KmemState, memcg_free_kmem
+from actors.machine.context import Context
+from actors.system.stepper import run_stepper
+from actors.system.world import World
 from actors.versions.kernel_fn import functions
 from actors.versions.patching import NamedFix
 from actors.versions.profiles import ALLOCATORS
+from explorer.search.registry import make_strategy
 from protocol.log import LogReader
 from protocol.vocabulary import FAULTS
+from scenarios.registry import MACHINE, default_value
+from scenarios.stage import Stage, mkdir, small_cache
 from tests.conftest import Answer, Command
 from tests.helpers import each_driver_name
 
@@ -103,6 +112,29 @@ def test_a_fix_leaves_a_function_its_name(fix: NamedFix) -> None:
             known = {known.name for one in ALLOCATORS if (known := functions()[name].body(kernel, one)) is not None}
 
             assert body.name in (known or {name}), f"{name}() on {kernel}"
+
+
+@pytest.mark.parametrize("kernel", ["v1", "5.3", "v4#5"])
+@pytest.mark.parametrize("fixes", [(), ("kmem-key-toggles",)])
+def test_a_fix_keeps_the_warnings_of_the_function_that_it_changes(kernel: str, fixes: tuple[str, ...]) -> None:
+    """A memcg is about to be freed with a cache of its own, which no kernel does; each of them would warn of it."""
+    world = World(make_strategy("random", 0))
+    knobs = {knob.name: default_value(knob) for knob in MACHINE}
+    stage = Stage(world, kernel, knobs, patches=tuple(FIXES[fix].added_to(kernel) for fix in fixes))
+    machine = stage.boot(caches=[small_cache("alpha")])
+
+    async def set_up(ctx: Context) -> None:
+        memcg = memcg_of((await mkdir(ctx, machine.root_cgroup, "job")).css)
+        await memcg_create_kmem_cache(ctx, memcg, machine.root_cache("alpha"))
+        await ctx.ask(memcg.set_kmem_state, KmemState.ALLOCATED)
+        await memcg_free_kmem(ctx, memcg)
+
+    stage.set_up(set_up)
+    stage.start()
+    run_stepper(world)
+
+    warning = "memcg_free_kmem: !list_empty(&memcg->kmem_caches)"
+    assert f"warn:{warning}:memcg_free_kmem" in world.findings
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from explorer.search.jobs import Job, JobReport, Shown, find_places, run_job, ru
 from explorer.search.portfolio import SHARES, Samplers
 from explorer.search.registry import make_strategy
 from explorer.search.report import campaign_json
-from explorer.search.strategies.mutations import AimedWalk, Followed, Mutation, Turn, orders_missing, spliced
+from explorer.search.strategies.mutations import AimedWalk, Followed, Hold, Mutation, Turn, orders_missing, spliced
 from explorer.session import record, replay
 from explorer.watch import RacingPair
 from protocol.operations import UPDATE, operation
@@ -166,7 +166,7 @@ def test_values_and_faults_come_from_the_base_and_after_it_from_the_walk() -> No
 
 def test_a_delayed_lane_waits_until_the_end_of_its_delay() -> None:
     def followed(held: str, begin: int, end: int) -> str:
-        strategy = Followed(base("01010101"), InTurn(), held=held, begin=begin, end=end)
+        strategy = Followed(base("01010101"), InTurn(), hold=Hold(held, begin, end))
         return "".join(steps(independent([4, 4]), strategy))
 
     assert followed("", 0, 0) == "01010101"

@@ -28,6 +28,9 @@ LONGEST_SECONDS = 2.0
 LONGEST_WAIT = 4.0
 """Longest time (s) from the start of a part to a kill or a signal."""
 
+SHARE_OF_SECOND_SIGNALS, LONGEST_PATIENCE = 0.5, 0.05
+"""How often a signal is sent once more, and the longest time (s) between the two."""
+
 
 @attrs.define
 class Tally:
@@ -87,7 +90,7 @@ def kill_often(folder: Path, times: int, source: random.Random) -> Tally:
 
 
 def signal_often(folder: Path, times: int, source: random.Random) -> Tally:
-    """Start the campaign again and again; send it a signal at a random moment, and look at the store after its end."""
+    """Start the campaign again and again; send it a signal or two at random; look at the store after its end."""
     tally = Tally()
     while tally.signals < times:
         one = source.choice(SIGNALS)
@@ -97,6 +100,9 @@ def signal_often(folder: Path, times: int, source: random.Random) -> Tally:
                 process.wait(source.uniform(0.0, LONGEST_WAIT))
             began = time.monotonic()
             process.send_signal(one)
+            if source.random() < SHARE_OF_SECOND_SIGNALS:
+                time.sleep(source.uniform(0.0, LONGEST_PATIENCE))
+                process.send_signal(one)
             _, err = process.communicate(timeout=60)
             took = time.monotonic() - began
         tally.signals += 1

@@ -79,31 +79,33 @@ class Turn:
     rest: Schedule = ()
 
 
-class Followed(Strategy):
-    """Follows a base up to a turn, and then hands over.
+@attrs.frozen
+class Hold:
+    """The *lane* stays where it is from place *begin* of the base up to *end*, or until no other lane can step."""
 
-    A lane that is held stays where it is until the base is past the end of the delay, or until no other lane can step.
-    Choices of the base that do not fit any more are skipped. *then* makes all choices after the base. Without a *turn*
-    the lane *held* is held between two places of the base.
+    lane: str = ""
+    begin: int = 0
+    end: int = 0
+
+
+NO_TURN, NO_HOLD = Turn(0), Hold()
+
+
+class Followed(Strategy):
+    """Follows a base, with a hold and a turn on the way, and then hands over.
+
+    Choices of the base that do not fit any more are skipped. *then* makes all choices after the base. A turn with a
+    delay takes the place of the hold.
     """
 
     name = "mutation"
 
-    def __init__(
-        self,
-        base: Schedule,
-        then: Strategy,
-        turn: Turn | None = None,
-        *,
-        held: Choice = "",
-        begin: int = 0,
-        end: int = 0,
-    ) -> None:
+    def __init__(self, base: Schedule, then: Strategy, turn: Turn = NO_TURN, hold: Hold = NO_HOLD) -> None:
         self._base = base
         self._then = then
         self._turn = turn
-        self._left = turn.n if turn is not None else 0
-        self._held, self._begin, self._end = held, begin, end
+        self._hold = hold
+        self._before_turn = turn.n
         self._next = 0
 
     def choose(self, lanes: tuple[Lane, ...]) -> int:
@@ -112,24 +114,25 @@ class Followed(Strategy):
         while self._next < len(self._base):
             choice = self._base[self._next]
             place = places.get(choice) if isinstance(choice, str) else None
-            if place is not None and self._left and self._is_turn(lanes[place]):
+            if place is not None and self._has_turned(lanes[place]):
                 continue
+            hold = self._hold
+            is_held = choice == hold.lane and hold.begin <= self._next < hold.end
             self._next += 1
-            is_held = choice == self._held and self._begin <= self._next - 1 < self._end
             if place is not None and not (is_held and len(lanes) > 1):
                 return place
         return self._then.choose(lanes)
 
-    def _is_turn(self, lane: Lane) -> bool:
-        """Whether the step of *lane* is the one at which the schedule turns; then it does."""
+    def _has_turned(self, lane: Lane) -> bool:
+        """Turn, if the next step of *lane* is the one for it; whether it is."""
         turn = self._turn
-        if turn is None or (turn.is_lifecycle and not is_of_interest(lane, "")):
+        if not self._before_turn or (turn.is_lifecycle and not is_of_interest(lane, "")):
             return False
-        self._left -= 1
-        if self._left:
+        self._before_turn -= 1
+        if self._before_turn:
             return False
         if turn.delay:
-            self._held, self._begin, self._end = lane.name, self._next, self._next + turn.delay
+            self._hold = Hold(lane.name, self._next, self._next + turn.delay)
         else:
             self._base = spliced(self._base, self._next, turn.rest)
         return True
@@ -196,7 +199,7 @@ class Mutation:
             return walk
         if self.way == "swap":
             first, second = draws.choice(self.places)
-            return Followed(self.base, walk, held=self.base[first], begin=first, end=second + 1)
+            return Followed(self.base, walk, hold=Hold(str(self.base[first]), first, second + 1))
         marked = round(sum(known.expected_marked().values()))
         is_lifecycle = marked > 0 and draws.random() < AT_LIFECYCLE
         n = draws.randint(1, marked if is_lifecycle else sum(isinstance(choice, str) for choice in self.base))
