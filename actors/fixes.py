@@ -251,10 +251,12 @@ work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v2..v5,v4#5.
 work_fn_store_after_free.puts_in("kmemcg_cache_shutdown", COMMON, profiles="v6..v7")(of(kmemcg_cache_shutdown, "5.3"))
 
 
-work_fn_store_after_free.takes_out("kmemcg_workfn", COMMON, profiles="5.3..")(of(kmemcg_workfn, "v7"))
+work_fn_store_after_free.takes_out("kmemcg_workfn", COMMON, profiles="5.3..5.4-fixed")(of(kmemcg_workfn, "v7"))
 
 
-work_fn_store_after_free.takes_out("kmemcg_cache_shutdown", COMMON, profiles="5.3..")(of(kmemcg_cache_shutdown, "v7"))
+work_fn_store_after_free.takes_out("kmemcg_cache_shutdown", COMMON, profiles="5.3..5.4-fixed")(
+    of(kmemcg_cache_shutdown, "v7")
+)
 
 
 @work_fn_store_after_free.puts_in("kmemcg_workfn", COMMON, profiles="v1", known_as="kmemcg_after_rcu_workfn")
@@ -314,7 +316,7 @@ async def deactivate_at_once(ctx: Context, s: KmemCache) -> None:
     await queue_cache_work(ctx, s)
 
 
-@partial_limit_not_visible.puts_in("kmemcg_cache_deactivate", COMMON, profiles="5.3..")
+@partial_limit_not_visible.puts_in("kmemcg_cache_deactivate", COMMON, profiles="5.3..5.4-fixed")
 async def deactivate_and_reparent_at_once(ctx: Context, s: KmemCache) -> None:
     """[M] without the grace period."""
     await __kmemcg_cache_deactivate(ctx, s)
@@ -363,10 +365,12 @@ root_uncharge_underflow.puts_in("memcg_uncharge_slab", SLAB_H, profiles="v2..v7,
 root_uncharge_underflow.puts_in("memcg_charge_slab", SLAB_H, profiles="v4..v7,v4#6..")(of(memcg_charge_slab, "5.3"))
 
 
-root_uncharge_underflow.takes_out("memcg_uncharge_slab", SLAB_H, profiles="5.3..")(of(memcg_uncharge_slab, "v7"))
+root_uncharge_underflow.takes_out("memcg_uncharge_slab", SLAB_H, profiles="5.3..5.4-fixed")(
+    of(memcg_uncharge_slab, "v7")
+)
 
 
-root_uncharge_underflow.takes_out("memcg_charge_slab", SLAB_H, profiles="5.3..")(of(memcg_charge_slab, "v7"))
+root_uncharge_underflow.takes_out("memcg_charge_slab", SLAB_H, profiles="5.3..5.4-fixed")(of(memcg_charge_slab, "v7"))
 
 stranded_vmstat = fix(
     "stranded-vmstat",
@@ -402,7 +406,7 @@ vmstat_lost_at_release.puts_in("memcg_flush_percpu_vmstats", MEMCONTROL, profile
 )
 
 
-vmstat_lost_at_release.takes_out("mem_cgroup_free", MEMCONTROL, profiles="5.3..")(of(mem_cgroup_free, "v7"))
+vmstat_lost_at_release.takes_out("mem_cgroup_free", MEMCONTROL, profiles="5.3..5.4-fixed")(of(mem_cgroup_free, "v7"))
 
 vmstat_flushed_twice = fix(
     "vmstat-flushed-twice",
@@ -439,7 +443,7 @@ kmem_key_toggles = fix(
 )
 
 
-@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..,v4#6..")
+@kmem_key_toggles.puts_in("memcg_free_kmem", MEMCONTROL, profiles="v1..5.4-fixed,v4#6..")
 async def free_kmem_keep_key(ctx: Context, memcg: Memcg) -> None:
     """The static key keeps its reference for this memcg for ever."""
     if await end_kmem(ctx, memcg):

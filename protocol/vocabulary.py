@@ -27,7 +27,12 @@ STEPS: dict[str, str] = {
 }
 """The states between the patches of v4, which a bisection of the series builds. They are not among the `PROFILES`."""
 
-KERNELS: dict[str, str] = {**PROFILES, **STEPS}
+TODAY: dict[str, str] = {
+    "6.12": "Linux 6.12: one set of caches; an object is charged to an obj_cgroup, which removal gives to the parent",
+}
+"""The kernels after the series, which its author replaced in 5.9: not among the `PROFILES`, and with SLUB only."""
+
+KERNELS: dict[str, str] = {**PROFILES, **TODAY, **STEPS}
 """Every kernel that `--kernel` may name."""
 
 FAULTS: dict[str, str] = {

@@ -106,7 +106,7 @@ async def memcg_of_slab_or_page(ctx: Context, mem_map: MemMap, slab: Slab) -> Me
     return await memcg_from_slab_page(ctx, s)
 
 
-@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v6..")
+@kernel_fn("memcg_from_slab_page", "mm/slab.h", profiles="v6..5.4-fixed")
 async def memcg_from_slab_page(ctx: Context, s: KmemCache) -> Memcg | None:
     """The present memcg of the slab's cache; a root cache has none."""
     if s.freed is not None:

@@ -196,7 +196,7 @@ def kmem_slabinfo_open(memcg: Memcg) -> SeqFile[KmemCache]:
 # -- memcg_slabinfo ---------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_slabinfo_show", "mm/slab_common.c", profiles="5.3..")
+@kernel_fn("memcg_slabinfo_show", "mm/slab_common.c", profiles="5.3..5.4-fixed")
 async def memcg_slabinfo_show(ctx: Context, m: SeqFile[Whole]) -> None:
     """Every root cache with children, alone, then each child with the css id of its memcg; all in one section."""
     async with MutexHeld(ctx, ctx.machine.slab_mutex):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.kernel.locking.lockdep import HeldLock
     from actors.linux.mm.memcontrol import Memcg
+    from actors.linux.mm.obj_cgroup import TaskObjcg
     from actors.system.cpu import Cpu
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ class Context(Flow):
     """One execution context of a machine.
 
     `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
-    place of its own (memalloc_use_memcg()). Kernel threads and handlers have no mm, so they never allocate from child
+    place of its own (memalloc_use_memcg()). `objcg` is the task's obj_cgroup, from 6.12 on. Kernel threads and handlers have no mm, so they never allocate from child
     caches. `cpus_allowed` are the CPUs to which the scheduler may move the task when it sleeps. `held_locks` belongs to
     lockdep, oldest first.
     """
@@ -37,6 +38,7 @@ class Context(Flow):
     cpus_allowed: tuple[Cpu, ...] = attrs.field(default=(), kw_only=True)
     memcg: Memcg | None = attrs.field(default=None, init=False)
     active_memcg: Memcg | None = attrs.field(default=None, init=False)
+    objcg: TaskObjcg | None = attrs.field(default=None, init=False)
     held_locks: list[HeldLock] = attrs.field(factory=list, init=False)
 
     @property

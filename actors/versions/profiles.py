@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from protocol.names import no_such
-from protocol.vocabulary import KERNELS, PROFILES, STEPS
+from protocol.vocabulary import KERNELS, PROFILES, STEPS, TODAY
 
 ALLOCATORS: dict[str, str] = {"slub": "mm/slub.c", "slab": "mm/slab.c"}
 """The two allocators, and the C files that only one of them has."""
@@ -30,7 +30,7 @@ def profile_range(text: str) -> tuple[str, ...]:
 
 def _one_range(text: str) -> list[str]:
     first, dots, last = text.partition("..")
-    known = [FIRST, *STEPS] if first in STEPS or last in STEPS else list(PROFILES)
+    known = [FIRST, *STEPS] if first in STEPS or last in STEPS else [*PROFILES, *TODAY]
     if not {first, last} <= {*known, ""}:
         msg = f"{text}: a range with a step lies between {FIRST} and {known[-1]}"
         raise ValueError(msg)
@@ -59,3 +59,6 @@ PAGES_PIN_MEMCG = profile_range("original..v4#4")
 
 WITHOUT_REPARENTING = profile_range("original..v4#5")
 """The kernels in which the caches of a removed memcg stay with it."""
+
+WITHOUT_CHILD_CACHES = tuple(TODAY)
+"""The kernels with one set of caches: an obj_cgroup stands between an object and its memcg."""

@@ -28,6 +28,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 if TYPE_CHECKING:
     from actors.linux.lib.percpu_refcount import PercpuRef
     from actors.linux.mm.memcontrol import Memcg
+    from actors.linux.mm.obj_cgroup import ObjCgroup
     from actors.linux.mm.slab_def import ArrayCache, SlabNode
     from actors.linux.mm.slub_sysfs import Kobject
 
@@ -65,7 +66,8 @@ class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, divided into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`. `pobjects` is the number of free objects on a CPU's
-    partial list up to this slab. `slab_list` is the node's list that the slab is on.
+    partial list up to this slab. `slab_list` is the node's list that the slab is on. From 6.12 on, `obj_exts` has the
+    obj_cgroup of each accounted object; it is made for the first one.
 
     Shadow accounting: `live` is a mask of the allocated objects. `made_by` is the execution context and the step that
     made the slab. `given` has the last user of each object. `readers_gone` returns whether a grace period has passed
@@ -88,6 +90,7 @@ class Slab(ListEntry):
     memcg: Memcg | None = None
     readers_gone: Callable[[], bool] | None = attrs.field(default=None, init=False)
     slab_list: ListHead[Slab] | None = None
+    obj_exts: list[ObjCgroup | None] | None = attrs.field(default=None, init=False)
     rcu_head: RcuHead = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

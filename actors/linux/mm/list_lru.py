@@ -292,7 +292,7 @@ async def list_lru_from_memcg_idx(ctx: Context, node: ListLruNode, idx: int) -> 
     return node.lru if idx < 0 else await ctx.ask(memcg_lrus.read, idx)
 
 
-@kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c", profiles="v6..")
+@kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c", profiles="v6..5.4-fixed")
 async def mem_cgroup_from_kmem(ctx: Context, item: LruItem) -> Memcg | None:
     """The memcg that the item's slab cache belongs to; None for a root cache, or without kmem accounting."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):

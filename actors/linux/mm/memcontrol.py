@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.mm.filemap import Page
     from actors.linux.mm.kmem_cache import KmemCache
+    from actors.linux.mm.obj_cgroup import ObjCgroup
     from actors.system.actor import Actor
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
@@ -109,7 +110,8 @@ class Memcg(Shared):
     `parent` is None for the root; without hierarchy (cgroup v1) it is None for every memcg. `memsw` and `kmem` are
     v1's counters. `user_pages` are pages of its tasks that reclaim may take; `cache_pages` of them belong to files
     (`filemap`). `lru` has the pages that no reclaimer has isolated, by node, oldest first. `shrinker_maps` has, by
-    node, the shrinkers that may find objects of this memcg.
+    node, the shrinkers that may find objects of this memcg. From 6.12 on, `objcg` is the obj_cgroup of new objects until
+    removal, `orig_objcg` a reference to the same until the memcg is freed, and `objcg_list` has those it inherited.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -132,9 +134,13 @@ class Memcg(Shared):
     cache_pages: int = attrs.field(default=0, init=False)
     lru: dict[int, ListHead[Page]] = attrs.field(init=False)
     shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
+    objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    orig_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    objcg_list: ListHead[ObjCgroup] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.kmem_caches = ListHead(self, "kmem_caches")
+        self.objcg_list = ListHead(self, "objcg_list")
         self.lru = defaultdict(functools.partial(ListHead, self))
 
     @classmethod
@@ -455,12 +461,17 @@ async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -
 
 @attrs.define(eq=False)
 class Stock(Shared):
-    """struct memcg_stock_pcp of one CPU: pages charged in advance to `cached`, each with a css reference."""
+    """struct memcg_stock_pcp of one CPU: pages charged in advance to `cached`, each with a css reference.
+
+    From 6.12 on there is one css reference for all these pages, and `nr_bytes` of a page charged to `cached_objcg`.
+    """
 
     cpu: int
     work: Work = attrs.field(init=False)
     cached: Memcg | None = attrs.field(default=None, init=False)
     nr_pages: int = attrs.field(default=0, init=False)
+    cached_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    nr_bytes: int = attrs.field(default=0, init=False)
     is_flushing: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -721,7 +732,7 @@ async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
     await mem_cgroup_free(ctx, memcg)
 
 
-@kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="5.3..")
+@kernel_fn("mem_cgroup_free", "mm/memcontrol.c", profiles="5.3..5.4-fixed")
 async def mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
     """Flush the per-CPU statistics to the ancestors, then free the struct."""
     await memcg_flush_percpu_vmstats(ctx, memcg, slab_only=False)
@@ -734,7 +745,7 @@ async def mem_cgroup_free_until_v7(ctx: Context, memcg: Memcg) -> None:
     ctx.kfree(*memcg.parts())
 
 
-@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..,v4#6..")
+@kernel_fn("memcg_free_kmem", "mm/memcontrol.c", profiles="v1..5.4-fixed,v4#6..")
 async def memcg_free_kmem(ctx: Context, memcg: Memcg) -> None:
     """Warn if the memcg has any cache left. Its own counters may be above zero (7.5)."""
     if await end_kmem(ctx, memcg):
@@ -779,7 +790,7 @@ async def memcg_free_kmem_original(ctx: Context, memcg: Memcg) -> None:
 # -- choice of the cache (4.1) ----------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v5..")
+@kernel_fn("memcg_kmem_get_cache", "mm/memcontrol.c", profiles="v5..5.4-fixed")
 async def memcg_kmem_get_cache(ctx: Context, cachep: KmemCache) -> KmemCache:
     """Find the current memcg's child cache under RCU and take a reference to it; otherwise return *cachep*."""
     BUG_ON(ctx, not cachep.is_root_cache, "memcg_kmem_get_cache: VM_BUG_ON(!is_root_cache(cachep))")
@@ -899,7 +910,7 @@ async def read_entry(ctx: Context, cachep: KmemCache, kmemcg_id: int) -> KmemCac
     return await ctx.ask(array.read_entry, kmemcg_id)
 
 
-@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..,v4#5..")
+@kernel_fn("memcg_kmem_put_cache", "mm/memcontrol.c", profiles="v2..5.4-fixed,v4#5..")
 async def memcg_kmem_put_cache(ctx: Context, cachep: KmemCache) -> None:
     """Drop the reference that memcg_kmem_get_cache() took."""
     if not cachep.is_root_cache:
@@ -1046,7 +1057,7 @@ async def mod_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: StatItem,
                 await ctx.ask(level.lruvec_stats[nid].add, item, of_lruvec)
 
 
-@kernel_fn("memcg_flush_percpu_vmstats", "mm/memcontrol.c", profiles="5.3..")
+@kernel_fn("memcg_flush_percpu_vmstats", "mm/memcontrol.c", profiles="5.3..5.4-fixed")
 async def memcg_flush_percpu_vmstats(ctx: Context, memcg: Memcg, *, slab_only: bool) -> None:
     """Add the per-CPU deltas to the memcg and all its ancestors, without clearing the deltas.
 

@@ -385,7 +385,7 @@ async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     await __kmem_cache_shrink(ctx, s)
 
 
-@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slab.c", profiles="v1..,v4#2..")
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slab.c", profiles="v1..5.4-fixed,v4#2..")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """SLAB has nothing left to do after the grace period."""
 

@@ -115,7 +115,7 @@ async def create_root_cache(
 # -- creation of child caches (5.3) -----------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..")
+@kernel_fn("memcg_create_kmem_cache", "mm/slab_common.c", profiles="v7..5.4-fixed")
 async def memcg_create_kmem_cache(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> None:
     """Create and publish the child cache of *memcg*, unless the memcg is offline or the cache exists already."""
     async with SlabMutexHeld(ctx):
@@ -178,7 +178,7 @@ async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Mem
     return s
 
 
-@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..,v4#5..")
+@kernel_fn("init_memcg_params", "mm/slab_common.c", profiles="v2..5.4-fixed,v4#5..")
 def init_memcg_params(ctx: Context, s: KmemCache) -> int:
     """Start a child's reference count at 1, the initial reference, which its deactivation drops; 0 or -ENOMEM."""
     if s.is_root_cache:
@@ -211,7 +211,7 @@ def init_root_params(ctx: Context) -> int:
     return 0
 
 
-@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..,v4#5..")
+@kernel_fn("memcg_link_cache", "mm/slab_common.c", profiles="v1..5.4-fixed,v4#5..")
 async def memcg_link_cache(ctx: Context, s: KmemCache, memcg: Memcg | None) -> None:
     """Put a cache on its lists. A child pins its memcg."""
     if memcg is None:
@@ -288,7 +288,7 @@ async def all_or_none(ctx: Context, s: KmemCache, objects: list[SlabObject], siz
 # -- deactivation and reparenting (6.1, 7.1) --------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..,v4#6..")
+@kernel_fn("memcg_deactivate_kmem_caches", "mm/slab_common.c", profiles="v4..5.4-fixed,v4#6..")
 async def memcg_deactivate_kmem_caches(ctx: Context, memcg: Memcg, parent: Memcg | None) -> None:
     """Deactivate the memcg's caches, then move all its caches, inherited ones included, to *parent*."""
     async with SlabMutexHeld(ctx):
@@ -338,7 +338,7 @@ async def reparent_caches(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
         await css_get_many(ctx, parent.css, len(caches))
 
 
-@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..")
+@kernel_fn("kmemcg_cache_deactivate", "mm/slab_common.c", profiles="5.3..5.4-fixed")
 async def kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """Stop caching empty slabs; the rest follows after a grace period, when every CPU sees these stores."""
     if WARN_ON(ctx, s.is_root_cache, "kmemcg_cache_deactivate: is_root_cache(s)"):
@@ -427,7 +427,7 @@ async def slab_deactivate_memcg_cache_rcu_sched(ctx: Context, s: KmemCache) -> N
 # -- the deferred part (6.2, 7.2) -------------------------------------------------------------------------------------
 
 
-@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..")
+@kernel_fn("kmemcg_rcufn", "mm/slab_common.c", profiles="v6..5.4-fixed")
 async def kmemcg_rcufn(ctx: Context, head: RcuHead) -> None:
     """KERNEL.md 7.2.5: after the grace period, continue in a worker. The work uses the same storage as the rcu_head."""
     await queue_cache_work(ctx, cache_of(head.container))
@@ -451,7 +451,7 @@ async def queue_cache_work(ctx: Context, s: KmemCache) -> None:
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, s.work)
 
 
-@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..")
+@kernel_fn("kmemcg_workfn", "mm/slab_common.c", profiles="5.3..5.4-fixed")
 async def kmemcg_workfn(ctx: Context, work: Work) -> None:
     """KERNEL.md 7.2.6 and 9: run the cache's work_fn under slab_mutex. work_fn may free the cache."""
     s = cache_of(work.container)
@@ -514,7 +514,7 @@ async def call_work_fn(ctx: Context, s: KmemCache) -> None:
     await deref(work_fn, "kmemcg_workfn(): s->memcg_params.work_fn")(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..,v4#5..")
+@kernel_fn("kmemcg_cache_deactivate_after_rcu", "mm/slab_common.c", profiles="v2..5.4-fixed,v4#5..")
 async def kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Free the empty slabs, then drop the cache's initial reference: from now on only its pages keep it."""
     await __kmemcg_cache_deactivate_after_rcu(ctx, s)
@@ -545,7 +545,7 @@ async def kmemcg_cache_deactivate_after_rcu_v4_2(ctx: Context, s: KmemCache) -> 
 # -- release of the last reference (7.2.8) ----------------------------------------------------------------------------
 
 
-@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="5.3..")
+@kernel_fn("kmemcg_cache_shutdown", "mm/slab_common.c", profiles="5.3..5.4-fixed")
 async def kmemcg_cache_shutdown(ctx: Context, ref: PercpuRef) -> None:
     """Release, in any context: have a worker shut the cache down, unless its root is being destroyed."""
     s = cache_of(ref.container)
@@ -596,7 +596,7 @@ async def kmemcg_queue_cache_shutdown_v1(ctx: Context, s: KmemCache) -> None:
     await queue_shutdown_after_rcu(ctx, s)
 
 
-@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..")
+@kernel_fn("kmemcg_cache_shutdown_fn", "mm/slab_common.c", profiles="v6..5.4-fixed")
 async def kmemcg_cache_shutdown_fn(ctx: Context, s: KmemCache) -> None:
     """KERNEL.md 7.2.9: shut down a cache whose last reference is gone; it should have no slab."""
     WARN_ON(ctx, await shutdown_cache(ctx, s), "kmemcg_cache_shutdown_fn: shutdown_cache(s)")

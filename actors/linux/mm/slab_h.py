@@ -38,7 +38,7 @@ __GFP_ACCOUNT, SLAB_ACCOUNT = Gfp.ACCOUNT, SlabFlags.ACCOUNT
 # -- charging ---------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..,v4#5..")
+@kernel_fn("charge_slab_page", "mm/slab.h", profiles="v1..5.4-fixed,v4#5..")
 async def charge_slab_page(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """Charge the pages of a future slab; False if the memcg is full. A root cache's pages are only counted."""
     if not s.is_root_cache:
@@ -91,7 +91,7 @@ async def mod_lruvec_page_state(ctx: Context, slab: Slab, s: KmemCache, nr_pages
         await mod_lruvec_state(ctx, slab.memcg, slab.nid, s.stat_item, nr_pages)
 
 
-@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..")
+@kernel_fn("memcg_charge_slab", "mm/slab.h", profiles="5.3..5.4-fixed")
 async def memcg_charge_slab(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache) -> bool:
     """A2: charge the cache's memcg, or its first online ancestor; the root memcg is never charged."""
     memcg = await first_online_memcg(ctx, s)
@@ -177,7 +177,7 @@ async def memcg_charge_slab_v1(ctx: Context, slab: Slab, gfp: Gfp, s: KmemCache)
 # -- uncharging -------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..,v4#5..")
+@kernel_fn("uncharge_slab_page", "mm/slab.h", profiles="v1..5.4-fixed,v4#5..")
 async def uncharge_slab_page(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """Uncharge *slab*'s pages, after it stopped being a slab. This may drop the last reference to the cache."""
     if s.is_root_cache:
@@ -218,7 +218,7 @@ async def uncharge_owner(ctx: Context, slab: Slab, s: KmemCache) -> None:
     await css_put_many(ctx, memcg.css, slab.pages)
 
 
-@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="5.3..")
+@kernel_fn("memcg_uncharge_slab", "mm/slab.h", profiles="5.3..5.4-fixed")
 async def memcg_uncharge_slab(ctx: Context, slab: Slab, s: KmemCache) -> None:
     """A3: uncharge the memcg that the cache has now, except the root memcg. The put is the last access to the cache."""
     with ctx.rcu_read_section:

@@ -400,7 +400,7 @@ def promote(slabs: list[tuple[int, Slab]]) -> tuple[Slab, ...]:
     return tuple(slab for _, slab in promoted + rest)
 
 
-@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..,v4#2..")
+@kernel_fn("__kmemcg_cache_deactivate", "mm/slub.c", profiles="v1..5.4-fixed,v4#2..")
 async def __kmemcg_cache_deactivate(ctx: Context, s: KmemCache) -> None:
     """Set cpu_partial and min_partial to 0: each CPU that sees the stores stops caching empty and partial slabs."""
     await ctx.ask(s.cpu_partial.store, ctx, 0)
@@ -415,7 +415,7 @@ async def __kmemcg_cache_deactivate_original(ctx: Context, s: KmemCache) -> None
     await slab_deactivate_memcg_cache_rcu_sched(ctx, s)
 
 
-@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..,v4#2..v4#4")
+@kernel_fn("__kmemcg_cache_deactivate_after_rcu", "mm/slub.c", profiles="v6..5.4-fixed,v4#2..v4#4")
 async def __kmemcg_cache_deactivate_after_rcu(ctx: Context, s: KmemCache) -> None:
     """Every CPU sees the stores: free the empty slabs; a cache without slabs leaves sysfs now."""
     if not await __kmem_cache_shrink(ctx, s):

@@ -1,0 +1,50 @@
+"""Objects and their obj_cgroups, for the slab allocator and the LRU lists: include/linux/memcontrol.h @6.12."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from actors.machine.context import Context
+from actors.machine.gfp import Gfp
+from actors.versions.kernel_fn import extern
+
+if TYPE_CHECKING:
+    from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+    from actors.linux.mm.list_lru import ListLru
+    from actors.linux.mm.memcontrol import Memcg
+
+
+@extern
+async def memcg_slab_post_alloc_hook(
+    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp, objects: Sequence[SlabObject]
+) -> bool:
+    """Charge new *objects* to the current obj_cgroup, if they are accounted; False is -ENOMEM.
+
+    KERNEL-today 7.1, 7.2. The caller frees objects that could not be charged, without the free hook.
+    """
+
+
+@extern
+async def memcg_slab_free_hook(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
+    """Uncharge *objects* of one slab, before they go to a freelist. KERNEL-today 7.3."""
+
+
+@extern
+async def mem_cgroup_from_slab_obj(ctx: Context, obj: SlabObject) -> Memcg | None:
+    """The memcg that *obj* is charged to now, None if to none; under RCU. KERNEL-today 7.7."""
+
+
+@extern
+async def mem_cgroup_attach(ctx: Context, task: Context) -> None:
+    """*task* has another memcg: it looks its obj_cgroup up again at its next allocation. KERNEL-today 6.5."""
+
+
+@extern
+async def mem_cgroup_fork(ctx: Context, task: Context) -> None:
+    """A new *task* looks its obj_cgroup up at its first allocation. KERNEL-today 6.4."""
+
+
+@extern
+async def mem_cgroup_exit(ctx: Context) -> None:
+    """Drop the exiting task's reference to its obj_cgroup. KERNEL-today 6.4."""
