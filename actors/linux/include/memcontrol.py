@@ -10,9 +10,10 @@ from actors.machine.gfp import Gfp
 from actors.versions.kernel_fn import extern
 
 if TYPE_CHECKING:
-    from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+    from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
     from actors.linux.mm.list_lru import ListLru
-    from actors.linux.mm.memcontrol import Memcg
+    from actors.linux.mm.memcontrol import Memcg, Stock
+    from actors.linux.mm.obj_cgroup import ObjCgroup
 
 
 @extern
@@ -48,3 +49,40 @@ async def mem_cgroup_fork(ctx: Context, task: Context) -> None:
 @extern
 async def mem_cgroup_exit(ctx: Context) -> None:
     """Drop the exiting task's reference to its obj_cgroup. KERNEL-today 6.4."""
+
+
+@extern
+async def alloc_slab_obj_exts(ctx: Context, slab: Slab, *, new_slab: bool) -> bool:
+    """Make the vector of obj_cgroups of a slab that has none; False if memory is short. KERNEL-today 7.4."""
+
+
+@extern
+async def free_slab_obj_exts(ctx: Context, slab: Slab) -> None:
+    """Free this vector with the slab. KERNEL-today 7.5."""
+
+
+# -- mm/memcontrol.c is two modules here: memcontrol calls these of obj_cgroup ----------------------------------------
+
+
+@extern
+async def obj_cgroup_alloc(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
+    """Make an obj_cgroup for *memcg*; None is -ENOMEM. KERNEL-today 5.2."""
+
+
+@extern
+async def obj_cgroup_put(ctx: Context, objcg: ObjCgroup | None) -> None: ...
+
+
+@extern
+async def memcg_reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """Give the obj_cgroup of *memcg*, and those that it inherited, to *parent*. KERNEL-today 5.3."""
+
+
+@extern
+async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
+    """Empty this CPU's stock of bytes; the caller puts the obj_cgroup after the lock is dropped. KERNEL-today 8.7."""
+
+
+@extern
+async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
+    """Whether a CPU's stock of bytes belongs to the subtree of *root_memcg*; under RCU. KERNEL-today 8.6."""

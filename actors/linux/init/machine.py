@@ -39,6 +39,7 @@ from actors.linux.mm.memcontrol import (
     memory_cgrp_subsys,
 )
 from actors.linux.mm.new_cache import new_root_cache
+from actors.linux.mm.obj_cgroup import TaskObjcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
@@ -53,6 +54,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
@@ -126,12 +128,14 @@ class Machine(Named):
     mem_hotplug_lock: RwSem
     memcg_kmem_wq_lock: SpinLock
     percpu_ref_switch_lock: SpinLock
+    objcg_lock: SpinLock
     softirqs: list[Softirq]
     timer_bases: list[TimerBase]
     rcu: Rcu
     buddy: BuddyAllocator
     cgroup_tree: CgroupTree
     memcg_cache_ida: Ida
+    mem_cgroup_ids: Ida
     kmem_enabled: StaticKey
     memcg_nr_cache_ids: int
     list_lrus: list[ListLru]
@@ -190,6 +194,7 @@ class Machine(Named):
         self.mem_hotplug_lock = RwSem.boot(world, "mem_hotplug_lock")
         self.memcg_kmem_wq_lock = SpinLock.boot(world, "memcg_kmem_wq_lock")
         self.percpu_ref_switch_lock = SpinLock.boot(world, "percpu_ref_switch_lock")
+        self.objcg_lock = SpinLock.boot(world, "objcg_lock")
 
     def _boot_services(self) -> None:
         world, cpus = self.world, self.cpus
@@ -200,6 +205,7 @@ class Machine(Named):
         self.buddy = BuddyAllocator.boot(world)
         self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
+        self.mem_cgroup_ids = Ida(self.cgroup_tree.actor, "mem_cgroup_ids", lowest=2)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
         self.memcg_nr_cache_ids = 0
         self.shrinkers, self.vfs = Shrinkers.boot(world), Vfs.boot(world)
@@ -326,7 +332,10 @@ class Machine(Named):
         """Create a task on *cpu*, in the root cgroup; if it *migrates*, it may be woken on any CPU."""
         check_name("task", name)
         cpus = self.cpus if migrates else (self.cpus[cpu],)
-        return Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
+        task = Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
+        if self.config.kernel in WITHOUT_CHILD_CACHES:
+            task.objcg = TaskObjcg(self.cgroup_tree.actor, name)
+        return task
 
     def start(self, task: Context, body: Callable[[Context], Awaitable[None]], done: Completion | None = None) -> None:
         """Let *task* run *body*, then exit and complete *done*."""

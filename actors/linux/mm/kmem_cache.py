@@ -28,7 +28,7 @@ from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 if TYPE_CHECKING:
     from actors.linux.lib.percpu_refcount import PercpuRef
     from actors.linux.mm.memcontrol import Memcg
-    from actors.linux.mm.obj_cgroup import ObjCgroup
+    from actors.linux.mm.obj_cgroup import ObjExts
     from actors.linux.mm.slab_def import ArrayCache, SlabNode
     from actors.linux.mm.slub_sysfs import Kobject
 
@@ -90,7 +90,7 @@ class Slab(ListEntry):
     memcg: Memcg | None = None
     readers_gone: Callable[[], bool] | None = attrs.field(default=None, init=False)
     slab_list: ListHead[Slab] | None = None
-    obj_exts: list[ObjCgroup | None] | None = attrs.field(default=None, init=False)
+    obj_exts: ObjExts | None = attrs.field(default=None, init=False)
     rcu_head: RcuHead = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -134,6 +134,12 @@ class Slab(ListEntry):
             return False
         self.freelist, self.inuse, self.frozen = new
         return True
+
+    @operation(UPDATE, part="obj_exts")
+    def cmpxchg_obj_exts(self, exts: ObjExts) -> None:
+        """Set the vector, unless another CPU has done so meanwhile."""
+        if self.obj_exts is None:
+            self.obj_exts = exts
 
 
 @attrs.define(eq=False)

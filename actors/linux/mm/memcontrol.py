@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.include.list_lru import memcg_drain_all_list_lrus, memcg_update_all_list_lrus
+from actors.linux.include.list_lru import (
+    memcg_drain_all_list_lrus,
+    memcg_reparent_list_lrus,
+    memcg_update_all_list_lrus,
+)
+from actors.linux.include.memcontrol import (
+    drain_obj_stock,
+    memcg_reparent_objcgs,
+    obj_cgroup_alloc,
+    obj_cgroup_put,
+    obj_stock_flush_required,
+)
+from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
     kmalloc,
     memcg_create_kmem_cache,
@@ -65,6 +77,9 @@ if TYPE_CHECKING:
     from actors.system.actor import Actor
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
+MAX_RECLAIM_RETRIES = 16
+CHARGE_BATCH = 64
+"""The MEMCG_CHARGE_BATCH of 6.12."""
 MEMCG_CACHES_MIN_SIZE = 4
 
 STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
@@ -110,8 +125,10 @@ class Memcg(Shared):
     `parent` is None for the root; without hierarchy (cgroup v1) it is None for every memcg. `memsw` and `kmem` are
     v1's counters. `user_pages` are pages of its tasks that reclaim may take; `cache_pages` of them belong to files
     (`filemap`). `lru` has the pages that no reclaimer has isolated, by node, oldest first. `shrinker_maps` has, by
-    node, the shrinkers that may find objects of this memcg. From 6.12 on, `objcg` is the obj_cgroup of new objects until
-    removal, `orig_objcg` a reference to the same until the memcg is freed, and `objcg_list` has those it inherited.
+    node, the shrinkers that may find objects of this memcg.
+
+    From 6.12 on, `objcg` is the obj_cgroup of new objects until removal, `orig_objcg` a reference to the same until the
+    memcg is freed, and `objcg_list` has those it inherited. `id` is its number, which is its kmemcg_id while it lives.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -129,6 +146,7 @@ class Memcg(Shared):
     kmemcg_id: int = -1
     kmem_state: KmemState = KmemState.NONE
     kmem_caches: ListHead[KmemCache] = attrs.field(init=False)
+    id: int = attrs.field(default=0, init=False)
     id_ref: int = attrs.field(default=0, init=False)
     user_pages: int = attrs.field(default=0, init=False)
     cache_pages: int = attrs.field(default=0, init=False)
@@ -248,6 +266,45 @@ class Memcg(Shared):
         for cache in caches:
             self.kmem_caches.list_add_tail(cache)
 
+    @operation(READ, part="objcg", lifecycle=True)
+    def read_objcg(self) -> ObjCgroup | None:
+        """rcu_dereference(memcg->objcg): NULL from its removal on."""
+        return self.objcg
+
+    @operation(UPDATE, part="objcg", lifecycle=True)
+    def set_objcg(self, objcg: ObjCgroup) -> None:
+        self.objcg = objcg
+
+    @operation(UPDATE, part="objcg", lifecycle=True)
+    def take_objcg(self) -> ObjCgroup | None:
+        """rcu_replace_pointer(memcg->objcg, NULL)."""
+        taken, self.objcg = self.objcg, None
+        return taken
+
+    @operation(UPDATE, part="objcg_list")
+    def add_objcg(self, objcg: ObjCgroup) -> None:
+        """list_add(), under objcg_lock like all accesses to this list."""
+        self.objcg_list.list_add(objcg)
+
+    @operation(READ, part="objcg_list")
+    def list_objcgs(self) -> tuple[ObjCgroup, ...]:
+        return self.objcg_list.walk()
+
+    @operation(UPDATE, part="objcg_list")
+    def take_objcgs(self) -> tuple[ObjCgroup, ...]:
+        """Empty the list (the first half of list_splice)."""
+        return self.objcg_list.take_all()
+
+    @operation(UPDATE, part="objcg_list")
+    def splice_objcgs(self, objcgs: tuple[ObjCgroup, ...]) -> None:
+        """Put *objcgs* to the head of the list, in their order."""
+        for objcg in reversed(objcgs):
+            self.objcg_list.list_add(objcg)
+
+    @operation(UPDATE, part="objcg_list", lifecycle=True)
+    def del_objcg(self, objcg: ObjCgroup) -> None:
+        self.objcg_list.list_del(objcg)
+
     @operation(UPDATE, part="id")
     def add_id_ref(self, nr: int) -> int:
         self.id_ref += nr
@@ -324,7 +381,7 @@ class Memcg(Shared):
 # -- charging (9.2) ---------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("try_charge", "mm/memcontrol.c")
+@kernel_fn("try_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
     """Charge *nr_pages* to *memcg* and take as many css references; False is -ENOMEM.
 
@@ -357,6 +414,57 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
     return True
 
 
+kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="..5.4-fixed", known_as="try_charge")(try_charge.bodies[0].code)
+# The charge itself takes the css references of the pages there.
+
+
+@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="6.12..")
+async def charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """KERNEL-today 10.1: charge *nr_pages* folios of one page each, and let each hold one css reference."""
+    if not await try_charge(ctx, memcg, gfp, nr_pages):
+        return False
+    await css_get_many(ctx, memcg.css, nr_pages)
+    return True
+
+
+@kernel_fn("try_charge", "mm/memcontrol.c", profiles="6.12..")
+async def try_charge_6_12(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """The root is not charged for folios."""
+    return memcg.is_root or await try_charge_memcg(ctx, memcg, gfp, nr_pages)
+
+
+@kernel_fn("try_charge_memcg", "mm/memcontrol.c", profiles="6.12..")
+async def try_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """KERNEL-today 8.3: charge *nr_pages* to *memcg* or to the root, without css references; False is -ENOMEM.
+
+    A charge alone pins nothing; what is charged does. There is no OOM killer, and no memory.high.
+    """
+    batch = max(CHARGE_BATCH, nr_pages)
+    retries, drained = MAX_RECLAIM_RETRIES, False
+    while True:
+        if await consume_stock(ctx, memcg, nr_pages):
+            return True
+        over = await charge_counters(ctx, memcg, batch)
+        if over is None:
+            break
+        if batch > nr_pages:
+            batch = nr_pages
+        elif not gfpflags_allow_blocking(gfp):
+            return await exceed_limit(ctx, memcg, gfp, nr_pages)
+        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
+            continue
+        elif not drained:
+            await drain_all_stock(ctx, over)
+            drained = True
+        elif Gfp.NORETRY in gfp or not retries:
+            return await exceed_limit(ctx, memcg, gfp, nr_pages)
+        else:
+            retries -= 1
+    if batch > nr_pages:
+        await refill_stock(ctx, memcg, batch - nr_pages)
+    return True
+
+
 async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | None:
     """Charge memsw (cgroup v1), then memory; return the memcg that is over its limit, if there is one."""
     if memcg.memsw is not None and (full := await page_counter_try_charge(ctx, memcg.memsw, nr_pages)) is not None:
@@ -370,6 +478,14 @@ async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | 
 
 
 async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """With __GFP_NOFAIL charge over the limit, and take the css references; otherwise fail."""
+    if not await exceed_limit(ctx, memcg, gfp, nr_pages):
+        return False
+    await css_get_many(ctx, memcg.css, nr_pages)
+    return True
+
+
+async def exceed_limit(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
     """With __GFP_NOFAIL charge over the limit; otherwise fail."""
     if Gfp.NOFAIL not in gfp:
         return False
@@ -378,13 +494,23 @@ async def force_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> b
         while level is not None:
             await ctx.ask(level.add, nr_pages)
             level = level.parent
-    await css_get_many(ctx, memcg.css, nr_pages)
     return True
 
 
-@kernel_fn("cancel_charge", "mm/memcontrol.c")
+@kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Undo a charge and drop its css references."""
+    await uncharge_pages(ctx, memcg, nr_pages)
+
+
+@kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="6.12..", known_as="uncharge_batch")
+async def uncharge_batch(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """KERNEL-today 10.3: uncharge folios of one page each, and drop the css reference of each."""
+    await uncharge_pages(ctx, memcg, nr_pages)
+
+
+async def uncharge_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Subtract pages from the counters, which bypasses the stock, and drop a css reference for each."""
     if memcg.is_root:
         return
     await page_counter_uncharge(ctx, memcg.memory, nr_pages)
@@ -398,7 +524,7 @@ async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
     """Allocate and charge a page of a task: page cache or anonymous. Reclaim or the task's end uncharges it."""
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         return False
-    if not await try_charge(ctx, memcg, GFP_KERNEL, 1):
+    if not await charge_memcg(ctx, memcg, GFP_KERNEL, 1):
         await __free_pages(ctx, 1)
         return False
     await ctx.ask(memcg.add_user_pages, 1)
@@ -421,7 +547,7 @@ async def uncharge_page(ctx: Context, page: Page) -> None:
     await __free_pages(ctx, 1)
 
 
-@kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c")
+@kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
     """Mark that the shrinker may find objects of *memcg*. The root needs no mark: every shrinker is called for it."""
     if shrinker_id >= 0 and memcg is not None and not memcg.is_root:
@@ -431,7 +557,7 @@ async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, sh
 # -- kernel memory (9.2, 1.3) -----------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c")
+@kernel_fn("memcg_kmem_charge_memcg", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
     """Charge kernel pages, if accounting is on: memory, then v1's kmem counter, whose limit is hard (no reclaim)."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
@@ -444,7 +570,7 @@ async def memcg_kmem_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages
     return True
 
 
-@kernel_fn("memcg_kmem_uncharge_memcg", "mm/memcontrol.c")
+@kernel_fn("memcg_kmem_uncharge_memcg", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Uncharge kernel pages from any memcg, the root included; the caller drops the css references."""
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
@@ -463,7 +589,8 @@ async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -
 class Stock(Shared):
     """struct memcg_stock_pcp of one CPU: pages charged in advance to `cached`, each with a css reference.
 
-    From 6.12 on there is one css reference for all these pages, and `nr_bytes` of a page charged to `cached_objcg`.
+    From 6.12 on there is one css reference for all these pages. There are also `nr_bytes` of a page that is charged to
+    `cached_objcg`, and bytes of its slab objects on node `cached_nid` that the statistics do not count yet.
     """
 
     cpu: int
@@ -472,6 +599,8 @@ class Stock(Shared):
     nr_pages: int = attrs.field(default=0, init=False)
     cached_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
     nr_bytes: int = attrs.field(default=0, init=False)
+    slab_bytes: dict[str, int] = attrs.field(factory=dict, init=False)
+    cached_nid: int = attrs.field(default=0, init=False)
     is_flushing: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -487,6 +616,11 @@ class Stock(Shared):
         """stock->cached, if stock->nr_pages is not zero, as another CPU reads them."""
         return self.cached if self.nr_pages else None
 
+    @operation(READ)
+    def read_cached_objcg(self) -> ObjCgroup | None:
+        """READ_ONCE(stock->cached_objcg), from another CPU."""
+        return self.cached_objcg
+
     @operation(UPDATE)
     def test_and_set_flushing(self) -> bool:
         was, self.is_flushing = self.is_flushing, True
@@ -500,11 +634,20 @@ def this_cpu_stock(ctx: Context) -> Stock:
     return stock
 
 
-@kernel_fn("consume_stock", "mm/memcontrol.c")
+@kernel_fn("consume_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Take *nr_pages* from this CPU's stock, if the stock is *memcg*'s and holds enough."""
-    if nr_pages > MEMCG_CHARGE_BATCH:
-        return False
+    return nr_pages <= MEMCG_CHARGE_BATCH and await take_from_stock(ctx, memcg, nr_pages)
+
+
+@kernel_fn("consume_stock", "mm/memcontrol.c", profiles="6.12..")
+async def consume_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
+    """A stock holds up to 64 pages."""
+    return nr_pages <= CHARGE_BATCH and await take_from_stock(ctx, memcg, nr_pages)
+
+
+async def take_from_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
+    """One section with IRQs off."""
     with ctx.irq_section:
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
@@ -514,7 +657,7 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
         return True
 
 
-@kernel_fn("refill_stock", "mm/memcontrol.c")
+@kernel_fn("refill_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock; pages of another memcg in it are uncharged first."""
     with ctx.irq_section:
@@ -528,7 +671,83 @@ async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
             await drain_stock(ctx, stock)
 
 
-@kernel_fn("drain_stock", "mm/memcontrol.c")
+@kernel_fn("refill_stock", "mm/memcontrol.c", profiles="6.12..")
+async def refill_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Put *nr_pages* of *memcg* into this CPU's stock."""
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        await __refill_stock(ctx, this_cpu_stock(ctx), memcg, nr_pages)
+
+
+@kernel_fn("__refill_stock", "mm/memcontrol.c", profiles="6.12..")
+async def __refill_stock(ctx: Context, stock: Stock, memcg: Memcg, nr_pages: int) -> None:
+    """KERNEL-today 8.6: with IRQs off: the stock takes a css reference for its memcg, not for each page."""
+    if stock.cached is not memcg:
+        await drain_stock(ctx, stock)
+        await css_get(ctx, memcg.css)
+        stock.cached = memcg
+    stock.nr_pages += nr_pages
+    if stock.nr_pages > CHARGE_BATCH:
+        await drain_stock(ctx, stock)
+
+
+@kernel_fn("drain_stock", "mm/memcontrol.c", profiles="6.12..")
+async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
+    """KERNEL-today 8.6: uncharge the pages and drop the stock's css reference, which may be the last; IRQs are off."""
+    old, nr_pages = stock.cached, stock.nr_pages
+    if old is None:
+        return
+    if nr_pages:
+        await page_counter_uncharge(ctx, old.memory, nr_pages)
+        if old.memsw is not None:
+            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        stock.nr_pages = 0
+    await css_put(ctx, old.css)
+    stock.cached = None
+
+
+@kernel_fn("drain_local_stock", "mm/memcontrol.c", profiles="6.12..")
+async def drain_local_stock_6_12(ctx: Context, _work: Work | None = None) -> None:
+    """KERNEL-today 8.6: empty both stocks of this CPU; the obj_cgroup is put after the lock is dropped."""
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        old = await drain_obj_stock(ctx, stock)
+        await drain_stock(ctx, stock)
+        stock.is_flushing = False
+    await obj_cgroup_put(ctx, old)
+
+
+@kernel_fn("drain_all_stock", "mm/memcontrol.c", profiles="6.12..")
+async def drain_all_stock_6_12(ctx: Context, root_memcg: Memcg) -> None:
+    """KERNEL-today 8.6: on all CPUs, drain the stocks of the subtree; do nothing if another drain is running.
+
+    RCU alone keeps the memcg and the obj_cgroup of another CPU's stock readable.
+    """
+    machine = ctx.machine
+    if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
+        return
+    with ctx.preempt_section:
+        for stock in machine.stocks:
+            if not await is_flush_needed(ctx, stock, root_memcg) or await ctx.ask(stock.test_and_set_flushing):
+                continue
+            if stock.cpu == ctx.smp_processor_id:
+                await drain_local_stock(ctx)
+            else:
+                await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)
+    await mutex_unlock(ctx, machine.percpu_charge_mutex)
+
+
+async def is_flush_needed(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
+    """Whether pages or bytes in a CPU's stock belong to the subtree."""
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(stock.read_cached)
+        if memcg is not None and memcg.is_descendant_of(root_memcg):
+            return True
+        return await obj_stock_flush_required(ctx, stock, root_memcg)
+
+
+@kernel_fn("drain_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def drain_stock(ctx: Context, stock: Stock) -> None:
     """Uncharge the pages in *stock*, which is this CPU's own; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
@@ -541,7 +760,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
     stock.cached = None
 
 
-@kernel_fn("drain_local_stock", "mm/memcontrol.c")
+@kernel_fn("drain_local_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
     """Uncharge the pages in this CPU's stock."""
     with ctx.irq_section:
@@ -551,7 +770,7 @@ async def drain_local_stock(ctx: Context, _work: Work | None = None) -> None:
         stock.is_flushing = False
 
 
-@kernel_fn("drain_all_stock", "mm/memcontrol.c")
+@kernel_fn("drain_all_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
     """On all CPUs, drain the stocks that belong to the subtree; do nothing if another drain is running.
 
@@ -591,7 +810,7 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
     )
 
 
-@kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg:
     """KERNEL.md 3.1.3: make the memcg with its counters, and put its kmem online."""
     memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
@@ -599,8 +818,85 @@ async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg
     return memcg
 
 
-@kernel_fn("memcg_online_kmem", "mm/memcontrol.c")
-async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
+@kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_css_alloc_6_12(ctx: Context, css: Css, parent_css: Css) -> Memcg:
+    """KERNEL-today 4.1: make the memcg with its counters; the lowest free number is its id."""
+    memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
+    memcg.id = await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_get)
+    return memcg
+
+
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_css_online_6_12(ctx: Context, memcg: Memcg) -> bool:
+    """KERNEL-today 4.2: make the obj_cgroup and the shrinker maps; False is -ENOMEM, and the id is free again."""
+    if not await memcg_online_kmem(ctx, memcg):
+        await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+        return False
+    if not await alloc_shrinker_info(ctx, memcg):
+        await memcg_offline_kmem(ctx, memcg)
+        await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+        return False
+    await ctx.ask(memcg.add_id_ref, 1)
+    await css_get(ctx, memcg.css)
+    return True
+
+
+@kernel_fn("memcg_online_kmem", "mm/memcontrol.c", profiles="6.12..")
+async def memcg_online_kmem_6_12(ctx: Context, memcg: Memcg) -> bool:
+    """4.2 step 1: publish a new obj_cgroup, and keep a second reference to it until the memcg is freed."""
+    objcg = await obj_cgroup_alloc(ctx, memcg)
+    if objcg is None:
+        return False
+    await ctx.ask(memcg.set_objcg, objcg)
+    await percpu_ref_get(ctx, objcg.refcnt)
+    memcg.orig_objcg = objcg
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        await ctx.ask(ctx.machine.kmem_enabled.add, 1)
+    await ctx.ask(memcg.set_kmemcg_id, memcg.id)
+    return True
+
+
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_css_offline_6_12(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-today 4.3: give objects and LRU lists to the parent, drain the stocks, drop the id's reference."""
+    await memcg_offline_kmem(ctx, memcg)
+    await reparent_shrinker_deferred(ctx, memcg)
+    await drain_all_stock(ctx, memcg)
+    await mem_cgroup_id_put(ctx, memcg)
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="6.12..")
+async def memcg_offline_kmem_6_12(ctx: Context, memcg: Memcg) -> None:
+    """4.3 step 4: first the obj_cgroups, then the lists."""
+    parent = memcg.parent or ctx.machine.root_mem_cgroup
+    await memcg_reparent_objcgs(ctx, memcg, parent)
+    await memcg_reparent_list_lrus(ctx, memcg, parent)
+
+
+@kernel_fn("mem_cgroup_id_put", "mm/memcontrol.c", profiles="6.12..", known_as="mem_cgroup_id_put_many")
+async def mem_cgroup_id_put_many(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-today 14.1: with the last reference the id is free at once, and the css reference of the id goes."""
+    if await ctx.ask(memcg.add_id_ref, -1) == 0:
+        await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+        await css_put(ctx, memcg.css)
+
+
+@kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_css_free_6_12(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-today 4.5: free the shrinker maps, drop the second reference of the obj_cgroup, free the struct."""
+    await free_shrinker_info(ctx, memcg)
+    await __mem_cgroup_free(ctx, memcg)
+
+
+@kernel_fn("__mem_cgroup_free", "mm/memcontrol.c", profiles="6.12..")
+async def __mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
+    """The put may be the obj_cgroup's last."""
+    await obj_cgroup_put(ctx, memcg.orig_objcg)
+    ctx.kfree(*memcg.parts())
+
+
+@kernel_fn("memcg_online_kmem", "mm/memcontrol.c", profiles="..5.4-fixed")
+async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> bool:
     """Give *memcg* its kmemcg_id; from now on it may have child caches."""
     BUG_ON(ctx, await ctx.ask(memcg.read_kmemcg_id) >= 0, "memcg_online_kmem: memcg->kmemcg_id >= 0")
     kmem_state = await ctx.ask(memcg.read_kmem_state)
@@ -609,9 +905,10 @@ async def memcg_online_kmem(ctx: Context, memcg: Memcg) -> None:
     await ctx.ask(ctx.machine.kmem_enabled.add, 1)
     await ctx.ask(memcg.set_kmemcg_id, kmemcg_id)
     await ctx.ask(memcg.set_kmem_state, KmemState.ONLINE)
+    return True
 
 
-@kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c")
+@kernel_fn("memcg_alloc_cache_id", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_alloc_cache_id(ctx: Context) -> int:
     """Allocate the lowest free id; if it does not fit the arrays, all arrays grow first."""
     machine = ctx.machine
@@ -627,14 +924,15 @@ async def memcg_alloc_cache_id(ctx: Context) -> int:
     return kmemcg_id
 
 
-@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c")
-async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> None:
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="..5.4-fixed")
+async def mem_cgroup_css_online(ctx: Context, memcg: Memcg) -> bool:
     """KERNEL.md 3.1.5: the id takes a css reference, which is dropped at offline."""
     await ctx.ask(memcg.add_id_ref, 1)
     await css_get(ctx, memcg.css)
+    return True
 
 
-@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
     """KERNEL.md 3.2.5a to d: put kmem offline, drain the stocks, drop the id's reference."""
     await memcg_offline_kmem(ctx, memcg)
@@ -642,7 +940,7 @@ async def mem_cgroup_css_offline(ctx: Context, memcg: Memcg) -> None:
     await mem_cgroup_id_put(ctx, memcg)
 
 
-@kernel_fn("mem_cgroup_id_put", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_id_put", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_id_put(ctx: Context, memcg: Memcg) -> None:
     if await ctx.ask(memcg.add_id_ref, -1) == 0:
         await css_put(ctx, memcg.css)
@@ -711,7 +1009,7 @@ async def memcg_put_cache_ids(ctx: Context) -> None:
     await up_read(ctx, ctx.machine.memcg_cache_ids_sem)
 
 
-@kernel_fn("memcg_free_cache_id", "mm/memcontrol.c")
+@kernel_fn("memcg_free_cache_id", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_free_cache_id(ctx: Context, kmemcg_id: int) -> None:
     """KERNEL.md 3.3.7: free the id; a new memcg may get it at once."""
     await ctx.ask(ctx.machine.memcg_cache_ida.ida_simple_remove, kmemcg_id)
@@ -726,7 +1024,7 @@ async def memcg_cache_id(ctx: Context, memcg: Memcg | None) -> int:
 # -- free (3.4.3, 3.5) ------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_css_free", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_css_free(ctx: Context, memcg: Memcg) -> None:
     await memcg_free_kmem(ctx, memcg)
     await mem_cgroup_free(ctx, memcg)
@@ -870,7 +1168,7 @@ async def memcg_kmem_get_cache_original(ctx: Context, cachep: KmemCache) -> Kmem
     return cachep
 
 
-@kernel_fn("memcg_kmem_bypass", "mm/memcontrol.c")
+@kernel_fn("memcg_kmem_bypass", "mm/memcontrol.c", profiles="..5.4-fixed")
 def memcg_kmem_bypass(ctx: Context) -> bool:
     """Allocations of interrupt handlers and kernel threads are not accounted."""
     return ctx.in_handler or not ctx.has_mm
@@ -881,7 +1179,7 @@ async def get_memcg(ctx: Context) -> Memcg | None:
     return ctx.active_memcg or await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
 
 
-@kernel_fn("get_mem_cgroup_from_current", "mm/memcontrol.c")
+@kernel_fn("get_mem_cgroup_from_current", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def get_mem_cgroup_from_current(ctx: Context) -> Memcg:
     """The current memcg with a css reference held. An active_memcg that is offline is replaced by the root."""
     root = ctx.machine.root_mem_cgroup
@@ -894,13 +1192,23 @@ async def get_mem_cgroup_from_current(ctx: Context) -> Memcg:
                 return memcg
 
 
-@kernel_fn("get_mem_cgroup_from_mm", "mm/memcontrol.c")
+@kernel_fn("get_mem_cgroup_from_mm", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def get_mem_cgroup_from_mm(ctx: Context) -> Memcg:
     """The task's memcg with a css reference held. Retries: a removal of the memcg moves the task to another one."""
     with ctx.rcu_read_section:
         while True:
             memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx) or ctx.machine.root_mem_cgroup
             if await css_tryget_online(ctx, memcg.css):
+                return memcg
+
+
+@kernel_fn("get_mem_cgroup_from_mm", "mm/memcontrol.c", profiles="6.12..")
+async def get_mem_cgroup_from_mm_6_12(ctx: Context) -> Memcg:
+    """The task's memcg with a css reference held; a killed one may be taken."""
+    with ctx.rcu_read_section:
+        while True:
+            memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx) or ctx.machine.root_mem_cgroup
+            if await css_tryget(ctx, memcg.css):
                 return memcg
 
 
@@ -980,7 +1288,7 @@ async def queue_kmem_cache_create(ctx: Context, memcg: Memcg, cachep: KmemCache)
     await queue_work(ctx, ctx.machine.memcg_kmem_cache_wq, work)
 
 
-@kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c")
+@kernel_fn("memcg_kmem_cache_create_func", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_kmem_cache_create_func(ctx: Context, work: Work) -> None:
     """KERNEL.md 5.2: create the child cache in a worker, then drop the work's css reference."""
     cw = work.container
@@ -1038,7 +1346,7 @@ async def mem_cgroup_iter_break(ctx: Context, root: Memcg, prev: Memcg | None) -
 # -- statistics (9.4) -------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("mod_lruvec_state", "mm/memcontrol.c")
+@kernel_fn("mod_lruvec_state", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mod_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: StatItem, nr_pages: int) -> None:
     """Count slab pages of the node, of *memcg* and of *memcg* on that node, in one section with IRQs off."""
     stats = ctx.machine.node_stats[nid]

@@ -7,21 +7,46 @@ keeps the rest of a charged page in its stock, for the next objects of the same 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import attrs
 
-from actors.linux.lib.percpu_refcount import PercpuRef
+from actors.linux.include.list_lru import memcg_list_lru_alloc
+from actors.linux.include.rcupdate import kfree_rcu
+from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
+from actors.linux.include.slab import SlabFlags, kmalloc
+from actors.linux.kernel.cgroup.cgroup import css_put, css_tryget
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld
+from actors.linux.lib.percpu_refcount import (
+    PercpuRef,
+    percpu_ref_exit,
+    percpu_ref_get,
+    percpu_ref_kill,
+    percpu_ref_put,
+    percpu_ref_tryget,
+)
+from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
+from actors.linux.mm.list_lru import ListLru
+from actors.linux.mm.memcontrol import (
+    STOCK,
+    Memcg,
+    Stock,
+    __refill_stock,
+    refill_stock,
+    this_cpu_stock,
+    try_charge_memcg,
+)
+from actors.machine.context import WARN_ON, Context, deref
+from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.machine.list_head import ListEntry
-from actors.system.actor import Shared
+from actors.system.actor import Actor, Shared
+from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import READ, UPDATE, operation
 
-if TYPE_CHECKING:
-    from actors.linux.mm.memcontrol import Memcg
-
 PAGE_SIZE = 4096
+
 OBJ_EXT_SIZE = 8
-"""Bytes that each accounted object costs beside its own: the pointer to its obj_cgroup."""
+"""Bytes that an accounted object costs beside its own: the pointer to its obj_cgroup."""
 
 
 @attrs.define(eq=False)
@@ -29,12 +54,16 @@ class ObjCgroup(ListEntry):
     """struct obj_cgroup, made for a memcg. `memcg` is that one until its removal, then an ancestor; no reference.
 
     `nr_charged_bytes` are bytes that were charged in whole pages, and that no object and no stock has now.
+
+    Shadow accounting: `charged` counts the pages charged through it and not uncharged, in whole pages for kernel pages
+    and for the stocks alike.
     """
 
     name: str
     memcg: Memcg
     refcnt: PercpuRef = attrs.field(init=False)
     nr_charged_bytes: int = attrs.field(default=0, init=False)
+    charged: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
@@ -53,10 +82,8 @@ class ObjCgroup(ListEntry):
         return self.nr_charged_bytes
 
     @operation(UPDATE, part="bytes")
-    def add_charged_bytes(self, nr: int) -> int:
-        """atomic_add_return()."""
+    def add_charged_bytes(self, nr: int) -> None:
         self.nr_charged_bytes += nr
-        return self.nr_charged_bytes
 
     @operation(UPDATE, part="bytes")
     def take_charged_bytes(self) -> int:
@@ -91,7 +118,7 @@ class TaskObjcg(Shared):
 
     @operation(UPDATE, lifecycle=True)
     def xchg_null(self) -> ObjCgroup | None:
-        """xchg(&current->objcg, NULL): also clears the bit."""
+        """xchg(&current->objcg, NULL), without the bit."""
         old, self.objcg, self.is_stale = self.objcg, None, False
         return old
 
@@ -102,3 +129,484 @@ class TaskObjcg(Shared):
             return False
         self.objcg = objcg
         return True
+
+
+@attrs.define(eq=False)
+class ObjExts(Shared):
+    """slab->obj_exts: the obj_cgroup of each object of `slab`; None for an object that is not accounted."""
+
+    slab: Slab
+    slots: list[ObjCgroup | None]
+
+    @property
+    def label(self) -> str:
+        return f"obj_exts of {self.slab.label}"
+
+    @operation(READ)
+    def read(self, at: int) -> ObjCgroup | None:
+        self.touch_part(at, READ)
+        return self.slots[at]
+
+    @operation(READ)
+    def set(self, at: int, objcg: ObjCgroup) -> None:
+        self.touch_part(at, UPDATE)
+        self.slots[at] = objcg
+
+    @operation(READ)
+    def take(self, at: int) -> ObjCgroup | None:
+        """Read a slot and clear it; only the context that frees the object does so."""
+        self.touch_part(at, UPDATE)
+        taken, self.slots[at] = self.slots[at], None
+        return taken
+
+
+# -- life of an obj_cgroup (5) ----------------------------------------------------------------------------------------
+
+
+@kernel_fn("obj_cgroup_alloc", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_alloc(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
+    """KERNEL-today 5.2: an obj_cgroup whose references are counted per CPU; None is -ENOMEM."""
+    if not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return None
+    objcg = ObjCgroup(Actor(ctx.world, f"objcg {memcg.name}"), memcg.name, memcg)
+    objcg.refcnt = PercpuRef.init(objcg.actor, objcg, obj_cgroup_release, len(ctx.machine.cpus))
+    return objcg
+
+
+@kernel_fn("obj_cgroup_get", "include/linux/memcontrol.h", profiles="6.12..")
+async def obj_cgroup_get(ctx: Context, objcg: ObjCgroup) -> None:
+    await percpu_ref_get(ctx, objcg.refcnt)
+
+
+@kernel_fn("obj_cgroup_tryget", "include/linux/memcontrol.h", profiles="6.12..")
+async def obj_cgroup_tryget(ctx: Context, objcg: ObjCgroup) -> bool:
+    """Take a reference, unless there is none left; a killed obj_cgroup may be taken."""
+    return await percpu_ref_tryget(ctx, objcg.refcnt)
+
+
+@kernel_fn("obj_cgroup_put", "include/linux/memcontrol.h", profiles="6.12..")
+async def obj_cgroup_put(ctx: Context, objcg: ObjCgroup | None) -> None:
+    if objcg is not None:
+        await percpu_ref_put(ctx, objcg.refcnt)
+
+
+@kernel_fn("obj_cgroup_release", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
+    """KERNEL-today 5.4: the last reference is gone, in any context: uncharge what is left, free after a grace period.
+
+    What is left are whole pages: they were charged for objects whose bytes came back through several stocks.
+    """
+    objcg = ref.container
+    assert isinstance(objcg, ObjCgroup)
+    nr_bytes = await ctx.ask(objcg.read_charged_bytes)
+    WARN_ON(ctx, nr_bytes % PAGE_SIZE, "obj_cgroup_release: nr_bytes & (PAGE_SIZE - 1)")
+    if nr_bytes >= PAGE_SIZE:
+        await obj_cgroup_uncharge_pages(ctx, objcg, nr_bytes // PAGE_SIZE)
+    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+        await ctx.ask(objcg.memcg.del_objcg, objcg)
+    await percpu_ref_exit(ctx, ref)
+    await kfree_rcu(ctx, objcg, ref)
+
+
+@kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="6.12..")
+async def memcg_reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """KERNEL-today 5.3: new allocations find the parent's obj_cgroup; then each of these goes to the parent.
+
+    A reader without the lock sees the old memcg or the new one, for each obj_cgroup by itself.
+    """
+    objcg = deref(await ctx.ask(memcg.take_objcg), "memcg_reparent_objcgs(): memcg->objcg")
+    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+        await ctx.ask(memcg.add_objcg, objcg)
+        for each in await ctx.ask(memcg.list_objcgs):
+            await ctx.ask(each.set_memcg, parent)
+        await ctx.ask(parent.splice_objcgs, await ctx.ask(memcg.take_objcgs))
+    await percpu_ref_kill(ctx, objcg.refcnt)
+
+
+@kernel_fn("get_mem_cgroup_from_objcg", "include/linux/memcontrol.h", profiles="6.12..")
+async def get_mem_cgroup_from_objcg(ctx: Context, objcg: ObjCgroup) -> Memcg:
+    """KERNEL-today 5.7: the memcg of *objcg* with a css reference. If there is none left, *objcg* has another memcg."""
+    with ctx.rcu_read_section:
+        while True:
+            memcg = await ctx.ask(objcg.read_memcg)
+            if await css_tryget(ctx, memcg.css):
+                return memcg
+
+
+# -- the obj_cgroup of the running task (6) ---------------------------------------------------------------------------
+
+
+@kernel_fn("current_obj_cgroup", "mm/memcontrol.c", profiles="6.12..")
+async def current_obj_cgroup(ctx: Context) -> ObjCgroup | None:
+    """KERNEL-today 6.1: whom the running task charges; no reference. None: the allocation is not accounted."""
+    if ctx.in_handler:
+        return None
+    if ctx.active_memcg is not None:
+        return await first_objcg(ctx, ctx.active_memcg)
+    if ctx.objcg is None:
+        return None
+    objcg, is_stale = await ctx.ask(ctx.objcg.read)
+    return await current_objcg_update(ctx, ctx.objcg) if is_stale else objcg
+
+
+async def first_objcg(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
+    """KERNEL-today 6.3: of *memcg*, which pins it, or of the first ancestor that has one. The root has none."""
+    level: Memcg | None = memcg
+    while level is not None and not level.is_root:
+        objcg = await ctx.ask(level.read_objcg)
+        if objcg is not None:
+            return objcg
+        level = level.parent
+    return None
+
+
+@kernel_fn("current_objcg_update", "mm/memcontrol.c", profiles="6.12..")
+async def current_objcg_update(ctx: Context, current: TaskObjcg) -> ObjCgroup | None:
+    """KERNEL-today 6.2: give up the old obj_cgroup, look up the present one; again if the task is moved meanwhile."""
+    objcg: ObjCgroup | None = None
+    while True:
+        await obj_cgroup_put(ctx, await ctx.ask(current.xchg_null))
+        if not ctx.has_mm:
+            return None
+        await obj_cgroup_put(ctx, objcg)
+        with ctx.rcu_read_section:
+            objcg = await get_objcg_of_task(ctx)
+        if await ctx.ask(current.cmpxchg_null, objcg):
+            return objcg
+
+
+async def get_objcg_of_task(ctx: Context) -> ObjCgroup | None:
+    """The first obj_cgroup from the task's memcg upwards that can be taken, with a reference; under RCU."""
+    level = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
+    while level is not None and not level.is_root:
+        objcg = await ctx.ask(level.read_objcg)
+        if objcg is not None and await obj_cgroup_tryget(ctx, objcg):
+            return objcg
+        level = level.parent
+    return None
+
+
+@kernel_fn("mem_cgroup_fork", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_fork(ctx: Context, task: Context) -> None:
+    """KERNEL-today 6.4: the new task looks its obj_cgroup up at its first allocation."""
+    await ctx.ask(deref(task.objcg, "mem_cgroup_fork(): task->objcg").set_stale)
+
+
+@kernel_fn("mem_cgroup_exit", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_exit(ctx: Context) -> None:
+    """KERNEL-today 6.4: drop the task's reference; what it allocates later is not accounted."""
+    current = deref(ctx.objcg, "mem_cgroup_exit(): task->objcg")
+    objcg, _ = await ctx.ask(current.read)
+    await obj_cgroup_put(ctx, objcg)
+    await ctx.ask(current.xchg_null)
+
+
+@kernel_fn("mem_cgroup_attach", "mm/memcontrol.c", profiles="6.12..", known_as="mem_cgroup_kmem_attach")
+async def mem_cgroup_attach(ctx: Context, task: Context) -> None:
+    """KERNEL-today 6.5: a task that was moved keeps its old obj_cgroup until its next allocation, or its exit."""
+    await ctx.ask(deref(task.objcg, "mem_cgroup_kmem_attach(): task->objcg").set_stale)
+
+
+# -- charging bytes and pages (8) -------------------------------------------------------------------------------------
+
+
+@kernel_fn("obj_cgroup_charge", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_charge(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int) -> bool:
+    """KERNEL-today 8.4: charge bytes from this CPU's stock; else charge pages, and put the rest into the stock."""
+    if await consume_obj_stock(ctx, objcg, size):
+        return True
+    nr_pages = -(-size // PAGE_SIZE)
+    if not await obj_cgroup_charge_pages(ctx, objcg, gfp, nr_pages):
+        return False
+    if size % PAGE_SIZE:
+        await refill_obj_stock(ctx, objcg, nr_pages * PAGE_SIZE - size, allow_uncharge=False)
+    return True
+
+
+@kernel_fn("obj_cgroup_uncharge", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_uncharge(ctx: Context, objcg: ObjCgroup, size: int) -> None:
+    """Put the bytes of a freed object into this CPU's stock."""
+    await refill_obj_stock(ctx, objcg, size, allow_uncharge=True)
+
+
+@kernel_fn("consume_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+async def consume_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int) -> bool:
+    """Take bytes from this CPU's stock, if the stock is *objcg*'s and has enough."""
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached_objcg is not objcg or stock.nr_bytes < nr_bytes:
+            return False
+        stock.nr_bytes -= nr_bytes
+        return True
+
+
+@kernel_fn("refill_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+async def refill_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, allow_uncharge: bool) -> None:
+    """KERNEL-today 8.5: add bytes to this CPU's stock; whole pages go, if that is allowed or the stock was another's.
+
+    The obj_cgroup that had the stock is put after the lock is dropped, for its release charges the stock.
+    """
+    old, nr_pages = None, 0
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached_objcg is not objcg:
+            old = await take_obj_stock(ctx, stock, objcg)
+            allow_uncharge = True
+        stock.nr_bytes += nr_bytes
+        if allow_uncharge and stock.nr_bytes > PAGE_SIZE:
+            nr_pages, stock.nr_bytes = divmod(stock.nr_bytes, PAGE_SIZE)
+    await obj_cgroup_put(ctx, old)
+    if nr_pages:
+        await obj_cgroup_uncharge_pages(ctx, objcg, nr_pages)
+
+
+async def take_obj_stock(ctx: Context, stock: Stock, objcg: ObjCgroup) -> ObjCgroup | None:
+    """8.5 step 2: drain this CPU's stock and give it to *objcg*; the caller puts the one that had it."""
+    old = await drain_obj_stock(ctx, stock)
+    await obj_cgroup_get(ctx, objcg)
+    stock.cached_objcg = objcg
+    stock.nr_bytes = 0
+    if await ctx.ask(objcg.read_charged_bytes):
+        stock.nr_bytes = await ctx.ask(objcg.take_charged_bytes)
+    return old
+
+
+@kernel_fn("drain_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
+    """KERNEL-today 8.7: whole pages go to this CPU's stock of pages, the rest back to the obj_cgroup; IRQs are off.
+
+    Returns the obj_cgroup, whose reference the caller drops after the lock.
+    """
+    old = stock.cached_objcg
+    if old is None:
+        return None
+    nr_pages, rest = divmod(stock.nr_bytes, PAGE_SIZE)
+    if nr_pages:
+        memcg = await get_mem_cgroup_from_objcg(ctx, old)
+        await __mod_memcg_state(ctx, memcg, "kernel", -nr_pages)
+        old.charged -= nr_pages
+        await __refill_stock(ctx, stock, memcg, nr_pages)
+        await css_put(ctx, memcg.css)
+    if rest:
+        await ctx.ask(old.add_charged_bytes, rest)
+    stock.nr_bytes = 0
+    await flush_slab_bytes(ctx, stock)
+    stock.cached_objcg = None
+    return old
+
+
+@kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="6.12..")
+async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
+    """8.6 step 2: the other CPU may put the obj_cgroup at any time; RCU keeps its memory, so it is read once."""
+    objcg = await ctx.ask(stock.read_cached_objcg)
+    if objcg is None:
+        return False
+    memcg = await ctx.ask(objcg.read_memcg)
+    return memcg.is_descendant_of(root_memcg)
+
+
+@kernel_fn("obj_cgroup_charge_pages", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_charge_pages(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
+    """KERNEL-today 8.9: charge the memcg that *objcg* has now. The charge may sleep, and the memcg may go meanwhile."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    charged = await try_charge_memcg(ctx, memcg, gfp, nr_pages)
+    if charged:
+        objcg.charged += nr_pages
+        await mod_kernel_pages(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+    return charged
+
+
+@kernel_fn("obj_cgroup_uncharge_pages", "mm/memcontrol.c", profiles="6.12..")
+async def obj_cgroup_uncharge_pages(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """KERNEL-today 8.9: give pages back to the memcg that *objcg* has now, into this CPU's stock."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    objcg.charged -= nr_pages
+    await mod_kernel_pages(ctx, memcg, -nr_pages)
+    await refill_stock(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+async def mod_kernel_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """mod_memcg_state(): count kernel pages, with IRQs off."""
+    with ctx.irq_section:
+        await __mod_memcg_state(ctx, memcg, "kernel", nr_pages)
+
+
+# -- statistics of slab bytes, kept in the stock (8.8) ----------------------------------------------------------------
+
+
+@kernel_fn("mod_objcg_state", "mm/memcontrol.c", profiles="6.12..")
+async def mod_objcg_state(ctx: Context, objcg: ObjCgroup, nid: int, item: str, nr: int) -> None:
+    """KERNEL-today 8.8: count bytes of slab objects in this CPU's stock; more than a page of them goes to the memcg."""
+    old = None
+    with ctx.irq_section:
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached_objcg is not objcg:
+            old = await take_obj_stock(ctx, stock, objcg)
+            stock.cached_nid = nid
+        elif stock.cached_nid != nid:
+            await flush_slab_bytes(ctx, stock)
+            stock.cached_nid = nid
+        before = stock.slab_bytes.get(item, 0)
+        stock.slab_bytes[item] = before + nr
+        if before and abs(before + nr) > PAGE_SIZE:
+            stock.slab_bytes[item] = 0
+            await mod_objcg_mlstate(ctx, objcg, nid, item, before + nr)
+    await obj_cgroup_put(ctx, old)
+
+
+async def flush_slab_bytes(ctx: Context, stock: Stock) -> None:
+    """Count the bytes that are kept in the stock for the memcg that its obj_cgroup has now."""
+    objcg = deref(stock.cached_objcg, "drain_obj_stock(): stock->cached_objcg")
+    for item, nr in list(stock.slab_bytes.items()):
+        if nr:
+            stock.slab_bytes[item] = 0
+            await mod_objcg_mlstate(ctx, objcg, stock.cached_nid, item, nr)
+
+
+@kernel_fn("mod_objcg_mlstate", "mm/memcontrol.c", profiles="6.12..")
+async def mod_objcg_mlstate(ctx: Context, objcg: ObjCgroup, nid: int, item: str, nr: int) -> None:
+    """Count *nr* bytes for the memcg that *objcg* has now, and for its lruvec of the node."""
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(objcg.read_memcg)
+        await __mod_memcg_lruvec_state(ctx, memcg, nid, item, nr)
+
+
+# -- hooks of the slab allocator (7) ----------------------------------------------------------------------------------
+
+
+@kernel_fn("alloc_slab_obj_exts", "mm/slub.c", profiles="6.12..")
+async def alloc_slab_obj_exts(ctx: Context, slab: Slab, *, new_slab: bool) -> bool:
+    """KERNEL-today 7.4: the vector of a slab; for a slab in use another CPU may be first, then its vector is used."""
+    exts = ObjExts(slab.actor, slab, [None] * slab.objects)
+    if new_slab:
+        slab.obj_exts = exts
+    else:
+        await ctx.ask(slab.cmpxchg_obj_exts, exts)
+    return True
+
+
+@kernel_fn("free_slab_obj_exts", "mm/slub.c", profiles="6.12..")
+async def free_slab_obj_exts(ctx: Context, slab: Slab) -> None:
+    """KERNEL-today 7.5: every object is free by now, so all slots are empty."""
+    if slab.obj_exts is not None:
+        ctx.kfree(slab.obj_exts)
+        slab.obj_exts = None
+
+
+@kernel_fn("memcg_slab_post_alloc_hook", "mm/slub.c", profiles="6.12..")
+async def memcg_slab_post_alloc_hook(
+    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp, objects: Sequence[SlabObject]
+) -> bool:
+    """KERNEL-today 7.1: charge new *objects* if they are accounted; False is -ENOMEM."""
+    if Gfp.ACCOUNT not in gfp and SlabFlags.ACCOUNT not in s.flags:
+        return True
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        return True
+    return await __memcg_slab_post_alloc_hook(ctx, s, lru, gfp, objects)
+
+
+@kernel_fn("__memcg_slab_post_alloc_hook", "mm/memcontrol.c", profiles="6.12..")
+async def __memcg_slab_post_alloc_hook(
+    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp, objects: Sequence[SlabObject]
+) -> bool:
+    """KERNEL-today 7.2: the obj_cgroup is read after the allocation, which may have slept and seen a migration."""
+    objcg = await current_obj_cgroup(ctx)
+    if objcg is None:
+        return True
+    if lru is not None:
+        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+        has_lists = await memcg_list_lru_alloc(ctx, memcg, lru, gfp)
+        await css_put(ctx, memcg.css)
+        if not has_lists:
+            return False
+    size = s.slot_size + OBJ_EXT_SIZE
+    if not await obj_cgroup_charge(ctx, objcg, gfp, len(objects) * size):
+        return False
+    for obj in objects:
+        slab = obj.slab
+        if slab.obj_exts is None and not await alloc_slab_obj_exts(ctx, slab, new_slab=False):
+            await obj_cgroup_uncharge(ctx, objcg, size)
+            continue
+        await obj_cgroup_get(ctx, objcg)
+        await ctx.ask(exts_of(slab).set, obj.at, objcg)
+        await mod_objcg_state(ctx, objcg, slab.nid, s.stat_item.value, size)
+    return True
+
+
+@kernel_fn("memcg_slab_free_hook", "mm/slub.c", profiles="6.12..")
+async def memcg_slab_free_hook(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
+    """KERNEL-today 7.3: *objects* of one slab are freed."""
+    if objects[0].slab.obj_exts is not None and await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        await __memcg_slab_free_hook(ctx, s, objects)
+
+
+@kernel_fn("__memcg_slab_free_hook", "mm/memcontrol.c", profiles="6.12..")
+async def __memcg_slab_free_hook(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
+    """Uncharge each object, and drop its reference: this may release the obj_cgroup."""
+    size = s.slot_size + OBJ_EXT_SIZE
+    for slab, at in objects:
+        objcg = await ctx.ask(exts_of(slab).take, at)
+        if objcg is None:
+            continue
+        await obj_cgroup_uncharge(ctx, objcg, size)
+        await mod_objcg_state(ctx, objcg, slab.nid, s.stat_item.value, -size)
+        await obj_cgroup_put(ctx, objcg)
+
+
+def exts_of(slab: Slab) -> ObjExts:
+    """slab_obj_exts()."""
+    return deref(slab.obj_exts, "slab_obj_exts(slab)")
+
+
+@kernel_fn("mem_cgroup_from_slab_obj", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_from_slab_obj(ctx: Context, obj: SlabObject) -> Memcg | None:
+    """KERNEL-today 7.7: the memcg that an object is charged to now; under RCU."""
+    if obj.slab.obj_exts is None:
+        return None
+    objcg = await ctx.ask(obj.slab.obj_exts.read, obj.at)
+    return None if objcg is None else await ctx.ask(objcg.read_memcg)
+
+
+# -- kernel pages (9) -------------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class KmemPages(Shared):
+    """Pages of the kernel that a task made: a stack, page tables. `objcg` is page->memcg_data, with a reference."""
+
+    name: str
+    nr_pages: int
+    objcg: ObjCgroup | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+
+@kernel_fn("__memcg_kmem_charge_page", "mm/memcontrol.c", profiles="6.12..")
+async def __memcg_kmem_charge_page(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
+    """KERNEL-today 9.1: charge pages that were just allocated; False is -ENOMEM."""
+    objcg = await current_obj_cgroup(ctx)
+    if objcg is None:
+        return True
+    if not await obj_cgroup_charge_pages(ctx, objcg, gfp, page.nr_pages):
+        return False
+    await obj_cgroup_get(ctx, objcg)
+    page.objcg = objcg
+    return True
+
+
+@kernel_fn("__memcg_kmem_uncharge_page", "mm/memcontrol.c", profiles="6.12..")
+async def __memcg_kmem_uncharge_page(ctx: Context, page: KmemPages) -> None:
+    """KERNEL-today 9.2."""
+    objcg = page.objcg
+    if objcg is None:
+        return
+    await obj_cgroup_uncharge_pages(ctx, objcg, page.nr_pages)
+    page.objcg = None
+    await obj_cgroup_put(ctx, objcg)

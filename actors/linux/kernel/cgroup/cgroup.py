@@ -322,7 +322,7 @@ class CgroupSubsys:
     """struct cgroup_subsys: the memory controller's callbacks for each stage of a css."""
 
     css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg]]
-    css_online: Callable[[Context, Memcg], Awaitable[None]]
+    css_online: Callable[[Context, Memcg], Awaitable[bool]]
     css_offline: Callable[[Context, Memcg], Awaitable[None]]
     css_released: Callable[[Context, Memcg], Awaitable[None]]
     css_free: Callable[[Context, Memcg], Awaitable[None]]
