@@ -26,7 +26,7 @@ from actors.versions.patching import Patch
 from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 from protocol.names import no_such
-from protocol.vocabulary import FAULTS
+from protocol.vocabulary import FAULTS, TODAY
 
 REAP_ROUNDS = 30
 """The number of cache_reap() runs that free a full array and its slabs (KERNEL.md 4.8)."""
@@ -128,6 +128,9 @@ class Stage:
             msg = "the machine is booted already; a stage has one"
             raise RuntimeError(msg)
         caches = list(caches)
+        if self.kernel in TODAY and self.knobs["allocator"] != "slub":
+            msg = f"allocator={self.knobs['allocator']}: {self.kernel} has SLUB only; Linux 6.8 has removed SLAB"
+            raise UsageError(msg)
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
         for name in names:
             check_name("cache", name)

@@ -29,8 +29,8 @@ class Context(Flow):
 
     `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
     place of its own (memalloc_use_memcg()). `objcg` is the obj_cgroup of a task, from 6.12 on. Kernel threads and
-    handlers have no mm, so they never allocate from child caches. `cpus_allowed` are the CPUs to which the scheduler may
-    move the task when it sleeps. `held_locks` belongs to lockdep, oldest first.
+    handlers have no mm, so they never allocate from child caches. `cpus_allowed` are the CPUs to which the scheduler
+    may move the task when it sleeps. `held_locks` belongs to lockdep, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)

@@ -23,9 +23,10 @@ from actors.linux.mm.vmstat import StatItem
 from actors.oracles.lifecycle import above, check_cgroups, lifecycle_wrongs
 from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
+from actors.oracles.objcg import ObjcgBooks
 from actors.oracles.objects import object_wrongs
 from actors.oracles.vfs import resting_wrongs, vfs_wrongs
-from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_REPARENTING
+from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_CHILD_CACHES, WITHOUT_REPARENTING
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -49,6 +50,11 @@ class Ledger:
     known: set[tuple[str, KmemCache]] = attrs.field(factory=set)
     owners: dict[KmemCache, Memcg | None] = attrs.field(factory=dict)
     moved: Counter[StatItem] | None = None
+    objcgs: ObjcgBooks | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        is_today = self.machine.config.kernel in WITHOUT_CHILD_CACHES
+        self.objcgs = ObjcgBooks(self.machine) if is_today else None
 
     # -- each step ----------------------------------------------------------------------------------------------------
 
@@ -58,6 +64,8 @@ class Ledger:
         self.machine.check_child = self.check_child
         self.machine.check_forgotten = self.check_forgotten
         self.machine.slab_mutex.actor.check = self.check_settled
+        if self.objcgs is not None:
+            self.objcgs.watch()
         if self.machine.config.nodes > 1 and self.machine.config.allocator == "slab":
             self.machine.world.checks.append(self.check_arrays)
 
@@ -196,8 +204,12 @@ class Ledger:
         stock = self._stock_pages()
         for memcg in machine.memcgs():
             self._check_css(memcg, stock[memcg])
-        for what, text in MemcgBooks(machine, stock, self.moved).wrongs():
-            self._wrong_account(what, text)
+        if self.objcgs is None:
+            for what, text in MemcgBooks(machine, stock, self.moved).wrongs():
+                self._wrong_account(what, text)
+        else:
+            for kind, name, text in self.objcgs.wrongs():
+                machine.world.report(kind, name, f"{kind} {name}: {text}")
         self._check_machine()
 
     def _owned_slabs(self) -> set[Slab]:
@@ -252,13 +264,14 @@ class Ledger:
             self._leak(f"kmem_cache held by {holder}", f"{s.name} has no object, yet it is not released", *details)
 
     def _check_css(self, memcg: Memcg, stock_pages: int) -> None:
-        """Q1, Q2: each reference to a css has a holder (KERNEL.md 3.6)."""
+        """Q1, Q2: each reference to a css has a holder (KERNEL.md 3.6; from 6.12 on, KERNEL-today 19)."""
         ref = memcg.css.refcnt
         assert ref is not None
         children = sum(child.freed is None for child in self._child_csses(memcg))
         creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
         charged = self._references_of_caches(memcg)
-        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stock_pages + memcg.user_pages + creations
+        stocks = stock_pages if self.objcgs is None else sum(stock.cached is memcg for stock in self.machine.stocks)
+        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + memcg.user_pages + creations
         if ref.value != held:
             flow, step = ref.last_get
             text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
@@ -285,7 +298,7 @@ class Ledger:
     def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
         """The stocks that hold pages of *memcg*; each keeps them until its CPU charges another memcg (9.3)."""
         for stock in self.machine.stocks:
-            if stock.cached is memcg and stock.nr_pages:
+            if stock.cached is memcg and (stock.nr_pages or self.objcgs is not None):
                 yield f"{stock.label} holds {stock.nr_pages} pages, until that CPU charges another memcg"
 
     def _child_csses(self, memcg: Memcg) -> Iterator[Memcg]:
@@ -305,7 +318,7 @@ class Ledger:
         cgroups = root.descendants()
         if root.nr_descendants + root.nr_dying_descendants != len(cgroups):
             self._violated("I14", f"{len(cgroups)} cgroups are left below the root, which counts another number")
-        online = (memcg for memcg in self.machine.memcgs() if memcg.kmem_state is KmemState.ONLINE)
+        online = (memcg for memcg in self.machine.memcgs() if memcg.is_kmem_online)
         ids = Counter(memcg.kmemcg_id for memcg in online)
         for kmemcg_id, users in ids.items():
             if users > 1:
@@ -316,7 +329,7 @@ class Ledger:
         machine = self.machine
         memcgs = machine.memcgs()
         key = machine.kmem_enabled.usage - machine.kmem_enabled.kept
-        if key != len(memcgs):
+        if self.objcgs is None and key != len(memcgs):
             self._violated("Q10", f"memcg_kmem_enabled_key is {key}, memcgs: {len(memcgs)}")
         for lock in (machine.slab_mutex, machine.cgroup_mutex, machine.percpu_charge_mutex, machine.list_lrus_mutex):
             if lock.holder is not None:

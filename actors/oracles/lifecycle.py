@@ -55,16 +55,18 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
     """I13: an offline memcg has its parent's id; without a parent it has the root's, -1."""
     for memcg in machine.memcgs():
         wanted = above(machine, memcg).kmemcg_id
-        if memcg.kmem_state is KmemState.ALLOCATED and memcg.kmemcg_id != wanted:
+        is_offline = memcg.kmem_state is KmemState.ALLOCATED or (memcg.orig_objcg and not memcg.objcg)
+        if is_offline and memcg.kmemcg_id != wanted:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
 
 
 def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
     """Every allocated id has an owner: a memcg until it is offline, a css until it is freed."""
     csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
-    online = [memcg.kmemcg_id for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE]
+    memcgs = machine.memcgs()
     for ida, wanted in (
-        (machine.memcg_cache_ida, online),
+        (machine.memcg_cache_ida, [memcg.kmemcg_id for memcg in memcgs if memcg.kmem_state is KmemState.ONLINE]),
+        (machine.mem_cgroup_ids, [memcg.id for memcg in memcgs if memcg.id and memcg.id_ref]),
         (machine.cgroup_tree.css_idr, [css.id for css in csses if css.freed is None]),
     ):
         lost, missing = sorted(ida.used.difference(wanted)), sorted(set(wanted) - ida.used)

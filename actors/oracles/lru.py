@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from actors.linux.mm.memcontrol import KmemState
 from actors.versions.profiles import declared_range
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def memcg_of_item(machine: Machine, item: LruItem) -> Memcg | None:
 
 def check_finders(machine: Machine, lru: ListLru, node: ListLruNode) -> Iterator[tuple[str, str]]:
     """Q8: only lists of online memcgs have items, and reclaim can find these lists."""
-    online = {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.kmem_state is KmemState.ONLINE}
+    online = {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.is_kmem_online}
     for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
         if one.items:
             yield from check_finder(lru, node, kmemcg_id, one, online.get(kmemcg_id))

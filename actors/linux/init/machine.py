@@ -39,7 +39,7 @@ from actors.linux.mm.memcontrol import (
     memory_cgrp_subsys,
 )
 from actors.linux.mm.new_cache import new_root_cache
-from actors.linux.mm.obj_cgroup import TaskObjcg
+from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
@@ -94,8 +94,10 @@ class Machine(Named):
 
     Shadow accounting: `all_caches` has every kmem_cache whose struct is not freed, with the time it was made (ns);
     `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
-    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. `freed_on_lists` has
-    objects that were freed while on a list; `objects` has the user of each allocated object.
+    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. `objcgs` has every
+    obj_cgroup that is not released, `charged_tasks` every live task that may have one, from 6.12 on; `check_objcg` is
+    for them what `check_child` is for caches. `freed_on_lists` has objects that were freed while on a list; `objects`
+    has the user of each allocated object.
 
     `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
     two seconds while the machine `is_reaping`. Its timer is deferrable, so on an idle CPU it does not run.
@@ -114,6 +116,9 @@ class Machine(Named):
     _child_caches: tuple[KmemCache, ...] | None
     check_child: Callable[[KmemCache], None] | None
     check_forgotten: Callable[[KmemCache], None] | None
+    objcgs: dict[ObjCgroup, None]
+    check_objcg: Callable[[ObjCgroup], None] | None
+    charged_tasks: dict[Context, None]
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     freed_on_lists: list[ListEntry]
     objects: ObjectBooks
@@ -169,7 +174,8 @@ class Machine(Named):
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.check_child, self.check_forgotten = None, None
+        self.check_child, self.check_forgotten, self.check_objcg = None, None, None
+        self.objcgs, self.charged_tasks = {}, {}
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
         self.freed_on_lists, self.objects = [], ObjectBooks()
@@ -296,6 +302,12 @@ class Machine(Named):
         self._children.pop(cache, None)
         self._child_caches = None
 
+    def add_objcg(self, objcg: ObjCgroup) -> None:
+        """Add a new obj_cgroup to `objcgs`; install `check_objcg` on it."""
+        self.objcgs[objcg] = None
+        if self.check_objcg is not None:
+            objcg.actor.check = types.MethodType(self.check_objcg, objcg)
+
     def next_slab_serial(self) -> int:
         return next(self._slabs)
 
@@ -335,6 +347,7 @@ class Machine(Named):
         task = Context(self.world, name, Kind.TASK, self.cpus[cpu], machine=self, has_mm=True, cpus_allowed=cpus)
         if self.config.kernel in WITHOUT_CHILD_CACHES:
             task.objcg = TaskObjcg(self.cgroup_tree.actor, name)
+            self.charged_tasks[task] = None
         return task
 
     def start(self, task: Context, body: Callable[[Context], Awaitable[None]], done: Completion | None = None) -> None:
@@ -344,6 +357,7 @@ class Machine(Named):
             await task.begin()
             await begin(body, task)
             await do_exit(task)
+            self.charged_tasks.pop(task, None)
             if done is not None:
                 await task.ask(done.complete)
 

@@ -193,6 +193,11 @@ class Memcg(Shared):
         """The struct with its counters and statistics."""
         return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats)
 
+    @property
+    def is_kmem_online(self) -> bool:
+        """Whether it may have child caches, or from 6.12 on an obj_cgroup of its own: until it goes offline."""
+        return self.kmem_state is KmemState.ONLINE or self.objcg is not None
+
     def ancestors(self) -> list[Memcg]:
         """All memcgs above this one, nearest first."""
         above = []
@@ -849,6 +854,7 @@ async def memcg_online_kmem_6_12(ctx: Context, memcg: Memcg) -> bool:
         return False
     await ctx.ask(memcg.set_objcg, objcg)
     await percpu_ref_get(ctx, objcg.refcnt)
+    objcg.book(1)
     memcg.orig_objcg = objcg
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         await ctx.ask(ctx.machine.kmem_enabled.add, 1)
@@ -891,7 +897,10 @@ async def mem_cgroup_css_free_6_12(ctx: Context, memcg: Memcg) -> None:
 @kernel_fn("__mem_cgroup_free", "mm/memcontrol.c", profiles="6.12..")
 async def __mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
     """The put may be the obj_cgroup's last."""
-    await obj_cgroup_put(ctx, memcg.orig_objcg)
+    orig, memcg.orig_objcg = memcg.orig_objcg, None
+    if orig is not None:
+        orig.book(-1)
+    await obj_cgroup_put(ctx, orig)
     ctx.kfree(*memcg.parts())
 
 

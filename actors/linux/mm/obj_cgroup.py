@@ -55,19 +55,27 @@ class ObjCgroup(ListEntry):
 
     `nr_charged_bytes` are bytes that were charged in whole pages, and that no object and no stock has now.
 
-    Shadow accounting: `charged` counts the pages charged through it and not uncharged, in whole pages for kernel pages
-    and for the stocks alike.
+    Shadow accounting: `made_for` is its first memcg. `booked` counts the references that objects, tasks, stocks and
+    memcgs hold. `charged` counts the pages charged through it and not uncharged; `kmem_pages` of them are pages of
+    their own, from `kmem_allocations`.
     """
 
-    name: str
+    made_for: Memcg
     memcg: Memcg
     refcnt: PercpuRef = attrs.field(init=False)
     nr_charged_bytes: int = attrs.field(default=0, init=False)
+    booked: int = attrs.field(default=0, init=False)
     charged: int = attrs.field(default=0, init=False)
+    kmem_pages: int = attrs.field(default=0, init=False)
+    kmem_allocations: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
-        return f"obj_cgroup of {self.name}"
+        return f"obj_cgroup of {self.made_for.name}"
+
+    def book(self, references: int) -> None:
+        """Shadow accounting: *references* are held from now on; a negative number is no longer held."""
+        self.booked += references
 
     @operation(READ, part="memcg")
     def read_memcg(self) -> Memcg:
@@ -120,6 +128,8 @@ class TaskObjcg(Shared):
     def xchg_null(self) -> ObjCgroup | None:
         """xchg(&current->objcg, NULL), without the bit."""
         old, self.objcg, self.is_stale = self.objcg, None, False
+        if old is not None:
+            old.book(-1)
         return old
 
     @operation(UPDATE, lifecycle=True)
@@ -128,6 +138,8 @@ class TaskObjcg(Shared):
         if self.objcg is not None or self.is_stale:
             return False
         self.objcg = objcg
+        if objcg is not None:
+            objcg.book(1)
         return True
 
 
@@ -151,12 +163,15 @@ class ObjExts(Shared):
     def set(self, at: int, objcg: ObjCgroup) -> None:
         self.touch_part(at, UPDATE)
         self.slots[at] = objcg
+        objcg.book(1)
 
     @operation(READ)
     def take(self, at: int) -> ObjCgroup | None:
         """Read a slot and clear it; only the context that frees the object does so."""
         self.touch_part(at, UPDATE)
         taken, self.slots[at] = self.slots[at], None
+        if taken is not None:
+            taken.book(-1)
         return taken
 
 
@@ -168,8 +183,9 @@ async def obj_cgroup_alloc(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
     """KERNEL-today 5.2: an obj_cgroup whose references are counted per CPU; None is -ENOMEM."""
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
         return None
-    objcg = ObjCgroup(Actor(ctx.world, f"objcg {memcg.name}"), memcg.name, memcg)
+    objcg = ObjCgroup(Actor(ctx.world, f"objcg {memcg.name}"), memcg, memcg)
     objcg.refcnt = PercpuRef.init(objcg.actor, objcg, obj_cgroup_release, len(ctx.machine.cpus))
+    ctx.machine.add_objcg(objcg)
     return objcg
 
 
@@ -205,6 +221,7 @@ async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
     async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
         await ctx.ask(objcg.memcg.del_objcg, objcg)
     await percpu_ref_exit(ctx, ref)
+    ctx.machine.objcgs.pop(objcg, None)
     await kfree_rcu(ctx, objcg, ref)
 
 
@@ -366,8 +383,8 @@ async def take_obj_stock(ctx: Context, stock: Stock, objcg: ObjCgroup) -> ObjCgr
     """8.5 step 2: drain this CPU's stock and give it to *objcg*; the caller puts the one that had it."""
     old = await drain_obj_stock(ctx, stock)
     await obj_cgroup_get(ctx, objcg)
+    objcg.book(1)
     stock.cached_objcg = objcg
-    stock.nr_bytes = 0
     if await ctx.ask(objcg.read_charged_bytes):
         stock.nr_bytes = await ctx.ask(objcg.take_charged_bytes)
     return old
@@ -394,6 +411,7 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
     stock.nr_bytes = 0
     await flush_slab_bytes(ctx, stock)
     stock.cached_objcg = None
+    old.book(-1)
     return old
 
 
@@ -598,6 +616,7 @@ async def __memcg_kmem_charge_page(ctx: Context, page: KmemPages, gfp: Gfp) -> b
         return False
     await obj_cgroup_get(ctx, objcg)
     page.objcg = objcg
+    book_pages(objcg, page, 1)
     return True
 
 
@@ -609,4 +628,12 @@ async def __memcg_kmem_uncharge_page(ctx: Context, page: KmemPages) -> None:
         return
     await obj_cgroup_uncharge_pages(ctx, objcg, page.nr_pages)
     page.objcg = None
+    book_pages(objcg, page, -1)
     await obj_cgroup_put(ctx, objcg)
+
+
+def book_pages(objcg: ObjCgroup, page: KmemPages, allocations: int) -> None:
+    """Shadow accounting: pages of the kernel are charged, or no longer are."""
+    objcg.book(allocations)
+    objcg.kmem_allocations += allocations
+    objcg.kmem_pages += allocations * page.nr_pages

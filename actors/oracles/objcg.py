@@ -1,0 +1,143 @@
+"""Checks of obj_cgroups, from 6.12 on: references, bytes, pages, and the obj_cgroup of each task. KERNEL-today 20.
+
+Like the rest of the oracles they observe from outside. A reference is booked after the get and before the put; so a
+count never falls below what is booked, and equals it at quiescence. At quiescence the bytes that were charged through
+an obj_cgroup lie in its objects, in the stocks, or in its rest; and a memcg's counter is the sum of what was charged
+through the obj_cgroups, for the folios, and for the stocks of its subtree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.linux.mm.obj_cgroup import OBJ_EXT_SIZE, PAGE_SIZE, ObjCgroup
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
+    from actors.linux.mm.kmem_cache import KmemCache, Slab
+    from actors.linux.mm.memcontrol import Memcg
+    from actors.machine.context import Context
+
+Wrong = tuple[str, str, str]
+"""A violation: its kind, its name, and the details."""
+
+
+@attrs.define(eq=False)
+class ObjcgBooks:
+    """The checks of one machine. `owners` has the memcg of each obj_cgroup at the last check."""
+
+    machine: Machine
+    owners: dict[ObjCgroup, Memcg] = attrs.field(factory=dict)
+
+    # -- each step ----------------------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Check each obj_cgroup after each request to it, and the tasks when cgroup_mutex is released."""
+        self.machine.check_objcg = self.check_objcg
+        self.machine.cgroup_mutex.actor.check = self.check_tasks
+
+    def check_objcg(self, objcg: ObjCgroup) -> None:
+        """T2, T3, T4: the memcg of *objcg* moves upwards only; its references cover all that is booked."""
+        held = objcg.refcnt.own_refs + objcg.booked
+        if objcg.freed is None and objcg.refcnt.value < held:
+            self.violated("T3", f"{objcg.refcnt.label} is {objcg.refcnt.value}, but {held} references are held")
+        last = self.owners.get(objcg, objcg.memcg)
+        if objcg.memcg is not last:
+            is_locked = self.machine.objcg_lock.holder is not None
+            if last.parent is not objcg.memcg or not is_locked:
+                self.violated("T2", f"{objcg.label} was charged to {last.name}, and is to {objcg.memcg.name}")
+        self.owners[objcg] = objcg.memcg
+        if objcg not in self.machine.objcgs:
+            del self.owners[objcg]
+
+    def check_tasks(self) -> None:
+        """T20: once a move is complete, each task knows that its obj_cgroup is an old one."""
+        if self.machine.cgroup_mutex.holder is None:
+            for task in self.machine.charged_tasks:
+                self._check_task(task)
+
+    def _check_task(self, task: Context) -> None:
+        current = task.objcg
+        if current is None or current.objcg is None or current.is_stale:
+            return
+        owner, memcg = current.objcg.made_for, task.memcg
+        if memcg is None or not (owner is memcg or (memcg.objcg is None and memcg.is_descendant_of(owner))):
+            name = memcg.name if memcg is not None else "the root"
+            self.violated("T20", f"{task.name} is in {name}, and charges {current.objcg.label}")
+
+    def violated(self, number: str, text: str) -> None:
+        self.machine.world.report("invariant", number, f"invariant {number}: {text}")
+
+    # -- quiescence ---------------------------------------------------------------------------------------------------
+
+    def wrongs(self) -> Iterator[Wrong]:
+        """All violations at quiescence."""
+        objects = Counter[ObjCgroup]()
+        sizes = Counter[ObjCgroup]()
+        for cache in self.machine.all_caches:
+            yield from self._count_objects(cache, objects, sizes)
+        for objcg in self.machine.objcgs:
+            yield from self._check_references(objcg, objects[objcg])
+            yield from self._check_bytes(objcg, sizes[objcg])
+        for memcg in (self.machine.root_mem_cgroup, *self.machine.memcgs()):
+            yield from self._check_usage(memcg)
+        for task in self.machine.charged_tasks:
+            self._check_task(task)
+
+    def _count_objects(
+        self, cache: KmemCache, objects: Counter[ObjCgroup], sizes: Counter[ObjCgroup]
+    ) -> Iterator[Wrong]:
+        """T6, and the accounted objects of each obj_cgroup: their number, and their bytes."""
+        for slab in cache.slabs:
+            for at, objcg in enumerate(slots_of(slab)):
+                if objcg is None:
+                    continue
+                objects[objcg] += 1
+                sizes[objcg] += cache.slot_size + OBJ_EXT_SIZE
+                if not slab.live >> at & 1:
+                    yield "invariant", "T6", f"object {at} of {slab.label} is free, and charged to {objcg.label}"
+
+    def _check_references(self, objcg: ObjCgroup, objects: int) -> Iterator[Wrong]:
+        """T3, U5: each reference has a holder."""
+        machine = self.machine
+        tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
+        stocks = sum(stock.cached_objcg is objcg for stock in machine.stocks)
+        memcgs = sum(memcg.orig_objcg is objcg for memcg in machine.memcgs())
+        held = objcg.refcnt.own_refs + objects + objcg.kmem_allocations + tasks + stocks + memcgs
+        if objcg.refcnt.value != held:
+            flow, step = objcg.refcnt.last_get
+            text = f"{objcg.refcnt.label} is {objcg.refcnt.value}; shadow accounting explains {held}"
+            yield "leak", "obj_cgroup reference", f"{text}; the last get was by {flow}, step {step}"
+
+    def _check_bytes(self, objcg: ObjCgroup, in_objects: int) -> Iterator[Wrong]:
+        """T7: the pages charged through *objcg* are its objects, what the stocks have of them, and the rest."""
+        in_stocks = sum(stock.nr_bytes for stock in self.machine.stocks if stock.cached_objcg is objcg)
+        explained = in_objects + in_stocks + objcg.nr_charged_bytes
+        charged = PAGE_SIZE * (objcg.charged - objcg.kmem_pages)
+        if charged != explained:
+            how = "low" if charged < explained else "high"
+            text = f"{objcg.label} has {charged} bytes charged, too {how}; shadow accounting explains {explained}"
+            yield "accounting", f"bytes of an obj_cgroup too {how}", text
+
+    def _check_usage(self, memcg: Memcg) -> Iterator[Wrong]:
+        """T8: for a memcg that is not offline: nothing is moved from its counter when it goes offline."""
+        if memcg.objcg is None and not memcg.is_root:
+            return
+        members = {*memcg.subtree()}
+        pages = sum(objcg.charged for objcg in self.machine.objcgs if objcg.memcg in members)
+        pages += sum(member.user_pages for member in members if not member.is_root)
+        pages += sum(stock.nr_pages for stock in self.machine.stocks if stock.cached in members)
+        if memcg.memory.usage != pages:
+            how = "low" if memcg.memory.usage < pages else "high"
+            where = " of the root" if memcg.is_root else ""
+            text = f"{memcg.memory.label} is {memcg.memory.usage} pages; shadow accounting explains {pages}"
+            yield "accounting", f"memory usage{where} too {how}", text
+
+
+def slots_of(slab: Slab) -> list[ObjCgroup | None]:
+    """The obj_cgroup of each object of a slab; empty if no object was ever accounted."""
+    return slab.obj_exts.slots if slab.obj_exts is not None else []
