@@ -47,7 +47,15 @@ from actors.linux.kernel.cgroup.cgroup import (
     css_tryget_online,
     memcg_of,
 )
-from actors.linux.kernel.locking.locks import down_read, down_write, mutex_trylock, mutex_unlock, up_read, up_write
+from actors.linux.kernel.locking.locks import (
+    LocalLockIrqHeld,
+    down_read,
+    down_write,
+    mutex_trylock,
+    mutex_unlock,
+    up_read,
+    up_write,
+)
 from actors.linux.kernel.workqueue import Work, queue_work, queue_work_on
 from actors.linux.lib.percpu_refcount import percpu_ref_get, percpu_ref_put, percpu_ref_tryget
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
@@ -83,6 +91,9 @@ CHARGE_BATCH = 64
 MEMCG_CACHES_MIN_SIZE = 4
 
 STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
+
+STOCK_LOCK = "memcg_stock.stock_lock"
+"""The local lock of a CPU's stock, from 6.12 on; before, the stock is used with IRQs off."""
 
 
 @attrs.define(eq=False)
@@ -642,24 +653,29 @@ def this_cpu_stock(ctx: Context) -> Stock:
 @kernel_fn("consume_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """Take *nr_pages* from this CPU's stock, if the stock is *memcg*'s and holds enough."""
-    return nr_pages <= MEMCG_CHARGE_BATCH and await take_from_stock(ctx, memcg, nr_pages)
+    if nr_pages > MEMCG_CHARGE_BATCH:
+        return False
+    with ctx.irq_section:
+        return await take_from_stock(ctx, memcg, nr_pages)
 
 
 @kernel_fn("consume_stock", "mm/memcontrol.c", profiles="6.12..")
 async def consume_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """A stock holds up to 64 pages."""
-    return nr_pages <= CHARGE_BATCH and await take_from_stock(ctx, memcg, nr_pages)
+    if nr_pages > CHARGE_BATCH:
+        return False
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
+        return await take_from_stock(ctx, memcg, nr_pages)
 
 
 async def take_from_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
-    """One section with IRQs off."""
-    with ctx.irq_section:
-        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
-        stock = this_cpu_stock(ctx)
-        if stock.cached is not memcg or stock.nr_pages < nr_pages:
-            return False
-        stock.nr_pages -= nr_pages
-        return True
+    """Take *nr_pages* from this CPU's stock with IRQs off."""
+    await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+    stock = this_cpu_stock(ctx)
+    if stock.cached is not memcg or stock.nr_pages < nr_pages:
+        return False
+    stock.nr_pages -= nr_pages
+    return True
 
 
 @kernel_fn("refill_stock", "mm/memcontrol.c", profiles="..5.4-fixed")
@@ -679,7 +695,7 @@ async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 @kernel_fn("refill_stock", "mm/memcontrol.c", profiles="6.12..")
 async def refill_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock."""
-    with ctx.irq_section:
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         await __refill_stock(ctx, this_cpu_stock(ctx), memcg, nr_pages)
 
@@ -714,7 +730,7 @@ async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
 @kernel_fn("drain_local_stock", "mm/memcontrol.c", profiles="6.12..")
 async def drain_local_stock_6_12(ctx: Context, _work: Work | None = None) -> None:
     """KERNEL-today 8.6: empty both stocks of this CPU; the obj_cgroup is put after the lock is dropped."""
-    with ctx.irq_section:
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
         old = await drain_obj_stock(ctx, stock)

@@ -16,7 +16,7 @@ from actors.linux.include.rcupdate import kfree_rcu
 from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
 from actors.linux.include.slab import SlabFlags, kmalloc
 from actors.linux.kernel.cgroup.cgroup import css_put, css_tryget
-from actors.linux.kernel.locking.locks import SpinLockIrqHeld
+from actors.linux.kernel.locking.locks import LocalLockIrqHeld, SpinLockIrqHeld
 from actors.linux.lib.percpu_refcount import (
     PercpuRef,
     percpu_ref_exit,
@@ -29,6 +29,7 @@ from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     STOCK,
+    STOCK_LOCK,
     Memcg,
     Stock,
     __refill_stock,
@@ -349,7 +350,7 @@ async def obj_cgroup_uncharge(ctx: Context, objcg: ObjCgroup, size: int) -> None
 @kernel_fn("consume_obj_stock", "mm/memcontrol.c", profiles="6.12..")
 async def consume_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int) -> bool:
     """Take bytes from this CPU's stock, if the stock is *objcg*'s and has enough."""
-    with ctx.irq_section:
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
         if stock.cached_objcg is not objcg or stock.nr_bytes < nr_bytes:
@@ -365,7 +366,7 @@ async def refill_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, all
     The obj_cgroup that had the stock is put after the lock is dropped, for its release charges the stock.
     """
     old, nr_pages = None, 0
-    with ctx.irq_section:
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
         if stock.cached_objcg is not objcg:
@@ -460,7 +461,7 @@ async def mod_kernel_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 async def mod_objcg_state(ctx: Context, objcg: ObjCgroup, nid: int, item: str, nr: int) -> None:
     """KERNEL-today 8.8: count bytes of slab objects in this CPU's stock; more than a page of them goes to the memcg."""
     old = None
-    with ctx.irq_section:
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
         await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
         stock = this_cpu_stock(ctx)
         if stock.cached_objcg is not objcg:

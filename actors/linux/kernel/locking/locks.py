@@ -370,3 +370,21 @@ class Completion(Shared):
     @operation(READ, when=is_done)
     def spin_until_done(self) -> None:
         """Wait with preemption off, as smp_call_function_many() does."""
+
+
+@attrs.define
+class LocalLockIrqHeld:
+    """`with LocalLockIrqHeld(ctx, name):` -- local_lock_irqsave(): the lock of this CPU, which IRQs off stand for."""
+
+    ctx: Context
+    name: str
+    flags: bool = attrs.field(default=False, init=False)
+
+    def __enter__(self) -> None:
+        self.flags = self.ctx.local_irq_save()
+        self.ctx.machine.lockdep.acquire(self.ctx, self.name)
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self.ctx.machine.lockdep.release(self.ctx, self.name)
+        self.ctx.local_irq_restore(self.flags)

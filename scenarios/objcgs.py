@@ -1,0 +1,342 @@
+"""Races over obj_cgroups, from 6.12 on: who charges, who uncharges, and whose stock is drained, while a cgroup goes.
+
+KERNEL-today 27. An object holds its obj_cgroup, and that points to a memcg without a reference to it. So each charge
+and each uncharge must find a memcg that is alive, while removal gives the obj_cgroup to the parent.
+"""
+
+from __future__ import annotations
+
+from actors.api import GFP_KERNEL, Cgroup, Context, KmemCache, Machine, SlabObject, kmem_cache_alloc, kmem_cache_free
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.mm.memcontrol import mem_cgroup_uncharge
+from scenarios.api import (
+    MACHINE,
+    MEMORY,
+    PAGE_SIZE,
+    Knob,
+    SlabinfoRow,
+    Stage,
+    charge_elsewhere,
+    enter,
+    fill,
+    mkdir,
+    rmdir,
+    run_in,
+    scenario,
+    small_cache,
+    touch_pages,
+)
+
+SIZE = Knob("size", "bytes of an object", 2000, least=8, most=4096)
+
+
+def cache_of_size(size: int) -> SlabinfoRow:
+    """An accounted cache whose slabs have one page."""
+    return SlabinfoRow("alpha", 0, 0, size, max(1, PAGE_SIZE // ((size + 7) & ~7)), 1)
+
+
+def free_all(cache: KmemCache, objects: list[SlabObject]) -> object:
+    """The body of a task that frees *objects*, the first one first."""
+
+    async def free(ctx: Context) -> None:
+        for obj in objects:
+            await kmem_cache_free(ctx, cache, obj)
+
+    return free
+
+
+@scenario(
+    "last-object-vs-rmdir",
+    "the last objects of a nested cgroup are freed on another CPU while it is removed",
+    Knob("objects", "objects that the cgroup has in use", 2, least=1, most=16),
+    Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
+    SIZE,
+    *MACHINE,
+)
+def last_object_vs_rmdir(stage: Stage) -> None:
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+
+    async def leave_objects(ctx: Context) -> None:
+        """Let a cgroup below another allocate; then no stock has anything of it."""
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), parent])
+        kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["objects"]))
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    async def free(ctx: Context) -> None:
+        for obj in kept:
+            if stage.knobs["context"] == "task":
+                await kmem_cache_free(ctx, cache, obj)
+            else:
+                await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))
+
+    async def let_go(ctx: Context) -> None:
+        await rmdir(ctx, cgroups[1])
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(leave_objects)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
+    stage.task("free", free, cpu=1)
+    stage.wind_up(let_go)
+    stage.sometimes("an object outlives its cgroup", lambda: is_offline(cgroups) and has_live_objects(cache))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def free_in_softirq(cache: KmemCache, obj: SlabObject) -> object:
+    """An RCU callback that frees one object."""
+
+    async def callback(ctx: Context, _head: RcuHead) -> None:
+        await kmem_cache_free(ctx, cache, obj)
+
+    return callback
+
+
+def is_offline(cgroups: list[Cgroup]) -> bool:
+    """Whether the first cgroup has given its obj_cgroup to its parent."""
+    return bool(cgroups) and cgroups[0].is_dead and not cgroups[0].css.is_online
+
+
+def has_live_objects(cache: KmemCache) -> bool:
+    return cache.live_objects > 0
+
+
+async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
+    """Allocate and free an object in *cgroup* on every CPU, so that no stock keeps another obj_cgroup."""
+    for cpu in ctx.machine.cpus:
+        await ctx.migrate(cpu)
+        for obj in await fill(ctx, cgroup, cache, 1):
+            await kmem_cache_free(ctx, cache, obj)
+
+
+@scenario(
+    "late-charge",
+    "an allocation sleeps in reclaim while its task is moved, and the old cgroup is removed",
+    SIZE,
+    MEMORY,
+    Knob("allocations", "allocations of the task", 2, least=1, most=16),
+    *MACHINE,
+)
+def late_charge(stage: Stage) -> None:
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def limit(ctx: Context) -> None:
+        """Make two siblings below a cgroup that is nearly full."""
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), await mkdir(ctx, parent, "sibling"), parent])
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+        await run_in(ctx, cgroups[1], lambda ctx: touch_pages(ctx, memcg_of(cgroups[1].css), 3))
+        memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
+
+    async def allocate(ctx: Context) -> None:
+        made = [await kmem_cache_alloc(ctx, cache, GFP_KERNEL) for _ in range(stage.knobs["allocations"])]
+        for obj in filter(None, made):
+            await kmem_cache_free(ctx, cache, obj)
+
+    async def remove(ctx: Context) -> None:
+        await cgroup_attach_task(ctx, cgroups[1], worker)
+        await rmdir(ctx, cgroups[0])
+
+    async def let_go(ctx: Context) -> None:
+        sibling = memcg_of(cgroups[1].css)
+        while sibling.user_pages:
+            await uncharge_one(ctx, cgroups[1])
+        for cgroup in cgroups[1:]:
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(limit)
+    worker = stage.task("allocate", allocate, cpu=1)
+    stage.task("rmdir", remove)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
+    """Free a page of user memory of *cgroup*."""
+    await mem_cgroup_uncharge(ctx, memcg_of(cgroup.css))
+
+
+@scenario(
+    "drain-vs-release",
+    "a task at its limit drains all stocks while another CPU frees the last object of a removed cgroup",
+    Knob("rounds", "objects that are freed, each followed by an allocation of another cgroup", 2, least=1, most=8),
+    *MACHINE,
+)
+def drain_vs_release(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+
+    async def fill_up(ctx: Context) -> None:
+        """A removed cgroup below a full one has objects."""
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), await mkdir(ctx, parent, "sibling"), parent])
+        kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["rounds"]))
+        await rmdir(ctx, cgroups[0])
+        await ctx.settle()
+        memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
+
+    async def free(ctx: Context) -> None:
+        """Free an object of the removed cgroup, then let another obj_cgroup have the stock of this CPU."""
+        for obj in kept:
+            await kmem_cache_free(ctx, cache, obj)
+            other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
+            if other is not None:
+                await kmem_cache_free(ctx, cache, other)
+
+    async def charge(ctx: Context) -> None:
+        await touch_pages(ctx, memcg_of(cgroups[1].css), 1)
+
+    async def let_go(ctx: Context) -> None:
+        while memcg_of(cgroups[1].css).user_pages:
+            await uncharge_one(ctx, cgroups[1])
+        for cgroup in cgroups[1:]:
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    async def both(ctx: Context) -> None:
+        await fill_up(ctx)
+        await cgroup_attach_task(ctx, stage.session, freer)
+
+    stage.set_up(both)
+    freer = stage.task("free", free, cpu=1)
+    stage.task("charge", charge)
+    stage.wind_up(let_go)
+    stage.sometimes(
+        "a stock is drained that has bytes of a removed cgroup",
+        lambda: any(stock.is_flushing and is_of_removed(machine, stock.cpu) for stock in machine.stocks),
+    )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def is_of_removed(machine: Machine, cpu: int) -> bool:
+    """Whether the obj_cgroup in a CPU's stock has outlived its first memcg."""
+    objcg = machine.stocks[cpu].cached_objcg
+    return objcg is not None and objcg.memcg is not objcg.made_for
+
+
+@scenario(
+    "attach-vs-update",
+    "a task that allocates is moved to another cgroup and back, and its first cgroup is removed",
+    Knob("moves", "how often it is moved", 3, least=1, most=16),
+    Knob("allocations", "objects that it allocates and frees", 3, least=1, most=16),
+    *MACHINE,
+)
+def attach_vs_update(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def prepare(ctx: Context) -> None:
+        cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in ("first", "second")])
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(stage.knobs["allocations"]):
+            obj = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
+            if obj is not None:
+                await kmem_cache_free(ctx, cache, obj)
+
+    async def move(ctx: Context) -> None:
+        for number in range(1, stage.knobs["moves"] + 1):
+            if worker in machine.charged_tasks:
+                await cgroup_attach_task(ctx, cgroups[number % 2], worker)
+
+    async def let_go(ctx: Context) -> None:
+        await rmdir(ctx, cgroups[1])
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(prepare)
+    worker = stage.task("allocate", allocate, cpu=1)
+    stage.task("move", move)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+@scenario(
+    "fork-exit-vs-rmdir",
+    "children allocate once and exit, and their cgroup is removed while others free what they allocated",
+    Knob("children", "how many there are", 2, least=1, most=8),
+    *MACHINE,
+)
+def fork_exit_vs_rmdir(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def make_cgroup(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await cgroup_attach_task(ctx, cgroups[0], parent)
+
+    async def fork(ctx: Context) -> None:
+        for number in range(stage.knobs["children"]):
+            made = await fill(ctx, cgroups[0], cache, 1)
+            stage.task(f"free{number}", free_all(cache, made), cpu=1)  # type: ignore[arg-type]
+
+    async def let_go(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(make_cgroup)
+    parent = stage.task("fork", fork)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]), cpu=1)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+@scenario(
+    "objcg-handover",
+    "objects of a cgroup are freed on several CPUs, so that parts of a page come back in several stocks",
+    Knob("objects", "objects, which are freed on the CPUs in turn", 4, least=1, most=64),
+    Knob("size", "bytes of an object", 1360, least=8, most=4096),
+    *MACHINE,
+)
+def objcg_handover(stage: Stage) -> None:
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    kept: list[SlabObject] = []
+    cpus = len(machine.cpus)
+
+    async def leave_objects(ctx: Context) -> None:
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["objects"]))
+
+    def add_freer(number: int) -> None:
+        async def free(ctx: Context) -> None:
+            """Free some objects, and let another obj_cgroup have the stock of this CPU after each."""
+            await enter(ctx, stage.session)
+            for obj in kept[number::cpus]:
+                await kmem_cache_free(ctx, cache, obj)
+                other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
+                if other is not None:
+                    await kmem_cache_free(ctx, cache, other)
+
+        stage.task(f"free{number}", free, cpu=number)
+
+    async def let_go(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(leave_objects)
+    for number in range(cpus):
+        add_freer(number)
+    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
+    stage.wind_up(let_go)
+    stage.sometimes(
+        "a whole page of rests comes together",
+        lambda: any(objcg.nr_charged_bytes >= PAGE_SIZE for objcg in machine.objcgs),
+    )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
