@@ -19,4 +19,4 @@ async def release(ctx: Context, work: Work) -> None:
             await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
             await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
     css.destroy_rwork.work.init_work(css_free_rwork_fn)
-    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_rwork.work)
+    await queue_work(ctx, ctx.machine.cgroup_free_wq, css.destroy_rwork.work)

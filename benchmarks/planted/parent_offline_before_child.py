@@ -13,4 +13,4 @@ async def killed(ctx: Context, ref: PercpuRef) -> None:
     css = css_of(ref.container)
     await ctx.ask(css.add_online_cnt, -1)
     css.destroy_work.init_work(css_killed_work_fn)
-    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+    await queue_work(ctx, ctx.machine.cgroup_offline_wq, css.destroy_work)

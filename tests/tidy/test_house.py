@@ -33,6 +33,7 @@ ELSEWHERE = {
     ("mm/slub.c", "mm/slub_sysfs"): "the half of mm/slub.c that is about /sys/kernel/slab",
     ("lib/kobject.c", "mm/slub_sysfs"): "the only kobjects of the model are those of caches",
     ("fs/kernfs/file.c", "mm/slub_sysfs"): "kernfs_seq_show() calls the file's function, of which there is one",
+    ("mm/memcontrol.c", "mm/vmstat"): "statistics of memcgs beside those of nodes",
     ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
 }
 """Functions that do not stand at their path, each with the reason."""

@@ -8,13 +8,28 @@ from actors.machine.context import Context
 from actors.versions.kernel_fn import extern
 
 if TYPE_CHECKING:
-    from actors.linux.kernel.cgroup.cgroup import Cgroup
+    from actors.linux.kernel.cgroup.cgroup import Cgroup, Css
     from actors.linux.mm.memcontrol import Memcg
+
+
+@extern
+async def cgroup_rstat_updated(ctx: Context, cgroup: Cgroup, cpu: int) -> None:
+    """Note that *cpu* has counted something for *cgroup*. KERNEL-today 15.2."""
 
 
 @extern
 async def cgroup_rstat_flush(ctx: Context, cgroup: Cgroup) -> None:
     """Add what the CPUs have counted for the subtree to its totals. KERNEL-today 15.4."""
+
+
+@extern
+async def mem_cgroup_css_rstat_flush(ctx: Context, css: Css, cpu: int) -> None:
+    """Add what *cpu* has counted for the memcg of *css* to its totals. KERNEL-today 15.4."""
+
+
+@extern
+async def mem_cgroup_flush_stats(ctx: Context, memcg: Memcg) -> None:
+    """Flush the subtree of *memcg* if enough has changed since the last flush. KERNEL-today 15.3."""
 
 
 @extern

@@ -17,7 +17,8 @@ from actors.linux.init.boot_caches import (
     has_usercopy,
     is_exempt,
 )
-from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags
+from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_post_fork
+from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, RstatLocks
 from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
 from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
@@ -45,7 +46,7 @@ from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
 from actors.linux.mm.slub_sysfs import SlabKset, boot_kobject
 from actors.linux.mm.vmscan import Shrinkers
-from actors.linux.mm.vmstat import VmStats
+from actors.linux.mm.vmstat import VmStats, flush_periodically
 from actors.machine.bodies import begin, check_name
 from actors.machine.context import Context
 from actors.machine.object_books import ObjectBooks
@@ -139,6 +140,7 @@ class Machine(Named):
     rcu: Rcu
     buddy: BuddyAllocator
     cgroup_tree: CgroupTree
+    rstat: RstatLocks
     memcg_cache_ida: Ida
     mem_cgroup_ids: Ida
     kmem_enabled: StaticKey
@@ -150,7 +152,9 @@ class Machine(Named):
     stocks: list[Stock]
     call_queues: list[CallQueue]
     worker_pools: list[WorkerPool]
-    cgroup_destroy_wq: Workqueue
+    cgroup_offline_wq: Workqueue
+    cgroup_release_wq: Workqueue
+    cgroup_free_wq: Workqueue
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
     slab_caches_to_rcu_destroy_work: Work
@@ -219,7 +223,7 @@ class Machine(Named):
             VmStats.alloc(self.buddy.actor, f"node {nid}", len(cpus)) for nid in range(self.config.nodes)
         ]
         pools = self.worker_pools = [WorkerPool(Actor(world, f"workqueue/{cpu.id}"), self, cpu) for cpu in cpus]
-        self.cgroup_destroy_wq = Workqueue.alloc(pools, "cgroup_destroy", max_active=1)
+        self._boot_cgroup_queues(pools)
         self.memcg_kmem_cache_wq = Workqueue.alloc(pools, "memcg_kmem_cache", max_active=1)
         self.system_wq = Workqueue.alloc(pools, "events", max_active=256)
         slab_common = Actor(world, "slab_caches")
@@ -229,6 +233,16 @@ class Machine(Named):
         self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
         self.slab_kset = SlabKset(slab_common, self)
+
+    def _boot_cgroup_queues(self, pools: list[WorkerPool]) -> None:
+        """Before 6.12 one queue has all works of a css, which wait for one another there; KERNEL-today 2.4."""
+        if self.has_rstat:
+            self.cgroup_offline_wq = Workqueue.alloc(pools, "cgroup_offline", max_active=1)
+            self.cgroup_release_wq = Workqueue.alloc(pools, "cgroup_release", max_active=1)
+            self.cgroup_free_wq = Workqueue.alloc(pools, "cgroup_free", max_active=1)
+        else:
+            self.cgroup_offline_wq = Workqueue.alloc(pools, "cgroup_destroy", max_active=1)
+            self.cgroup_release_wq = self.cgroup_free_wq = self.cgroup_offline_wq
 
     def _boot_per_cpu(self) -> None:
         self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
@@ -262,6 +276,22 @@ class Machine(Named):
         root.has_css = True
         root.css.memcg = self.root_mem_cgroup = mem_cgroup_alloc(self, root.css, None)
         self.root_mem_cgroup.is_root = True
+        if self.has_rstat:
+            self._boot_rstat(root)
+
+    def _boot_rstat(self, root: Cgroup) -> None:
+        """Make the statistics of the root, and the thread that flushes those of all cgroups."""
+        self.rstat = RstatLocks.boot(self.world, len(self.cpus))
+        root.rstat = CgroupRstat(root.actor, root, None)
+        root.rstat.csses = (root.css,)
+        root.css.stats = MemcgStats.alloc(root.actor, "/", None, len(self.cpus))
+        flusher = Context(self.world, "stats_flush", Kind.KTHREAD, machine=self)
+        self.world.spawn(flusher, flush_periodically(flusher))
+
+    @property
+    def has_rstat(self) -> bool:
+        """Whether the memory controller's statistics and the queues of cgroups are those of 6.12."""
+        return self.config.kernel in WITHOUT_CHILD_CACHES
 
     @property
     def slab_supports_sysfs(self) -> bool:
@@ -355,6 +385,8 @@ class Machine(Named):
 
         async def live() -> None:
             await task.begin()
+            if self.has_rstat:  # before, no controller wants to know
+                await cgroup_post_fork(task, task)
             await begin(body, task)
             await do_exit(task)
             self.charged_tasks.pop(task, None)

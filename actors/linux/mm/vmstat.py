@@ -1,8 +1,10 @@
-"""Statistics of nodes and memcgs, batched on each CPU. mm/vmstat.c, mm/memcontrol.c @5.3; KERNEL.md 9.4.
+"""Statistics of nodes and memcgs, counted on each CPU. mm/vmstat.c, mm/memcontrol.c @5.3, @6.12; KERNEL.md 9.4.
 
-A change is added to this CPU's delta. A delta that exceeds its limit is added to the shared counters: the node's, or
-those of the memcg and all its ancestors. So a reader may see a counter that lags behind. The deltas of a memcg that is
-freed must be flushed, or they are lost.
+Those of nodes, and before 6.12 those of memcgs, are batched: a change is added to this CPU's delta. A delta that
+exceeds its limit is added to the shared counters: the node's, or those of the memcg and all its ancestors. So a reader
+may see a counter that lags behind. The deltas of a memcg that is freed must be flushed, or they are lost.
+
+From 6.12 on the counters of memcgs are those of kernel/cgroup/rstat.py, which a flush adds up. KERNEL-today 15.
 """
 
 from __future__ import annotations
@@ -13,16 +15,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.machine.context import Context
+from actors.linux.include.rstat import cgroup_rstat_flush, cgroup_rstat_updated
+from actors.linux.kernel.cgroup.rstat import Key, MemcgStats, rstat_of
+from actors.machine.context import Context, deref
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
+    from actors.linux.kernel.cgroup.cgroup import Css
+    from actors.linux.mm.memcontrol import Memcg
     from actors.system.actor import Actor
 
 MEMCG_CHARGE_BATCH = 32
 NODE_STAT_THRESHOLD = 32
+
+FLUSH_TIME = 2_000_000_000
+"""Nanoseconds between two periodic flushes of all memcgs."""
 
 THIS_CPU_STAT = OperationInfo("this_cpu_stat", cost=ATOMIC_NS)
 
@@ -100,3 +109,65 @@ async def flush_items(ctx: Context, levels: list[VmStats], items: list[StatItem]
     for item in items:
         for level in levels:
             await ctx.ask(level.add, item, pending[item])
+
+
+# -- the counters of memcgs since 6.12 --------------------------------------------------------------------------------
+
+
+def stats_of(memcg: Memcg) -> MemcgStats:
+    """memcg->vmstats and the lruvec_stats of its nodes."""
+    return deref(memcg.css.stats, "memcg->vmstats")
+
+
+@kernel_fn("__mod_memcg_lruvec_state", "mm/memcontrol.c", profiles="6.12..")
+async def mod_memcg_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: str, nr: int) -> None:
+    """KERNEL-today 15.2: count for the memcg and for its node, whether the memcg lives or is dying."""
+    await count(ctx, memcg, ((None, item), (nid, item)), nr)
+
+
+@kernel_fn("__mod_memcg_state", "mm/memcontrol.c", profiles="6.12..")
+async def mod_memcg_state(ctx: Context, memcg: Memcg, item: str, nr: int) -> None:
+    """KERNEL-today 15.2: count for the memcg alone, for pages without a node."""
+    await count(ctx, memcg, ((None, item),), nr)
+
+
+async def count(ctx: Context, memcg: Memcg, keys: tuple[Key, ...], nr: int) -> None:
+    """Count on this CPU, then memcg_rstat_updated(): the next flush looks here, and comes earlier if it must."""
+    stats = stats_of(memcg)
+    await ctx.this_cpu(stats, THIS_CPU_STAT)
+    cpu = ctx.smp_processor_id
+    due = stats.count(ctx, keys, nr)
+    await cgroup_rstat_updated(ctx, memcg.css.cgroup, cpu)
+    for level in due:
+        await ctx.ask(level.tell_updates, cpu)
+
+
+@kernel_fn("mem_cgroup_css_rstat_flush", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_css_rstat_flush(ctx: Context, css: Css, cpu: int) -> None:
+    """KERNEL-today 15.4: all items of one memcg and one CPU, in one step under cgroup_rstat_lock."""
+    await ctx.ask(deref(css.stats, "memcg->vmstats").flush_cpu, cpu)
+
+
+@kernel_fn("mem_cgroup_flush_stats", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_flush_stats_6_12(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-today 15.3: readers do with totals that lack up to 64 pages for each CPU."""
+    if await ctx.ask(stats_of(memcg).needs_flush):
+        await cgroup_rstat_flush(ctx, memcg.css.cgroup)
+
+
+@kernel_fn("flush_memcg_stats_dwork", "mm/memcontrol.c", profiles="6.12..")
+async def flush_memcg_stats_dwork(ctx: Context) -> None:
+    """KERNEL-today 15.3: the periodic flush, of all memcgs and whatever has changed."""
+    await cgroup_rstat_flush(ctx, ctx.machine.root_cgroup)
+
+
+async def flush_periodically(ctx: Context) -> None:
+    """Every two seconds, for ever; without an update there is nothing to flush, and the model waits for one.
+
+    The kernel's work runs on an unbound queue; here it is a thread that is bound to no CPU. Quiescence does not wait
+    for it.
+    """
+    while True:
+        await ctx.ask(rstat_of(ctx.machine.root_cgroup).wait_until_updated)
+        await ctx.sleep_in_background(FLUSH_TIME)
+        await flush_memcg_stats_dwork(ctx)

@@ -1,4 +1,7 @@
-"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1; steps of KERNEL.md 3.
+"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1, @6.12; steps of KERNEL.md 3.
+
+What is new in 6.12 is in KERNEL-today 3: a queue for each stage of a css's end, counts of dying csses, statistics that
+are flushed before a css leaves (kernel/cgroup/rstat.c), and callbacks for tasks.
 
 A cgroup is pinned by its base reference (dropped at rmdir), by its children, and by the css of each controller. The
 model has one controller, memory. A css (CgroupSubsysState) is pinned by its base reference, its children and
@@ -20,7 +23,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.include.kernfs import KernfsNode, kernfs_remove, root_of
+from actors.linux.include.memcontrol import mem_cgroup_attach, mem_cgroup_exit, mem_cgroup_fork
+from actors.linux.include.rstat import cgroup_rstat_flush
 from actors.linux.include.slab import kmalloc
+from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, cgroup_rstat_exit, rstat_of
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
 from actors.linux.kernel.locking.locks import MutexHeld
 from actors.linux.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
@@ -37,7 +43,7 @@ from actors.linux.lib.percpu_refcount import (
     percpu_ref_tryget,
     percpu_ref_tryget_live,
 )
-from actors.machine.context import BUG_ON, Context, deref
+from actors.machine.context import BUG_ON, WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL
 from actors.machine.list_head import ListEntry, ListHead, use
 from actors.system.actor import Actor, Shared
@@ -189,7 +195,7 @@ class Css(ListEntry):
 
     `online_cnt` counts the css itself and its online children, so it goes offline after all of them (3.2.4). `id` is
     the controller's: 1 for the root; it is reused after the css is freed. `files` is the directory that contains its
-    files.
+    files. From 6.12 on, `nr_descendants` counts the live csses below this one, and `stats` are the memcg's counters.
     """
 
     name: str
@@ -200,6 +206,8 @@ class Css(ListEntry):
     flags: CssFlags = attrs.field(factory=lambda: CssFlags(0))
     online_cnt: int = 0
     id: int = 0
+    nr_descendants: int = attrs.field(default=0, init=False)
+    stats: MemcgStats | None = attrs.field(default=None, init=False)
     children: CssChildren = attrs.field(init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
@@ -217,7 +225,7 @@ class Css(ListEntry):
         """Initialise the reference count and the works; the root css has neither."""
         self.refcnt = PercpuRef.init(self.actor, self, css_release, len(machine.cpus))
         self.destroy_work = Work(self.actor, self, name="destroy_work")
-        self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_destroy_wq)
+        self.destroy_rwork = RcuWork(Work(self.actor, self), machine.cgroup_free_wq)
 
     @property
     def is_online(self) -> bool:
@@ -250,6 +258,44 @@ class Css(ListEntry):
         self.online_cnt += nr
         return self.online_cnt
 
+    @operation(READ, part="nr_descendants")
+    def read_nr_descendants(self) -> int:
+        """cgroup_stat_show() reads it without cgroup_mutex."""
+        return self.nr_descendants
+
+    @operation(UPDATE, part="nr_descendants")
+    def count_live(self) -> None:
+        """KERNEL-today 3.1: every ancestor counts this css, which is online. cgroup_mutex is held."""
+        for ancestor in self.ancestors():
+            ancestor.touch_part("nr_descendants", UPDATE)
+            ancestor.nr_descendants += 1
+
+    @operation(UPDATE, part="nr_descendants", lifecycle=True)
+    def count_dying(self) -> None:
+        """KERNEL-today 3.2.6: the ancestors count it no more; their cgroups and its own count a dying one."""
+        self.cgroup.add_dying_css(1)
+        for ancestor in self.ancestors():
+            ancestor.touch_part("nr_descendants", UPDATE)
+            ancestor.nr_descendants -= 1
+            ancestor.cgroup.add_dying_css(1)
+
+    @operation(READ, part="nr_descendants", lifecycle=True)
+    def count_released(self) -> int:
+        """KERNEL-today 3.4: its cgroup and those above count it no more; return how many csses it has below, 0."""
+        self.cgroup.add_dying_css(-1)
+        for ancestor in self.cgroup.ancestors():
+            ancestor.add_dying_css(-1)
+        return self.nr_descendants
+
+    def ancestors(self) -> list[Css]:
+        """All csses above this one, nearest first."""
+        above = []
+        level = self.parent
+        while level is not None:
+            above.append(level)
+            level = level.parent
+        return above
+
     def parts(self) -> tuple[Shared | None, ...]:
         """The struct with its reference count and works."""
         return (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
@@ -257,7 +303,11 @@ class Css(ListEntry):
 
 @attrs.define(eq=False)
 class Cgroup(ListEntry):
-    """struct cgroup. `tasks` is the number of live tasks in it; the root's tasks are not counted."""
+    """struct cgroup. `tasks` is the number of live tasks in it; the root's tasks are not counted.
+
+    From 6.12 on, `nr_dying_subsys` counts the dying memory csses of its subtree, its own included, and `rstat` is its
+    part of the CPUs' trees of changed statistics.
+    """
 
     name: str
     serial_nr: int
@@ -268,6 +318,8 @@ class Cgroup(ListEntry):
     tasks: int = attrs.field(default=0, init=False)
     nr_descendants: int = attrs.field(default=0, init=False)
     nr_dying_descendants: int = attrs.field(default=0, init=False)
+    nr_dying_subsys: int = attrs.field(default=0, init=False)
+    rstat: CgroupRstat | None = attrs.field(default=None, init=False)
     max_descendants: int | None = None
     is_dead: bool = attrs.field(default=False, init=False)
     has_css: bool = attrs.field(default=False, init=False)
@@ -291,6 +343,15 @@ class Cgroup(ListEntry):
     @operation(READ, part="descendants")
     def read_nr_dying_descendants(self) -> int:
         return self.nr_dying_descendants
+
+    @operation(READ, part="nr_dying_subsys")
+    def read_nr_dying_subsys(self) -> int:
+        return self.nr_dying_subsys
+
+    def add_dying_css(self, nr: int) -> None:
+        """nr_dying_subsys[memory] += nr, within a step that holds cgroup_mutex."""
+        self.touch_part("nr_dying_subsys", UPDATE)
+        self.nr_dying_subsys += nr
 
     @operation(READ, part="population")
     def read_populated(self) -> bool:
@@ -319,9 +380,12 @@ class Cgroup(ListEntry):
 
 @attrs.frozen
 class CgroupSubsys:
-    """struct cgroup_subsys: the memory controller's callbacks for each stage of a css."""
+    """struct cgroup_subsys: the memory controller's callbacks for each stage of a css.
 
-    css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg]]
+    From 6.12 on, css_alloc may return None and css_online False: -ENOMEM.
+    """
+
+    css_alloc: Callable[[Context, Css, Css], Awaitable[Memcg | None]]
     css_online: Callable[[Context, Memcg], Awaitable[bool]]
     css_offline: Callable[[Context, Memcg], Awaitable[None]]
     css_released: Callable[[Context, Memcg], Awaitable[None]]
@@ -386,24 +450,43 @@ async def cgroup_mkdir(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None
         return cgroup
 
 
-@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
     """KERNEL.md 3.1.2: make the cgroup; its ancestors count it, and it pins its parent. None is -ENOMEM."""
-    machine = ctx.machine
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
         return None
-    serial_nr = machine.next_css_serial()
+    return await link_cgroup(ctx, parent, new_cgroup(ctx, parent, name))
+
+
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def cgroup_create_6_12(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """KERNEL-today 3.1: besides the reference count, the cgroup has per-CPU memory for its statistics."""
+    if not kmalloc(ctx, GFP_KERNEL, "percpu") or not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return None
+    cgroup = new_cgroup(ctx, parent, name)
+    cgroup.rstat = CgroupRstat(cgroup.actor, cgroup, rstat_of(parent))
+    return await link_cgroup(ctx, parent, cgroup)
+
+
+def new_cgroup(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
+    """A cgroup that nobody knows yet, with its own css."""
+    serial_nr = ctx.machine.next_css_serial()
     actor = Actor(ctx.world, f"cgroup {name}")
     cgroup = Cgroup(actor, name, serial_nr, parent)
     cgroup.self_css = Css(actor, f"self css of {name}", cgroup, parent.self_css)
-    cgroup.self_css.prepare(machine)
-    await ctx.ask(machine.cgroup_tree.link, cgroup)
+    cgroup.self_css.prepare(ctx.machine)
+    return cgroup
+
+
+async def link_cgroup(ctx: Context, parent: Cgroup, cgroup: Cgroup) -> Cgroup:
+    """Put the cgroup into the tree."""
+    await ctx.ask(ctx.machine.cgroup_tree.link, cgroup)
     await css_get(ctx, parent.self_css)
     await ctx.ask(cgroup.self_css.set_flags, CssFlags.ONLINE)
     return cgroup
 
 
-@kernel_fn("css_create", "kernel/cgroup/cgroup.c")
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
     """KERNEL.md 3.1.3 to 3.1.5: allocate, link and online the memory css.
 
@@ -426,6 +509,35 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def css_create_6_12(ctx: Context, cgroup: Cgroup) -> bool:
+    """KERNEL-today 3.1: a css that cannot go online is unlinked and freed after a grace period; False is -ENOMEM.
+
+    Such a css is freed by css_free alone: it has never been offline, nor released.
+    """
+    parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
+    css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
+    css.prepare(ctx.machine)
+    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
+    if css.memcg is None:
+        ctx.kfree(*css.parts())
+        return False
+    css.stats = MemcgStats.alloc(cgroup.actor, cgroup.name, parent.stats, len(ctx.machine.cpus))
+    await init_and_link_css(ctx, css)
+    await ctx.ask(rstat_of(cgroup).link_css, css)
+    if kmalloc(ctx, GFP_KERNEL, "percpu"):
+        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+        css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+        await ctx.ask(parent.link_child, css)
+        if await online_css_6_12(ctx, css):
+            return True
+        await ctx.ask(parent.unlink_child, css)
+    await ctx.ask(rstat_of(cgroup).unlink_css, css)
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
+    return False
+
+
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
 async def init_and_link_css(ctx: Context, css: Css) -> None:
     """KERNEL.md 3.1.4: take references to the parent css and to the css's own cgroup."""
@@ -435,11 +547,27 @@ async def init_and_link_css(ctx: Context, css: Css) -> None:
     await css_get(ctx, css.cgroup.self_css)
 
 
-@kernel_fn("online_css", "kernel/cgroup/cgroup.c")
+@kernel_fn("online_css", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def online_css(ctx: Context, css: Css) -> None:
     """KERNEL.md 3.1.5: publish the css; the parent counts it as online."""
     lockdep_assert_held(ctx, "cgroup_mutex")
     await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css))
+    await publish_css(ctx, css)
+
+
+@kernel_fn("online_css", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def online_css_6_12(ctx: Context, css: Css) -> bool:
+    """KERNEL-today 3.1: False if css_online fails; every ancestor counts the css."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if await ctx.machine.memory_cgrp_subsys.css_online(ctx, memcg_of(css)) is False:
+        return False
+    await publish_css(ctx, css)
+    await ctx.ask(css.count_live)
+    return True
+
+
+async def publish_css(ctx: Context, css: Css) -> None:
+    """CSS_ONLINE, and the pointer from the cgroup; the css and its parent count it as online."""
     await ctx.ask(css.set_flags, CssFlags.ONLINE)
     css.cgroup.css = css
     css.cgroup.has_css = True
@@ -462,17 +590,41 @@ def css_of(container: Shared) -> Css:
 # -- tasks ------------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """Move *task* into *dst_cgrp*, at any point of its work (a write to cgroup.procs)."""
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
 
 
-@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
+    """KERNEL-today 3.7: the controller hears of the move later; until then the task runs with its old obj_cgroup.
+
+    The kernel holds cgroup_threadgroup_rwsem, too, so that a task does not exit meanwhile; the model does not.
+    """
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
+        await mem_cgroup_attach(ctx, task)
+
+
+@kernel_fn("cgroup_post_fork", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def cgroup_post_fork(ctx: Context, child: Context) -> None:
+    """KERNEL-today 3.7: the controller hears of a new task, which is in its cgroup already."""
+    await mem_cgroup_fork(ctx, child)
+
+
+@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def cgroup_exit(ctx: Context) -> None:
     """Remove an exiting task from its cgroup, which may become empty."""
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
+
+
+@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def cgroup_exit_6_12(ctx: Context) -> None:
+    """KERNEL-today 3.7: the cgroup may be empty, and be removed, before the controller hears of the exit."""
+    await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
+    await mem_cgroup_exit(ctx)
 
 
 @kernel_fn("cgroup_procs_write", "kernel/cgroup/cgroup.c")
@@ -510,7 +662,7 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
-@kernel_fn("kill_css", "kernel/cgroup/cgroup.c")
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def kill_css(ctx: Context, css: Css) -> None:
     """KERNEL.md 3.2.2: kill the css, so that tryget_online fails; css_killed_ref_fn() runs when every CPU sees that."""
     lockdep_assert_held(ctx, "cgroup_mutex")
@@ -522,13 +674,26 @@ async def kill_css(ctx: Context, css: Css) -> None:
     await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
 
 
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def kill_css_6_12(ctx: Context, css: Css) -> None:
+    """KERNEL-today 3.2.1 to 3.2.6: after the kill the css counts as dying, in its cgroup and in all above."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if CssFlags.DYING in await ctx.ask(css.read_flags):
+        return
+    await ctx.ask(css.set_flags, CssFlags.DYING)
+    await kernfs_remove(ctx, css.files)
+    await css_get(ctx, css)
+    await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
+    await ctx.ask(css.count_dying)
+
+
 @kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
 async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
     """KERNEL.md 3.2.4: every CPU sees the kill; offline the css once its children are offline."""
     css = css_of(ref.container)
     if await ctx.ask(css.add_online_cnt, -1) == 0:
         css.destroy_work.init_work(css_killed_work_fn)
-        await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+        await queue_work(ctx, ctx.machine.cgroup_offline_wq, css.destroy_work)
 
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
@@ -560,10 +725,10 @@ async def css_release(ctx: Context, ref: PercpuRef) -> None:
     """KERNEL.md 3.4.1: the last reference has been dropped; continue in a worker."""
     css = css_of(ref.container)
     css.destroy_work.init_work(css_release_work_fn)
-    await queue_work(ctx, ctx.machine.cgroup_destroy_wq, css.destroy_work)
+    await queue_work(ctx, ctx.machine.cgroup_release_wq, css.destroy_work)
 
 
-@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c")
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def css_release_work_fn(ctx: Context, work: Work) -> None:
     """KERNEL.md 3.4.2 and 3.4.4: unlink, then free after a grace period."""
     css = css_of(work.container)
@@ -578,7 +743,27 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
     await queue_rcu_work(ctx, css.destroy_rwork)
 
 
-@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c")
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def css_release_work_fn_6_12(ctx: Context, work: Work) -> None:
+    """KERNEL-today 3.4: what was counted for the css reaches its parent before it is unlinked from the statistics."""
+    css = css_of(work.container)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(css.set_flags, CssFlags.RELEASED)
+        if css.memcg is None:
+            await cgroup_rstat_flush(ctx, css.cgroup)
+            await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
+        else:
+            await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
+            await cgroup_rstat_flush(ctx, css.cgroup)
+            await ctx.ask(rstat_of(css.cgroup).unlink_css, css)
+            await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
+            below = await ctx.ask(css.count_released)
+            WARN_ON(ctx, below, "css_release_work_fn: css->nr_descendants")
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
+
+
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     """KERNEL.md 3.4.3: free the css, then drop its references to its cgroup and its parent css."""
     css = css_of(work.container)
@@ -597,3 +782,26 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
         ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()
     await css_put(ctx, parent)
+
+
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="6.12..")
+async def css_free_rwork_fn_6_12(ctx: Context, work: Work) -> None:
+    """KERNEL-today 3.5: free the css and the statistics; a cgroup lets its parent go before it is freed."""
+    css = css_of(work.container)
+    await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
+    parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
+    if css.memcg is not None:
+        await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        if css.id:
+            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        ctx.kfree(css.stats, *css.parts())
+        await css_put(ctx, cgroup.self_css)
+        await css_put(ctx, parent)
+    else:
+        ctx.machine.cgroup_tree.touch_part("nr_cgrps", UPDATE)
+        ctx.machine.cgroup_tree.nr_cgrps -= 1
+        await css_put(ctx, parent)
+        await cgroup_rstat_exit(ctx, cgroup)
+        ctx.kfree(cgroup, *css.parts())
+        cgroup.actor.retire()
