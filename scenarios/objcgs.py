@@ -6,6 +6,8 @@ and each uncharge must find a memcg that is alive, while removal gives the obj_c
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from actors.api import GFP_KERNEL, Cgroup, Context, KmemCache, Machine, SlabObject, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
@@ -14,6 +16,7 @@ from scenarios.api import (
     MACHINE,
     MEMORY,
     PAGE_SIZE,
+    Body,
     Knob,
     SlabinfoRow,
     Stage,
@@ -36,7 +39,7 @@ def cache_of_size(size: int) -> SlabinfoRow:
     return SlabinfoRow("alpha", 0, 0, size, max(1, PAGE_SIZE // ((size + 7) & ~7)), 1)
 
 
-def free_all(cache: KmemCache, objects: list[SlabObject]) -> object:
+def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     """The body of a task that frees *objects*, the first one first."""
 
     async def free(ctx: Context) -> None:
@@ -87,7 +90,7 @@ def last_object_vs_rmdir(stage: Stage) -> None:
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
-def free_in_softirq(cache: KmemCache, obj: SlabObject) -> object:
+def free_in_softirq(cache: KmemCache, obj: SlabObject) -> Callable[[Context, RcuHead], Awaitable[None]]:
     """An RCU callback that frees one object."""
 
     async def callback(ctx: Context, _head: RcuHead) -> None:
@@ -283,7 +286,7 @@ def fork_exit_vs_rmdir(stage: Stage) -> None:
     async def fork(ctx: Context) -> None:
         for number in range(stage.knobs["children"]):
             made = await fill(ctx, cgroups[0], cache, 1)
-            stage.task(f"free{number}", free_all(cache, made), cpu=1)  # type: ignore[arg-type]
+            stage.task(f"free{number}", free_all(cache, made), cpu=1)
 
     async def let_go(ctx: Context) -> None:
         await charge_elsewhere(ctx, stage.session)
