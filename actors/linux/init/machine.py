@@ -23,11 +23,20 @@ from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
 from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
 from actors.linux.kernel.rcu.eager import EagerRcu
+from actors.linux.kernel.rcu.kvfree import Krc
 from actors.linux.kernel.rcu.tree import Rcu, rcu_core, rcu_gp_kthread
 from actors.linux.kernel.smp import CallQueue, ipi_handler
 from actors.linux.kernel.softirq import RCU_SOFTIRQ, TIMER_SOFTIRQ, Softirq, run_softirqs
 from actors.linux.kernel.time.timer import TimerBase, run_timer_softirq, timer_interrupt
-from actors.linux.kernel.workqueue import Work, WorkerPool, Workqueue
+from actors.linux.kernel.workqueue import (
+    UnboundPool,
+    Work,
+    WorkerPool,
+    Workqueue,
+    WorkTimers,
+    run_timers,
+    work_timer_interrupt,
+)
 from actors.linux.lib.idr import Ida
 from actors.linux.mm.kmem_cache import CacheList, KmemCache
 from actors.linux.mm.list_lru import ListLru
@@ -157,6 +166,10 @@ class Machine(Named):
     cgroup_free_wq: Workqueue
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
+    unbound_pool: UnboundPool
+    system_unbound_wq: Workqueue
+    work_timers: list[WorkTimers]
+    krc: Krc
     slab_caches_to_rcu_destroy_work: Work
     slab_kset: SlabKset
     root_cgroup: Cgroup
@@ -190,6 +203,8 @@ class Machine(Named):
         self._boot_locks()
         self._boot_services()
         self._boot_per_cpu()
+        if self.is_without_child_caches:
+            self._boot_kvfree()
         self._boot_root_cgroup()
         for row in rows:
             self._boot_cache(row)
@@ -228,7 +243,9 @@ class Machine(Named):
         self.system_wq = Workqueue.alloc(pools, "events", max_active=256)
         slab_common = Actor(world, "slab_caches")
         self.slab_caches = CacheList(slab_common, "slab_caches")
-        self.slab_root_caches = CacheList(slab_common, "slab_root_caches")
+        self.slab_root_caches = self.slab_caches  # from 6.12 on; without child caches, each cache is a root
+        if not self.is_without_child_caches:
+            self.slab_root_caches = CacheList(slab_common, "slab_root_caches")
         self.slab_caches_to_rcu_destroy = CacheList(slab_common, "slab_caches_to_rcu_destroy")
         self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
@@ -268,6 +285,18 @@ class Machine(Named):
         self.world.spawn(clock, timer_interrupt(clock, timers))
         self.worker_pools[cpu.id].spawn_worker()
 
+    def _boot_kvfree(self) -> None:
+        """The unbound queues, the timers that quiescence waits for, and kfree_rcu(): from 6.12 on."""
+        pool = self.unbound_pool = UnboundPool(Actor(self.world, "workqueue/unbound"), self, self.cpus[0])
+        pool.spawn_worker()
+        self.system_unbound_wq = Workqueue.alloc_unbound(pool, "events_unbound", max_active=256)
+        self.work_timers = [WorkTimers(softirq.actor, softirq) for softirq in self.softirqs]
+        for cpu, base, old in zip(self.cpus, self.work_timers, self.timer_bases, strict=True):
+            self.softirqs[cpu.id].actions[TIMER_SOFTIRQ] = functools.partial(run_timers, bases=(base, old))
+            clock = Context(self.world, f"work-timer/{cpu.id}", Kind.KTHREAD, machine=self)
+            self.world.spawn(clock, work_timer_interrupt(clock, base))
+        self.krc = Krc.boot(self, Workqueue.alloc_unbound(pool, "kvfree_rcu_reclaim", max_active=256))
+
     def _boot_root_cgroup(self) -> None:
         """Make the root cgroup, which is never removed and whose references are not counted (CSS_NO_REF)."""
         root = self.root_cgroup = Cgroup(Actor(self.world, "cgroup /"), "/", 1, None)
@@ -294,6 +323,11 @@ class Machine(Named):
         return self.config.kernel in WITHOUT_CHILD_CACHES
 
     @property
+    def is_without_child_caches(self) -> bool:
+        """Whether there is one set of caches, as from 6.12 on."""
+        return self.config.kernel in WITHOUT_CHILD_CACHES
+
+    @property
     def slab_supports_sysfs(self) -> bool:
         """SLAB_SUPPORTS_SYSFS: true for SLUB only."""
         return self.config.allocator == "slub"
@@ -314,7 +348,8 @@ class Machine(Named):
         if self.slab_supports_sysfs:
             boot_kobject(self, cache)
         self.slab_caches.add(cache)
-        self.slab_root_caches.add(cache)
+        if self.slab_root_caches is not self.slab_caches:
+            self.slab_root_caches.add(cache)
 
     def add_cache(self, cache: KmemCache) -> None:
         """Add a new cache to `all_caches`; install `check_child` on a child."""

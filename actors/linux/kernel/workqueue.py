@@ -5,6 +5,9 @@ item at a time. It starts the next one only when the running worker sleeps (conc
 worker starts no other. In addition each queue has at most `max_active` items in the pool; the others wait in the
 queue's own list. PENDING is cleared before the function is called, and the worker never accesses the item afterwards
 (KERNEL.md 2.2).
+
+From 6.12 on there is an unbound pool, too: each of its items runs on any CPU, and it starts one for each idle worker,
+whether other workers run or not (KERNEL-today 2.4).
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier
+from actors.linux.kernel.time.timer import TimerBase, run_timer_softirq
 from actors.machine.context import WARN_ON, Context, deref
 from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Shared
@@ -24,6 +28,7 @@ from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+    from actors.linux.kernel.softirq import Action
     from actors.system.cpu import Cpu
     from actors.system.flow import Flow
 
@@ -39,7 +44,7 @@ WorkFunc = Callable[[Context, "Work"], Awaitable[None]]
 class Work(ListEntry):
     """struct work_struct. `last_pool` is the pool where it ran last: no two workers run it at once.
 
-    `queued_by` is the execution context and the step that queued it last, for reports.
+    `queued_by` is the execution context and the step that queued it last, for reports; `queued_on` is the pool.
     """
 
     container: Shared
@@ -47,6 +52,7 @@ class Work(ListEntry):
     pending: bool = False
     last_pool: WorkerPool | None = None
     queued_by: tuple[str, int] = ("", -1)
+    queued_on: WorkerPool | None = None
     name: str = attrs.field(default="work", kw_only=True)
 
     @property
@@ -65,6 +71,68 @@ class Work(ListEntry):
         """Set PENDING; return its old value."""
         was, self.pending = self.pending, True
         return was
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_pool(self) -> WorkerPool | None:
+        """get_work_pool(): the pool where it was queued last."""
+        return self.queued_on
+
+    @operation(READ, cost=ATOMIC_NS)
+    def is_pending(self) -> bool:
+        """work_pending(): it is queued, or waits for a timer or for RCU."""
+        return self.pending
+
+
+@attrs.define(eq=False)
+class DelayedWork(Work):
+    """struct delayed_work: a work that a timer of `base` queues at `expires` (ns). `disabled` counts cancellations.
+
+    Unlike the works of queue_delayed_work_on(), which are housekeeping, it delays quiescence.
+    """
+
+    wq: Workqueue = attrs.field(kw_only=True)
+    base: TimerBase | None = attrs.field(default=None, init=False)
+    timer: Action | None = attrs.field(default=None, init=False)
+    expires: int = attrs.field(default=0, init=False)
+    disabled: int = attrs.field(default=0, init=False)
+
+    def is_timer_pending(self) -> bool:
+        return self.base is not None and self.timer is not None and self.base.is_pending(self.timer)
+
+    def is_settled(self) -> bool:
+        """Whether nobody is between PENDING and the timer or the pool."""
+        if not self.pending or self.is_timer_pending():
+            return True
+        return self.queued_on is not None and self.queued_on.listed(self) is not None
+
+    @operation(UPDATE, cost=ATOMIC_NS)
+    def test_and_set_pending(self) -> bool:
+        """Set PENDING; return its old value. A work that is being cancelled cannot be queued."""
+        if self.disabled:
+            return True
+        was, self.pending = self.pending, True
+        return was
+
+    @operation(UPDATE, when=is_settled)
+    def grab_pending(self, *, disables: bool = False) -> bool:
+        """work_grab_pending(): stop the timer, or take the work off its pool; return whether it was pending.
+
+        The caller owns PENDING then, or *disables* the work instead, as __cancel_work() does with IRQs off. In C this
+        is a loop, which waits for a CPU that is just queueing the work.
+        """
+        was = self.pending
+        if was and self.base is not None and self.timer is not None and self.base.is_pending(self.timer):
+            self.base.del_timer(self.timer)
+        elif was and self.queued_on is not None:
+            self.queued_on.remove(self)
+        self.pending = not disables
+        self.disabled += disables
+        return was
+
+    @operation(UPDATE)
+    def enable(self) -> None:
+        """enable_work()."""
+        self.disabled -= 1
 
 
 @attrs.frozen(eq=False)
@@ -123,6 +191,20 @@ class Worker(Context):
 
 
 @attrs.define(eq=False)
+class UnboundWorker(Worker):
+    """A kworker of the unbound pool: it counts in no nr_running, and runs on any CPU."""
+
+    @property
+    def is_running(self) -> bool:
+        """Never: WORKER_UNBOUND is in WORKER_NOT_RUNNING."""
+        return False
+
+    def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- as in Flow
+        """The pool takes no notice of sleeping workers."""
+        Context.set_ready(self, ready)
+
+
+@attrs.define(eq=False)
 class PoolWorkqueue(Shared):
     """struct pool_workqueue: one queue's part on one CPU. `unfinished` has the tickets of items not finished yet."""
 
@@ -161,6 +243,13 @@ class PoolWorkqueue(Shared):
     def wait_flushed(self, upto: int) -> None:
         """Sleep until every item up to that ticket has finished."""
 
+    def is_finished(self, ticket: int) -> bool:
+        return ticket not in self.unfinished
+
+    @operation(READ, when=is_finished, sleeps=True, part="unfinished")
+    def wait_finished(self, ticket: int) -> None:
+        """Sleep until that item has finished."""
+
 
 @attrs.define(eq=False)
 class WorkerPool(Shared):
@@ -171,6 +260,7 @@ class WorkerPool(Shared):
 
     machine: Machine
     cpu: Cpu
+    pwqs: list[PoolWorkqueue] = attrs.field(factory=list, init=False)
     worklist: ListHead[Item] = attrs.field(init=False)
     busy: list[Worker] = attrs.field(factory=list, init=False)
     idle: list[Worker] = attrs.field(factory=list, init=False)
@@ -195,6 +285,7 @@ class WorkerPool(Shared):
             return False
         world = self.cpu.world
         work.queued_by = world.current.name if world.current is not None else "", world.step
+        work.queued_on = self
         pwq.tickets += 1
         item = Item(pwq, pwq.tickets, work)
         pwq.unfinished[item.ticket] = None
@@ -212,6 +303,35 @@ class WorkerPool(Shared):
             return False
         self.touch_part("worklist", UPDATE)
         return self.insert(pwq, work)
+
+    def listed(self, work: Work) -> tuple[ListHead[Item], Item] | None:
+        """The queued item of *work* that no worker has begun, with its list."""
+        heads = [self.worklist, *(worker.scheduled for worker in self.busy), *(pwq.inactive for pwq in self.pwqs)]
+        return next(((head, item) for head in heads for item in head if item.work is work), None)
+
+    @operation(READ, part="worklist")
+    def find_item(self, work: Work) -> Item | None:
+        """The item of *work* that a flush waits for: the queued one, or the one that a worker executes."""
+        self.touch_part("busy_hash", READ)
+        listed = self.listed(work)
+        if listed is not None:
+            return listed[1]
+        return next((worker.current for worker in self.busy if worker.executes(work)), None)
+
+    def remove(self, work: Work) -> None:
+        """Take a queued item off its list, for try_to_grab_pending()."""
+        found = self.listed(work)
+        if found is None:
+            return
+        head, item = found
+        self.touch_part("worklist", UPDATE)
+        head.list_del(item)
+        if head is item.pwq.inactive:
+            item.pwq.touch_part("unfinished", UPDATE)
+            del item.pwq.unfinished[item.ticket]
+            item.pwq.reconsider()
+        else:
+            self.retire(item)
 
     @operation(UPDATE, when=is_needed, idle=True, latency=WORKER_NS, part="worklist", lifecycle=True)
     def take(self, worker: Worker) -> None:
@@ -269,6 +389,25 @@ class WorkerPool(Shared):
 
 
 @attrs.define(eq=False)
+class UnboundPool(WorkerPool):
+    """The struct worker_pool of unbound queues; `cpu` is where its workers wait."""
+
+    @property
+    def label(self) -> str:
+        return "unbound worker pool"
+
+    def spawn_worker(self) -> None:
+        """create_worker(): one more idle worker, for any CPU."""
+        name = f"kworker/u{len(self.machine.cpus)}:{len(self.busy) + len(self.idle)}"
+        cpus = self.machine.cpus
+        worker = UnboundWorker(
+            self.cpu.world, name, Kind.KWORKER, self.cpu, machine=self.machine, pool=self, cpus_allowed=cpus
+        )
+        self.idle.append(worker)
+        self.cpu.world.spawn(worker, worker_thread(worker))
+
+
+@attrs.define(eq=False)
 class Workqueue:
     """struct workqueue_struct; `pwqs` is indexed by CPU."""
 
@@ -286,6 +425,15 @@ class Workqueue:
         """alloc_workqueue(name, 0, max_active)."""
         wq = cls(name, max_active)
         wq.pwqs = [PoolWorkqueue(pool.actor, wq, pool) for pool in pools]
+        for pwq in wq.pwqs:
+            pwq.pool.pwqs.append(pwq)
+        return wq
+
+    @classmethod
+    def alloc_unbound(cls, pool: UnboundPool, name: str, max_active: int) -> Workqueue:
+        """alloc_workqueue(name, WQ_UNBOUND, max_active): all CPUs share one part."""
+        wq = cls.alloc([pool], name, max_active)
+        wq.pwqs *= len(pool.machine.cpus)
         return wq
 
 
@@ -296,6 +444,8 @@ async def worker_thread(worker: Worker) -> None:
         while worker.current is not None:
             if worker.world.should_fail("delayed-kworker"):
                 await worker.stall(WORKER_DELAY_NS)
+            if len(worker.cpus_allowed) > 1:
+                await worker.migrate(worker.cpus_allowed[await worker.choose(len(worker.cpus_allowed))])
             await process_one_work(worker, worker.current)
             await worker.ask(worker.pool.finish, worker)
 
@@ -306,7 +456,7 @@ async def process_one_work(worker: Worker, item: Item) -> None:
     Flushers wait for the work and its queue, so for lockdep the worker holds both meanwhile.
     """
     func, lockdep = deref(worker.current_func, "process_one_work(): worker->current_func"), worker.machine.lockdep
-    classes = (item.pwq.wq.completion, f"(work_completion){getattr(func, 'name', '')}")
+    classes = (item.pwq.wq.completion, completion_of(func))
     for name in classes:
         lockdep.acquire(worker, name)
     await func(worker, item.work)
@@ -355,9 +505,30 @@ async def flush_workqueue(ctx: Context, wq: Workqueue) -> None:
     ctx.might_sleep("flush_workqueue")
     ctx.machine.lockdep.acquire(ctx, wq.completion)
     ctx.machine.lockdep.release(ctx, wq.completion)
-    tickets = [await ctx.ask(pwq.last_ticket) for pwq in wq.pwqs]
-    for pwq, ticket in zip(wq.pwqs, tickets, strict=True):
+    pwqs = list(dict.fromkeys(wq.pwqs))
+    tickets = [await ctx.ask(pwq.last_ticket) for pwq in pwqs]
+    for pwq, ticket in zip(pwqs, tickets, strict=True):
         await ctx.ask(pwq.wait_flushed, ticket)
+
+
+@kernel_fn("flush_work", "kernel/workqueue.c", profiles="6.12..")
+async def flush_work(ctx: Context, work: Work) -> bool:
+    """Wait until *work*, as it is queued or executed now, has finished; False if it is idle. KERNEL-today 2.4."""
+    ctx.might_sleep("flush_work")
+    completion = completion_of(work.func)
+    ctx.machine.lockdep.acquire(ctx, completion)
+    ctx.machine.lockdep.release(ctx, completion)
+    pool = await ctx.ask(work.read_pool)
+    item = None if pool is None else await ctx.ask(pool.find_item, work)
+    if item is None:
+        return False
+    await ctx.ask(item.pwq.wait_finished, item.ticket)
+    return True
+
+
+def completion_of(func: WorkFunc | None) -> str:
+    """Lockdep's class for waiting for works with that function."""
+    return f"(work_completion){getattr(func, 'name', '')}"
 
 
 @attrs.define(eq=False)
@@ -384,6 +555,92 @@ async def queue_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
 
     await call_rcu(ctx, rwork.head, rcu_work_rcufn)
     return True
+
+
+@kernel_fn("flush_rcu_work", "kernel/workqueue.c", profiles="6.12..")
+async def flush_rcu_work(ctx: Context, rwork: RcuWork) -> bool:
+    """Wait until *rwork* has finished, and before that for its grace period; False if it is idle."""
+    if not await ctx.ask(rwork.work.is_pending):
+        return await flush_work(ctx, rwork.work)
+    await rcu_barrier(ctx)
+    await flush_work(ctx, rwork.work)
+    return True
+
+
+# -- delayed work that can be changed and cancelled, from 6.12 on (KERNEL-today 2.3) ----------------------------------
+
+
+@attrs.define(eq=False)
+class WorkTimers(TimerBase):
+    """The timers of one CPU that quiescence waits for: those of every `DelayedWork`."""
+
+    @property
+    def label(self) -> str:
+        return f"work timers of {self.actor.name}"
+
+
+async def work_timer_interrupt(ctx: Context, base: WorkTimers) -> None:
+    """The clock of these timers; loops for ever. A timer that is made earlier while the clock sleeps comes late."""
+    while True:
+        due = await ctx.ask(base.next_expiry)
+        await ctx.sleep(max(0, due - ctx.world.now))
+        await ctx.ask(base.expire, ctx.world.now)
+
+
+async def run_timers(ctx: Context, bases: tuple[TimerBase, ...]) -> None:
+    """The timer softirq of a CPU with several bases."""
+    for base in bases:
+        await run_timer_softirq(ctx, base)
+
+
+@kernel_fn("queue_delayed_work", "kernel/workqueue.c", profiles="6.12..")
+async def queue_delayed_work(ctx: Context, dwork: DelayedWork, delay: int) -> bool:
+    """Queue *dwork* after *delay* nanoseconds, unless it is pending or being cancelled."""
+    with ctx.irq_section:
+        if await ctx.ask(dwork.test_and_set_pending):
+            return False
+        await __queue_delayed_work(ctx, dwork, delay)
+    return True
+
+
+@kernel_fn("mod_delayed_work", "kernel/workqueue.c", profiles="6.12..")
+async def mod_delayed_work(ctx: Context, dwork: DelayedWork, delay: int) -> bool:
+    """Queue *dwork* after *delay* nanoseconds, whether it is pending or not; return whether it was."""
+    with ctx.irq_section:
+        was = await ctx.ask(dwork.grab_pending)
+        await __queue_delayed_work(ctx, dwork, delay)
+    return was
+
+
+@kernel_fn("__queue_delayed_work", "kernel/workqueue.c", profiles="6.12..")
+async def __queue_delayed_work(ctx: Context, dwork: DelayedWork, delay: int) -> None:
+    """Start the timer of a work whose PENDING bit the caller has set; IRQs are off."""
+    base = dwork.base = ctx.machine.work_timers[ctx.smp_processor_id]
+    dwork.expires = ctx.world.now + delay
+
+    async def delayed_work_timer_fn(ctx: Context) -> None:
+        with ctx.irq_section:
+            await __queue_work(ctx, ctx.smp_processor_id, dwork.wq, dwork)
+            dwork.touch(UPDATE)
+            dwork.reconsider()
+
+    dwork.timer = delayed_work_timer_fn
+    await ctx.ask(base.add_timer, dwork.expires, delayed_work_timer_fn)
+    dwork.touch(UPDATE)
+    dwork.reconsider()
+
+
+@kernel_fn("cancel_delayed_work_sync", "kernel/workqueue.c", profiles="6.12..")
+async def cancel_delayed_work_sync(ctx: Context, dwork: DelayedWork) -> bool:
+    """Stop *dwork*, and wait until it does not run; meanwhile it cannot be queued. True if it was pending."""
+    ctx.might_sleep("cancel_delayed_work_sync")
+    was = await ctx.ask(dwork.grab_pending, disables=True)
+    await flush_work(ctx, dwork)
+    await ctx.ask(dwork.enable)
+    return was
+
+
+# -- delayed housekeeping ---------------------------------------------------------------------------------------------
 
 
 @kernel_fn("queue_delayed_work_on", "kernel/workqueue.c")

@@ -4,12 +4,15 @@ While the ref is live, get and put access only the counter of their own CPU, and
 switches to one atomic count. It sets DEAD and ATOMIC; after a grace period, when no CPU can still be inside a per-CPU
 get or put, the per-CPU counters are added to the atomic count. Until then the count contains BIAS, so that it cannot
 reach zero early. Step numbers are those of KERNEL.md 1.
+
+From 6.12 on, all but the flags and the pointer to the per-CPU memory is in a struct of its own, which exit frees
+(KERNEL-today 1). Whoever uses the atomic count after that dereferences NULL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 
@@ -43,6 +46,8 @@ class PercpuRef(Shared):
     `own_refs` counts the references that the mechanism itself holds: the initial one until kill, and one for a running
     switch. Like all shadow accounting of references, it is raised after a get and lowered before a put. `last_get` is
     the execution context and the step of the last get; it helps to find out why the count never reached zero.
+    `has_data` is False after exit freed the data, from 6.12 on; `count` is then the value that exit keeps in the
+    pointer.
 
     invariant: `value` is at least the number of references held, and never negative.
     """
@@ -54,6 +59,7 @@ class PercpuRef(Shared):
     count: int = BIAS + 1
     flags: int = 0
     confirm_switch: Confirm | None = None
+    has_data: bool = True
     own_refs: int = 1
     last_get: tuple[str, int] = ("boot", 0)
     head: RcuHead = attrs.field(init=False)
@@ -105,6 +111,8 @@ class PercpuRef(Shared):
 
         While the count contains BIAS, additions commute: callers only test the result for zero.
         """
+        if not self.has_data:
+            self._no_data("count")
         old = self.count
         self.count += nr
         if min(old, self.count) < BIAS // 2:
@@ -119,6 +127,8 @@ class PercpuRef(Shared):
 
     @operation(UPDATE, part="count")
     def inc_not_zero(self) -> bool:
+        if not self.has_data:
+            self._no_data("count")
         if self.count == 0:
             return False
         self.count += 1
@@ -137,12 +147,32 @@ class PercpuRef(Shared):
 
     @operation(UPDATE, part="flags", lifecycle=True)
     def begin_switch(self, confirm: Confirm) -> None:
+        if not self.has_data:
+            self._no_data("confirm_switch")
         self.touch_part("confirm_switch", UPDATE)
         self.flags |= ATOMIC
         self.confirm_switch = confirm
 
+    def _no_data(self, field: str) -> NoReturn:
+        """Use the data after exit freed it."""
+        self.touch_part("data", READ)
+        deref(None, f"ref->data->{field}")
+        raise AssertionError
+
+    @operation(READ, part="data")
+    def read_data(self) -> bool:
+        """Whether ref->data is not NULL."""
+        return self.has_data
+
+    @operation(UPDATE, lifecycle=True)
+    def drop_data(self) -> None:
+        """Keep the count beside the flags, and set ref->data to NULL."""
+        self.has_data = False
+
     @operation(READ, part="confirm_switch")
     def read_confirm_switch(self) -> Confirm | None:
+        if not self.has_data:
+            self._no_data("confirm_switch")
         return self.confirm_switch
 
     @operation(UPDATE, part="confirm_switch", lifecycle=True)
@@ -333,8 +363,18 @@ async def percpu_ref_switch_to_atomic_rcu(ctx: Context, head: RcuHead) -> None:
     await percpu_ref_call_confirm_rcu(ctx, ref)
 
 
-@kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="5.3..")
+@kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="6.12..")
 async def percpu_ref_call_confirm_rcu(ctx: Context, ref: PercpuRef) -> None:
+    """KERNEL-today 1.4: as in 5.3; the data stays until percpu_ref_exit()."""
+    await confirm_the_switch(ctx, ref)
+    if not ref.allow_reinit:
+        await __percpu_ref_exit(ctx, ref)
+    ref.own_refs -= 1
+    await percpu_ref_put(ctx, ref)
+
+
+@kernel_fn("percpu_ref_call_confirm_rcu", "lib/percpu-refcount.c", profiles="5.3..5.4-fixed")
+async def percpu_ref_call_confirm_rcu_5_3(ctx: Context, ref: PercpuRef) -> None:
     """KERNEL.md 1.7c to e: confirm the switch; free the per-CPU memory, unless the ref may be re-initialised."""
     await confirm_the_switch(ctx, ref)
     if not ref.allow_reinit:
@@ -358,9 +398,26 @@ async def confirm_the_switch(ctx: Context, ref: PercpuRef) -> None:
     await ctx.ask(ref.end_switch)
 
 
-@kernel_fn("percpu_ref_exit", "lib/percpu-refcount.c")
+@kernel_fn("percpu_ref_exit", "lib/percpu-refcount.c", profiles="6.12..")
 async def percpu_ref_exit(ctx: Context, ref: PercpuRef) -> None:
+    """KERNEL-today 1.5: free the per-CPU memory and the data; a second call does nothing."""
+    has_data = await ctx.ask(ref.read_data)
+    await __percpu_ref_exit(ctx, ref)
+    if has_data:
+        async with SpinLockIrqHeld(ctx, ctx.machine.percpu_ref_switch_lock):
+            await ctx.ask(ref.drop_data)
+
+
+@kernel_fn("percpu_ref_exit", "lib/percpu-refcount.c", profiles="..5.4-fixed")
+async def percpu_ref_exit_until_5_4(ctx: Context, ref: PercpuRef) -> None:
     """Free the per-CPU memory; a second call does nothing."""
+    switching = await ctx.ask(ref.free_percpu)
+    WARN_ON(ctx, switching, "percpu_ref_exit: confirm_switch is set")
+
+
+@kernel_fn("__percpu_ref_exit", "lib/percpu-refcount.c", profiles="6.12..")
+async def __percpu_ref_exit(ctx: Context, ref: PercpuRef) -> None:
+    """Free the per-CPU memory, if it is still there."""
     switching = await ctx.ask(ref.free_percpu)
     WARN_ON(ctx, switching, "percpu_ref_exit: confirm_switch is set")
 

@@ -38,6 +38,14 @@ def set_cpu_partial(size: int) -> int:
     return 30
 
 
+def set_cpu_partial_today(size: int) -> int:
+    """The same from 6.12 on (KERNEL-today 16.9)."""
+    for least, objects in ((PAGE_SIZE, 6), (1024, 24), (256, 52)):
+        if size >= least:
+            return objects
+    return 120
+
+
 def set_min_partial(size: int) -> int:
     """The number of empty slabs that a node keeps: log2(size)/2, 5 to 10 (set_min_partial)."""
     return min(max((size.bit_length() - 1) // 2, 5), 10)
@@ -51,7 +59,8 @@ def new_root_cache(machine: Machine, row: SlabinfoRow, flags: SlabFlags, *, has_
     cache.min_order = min(order, (least - 1).bit_length())
     cache.min_objects = min(row.objperslab, (PAGE_SIZE << cache.min_order) // row.objsize)
     cache.has_ctor = has_ctor
-    cache.memcg_caches = MemcgCacheArray(cache.actor, cache, [None] * machine.memcg_nr_cache_ids)
+    if not machine.is_without_child_caches:
+        cache.memcg_caches = MemcgCacheArray(cache.actor, cache, [None] * machine.memcg_nr_cache_ids)
     return cache
 
 
@@ -69,6 +78,7 @@ def _new_cache(
     """Allocate a kmem_cache with its per-CPU and per-node parts. *geometry*: object size, objects per slab, order."""
     size, objects, order = geometry
     actor = Actor(machine.world, f"kmem_cache {name}")
+    cpu_partial = set_cpu_partial_today(size) if machine.is_without_child_caches else set_cpu_partial(size)
     cache = KmemCache(
         actor,
         name,
@@ -76,7 +86,7 @@ def _new_cache(
         objects=objects,
         order=order,
         flags=flags,
-        cpu_partial=LocklessField(actor, f"cpu_partial of {name}", set_cpu_partial(size)),
+        cpu_partial=LocklessField(actor, f"cpu_partial of {name}", cpu_partial),
         min_partial=LocklessField(actor, f"min_partial of {name}", set_min_partial(size)),
         root_cache=root,
     )

@@ -10,16 +10,21 @@ array. The cache is deactivated when its memcg goes offline. Its end depends on 
 
 All of this runs under slab_mutex; only allocation and free do without it. The destruction of a root cache also shuts
 down its children. Merging comes last: a new root cache may share an existing one.
+
+From 6.12 on there are no child caches; KERNEL-today 17.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
+
+from actors.linux.include.rcupdate import kvfree_rcu_barrier
 from actors.linux.include.slab import SlabFlags, kmalloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import css_get, css_get_many, css_put
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
-from actors.linux.kernel.locking.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld, mutex_lock, mutex_unlock
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier
 from actors.linux.kernel.workqueue import Work, flush_workqueue, queue_work
 from actors.linux.lib.percpu_refcount import PercpuRef, percpu_ref_exit, percpu_ref_kill
@@ -72,8 +77,18 @@ async def kmem_cache_create(
     return await kmem_cache_create_usercopy(ctx, row, flags, has_ctor=has_ctor, has_usercopy=False)
 
 
-@kernel_fn("kmem_cache_create_usercopy", "mm/slab_common.c")
+@kernel_fn("kmem_cache_create_usercopy", "mm/slab_common.c", profiles="6.12..", known_as="__kmem_cache_create_args")
 async def kmem_cache_create_usercopy(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
+) -> KmemCache | None:
+    """KERNEL-today 17.1: create a cache or share one, under slab_mutex alone. None, and a warning, on failure."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        s = await share_or_create(ctx, row, flags, has_ctor=has_ctor, has_usercopy=has_usercopy)
+    return created(ctx, s, row, flags)
+
+
+@kernel_fn("kmem_cache_create_usercopy", "mm/slab_common.c", profiles="..5.4-fixed")
+async def kmem_cache_create_usercopy_until_5_4(
     ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
 ) -> KmemCache | None:
     """Create a root cache, part of whose objects may be copied to user space. None, and a warning, on failure."""
@@ -81,14 +96,25 @@ async def kmem_cache_create_usercopy(
     await get_online_mems(ctx)
     await memcg_get_cache_ids(ctx)
     async with MutexHeld(ctx, ctx.machine.slab_mutex):
-        s: KmemCache | int | None = None
-        if not has_usercopy:
-            s = await __kmem_cache_alias(ctx, row, flags, has_ctor=has_ctor)
-        if s is None:
-            s = await create_root_cache(ctx, row, flags, has_ctor=has_ctor, has_usercopy=has_usercopy)
+        s = await share_or_create(ctx, row, flags, has_ctor=has_ctor, has_usercopy=has_usercopy)
     await memcg_put_cache_ids(ctx)
     await put_online_mems(ctx)
     put_online_cpus(ctx)
+    return created(ctx, s, row, flags)
+
+
+async def share_or_create(
+    ctx: Context, row: SlabinfoRow, flags: SlabFlags, *, has_ctor: bool, has_usercopy: bool
+) -> KmemCache | int:
+    """An existing cache that fits, else a new one, else -errno. The caller holds slab_mutex."""
+    s = None if has_usercopy else await __kmem_cache_alias(ctx, row, flags, has_ctor=has_ctor)
+    if s is not None:
+        return s
+    return await create_root_cache(ctx, row, flags, has_ctor=has_ctor, has_usercopy=has_usercopy)
+
+
+def created(ctx: Context, s: KmemCache | int, row: SlabinfoRow, flags: SlabFlags) -> KmemCache | None:
+    """The result of a creation: the cache, or None with a warning; a cache that must be had (PANIC) is a BUG."""
     if isinstance(s, KmemCache):
         return s
     if SlabFlags.PANIC in flags:
@@ -158,8 +184,22 @@ async def create_child(ctx: Context, memcg: Memcg, root_cache: KmemCache) -> Non
 # -- creation, root and child caches ----------------------------------------------------------------------------------
 
 
-@kernel_fn("create_cache", "mm/slab_common.c")
-async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
+@kernel_fn("create_cache", "mm/slab_common.c", profiles="6.12..")
+async def create_cache(ctx: Context, zalloc: Callable[[], KmemCache], _memcg: Memcg | None) -> KmemCache | int:
+    """KERNEL-today 17.1: create a cache by *zalloc* (kmem_cache_zalloc()) and link it; or -errno."""
+    if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
+        return -ENOMEM
+    s = zalloc()
+    err = await __kmem_cache_create(ctx, s)
+    if err:
+        free_cache_struct(ctx, s)
+        return err
+    await ctx.ask(ctx.machine.slab_caches.add, s)
+    return s
+
+
+@kernel_fn("create_cache", "mm/slab_common.c", profiles="..5.4-fixed")
+async def create_cache_until_5_4(ctx: Context, zalloc: Callable[[], KmemCache], memcg: Memcg | None) -> KmemCache | int:
     """Create a cache by *zalloc* (kmem_cache_zalloc()) and link it: a child of *memcg*, or a root; or -errno."""
     if not kmalloc(ctx, GFP_KERNEL, "kmem_cache"):
         return -ENOMEM
@@ -237,7 +277,7 @@ async def memcg_link_cache_original(ctx: Context, s: KmemCache, memcg: Memcg | N
 # -- the memcg_caches arrays of root caches ---------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_update_all_caches", "mm/slab_common.c")
+@kernel_fn("memcg_update_all_caches", "mm/slab_common.c", profiles="..5.4-fixed")
 async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
     """Replace the array of every root cache by a longer one. The old array is freed after a grace period."""
     machine = ctx.machine
@@ -248,7 +288,7 @@ async def memcg_update_all_caches(ctx: Context, num_memcgs: int) -> None:
             await call_rcu(ctx, RcuHead(old), free_memcg_params)
 
 
-@kernel_fn("free_memcg_params", "mm/slab_common.c")
+@kernel_fn("free_memcg_params", "mm/slab_common.c", profiles="..5.4-fixed")
 async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
     """RCU callback: free an array that was replaced; it has no readers any more."""
     assert isinstance(head.container, MemcgCacheArray)
@@ -258,8 +298,14 @@ async def free_memcg_params(ctx: Context, head: RcuHead) -> None:
 # -- shrink and bulk free ---------------------------------------------------------------------------------------------
 
 
-@kernel_fn("kmem_cache_shrink", "mm/slab_common.c")
+@kernel_fn("kmem_cache_shrink", "mm/slab_common.c", profiles="6.12..")
 async def kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
+    """Free the empty slabs of a cache; True if any slab remains. The flush of the CPUs takes cpu_hotplug_lock."""
+    return await __kmem_cache_shrink(ctx, s)
+
+
+@kernel_fn("kmem_cache_shrink", "mm/slab_common.c", profiles="..5.4-fixed")
+async def kmem_cache_shrink_until_5_4(ctx: Context, s: KmemCache) -> bool:
     """Free the empty slabs of a cache; True if any slab remains."""
     get_online_cpus(ctx)
     await get_online_mems(ctx)
@@ -623,8 +669,53 @@ async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
 # -- destruction of root caches (8.2) ---------------------------------------------------------------------------------
 
 
-@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="6.12..")
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
+    """KERNEL-today 17.2: wait for kfree_rcu(); the last alias shuts the cache down. NULL is allowed.
+
+    A cache with objects left stays for ever, on no list. The directory in sysfs is removed without the mutex: readers
+    of its files may wait for it.
+    """
+    if s is None:
+        return
+    await kvfree_rcu_barrier(ctx)
+    async with CachesLocked(ctx):
+        if await ctx.ask(s.add_refcount, -1) != 0:
+            return
+        failed = await __kmem_cache_shutdown(ctx, s)
+        warn_of_objects(ctx, s, failed=failed)
+        await ctx.ask(ctx.machine.slab_caches.delete, s)
+    await sysfs_slab_unlink(ctx, s)
+    if failed:
+        return
+    if SlabFlags.TYPESAFE_BY_RCU in s.flags:
+        await rcu_barrier(ctx)
+    await sysfs_slab_release(ctx, s)
+
+
+def warn_of_objects(ctx: Context, s: KmemCache, *, failed: bool) -> None:
+    """Warn of a cache that could not be shut down."""
+    WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects when called from")
+
+
+@attrs.define
+class CachesLocked:
+    """`async with CachesLocked(ctx):` takes cpu_hotplug_lock, for the flush of all CPUs, and slab_mutex."""
+
+    ctx: Context
+
+    async def __aenter__(self) -> None:
+        get_online_cpus(self.ctx)
+        await mutex_lock(self.ctx, self.ctx.machine.slab_mutex)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            await mutex_unlock(self.ctx, self.ctx.machine.slab_mutex)
+            put_online_cpus(self.ctx)
+
+
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="..5.3")
+async def kmem_cache_destroy_until_5_3(ctx: Context, s: KmemCache | None) -> None:
     """Wait for pending callbacks and works, drop one alias; with the last one shut all down. NULL is allowed.
 
     KERNEL.md 8.2.
@@ -713,7 +804,7 @@ async def flush_memcg_workqueue_original(ctx: Context, s: KmemCache) -> None:
     await flush_workqueue(ctx, ctx.machine.memcg_kmem_cache_wq)
 
 
-@kernel_fn("shutdown_memcg_caches", "mm/slab_common.c")
+@kernel_fn("shutdown_memcg_caches", "mm/slab_common.c", profiles="..5.4-fixed")
 async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
     """Shut down the children in the array, then all others, without retrying failures. True if any is left.
 
@@ -739,7 +830,7 @@ async def shutdown_memcg_caches(ctx: Context, s: KmemCache) -> bool:
 # -- shutdown and release of one cache (7.2.10 to 7.2.12) -------------------------------------------------------------
 
 
-@kernel_fn("shutdown_cache", "mm/slab_common.c")
+@kernel_fn("shutdown_cache", "mm/slab_common.c", profiles="..5.4-fixed")
 async def shutdown_cache(ctx: Context, s: KmemCache) -> bool:
     """KERNEL.md 7.2.10: take an empty cache off all lists and free it; True (-EBUSY) if it is not empty."""
     lockdep_assert_held(ctx, "slab_mutex")
@@ -803,7 +894,7 @@ async def unlink_child(ctx: Context, s: KmemCache) -> Memcg:
     return memcg
 
 
-@kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c")
+@kernel_fn("slab_caches_to_rcu_destroy_workfn", "mm/slab_common.c", profiles="..5.4-fixed")
 async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
     """rcu_barrier() waits until all freed slabs of the type-safe caches are gone; then release the caches.
 
@@ -819,8 +910,15 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
         await release_cache(ctx, s)
 
 
-@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c")
+@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c", profiles="6.12..")
 async def slab_kmem_cache_release(ctx: Context, s: KmemCache) -> None:
+    """KERNEL-today 17.2.11: free the struct and all its parts."""
+    __kmem_cache_release(ctx, s)
+    free_cache_struct(ctx, s)
+
+
+@kernel_fn("slab_kmem_cache_release", "mm/slab_common.c", profiles="..5.4-fixed")
+async def slab_kmem_cache_release_until_5_4(ctx: Context, s: KmemCache) -> None:
     """KERNEL.md 7.2.12: free the struct and all its parts."""
     __kmem_cache_release(ctx, s)
     await destroy_memcg_params(ctx, s)

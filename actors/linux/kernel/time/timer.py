@@ -50,6 +50,16 @@ class TimerBase(Shared):
         """Call *action* in the softirq of this CPU at *time* or later."""
         self.timers.append((time, action))
 
+    def is_pending(self, action: Action) -> bool:
+        """timer_pending(): the softirq has not taken it yet."""
+        return action in self.expired or any(timer[1] is action for timer in self.timers)
+
+    def del_timer(self, action: Action) -> None:
+        """Remove a pending timer, for the operation of another object."""
+        self.touch(UPDATE)
+        self.timers = [timer for timer in self.timers if timer[1] is not action]
+        self.expired = [other for other in self.expired if other is not action]
+
 
 async def timer_interrupt(ctx: Context, base: TimerBase) -> None:
     """The clock of one CPU: waits for its timers and makes them expire; loops for ever."""
