@@ -4,6 +4,9 @@ Like the rest of the oracles they observe from outside; KERNEL.md 11 and 13 have
 of its slab's present memcg, on the slab's node. When a memcg goes offline, its caches and list items move to its
 parent; before the series the page still points to the old memcg, which by then has its parent's id. So no list of an
 unused id may hold items, and no item may have moved further up.
+
+From 6.12 on an item belongs to the memcg of its object's obj_cgroup, and an id that no online memcg has, has no lists
+(KERNEL-today 20: T12 to T14, U4).
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from actors.versions.profiles import declared_range
+from actors.versions.profiles import WITHOUT_CHILD_CACHES, declared_range
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -31,21 +34,22 @@ def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
             yield from check_counts(node)
             yield from check_places(machine, node)
             yield from check_finders(machine, lru, node)
+        yield from check_slots(machine, lru)
 
 
 def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Q8: each list counts its items, and each node counts the items of all its lists."""
-    for one in node.lists():
+    """Q8, T13: each list counts its items, and each node counts the items of all its lists."""
+    for _, one in node.lists():
         if one.nr_items != len(one.items):
             yield "Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}"
-    counts = sum(one.nr_items for one in node.lists())
+    counts = sum(one.nr_items for _, one in node.lists())
     if counts != node.nr_items:
         yield "Q8", f"the lists of {node.label} count {counts} items, the node {node.nr_items}"
 
 
 def check_places(machine: Machine, node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Each item is on the list of its slab's memcg and node."""
-    for kmemcg_id, one in enumerate(node.lists(), start=-1):
+    """T12: each item is on the list of its memcg and its slab's node."""
+    for kmemcg_id, one in node.lists():
         for item in one.items:
             slab = item.obj.slab
             if slab.freed is not None:
@@ -60,19 +64,33 @@ def check_places(machine: Machine, node: ListLruNode) -> Iterator[tuple[str, str
 
 
 def memcg_of_item(machine: Machine, item: LruItem) -> Memcg | None:
-    """The memcg of an item, by the rule of this kernel (11.1); None for items of root caches."""
+    """The memcg of an item, by the rule of this kernel (11.1); None for items of root caches, or without obj_cgroup."""
     slab = item.obj.slab
+    if machine.config.kernel in WITHOUT_CHILD_CACHES:
+        objcg = slab.obj_exts.slots[item.obj.at] if slab.obj_exts is not None else None
+        return None if objcg is None else objcg.memcg
     if machine.config.kernel in BY_PAGE:
         return slab.memcg
     return None if slab.slab_cache.is_root_cache else slab.slab_cache.memcg
 
 
 def check_finders(machine: Machine, lru: ListLru, node: ListLruNode) -> Iterator[tuple[str, str]]:
-    """Q8: only lists of online memcgs have items, and reclaim can find these lists."""
-    online = {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.is_kmem_online}
-    for kmemcg_id, one in enumerate(node.memcg_lrus.lru):
-        if one.items:
+    """Q8, T14: only lists of online memcgs have items, and reclaim can find these lists."""
+    online = online_by_id(machine)
+    for kmemcg_id, one in node.lists():
+        if kmemcg_id >= 0 and one.items:
             yield from check_finder(lru, node, kmemcg_id, one, online.get(kmemcg_id))
+
+
+def online_by_id(machine: Machine) -> dict[int, Memcg]:
+    """The memcgs whose kmemcg_id is their own."""
+    return {memcg.kmemcg_id: memcg for memcg in machine.memcgs() if memcg.is_kmem_online}
+
+
+def check_slots(machine: Machine, lru: ListLru) -> Iterator[tuple[str, str]]:
+    """U4: only ids of online memcgs have lists; the lists of all others are freed."""
+    for kmemcg_id in sorted(lru.xa.entries.keys() - online_by_id(machine).keys()):
+        yield "U4", f"{lru.name} has lists for id {kmemcg_id}, which no online memcg has"
 
 
 def check_finder(

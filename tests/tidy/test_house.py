@@ -25,6 +25,7 @@ WITH_A_HEADER = {
     "include/linux/memcontrol.h": "mm/memcontrol",
     "include/linux/mm.h": "mm/filemap",
     "include/linux/percpu-refcount.h": "lib/percpu_refcount",
+    "include/linux/shrinker.h": "mm/shrinker",
     "mm/slab.h": "mm/slab_h",
 }
 """Inline functions of a header stand with the C file they belong to."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.fs.inode import Inode, iput
-from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_free
+from actors.linux.include.slab import kmem_cache_alloc, kmem_cache_alloc_lru, kmem_cache_free
 from actors.linux.kernel.locking.locks import (
     SpinLockHeld,
     spin_lock,
@@ -186,9 +186,16 @@ async def d_alloc(ctx: Context, parent: Dentry, name: str) -> Dentry | None:
     return dentry
 
 
-@kernel_fn("__d_alloc", "fs/dcache.c")
+@kernel_fn("__d_alloc", "fs/dcache.c", profiles="..5.4-fixed")
 async def __d_alloc(ctx: Context, sb: SuperBlock, parent: Dentry | None, name: str) -> Dentry | None:
     obj = await kmem_cache_alloc(ctx, sb.caches.dentry)
+    return None if obj is None else Dentry(sb.actor, sb, parent, name, obj)
+
+
+@kernel_fn("__d_alloc", "fs/dcache.c", profiles="6.12..")
+async def __d_alloc_6_12(ctx: Context, sb: SuperBlock, parent: Dentry | None, name: str) -> Dentry | None:
+    """[6.12] The allocation makes the LRU lists of the memcg, so that the last dput() finds them. KERNEL-today 18.1."""
+    obj = await kmem_cache_alloc_lru(ctx, sb.caches.dentry, sb.s_dentry_lru)
     return None if obj is None else Dentry(sb.actor, sb, parent, name, obj)
 
 

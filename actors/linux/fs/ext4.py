@@ -11,6 +11,7 @@ from actors.linux.fs.dcache import Dentry, d_add, d_instantiate
 from actors.linux.fs.inode import (
     Inode,
     InodeState,
+    alloc_inode_sb,
     clear_inode,
     free_inode_object,
     iget_locked,
@@ -31,9 +32,15 @@ from actors.versions.kernel_fn import kernel_fn
 # -- inodes -----------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("ext4_alloc_inode", "fs/ext4/super.c")
+@kernel_fn("ext4_alloc_inode", "fs/ext4/super.c", profiles="..5.4-fixed")
 async def ext4_alloc_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
     return await kmem_cache_alloc(ctx, sb.caches.inode)
+
+
+@kernel_fn("ext4_alloc_inode", "fs/ext4/super.c", profiles="6.12..")
+async def ext4_alloc_inode_6_12(ctx: Context, sb: SuperBlock) -> SlabObject | None:
+    """[6.12] By alloc_inode_sb()."""
+    return await alloc_inode_sb(ctx, sb)
 
 
 @kernel_fn("ext4_new_inode", "fs/ext4/ialloc.c")

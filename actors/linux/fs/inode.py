@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.include.fs import inode_io_list_del
-from actors.linux.include.slab import kmem_cache_free
+from actors.linux.include.slab import kmem_cache_alloc_lru, kmem_cache_free
 from actors.linux.kernel.locking.locks import RwSem, SpinLock, SpinLockHeld, spin_lock, spin_trylock, spin_unlock
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.lib.dec_and_lock import atomic_dec_and_lock
@@ -220,6 +220,11 @@ async def alloc_inode(ctx: Context, sb: SuperBlock) -> Inode | None:
     """Allocate an inode from the filesystem's own cache; None is -ENOMEM."""
     obj = await sb.s_type.alloc_inode(ctx, sb)
     return None if obj is None else Inode(sb.actor, sb, obj)
+
+
+async def alloc_inode_sb(ctx: Context, sb: SuperBlock) -> SlabObject | None:
+    """From 6.12 on: allocate the object, and make the LRU lists that its last iput() needs. KERNEL-today 18.1."""
+    return await kmem_cache_alloc_lru(ctx, sb.caches.inode, sb.s_inode_lru)
 
 
 @kernel_fn("new_inode", "fs/inode.c")

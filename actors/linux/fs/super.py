@@ -476,7 +476,10 @@ def mult_frac(x: int, numer: int, denom: int) -> int:
 
 @kernel_fn("trylock_super", "fs/super.c")
 async def trylock_super(ctx: Context, sb: SuperBlock) -> bool:
-    """Take s_umount for reading, unless a writer holds it or waits for it, or the mount is not complete."""
+    """Take s_umount for reading, unless a writer holds it or waits for it, or the mount is not complete.
+
+    6.12's super_trylock_shared() also fails while an unmount is under way, which the model does not have.
+    """
     if not await down_read_trylock(ctx, sb.s_umount):
         return False
     if await ctx.ask(sb.read_root) is not None and await ctx.ask(sb.is_born):

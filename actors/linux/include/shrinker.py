@@ -1,4 +1,4 @@
-"""Prototypes of include/linux/memcontrol.h: mm/shrinker.c for mm/memcontrol.c, from 6.12 on."""
+"""Prototypes of include/linux/memcontrol.h: mm/shrinker.c for mm/memcontrol.c and mm/list_lru.c, from 6.12 on."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ async def free_shrinker_info(ctx: Context, memcg: Memcg) -> None:
 @extern
 async def reparent_shrinker_deferred(ctx: Context, memcg: Memcg) -> None:
     """Give the deferred work of all shrinkers on *memcg* to its parent. KERNEL-today 13.4."""
+
+
+@extern
+async def set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
+    """Mark that the shrinker may find objects of *memcg* on a node. KERNEL-today 13.2."""

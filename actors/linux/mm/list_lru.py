@@ -4,6 +4,11 @@ An item is on the list of the memcg that its slab page belongs to, or on the glo
 its lists are spliced to the parent's. A node's lock protects all lists of the node. An unlink decrements the count of
 the list that the item's page selects *now*; the item may be linked to another list (11.3). The array of a node's lists
 is replaced by a larger one when needed; the lock or RCU keeps the old one alive.
+
+From 6.12 on the item's memcg is that of its obj_cgroup. The lists of a memcg are made when its first object with an LRU
+is allocated, for all nodes at once, and found by kmemcg_id in an xarray (KERNEL-today 12). Removal changes ids, then
+splices the lists, then frees them after a grace period. So a look-up finds the old lists before the splice, or the
+parent's.
 """
 
 from __future__ import annotations
@@ -15,16 +20,28 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.kernel.locking.locks import MutexHeld, SpinLock, SpinLockHeld, SpinLockIrqHeld, down_read, up_read
+from actors.linux.include.memcontrol import mem_cgroup_from_slab_obj
+from actors.linux.include.rcupdate import kfree_rcu
+from actors.linux.include.shrinker import set_shrinker_bit
+from actors.linux.include.slab import kmalloc
+from actors.linux.kernel.locking.locks import (
+    MutexHeld,
+    SpinLock,
+    SpinLockHeld,
+    SpinLockIrqHeld,
+    down_read,
+    up_read,
+)
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.memcontrol import memcg_cache_id, memcg_set_shrinker_bit
-from actors.machine.context import BUG_ON, Context, bug
+from actors.machine.context import BUG_ON, Context, bug, deref
+from actors.machine.gfp import Gfp
 from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from protocol.findings import Oops
-from protocol.operations import READ, UPDATE, operation
+from protocol.operations import READ, UPDATE, Access, operation
 
 if TYPE_CHECKING:
     from actors.linux.mm.memcontrol import Memcg
@@ -122,20 +139,94 @@ class ListLruMemcg(Shared):
 
 
 @attrs.define(eq=False)
+class ListLruMemcgNodes(Shared):
+    """struct list_lru_memcg from 6.12 on: the LRU lists of one memcg, by node. Each node's lock protects its list.
+
+    After the memcg's removal it is freed by kfree_rcu().
+    """
+
+    name: str
+    memcg: str
+    node: list[ListLruOne] = attrs.field(init=False)
+
+    @classmethod
+    def alloc(cls, xa: MemcgListsXarray, memcg: str, nodes: int) -> ListLruMemcgNodes:
+        """memcg_init_list_lru_one(): empty lists."""
+        mlru = cls(xa.actor, xa.name, memcg)
+        mlru.node = [ListLruOne(mlru) for _ in range(nodes)]
+        return mlru
+
+    @property
+    def label(self) -> str:
+        return f"list_lru_memcg of {self.memcg} in {self.name}"
+
+    def use(self, access: Access, nid: int) -> None:
+        """Record that this step accesses the list of a node; if this memory is freed, the flow dies."""
+        self.touch_part(nid, access)
+        if self.freed is not None:
+            self.actor.world.raise_use_after_free(self)
+
+
+@attrs.define(eq=False)
+class MemcgListsXarray(Shared):
+    """list_lru.xa, from 6.12 on: the lists of each memcg by kmemcg_id; before, it is empty.
+
+    Stores are made under `xa_lock`, with IRQs off. Loads need the lock, a node's lock or RCU.
+    """
+
+    name: str
+    xa_lock: SpinLock = attrs.field(init=False)
+    entries: dict[int, ListLruMemcgNodes] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.xa_lock = SpinLock(self.actor, "&xa->xa_lock")
+
+    @property
+    def label(self) -> str:
+        return f"xa of {self.name}"
+
+    @operation(READ, lifecycle=True)
+    def load(self, idx: int) -> ListLruMemcgNodes | None:
+        """xa_load()."""
+        return self.entries.get(idx)
+
+    @operation(READ)
+    def find_after(self, idx: int) -> int | None:
+        """xa_for_each(): the first index above *idx* that has an entry at this moment."""
+        return min((other for other in self.entries if other > idx), default=None)
+
+    @operation(UPDATE, lifecycle=True)
+    def store(self, idx: int, mlru: ListLruMemcgNodes) -> None:
+        """xas_store(), of an index that has a node in the tree."""
+        self.xa_lock.assert_held()
+        self.entries[idx] = mlru
+
+    @operation(UPDATE, lifecycle=True)
+    def erase(self, idx: int) -> ListLruMemcgNodes | None:
+        """__xa_erase()."""
+        self.xa_lock.assert_held()
+        return self.entries.pop(idx, None)
+
+
+@attrs.define(eq=False)
 class ListLruNode(Shared):
     """struct list_lru_node: the global list, the lists of memcgs, and the sum of their counts.
+
+    `memcg_lrus` are the lists of memcgs up to 5.4; `xa` is the list_lru's, which has them from 6.12 on.
 
     invariant: at quiescence each list counts the items that are on it, and `nr_items` counts all (Q8).
     """
 
     name: str
     nid: int
+    xa: MemcgListsXarray = attrs.field(init=False)
     lock: SpinLock = attrs.field(init=False)
     lru: ListLruOne = attrs.field(init=False)
     memcg_lrus: ListLruMemcg = attrs.field(init=False)
     nr_items: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.xa = MemcgListsXarray(self.actor, self.name)
         self.lock = SpinLock(self.actor, "&nlru->lock")
         self.lru = ListLruOne(self)
         self.memcg_lrus = ListLruMemcg(self.actor, self.label, [])
@@ -144,9 +235,25 @@ class ListLruNode(Shared):
     def label(self) -> str:
         return f"{self.name} of node {self.nid}"
 
-    def lists(self) -> list[ListLruOne]:
-        """All lists: the global one, then the lists of memcgs."""
-        return [self.lru, *self.memcg_lrus.lru]
+    def lists(self) -> list[tuple[int, ListLruOne]]:
+        """All lists by kmemcg_id: the global one (-1), then the lists of memcgs."""
+        of_memcgs = ((idx, mlru.node[self.nid]) for idx, mlru in sorted(self.xa.entries.items()))
+        return [(-1, self.lru), *enumerate(self.memcg_lrus.lru), *of_memcgs]
+
+    def _use(self, access: Access, *lists: LruList | None) -> None:
+        """Record accesses to lists in memory of their own, which may be freed: those of memcgs, from 6.12 on."""
+        for one in lists:
+            if one is not None and isinstance(one.owner, ListLruMemcgNodes):
+                one.owner.use(access, self.nid)
+
+    def _unlink(self, item: LruItem, counted: ListLruOne) -> None:
+        """list_del_init(), and one less on *counted*. Only an item at an end of its list has the head as neighbour."""
+        on = item.on
+        if on is not None and item in (on.items.list_first_entry(), on.items.list_last_entry()):
+            self._use(UPDATE, on)
+        self._use(UPDATE, counted)
+        counted.delete(item)
+        counted.nr_items -= 1
 
     @operation(READ)
     def read_memcg_lrus(self) -> ListLruMemcg:
@@ -169,6 +276,7 @@ class ListLruNode(Shared):
     def add(self, item: LruItem, target: ListLruOne) -> bool:
         """Link *item* at the end; True if the list's count was 0."""
         self.lock.assert_held()
+        self._use(UPDATE, target)
         target.add_tail(item)
         target.nr_items += 1
         self.nr_items += 1
@@ -178,24 +286,21 @@ class ListLruNode(Shared):
     def delete(self, item: LruItem, counted: ListLruOne) -> None:
         """Unlink *item* from the list that it is on, and decrement the count of the list that it should be on."""
         self.lock.assert_held()
-        counted.delete(item)
-        counted.nr_items -= 1
+        self._unlink(item, counted)
         self.nr_items -= 1
 
     @operation(UPDATE)
     def isolate(self, item: LruItem, counted: ListLruOne) -> None:
         """list_lru_isolate(); the walk adjusts the node's count."""
         self.lock.assert_held()
-        counted.delete(item)
-        counted.nr_items -= 1
+        self._unlink(item, counted)
 
     @operation(UPDATE)
     def isolate_move(self, item: LruItem, counted: ListLruOne, target: LruList) -> None:
         """list_lru_isolate_move(): to the private list *target*."""
         self.lock.assert_held()
-        counted.delete(item)
+        self._unlink(item, counted)
         target.add_tail(item)
-        counted.nr_items -= 1
 
     @operation(UPDATE)
     def count_isolated(self) -> None:
@@ -205,6 +310,7 @@ class ListLruNode(Shared):
     def move_tail(self, item: LruItem, one: ListLruOne) -> None:
         """list_move_tail(): the item was used, so it goes to the end of its list."""
         self.lock.assert_held()
+        self._use(UPDATE, one)
         one.delete(item)
         one.add_tail(item)
 
@@ -212,24 +318,28 @@ class ListLruNode(Shared):
     def splice(self, src: ListLruOne, dst: ListLruOne) -> None:
         """list_splice_init(): move all items of one list to the head of another; the counts do not change."""
         self.lock.assert_held()
+        self._use(UPDATE, src, dst)
         for item in src.items:
             item.on = dst
         dst.items.list_splice_init(src.items)
 
     @operation(READ)
     def read_count(self, one: ListLruOne) -> int:
+        self._use(READ, one)
         return one.nr_items
 
     @operation(UPDATE)
     def move_count(self, src: ListLruOne, dst: ListLruOne) -> None:
         """Add the count of *src* to *dst* and set it to 0."""
         self.lock.assert_held()
+        self._use(UPDATE, src, dst)
         dst.nr_items += src.nr_items
         src.nr_items = 0
 
     @operation(READ)
     def list_items(self, one: ListLruOne) -> tuple[LruItem, ...]:
         """The list as it is; the lock keeps it so."""
+        self._use(READ, one)
         return one.items.walk()
 
 
@@ -240,13 +350,24 @@ class ListLru:
     name: str
     nodes: list[ListLruNode]
     shrinker_id: int
+    xa: MemcgListsXarray = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.xa = self.nodes[0].xa
+        for node in self.nodes:
+            node.xa = self.xa
+
+    @classmethod
+    def alloc(cls, actor: Actor, name: str, nodes: int, shrinker_id: int) -> ListLru:
+        """An empty list_lru."""
+        return cls(name, [ListLruNode(actor, name, nid) for nid in range(nodes)], shrinker_id)
 
 
 @attrs.define(eq=False)
 class ListLruWalk:
     """State shared by a walk and its callback: the node, the memcg's list, and the list for isolated items.
 
-    `nr_to_walk` is the number of items that the walk may still visit.
+    From 6.12 on the walk looks `one` up itself, again after each RETRY. `nr_to_walk` is the number of items that the walk may still visit.
     """
 
     node: ListLruNode
@@ -262,16 +383,24 @@ Isolate = Callable[[Context, LruItem, ListLruWalk], Awaitable[LruStatus]]
 # -- registering a list_lru -------------------------------------------------------------------------------------------
 
 
-@kernel_fn("__list_lru_init", "mm/list_lru.c")
+@kernel_fn("__list_lru_init", "mm/list_lru.c", profiles="..5.4-fixed")
 async def __list_lru_init(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
     """list_lru_init_memcg(): a memcg-aware list_lru, with arrays for the present memcg_nr_cache_ids."""
     machine = ctx.machine
     await down_read(ctx, machine.memcg_cache_ids_sem)
-    lru = ListLru(name, [ListLruNode(actor, name, nid) for nid in range(machine.config.nodes)], shrinker_id)
+    lru = ListLru.alloc(actor, name, machine.config.nodes, shrinker_id)
     for node in lru.nodes:
         await ctx.ask(node.set_memcg_lrus, node.memcg_lrus.grown(node, 0, machine.memcg_nr_cache_ids))
     await list_lru_register(ctx, lru)
     await up_read(ctx, machine.memcg_cache_ids_sem)
+    return lru
+
+
+@kernel_fn("__list_lru_init", "mm/list_lru.c", profiles="6.12..")
+async def __list_lru_init_6_12(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
+    """[6.12] list_lru_init_memcg(): a memcg-aware list_lru, without lists of memcgs. KERNEL-today 12.1."""
+    lru = ListLru.alloc(actor, name, ctx.machine.config.nodes, shrinker_id)
+    await list_lru_register(ctx, lru)
     return lru
 
 
@@ -285,11 +414,20 @@ async def list_lru_register(ctx: Context, lru: ListLru) -> None:
 # -- choice of the list -----------------------------------------------------------------------------------------------
 
 
-@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c")
+@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_from_memcg_idx(ctx: Context, node: ListLruNode, idx: int) -> ListLruOne:
     """The list of a kmemcg_id, where -1 is the global list; the lock or RCU protects the array."""
     memcg_lrus = await ctx.ask(node.read_memcg_lrus)
     return node.lru if idx < 0 else await ctx.ask(memcg_lrus.read, idx)
+
+
+@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c", profiles="6.12..")
+async def list_lru_from_memcg_idx_6_12(ctx: Context, node: ListLruNode, idx: int) -> ListLruOne | None:
+    """[6.12] The list of a kmemcg_id, None if the id has no lists; -1 is the global list. KERNEL-today 12.1."""
+    if idx < 0:
+        return node.lru
+    mlru = await ctx.ask(node.xa.load, idx)
+    return None if mlru is None else mlru.node[node.nid]
 
 
 @kernel_fn("mem_cgroup_from_kmem", "mm/list_lru.c", profiles="v6..5.4-fixed")
@@ -309,7 +447,7 @@ async def mem_cgroup_from_kmem_until_v5(ctx: Context, item: LruItem) -> Memcg | 
     return item.obj.slab.memcg
 
 
-@kernel_fn("list_lru_from_kmem", "mm/list_lru.c")
+@kernel_fn("list_lru_from_kmem", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_from_kmem(ctx: Context, node: ListLruNode, item: LruItem) -> tuple[ListLruOne, Memcg | None]:
     """The list that *item* belongs to at this moment, and its memcg; the node's lock is held."""
     memcg = await mem_cgroup_from_kmem(ctx, item)
@@ -321,7 +459,7 @@ async def list_lru_from_kmem(ctx: Context, node: ListLruNode, item: LruItem) -> 
 # -- add, delete, count (11.2) ----------------------------------------------------------------------------------------
 
 
-@kernel_fn("list_lru_add", "mm/list_lru.c")
+@kernel_fn("list_lru_add", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_add(ctx: Context, lru: ListLru, item: LruItem) -> bool:
     """Link *item* at the end, unless it is linked. The first item of a list sets the memcg's shrinker bit."""
     node = lru.nodes[item.obj.slab.nid]
@@ -334,7 +472,7 @@ async def list_lru_add(ctx: Context, lru: ListLru, item: LruItem) -> bool:
         return True
 
 
-@kernel_fn("list_lru_del", "mm/list_lru.c")
+@kernel_fn("list_lru_del", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_del(ctx: Context, lru: ListLru, item: LruItem) -> bool:
     """Unlink *item*, if it is linked."""
     node = lru.nodes[item.obj.slab.nid]
@@ -346,7 +484,59 @@ async def list_lru_del(ctx: Context, lru: ListLru, item: LruItem) -> bool:
         return True
 
 
-@kernel_fn("list_lru_count_one", "mm/list_lru.c")
+@kernel_fn("list_lru_add", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_add_obj")
+async def list_lru_add_obj(ctx: Context, lru: ListLru, item: LruItem) -> bool:
+    """[6.12] Link *item*, unless it is linked, to the list of the memcg that it is charged to. KERNEL-today 12.2.
+
+    The item holds no reference to that memcg, so only RCU keeps the memcg from being freed meanwhile.
+    """
+    nid = item.obj.slab.nid
+    with ctx.rcu_read_section:
+        memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
+        return await list_lru_add_memcg(ctx, lru, item, nid, memcg)
+
+
+@kernel_fn("list_lru_add_memcg", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_add")
+async def list_lru_add_memcg(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
+    """list_lru_add(): link *item* at the end of the list of *memcg*, which the caller keeps from being freed.
+
+    The id is read under the node's lock. So it is read before the splice of this node, or it is the parent's.
+    """
+    node = lru.nodes[nid]
+    async with SpinLockHeld(ctx, node.lock):
+        if await ctx.ask(node.is_linked, item):
+            return False
+        found = await list_lru_from_memcg_idx_6_12(ctx, node, await memcg_cache_id(ctx, memcg))
+        if await ctx.ask(node.add, item, deref(found, "list_lru_add(): l->list")):
+            await set_shrinker_bit(ctx, memcg, nid, lru.shrinker_id)
+        return True
+
+
+@kernel_fn("list_lru_del", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_del_obj")
+async def list_lru_del_obj(ctx: Context, lru: ListLru, item: LruItem) -> bool:
+    """[6.12] Unlink *item*, if it is linked. KERNEL-today 12.2."""
+    nid = item.obj.slab.nid
+    with ctx.rcu_read_section:
+        memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
+        return await list_lru_del_memcg(ctx, lru, item, nid, memcg)
+
+
+@kernel_fn("list_lru_del_memcg", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_del")
+async def list_lru_del_memcg(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
+    """list_lru_del(): unlink *item* from its list, and decrement the count of the present list of *memcg*.
+
+    Between the change of the id and the splice these are two lists; the splice repairs the sum.
+    """
+    node = lru.nodes[nid]
+    async with SpinLockHeld(ctx, node.lock):
+        if not await ctx.ask(node.is_linked, item):
+            return False
+        found = await list_lru_from_memcg_idx_6_12(ctx, node, await memcg_cache_id(ctx, memcg))
+        await ctx.ask(node.delete, item, deref(found, "list_lru_del(): l->nr_items"))
+        return True
+
+
+@kernel_fn("list_lru_count_one", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
     """The count of *memcg*'s list, read without the lock: it may even be negative (11.3)."""
     node = lru.nodes[nid]
@@ -355,10 +545,19 @@ async def list_lru_count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg 
         return await ctx.ask(node.read_count, one)
 
 
+@kernel_fn("list_lru_count_one", "mm/list_lru.c", profiles="6.12..")
+async def list_lru_count_one_6_12(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
+    """[6.12] The count of *memcg*'s list, read without the lock: 0 without a list, or if it is negative now."""
+    node = lru.nodes[nid]
+    with ctx.rcu_read_section:
+        one = await list_lru_from_memcg_idx_6_12(ctx, node, await memcg_cache_id(ctx, memcg))
+        return 0 if one is None else max(await ctx.ask(node.read_count, one), 0)
+
+
 # -- walk -------------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("list_lru_walk_one", "mm/list_lru.c")
+@kernel_fn("list_lru_walk_one", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_walk_one(ctx: Context, lru: ListLru, sc: ShrinkControl, isolate: Isolate, freeable: LruList) -> int:
     """list_lru_shrink_walk(): call *isolate* for items of sc->memcg's list, oldest first; return the number removed."""
     node = lru.nodes[sc.nid]
@@ -367,7 +566,19 @@ async def list_lru_walk_one(ctx: Context, lru: ListLru, sc: ShrinkControl, isola
         return await __list_lru_walk_one(ctx, ListLruWalk(node, one, freeable, sc.nr_to_scan), isolate)
 
 
-@kernel_fn("list_lru_walk_node", "mm/list_lru.c")
+@kernel_fn("list_lru_walk_one", "mm/list_lru.c", profiles="6.12..")
+async def list_lru_walk_one_6_12(
+    ctx: Context, lru: ListLru, sc: ShrinkControl, isolate: Isolate, freeable: LruList
+) -> int:
+    """[6.12] list_lru_shrink_walk(): walk the list of sc->memcg; return the number removed. KERNEL-today 12.5."""
+    node = lru.nodes[sc.nid]
+    async with SpinLockHeld(ctx, node.lock):
+        memcg_idx = await memcg_cache_id(ctx, sc.memcg)
+        walk = ListLruWalk(node, node.lru, freeable, sc.nr_to_scan)
+        return await __list_lru_walk_one_6_12(ctx, walk, memcg_idx, isolate)
+
+
+@kernel_fn("list_lru_walk_node", "mm/list_lru.c", profiles="..5.4-fixed")
 async def list_lru_walk_node(
     ctx: Context, node: ListLruNode, isolate: Isolate, freeable: LruList, nr_to_walk: int
 ) -> int:
@@ -385,18 +596,58 @@ async def list_lru_walk_node(
     return nr_to_walk
 
 
+@kernel_fn("list_lru_walk_node", "mm/list_lru.c", profiles="6.12..")
+async def list_lru_walk_node_6_12(
+    ctx: Context, node: ListLruNode, isolate: Isolate, freeable: LruList, nr_to_walk: int
+) -> int:
+    """[6.12] Walk the global list of a node, then the list of each id that has one; return the rest of the budget."""
+    walk = ListLruWalk(node, node.lru, freeable, nr_to_walk)
+    idx: int | None = -1
+    while idx is not None and walk.nr_to_walk:
+        async with SpinLockHeld(ctx, node.lock):
+            await __list_lru_walk_one_6_12(ctx, walk, idx, isolate)
+        idx = await ctx.ask(node.xa.find_after, idx)
+    return walk.nr_to_walk
+
+
 @kernel_fn("list_lru_count_node", "mm/list_lru.c")
 async def list_lru_count_node(ctx: Context, node: ListLruNode) -> int:
     """The sum of the counts of all lists of the node."""
     return await ctx.ask(node.read_nr_items)
 
 
-@kernel_fn("__list_lru_walk_one", "mm/list_lru.c")
+@kernel_fn("__list_lru_walk_one", "mm/list_lru.c", profiles="..5.4-fixed")
 async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate) -> int:
-    """The walk itself, which keeps the next item, as list_for_each_safe does.
+    """The walk itself, which starts again after the callback dropped the lock."""
+    isolated, must_restart = 0, True
+    while must_restart:
+        removed, must_restart = await walk_items(ctx, walk, isolate)
+        isolated += removed
+    return isolated
 
-    A rotated item is visited again behind the others, if the budget suffices. If the rotated item was the last one,
-    the walk ends.
+
+@kernel_fn("__list_lru_walk_one", "mm/list_lru.c", profiles="6.12..")
+async def __list_lru_walk_one_6_12(ctx: Context, walk: ListLruWalk, memcg_idx: int, isolate: Isolate) -> int:
+    """[6.12] The walk itself, over the list of an id; return the number of items removed. KERNEL-today 12.5.
+
+    After the callback dropped the lock, the walk starts again with a look-up: the list may have gone.
+    """
+    isolated, must_restart = 0, True
+    while must_restart:
+        one = await list_lru_from_memcg_idx_6_12(ctx, walk.node, memcg_idx)
+        if one is None:
+            break
+        walk.one = one
+        removed, must_restart = await walk_items(ctx, walk, isolate)
+        isolated += removed
+    return isolated
+
+
+async def walk_items(ctx: Context, walk: ListLruWalk, isolate: Isolate) -> tuple[int, bool]:
+    """list_for_each_safe(): visit items until the callback has dropped the lock; return the number removed, and that.
+
+    It keeps the next item. A rotated item is visited again behind the others, if the budget suffices. If the rotated
+    item was the last one, the walk ends.
     """
     isolated = 0
     items = deque(await ctx.ask(walk.node.list_items, walk.one))
@@ -415,14 +666,14 @@ async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate)
             bug(ctx, "__list_lru_walk_one: unknown lru_status")
         if status in (LruStatus.REMOVED_RETRY, LruStatus.RETRY):
             BUG_ON(ctx, walk.node.lock.holder is not ctx, "__list_lru_walk_one: assert_spin_locked(&nlru->lock)")
-            items = deque(await ctx.ask(walk.node.list_items, walk.one))
-    return isolated
+            return isolated, True
+    return isolated, False
 
 
 # -- growth of the arrays, offline (11.3) -----------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c")
+@kernel_fn("memcg_drain_all_list_lrus", "mm/list_lru.c", profiles="..5.4-fixed")
 async def memcg_drain_all_list_lrus(ctx: Context, src_idx: int, dst_memcg: Memcg) -> None:
     """KERNEL.md 3.3.6: move all items from the lists of a kmemcg_id to the parent's lists, before the id is freed."""
     async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
@@ -463,7 +714,7 @@ async def memcg_drain_list_lru_node_fixed(
             await memcg_set_shrinker_bit(ctx, dst_memcg, node.nid, lru.shrinker_id)
 
 
-@kernel_fn("memcg_update_all_list_lrus", "mm/list_lru.c")
+@kernel_fn("memcg_update_all_list_lrus", "mm/list_lru.c", profiles="..5.4-fixed")
 async def memcg_update_all_list_lrus(ctx: Context, num_memcgs: int) -> None:
     """Grow the arrays of every list_lru from memcg_nr_cache_ids to *num_memcgs* lists."""
     old_size = ctx.machine.memcg_nr_cache_ids
@@ -473,7 +724,7 @@ async def memcg_update_all_list_lrus(ctx: Context, num_memcgs: int) -> None:
                 await memcg_update_list_lru_node(ctx, node, old_size, num_memcgs)
 
 
-@kernel_fn("memcg_update_list_lru_node", "mm/list_lru.c")
+@kernel_fn("memcg_update_list_lru_node", "mm/list_lru.c", profiles="..5.4-fixed")
 async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, old_size: int, new_size: int) -> None:
     """Replace a node's array by a larger one with the same lists; readers without the lock are RCU readers."""
     BUG_ON(ctx, old_size > new_size, "memcg_update_list_lru_node: old_size > new_size")
@@ -484,7 +735,121 @@ async def memcg_update_list_lru_node(ctx: Context, node: ListLruNode, old_size: 
     await call_rcu(ctx, old.rcu, kvfree_rcu)
 
 
-@kernel_fn("kvfree_rcu", "mm/list_lru.c")
+@kernel_fn("kvfree_rcu", "mm/list_lru.c", profiles="..5.4-fixed")
 async def kvfree_rcu(ctx: Context, head: RcuHead) -> None:
     """RCU callback: free an array that was replaced; it has no readers any more."""
     ctx.kfree(head.container)
+
+
+# -- the lists of a memcg from 6.12 on: made on demand, given to the parent (KERNEL-today 12.3, 12.4) -----------------
+
+
+@kernel_fn("memcg_list_lru_allocated", "mm/list_lru.c", profiles="6.12..")
+async def memcg_list_lru_allocated(ctx: Context, memcg: Memcg, lru: ListLru) -> bool:
+    """Whether the present id of *memcg* has lists; the root's, -1, needs none."""
+    idx = await memcg_cache_id(ctx, memcg)
+    return idx < 0 or await ctx.ask(lru.xa.load, idx) is not None
+
+
+@kernel_fn("memcg_list_lru_alloc", "mm/list_lru.c", profiles="6.12..")
+async def memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
+    """KERNEL-today 12.4: make the lists of *memcg* and of its ancestors, so that removal finds the parent's.
+
+    The ids are read a second time under the lock: any of these memcgs may have been removed since. Then its id is that
+    of an ancestor, which has lists.
+    """
+    if await memcg_list_lru_allocated(ctx, memcg, lru):
+        return True
+    if not kmalloc(ctx, gfp, "list_lru"):
+        return False
+    table: list[tuple[Memcg, ListLruMemcgNodes]] = []
+    level: Memcg | None = memcg
+    while level is not None and not await memcg_list_lru_allocated(ctx, level, lru):
+        if not kmalloc(ctx, gfp, "list_lru"):
+            return no_memory(ctx, table)
+        table.append((level, ListLruMemcgNodes.alloc(lru.xa, level.name, len(lru.nodes))))
+        level = level.parent
+    has_node = False
+    while table:
+        async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):
+            await store_lists(ctx, lru, table, has_node=has_node)
+        has_node = True
+        if table and not kmalloc(ctx, gfp, "list_lru"):
+            return no_memory(ctx, table)
+    return True
+
+
+def no_memory(ctx: Context, table: list[tuple[Memcg, ListLruMemcgNodes]]) -> bool:
+    """Free the lists that are not stored, and return False: -ENOMEM."""
+    ctx.kfree(*(mlru for _, mlru in table))
+    return False
+
+
+async def store_lists(
+    ctx: Context, lru: ListLru, table: list[tuple[Memcg, ListLruMemcgNodes]], *, has_node: bool
+) -> None:
+    """Store the lists of *table*, the topmost memcg's (the last) first; xa_lock is held.
+
+    The tree may need a node that cannot be had under the lock (xas_nomem()). Then the rest of *table* is left: the
+    caller allocates the node, and calls again. The id is read again as well, for the memcg may have been removed.
+    """
+    while table:
+        memcg, mlru = table[-1]
+        idx = await memcg_cache_id(ctx, memcg)
+        if idx < 0 or await ctx.ask(lru.xa.load, idx) is not None:
+            ctx.kfree(mlru)
+        elif not has_node and ctx.world.should_fail("xarray"):
+            return
+        else:
+            await ctx.ask(lru.xa.store, idx, mlru)
+            has_node = False
+        table.pop()
+
+
+@kernel_fn("memcg_reparent_list_lrus", "mm/list_lru.c", profiles="6.12..")
+async def memcg_reparent_list_lrus(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """KERNEL-today 12.3: give the items of *memcg* to *parent*. The ids come first.
+
+    An add that reads the old id under a node's lock precedes the splice of that node. A later one reads the new id.
+    """
+    src_idx = await memcg_cache_id(ctx, memcg)
+    with ctx.rcu_read_section:
+        for child in await ctx.ask(memcg.list_subtree):
+            await ctx.ask(child.set_kmemcg_id, await memcg_cache_id(ctx, parent))
+    async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
+        for lru in ctx.machine.list_lrus:
+            await memcg_reparent_list_lru(ctx, lru, src_idx, parent)
+
+
+@kernel_fn("memcg_reparent_list_lru", "mm/list_lru.c", profiles="6.12..")
+async def memcg_reparent_list_lru(ctx: Context, lru: ListLru, src_idx: int, dst_memcg: Memcg) -> None:
+    """Move the items of an id on each node to the parent's lists, then free the lists of the id."""
+    for nid in range(len(lru.nodes)):
+        await memcg_reparent_list_lru_node(ctx, lru, nid, src_idx, dst_memcg)
+    await memcg_list_lru_free(ctx, lru, src_idx)
+
+
+@kernel_fn("memcg_reparent_list_lru_node", "mm/list_lru.c", profiles="6.12..")
+async def memcg_reparent_list_lru_node(ctx: Context, lru: ListLru, nid: int, src_idx: int, dst_memcg: Memcg) -> None:
+    """Splice the list of an id to the head of the parent's, with the count; reclaim of the parent finds the items."""
+    node = lru.nodes[nid]
+    dst_idx = await memcg_cache_id(ctx, dst_memcg)
+    async with SpinLockIrqHeld(ctx, node.lock):
+        src = await list_lru_from_memcg_idx_6_12(ctx, node, src_idx)
+        if src is None:
+            return
+        found = await list_lru_from_memcg_idx_6_12(ctx, node, dst_idx)
+        dst = deref(found, "memcg_reparent_list_lru_node(): dst->list")
+        await ctx.ask(node.splice, src, dst)
+        if await ctx.ask(node.read_count, src):
+            await ctx.ask(node.move_count, src, dst)
+            await set_shrinker_bit(ctx, dst_memcg, nid, lru.shrinker_id)
+
+
+@kernel_fn("memcg_list_lru_free", "mm/list_lru.c", profiles="6.12..")
+async def memcg_list_lru_free(ctx: Context, lru: ListLru, src_idx: int) -> None:
+    """Take the lists of an id from the xarray. Look-ups under RCU may still have them."""
+    async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):
+        mlru = await ctx.ask(lru.xa.erase, src_idx)
+    if mlru is not None:
+        await kfree_rcu(ctx, mlru)

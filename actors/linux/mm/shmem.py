@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.linux.fs.dcache import d_instantiate, dget, dput
-from actors.linux.fs.inode import clear_inode, free_inode_object, generic_delete_inode, new_inode
+from actors.linux.fs.inode import alloc_inode_sb, clear_inode, free_inode_object, generic_delete_inode, new_inode
 from actors.linux.fs.libfs import simple_lookup
 from actors.linux.fs.super import FileSystemType
 from actors.linux.include.slab import kmem_cache_alloc
@@ -30,9 +30,15 @@ if TYPE_CHECKING:
 # -- inodes and names -------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("shmem_alloc_inode", "mm/shmem.c")
+@kernel_fn("shmem_alloc_inode", "mm/shmem.c", profiles="..5.4-fixed")
 async def shmem_alloc_inode(ctx: Context, sb: SuperBlock) -> SlabObject | None:
     return await kmem_cache_alloc(ctx, sb.caches.inode)
+
+
+@kernel_fn("shmem_alloc_inode", "mm/shmem.c", profiles="6.12..")
+async def shmem_alloc_inode_6_12(ctx: Context, sb: SuperBlock) -> SlabObject | None:
+    """[6.12] By alloc_inode_sb()."""
+    return await alloc_inode_sb(ctx, sb)
 
 
 @kernel_fn("shmem_get_inode", "mm/shmem.c")

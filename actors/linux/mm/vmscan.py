@@ -4,17 +4,27 @@ Pressure is a priority: at 12 reclaim scans a 4096th of the pages and objects, a
 scanned in batches. A remainder smaller than a batch is added to `nr_deferred`, so a memcg with few objects is not
 scanned until the priority is low (11.4). The root's objects are on global lists. Any other memcg is scanned only while
 it is online, and only by shrinkers whose bit is set in its map. Pages of a removed memcg always get a minimum scan
-(11.6), slabs do not.
+(11.6), slabs do not. From 6.12 on, the functions of shrinkers are in mm/shrinker.c.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.kernel.locking.locks import RwSem, down_read_trylock, down_write, up_read, up_write
+from actors.linux.kernel.locking.locks import (
+    Completion,
+    Mutex,
+    RwSem,
+    down_read_trylock,
+    down_write,
+    up_read,
+    up_write,
+)
+from actors.linux.kernel.rcu.tree import RcuHead
 from actors.linux.mm.filemap import put_page, reclaim_user_pages
 from actors.linux.mm.memcontrol import (
     Memcg,
@@ -29,11 +39,12 @@ from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.system.flow import Kind
 from actors.versions.kernel_fn import kernel_fn
-from protocol.operations import READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.mm.filemap import Page
+    from actors.linux.mm.shrinker import ShrinkerInfos
     from actors.system.world import World
 
 DEF_PRIORITY = 12
@@ -69,6 +80,9 @@ class Shrinker(ListEntry):
     """struct shrinker inside of `container`: counts and scans objects of one kind, by memcg and node.
 
     `nr_deferred` is, for each node, the number of objects whose scan was put off, summed over all memcgs.
+
+    From 6.12 on, each memcg has its own nr_deferred. `refcount` counts the reclaimers that use the shrinker, and its
+    registration; `done` is completed with the last of them.
     """
 
     container: Shared
@@ -78,6 +92,12 @@ class Shrinker(ListEntry):
     seeks: int = DEFAULT_SEEKS
     batch: int = 0
     id: int = -1
+    refcount: int = attrs.field(default=0, init=False)
+    done: Completion = attrs.field(init=False)
+    rcu: RcuHead = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.done, self.rcu = Completion(self.actor, 1), RcuHead(self)
 
     @property
     def label(self) -> str:
@@ -93,17 +113,42 @@ class Shrinker(ListEntry):
     def add_deferred(self, nid: int, nr: int) -> None:
         self.nr_deferred[nid] += nr
 
+    @operation(UPDATE, part="refcount", cost=ATOMIC_NS, lifecycle=True)
+    def set_registered(self) -> None:
+        """refcount_set(&shrinker->refcount, 1): from now on reclaim may use the shrinker."""
+        self.refcount = 1
+
+    @operation(UPDATE, part="refcount", cost=ATOMIC_NS, lifecycle=True)
+    def try_get(self) -> bool:
+        """refcount_inc_not_zero()."""
+        self.refcount += bool(self.refcount)
+        return self.refcount > 0
+
+    @operation(UPDATE, part="refcount", cost=ATOMIC_NS, lifecycle=True)
+    def put(self) -> bool:
+        """refcount_dec_and_test()."""
+        self.refcount -= 1
+        return not self.refcount
+
 
 @attrs.define(eq=False)
 class Shrinkers(Shared):
-    """shrinker_list and shrinker_idr, under `rwsem`. A None in the idr is a shrinker that is being registered."""
+    """shrinker_list and shrinker_idr, under `rwsem`. A None in the idr is a shrinker that is being registered.
+
+    From 6.12 on, `mutex` (shrinker_mutex) is for writers only, readers have RCU. `nr_max` is shrinker_nr_max, the
+    number of ids for which each memcg has a place; `infos` has these places.
+    """
 
     rwsem: RwSem
+    mutex: Mutex = attrs.field(init=False)
+    nr_max: int = attrs.field(default=0, init=False)
+    infos: dict[Memcg, ShrinkerInfos] = attrs.field(factory=dict, init=False)
     by_order: ListHead[Shrinker] = attrs.field(init=False)
     by_id: dict[int, Shrinker | None] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.by_order = ListHead(self)
+        self.mutex = Mutex(self.actor, "shrinker_mutex")
 
     @classmethod
     def boot(cls, world: World) -> Shrinkers:
@@ -137,11 +182,44 @@ class Shrinkers(Shared):
         """idr_find(); None while the shrinker is being registered."""
         return self.by_id.get(shrinker_id)
 
+    @operation(UPDATE)
+    def idr_alloc(self, shrinker: Shrinker) -> int:
+        """[6.12] The lowest free id. A look-up finds the shrinker, but gets no reference before it is registered."""
+        self.mutex.assert_held()
+        shrinker_id = next(number for number in itertools.count() if number not in self.by_id)
+        self.by_id[shrinker_id] = shrinker
+        return shrinker_id
+
+    @operation(UPDATE)
+    def idr_remove(self, shrinker_id: int) -> None:
+        self.mutex.assert_held()
+        del self.by_id[shrinker_id]
+
+    @operation(UPDATE)
+    def list_add_tail_rcu(self, shrinker: Shrinker) -> None:
+        self.mutex.assert_held()
+        self.by_order.list_add_tail(shrinker)
+
+    @operation(UPDATE)
+    def list_del_rcu(self, shrinker: Shrinker) -> None:
+        self.mutex.assert_held()
+        self.by_order.list_del(shrinker)
+
+    @operation(READ)
+    def next_shrinker(self, after: Shrinker | None) -> Shrinker | None:
+        """list_for_each_entry_rcu(): the shrinker behind *after*; for None the first."""
+        return self.by_order.list_first_entry() if after is None else self.by_order.list_next_entry(after)
+
+    @operation(UPDATE)
+    def set_nr_max(self, nr_max: int) -> None:
+        self.mutex.assert_held()
+        self.nr_max = nr_max
+
 
 # -- registering a shrinker -------------------------------------------------------------------------------------------
 
 
-@kernel_fn("prealloc_shrinker", "mm/vmscan.c")
+@kernel_fn("prealloc_shrinker", "mm/vmscan.c", profiles="..5.4-fixed")
 async def prealloc_shrinker(ctx: Context, shrinker: Shrinker) -> None:
     """Give a memcg-aware shrinker its id, so that lists can set its bits; reclaim does not call it yet."""
     shrinkers = ctx.machine.shrinkers
@@ -150,7 +228,7 @@ async def prealloc_shrinker(ctx: Context, shrinker: Shrinker) -> None:
     await up_write(ctx, shrinkers.rwsem)
 
 
-@kernel_fn("register_shrinker_prepared", "mm/vmscan.c")
+@kernel_fn("register_shrinker_prepared", "mm/vmscan.c", profiles="..5.4-fixed")
 async def register_shrinker_prepared(ctx: Context, shrinker: Shrinker) -> None:
     shrinkers = ctx.machine.shrinkers
     await down_write(ctx, shrinkers.rwsem)
@@ -196,7 +274,7 @@ def scan_target(freeable: int, nr_deferred: int, seeks: int, priority: int) -> S
     return ScanTarget(min(total_scan, 2 * freeable), with_deferred)
 
 
-@kernel_fn("do_shrink_slab", "mm/vmscan.c")
+@kernel_fn("do_shrink_slab", "mm/vmscan.c", profiles="..5.4-fixed")
 async def do_shrink_slab(ctx: Context, shrinkctl: ShrinkControl, shrinker: Shrinker, priority: int) -> int:
     """Let *shrinker* scan in batches, as many objects as *priority* asks for; return those freed, or SHRINK_EMPTY."""
     nid = shrinkctl.nid
@@ -220,7 +298,7 @@ async def do_shrink_slab(ctx: Context, shrinkctl: ShrinkControl, shrinker: Shrin
     return freed
 
 
-@kernel_fn("shrink_slab", "mm/vmscan.c")
+@kernel_fn("shrink_slab", "mm/vmscan.c", profiles="..5.4-fixed")
 async def shrink_slab(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
     """Shrink *memcg*'s slabs on a node: for the root, with all shrinkers. Returns the number of objects freed."""
     if not memcg.is_root:
@@ -239,7 +317,7 @@ async def shrink_slab(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, prior
     return freed
 
 
-@kernel_fn("shrink_slab_memcg", "mm/vmscan.c")
+@kernel_fn("shrink_slab_memcg", "mm/vmscan.c", profiles="..5.4-fixed")
 async def shrink_slab_memcg(ctx: Context, gfp_mask: Gfp, nid: int, memcg: Memcg, priority: int) -> int:
     """Shrink a memcg other than the root: only if it is online, and only with shrinkers whose bit is in its map."""
     is_enabled = await ctx.ask(ctx.machine.kmem_enabled.is_enabled)
