@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from actors.fixes_today import FIXES_TODAY
 from actors.linux.include.slab import SlabFlags, kmem_cache_alloc_bulk
 from actors.linux.kernel.cgroup.cgroup import css_get
 from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld
@@ -78,11 +79,11 @@ destroy_vs_deferred_deactivation = fix(
     "destroy-vs-deferred-deactivation",
     "92ee383f6daa",
     "kmem_cache_destroy() waits for deferred deactivations and creations of children",
-    built_into="..",
+    built_into="..5.4-fixed",
 )
 
 
-@destroy_vs_deferred_deactivation.takes_out("flush_memcg_workqueue", COMMON, profiles="..")
+@destroy_vs_deferred_deactivation.takes_out("flush_memcg_workqueue", COMMON, profiles="..5.4-fixed")
 async def flush_nothing(ctx: Context, s: KmemCache) -> None:
     """Wait for nothing, and mark nothing as dying."""
 
@@ -236,7 +237,7 @@ work_fn_store_after_free = fix(
     "work-fn-store-after-free",
     "",
     "kmemcg_workfn() does not touch the cache after its work (mail of 19 Jun 2019)",
-    built_into="5.3..",
+    built_into="5.3..5.4-fixed",
 )
 
 
@@ -272,7 +273,7 @@ wq_lock_not_irq_safe = fix(
     "wq-lock-not-irq-safe",
     "",
     "memcg_kmem_wq_lock is taken with interrupts off (reply of 28 May 2019)",
-    built_into="v6..",
+    built_into="v6..5.4-fixed",
 )
 
 
@@ -333,7 +334,7 @@ sleep_in_rcu_charge = fix(
     "sleep-in-rcu-charge",
     "",
     "the RCU section ends before the charge; the first online ancestor is charged (v4)",
-    built_into="v4..,v4#6..",
+    built_into="v4..5.4-fixed,v4#6..",
 )
 
 
@@ -343,7 +344,7 @@ rcu_lock_for_unlock = fix(
     "rcu-lock-for-unlock",
     "",
     "memcg_kmem_get_cache() unlocks where v3 and v4 locked once more (mails of 21 May 2019)",
-    built_into="v5..",
+    built_into="v5..5.4-fixed",
 )
 
 
@@ -355,7 +356,7 @@ root_uncharge_underflow = fix(
     "root-uncharge-underflow",
     "",
     "slabs of caches that belong to the root are neither charged nor uncharged (mail of 20 Jun 2019)",
-    built_into="5.3..",
+    built_into="5.3..5.4-fixed",
 )
 
 
@@ -394,7 +395,7 @@ vmstat_lost_at_release = fix(
     "vmstat-lost-at-release",
     "c350a99ea2b1",
     "statistics are flushed before a memcg is freed",
-    built_into="5.3..",
+    built_into="5.3..5.4-fixed",
 )
 
 
@@ -499,7 +500,7 @@ missing_bulk_tid_step.puts_in("kmem_cache_alloc_bulk", SLUB, profiles="..5.3")(o
 
 missing_bulk_tid_step.takes_out("kmem_cache_alloc_bulk", SLUB, profiles="5.4-fixed")(of(kmem_cache_alloc_bulk, "5.3"))
 
-ALL_FIXES = tuple(value for value in list(globals().values()) if isinstance(value, NamedFix))
+ALL_FIXES = (*(value for value in list(globals().values()) if isinstance(value, NamedFix)), *FIXES_TODAY)
 
 FIXES: dict[str, NamedFix] = {key: entry for entry in ALL_FIXES for key in (entry.slug, entry.commit) if key}
 """Every named fix by its slug and by its commit id."""

@@ -138,10 +138,15 @@ class TaskObjcg(Shared):
         """try_cmpxchg(&current->objcg, NULL, objcg): fails if the bit was set meanwhile."""
         if self.objcg is not None or self.is_stale:
             return False
-        self.objcg = objcg
+        self.store(objcg)
+        return True
+
+    @operation(UPDATE, lifecycle=True)
+    def store(self, objcg: ObjCgroup | None) -> None:
+        """Set the pointer without its bit."""
+        self.objcg, self.is_stale = objcg, False
         if objcg is not None:
             objcg.book(1)
-        return True
 
 
 @attrs.define(eq=False)
@@ -596,11 +601,15 @@ async def mem_cgroup_from_slab_obj(ctx: Context, obj: SlabObject) -> Memcg | Non
 
 @attrs.define(eq=False)
 class KmemPages(Shared):
-    """Pages of the kernel that a task made: a stack, page tables. `objcg` is page->memcg_data, with a reference."""
+    """Pages of the kernel that a task made: a stack, page tables. `objcg` is page->memcg_data, with a reference.
+
+    Before 5.14, `memcg` was in its place, with a css reference.
+    """
 
     name: str
     nr_pages: int
     objcg: ObjCgroup | None = None
+    memcg: Memcg | None = None
 
     @property
     def label(self) -> str:

@@ -1,0 +1,272 @@
+"""Fixes of the kernels after the series, and weaker forms of their code, for `--without` and `--patch`.
+
+As in `fixes`, each is the set of functions that it changes. 6.12 has all these fixes; `--without` gives the code that
+history found wrong. A variation breaks one rule that the code relies on. docs/kernel/known-flaws-today.md has the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from actors.linux.include.memcontrol import (
+    mem_cgroup_from_slab_obj,
+    memcg_slab_free_hook,
+    obj_cgroup_alloc,
+    obj_cgroup_put,
+)
+from actors.linux.include.rstat import __mod_memcg_lruvec_state
+from actors.linux.kernel.cgroup.cgroup import css_get, css_put
+from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
+from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
+from actors.linux.mm.memcontrol import STOCK, STOCK_LOCK, Memcg, Stock, refill_stock, this_cpu_stock, try_charge_memcg
+from actors.linux.mm.obj_cgroup import (
+    PAGE_SIZE,
+    KmemPages,
+    ObjCgroup,
+    TaskObjcg,
+    get_objcg_of_task,
+    mod_kernel_pages,
+    obj_cgroup_uncharge_pages,
+    take_obj_stock,
+)
+from actors.linux.mm.page_counter import page_counter_uncharge
+from actors.machine.context import Context, deref
+from actors.machine.gfp import Gfp
+from actors.versions.patching import NamedFix, unpatched
+from actors.versions.profiles import declared_range
+
+MEMCONTROL, SLUB, LIST_LRU = "mm/memcontrol.c", "mm/slub.c", "mm/list_lru.c"
+HEADER = "include/linux/memcontrol.h"
+
+
+def fix(slug: str, commit: str, summary: str) -> NamedFix:
+    """Declare a fix that 6.12 has."""
+    return NamedFix(slug, commit, summary, declared_range("6.12.."))
+
+
+def variation(slug: str, summary: str) -> NamedFix:
+    """Declare a weaker form of the code, which no kernel has."""
+    return NamedFix(slug, "", summary, ())
+
+
+# -- LRU lists --------------------------------------------------------------------------------------------------------
+
+list_lru_add_without_rcu = fix(
+    "list-lru-add-without-rcu",
+    "5161b48712dc",
+    "an LRU list is found under RCU, which alone keeps the memcg of an object from being freed (CVE-2024-43888)",
+)
+
+
+@list_lru_add_without_rcu.takes_out("list_lru_add", LIST_LRU, profiles="6.12..", known_as="list_lru_add_obj")
+async def add_without_rcu(ctx: Context, lru: ListLru, item: LruItem) -> bool:
+    """The memcg may be freed between the two calls."""
+    memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
+    return await list_lru_add_memcg(ctx, lru, item, item.obj.slab.nid, memcg)
+
+
+@list_lru_add_without_rcu.takes_out("list_lru_del", LIST_LRU, profiles="6.12..", known_as="list_lru_del_obj")
+async def del_without_rcu(ctx: Context, lru: ListLru, item: LruItem) -> bool:
+    """The memcg may be freed between the two calls."""
+    memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
+    return await list_lru_del_memcg(ctx, lru, item, item.obj.slab.nid, memcg)
+
+
+kmemcg_id_late = variation("kmemcg-id-late", "the ids of a removed memcg change after its LRU lists have moved")
+
+
+@kmemcg_id_late.puts_in("memcg_reparent_list_lrus", LIST_LRU, profiles="6.12")
+async def lists_first(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """An object that is added between the two goes to a list that is freed."""
+    src_idx = await ctx.ask(memcg.read_kmemcg_id)
+    async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
+        for lru in ctx.machine.list_lrus:
+            await memcg_reparent_list_lru(ctx, lru, src_idx, parent)
+    with ctx.rcu_read_section:
+        for child in await ctx.ask(memcg.list_subtree):
+            await ctx.ask(child.set_kmemcg_id, await ctx.ask(parent.read_kmemcg_id))
+
+
+# -- from an obj_cgroup to its memcg ----------------------------------------------------------------------------------
+
+css_get_from_zero_in_charge = fix(
+    "css-get-from-zero-in-charge",
+    "eefbfa7fd678",
+    "a charge takes a css reference only while there is one, and looks again if there is none",
+)
+
+
+async def get_mem_cgroup_once(ctx: Context, objcg: ObjCgroup) -> Memcg:
+    """css_get() after one look: the last reference may be gone by then."""
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(objcg.read_memcg)
+        await css_get(ctx, memcg.css)
+    return memcg
+
+
+@css_get_from_zero_in_charge.takes_out("obj_cgroup_charge_pages", MEMCONTROL, profiles="6.12..")
+async def charge_after_one_look(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
+    """As in 5.9: the memcg may be removed between the look and the css_get()."""
+    memcg = await get_mem_cgroup_once(ctx, objcg)
+    charged = await try_charge_memcg(ctx, memcg, gfp, nr_pages)
+    if charged:
+        objcg.charged += nr_pages
+        await mod_kernel_pages(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+    return charged
+
+
+css_get_from_zero = fix(
+    "css-get-from-zero",
+    "9f38f03ae8d5",
+    "an uncharge takes a css reference only while there is one, and looks again if there is none (CVE-2021-47011)",
+)
+
+
+@css_get_from_zero.takes_out("obj_cgroup_uncharge_pages", MEMCONTROL, profiles="6.12..")
+async def uncharge_after_one_look(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """As in 5.9: the memcg may be removed between the look and the css_get()."""
+    memcg = await get_mem_cgroup_once(ctx, objcg)
+    objcg.charged -= nr_pages
+    await mod_kernel_pages(ctx, memcg, -nr_pages)
+    await refill_stock(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+obj_stock_flush_required_once = fix(
+    "obj-stock-flush-required",
+    "3b8abb323953",
+    "drain_all_stock() reads the obj_cgroup of another CPU's stock once (CVE-2023-53401)",
+)
+
+
+@obj_stock_flush_required_once.takes_out("obj_stock_flush_required", MEMCONTROL, profiles="6.12..")
+async def flush_required_read_twice(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
+    """The stock may be empty at the second look."""
+    if await ctx.ask(stock.read_cached_objcg) is None:
+        return False
+    objcg = deref(await ctx.ask(stock.read_cached_objcg), "obj_stock_flush_required(): stock->cached_objcg")
+    memcg = await ctx.ask(objcg.read_memcg)
+    return memcg.is_descendant_of(root_memcg)
+
+
+# -- the obj_cgroup of a task, and of a memcg -------------------------------------------------------------------------
+
+update_without_loop = variation(
+    "update-without-loop", "a task stores the obj_cgroup that it has looked up, even if it was moved meanwhile"
+)
+
+
+@update_without_loop.puts_in("current_objcg_update", MEMCONTROL, profiles="6.12")
+async def update_once(ctx: Context, current: TaskObjcg) -> ObjCgroup | None:
+    """A plain store of the pointer loses the bit that an attach has set."""
+    await obj_cgroup_put(ctx, await ctx.ask(current.xchg_null))
+    if not ctx.has_mm:
+        return None
+    with ctx.rcu_read_section:
+        objcg = await get_objcg_of_task(ctx)
+    await ctx.ask(current.store, objcg)
+    return objcg
+
+
+no_orig_objcg = variation("no-orig-objcg", "a memcg holds no second reference to its obj_cgroup (before 6.7)")
+
+
+@no_orig_objcg.puts_in("memcg_online_kmem", MEMCONTROL, profiles="6.12")
+async def online_with_one_reference(ctx: Context, memcg: Memcg) -> bool:
+    """The obj_cgroup may be released while a task charges the memcg that it belonged to."""
+    objcg = await obj_cgroup_alloc(ctx, memcg)
+    if objcg is None:
+        return False
+    await ctx.ask(memcg.set_objcg, objcg)
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        await ctx.ask(ctx.machine.kmem_enabled.add, 1)
+    await ctx.ask(memcg.set_kmemcg_id, memcg.id)
+    return True
+
+
+put_under_stock_lock = variation(
+    "put-under-stock-lock", "the obj_cgroup that had a stock is put before the lock of the stock is dropped"
+)
+
+
+@put_under_stock_lock.puts_in("refill_obj_stock", MEMCONTROL, profiles="6.12")
+async def put_inside(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, allow_uncharge: bool) -> None:
+    """The release of an obj_cgroup uncharges what is left of it, which takes the lock."""
+    nr_pages = 0
+    with LocalLockIrqHeld(ctx, STOCK_LOCK):
+        await ctx.this_cpu(ctx.machine.stocks[ctx.smp_processor_id], STOCK)
+        stock = this_cpu_stock(ctx)
+        if stock.cached_objcg is not objcg:
+            old = await take_obj_stock(ctx, stock, objcg)
+            allow_uncharge = True
+            await obj_cgroup_put(ctx, old)
+        stock.nr_bytes += nr_bytes
+        if allow_uncharge and stock.nr_bytes > PAGE_SIZE:
+            nr_pages, stock.nr_bytes = divmod(stock.nr_bytes, PAGE_SIZE)
+    if nr_pages:
+        await obj_cgroup_uncharge_pages(ctx, objcg, nr_pages)
+
+
+# -- objects and pages ------------------------------------------------------------------------------------------------
+
+bulk_free_uncharges_one = fix(
+    "bulk-free-uncharges-one", "d1b2cf6cb84a", "kmem_cache_free_bulk() uncharges each object, not only the first"
+)
+
+
+@bulk_free_uncharges_one.takes_out("memcg_slab_free_hook", SLUB, profiles="6.12..")
+async def uncharge_the_first(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
+    """The other objects stay charged, and keep their obj_cgroup."""
+    await unpatched(ctx, memcg_slab_free_hook, s, objects[:1])
+
+
+root_vmstat_after_reparent = fix(
+    "root-vmstat-after-reparent",
+    "8faeb1ffd795",
+    "an object that was given to the root is counted in the root's statistics when it is freed",
+)
+
+
+@root_vmstat_after_reparent.takes_out("mod_objcg_mlstate", MEMCONTROL, profiles="6.12..")
+async def count_without_root(ctx: Context, objcg: ObjCgroup, nid: int, item: str, nr: int) -> None:
+    """Nothing is counted for the root, where the statistics of the removed memcg have ended up."""
+    with ctx.rcu_read_section:
+        memcg = await ctx.ask(objcg.read_memcg)
+        if not memcg.is_root:
+            await __mod_memcg_lruvec_state(ctx, memcg, nid, item, nr)
+
+
+kmem_pages_by_objcg = fix(
+    "kmem-pages-by-css", "b4e0b68fbd9d", "a kernel page holds an obj_cgroup, not its memcg (5.14)"
+)
+
+
+@kmem_pages_by_objcg.takes_out("__memcg_kmem_charge_page", MEMCONTROL, profiles="6.12..")
+async def charge_page_to_memcg(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
+    """The stack of a task that was moved keeps the memcg where the task was made."""
+    memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
+    if memcg is None:
+        return True
+    if not await try_charge_memcg(ctx, memcg, gfp, page.nr_pages):
+        return False
+    await css_get(ctx, memcg.css)
+    page.memcg = memcg
+    await ctx.ask(memcg.add_user_pages, page.nr_pages)
+    return True
+
+
+@kmem_pages_by_objcg.takes_out("__memcg_kmem_uncharge_page", MEMCONTROL, profiles="6.12..")
+async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
+    """The css reference goes with the page."""
+    memcg = page.memcg
+    if memcg is None:
+        return
+    page.memcg = None
+    await ctx.ask(memcg.add_user_pages, -page.nr_pages)
+    await page_counter_uncharge(ctx, memcg.memory, page.nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+FIXES_TODAY = tuple(value for value in list(globals().values()) if isinstance(value, NamedFix))
