@@ -18,6 +18,7 @@ from protocol.formats.slabinfo import SlabinfoRow
 
 if TYPE_CHECKING:
     from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+    from actors.linux.mm.list_lru import ListLru
     from actors.linux.mm.memcontrol import Memcg
 
 
@@ -59,6 +60,14 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
 @extern
 async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
     """Allocate an object of *s* or of its child for the current memcg; None is -ENOMEM."""
+
+
+@noted(noting_allocation)
+@extern
+async def kmem_cache_alloc_lru(
+    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp = GFP_KERNEL
+) -> SlabObject | None:
+    """Allocate an object that will be on *lru*; None is -ENOMEM. From 6.12 on. KERNEL-today 7.2."""
 
 
 @noted(noting_free)

@@ -28,7 +28,7 @@ from actors.linux.kernel.softirq import RCU_SOFTIRQ, TIMER_SOFTIRQ, Softirq, run
 from actors.linux.kernel.time.timer import TimerBase, run_timer_softirq, timer_interrupt
 from actors.linux.kernel.workqueue import Work, WorkerPool, Workqueue
 from actors.linux.lib.idr import Ida
-from actors.linux.mm.kmem_cache import CacheList, KmemCache
+from actors.linux.mm.kmem_cache import CacheList, KmemCache, SlubFlushWork
 from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     Memcg,
@@ -144,6 +144,9 @@ class Machine(Named):
     cgroup_destroy_wq: Workqueue
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
+    slub_flushwq: Workqueue
+    flush_lock: Mutex
+    slub_flush: tuple[SlubFlushWork, ...]
     slab_caches_to_rcu_destroy_work: Work
     slab_kset: SlabKset
     root_cgroup: Cgroup
@@ -217,6 +220,9 @@ class Machine(Named):
         self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
         self.slab_kset = SlabKset(slab_common, self)
+        self.slub_flushwq = Workqueue.alloc(pools, "slub_flushwq", max_active=256)
+        self.flush_lock = Mutex(slab_common, "flush_lock")
+        self.slub_flush = tuple(SlubFlushWork(pool.actor, pool.cpu.id) for pool in pools)
 
     def _boot_per_cpu(self) -> None:
         self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
