@@ -18,6 +18,7 @@ from actors.linux.mm.memcontrol import Memcg
 from actors.linux.mm.slab_def import SHARED_FACTOR
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.formats import memcg_slabinfo
 from protocol.formats.memcg_slabinfo import MemcgSlabinfoRow
 from protocol.formats.slabinfo import HEADER, SlabinfoRow, render_row
@@ -124,7 +125,7 @@ async def get_slabinfo_slab(ctx: Context, cachep: KmemCache) -> Slabinfo:
 # -- /proc/slabinfo ---------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_accumulate_slabinfo", "mm/slab_common.c")
+@kernel_fn("memcg_accumulate_slabinfo", "mm/slab_common.c", profiles="..5.4-fixed")
 async def memcg_accumulate_slabinfo(ctx: Context, s: KmemCache, info: Slabinfo) -> None:
     """Add the counts of all children of a root cache, zombies included."""
     if s.is_root_cache:
@@ -132,7 +133,7 @@ async def memcg_accumulate_slabinfo(ctx: Context, s: KmemCache, info: Slabinfo) 
             info.accumulate(await get_slabinfo(ctx, c))
 
 
-@kernel_fn("cache_show", "mm/slab_common.c")
+@kernel_fn("cache_show", "mm/slab_common.c", profiles="..5.4-fixed")
 async def cache_show(ctx: Context, s: KmemCache, m: SeqFile[KmemCache]) -> None:
     """One row; the first row is preceded by the header."""
     if s is m.records[0]:
@@ -142,7 +143,22 @@ async def cache_show(ctx: Context, s: KmemCache, m: SeqFile[KmemCache]) -> None:
     m.seq_puts(render_row(sinfo.row(s)))
 
 
-@kernel_fn("slab_start", "mm/slab_common.c")
+@kernel_fn("cache_show", "mm/slab_common.c", profiles="6.12..")
+async def cache_show_6_12(ctx: Context, s: KmemCache, m: SeqFile[KmemCache]) -> None:
+    """One row; the first row is preceded by the header. A cache has no children. KERNEL-today 23."""
+    if s is m.records[0]:
+        m.seq_puts(HEADER)
+    m.seq_puts(render_row((await get_slabinfo(ctx, s)).row(s)))
+
+
+@kernel_fn("slab_start", "mm/slab_common.c", profiles="6.12..")
+async def slab_start_6_12(ctx: Context, m: SeqFile[KmemCache]) -> KmemCache | None:
+    """Walk all caches: there is one list of them. KERNEL-today 23."""
+    await mutex_lock(ctx, ctx.machine.slab_mutex)
+    return m.seq_list_start(await ctx.ask(ctx.machine.slab_caches.list))
+
+
+@kernel_fn("slab_start", "mm/slab_common.c", profiles="..5.4-fixed")
 async def slab_start(ctx: Context, m: SeqFile[KmemCache]) -> KmemCache | None:
     await mutex_lock(ctx, ctx.machine.slab_mutex)
     return m.seq_list_start(await ctx.ask(ctx.machine.slab_root_caches.list))
@@ -160,7 +176,7 @@ async def slab_stop(ctx: Context, m: SeqFile[KmemCache]) -> None:
 
 @kernel_fn("slab_show", "mm/slab_common.c")
 async def slab_show(ctx: Context, m: SeqFile[KmemCache], s: KmemCache) -> None:
-    """A root cache with its children."""
+    """A cache; until 5.4 a root cache with its children."""
     await cache_show(ctx, s, m)
 
 
@@ -172,25 +188,34 @@ def slabinfo_open() -> SeqFile[KmemCache]:
 # -- memory.kmem.slabinfo ---------------------------------------------------------------------------------------------
 
 
-@kernel_fn("memcg_slab_show", "mm/slab_common.c")
+@kernel_fn("memcg_slab_show", "mm/slab_common.c", profiles="..5.4-fixed")
 async def memcg_slab_show(ctx: Context, m: SeqFile[KmemCache], s: KmemCache) -> None:
     """A cache of the memcg: its own, or one of a removed descendant."""
     await cache_show(ctx, s, m)
 
 
-@kernel_fn("memcg_slab_start", "mm/slab_common.c")
+@kernel_fn("memcg_slab_start", "mm/slab_common.c", profiles="..5.4-fixed")
 async def memcg_slab_start(ctx: Context, m: SeqFile[KmemCache], memcg: Memcg) -> KmemCache | None:
     await mutex_lock(ctx, ctx.machine.slab_mutex)
     return m.seq_list_start(await ctx.ask(memcg.list_kmem_caches))
 
 
 def kmem_slabinfo_open(memcg: Memcg) -> SeqFile[KmemCache]:
-    """open("memory.kmem.slabinfo") in the directory of *memcg* (cgroup v1)."""
+    """open("memory.kmem.slabinfo") in the directory of *memcg* (cgroup v1). On 6.12 the file is empty.
+
+    KERNEL-today 23.
+    """
 
     async def start(ctx: Context, m: SeqFile[KmemCache]) -> KmemCache | None:
+        if ctx.machine.config.kernel in WITHOUT_CHILD_CACHES:
+            return m.seq_list_start(())
         return await memcg_slab_start(ctx, m, memcg)
 
-    return SeqFile(SeqOperations(start, slab_next, slab_stop, memcg_slab_show))
+    async def stop(ctx: Context, m: SeqFile[KmemCache]) -> None:
+        if ctx.machine.config.kernel not in WITHOUT_CHILD_CACHES:
+            await slab_stop(ctx, m)
+
+    return SeqFile(SeqOperations(start, slab_next, stop, memcg_slab_show))
 
 
 # -- memcg_slabinfo ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
 
 
-@kernel_fn("slabinfo_full_show", "mm/slab_common.c")
+@kernel_fn("slabinfo_full_show", "mm/slab_common.c", profiles="..5.4-fixed")
 async def slabinfo_full_show(ctx: Context) -> str:
     """No function of Linux: root caches, then the caches of each memcg, then caches that wait for freed slabs."""
     machine, rows = ctx.machine, []
@@ -37,6 +37,14 @@ async def slabinfo_full_show(ctx: Context) -> str:
         memcg = await mem_cgroup_iter(ctx, machine.root_mem_cgroup, memcg)
     async with MutexHeld(ctx, machine.slab_mutex):
         rows += [await full_row(ctx, s) for s in await ctx.ask(machine.slab_caches_to_rcu_destroy.list)]
+    return render_slabinfo_full(rows)
+
+
+@kernel_fn("slabinfo_full_show", "mm/slab_common.c", profiles="6.12..")
+async def slabinfo_full_show_6_12(ctx: Context) -> str:
+    """No function of Linux: all caches; none belongs to a memcg. KERNEL-today 16.1."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        rows = [await full_row(ctx, s) for s in await ctx.ask(ctx.machine.slab_caches.list)]
     return render_slabinfo_full(rows)
 
 
@@ -92,9 +100,9 @@ def is_killed(s: KmemCache) -> bool:
 def is_new(s: KmemCache) -> bool:
     """Whether it was created but is on no list yet.
 
-    A cache that has left the lists has a memcg, or was killed, or goes with its root.
+    A cache that has left the lists has a memcg, or was killed, or goes with its root; on 6.12 it has no user any more.
     """
-    return s.memcg is None and not s.root.dying and not is_killed(s)
+    return s.memcg is None and s.root.refcount > 0 and not s.root.dying and not is_killed(s)
 
 
 def is_linked_to_owner(s: KmemCache) -> bool:

@@ -102,9 +102,11 @@ class NamedFix:
         """
         return self._declare(self._in, name, file, profiles, known_as or name)
 
-    def takes_out(self, name: str, file: str, *, profiles: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Declare a function without the fix, for profiles that have the fix."""
-        return self._declare(self._out, name, file, profiles, name)
+    def takes_out(
+        self, name: str, file: str, *, profiles: str, known_as: str | None = None
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Declare a function without the fix, for profiles that have the fix; *known_as* is its name there."""
+        return self._declare(self._out, name, file, profiles, known_as or name)
 
     @property
     def goes_into(self) -> list[str]:

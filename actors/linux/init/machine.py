@@ -38,7 +38,7 @@ from actors.linux.kernel.workqueue import (
     work_timer_interrupt,
 )
 from actors.linux.lib.idr import Ida
-from actors.linux.mm.kmem_cache import CacheList, KmemCache
+from actors.linux.mm.kmem_cache import CacheList, KmemCache, SlubFlushWork
 from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     Memcg,
@@ -170,6 +170,9 @@ class Machine(Named):
     system_unbound_wq: Workqueue
     work_timers: list[WorkTimers]
     krc: Krc
+    slub_flushwq: Workqueue
+    flush_lock: Mutex
+    slub_flush: tuple[SlubFlushWork, ...]
     slab_caches_to_rcu_destroy_work: Work
     slab_kset: SlabKset
     root_cgroup: Cgroup
@@ -250,6 +253,9 @@ class Machine(Named):
         self.slab_caches_to_rcu_destroy_work = Work(slab_common, self.slab_caches_to_rcu_destroy)
         self.slab_caches_to_rcu_destroy_work.init_work(slab_caches_to_rcu_destroy_workfn)
         self.slab_kset = SlabKset(slab_common, self)
+        self.slub_flushwq = Workqueue.alloc(pools, "slub_flushwq", max_active=256)
+        self.flush_lock = Mutex(slab_common, "flush_lock")
+        self.slub_flush = tuple(SlubFlushWork(pool.actor, pool.cpu.id) for pool in pools)
 
     def _boot_cgroup_queues(self, pools: list[WorkerPool]) -> None:
         """Before 6.12 one queue has all works of a css, which wait for one another there; KERNEL-today 2.4."""

@@ -146,7 +146,7 @@ class Slab(ListEntry):
 class KmemCacheCpu(Shared):
     """struct kmem_cache_cpu: SLUB's part of a cache on one CPU, number `cpu`, which owns it.
 
-    `partial` is the stack of frozen partial slabs.
+    `partial` is the stack of partial slabs, which are frozen until 5.4.
     """
 
     cache: KmemCache
@@ -208,6 +208,11 @@ class KmemCacheNode(Shared):
         """The list as it is; list_lock keeps it so."""
         return self.partial.walk()
 
+    def has_partial(self, slab: Slab) -> bool:
+        """slab_test_node_partial(): *slab* is on this list. Its flag changes, and is read, under list_lock only."""
+        self.touch_part("partial", READ)
+        return slab.slab_list is not None
+
     @operation(UPDATE, part="partial")
     def sort_partial(self, order: tuple[Slab, ...]) -> None:
         self.list_lock.assert_held()
@@ -225,6 +230,22 @@ class KmemCacheNode(Shared):
     @operation(READ, part="nr_slabs")
     def read_total_objects(self) -> int:
         return self.total_objects
+
+
+@attrs.define(eq=False)
+class SlubFlushWork(Shared):
+    """struct slub_flush_work of one CPU, number `cpu`, from 6.12 on: the flush of cache `s` there; under flush_lock."""
+
+    cpu: int
+    s: KmemCache | None = attrs.field(default=None, init=False)
+    work: Work = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.work = Work(self.actor, self)
+
+    @property
+    def label(self) -> str:
+        return f"slub_flush_work of CPU {self.cpu}"
 
 
 @attrs.define(eq=False)

@@ -367,7 +367,8 @@ class ListLru:
 class ListLruWalk:
     """State shared by a walk and its callback: the node, the memcg's list, and the list for isolated items.
 
-    From 6.12 on the walk looks `one` up itself, again after each RETRY. `nr_to_walk` is the number of items that the walk may still visit.
+    From 6.12 on the walk looks `one` up itself, again after each RETRY. `nr_to_walk` is the number of items that the
+    walk may still visit.
     """
 
     node: ListLruNode

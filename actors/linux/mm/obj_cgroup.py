@@ -518,6 +518,10 @@ async def alloc_slab_obj_exts(ctx: Context, slab: Slab, *, new_slab: bool) -> bo
 async def free_slab_obj_exts(ctx: Context, slab: Slab) -> None:
     """KERNEL-today 7.5: every object is free by now, so all slots are empty."""
     if slab.obj_exts is not None:
+        for at, objcg in enumerate(slab.obj_exts.slots):
+            if objcg is not None:
+                text = f"{slab.label} goes; its object {at} is still charged to {objcg.label}"
+                ctx.world.report("invariant", "T6", f"invariant T6: {text}")
         ctx.kfree(slab.obj_exts)
         slab.obj_exts = None
 

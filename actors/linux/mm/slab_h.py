@@ -2,7 +2,8 @@
 
 Version by version; KERNEL.md 4.4 and 4.5, Appendices A2 and A3, KERNEL-v1-v3 2.4, 2.5, 3.4, 3.5. Pages are charged
 before they become a slab, and uncharged after they stop being one. From v1 on a page pins the cache, and the cache
-pins the memcg. Before v1 a page pins the memcg.
+pins the memcg. Before v1 a page pins the memcg. From 6.12 on pages
+are not charged; objects are (`obj_cgroup`).
 """
 
 from __future__ import annotations
@@ -281,7 +282,7 @@ async def kmemcg_cache_put_many(ctx: Context, s: KmemCache, nr: int) -> None:
 # -- from an object to its cache --------------------------------------------------------------------------------------
 
 
-@kernel_fn("cache_from_obj", "mm/slab.h")
+@kernel_fn("cache_from_obj", "mm/slab.h", profiles="..5.4-fixed")
 async def cache_from_obj(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCache:
     """The cache that *obj* is freed to: its slab's cache while kmem accounting is on, otherwise *s*."""
     mark_freed(ctx, obj)
@@ -326,7 +327,7 @@ def forget_slab(slab: Slab) -> None:
 # -- hooks before and after an allocation (KERNEL.md 4.1) -------------------------------------------------------------
 
 
-@kernel_fn("slab_pre_alloc_hook", "mm/slab.h")
+@kernel_fn("slab_pre_alloc_hook", "mm/slab.h", profiles="..5.4-fixed")
 async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache:
     """Choose the cache: accounted allocations are served from the child cache of the task's memcg."""
     if gfpflags_allow_blocking(gfp):
@@ -337,7 +338,7 @@ async def slab_pre_alloc_hook(ctx: Context, s: KmemCache, gfp: Gfp) -> KmemCache
     return s
 
 
-@kernel_fn("slab_post_alloc_hook", "mm/slab.h")
+@kernel_fn("slab_post_alloc_hook", "mm/slab.h", profiles="..5.4-fixed")
 async def slab_post_alloc_hook(ctx: Context, s: KmemCache) -> None:
     """Drop the reference that the choice of the cache took, if kmem accounting is still on."""
     if await ctx.ask(ctx.machine.kmem_enabled.is_enabled):

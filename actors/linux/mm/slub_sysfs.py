@@ -2,7 +2,7 @@
 
 A cache's kobject pins the struct until the last reference is dropped. kobject_del() removes the cache's directory; it
 waits for the readers inside its files, which hold active references. The directory of a child cache is in its root's,
-below `cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON).
+below `cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON). From 6.12 on there are no children, and no work announces a removal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from actors.machine.errno import EEXIST, ENOMEM
 from actors.machine.gfp import GFP_KERNEL
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.formats.slab_directory import DirectoryEntry, render_directory, unique_id
 from protocol.operations import READ, UPDATE, operation
 
@@ -131,15 +132,26 @@ def kobject_of(s: KmemCache) -> Kobject:
     return deref(s.kobj, "&s->kobj")
 
 
-@kernel_fn("sysfs_slab_add", "mm/slub.c")
+@kernel_fn("sysfs_slab_add", "mm/slub.c", profiles="..5.4-fixed")
 async def sysfs_slab_add(ctx: Context, s: KmemCache) -> int:
-    """Make the directory; a mergeable cache gets one with a unique name, and a link to it. Returns 0 or -errno.
+    """Make the directory, and prepare the work that announces its removal. Returns 0 or -errno."""
+    s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
+    return await add_directory(ctx, s)
+
+
+@kernel_fn("sysfs_slab_add", "mm/slub.c", profiles="6.12..")
+async def sysfs_slab_add_6_12(ctx: Context, s: KmemCache) -> int:
+    """Make the directory. Returns 0 or -errno. KERNEL-today 17.1."""
+    return await add_directory(ctx, s)
+
+
+async def add_directory(ctx: Context, s: KmemCache) -> int:
+    """A mergeable cache gets a directory with a unique name, and a link to it. Returns 0 or -errno.
 
     A child's name contains the serial number of its css, and a memcg has one cache of each root: the name is never
     taken.
     """
     kset = ctx.machine.slab_kset
-    s.kobj_remove_work.init_work(sysfs_slab_remove_workfn)
     name = s.name if await slab_unmergeable(ctx, s) else create_unique_id(s)
     if not kmalloc(ctx, GFP_KERNEL, "sysfs"):
         return -ENOMEM
@@ -188,14 +200,14 @@ async def sysfs_slab_alias(ctx: Context, s: KmemCache, name: str) -> bool:
     return await ctx.ask(ctx.machine.slab_kset.add_link, name, kobject_of(s))
 
 
-@kernel_fn("sysfs_slab_remove", "mm/slub.c")
+@kernel_fn("sysfs_slab_remove", "mm/slub.c", profiles="..5.4-fixed")
 async def sysfs_slab_remove(ctx: Context, s: KmemCache) -> None:
     """Queue the work that announces the removal; it holds a reference to the kobject."""
     await ctx.ask(kobject_of(s).add_ref, 1)
     await queue_work(ctx, ctx.machine.system_wq, s.kobj_remove_work)
 
 
-@kernel_fn("sysfs_slab_remove_workfn", "mm/slub.c")
+@kernel_fn("sysfs_slab_remove_workfn", "mm/slub.c", profiles="..5.4-fixed")
 async def sysfs_slab_remove_workfn(ctx: Context, work: Work) -> None:
     """Send the uevent, unless the directory is removed already; then drop the reference to the kobject."""
     kobj = kobject_of(cache_of(work.container))
@@ -252,7 +264,7 @@ async def show_slab_objects(ctx: Context, s: KmemCache) -> int:
     return shown
 
 
-@kernel_fn("show_slab_objects", "mm/slub.c", profiles="5.4-fixed")
+@kernel_fn("show_slab_objects", "mm/slub.c", profiles="5.4-fixed..")
 async def show_slab_objects_fixed(ctx: Context, s: KmemCache) -> int:
     """[54]: without the lock: a count that is wrong for a moment is better than a deadlock (e4f8e513c3d3)."""
     return await count_slabs(ctx, s)
@@ -263,12 +275,16 @@ async def count_slabs(ctx: Context, s: KmemCache) -> int:
 
 
 async def read_slab_directory(ctx: Context) -> str:
-    """getdents(2) of /sys/kernel/slab and of each `cgroup` directory below it, one after the other."""
+    """getdents(2) of /sys/kernel/slab and of each `cgroup` directory below it, one after the other.
+
+    On 6.12 there are no such directories.
+    """
     kset = ctx.machine.slab_kset
+    has_children = ctx.machine.config.kernel not in WITHOUT_CHILD_CACHES
     entries = []
     for kobj in await ctx.ask(kset.list_roots):
         entries.append(DirectoryEntry(kobj.name))
-        names = await ctx.ask(kset.list_children, kobj.cache)
+        names = await ctx.ask(kset.list_children, kobj.cache) if has_children else ()
         entries += [DirectoryEntry(f"{kobj.name}/cgroup/{name}") for name in names]
     entries += [DirectoryEntry(name, kobj.name) for name, kobj in await ctx.ask(kset.list_links)]
     return render_directory(entries)

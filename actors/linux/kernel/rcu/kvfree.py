@@ -267,7 +267,8 @@ async def kvfree_rcu_queue_batch(ctx: Context, krcp: KfreeRcuCpu) -> bool:
     queued = False
     async with SpinLockIrqHeld(ctx, krcp.lock):
         for krwp in krcp.krw_arr:
-            if await ctx.ask(krwp.is_empty) and await ctx.ask(krcp.krc_count):
+            has_any = bool(await ctx.ask(krcp.krc_count))
+            if has_any and await ctx.ask(krwp.is_empty):
                 await ctx.ask(krcp.detach_to, krwp)
                 queued = await queue_rcu_work(ctx, krwp.rcu_work)
                 WARN_ON(ctx, not queued, "kvfree_rcu_queue_batch: !queued")
