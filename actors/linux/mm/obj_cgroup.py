@@ -134,6 +134,11 @@ class TaskObjcg(Shared):
         return old
 
     @operation(UPDATE, lifecycle=True)
+    def clear(self) -> None:
+        """current->objcg = NULL, after the reference was dropped."""
+        self.objcg, self.is_stale = None, False
+
+    @operation(UPDATE, lifecycle=True)
     def cmpxchg_null(self, objcg: ObjCgroup | None) -> bool:
         """try_cmpxchg(&current->objcg, NULL, objcg): fails if the bit was set meanwhile."""
         if self.objcg is not None or self.is_stale:
@@ -320,8 +325,10 @@ async def mem_cgroup_exit(ctx: Context) -> None:
     """KERNEL-today 6.4: drop the task's reference; what it allocates later is not accounted."""
     current = deref(ctx.objcg, "mem_cgroup_exit(): task->objcg")
     objcg, _ = await ctx.ask(current.read)
+    if objcg is not None:
+        objcg.book(-1)
     await obj_cgroup_put(ctx, objcg)
-    await ctx.ask(current.xchg_null)
+    await ctx.ask(current.clear)
 
 
 @kernel_fn("mem_cgroup_attach", "mm/memcontrol.c", profiles="6.12..", known_as="mem_cgroup_kmem_attach")

@@ -309,7 +309,7 @@ async def kfree_bulk(ctx: Context, records: list[Record]) -> None:
             await kmem_cache_free_bulk(ctx, s, [ptr.obj for ptr in group if isinstance(ptr, CacheObject)])
         else:
             for ptr in group:
-                ctx.kfree(*ptr)  # type: ignore[arg-type]  # no CacheObject is in this group
+                ctx.kfree(*ptr)
 
 
 # -- the barrier ------------------------------------------------------------------------------------------------------
