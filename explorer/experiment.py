@@ -117,6 +117,7 @@ class Experiment:
         found = find(SCENARIO, options.scenario) if scenario is None else Resolved((scenario,))
         scenario = _named(found)
         _check_options(options)
+        scenario.check_kernel(options.kernel)
         scenario.check(recorded, "knobs")
         parameters = scenario.values(dict(options.settings), recorded)
         wanted = [name_patch(name, FIXES) for name in options.patches]

@@ -13,7 +13,9 @@ from scenarios.registry import Scenario
 
 def _scenarios() -> Mapping[str, Scenario]:
     """Slabrace's own scenarios by each of their names; a name that two scenarios share means the first."""
-    return {name: one for one in reversed(scenarios.SCENARIOS) for name in (one.name, *one.also)}
+    return {
+        name: one for one in reversed((*scenarios.SCENARIOS, *scenarios.OF_TODAY)) for name in (one.name, *one.also)
+    }
 
 
 SCENARIO = ReferenceKind("scenario", "scenarios", Scenario, operator.attrgetter("build"), _scenarios)

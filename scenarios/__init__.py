@@ -44,6 +44,14 @@ from scenarios.mkdir_fails import mkdir_fails
 from scenarios.mount_vs_mkdir import mount_vs_mkdir
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
+from scenarios.objcgs import (
+    attach_vs_update,
+    drain_vs_release,
+    fork_exit_vs_rmdir,
+    last_object_vs_rmdir,
+    late_charge,
+    objcg_handover,
+)
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.prune_vs_unlink import drop_pages_vs_unlink, prune_vs_unlink
 from scenarios.readers_vs_rmdir import readers_vs_rmdir
@@ -144,11 +152,22 @@ SCENARIOS = (
     canary,
 )
 
+OF_TODAY = (
+    last_object_vs_rmdir,
+    late_charge,
+    drain_vs_release,
+    attach_vs_update,
+    fork_exit_vs_rmdir,
+    objcg_handover,
+)
+"""The scenarios over what only the kernels after the series have."""
+
 
 def find_scenario(name: str) -> Scenario:
     """The scenario with this name; the UsageError for an unknown name suggests close ones."""
-    for candidate in SCENARIOS:
+    known = (*SCENARIOS, *OF_TODAY)
+    for candidate in known:
         if name == candidate.name or name in candidate.also:
             return candidate
-    msg = f"{name}: {no_such('scenario', name, [each.name for each in SCENARIOS], see='slabrace list scenarios')}"
+    msg = f"{name}: {no_such('scenario', name, [each.name for each in known], see='slabrace list scenarios')}"
     raise UsageError(msg)

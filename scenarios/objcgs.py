@@ -12,6 +12,7 @@ from actors.api import GFP_KERNEL, Cgroup, Context, KmemCache, Machine, SlabObje
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.memcontrol import mem_cgroup_uncharge
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
     MEMORY,
@@ -56,6 +57,7 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
     SIZE,
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def last_object_vs_rmdir(stage: Stage) -> None:
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
@@ -123,6 +125,7 @@ async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
     MEMORY,
     Knob("allocations", "allocations of the task", 2, least=1, most=16),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def late_charge(stage: Stage) -> None:
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
@@ -172,6 +175,7 @@ async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
     "a task at its limit drains all stocks while another CPU frees the last object of a removed cgroup",
     Knob("rounds", "objects that are freed, each followed by an allocation of another cgroup", 2, least=1, most=8),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def drain_vs_release(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
@@ -234,6 +238,7 @@ def is_of_removed(machine: Machine, cpu: int) -> bool:
     Knob("moves", "how often it is moved", 3, least=1, most=16),
     Knob("allocations", "objects that it allocates and frees", 3, least=1, most=16),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def attach_vs_update(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
@@ -252,8 +257,7 @@ def attach_vs_update(stage: Stage) -> None:
 
     async def move(ctx: Context) -> None:
         for number in range(1, stage.knobs["moves"] + 1):
-            if worker in machine.charged_tasks:
-                await cgroup_attach_task(ctx, cgroups[number % 2], worker)
+            await cgroup_attach_task(ctx, cgroups[number % 2], worker)
 
     async def let_go(ctx: Context) -> None:
         await rmdir(ctx, cgroups[1])
@@ -273,6 +277,7 @@ def attach_vs_update(stage: Stage) -> None:
     "children allocate once and exit, and their cgroup is removed while others free what they allocated",
     Knob("children", "how many there are", 2, least=1, most=8),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def fork_exit_vs_rmdir(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
@@ -305,6 +310,7 @@ def fork_exit_vs_rmdir(stage: Stage) -> None:
     Knob("objects", "objects, which are freed on the CPUs in turn", 4, least=1, most=64),
     Knob("size", "bytes of an object", 1360, least=8, most=4096),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def objcg_handover(stage: Stage) -> None:
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])

@@ -22,6 +22,7 @@ from protocol.formats.columns import MAX_DIGITS, U64, printable
 from protocol.formats.slabinfo import parse_slabinfo
 from protocol.formats.textfile import read_bounded
 from protocol.names import no_such
+from protocol.vocabulary import KERNELS
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage
@@ -160,7 +161,8 @@ class Knob:
 class Scenario:
     """A scenario with its stable name; `build` sets the stage.
 
-    `also` are further names for it: the slugs of the flaws that it can show.
+    `also` are further names for it: the slugs of the flaws that it can show. `kernels` are those that have what it is
+    about; empty: all.
     """
 
     name: str
@@ -168,6 +170,7 @@ class Scenario:
     knobs: tuple[Knob, ...]
     build: Callable[[Stage], None]
     also: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         """Refuse a scenario that cannot work: TypeError, which is shown with the line of the declaration."""
@@ -186,7 +189,15 @@ class Scenario:
             return "has two parameters of one name"
         if not are_lines(self.also):
             return "has further names (also) that are not a tuple of printable texts"
+        if not (are_lines(self.kernels) and set(self.kernels) <= KERNELS.keys()):
+            return f"has kernels that are not a tuple of names among {', '.join(KERNELS)}"
         return next(filter(None, map(_beyond_machine, knobs)), "")
+
+    def check_kernel(self, kernel: str) -> None:
+        """Raise a UsageError if *kernel* lacks what the scenario is about."""
+        if self.kernels and kernel not in self.kernels:
+            msg = f"--kernel {kernel}: {self.name} needs what only {', '.join(self.kernels)} has"
+            raise UsageError(msg)
 
     def renamed(self, name: str) -> Scenario:
         """A copy with the name that logs use, `FILE.py:NAME`, which may have any characters of a file's name."""
@@ -291,11 +302,11 @@ def machine(**defaults: Any) -> tuple[Knob, ...]:
 
 
 def scenario(
-    name: str, summary: str, *knobs: Knob, also: tuple[str, ...] = ()
+    name: str, summary: str, *knobs: Knob, also: tuple[str, ...] = (), kernels: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Stage], None]], Scenario]:
     """Declare a scenario; the function becomes its `build`."""
 
     def declare(build: Callable[[Stage], None]) -> Scenario:
-        return Scenario(name, summary, knobs, build, also)
+        return Scenario(name, summary, knobs, build, also, kernels)
 
     return declare

@@ -28,9 +28,10 @@ class Context(Flow):
     """One execution context of a machine.
 
     `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
-    place of its own (memalloc_use_memcg()). `objcg` is the obj_cgroup of a task, from 6.12 on. Kernel threads and
-    handlers have no mm, so they never allocate from child caches. `cpus_allowed` are the CPUs to which the scheduler
-    may move the task when it sleeps. `held_locks` belongs to lockdep, oldest first.
+    place of its own (memalloc_use_memcg()). `objcg` is the obj_cgroup of a task, from 6.12 on. A task that `is_exiting`
+    cannot be moved to another cgroup (PF_EXITING). Kernel threads and handlers have no mm, so they never allocate from
+    child caches. `cpus_allowed` are the CPUs to which the scheduler may move the task when it sleeps. `held_locks`
+    belongs to lockdep, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)
@@ -39,6 +40,7 @@ class Context(Flow):
     memcg: Memcg | None = attrs.field(default=None, init=False)
     active_memcg: Memcg | None = attrs.field(default=None, init=False)
     objcg: TaskObjcg | None = attrs.field(default=None, init=False)
+    is_exiting: bool = attrs.field(default=False, init=False)
     held_locks: list[HeldLock] = attrs.field(factory=list, init=False)
 
     @property

@@ -62,7 +62,7 @@ class ObjcgBooks:
 
     def _check_task(self, task: Context) -> None:
         current = task.objcg
-        if current is None or current.objcg is None or current.is_stale:
+        if current is None or current.objcg is None or current.is_stale or task.is_exiting:
             return
         owner, memcg = current.objcg.made_for, task.memcg
         if memcg is None or not (owner is memcg or (memcg.objcg is None and memcg.is_descendant_of(owner))):

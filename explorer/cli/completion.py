@@ -16,7 +16,7 @@ from explorer.search.registry import SEARCHES
 from protocol.vocabulary import CHECKS, KERNELS
 
 NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
-    "scenario": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
+    "scenario": lambda: [scenario.name for scenario in (*scenarios.SCENARIOS, *scenarios.OF_TODAY)],
     "kernel": lambda: KERNELS,
     "strategy": lambda: SEARCHES,
     "driver": lambda: DRIVERS,

@@ -13,7 +13,7 @@ from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
-from protocol.vocabulary import PROFILES, STEPS
+from protocol.vocabulary import PROFILES, STEPS, TODAY
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -122,7 +122,7 @@ def _kernel_entries() -> list[CatalogueEntry]:
 
     return [
         {"name": name, "summary": summary, "differs": differences(before, name), "step_of": step_of}
-        for first, kernels, step_of in ((None, PROFILES, None), ("original", STEPS, "v4"))
+        for first, kernels, step_of in ((None, {**PROFILES, **TODAY}, None), ("original", STEPS, "v4"))
         for before, (name, summary) in zip([first, *kernels], kernels.items(), strict=False)
     ]
 

@@ -18,9 +18,10 @@ def scenario_entries() -> list[dict[str, Any]]:
             "name": scenario.name,
             "summary": scenario.summary,
             "also": list(scenario.also),
+            "kernels": list(scenario.kernels),
             "knobs": knob_entries(scenario),
         }
-        for scenario in scenarios.SCENARIOS
+        for scenario in (*scenarios.SCENARIOS, *scenarios.OF_TODAY)
     ]
 
 

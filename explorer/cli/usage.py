@@ -15,12 +15,12 @@ from explorer import defaults
 from explorer.cli.parser import Parser
 from explorer.cli.values import hours, log_file, natural, positive, seed, share
 from explorer.search.registry import PORTFOLIO, SEARCHES, STRATEGIES
-from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES, STEPS
+from protocol.vocabulary import CHECKS, DRIVERS, FAULTS, PROFILES, STEPS, TODAY
 
 SHELLS = ("bash", "zsh", "fish")
 ALLOCATORS = ("slub", "slab", "both")
 EXIT_NOT_EXHAUSTED = 5
-KERNELS = f"{', '.join(PROFILES)}, or a step of v4, {min(STEPS)} to {max(STEPS)}"
+KERNELS = f"{', '.join((*PROFILES, *TODAY))}, or a step of v4, {min(STEPS)} to {max(STEPS)}"
 
 
 def make_parser() -> Parser:

@@ -111,7 +111,9 @@ class CgroupTree(Shared):
 
     @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cgroup: Cgroup) -> None:
-        """css_set_move_task()."""
+        """css_set_move_task(). A task that is exiting goes to the root only, where nobody counts it."""
+        if task.is_exiting and cgroup.parent is not None:
+            return
         if task.memcg is not None:
             old = task.memcg.css.cgroup
             old.touch_part("population", UPDATE)
