@@ -13,6 +13,7 @@ import pytest
 from actors.files.seq_file import read_whole
 from actors.files.slabinfo import slabinfo_open
 from actors.linux.include.slab import (
+    SlabFlags,
     kmem_cache_alloc,
     kmem_cache_alloc_bulk,
     kmem_cache_alloc_lru,
@@ -23,6 +24,7 @@ from actors.linux.init.machine import Machine
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm import slab_h
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
+from actors.linux.mm.obj_cgroup import ObjCgroup
 from actors.linux.mm.slab_h import get_online_cpus, put_online_cpus
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
@@ -110,9 +112,14 @@ def patch_of(bodies: dict[str, Callable[..., Any]]) -> Patch:
 
 
 def perform(
-    build: Callable[[Stage], None], *, seed: int = 0, bodies: dict[str, Callable[..., Any]] | None = None, **knobs: Any
+    build: Callable[[Stage], None],
+    *,
+    seed: int = 0,
+    bodies: dict[str, Callable[..., Any]] | None = None,
+    finds: tuple[str, ...] = (),
+    **knobs: Any,
 ) -> Stage:
-    """Run the stage that *build* sets; no findings are allowed."""
+    """Run the stage that *build* sets; its findings are those named *finds*."""
     values = {knob.name: knobs.get(knob.name, default_value(knob)) for knob in MACHINE}
     world = World(make_strategy("random", seed))
     stage = Stage(world, "6.12", values, patches=(patch_of(bodies or {}),))
@@ -120,7 +127,7 @@ def perform(
     build(stage)
     stage.start()
     run_stepper(world)
-    assert not world.findings, list(world.findings.values())
+    assert {finding.name for finding in world.findings.values()} == {*finds}, world.findings
     return stage
 
 
@@ -188,6 +195,7 @@ class Users:
         self.wrongs += slab_wrongs(self.stage.machine, self.s, is_at_rest=True)
         for obj in self.held:
             await kmem_cache_free(ctx, self.s, obj)
+        await ctx.settle()  # RCU frees the slabs of a type-safe cache
         self.wrongs += slab_wrongs(self.stage.machine, self.s, is_at_rest=True)
         assert not await shrink(ctx, self.s)
         await ctx.settle()
@@ -202,12 +210,19 @@ class Users:
 def test_every_slab_is_in_one_place_and_none_is_lost(
     cpu_partial: int, min_partial: int, cpus: int, nodes: int, seed: int
 ) -> None:
-    """T17 after each step of a race of tasks, interrupts and shrinks, with short and long lists of partial slabs."""
+    """T17 after each step of a race of tasks, interrupts and shrinks, with short and long lists of partial slabs.
+
+    With some seeds, pages are scarce, or RCU frees the slabs.
+    """
 
     def build(stage: Stage) -> None:
         machine = stage.boot(caches=[small_cache("alpha", objects=3)])
         s = machine.root_cache("alpha")
         s.cpu_partial.value, s.min_partial.value = cpu_partial, min_partial
+        if seed % 3 == 1:
+            stage.make_scarce(20, "page")
+        elif seed % 3 == 2:
+            s.flags |= SlabFlags.TYPESAFE_BY_RCU
         users.append(Users(stage, s, random.Random(seed)))
         users[0].start(tasks=cpus, rounds=14)
 
@@ -293,6 +308,40 @@ def test_without_a_page_there_is_no_object() -> None:
     alone(body)
 
 
+def test_objects_of_a_bulk_that_fails_are_free_again_and_were_never_charged() -> None:
+    uncharged: list[object] = []
+
+    async def uncharge(_ctx: Context, _s: KmemCache, objects: object) -> None:
+        uncharged.append(objects)
+
+    async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
+        await kmem_cache_free_bulk(ctx, s, await kmem_cache_alloc_bulk(ctx, s, 5))
+        uncharged.clear()
+        stage.world.faults = {"page": 1.0}
+        assert await kmem_cache_alloc_bulk(ctx, s, 7) == []
+        stage.world.faults = {}
+        assert not uncharged
+        assert s.live_objects == 0
+        assert not list(slab_wrongs(stage.machine, s, is_at_rest=True))
+
+    alone(body, memcg_slab_free_hook=uncharge)
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_a_slab_of_an_accounted_cache_has_a_vector_from_the_start_if_accounting_is_on(is_on: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+    async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
+        key = stage.machine.kmem_enabled
+        await ctx.ask(key.add, int(is_on))
+        s.flags |= SlabFlags.ACCOUNT
+        obj = await kmem_cache_alloc(ctx, s)
+        assert obj is not None
+        assert obj.slab.obj_exts == ([None] * 3 if is_on else None)
+        await kmem_cache_free(ctx, s, obj)
+        await ctx.ask(key.add, -int(is_on))
+
+    alone(body)
+
+
 def test_a_shutdown_with_a_live_object_fails_and_frees_the_rest() -> None:
     async def body(ctx: Context, _stage: Stage, s: KmemCache) -> None:
         objects = await kmem_cache_alloc_bulk(ctx, s, 7)
@@ -308,6 +357,18 @@ def test_a_shutdown_with_a_live_object_fails_and_frees_the_rest() -> None:
     alone(body)
 
 
+def test_a_vector_that_still_names_an_obj_cgroup_when_its_slab_goes_is_reported() -> None:
+    """T6: the free hook of this kernel forgets the slot."""
+
+    async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
+        obj = await kmem_cache_alloc(ctx, s)
+        assert obj is not None
+        obj.slab.obj_exts = [ObjCgroup(s.actor, "o", stage.machine.root_mem_cgroup), None, None]
+        await kmem_cache_free(ctx, s, obj)
+
+    alone(body, finds=("T6",))
+
+
 def test_proc_slabinfo_has_one_row_per_cache() -> None:
     async def body(ctx: Context, _stage: Stage, s: KmemCache) -> None:
         objects = await kmem_cache_alloc_bulk(ctx, s, 4)
@@ -320,7 +381,11 @@ def test_proc_slabinfo_has_one_row_per_cache() -> None:
     alone(body)
 
 
-def alone(body: Callable[[Context, Stage, KmemCache], Awaitable[None]], **bodies: Callable[..., Any]) -> None:
+def alone(
+    body: Callable[[Context, Stage, KmemCache], Awaitable[None]],
+    finds: tuple[str, ...] = (),
+    **bodies: Callable[..., Any],
+) -> None:
     """One task on one CPU of two, with an empty cache of three objects per slab; all of it is gone at the end."""
 
     def build(stage: Stage) -> None:
@@ -334,6 +399,6 @@ def alone(body: Callable[[Context, Stage, KmemCache], Awaitable[None]], **bodies
         stage.wind_up(lambda ctx: shrink(ctx, s))
 
     done: list[KmemCache] = []
-    perform(build, bodies=bodies)
+    perform(build, bodies=bodies, finds=finds)
 
     assert not done[0].slabs
