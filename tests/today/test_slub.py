@@ -224,7 +224,7 @@ def test_every_slab_is_in_one_place_and_none_is_lost(
         elif seed % 3 == 2:
             s.flags |= SlabFlags.TYPESAFE_BY_RCU
         users.append(Users(stage, s, random.Random(seed)))
-        users[0].start(tasks=cpus, rounds=14)
+        users[0].start(tasks=2 * cpus, rounds=9)
 
     users: list[Users] = []
     perform(build, seed=seed, cpus=cpus, nodes=nodes)
