@@ -44,6 +44,7 @@ shrink = getattr(slab_h, "__kmem_cache_shrink")
 shutdown = getattr(slab_h, "__kmem_cache_shutdown")
 
 each_seed = pytest.mark.parametrize("seed", range(12))
+NO_LRU: Any = None
 SITES = ("node", "cpu slab", "cpu partial")
 
 
@@ -287,7 +288,7 @@ def test_objects_that_cannot_be_charged_are_free_again(size: int) -> None:
     async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
         if size == 1:
             assert await kmem_cache_alloc(ctx, s) is None
-            assert await kmem_cache_alloc_lru(ctx, s, None) is None
+            assert await kmem_cache_alloc_lru(ctx, s, NO_LRU) is None
         else:
             assert await kmem_cache_alloc_bulk(ctx, s, size) == []
         assert len(uncharged) == (0 if size == 1 else size)

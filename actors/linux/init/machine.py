@@ -144,11 +144,11 @@ class Machine(Named):
     cgroup_destroy_wq: Workqueue
     memcg_kmem_cache_wq: Workqueue
     system_wq: Workqueue
+    slab_caches_to_rcu_destroy_work: Work
+    slab_kset: SlabKset
     slub_flushwq: Workqueue
     flush_lock: Mutex
     slub_flush: tuple[SlubFlushWork, ...]
-    slab_caches_to_rcu_destroy_work: Work
-    slab_kset: SlabKset
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
     _css_serials: itertools.count[int]
