@@ -64,10 +64,8 @@ async def kmem_cache_alloc(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) ->
 
 @noted(noting_allocation)
 @extern
-async def kmem_cache_alloc_lru(
-    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp = GFP_KERNEL
-) -> SlabObject | None:
-    """Allocate an object that will be on *lru*; None is -ENOMEM. From 6.12 on. KERNEL-today 7.2."""
+async def kmem_cache_alloc_lru(ctx: Context, s: KmemCache, lru: ListLru, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
+    """Allocate an object that will be on *lru*: the lists of its memcg are made now. None is -ENOMEM. 6.12 on."""
 
 
 @noted(noting_free)

@@ -173,8 +173,6 @@ class Machine(Named):
     slub_flushwq: Workqueue
     flush_lock: Mutex
     slub_flush: tuple[SlubFlushWork, ...]
-    slab_caches_to_rcu_destroy_work: Work
-    slab_kset: SlabKset
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
     _css_serials: itertools.count[int]

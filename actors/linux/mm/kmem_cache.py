@@ -66,8 +66,8 @@ class Slab(ListEntry):
     """struct page as the head of a slab: 2^order pages from frame `pfn` on, divided into objects.
 
     `memcg` is page.mem_cgroup ([O] only), `inuse` SLAB's `active`. `pobjects` is the number of free objects on a CPU's
-    partial list up to this slab. `slab_list` is the node's list that the slab is on. From 6.12 on, `obj_exts` has the
-    obj_cgroup of each accounted object; it is made for the first one.
+    partial list up to this slab. `slab_list` is the node's list that the slab is on, also 6.12's flag
+    for that. From 6.12 on, `obj_exts` has the obj_cgroup of each accounted object; it is made for the first one.
 
     Shadow accounting: `live` is a mask of the allocated objects. `made_by` is the execution context and the step that
     made the slab. `given` has the last user of each object. `readers_gone` returns whether a grace period has passed

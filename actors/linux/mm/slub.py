@@ -818,9 +818,7 @@ async def kmem_cache_alloc_6_12(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNE
 
 
 @kernel_fn("kmem_cache_alloc_lru", "mm/slub.c", profiles="6.12..")
-async def kmem_cache_alloc_lru(
-    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp = GFP_KERNEL
-) -> SlabObject | None:
+async def kmem_cache_alloc_lru(ctx: Context, s: KmemCache, lru: ListLru, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
     """Allocate an object that will be on *lru*, whose lists for the object's memcg are made first. KERNEL-today 7.2."""
     return await slab_alloc_node_6_12(ctx, s, lru, gfp)
 
