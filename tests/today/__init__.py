@@ -1,0 +1,1 @@
+"""Tests of the kernels after the series: 6.12."""
