@@ -1,1 +1,1 @@
-"""The kernels with obj_cgroups: 6.12."""
+"""The kernels after the series: 6.12."""

@@ -604,10 +604,10 @@ async def list_lru_walk_node_6_12(
     """[6.12] Walk the global list of a node, then the list of each id that has one; return the rest of the budget."""
     walk = ListLruWalk(node, node.lru, freeable, nr_to_walk)
     idx: int | None = -1
-    while idx is not None and walk.nr_to_walk:
+    while idx is not None:
         async with SpinLockHeld(ctx, node.lock):
             await __list_lru_walk_one_6_12(ctx, walk, idx, isolate)
-        idx = await ctx.ask(node.xa.find_after, idx)
+        idx = await ctx.ask(node.xa.find_after, idx) if walk.nr_to_walk else None
     return walk.nr_to_walk
 
 
