@@ -60,8 +60,13 @@ async def memory_stat_show(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> Non
 
 @kernel_fn("memory_stat_show", "mm/memcontrol.c", profiles="6.12..")
 async def memory_stat_show_6_12(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
-    """KERNEL-today 23: bytes of the subtree, flushed if enough has changed. The slab lines count objects, not pages."""
+    """KERNEL-today 23: the numbers of the subtree, flushed if enough has changed."""
     await mem_cgroup_flush_stats(ctx, memcg)
+    await memory_stat_format(ctx, m, memcg)
+
+
+async def memory_stat_format(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
+    """All lines that the model has, in bytes; those about slabs count objects, not pages."""
     stats, values = stats_of(memcg), {}
     for item in ITEMS:
         values[item] = await ctx.ask(stats.read_state, item) * (1 if item in BYTE_ITEMS else PAGE_SIZE)
@@ -69,7 +74,7 @@ async def memory_stat_show_6_12(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -
     m.seq_puts(render_flat_keyed(values))
 
 
-@kernel_fn("memory_current_read", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("memory_current_read", "mm/memcontrol.c")
 async def memory_current_read(ctx: Context, m: SeqFile[Whole], memcg: Memcg) -> None:
     """memory.current of cgroup v2, in bytes: pages charged, and those that CPUs keep in stock."""
     m.seq_puts(render_u64(await ctx.ask(memcg.memory.read) * PAGE_SIZE))

@@ -17,6 +17,7 @@ from actors.files.cgroup_files import (
     cgroup_stat_show,
     mem_cgroup_read_u64,
     memory_current_read,
+    memory_stat_format,
     memory_stat_show,
     proc_cgroupstats_show,
 )
@@ -94,6 +95,13 @@ async def _memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
     return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_stat_show(ctx, m, _memcg(cgroup)))
 
 
+async def _look_at_memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
+    """As `_memory_stat`, but without a flush, which would change the machine."""
+    if not ctx.machine.has_rstat:
+        return await _memory_stat(ctx, cgroup)
+    return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_stat_format(ctx, m, _memcg(cgroup)))
+
+
 async def _memory_current(ctx: Context, cgroup: Cgroup) -> bytes | None:
     return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_current_read(ctx, m, _memcg(cgroup)))
 
@@ -149,13 +157,6 @@ def _unless_child_caches(then: Callable[[Config], str]) -> Callable[[Config], st
     return lambda config: "there is one set of caches" if config.kernel in WITHOUT_CHILD_CACHES else then(config)
 
 
-def _unless_current(config: Config) -> str:
-    """Whether the model shows memory.current; the kernels of 2019 have it, too."""
-    if config.kernel not in WITHOUT_CHILD_CACHES:
-        return "the model shows it from 6.12 on"
-    return _unless_cgroup(2)(config)
-
-
 def _unless_slub(config: Config) -> str:
     return "" if config.allocator == "slub" else "SLAB has no such directory"
 
@@ -201,13 +202,14 @@ FILES = (
         css=_memory_css,
         not_on_root=True,
         on_root_of=WITHOUT_CHILD_CACHES,
+        look=_look_at_memory_stat,
     ),
     KernelFile(
         "memory.current",
         "/sys/fs/cgroup/*/memory.current",
         "memory charged to one memcg",
         _memory_current,
-        _unless_current,
+        _unless_cgroup(2),
         css=_memory_css,
         not_on_root=True,
     ),

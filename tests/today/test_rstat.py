@@ -284,6 +284,22 @@ def test_the_periodic_flush_does_not_keep_the_machine_awake() -> None:
 # -- the files --------------------------------------------------------------------------------------------------------
 
 
+def test_the_crash_reader_flushes_nothing() -> None:
+    """It looks at a stopped machine, from outside."""
+
+    def build(stage: Stage) -> None:
+        async def work(ctx: Context) -> None:
+            a = await mkdir(ctx, stage.machine.root_cgroup, "a")
+            await add(ctx, a, "file", 500)
+            assert parse_flat_keyed(look(stage.machine, "a/memory.stat").decode(), source="x")["file"] == 0
+            assert stats(a).needs_flush()
+            assert rstat_of(a).linked
+
+        stage.task("t", work)
+
+    perform(Stub(), build)
+
+
 def test_memory_stat_has_bytes_and_the_slab_lines_sum_up() -> None:
     values = files_after(4096 * 200, sleep=2 * FLUSH_TIME)
 
