@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from actors.files.cgroup_files import cgroup_stat_show, mem_cgroup_read_u64, memory_stat_show, proc_cgroupstats_show
+from actors.files.cgroup_files import (
+    cgroup_stat_show,
+    mem_cgroup_read_u64,
+    memory_current_read,
+    memory_stat_format,
+    memory_stat_show,
+    proc_cgroupstats_show,
+)
 from actors.files.proc_page import kpagecgroup_read
 from actors.files.seq_file import SeqFile, Show, read_whole, single_open
 from actors.files.slabinfo import kmem_slabinfo_open, memcg_slabinfo_show, slabinfo_open
@@ -23,7 +30,7 @@ from actors.linux.kernel.cgroup.cgroup import Cgroup, Css
 from actors.linux.mm.memcontrol import Memcg
 from actors.linux.mm.slub_sysfs import read_slab_directory
 from actors.machine.context import Context, deref
-from actors.versions.profiles import profile_range
+from actors.versions.profiles import WITHOUT_CHILD_CACHES, profile_range
 from protocol.errors import UsageError
 from protocol.names import do_you_mean, no_such
 
@@ -40,8 +47,9 @@ class KernelFile:
     """One file. `read` returns its bytes, or None (-ENODEV) if it was removed before.
 
     `path` is its path in a kernel. A file in the directory of each cgroup belongs to a css: `css` returns that css,
-    whose life the file shares. `lacks` returns the reason why a machine does not have the file, or an empty text.
-    `look` reads it for the crash reader, if that needs another function.
+    whose life the file shares. `lacks` returns the reason why a machine does not have the file, or an empty text. With
+    `not_on_root` the root cgroup has the file on the kernels `on_root_of` only. `look` reads it for the crash reader,
+    if that needs another function.
     """
 
     name: str
@@ -51,6 +59,7 @@ class KernelFile:
     lacks: Callable[[Config], str] = lambda _config: ""
     css: Callable[[Cgroup], Css] | None = None
     not_on_root: bool = False
+    on_root_of: tuple[str, ...] = ()
     is_binary: bool = False
     look: Read | None = None
 
@@ -84,6 +93,17 @@ async def _kmem_usage(ctx: Context, cgroup: Cgroup) -> bytes | None:
 
 async def _memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
     return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_stat_show(ctx, m, _memcg(cgroup)))
+
+
+async def _look_at_memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
+    """As `_memory_stat`, but without a flush, which would change the machine."""
+    if not ctx.machine.has_rstat:
+        return await _memory_stat(ctx, cgroup)
+    return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_stat_format(ctx, m, _memcg(cgroup)))
+
+
+async def _memory_current(ctx: Context, cgroup: Cgroup) -> bytes | None:
+    return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_current_read(ctx, m, _memcg(cgroup)))
 
 
 async def _cgroup_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
@@ -132,6 +152,11 @@ def _unless_since(profile: str) -> Callable[[Config], str]:
     return lambda config: "" if config.kernel in profile_range(f"{profile}..") else f"that came with {profile}"
 
 
+def _unless_child_caches(then: Callable[[Config], str]) -> Callable[[Config], str]:
+    """A file about the caches of cgroups, which ended with them; before, it has the condition *then*."""
+    return lambda config: "there is one set of caches" if config.kernel in WITHOUT_CHILD_CACHES else then(config)
+
+
 def _unless_slub(config: Config) -> str:
     return "" if config.allocator == "slub" else "SLAB has no such directory"
 
@@ -150,14 +175,14 @@ FILES = (
         "/sys/kernel/debug/memcg_slabinfo",
         "child caches with the css ids of their memcgs",
         _memcg_slabinfo,
-        _unless_since("5.3"),
+        _unless_child_caches(_unless_since("5.3")),
     ),
     KernelFile(
         "memory.kmem.slabinfo",
         "/sys/fs/cgroup/memory/*/memory.kmem.slabinfo",
         "the caches of one memcg",
         _kmem_slabinfo,
-        _unless_cgroup(1),
+        _unless_child_caches(_unless_cgroup(1)),
         css=_memory_css,
     ),
     KernelFile(
@@ -173,6 +198,17 @@ FILES = (
         "/sys/fs/cgroup/*/memory.stat",
         "the lines about slabs, of one memcg",
         _memory_stat,
+        _unless_cgroup(2),
+        css=_memory_css,
+        not_on_root=True,
+        on_root_of=WITHOUT_CHILD_CACHES,
+        look=_look_at_memory_stat,
+    ),
+    KernelFile(
+        "memory.current",
+        "/sys/fs/cgroup/*/memory.current",
+        "memory charged to one memcg",
+        _memory_current,
         _unless_cgroup(2),
         css=_memory_css,
         not_on_root=True,
@@ -235,7 +271,7 @@ def find_directory(machine: Machine, file: KernelFile, path: str) -> Cgroup:
             msg = f"{path}/{file.name}: there is no such cgroup now{hint or ';'} {_existing(machine, file)}"
             raise UsageError(msg)
         cgroup = found
-    if file.not_on_root and cgroup.parent is None:
+    if file.not_on_root and cgroup.parent is None and machine.config.kernel not in file.on_root_of:
         msg = f"{file.name}: the root cgroup has none; give CGROUP/{file.name}; {_existing(machine, file)}"
         raise UsageError(msg)
     return cgroup

@@ -154,7 +154,7 @@ def _rows(shown: Shown) -> list[dict[str, Any]]:
         inodes = enumerate(unpack_kpagecgroup(shown.data, source=name))
         return [{"pfn": pfn, "inode": ino, "cgroup": shown.cgroups.get(ino)} for pfn, ino in inodes if ino]
     text = shown.data.decode()
-    if name == "memory.kmem.usage_in_bytes":
+    if name in ("memory.kmem.usage_in_bytes", "memory.current"):
         return [{"name": name, "value": parse_u64(text, source=name)}]
     if name.endswith(".stat"):
         return [{"name": key, "value": value} for key, value in parse_flat_keyed(text, source=name).items()]

@@ -220,7 +220,11 @@ class Machine(Named):
         self.mem_hotplug_lock = RwSem.boot(world, "mem_hotplug_lock")
         self.memcg_kmem_wq_lock = SpinLock.boot(world, "memcg_kmem_wq_lock")
         self.percpu_ref_switch_lock = SpinLock.boot(world, "percpu_ref_switch_lock")
+<<<<<<< HEAD
         self.objcg_lock = SpinLock.boot(world, "objcg_lock")
+=======
+        self.rstat = RstatLocks.boot(world, len(self.cpus))
+>>>>>>> t-cgroup
 
     def _boot_services(self) -> None:
         world, cpus = self.world, self.cpus
@@ -314,7 +318,6 @@ class Machine(Named):
 
     def _boot_rstat(self, root: Cgroup) -> None:
         """Make the statistics of the root, and the thread that flushes those of all cgroups."""
-        self.rstat = RstatLocks.boot(self.world, len(self.cpus))
         root.rstat = CgroupRstat(root.actor, root, None)
         root.rstat.csses = (root.css,)
         root.css.stats = MemcgStats.alloc(root.actor, "/", None, len(self.cpus))
