@@ -173,6 +173,8 @@ class Machine(Named):
     slub_flushwq: Workqueue
     flush_lock: Mutex
     slub_flush: tuple[SlubFlushWork, ...]
+    slab_caches_to_rcu_destroy_work: Work
+    slab_kset: SlabKset
     root_cgroup: Cgroup
     root_mem_cgroup: Memcg
     _css_serials: itertools.count[int]
@@ -220,11 +222,8 @@ class Machine(Named):
         self.mem_hotplug_lock = RwSem.boot(world, "mem_hotplug_lock")
         self.memcg_kmem_wq_lock = SpinLock.boot(world, "memcg_kmem_wq_lock")
         self.percpu_ref_switch_lock = SpinLock.boot(world, "percpu_ref_switch_lock")
-<<<<<<< HEAD
         self.objcg_lock = SpinLock.boot(world, "objcg_lock")
-=======
         self.rstat = RstatLocks.boot(world, len(self.cpus))
->>>>>>> t-cgroup
 
     def _boot_services(self) -> None:
         world, cpus = self.world, self.cpus
