@@ -46,6 +46,7 @@ from scenarios.mount_vs_reclaim import mount_vs_reclaim
 from scenarios.nested import nested
 from scenarios.objcgs import (
     attach_vs_update,
+    close_vs_release,
     drain_vs_release,
     fork_exit_vs_rmdir,
     last_object_vs_rmdir,
@@ -159,6 +160,7 @@ OF_TODAY = (
     attach_vs_update,
     fork_exit_vs_rmdir,
     objcg_handover,
+    close_vs_release,
 )
 """The scenarios over what only the kernels after the series have."""
 

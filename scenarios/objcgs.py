@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from actors.api import GFP_KERNEL, Cgroup, Context, KmemCache, Machine, SlabObject, kmem_cache_alloc, kmem_cache_free
+from actors.linux.fs.ext4 import EXT4
+from actors.linux.fs.file_table import File, fput
+from actors.linux.fs.namei import do_filp_open
+from actors.linux.fs.super import SuperBlock, vfs_get_tree
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.memcontrol import mem_cgroup_uncharge
@@ -31,6 +35,7 @@ from scenarios.api import (
     small_cache,
     touch_pages,
 )
+from scenarios.shared_dentry import forget_names
 
 SIZE = Knob("size", "bytes of an object", 2000, least=8, most=4096)
 
@@ -237,11 +242,12 @@ def is_of_removed(machine: Machine, cpu: int) -> bool:
     "a task that allocates is moved to another cgroup and back, and its first cgroup is removed",
     Knob("moves", "how often it is moved", 3, least=1, most=16),
     Knob("allocations", "objects that it allocates and frees", 3, least=1, most=16),
+    SIZE,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
 def attach_vs_update(stage: Stage) -> None:
-    machine = stage.boot(caches=[small_cache("alpha")])
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
 
@@ -348,4 +354,52 @@ def objcg_handover(stage: Stage) -> None:
         "a whole page of rests comes together",
         lambda: any(objcg.nr_charged_bytes >= PAGE_SIZE for objcg in machine.objcgs),
     )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+@scenario(
+    "close-vs-release",
+    "files of a cgroup are closed for the first time while the removed cgroup is released",
+    Knob("files", "open files, each closed by a task of its own", 1, least=1, most=8),
+    *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
+)
+def close_vs_release(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache(name) for name in ("filp", "dentry", "ext4_inode_cache")])
+    mounted: list[SuperBlock] = []
+    cgroups: list[Cgroup] = []
+    files: list[File] = []
+
+    async def open_and_remove(ctx: Context) -> None:
+        """Open the files in a cgroup, and remove it; its release is still to come when the race begins."""
+        mounted.append(await vfs_get_tree(ctx, EXT4))
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), parent])
+        await enter(ctx, cgroups[0])
+        for number in range(stage.knobs["files"]):
+            file = await do_filp_open(ctx, mounted[0].root, str(number), creat=True)
+            if file is not None:
+                files.append(file)
+        await enter(ctx, machine.root_cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await ctx.settle()
+        await rmdir(ctx, cgroups[0])
+
+    def add_closer(number: int) -> None:
+        async def close(ctx: Context) -> None:
+            for file in files[number : number + 1]:
+                await fput(ctx, file)
+
+        stage.task(f"close{number}", close, cpu=number + 1)
+
+    async def forget_all(ctx: Context) -> None:
+        await forget_names(ctx, mounted[0])
+        await rmdir(ctx, cgroups[1])
+        await charge_elsewhere(ctx, stage.session)
+
+    stage.set_up(open_and_remove, settles=False)
+    for number in range(stage.knobs["files"]):
+        add_closer(number)
+    stage.wind_up(forget_all)
+    stage.sometimes("a file is closed when its cgroup is offline", lambda: is_offline(cgroups) and bool(files))
     stage.eventually("every cgroup is gone", stage.only_session_left)
