@@ -1,0 +1,1 @@
+"""The kernels with obj_cgroups: 6.12."""
