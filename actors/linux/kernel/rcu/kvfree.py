@@ -267,7 +267,7 @@ async def kvfree_rcu_queue_batch(ctx: Context, krcp: KfreeRcuCpu) -> bool:
     queued = False
     async with SpinLockIrqHeld(ctx, krcp.lock):
         for krwp in krcp.krw_arr:
-            if await ctx.ask(krwp.is_empty) and await ctx.ask(krcp.krc_count):
+            if await ctx.ask(krwp.is_empty) and await ctx.ask(krcp.krc_count) > 0:
                 await ctx.ask(krcp.detach_to, krwp)
                 queued = await queue_rcu_work(ctx, krwp.rcu_work)
                 WARN_ON(ctx, not queued, "kvfree_rcu_queue_batch: !queued")
@@ -308,7 +308,7 @@ async def kfree_bulk(ctx: Context, records: list[Record]) -> None:
             await kmem_cache_free_bulk(ctx, s, [ptr.obj for ptr in group if isinstance(ptr, CacheObject)])
         else:
             for ptr in group:
-                ctx.kfree(*ptr)  # type: ignore[arg-type]  # no CacheObject is in this group
+                ctx.kfree(*ptr)
 
 
 # -- the barrier ------------------------------------------------------------------------------------------------------
