@@ -26,6 +26,7 @@ WITH_A_HEADER = {
     "include/linux/mm.h": "mm/filemap",
     "include/linux/percpu-refcount.h": "lib/percpu_refcount",
     "mm/slab.h": "mm/slab_h",
+    "include/linux/rcupdate.h": "kernel/rcu/kvfree",
 }
 """Inline functions of a header stand with the C file they belong to."""
 
@@ -34,6 +35,7 @@ ELSEWHERE = {
     ("lib/kobject.c", "mm/slub_sysfs"): "the only kobjects of the model are those of caches",
     ("fs/kernfs/file.c", "mm/slub_sysfs"): "kernfs_seq_show() calls the file's function, of which there is one",
     ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
+    ("kernel/rcu/tree.c", "kernel/rcu/kvfree"): "kfree_rcu(), which needs work queues, and these need RCU",
 }
 """Functions that do not stand at their path, each with the reason."""
 

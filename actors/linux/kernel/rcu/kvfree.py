@@ -300,7 +300,6 @@ async def kvfree_rcu_bulk(ctx: Context, bnode: BulkBlock) -> None:
     lockdep.release(ctx, RCU_CALLBACK)
 
 
-@kernel_fn("kfree_bulk", "include/linux/slab.h", profiles="6.12..")
 async def kfree_bulk(ctx: Context, records: list[Record]) -> None:
     """Free structs and objects of caches in their order; neighbours of one cache are freed by one call."""
     for s, group in itertools.groupby(records, lambda ptr: ptr.s if isinstance(ptr, CacheObject) else None):
