@@ -27,6 +27,7 @@ WITH_A_HEADER = {
     "include/linux/percpu-refcount.h": "lib/percpu_refcount",
     "include/linux/shrinker.h": "mm/shrinker",
     "mm/slab.h": "mm/slab_h",
+    "include/linux/rcupdate.h": "kernel/rcu/kvfree",
 }
 """Inline functions of a header stand with the C file they belong to."""
 
@@ -36,6 +37,7 @@ ELSEWHERE = {
     ("fs/kernfs/file.c", "mm/slub_sysfs"): "kernfs_seq_show() calls the file's function, of which there is one",
     ("mm/memcontrol.c", "mm/vmstat"): "statistics of memcgs beside those of nodes",
     ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
+    ("kernel/rcu/tree.c", "kernel/rcu/kvfree"): "kfree_rcu(), which needs work queues, and these need RCU",
 }
 """Functions that do not stand at their path, each with the reason."""
 

@@ -693,9 +693,9 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
     await sysfs_slab_release(ctx, s)
 
 
-def warn_of_objects(ctx: Context, s: KmemCache, *, failed: bool) -> None:
-    """Warn of a cache that could not be shut down."""
-    WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects when called from")
+def warn_of_objects(ctx: Context, s: KmemCache, *, failed: bool) -> bool:
+    """Warn if the cache could not be shut down; return whether it *failed*. In C the text ends with the caller."""
+    return WARN_ON(ctx, failed, f"kmem_cache_destroy {s.name}: Slab cache still has objects when called from")
 
 
 @attrs.define

@@ -267,8 +267,7 @@ async def kvfree_rcu_queue_batch(ctx: Context, krcp: KfreeRcuCpu) -> bool:
     queued = False
     async with SpinLockIrqHeld(ctx, krcp.lock):
         for krwp in krcp.krw_arr:
-            has_any = bool(await ctx.ask(krcp.krc_count))
-            if has_any and await ctx.ask(krwp.is_empty):
+            if await ctx.ask(krwp.is_empty) and await ctx.ask(krcp.krc_count) > 0:
                 await ctx.ask(krcp.detach_to, krwp)
                 queued = await queue_rcu_work(ctx, krwp.rcu_work)
                 WARN_ON(ctx, not queued, "kvfree_rcu_queue_batch: !queued")
@@ -301,7 +300,6 @@ async def kvfree_rcu_bulk(ctx: Context, bnode: BulkBlock) -> None:
     lockdep.release(ctx, RCU_CALLBACK)
 
 
-@kernel_fn("kfree_bulk", "include/linux/slab.h", profiles="6.12..")
 async def kfree_bulk(ctx: Context, records: list[Record]) -> None:
     """Free structs and objects of caches in their order; neighbours of one cache are freed by one call."""
     for s, group in itertools.groupby(records, lambda ptr: ptr.s if isinstance(ptr, CacheObject) else None):
