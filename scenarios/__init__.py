@@ -51,6 +51,7 @@ from scenarios.objcgs import (
     fork_exit_vs_rmdir,
     last_object_vs_rmdir,
     late_charge,
+    lru_of_module,
     objcg_handover,
 )
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
@@ -161,6 +162,7 @@ OF_TODAY = (
     fork_exit_vs_rmdir,
     objcg_handover,
     close_vs_release,
+    lru_of_module,
 )
 """The scenarios over what only the kernels after the series have."""
 

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from actors.api import GFP_KERNEL, Cgroup, Context, KmemCache, Machine, SlabObject, kmem_cache_alloc, kmem_cache_free
+from actors.api import (
+    GFP_KERNEL,
+    Cgroup,
+    Context,
+    KmemCache,
+    Machine,
+    MutexHeld,
+    SlabObject,
+    kmem_cache_alloc,
+    kmem_cache_free,
+)
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
-from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
+from actors.linux.include.slab import kmem_cache_alloc_lru
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
 from actors.linux.mm.memcontrol import mem_cgroup_uncharge
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
@@ -39,6 +51,16 @@ from scenarios.shared_dentry import forget_names
 
 SIZE = Knob("size", "bytes of an object", 2000, least=8, most=4096)
 
+REMOVAL = Knob("removal", "when rmdir kills the cgroup: in the race, or before", "race", choices=("race", "before"))
+
+
+async def kill(ctx: Context, cgroup: Cgroup) -> None:
+    """Remove *cgroup* from CPU 0, as far as its offlining, which waits for cgroup_mutex until this returns."""
+    await ctx.migrate(ctx.machine.cpus[0])
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await cgroup_destroy_locked(ctx, cgroup)
+        await ctx.settle()
+
 
 def cache_of_size(size: int) -> SlabinfoRow:
     """An accounted cache whose slabs have one page."""
@@ -60,6 +82,7 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     "the last objects of a nested cgroup are freed on another CPU while it is removed",
     Knob("objects", "objects that the cgroup has in use", 2, least=1, most=16),
     Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
+    REMOVAL,
     SIZE,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
@@ -77,6 +100,8 @@ def last_object_vs_rmdir(stage: Stage) -> None:
         kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["objects"]))
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
+        if stage.knobs["removal"] == "before":
+            await kill(ctx, cgroups[0])
 
     async def free(ctx: Context) -> None:
         for obj in kept:
@@ -89,8 +114,9 @@ def last_object_vs_rmdir(stage: Stage) -> None:
         await rmdir(ctx, cgroups[1])
         await charge_elsewhere(ctx, stage.session)
 
-    stage.set_up(leave_objects)
-    stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
+    stage.set_up(leave_objects, settles=stage.knobs["removal"] == "race")
+    if stage.knobs["removal"] == "race":
+        stage.task("rmdir", lambda ctx: rmdir(ctx, cgroups[0]))
     stage.task("free", free, cpu=1)
     stage.wind_up(let_go)
     stage.sometimes("an object outlives its cgroup", lambda: is_offline(cgroups) and has_live_objects(cache))
@@ -370,8 +396,8 @@ def close_vs_release(stage: Stage) -> None:
     cgroups: list[Cgroup] = []
     files: list[File] = []
 
-    async def open_and_remove(ctx: Context) -> None:
-        """Open the files in a cgroup, and remove it; its release is still to come when the race begins."""
+    async def open_and_kill(ctx: Context) -> None:
+        """Open the files in a cgroup, and kill it; it goes offline in the race."""
         mounted.append(await vfs_get_tree(ctx, EXT4))
         parent = await mkdir(ctx, machine.root_cgroup, "parent")
         cgroups.extend([await mkdir(ctx, parent, "job"), parent])
@@ -382,8 +408,7 @@ def close_vs_release(stage: Stage) -> None:
                 files.append(file)
         await enter(ctx, machine.root_cgroup)
         await charge_elsewhere(ctx, stage.session)
-        await ctx.settle()
-        await rmdir(ctx, cgroups[0])
+        await kill(ctx, cgroups[0])
 
     def add_closer(number: int) -> None:
         async def close(ctx: Context) -> None:
@@ -397,9 +422,59 @@ def close_vs_release(stage: Stage) -> None:
         await rmdir(ctx, cgroups[1])
         await charge_elsewhere(ctx, stage.session)
 
-    stage.set_up(open_and_remove, settles=False)
+    stage.set_up(open_and_kill, settles=False)
     for number in range(stage.knobs["files"]):
         add_closer(number)
     stage.wind_up(forget_all)
     stage.sometimes("a file is closed when its cgroup is offline", lambda: is_offline(cgroups) and bool(files))
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+@scenario(
+    "lru-of-module",
+    "a module puts objects of a removed cgroup onto an LRU list of its own, which no other lock guards",
+    Knob("objects", "objects, each put onto the list by a task of its own", 1, least=1, most=8),
+    *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
+)
+def lru_of_module(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    lrus: list[ListLru] = []
+    items: list[LruItem] = []
+
+    async def allocate_and_kill(ctx: Context) -> None:
+        """Allocate objects for the list, as nfsd does for its open files; then kill their cgroup."""
+        lrus.append(await __list_lru_init(ctx, machine.cgroup_tree.actor, "module", -1))
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await run_in(ctx, cgroups[0], allocate)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+        await kill(ctx, cgroups[0])
+
+    async def allocate(ctx: Context) -> None:
+        for _ in range(stage.knobs["objects"]):
+            obj = await kmem_cache_alloc_lru(ctx, cache, lrus[0], GFP_KERNEL)
+            if obj is not None:
+                items.append(LruItem(obj.slab, obj))
+
+    def add_user(number: int) -> None:
+        async def put(ctx: Context) -> None:
+            for item in items[number : number + 1]:
+                await list_lru_add(ctx, lrus[0], item)
+
+        stage.task(f"put{number}", put, cpu=number + 1)
+
+    async def free_all_items(ctx: Context) -> None:
+        for item in items:
+            await list_lru_del(ctx, lrus[0], item)
+            await kmem_cache_free(ctx, cache, item.obj)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(allocate_and_kill, settles=False)
+    for number in range(stage.knobs["objects"]):
+        add_user(number)
+    stage.wind_up(free_all_items)
     stage.eventually("every cgroup is gone", stage.only_session_left)
