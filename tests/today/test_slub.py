@@ -60,7 +60,7 @@ def places(s: KmemCache, slab: Slab) -> list[str]:
 
 
 def slab_wrongs(machine: Machine, s: KmemCache, *, is_at_rest: bool) -> Iterator[str]:
-    """T17: the slabs of a cache that are in two places, or not in the state of their place.
+    """The slabs of a cache that are in two places, or not in the state of their place.
 
     In a section with the local lock a CPU's slab may not be frozen yet. Nothing is in transit *is_at_rest*.
     """
@@ -211,9 +211,9 @@ class Users:
 def test_every_slab_is_in_one_place_and_none_is_lost(
     cpu_partial: int, min_partial: int, cpus: int, nodes: int, seed: int
 ) -> None:
-    """T17 after each step of a race of tasks, interrupts and shrinks, with short and long lists of partial slabs.
+    """Invariant T17 after each step of a race of tasks, interrupts and shrinks.
 
-    With some seeds, pages are scarce, or RCU frees the slabs.
+    The lists of partial slabs are short or long. With some seeds, pages are scarce, or RCU frees the slabs.
     """
 
     def build(stage: Stage) -> None:
@@ -359,7 +359,7 @@ def test_a_shutdown_with_a_live_object_fails_and_frees_the_rest() -> None:
 
 
 def test_a_vector_that_still_names_an_obj_cgroup_when_its_slab_goes_is_reported() -> None:
-    """T6: the free hook of this kernel forgets the slot."""
+    """The free hook of this kernel forgets the slot."""
 
     async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
         obj = await kmem_cache_alloc(ctx, s)
