@@ -42,6 +42,7 @@ INVARIANTS: dict[str, str] = {
     "Q6": "a node counts as many slab pages as it has",
     "Q8": "each LRU list counts the items that are on it, and every list with items belongs to an online memcg",
     "Q8-shrinker-bit": "reclaim finds each memcg whose LRU list has items: the shrinker's bit is set",
+    "U4": "from 6.12 on, an LRU has lists for the ids of online memcgs only: removal frees the others",
     "Q10": "kmem accounting is switched on as often as there are memcgs that use it",
     "LRU list": "an item of an LRU list is on the list of its own memcg and node",
     "cgroup": "a cgroup that is not removed has the state of the memory controller",

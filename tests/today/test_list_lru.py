@@ -356,8 +356,9 @@ async def from_slab_obj_slowly(ctx: Context, obj: SlabObject) -> Memcg | None:
 
 @pytest.mark.parametrize("has_rcu", [True, False])
 def test_rcu_keeps_the_memcg_from_being_freed_during_an_add(*, has_rcu: bool) -> None:
-    patch = {mem_cgroup_from_slab_obj.name: ("mm/memcontrol.c", from_slab_obj_slowly)}
-    patch |= {} if has_rcu else {"list_lru_add": (FILE, add_without_rcu)}
+    patch: dict[str, tuple[str, Code]] = {mem_cgroup_from_slab_obj.name: ("mm/memcontrol.c", from_slab_obj_slowly)}
+    if not has_rcu:
+        patch["list_lru_add"] = FILE, add_without_rcu
     lab = bench(adding, removing_one, patches=patch, prepare=prepare_one)
     assert lab.findings == ([] if has_rcu else ["use-after-free:Memcg:memcg_cache_id"])
     assert lab.wrongs() == set()
