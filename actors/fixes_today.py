@@ -14,9 +14,12 @@ from actors.linux.include.memcontrol import (
     obj_cgroup_alloc,
     obj_cgroup_put,
 )
+from actors.linux.include.rcupdate import kvfree_rcu_barrier
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
+from actors.linux.kernel.rcu.kvfree import queue_all_batches
+from actors.linux.kernel.workqueue import flush_rcu_work
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
 from actors.linux.mm.memcontrol import STOCK, STOCK_LOCK, Memcg, Stock, refill_stock, this_cpu_stock, try_charge_memcg
@@ -31,13 +34,14 @@ from actors.linux.mm.obj_cgroup import (
     take_obj_stock,
 )
 from actors.linux.mm.page_counter import page_counter_uncharge
+from actors.linux.mm.slab_common import CachesLocked, release, release_if_empty, shut_down
+from actors.linux.mm.slab_h import sysfs_slab_unlink
 from actors.machine.context import Context, deref
 from actors.machine.gfp import Gfp
 from actors.versions.patching import NamedFix, unpatched
 from actors.versions.profiles import declared_range
 
-MEMCONTROL, SLUB, LIST_LRU = "mm/memcontrol.c", "mm/slub.c", "mm/list_lru.c"
-HEADER = "include/linux/memcontrol.h"
+COMMON, MEMCONTROL, SLUB, LIST_LRU = "mm/slab_common.c", "mm/memcontrol.c", "mm/slub.c", "mm/list_lru.c"
 
 
 def fix(slug: str, commit: str, summary: str) -> NamedFix:
@@ -267,6 +271,54 @@ async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
     await ctx.ask(memcg.add_user_pages, -page.nr_pages)
     await page_counter_uncharge(ctx, memcg.memory, page.nr_pages)
     await css_put(ctx, memcg.css)
+
+
+# -- the end of caches ------------------------------------------------------------------------------------------------
+
+no_kvfree_barrier = fix(
+    "no-kvfree-barrier", "6c6c47b063b5", "kmem_cache_destroy() waits for objects that were given to kfree_rcu()"
+)
+
+
+@no_kvfree_barrier.takes_out("kmem_cache_destroy", COMMON, profiles="6.12..")
+async def destroy_at_once(ctx: Context, s: KmemCache | None) -> None:
+    """As up to 6.11: no kvfree_rcu_barrier()."""
+    if s is not None:
+        await release_if_empty(ctx, s)
+
+
+kobject_under_slab_mutex = fix(
+    "kobject-under-slab-mutex", "0495e337b703", "the directory of a cache in sysfs is removed without slab_mutex"
+)
+
+
+@kobject_under_slab_mutex.takes_out("kmem_cache_destroy", COMMON, profiles="6.12..")
+async def destroy_under_mutex(ctx: Context, s: KmemCache | None) -> None:
+    """As up to 6.0-rc4: wait for the readers of the cache's files with cpu_hotplug_lock and slab_mutex held."""
+    if s is None:
+        return
+    await kvfree_rcu_barrier(ctx)
+    async with CachesLocked(ctx):
+        if await ctx.ask(s.add_refcount, -1) != 0:
+            return
+        failed = await shut_down(ctx, s)
+        await sysfs_slab_unlink(ctx, s)
+    if not failed:
+        await release(ctx, s)
+
+
+barrier_without_monitor = variation(
+    "barrier-without-monitor", "kvfree_rcu_barrier() does not wait for a monitor that has taken blocks off already"
+)
+
+
+@barrier_without_monitor.puts_in("kvfree_rcu_barrier", "kernel/rcu/tree.c", profiles="6.12")
+async def flush_batches_only(ctx: Context) -> None:
+    """No cancel_delayed_work_sync()."""
+    await queue_all_batches(ctx)
+    for krcp in ctx.machine.krc.per_cpu:
+        for krwp in krcp.krw_arr:
+            await flush_rcu_work(ctx, krwp.rcu_work)
 
 
 FIXES_TODAY = tuple(value for value in list(globals().values()) if isinstance(value, NamedFix))

@@ -18,6 +18,7 @@ from scenarios.create_vs_offline import create_vs_offline
 from scenarios.creation_fails import creation_fails
 from scenarios.dentries_vs_rmdir import dentries_vs_rmdir
 from scenarios.destroy_typesafe import destroy_two_typesafe, destroy_typesafe
+from scenarios.destroy_vs_kfree_rcu import destroy_vs_kfree_rcu, destroy_vs_shrink
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.drop_vs_path import drop_vs_path
@@ -163,6 +164,8 @@ OF_TODAY = (
     objcg_handover,
     close_vs_release,
     lru_of_module,
+    destroy_vs_kfree_rcu,
+    destroy_vs_shrink,
 )
 """The scenarios over what only the kernels after the series have."""
 

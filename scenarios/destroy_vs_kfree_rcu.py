@@ -22,6 +22,7 @@ from actors.api import (
 from actors.linux.include.rcupdate import kfree_rcu_object, kvfree_rcu_barrier
 from actors.linux.kernel.rcu.kvfree import KFREE_DRAIN_NS
 from actors.linux.mm.slub_sysfs import KN_ACTIVE, Kobject, kobject_of
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache
 
 BEFORE_NS, STEP_NS, MOMENTS = 3_000, 500, 8
@@ -34,6 +35,7 @@ BEFORE_NS, STEP_NS, MOMENTS = 3_000, 500, 8
     Knob("objects", "objects of the module", 6, least=1, most=64),
     Knob("others", "objects of another cache, given to kfree_rcu() at the same time", 6, most=64),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def destroy_vs_kfree_rcu(stage: Stage) -> None:
     stage.has_session = False  # nothing here belongs to a cgroup
@@ -88,6 +90,7 @@ def destroy_vs_kfree_rcu(stage: Stage) -> None:
     "a type-safe cache is destroyed while a task writes to its file shrink in sysfs",
     Knob("objects", "objects that the module frees before", 4, least=1, most=64),
     *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
 )
 def destroy_vs_shrink(stage: Stage) -> None:
     stage.has_session = False

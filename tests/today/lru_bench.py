@@ -25,7 +25,7 @@ from actors.linux.mm.list_lru import (
 )
 from actors.linux.mm.list_lru import __list_lru_init as list_lru_init
 from actors.linux.mm.memcontrol import Memcg, mem_cgroup_alloc
-from actors.linux.mm.obj_cgroup import ObjCgroup
+from actors.linux.mm.obj_cgroup import ObjCgroup, ObjExts
 from actors.linux.mm.shrinker import alloc_shrinker_info, shrinker_alloc, shrinker_register
 from actors.linux.mm.vmscan import SHRINK_EMPTY, ShrinkControl, Shrinker
 from actors.machine.context import Context, deref
@@ -49,7 +49,7 @@ Story = Callable[[Context, "Bench"], Awaitable[None]]
 
 async def from_slab_obj(ctx: Context, obj: SlabObject) -> Memcg | None:
     """mem_cgroup_from_slab_obj(): the memcg of the obj_cgroup in the object's slot."""
-    objcg = (obj.slab.obj_exts or [None])[obj.at]
+    objcg = obj.slab.obj_exts.slots[obj.at] if obj.slab.obj_exts is not None else None
     return None if objcg is None else await ctx.ask(objcg.read_memcg)
 
 
@@ -136,7 +136,7 @@ class Bench:
         above.css.children.list_add_tail(css)
         memcg.kmemcg_id = kmemcg_id
         assert await alloc_shrinker_info(ctx, memcg)
-        self.objcgs[memcg] = ObjCgroup(memcg.actor, name, memcg)
+        self.objcgs[memcg] = memcg.objcg = ObjCgroup(memcg.actor, memcg, memcg)
         self.users[memcg] = Completion(memcg.actor, 0)
         return memcg
 
@@ -156,7 +156,7 @@ class Bench:
             made_by=("bench", 0),
             pfn=number,
         )
-        slab.obj_exts = [self.objcgs.get(memcg) if memcg is not None else None]
+        slab.obj_exts = ObjExts(slab.actor, slab, [self.objcgs.get(memcg) if memcg is not None else None])
         item = LruItem(Thing(self.lru.xa.actor, f"{number}"), SlabObject(slab, 0))
         self.things.append(item)
         return item
@@ -164,6 +164,7 @@ class Bench:
     async def offline(self, ctx: Context, memcg: Memcg, reparent: Code = memcg_reparent_list_lrus) -> None:
         """Give the obj_cgroups to the parent, then the lists, and take the memcg offline."""
         parent = deref(memcg.parent, "memcg->parent")
+        await ctx.ask(memcg.take_objcg)
         for objcg in self.objcgs.values():
             if objcg.memcg is memcg:
                 await ctx.ask(objcg.set_memcg, parent)

@@ -16,12 +16,7 @@ from scenarios.registry import Scenario
 PATCHES = Path(__file__).parents[1] / "data" / "today"
 BUDGET, FREE = 300, 60
 
-ROWS = (
-    (destroy_vs_kfree_rcu, "no_kvfree_barrier", "warn:kmem_cache_destroy module: Slab cache still has objects"),
-    (destroy_vs_kfree_rcu, "barrier_without_monitor", "warn:kmem_cache_destroy module: Slab cache still has objects"),
-    (destroy_vs_shrink, "double_release_typesafe", "use-after-free:KmemCache"),
-    (destroy_vs_shrink, "kobject_under_slab_mutex", "lockdep:cpu_hotplug_lock"),
-)
+ROWS = ((destroy_vs_shrink, "double_release_typesafe", "use-after-free:KmemCache:kmem_cache_destroy"),)
 
 
 @pytest.mark.parametrize(("stage", "patch", "signature"), ROWS, ids=[patch for _, patch, _ in ROWS])
@@ -35,6 +30,8 @@ def test_nothing_is_found_without_it(stage: Scenario) -> None:
 
 
 def test_flags_that_are_read_under_the_mutex_mend_the_double_release() -> None:
+    """6.1 has another flaw, which this stage shows: a shrink may free slabs after the rcu_barrier() of the work."""
     patches = [PATCHES / "double_release_typesafe_mended.py"]
+    findings = explored(destroy_vs_shrink, kernel="6.12", budget=BUDGET, patches=patches, expect="__free_slab").findings
 
-    explored(destroy_vs_shrink, kernel="6.12", budget=BUDGET, patches=patches)
+    assert not [each.signature for each in findings if "kmem_cache_destroy" in each.signature]

@@ -24,11 +24,12 @@ from actors.linux.init.machine import Machine
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm import slab_h
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
-from actors.linux.mm.obj_cgroup import ObjCgroup
+from actors.linux.mm.obj_cgroup import ObjCgroup, ObjExts
 from actors.linux.mm.slab_h import get_online_cpus, put_online_cpus
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
 from actors.oracles.ledger import free_objects
+from actors.oracles.objcg import slots_of
 from actors.system.cpu import Cpu
 from actors.system.flow import Flow
 from actors.system.stepper import run_stepper
@@ -336,7 +337,8 @@ def test_a_slab_of_an_accounted_cache_has_a_vector_from_the_start_if_accounting_
         s.flags |= SlabFlags.ACCOUNT
         obj = await kmem_cache_alloc(ctx, s)
         assert obj is not None
-        assert obj.slab.obj_exts == ([None] * 3 if is_on else None)
+        assert (obj.slab.obj_exts is not None) == is_on
+        assert not any(slots_of(obj.slab))
         await kmem_cache_free(ctx, s, obj)
         await ctx.ask(key.add, -int(is_on))
 
@@ -364,7 +366,8 @@ def test_a_vector_that_still_names_an_obj_cgroup_when_its_slab_goes_is_reported(
     async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
         obj = await kmem_cache_alloc(ctx, s)
         assert obj is not None
-        obj.slab.obj_exts = [ObjCgroup(s.actor, "o", stage.machine.root_mem_cgroup), None, None]
+        root = stage.machine.root_mem_cgroup
+        obj.slab.obj_exts = ObjExts(s.actor, obj.slab, [ObjCgroup(s.actor, root, root), None, None])
         await kmem_cache_free(ctx, s, obj)
 
     alone(body, finds=("T6",))

@@ -676,18 +676,32 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
     A cache with objects left stays for ever, on no list. The directory in sysfs is removed without the mutex: readers
     of its files may wait for it.
     """
-    if s is None:
-        return
-    await kvfree_rcu_barrier(ctx)
+    if s is not None:
+        await kvfree_rcu_barrier(ctx)
+        await release_if_empty(ctx, s)
+
+
+async def release_if_empty(ctx: Context, s: KmemCache) -> None:
+    """17.2 steps 2 to 11: drop an alias; with the last one shut the cache down and release it."""
     async with CachesLocked(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
-        failed = await __kmem_cache_shutdown(ctx, s)
-        warn_of_objects(ctx, s, failed=failed)
-        await ctx.ask(ctx.machine.slab_caches.delete, s)
+        failed = await shut_down(ctx, s)
     await sysfs_slab_unlink(ctx, s)
-    if failed:
-        return
+    if not failed:
+        await release(ctx, s)
+
+
+async def shut_down(ctx: Context, s: KmemCache) -> bool:
+    """17.2 steps 4 to 6: free all slabs and unlink the cache; True, with a warning, if objects are left."""
+    failed = await __kmem_cache_shutdown(ctx, s)
+    warn_of_objects(ctx, s, failed=failed)
+    await ctx.ask(ctx.machine.slab_caches.delete, s)
+    return failed
+
+
+async def release(ctx: Context, s: KmemCache) -> None:
+    """17.2 steps 10 and 11: slabs of a type-safe cache are freed by RCU callbacks, which are waited for."""
     if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await rcu_barrier(ctx)
     await sysfs_slab_release(ctx, s)

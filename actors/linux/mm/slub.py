@@ -43,7 +43,7 @@ from actors.linux.kernel.locking.locks import (
 )
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.kernel.smp import on_each_cpu_mask
-from actors.linux.kernel.workqueue import Work, flush_workqueue, queue_work_on
+from actors.linux.kernel.workqueue import Work, flush_work, queue_work_on
 from actors.linux.mm.kmem_cache import (
     Chain,
     KmemCache,
@@ -635,13 +635,8 @@ async def flush_all_cpus_locked(ctx: Context, s: KmemCache) -> None:
             sfw.work.init_work(flush_cpu_slab_6_12)
             await queue_work_on(ctx, c.cpu, machine.slub_flushwq, sfw.work)
             works.append(sfw.work)
-        await wait_for_flushes(ctx, works)
-
-
-async def wait_for_flushes(ctx: Context, works: list[Work]) -> None:
-    """flush_work() of each. Under flush_lock the queue has no other works, so the whole queue is flushed here."""
-    if works:
-        await flush_workqueue(ctx, ctx.machine.slub_flushwq)
+        for work in works:
+            await flush_work(ctx, work)
 
 
 @kernel_fn("__kmem_cache_shrink", "mm/slub.c", profiles="..5.4-fixed")

@@ -320,13 +320,18 @@ async def kvfree_rcu_barrier(ctx: Context) -> None:
     Pointers that come meanwhile may be left without a monitor, as in C: the next kfree_rcu() of that CPU starts it
     again.
     """
+    await queue_all_batches(ctx)
+    for krcp in ctx.machine.krc.per_cpu:
+        await cancel_delayed_work_sync(ctx, krcp.monitor_work)
+        for krwp in krcp.krw_arr:
+            await flush_rcu_work(ctx, krwp.rcu_work)
+
+
+async def queue_all_batches(ctx: Context) -> None:
+    """The first half of the barrier: each CPU has handed all its blocks to batches, or has none."""
     for krcp in ctx.machine.krc.per_cpu:
         while await ctx.ask(krcp.krc_count):
             if await kvfree_rcu_queue_batch(ctx, krcp) or not await ctx.ask(krcp.krc_count):
                 break
             for krwp in krcp.krw_arr:
                 await flush_rcu_work(ctx, krwp.rcu_work)
-    for krcp in ctx.machine.krc.per_cpu:
-        await cancel_delayed_work_sync(ctx, krcp.monitor_work)
-        for krwp in krcp.krw_arr:
-            await flush_rcu_work(ctx, krwp.rcu_work)
