@@ -32,6 +32,8 @@ def test_nothing_is_found_without_it(stage: Scenario) -> None:
 def test_flags_that_are_read_under_the_mutex_mend_the_double_release() -> None:
     """6.1 has another flaw, which this stage shows: a shrink may free slabs after the rcu_barrier() of the work."""
     patches = [PATCHES / "double_release_typesafe_mended.py"]
-    findings = explored(destroy_vs_shrink, kernel="6.12", budget=BUDGET, patches=patches, expect="__free_slab").findings
+    findings = explored(
+        destroy_vs_shrink, kernel="6.12", budget=BUDGET, patches=patches, expect="use-after-free:KmemCache:__free_slab"
+    ).findings
 
     assert not [each.signature for each in findings if "kmem_cache_destroy" in each.signature]
