@@ -58,7 +58,7 @@ class ObjCgroup(ListEntry):
 
     Shadow accounting: `made_for` is its first memcg. `booked` counts the references that objects, tasks, stocks and
     memcgs hold. `charged` counts the pages charged through it and not uncharged; `kmem_pages` of them are pages of
-    their own, from `kmem_allocations`.
+    their own, from `kmem_allocations`; `other_bytes` in `other_allocations` are no objects of a modelled cache.
     """
 
     made_for: Memcg
@@ -69,6 +69,8 @@ class ObjCgroup(ListEntry):
     charged: int = attrs.field(default=0, init=False)
     kmem_pages: int = attrs.field(default=0, init=False)
     kmem_allocations: int = attrs.field(default=0, init=False)
+    other_bytes: int = attrs.field(default=0, init=False)
+    other_allocations: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
