@@ -24,7 +24,7 @@ import attrs
 from actors.versions.kernel_fn import FunctionTable, KernelFn, functions
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.formats.ftrace import FunctionTrace, TraceLine
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import PROFILES, TODAY
 
 Function = KernelFn[Any, Any]
 
@@ -78,7 +78,7 @@ CAPTURED_TODAY: Mapping[str, frozenset[str]] = {
     ),
     "charges": names_in(
         """
-        __refill_stock list_lru_add list_lru_add_obj list_lru_del list_lru_del_obj mod_objcg_state obj_cgroup_uncharge
+        __refill_stock list_lru_add list_lru_add_memcg list_lru_del list_lru_del_memcg mod_objcg_state obj_cgroup_uncharge
         obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock refill_stock
         """
     ),
@@ -109,8 +109,8 @@ OUT_OF_SCOPE = (
         "called for every object, page, callback and work of the machine; the model has those of its scenario only",
         names_in(
             """
-            ___slab_alloc __memcg_slab_free_hook __memcg_slab_post_alloc_hook allocate_slab __alloc_pages_nodemask __free_pages __kmalloc __queue_work __slab_alloc __slab_free
-            alloc_pages cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree
+            ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __memcg_slab_free_hook
+            __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages allocate_slab cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree
             kmem_cache_alloc kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
             put_cpu_partial queue_delayed_work_on queue_rcu_work queue_work_on slab_alloc_node unfreeze_partials
             """
@@ -221,7 +221,8 @@ def _profiles_by_name() -> dict[str, tuple[str, ...]]:
     for function in functions().values():
         for body in function.bodies:
             found.setdefault(body.name, set()).update(body.profiles)
-    return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}
+    order = (*PROFILES, *TODAY)
+    return {name: tuple(profile for profile in order if profile in profiles) for name, profiles in found.items()}
 
 
 def _skipped(trace: FunctionTrace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:
