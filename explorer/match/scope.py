@@ -78,8 +78,8 @@ CAPTURED_TODAY: Mapping[str, frozenset[str]] = {
     ),
     "charges": names_in(
         """
-        __refill_stock list_lru_add list_lru_add_memcg list_lru_del list_lru_del_memcg mod_objcg_state obj_cgroup_uncharge
-        obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock refill_stock
+        __refill_stock list_lru_add list_lru_add_memcg list_lru_del list_lru_del_memcg mod_objcg_state
+        obj_cgroup_uncharge obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock refill_stock
         """
     ),
 }
@@ -110,8 +110,9 @@ OUT_OF_SCOPE = (
         names_in(
             """
             ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __memcg_slab_free_hook
-            __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages allocate_slab cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree
-            kmem_cache_alloc kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
+            __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages allocate_slab
+            cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree kmem_cache_alloc
+            kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
             put_cpu_partial queue_delayed_work_on queue_rcu_work queue_work_on slab_alloc_node unfreeze_partials
             """
         ),
