@@ -79,7 +79,8 @@ CAPTURED_TODAY: Mapping[str, frozenset[str]] = {
     "charges": names_in(
         """
         __refill_stock list_lru_add list_lru_add_memcg list_lru_del list_lru_del_memcg mod_objcg_state
-        obj_cgroup_uncharge obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock refill_stock
+        obj_cgroup_uncharge obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock
+        refill_stock
         """
     ),
 }

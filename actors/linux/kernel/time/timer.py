@@ -59,6 +59,7 @@ class TimerBase(Shared):
         self.touch(UPDATE)
         self.timers = [timer for timer in self.timers if timer[1] is not action]
         self.expired = [other for other in self.expired if other is not action]
+        self.reconsider()
 
 
 async def timer_interrupt(ctx: Context, base: TimerBase) -> None:
