@@ -94,9 +94,9 @@ class Program:
         """Echo ... > trace_marker, or tracing_on."""
         await close(ctx, await do_filp_open(ctx, self.tracefs, MARKER))
 
-    async def enter_cgroup(self, ctx: Context, task: Context) -> None:
+    async def enter_cgroup(self, ctx: Context, task: Context, name: str = CGROUP) -> None:
         """Echo $PID > job/cgroup.procs."""
-        directory = await filename_lookup(ctx, self.jobs, CGROUP)
+        directory = await filename_lookup(ctx, self.jobs, name)
         assert directory is not None, "the parent has made the cgroup"
         procs = await do_filp_open(ctx, directory, PROCS)
         assert procs is not None, "every cgroup has one"
@@ -115,14 +115,17 @@ class Program:
                 await ctx.sleep(BETWEEN_FILES_NS)
         return opened
 
-    async def run_child(self, ctx: Context, body: Callable[[Context], Awaitable[None]]) -> None:
-        """fork(): the child enters the cgroup and runs *body*; wait for its end."""
+    async def run_child(
+        self, ctx: Context, body: Callable[[Context], Awaitable[None]], name: str = CGROUP, cpu: int | None = None
+    ) -> None:
+        """fork(): the child enters the cgroup *name* and runs *body* on its CPU, or on *cpu*; wait for its end."""
         machine = ctx.machine
-        child = machine.new_task(f"child-{machine.next_pid()}", self.stage.knobs["child_cpu"] % len(machine.cpus))
+        cpu = self.stage.knobs["child_cpu"] if cpu is None else cpu
+        child = machine.new_task(f"child-{machine.next_pid()}", cpu % len(machine.cpus))
         done = Completion(machine.cgroup_tree.actor, remaining=1)
 
         async def live(ctx: Context) -> None:
-            await self.enter_cgroup(ctx, ctx)
+            await self.enter_cgroup(ctx, ctx, name)
             await body(ctx)
 
         machine.start(child, live, done)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import attrs
 
 from actors.api import Context, KmemCache, kmem_cache_create, kmem_cache_destroy
+from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat
 from actors.linux.include.rcupdate import kfree_rcu
+from actors.linux.mm.memcontrol import drain_all_stock
 from actors.system.actor import Shared
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import Knob, Stage, machine, scenario, small_cache
+from scenarios.traced import KNOBS, PARENT, REST_NS, close, program
 
+OTHER = "other"
+FILE = "temporary"
 LOADED_NS = 500_000_000
 SIZE = 1300
 """Bytes of an object: no other cache fits, so the module has a cache of its own."""
@@ -46,3 +51,45 @@ def traced_cache_destroy(stage: Stage) -> None:
 
     stage.task("program", load_and_unload, cpu=stage.knobs["cpu"])
     stage.eventually("the cache is gone", lambda: made[0] not in machine.all_caches)
+
+
+@scenario(
+    "traced-rmdir-late",
+    "a traced program removes a cgroup, releases a file of it, and displaces its obj_cgroup from the stocks",
+    *KNOBS,
+    kernels=WITHOUT_CHILD_CACHES,
+)
+def traced_rmdir_late(stage: Stage) -> None:
+    traced = program(stage)
+
+    async def prepare(ctx: Context) -> None:
+        await traced.mount(ctx)
+        await do_mkdirat(ctx, traced.jobs, OTHER)
+        await traced.run_generation(ctx, hold=True)
+
+    async def make_file(ctx: Context) -> None:
+        """Make a file, close and remove it."""
+        await close(ctx, await do_filp_open(ctx, traced.tmpfs, FILE, creat=True))
+        await do_unlinkat(ctx, traced.tmpfs, FILE)
+
+    async def remove(ctx: Context) -> None:
+        """After the release, let a task of another cgroup allocate on each CPU; then drain all stocks (memory.max)."""
+        await traced.age(ctx)
+        await traced.remove_cgroup(ctx)
+        await traced.release(ctx)
+        for name in ("parent_cpu", "child_cpu"):
+            await ctx.sleep(REST_NS)
+            await traced.mark(ctx)
+            await traced.run_child(ctx, make_file, OTHER, stage.knobs[name])
+            await traced.mark(ctx)
+        await ctx.sleep(REST_NS)
+        await drain_all_stock(ctx, next(memcg for memcg in stage.machine.memcgs() if memcg.name == PARENT))
+
+    async def clean_up(ctx: Context) -> None:
+        await do_rmdir(ctx, traced.jobs, OTHER)
+        await traced.unmount(ctx)
+
+    stage.set_up(prepare)
+    stage.task("parent", remove, cpu=stage.knobs["parent_cpu"])
+    stage.wind_up(clean_up)
+    stage.eventually("every cgroup is gone", stage.only_session_left)

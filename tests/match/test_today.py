@@ -38,6 +38,7 @@ CAPTURES = (
     TodaysCapture("rmdir-idle", "traced-rmdir-idle"),
     TodaysCapture("rmdir-held", "traced-rmdir-held"),
     TodaysCapture("rmdir-idle-charges", "traced-rmdir-idle"),
+    TodaysCapture("rmdir-late", "traced-rmdir-late", ("i_callback",)),
     TodaysCapture("cache-destroy", "traced-cache-destroy", ("__d_free",)),
 )
 
@@ -46,7 +47,8 @@ each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
 
 @each_capture
 def test_a_capture_of_6_12_matches_without_a_deviation(capture: TodaysCapture) -> None:
-    found = capture.match(capture.text())
+    """The second run is the lazy one; -rmdir-late needs it."""
+    found = capture.match(capture.text(), budget=2 if capture.story == "rmdir-late" else 1)
 
     assert found.is_match, found.best.divergence
 
@@ -54,9 +56,9 @@ def test_a_capture_of_6_12_matches_without_a_deviation(capture: TodaysCapture) -
 @each_capture
 @pytest.mark.parametrize("kernel", FORMER)
 def test_a_capture_of_6_12_matches_on_no_kernel_of_2019(capture: TodaysCapture, kernel: str) -> None:
-    if capture.story == "cache-destroy":
-        pytest.skip("its scenario is for the kernels of today only")
-    found = capture.match(capture.text(), kernel, budget=3)
+    """Where the capture's own scenario is for today's kernels only, one of 2019's scenarios stands in."""
+    former = capture.scenario if capture.scenario in STORIES.values() else "traced-rmdir-held"
+    found = attrs.evolve(capture, scenario=former).match(capture.text(), kernel, budget=3)
 
     assert not found.is_match
     assert found.best.divergence is not None

@@ -51,6 +51,7 @@ class AccountedMemory(Shared):
 
     name: str
     size: int
+    is_percpu: bool = False
     objcg: ObjCgroup | None = attrs.field(default=None, init=False)
 
     @property
@@ -68,7 +69,8 @@ class AccountedMemory(Shared):
 async def charge_statistics(ctx: Context, memcg: Memcg) -> bool:
     """mem_cgroup_alloc(), the part of it that is charged, to the active memcg; False is -ENOMEM."""
     vmstats = AccountedMemory(memcg.actor, f"vmstats of {memcg.name}", VMSTATS + OBJ_EXT_SIZE)
-    percpu = AccountedMemory(memcg.actor, f"per-CPU vmstats of {memcg.name}", PERCPU_BYTES * len(ctx.machine.cpus))
+    bytes_ = PERCPU_BYTES * len(ctx.machine.cpus)
+    percpu = AccountedMemory(memcg.actor, f"per-CPU vmstats of {memcg.name}", bytes_, is_percpu=True)
     if not await __memcg_slab_post_alloc_hook(ctx, vmstats):
         return False
     memcg.statistics.append(vmstats)
@@ -86,14 +88,14 @@ async def charge_statistics(ctx: Context, memcg: Memcg) -> bool:
 @kernel_fn("uncharge_statistics", "mm/memcontrol.c", profiles="6.12..", known_as="__mem_cgroup_free")
 async def uncharge_statistics(ctx: Context, memcg: Memcg) -> None:
     """__mem_cgroup_free(): those of the nodes go first, then vmstats, and its per-CPU part."""
-    slabs, percpu = [], []
-    for memory in reversed(memcg.statistics):
-        (percpu if memory.name.startswith("per-CPU") else slabs).append(memory)
+    statistics = memcg.statistics[::-1]
     memcg.statistics.clear()
-    for memory in slabs:
-        await __memcg_slab_free_hook(ctx, memory)
-    for memory in percpu:
-        await free_percpu(ctx, memory)
+    for memory in statistics:
+        if not memory.is_percpu:
+            await __memcg_slab_free_hook(ctx, memory)
+    for memory in statistics:
+        if memory.is_percpu:
+            await free_percpu(ctx, memory)
 
 
 async def charge(ctx: Context, memory: AccountedMemory) -> bool:
