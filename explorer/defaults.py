@@ -72,6 +72,7 @@ KERNEL_FILES = (
     "memory.kmem.slabinfo",
     "memory.kmem.usage_in_bytes",
     "memory.stat",
+    "memory.current",
     "cgroup.stat",
     "cgroups",
     "kpagecgroup",

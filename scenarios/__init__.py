@@ -75,6 +75,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
+from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
@@ -166,6 +167,8 @@ OF_TODAY = (
     lru_of_module,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
+    traced_cache_destroy,
+    traced_rmdir_late,
 )
 """The scenarios over what only the kernels after the series have."""
 

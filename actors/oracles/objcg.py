@@ -107,7 +107,8 @@ class ObjcgBooks:
         tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
         stocks = sum(stock.cached_objcg is objcg for stock in machine.stocks)
         memcgs = sum(memcg.orig_objcg is objcg for memcg in machine.memcgs())
-        held = objcg.refcnt.own_refs + objects + objcg.kmem_allocations + tasks + stocks + memcgs
+        allocations = objects + objcg.kmem_allocations + objcg.other_allocations
+        held = objcg.refcnt.own_refs + allocations + tasks + stocks + memcgs
         if objcg.refcnt.value != held:
             flow, step = objcg.refcnt.last_get
             text = f"{objcg.refcnt.label} is {objcg.refcnt.value}; shadow accounting explains {held}"
@@ -116,7 +117,7 @@ class ObjcgBooks:
     def _check_bytes(self, objcg: ObjCgroup, in_objects: int) -> Iterator[Wrong]:
         """T7: the pages charged through *objcg* are its objects, what the stocks have of them, and the rest."""
         in_stocks = sum(stock.nr_bytes for stock in self.machine.stocks if stock.cached_objcg is objcg)
-        explained = in_objects + in_stocks + objcg.nr_charged_bytes
+        explained = in_objects + objcg.other_bytes + in_stocks + objcg.nr_charged_bytes
         charged = PAGE_SIZE * (objcg.charged - objcg.kmem_pages)
         if charged != explained:
             how = "low" if charged < explained else "high"
