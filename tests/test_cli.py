@@ -47,7 +47,7 @@ def known_scenarios(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- list -------------------------------------------------------------------------------------------------------------
 
 CATALOGUES: dict[str, Callable[[], Iterable[str]]] = {
-    "scenarios": lambda: [scenario.name for scenario in scenarios.SCENARIOS],
+    "scenarios": lambda: [scenario.name for scenario in (*scenarios.SCENARIOS, *scenarios.OF_TODAY)],
     "kernels": lambda: KERNELS,
     "patches": lambda: [fix.slug for fix in ALL_FIXES],
     "strategies": lambda: SEARCHES,
@@ -80,7 +80,7 @@ def test_list_alone_lists_everything(slabrace: Command) -> None:
 def test_list_shows_the_knobs_of_every_scenario_with_their_defaults(slabrace: Command) -> None:
     text = slabrace("list", "scenarios").out
     entries = json.loads(slabrace("list", "scenarios", "--json").out)
-    for scenario, entry in zip(scenarios.SCENARIOS, entries, strict=True):
+    for scenario, entry in zip((*scenarios.SCENARIOS, *scenarios.OF_TODAY), entries, strict=True):
         assert [knob["name"] for knob in entry["knobs"]] == [knob.name for knob in scenario.knobs]
         for knob in scenario.knobs:
             assert f"{knob.name}={knob.default}: {knob.summary}" in text
