@@ -138,6 +138,7 @@ def is_offline(cgroups: list[Cgroup]) -> bool:
 
 
 def has_live_objects(cache: KmemCache) -> bool:
+    """Whether an object of the cache is in use."""
     return cache.live_objects > 0
 
 

@@ -395,7 +395,7 @@ async def refill_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, all
 
 
 async def take_obj_stock(ctx: Context, stock: Stock, objcg: ObjCgroup) -> ObjCgroup | None:
-    """KERNEL-today 8.5, step 2: drain this CPU's stock and give it to *objcg*; the caller puts the one that had it."""
+    """Drain this CPU's stock and give it to *objcg*; the caller puts the one that had it. KERNEL-today 8.5.2."""
     old = await drain_obj_stock(ctx, stock)
     await obj_cgroup_get(ctx, objcg)
     objcg.book(1)
@@ -432,7 +432,7 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
 
 @kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="6.12..")
 async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
-    """KERNEL-today 8.6, step 2: the other CPU may put the obj_cgroup at any time, so it is read once. RCU keeps it."""
+    """The other CPU may put the obj_cgroup at any time; RCU keeps its memory, so read it once. KERNEL-today 8.6.2."""
     objcg = await ctx.ask(stock.read_cached_objcg)
     if objcg is None:
         return False
@@ -468,7 +468,7 @@ async def mod_kernel_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
         await __mod_memcg_state(ctx, memcg, "kernel", nr_pages)
 
 
-# -- statistics of slab bytes, kept in the stock (KERNEL-today 8.8) ---------------------------------------------------
+# -- statistics of slab bytes, kept in the stock ----------------------------------------------------------------------
 
 
 @kernel_fn("mod_objcg_state", "mm/memcontrol.c", profiles="6.12..")
@@ -645,7 +645,7 @@ async def __memcg_kmem_charge_page(ctx: Context, page: KmemPages, gfp: Gfp) -> b
 
 @kernel_fn("__memcg_kmem_uncharge_page", "mm/memcontrol.c", profiles="6.12..")
 async def __memcg_kmem_uncharge_page(ctx: Context, page: KmemPages) -> None:
-    """KERNEL-today 9.2."""
+    """Uncharge the pages from the obj_cgroup, wherever it belongs now, and drop its reference. KERNEL-today 9.2."""
     objcg = page.objcg
     if objcg is None:
         return

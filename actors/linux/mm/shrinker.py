@@ -143,7 +143,7 @@ def new_info(memcg: Memcg, nid: int) -> ShrinkerInfo:
     return ShrinkerInfo(memcg.actor, f"{memcg.name}, node {nid}")
 
 
-# -- the infos of a memcg (KERNEL-today 13.1) -------------------------------------------------------------------------
+# -- the infos of a memcg ---------------------------------------------------------------------------------------------
 
 
 @kernel_fn("alloc_shrinker_info", "mm/shrinker.c", profiles="6.12..")
@@ -233,7 +233,7 @@ async def reparent_shrinker_deferred(ctx: Context, memcg: Memcg) -> None:
                     await ctx.ask(to.unit[index].add_deferred, offset, nr)
 
 
-# -- the life of a shrinker (KERNEL-today 13.5) -----------------------------------------------------------------------
+# -- the life of a shrinker -------------------------------------------------------------------------------------------
 
 
 @kernel_fn("prealloc_shrinker", "mm/shrinker.c", profiles="6.12..", known_as="shrinker_alloc")
@@ -281,7 +281,7 @@ async def shrinker_free_rcu_cb(ctx: Context, head: RcuHead) -> None:
     ctx.kfree(shrinker, shrinker.done)
 
 
-# -- shrink_slab (KERNEL-today 13.3) ----------------------------------------------------------------------------------
+# -- shrink_slab ------------------------------------------------------------------------------------------------------
 
 
 def scan_target(freeable: int, nr_deferred: int, seeks: int, priority: int) -> ScanTarget:

@@ -682,7 +682,7 @@ async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
 
 
 async def release_if_empty(ctx: Context, s: KmemCache) -> None:
-    """17.2 steps 2 to 11: drop an alias; with the last one shut the cache down and release it."""
+    """Drop an alias; with the last one shut the cache down and release it. KERNEL-today 17.2.2 to 11."""
     async with CachesLocked(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
@@ -693,7 +693,7 @@ async def release_if_empty(ctx: Context, s: KmemCache) -> None:
 
 
 async def shut_down(ctx: Context, s: KmemCache) -> bool:
-    """17.2 steps 4 to 6: free all slabs and unlink the cache; True, with a warning, if objects are left."""
+    """Free all slabs and unlink the cache; True, with a warning, if objects are left. KERNEL-today 17.2.4 to 6."""
     failed = await __kmem_cache_shutdown(ctx, s)
     warn_of_objects(ctx, s, failed=failed)
     await ctx.ask(ctx.machine.slab_caches.delete, s)
@@ -701,7 +701,7 @@ async def shut_down(ctx: Context, s: KmemCache) -> bool:
 
 
 async def release(ctx: Context, s: KmemCache) -> None:
-    """17.2 steps 10 and 11: slabs of a type-safe cache are freed by RCU callbacks, which are waited for."""
+    """Slabs of a type-safe cache are freed by RCU callbacks, which are waited for. KERNEL-today 17.2.10 and 11."""
     if SlabFlags.TYPESAFE_BY_RCU in s.flags:
         await rcu_barrier(ctx)
     await sysfs_slab_release(ctx, s)
