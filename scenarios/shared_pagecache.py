@@ -1,18 +1,21 @@
 """What keeps cgroups dying after the series: pages of the page cache (KERNEL-today 10.9, 19, 24, 27.16).
 
-Each generation of a job runs in a new cgroup below a lasting one. In memory, it makes some empty files, of which one
-stays open, and appends 64 kB to one file that all generations share. On a disk, it reads the 16 kB of a file of its own
-and makes nothing. The job exits, and the cgroup is removed. A page that it wrote or read first stays charged to it, and
-holds a reference to it (KERNEL-today 10.1).
+Each generation of a job runs in a new cgroup below a lasting one. In memory, it makes some empty files, of which one is
+held open from outside, and appends 64 kB to one file that all generations share. On a disk, it reads the 16 kB of a
+file of its own. The job exits, and the cgroup is removed. A page that the job wrote, or was first to read, stays
+charged to the cgroup and holds a reference to it (KERNEL-today 10.1). So on every kernel here as many cgroups are dying
+as there were generations.
 
 In memory, writes to drop_caches free nothing: without swap, tmpfs pages have no other place. At the end the held files
 are closed and removed, then the pages of one generation after the other are punched out of the shared file.
 
-- `original`: a generation is gone when neither its slab objects nor its pages are left. In memory that is when its
-  pages are punched, for its file has been removed before; on a disk it is drop_caches 2, which frees dentry and inode.
-- 5.3: the slab objects keep only two child caches, which are the parent's. The pages keep the cgroup: in memory until
-  they are punched, on a disk until drop_caches 1.
-- 6.12: as 5.3, without child caches. The slab objects keep only an obj_cgroup.
+- `original`: the held files keep child caches, which keep the cgroups, too. They are gone before the pages are.
+- 5.3: the held files keep only child caches, two for each generation, and these are the parent's.
+- 6.12: the same without child caches. A held file keeps an obj_cgroup.
+
+On a disk, drop_caches 1 frees the pages, and nothing is dying any more. Dentries and inodes stay until drop_caches 2.
+On 6.12 they keep obj_cgroups. On the kernels of 2019 they keep nothing: a job allocates one of each, which is before
+its child caches exist.
 
 The sample points and the pauses before them are those of the captures on Linux 6.12.
 """
@@ -65,27 +68,23 @@ class Job:
             await run_in(ctx, cgroup, lambda ctx: self.read_from_disk(ctx, str(number)))
         await ctx.migrate(self.machine.cpus[0])
         if self.shared:
-            await self.hold_one(ctx, names)
+            self.kept.append(await open_files(ctx, self.sb.root, names[-1:]))
         await rmdir(ctx, cgroup)
 
     async def write_in_memory(self, ctx: Context, names: list[str]) -> None:
-        """Make empty files, and append pages to the shared one."""
+        """Make empty files, append pages to the shared one, and remove all of the files but the last."""
         await make_files(ctx, self.sb.root, names)
         for file in self.shared:
             first = sum(pages for _, pages in self.written)
             self.written.append((first, await vfs_write(ctx, file, WRITTEN_PAGES)))
+        for name in names[:-1]:
+            await do_unlinkat(ctx, self.sb.root, name)
 
     async def read_from_disk(self, ctx: Context, name: str) -> None:
         """Read a file that no other generation reads."""
         for _, file in await open_files(ctx, self.sb.root, [name]):
             await vfs_read(ctx, file)
             await fput(ctx, file)
-
-    async def hold_one(self, ctx: Context, names: list[str]) -> None:
-        """Open the last file, from outside the cgroup, and remove the others."""
-        self.kept.append(await open_files(ctx, self.sb.root, names[-1:]))
-        for name in names[:-1]:
-            await do_unlinkat(ctx, self.sb.root, name)
 
 
 @scenario(
