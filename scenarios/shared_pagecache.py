@@ -11,6 +11,7 @@ are closed and removed, then the pages of one generation after the other are pun
 
 - `original`: the held files keep child caches, which keep the cgroups, too. They are gone before the pages are.
 - 5.3: the held files keep only child caches, two for each generation, and these are the parent's.
+  As with each removal below another cgroup, the parent's statistics are wrong afterwards (KERNEL.md 9.4), a finding.
 - 6.12: the same without child caches. A held file keeps an obj_cgroup.
 
 On a disk, drop_caches 1 frees the pages, and nothing is dying any more. Dentries and inodes stay until drop_caches 2.
