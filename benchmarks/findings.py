@@ -20,8 +20,8 @@ from benchmarks.findings_page import PAGE, RESULTS, Cell, read_results, update_p
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
 from protocol.errors import UsageError
-from protocol.vocabulary import KERNELS, PROFILES, STEPS
-from scenarios import SCENARIOS, find_scenario
+from protocol.vocabulary import KERNELS, PROFILES, STEPS, TODAY
+from scenarios import OF_TODAY, SCENARIOS, find_scenario
 
 SHORT: dict[str, tuple[tuple[str, str], ...]] = {
     "shared-dentry": (("generations", "2"), ("files", "2"), ("every", "1")),
@@ -33,7 +33,7 @@ SLOW = (*SHORT, "traced-create", "traced-rmdir-idle", "traced-rmdir-held")
 
 FIXED, MERGED, LAST = "5.4-fixed", "5.3", "v7"
 RANDOM_BUDGET, LONG_BUDGET, PORTFOLIO_BUDGET, OLDER_BUDGET = 1_000, 300, 100, 60
-"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version, and for the steps of v4."""
+"""In schedules; `OLDER_BUDGET` is for the kernels before the last posted version, the steps of v4, and today's."""
 LONG = ("rmdir-under-load", "nested")
 RARE = (
     "create-vs-destroy-merged",
@@ -93,6 +93,12 @@ def plan() -> list[Cell]:
         cell(name, step, allocator, "portfolio", OLDER_BUDGET) for step in STEPS for name in names for allocator in both
     ]
     cells += [cell(name, kernel, "slub", "guided", budget) for name, kernel, budget in DEEPER]
+    cells += [
+        cell(scenario.name, kernel, "slub", "portfolio", OLDER_BUDGET)
+        for kernel in TODAY
+        for scenario in (*SCENARIOS, *OF_TODAY)
+        if not scenario.kernels or kernel in scenario.kernels
+    ]
     cells.sort(key=lambda wanted: wanted.scenario in SLOW)
     cells += [
         cell(name, kernel, allocator, "dpor", SMALL_BUDGET)

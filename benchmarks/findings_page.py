@@ -19,7 +19,7 @@ from benchmarks.pages import DOCS, markdown_table, put_between_markers
 from explorer import judgements
 from explorer.judgements import Judgement
 from protocol.atomic import write_file
-from protocol.vocabulary import PROFILES, STEPS
+from protocol.vocabulary import PROFILES, STEPS, TODAY
 
 RESULTS = str(DOCS / "findings.json")
 PAGE = str(DOCS / "findings.md")
@@ -112,6 +112,7 @@ def update_page(path: Path, results: Mapping[str, Cell]) -> None:
     """Write the tables between their markers."""
     put_between_markers(path, "findings", table(results.values(), PROFILES))
     put_between_markers(path, "steps", table(results.values(), STEPS))
+    put_between_markers(path, "today", table(results.values(), TODAY))
     put_between_markers(path, "exhausted", table_of_exact_searches(results.values()))
     write_judgements(path.read_text(encoding="utf-8"))
 

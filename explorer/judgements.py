@@ -17,7 +17,7 @@ import attrs
 from actors.versions.profiles import profile_range
 from protocol.errors import UsageError
 from protocol.vocabulary import PROFILES
-from scenarios import SCENARIOS
+from scenarios import OF_TODAY, SCENARIOS
 
 FILE = "judgements.json"
 ALL_BUT = "all but "
@@ -67,11 +67,11 @@ def elsewhere(kernel: str, signature: str) -> str:
 
 
 def stages_of(text: str) -> Iterable[str]:
-    """`canary, nested`, or `all but canary, nested`."""
+    """`canary, nested`, or `all but canary, nested`, which leaves out those of today's kernels alone."""
     names = [name.strip() for name in text.removeprefix(ALL_BUT).split(",")]
     known = [scenario.name for scenario in SCENARIOS]
     for name in names:
-        if name not in known:
+        if name not in (*known, *(scenario.name for scenario in OF_TODAY)):
             msg = f"docs/findings.md: there is no stage {name}"
             raise UsageError(msg)
     return [name for name in known if name not in names] if text.startswith(ALL_BUT) else names

@@ -217,15 +217,9 @@ def _positions(positions: tuple[Position, ...]) -> Table:
 
 
 def _samples(result: Result) -> Table:
-    table = Table("point", "dying cgroups", "child caches", "deactivated", "slab pages", box=None, pad_edge=False)
+    table = Table(*result.samples[0].cells(), box=None, pad_edge=False)
     for sample in result.samples:
-        table.add_row(
-            sample.point,
-            str(sample.dying_cgroups),
-            str(sample.child_caches),
-            str(sample.deactivated),
-            str(sample.slab_pages),
-        )
+        table.add_row(*sample.cells().values())
     return table
 
 

@@ -44,6 +44,7 @@ from scenarios.mixed_operations import mixed_operations
 from scenarios.mkdir_fails import mkdir_fails
 from scenarios.mount_vs_mkdir import mount_vs_mkdir
 from scenarios.mount_vs_reclaim import mount_vs_reclaim
+from scenarios.moved_tasks import moved_tasks
 from scenarios.nested import nested
 from scenarios.objcgs import (
     attach_vs_update,
@@ -66,6 +67,7 @@ from scenarios.registry import Scenario
 from scenarios.rmdir_empty import rmdir_empty
 from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
+from scenarios.shared_pagecache import shared_pagecache
 from scenarios.shared_partials import shared_partials
 from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
@@ -75,6 +77,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
+from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
@@ -156,6 +159,8 @@ SCENARIOS = (
 )
 
 OF_TODAY = (
+    shared_pagecache,
+    moved_tasks,
     last_object_vs_rmdir,
     late_charge,
     drain_vs_release,
@@ -166,8 +171,10 @@ OF_TODAY = (
     lru_of_module,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
+    traced_cache_destroy,
+    traced_rmdir_late,
 )
-"""The scenarios over what only the kernels after the series have."""
+"""The scenarios over what the kernels after the series have; some of it is older."""
 
 
 def find_scenario(name: str) -> Scenario:

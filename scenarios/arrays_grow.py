@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from actors.api import Cgroup, Context, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task
+from actors.versions.profiles import WITH_CHILD_CACHES
 from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
@@ -16,6 +17,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, 
     "the arrays of child caches grow while a task looks its cache up",
     Knob("cgroups", "cgroups that are made during the race", 3, least=1, most=60),
     *machine(),
+    kernels=WITH_CHILD_CACHES,
 )
 def arrays_grow(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])

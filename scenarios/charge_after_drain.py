@@ -12,7 +12,14 @@ import attrs
 
 from actors.api import Cgroup, Context
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, css_put
-from actors.linux.mm.memcontrol import Stock, get_mem_cgroup_from_current, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import (
+    Stock,
+    get_mem_cgroup_from_current,
+    get_mem_cgroup_from_mm,
+    mem_cgroup_try_charge,
+    mem_cgroup_uncharge,
+)
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import MACHINE, MEMORY, Knob, Stage, mkdir, rmdir, scenario, small_cache
 
 
@@ -26,6 +33,8 @@ from scenarios.api import MACHINE, MEMORY, Knob, Stage, mkdir, rmdir, scenario, 
 def charge_after_drain(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
     cgroups: list[Cgroup] = []
+    is_today = machine.config.kernel in WITHOUT_CHILD_CACHES
+    look_up = get_mem_cgroup_from_mm if is_today else get_mem_cgroup_from_current
 
     async def make_cgroup(ctx: Context) -> None:
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
@@ -34,7 +43,7 @@ def charge_after_drain(stage: Stage) -> None:
     async def touch_pages(ctx: Context) -> None:
         """Page faults: each one holds a reference to its memcg from the lookup until the page is charged."""
         for _ in range(stage.knobs["pages"]):
-            memcg = await get_mem_cgroup_from_current(ctx)
+            memcg = await look_up(ctx)
             if await mem_cgroup_try_charge(ctx, memcg):
                 await mem_cgroup_uncharge(ctx, memcg)
             if not memcg.is_root:

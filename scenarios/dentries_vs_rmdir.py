@@ -67,4 +67,5 @@ def has_items(mounted: list[SuperBlock], cgroups: list[Cgroup]) -> bool:
     memcg = cgroups[0].css.memcg if cgroups and cgroups[0].has_css else None
     if memcg is None or not cgroups[0].is_dead or memcg.kmemcg_id < 0:
         return False
-    return any(node.memcg_lrus.lru[memcg.kmemcg_id].items for node in mounted[0].s_dentry_lru.nodes)
+    lists = [pair for node in mounted[0].s_dentry_lru.nodes for pair in node.lists()]
+    return any(kmemcg_id == memcg.kmemcg_id and one.items for kmemcg_id, one in lists)

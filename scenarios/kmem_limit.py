@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from actors.api import Cgroup, Context, SlabObject, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
+from actors.versions.profiles import WITH_CHILD_CACHES
 from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache, warm_up
 
 
@@ -17,6 +18,7 @@ from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, 
     Knob("limit", "memory.kmem.limit of the parent, in pages", 2, least=1),
     Knob("objects", "objects that each task allocates, four in a page", 8, least=1),
     *machine(cgroup="v1"),
+    kernels=WITH_CHILD_CACHES,
 )
 def kmem_limit(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])

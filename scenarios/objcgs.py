@@ -82,6 +82,7 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     "the last objects of a nested cgroup are freed on another CPU while it is removed",
     Knob("objects", "objects that the cgroup has in use", 2, least=1, most=16),
     Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
+    Knob("below", "what the cgroup is in: another cgroup, or the root alone", "parent", choices=("parent", "root")),
     REMOVAL,
     SIZE,
     *MACHINE,
@@ -95,8 +96,9 @@ def last_object_vs_rmdir(stage: Stage) -> None:
 
     async def leave_objects(ctx: Context) -> None:
         """Let a cgroup below another allocate; then no stock has anything of it."""
-        parent = await mkdir(ctx, machine.root_cgroup, "parent")
-        cgroups.extend([await mkdir(ctx, parent, "job"), parent])
+        is_nested = stage.knobs["below"] == "parent"
+        parents = [await mkdir(ctx, machine.root_cgroup, "parent")] if is_nested else []
+        cgroups.extend([await mkdir(ctx, parents[0] if parents else machine.root_cgroup, "job"), *parents])
         kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["objects"]))
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
@@ -111,7 +113,8 @@ def last_object_vs_rmdir(stage: Stage) -> None:
                 await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))
 
     async def let_go(ctx: Context) -> None:
-        await rmdir(ctx, cgroups[1])
+        for parent in cgroups[1:]:
+            await rmdir(ctx, parent)
         await charge_elsewhere(ctx, stage.session)
 
     stage.set_up(leave_objects, settles=stage.knobs["removal"] == "race")

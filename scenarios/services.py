@@ -315,14 +315,14 @@ def services(stage: Stage) -> None:
         stage.task("reap", host.reap)
 
 
-def write_disk(sb: SuperBlock) -> None:
-    """Put the shared files on the disk, as if they had been there before the boot."""
+def write_disk(sb: SuperBlock, files: int = FILES_ON_DISK, pages: int = 1) -> None:
+    """Put files named by numbers on the disk, of *pages* pages each, as if they had been there before the boot."""
     directory, _ = inode_of(sb.root)
     entries = sb.disk[directory.i_ino].entries
     assert entries is not None, "the root is a directory"
-    for rank in range(FILES_ON_DISK):
+    for rank in range(files):
         sb.last_ino += 1
-        sb.disk[sb.last_ino] = DiskInode(None, size=1)
+        sb.disk[sb.last_ino] = DiskInode(None, size=pages)
         entries[str(rank)] = sb.last_ino
 
 

@@ -54,6 +54,26 @@ class Sample:
     deactivated: int
     slab_pages: int
 
+    def cells(self) -> dict[str, str]:
+        """Its row of a table, by the titles of the columns."""
+        return {
+            "point": self.point,
+            "dying cgroups": str(self.dying_cgroups),
+            "child caches": str(self.child_caches),
+            "deactivated": str(self.deactivated),
+            "slab pages": str(self.slab_pages),
+        }
+
+
+@attrs.frozen
+class SampleOfToday(Sample):
+    """On a kernel without child caches: also the obj_cgroups that are not released."""
+
+    obj_cgroups: int
+
+    def cells(self) -> dict[str, str]:
+        return {**super().cells(), "obj_cgroups": str(self.obj_cgroups)}
+
 
 @attrs.define
 class Operation:
@@ -318,15 +338,16 @@ class Stage:
         """Record the machine's figures now, under the name *point*."""
         check_name("sample", point)
         final = self.ledger.figures()
-        self.samples.append(
-            Sample(
-                point,
-                final["nr_dying_descendants"],
-                final["child_caches"],
-                final["zombie_caches"],
-                final["slab_pages"],
-            )
+        present = Sample(
+            point,
+            final["nr_dying_descendants"],
+            final["child_caches"],
+            final["zombie_caches"],
+            final["slab_pages"],
         )
+        if self.kernel in TODAY:
+            present = SampleOfToday(**attrs.asdict(present), obj_cgroups=len(self.machine.objcgs))
+        self.samples.append(present)
 
 
 # -- helpers for the tasks of scenarios -------------------------------------------------------------------------------

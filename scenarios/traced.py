@@ -22,10 +22,12 @@ from actors.linux.fs.super import caches_of, vfs_get_tree
 from actors.linux.include.kernfs import PROCS
 from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
 from actors.linux.mm.shmem import TMPFS
-from scenarios.api import Knob, Stage, machine, scenario
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
+from scenarios.api import Knob, Stage, charge_elsewhere, machine, scenario
 
 CACHES = ("filp", "dentry", "inode_cache", "shmem_inode_cache")
 CGROUP = "job"
+PARENT = "jobs"
 MARKER = "trace_marker"
 BETWEEN_FILES_NS = 20_000_000
 REST_NS = 1_200_000_000
@@ -50,7 +52,13 @@ class Program:
     cgroup2: Dentry = attrs.field(init=False)
     tmpfs: Dentry = attrs.field(init=False)
     tracefs: Dentry = attrs.field(init=False)
+    jobs: Dentry = attrs.field(init=False)
     held: File | None = attrs.field(default=None, init=False)
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether the cgroup is made below another, as in the captures of 6.12; those of 2019 do not show it."""
+        return self.stage.kernel in WITHOUT_CHILD_CACHES
 
     @property
     def names(self) -> list[str]:
@@ -59,18 +67,36 @@ class Program:
 
     async def mount(self, ctx: Context) -> None:
         """Mount cgroup2, a tmpfs for the files, and tracefs."""
-        self.cgroup2 = (await vfs_get_tree(ctx, CGROUP2)).root
+        self.cgroup2 = self.jobs = (await vfs_get_tree(ctx, CGROUP2)).root
         self.tmpfs = (await vfs_get_tree(ctx, TMPFS)).root
         self.tracefs = (await vfs_get_tree(ctx, TMPFS)).root
         await close(ctx, await do_filp_open(ctx, self.tracefs, MARKER, creat=True))
+        if self.is_nested:
+            await do_mkdirat(ctx, self.cgroup2, PARENT)
+            directory = await filename_lookup(ctx, self.cgroup2, PARENT)
+            assert directory is not None, "it was made just now"
+            self.jobs = directory
+
+    async def age(self, ctx: Context) -> None:
+        """The running task has allocated before the trace begins, so it knows that it charges nobody."""
+        if ctx.objcg is not None:
+            await ctx.ask(ctx.objcg.store, None)
+
+    async def unmount(self, ctx: Context) -> None:
+        """Remove the cgroup above the program's."""
+        if self.is_nested:
+            await dput(ctx, self.jobs)
+            await ctx.settle()
+            await do_rmdir(ctx, self.cgroup2, PARENT)
+            await charge_elsewhere(ctx, self.stage.session)
 
     async def mark(self, ctx: Context) -> None:
         """Echo ... > trace_marker, or tracing_on."""
         await close(ctx, await do_filp_open(ctx, self.tracefs, MARKER))
 
-    async def enter_cgroup(self, ctx: Context, task: Context) -> None:
+    async def enter_cgroup(self, ctx: Context, task: Context, name: str = CGROUP) -> None:
         """Echo $PID > job/cgroup.procs."""
-        directory = await filename_lookup(ctx, self.cgroup2, CGROUP)
+        directory = await filename_lookup(ctx, self.jobs, name)
         assert directory is not None, "the parent has made the cgroup"
         procs = await do_filp_open(ctx, directory, PROCS)
         assert procs is not None, "every cgroup has one"
@@ -89,14 +115,17 @@ class Program:
                 await ctx.sleep(BETWEEN_FILES_NS)
         return opened
 
-    async def run_child(self, ctx: Context, body: Callable[[Context], Awaitable[None]]) -> None:
-        """fork(): the child enters the cgroup and runs *body*; wait for its end."""
+    async def run_child(
+        self, ctx: Context, body: Callable[[Context], Awaitable[None]], name: str = CGROUP, cpu: int | None = None
+    ) -> None:
+        """fork(): the child enters the cgroup *name* and runs *body* on its CPU, or on *cpu*; wait for its end."""
         machine = ctx.machine
-        child = machine.new_task(f"child-{machine.next_pid()}", self.stage.knobs["child_cpu"] % len(machine.cpus))
+        cpu = self.stage.knobs["child_cpu"] if cpu is None else cpu
+        child = machine.new_task(f"child-{machine.next_pid()}", cpu % len(machine.cpus))
         done = Completion(machine.cgroup_tree.actor, remaining=1)
 
         async def live(ctx: Context) -> None:
-            await self.enter_cgroup(ctx, ctx)
+            await self.enter_cgroup(ctx, ctx, name)
             await body(ctx)
 
         machine.start(child, live, done)
@@ -104,7 +133,7 @@ class Program:
 
     async def run_generation(self, ctx: Context, *, hold: bool) -> None:
         """Do everything before the removal of the cgroup; with *hold* the parent opens the last file, which stays."""
-        await do_mkdirat(ctx, self.cgroup2, CGROUP)
+        await do_mkdirat(ctx, self.jobs, CGROUP)
         kept = self.names[-1] if hold else None
 
         async def work(ctx: Context) -> None:
@@ -124,7 +153,7 @@ class Program:
         """Switch the tracer on, call rmdir(2) with a mark before and after it, and let pending work finish."""
         await self.mark(ctx)
         await self.mark(ctx)
-        assert await do_rmdir(ctx, self.cgroup2, CGROUP), "nobody is in it"
+        assert await do_rmdir(ctx, self.jobs, CGROUP), "nobody is in it"
         await self.mark(ctx)
         await ctx.sleep(REST_NS)
 
@@ -160,7 +189,8 @@ def traced_create(stage: Stage) -> None:
     opened: list[File] = []
 
     async def make(ctx: Context) -> None:
-        await do_mkdirat(ctx, traced.cgroup2, CGROUP)
+        await traced.age(ctx)
+        await do_mkdirat(ctx, traced.jobs, CGROUP)
         await traced.run_child(ctx, make_files)
 
     async def make_files(ctx: Context) -> None:
@@ -173,7 +203,8 @@ def traced_create(stage: Stage) -> None:
         for name in traced.names:
             await do_unlinkat(ctx, traced.tmpfs, name)
         await ctx.settle()
-        await do_rmdir(ctx, traced.cgroup2, CGROUP)
+        await do_rmdir(ctx, traced.jobs, CGROUP)
+        await traced.unmount(ctx)
 
     stage.set_up(traced.mount)
     stage.task("parent", make, cpu=stage.knobs["parent_cpu"])
@@ -191,12 +222,15 @@ def rmdir_scenario(stage: Stage, *, hold: bool) -> None:
         await traced.run_generation(ctx, hold=hold)
 
     async def remove(ctx: Context) -> None:
+        await traced.age(ctx)
         await traced.remove_cgroup(ctx)
         if hold:
             await traced.release(ctx)
 
     stage.set_up(prepare)
     stage.task("parent", remove, cpu=stage.knobs["parent_cpu"])
+    if traced.is_nested:
+        stage.wind_up(traced.unmount)
     stage.sometimes("the cgroup is dying", lambda: stage.machine.root_cgroup.nr_dying_descendants > 0)
     stage.eventually("every cgroup is gone", stage.only_session_left)
     stage.eventually("no child cache is left", lambda: not stage.machine.child_caches)

@@ -3,7 +3,8 @@
 Like the rest of the oracles they observe from outside. A reference is booked after the get and before the put; so a
 count never falls below what is booked, and equals it at quiescence. At quiescence the bytes that were charged through
 an obj_cgroup lie in its objects, in the stocks, or in its rest; and a memcg's counter is the sum of what was charged
-through the obj_cgroups, for the folios, and for the stocks of its subtree.
+through the obj_cgroups, for the folios, and for the stocks of its subtree. A flush of the statistics would then show
+these objects and pages, but for the bytes that the stocks have not counted yet.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.linux.kernel.cgroup.rstat import BYTE_ITEMS
 from actors.linux.mm.obj_cgroup import OBJ_EXT_SIZE, PAGE_SIZE, ObjCgroup
+from actors.linux.mm.vmstat import stats_of
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 Wrong = tuple[str, str, str]
 """A violation: its kind, its name, and the details."""
+
+Sizes = Counter[tuple[ObjCgroup, str]]
+"""The bytes of the accounted objects, by obj_cgroup and by the item of memory.stat that counts them."""
 
 
 @attrs.define(eq=False)
@@ -77,27 +83,26 @@ class ObjcgBooks:
     def wrongs(self) -> Iterator[Wrong]:
         """All violations at quiescence."""
         objects = Counter[ObjCgroup]()
-        sizes = Counter[ObjCgroup]()
+        sizes: Sizes = Counter()
         for cache in self.machine.all_caches:
             yield from self._count_objects(cache, objects, sizes)
         for objcg in self.machine.objcgs:
             yield from self._check_references(objcg, objects[objcg])
-            yield from self._check_bytes(objcg, sizes[objcg])
+            yield from self._check_bytes(objcg, sum(sizes[objcg, item] for item in BYTE_ITEMS))
         for memcg in (self.machine.root_mem_cgroup, *self.machine.memcgs()):
             yield from self._check_usage(memcg)
+            yield from self._check_statistics(memcg, sizes)
         for task in self.machine.charged_tasks:
             self._check_task(task)
 
-    def _count_objects(
-        self, cache: KmemCache, objects: Counter[ObjCgroup], sizes: Counter[ObjCgroup]
-    ) -> Iterator[Wrong]:
+    def _count_objects(self, cache: KmemCache, objects: Counter[ObjCgroup], sizes: Sizes) -> Iterator[Wrong]:
         """T6, and the accounted objects of each obj_cgroup: their number, and their bytes."""
         for slab in cache.slabs:
             for at, objcg in enumerate(slots_of(slab)):
                 if objcg is None:
                     continue
                 objects[objcg] += 1
-                sizes[objcg] += cache.slot_size + OBJ_EXT_SIZE
+                sizes[objcg, cache.stat_item.value] += cache.slot_size + OBJ_EXT_SIZE
                 if not slab.live >> at & 1:
                     yield "invariant", "T6", f"object {at} of {slab.label} is free, and charged to {objcg.label}"
 
@@ -107,7 +112,8 @@ class ObjcgBooks:
         tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
         stocks = sum(stock.cached_objcg is objcg for stock in machine.stocks)
         memcgs = sum(memcg.orig_objcg is objcg for memcg in machine.memcgs())
-        held = objcg.refcnt.own_refs + objects + objcg.kmem_allocations + tasks + stocks + memcgs
+        allocations = objects + objcg.kmem_allocations + objcg.other_allocations
+        held = objcg.refcnt.own_refs + allocations + tasks + stocks + memcgs
         if objcg.refcnt.value != held:
             flow, step = objcg.refcnt.last_get
             text = f"{objcg.refcnt.label} is {objcg.refcnt.value}; shadow accounting explains {held}"
@@ -116,7 +122,7 @@ class ObjcgBooks:
     def _check_bytes(self, objcg: ObjCgroup, in_objects: int) -> Iterator[Wrong]:
         """T7: the pages charged through *objcg* are its objects, what the stocks have of them, and the rest."""
         in_stocks = sum(stock.nr_bytes for stock in self.machine.stocks if stock.cached_objcg is objcg)
-        explained = in_objects + in_stocks + objcg.nr_charged_bytes
+        explained = in_objects + objcg.other_bytes + in_stocks + objcg.nr_charged_bytes
         charged = PAGE_SIZE * (objcg.charged - objcg.kmem_pages)
         if charged != explained:
             how = "low" if charged < explained else "high"
@@ -136,6 +142,31 @@ class ObjcgBooks:
             where = " of the root" if memcg.is_root else ""
             text = f"{memcg.memory.label} is {memcg.memory.usage} pages; shadow accounting explains {pages}"
             yield "accounting", f"memory usage{where} too {how}", text
+
+    def _check_statistics(self, memcg: Memcg, sizes: Sizes) -> Iterator[Wrong]:
+        """U3: for a memcg that is not offline: what a flush would show is what its subtree has."""
+        if memcg.objcg is None and not memcg.is_root:
+            return
+        members = {*memcg.subtree()}
+        objcgs = [objcg for objcg in self.machine.objcgs if objcg.memcg in members]
+        for item in (*BYTE_ITEMS, "kernel"):
+            if item in BYTE_ITEMS:
+                wanted = sum(sizes[objcg, item] for objcg in objcgs)
+                wanted -= sum(s.slab_bytes.get(item, 0) for s in self.machine.stocks if s.cached_objcg in objcgs)
+            else:
+                wanted = sum(objcg.charged for objcg in objcgs)
+            shown = flushed(memcg, item)
+            if shown != wanted:
+                how = "low" if shown < wanted else "high"
+                where = " of the root" if memcg.is_root else ""
+                text = f"{item} of {memcg.name} adds up to {shown}; shadow accounting explains {wanted}"
+                yield "accounting", f"{item}{where} too {how}", text
+
+
+def flushed(memcg: Memcg, item: str) -> int:
+    """The total of *item* after a flush of the subtree; what a released memcg has counted since its last is lost."""
+    below = sum(stats.pending[None, item] + stats.unflushed((None, item)) for stats in map(stats_of, memcg.subtree()))
+    return stats_of(memcg).state[None, item] + below
 
 
 def slots_of(slab: Slab) -> list[ObjCgroup | None]:

@@ -62,3 +62,6 @@ WITHOUT_REPARENTING = profile_range("original..v4#5")
 
 WITHOUT_CHILD_CACHES = tuple(TODAY)
 """The kernels with one set of caches: an obj_cgroup stands between an object and its memcg."""
+
+WITH_CHILD_CACHES = tuple(name for name in KERNELS if name not in TODAY)
+"""The kernels with child caches, and with a limit of kernel memory that a charge can hit."""

@@ -10,6 +10,7 @@ import attrs
 from explorer.growth.fleet import HostRun
 from explorer.growth.host import Day
 from explorer.growth.published import TABLES, V4_TO_V7, Table
+from protocol.vocabulary import TODAY
 
 MB = 1_000_000
 ORIGINAL = "original"
@@ -71,11 +72,16 @@ def _row(runs: Sequence[HostRun], patched: str, day: int) -> DayMeans:
     )
 
 
-def errors_of(rows: Sequence[DayMeans]) -> list[Error]:
-    """The errors of each row of each published table, if any of its days was simulated."""
+def published_rows(patched: str) -> tuple[str, ...]:
+    """The rows of the tables that are about the kernels compared: those of 2019 know no kernel of today."""
+    return ("original",) if patched in TODAY else ("original", "patched", "memory")
+
+
+def errors_of(rows: Sequence[DayMeans], patched: str) -> list[Error]:
+    """The errors of each row of each published table that is about *patched*, if any of its days was simulated."""
     found = []
     for table in TABLES:
-        for name in ("original", "patched", "memory"):
+        for name in published_rows(patched):
             by_day = _by_day(rows, table, name)
             if by_day:
                 is_fitted = table is V4_TO_V7 and name != "memory"

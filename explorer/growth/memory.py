@@ -3,7 +3,8 @@
 The model counts its pages, but not the structures that its actors stand for. They are counted here, with the sizes of
 KERNEL.md 12.3 (x86-64). The machine is simulated with few CPUs, which does not change the dying cgroups. Most of a
 memcg, however, is per-CPU memory, so the number of CPUs matters here. Things without a size in 12.3 are left out:
-struct cgroup, rstat and psi, sysfs directories, and the fragmentation of allocators.
+struct cgroup, rstat and psi, sysfs directories, and the fragmentation of allocators. The same things are left out on
+6.12, whose sizes are those of KERNEL-today 22.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from actors.linux.lib.percpu_refcount import PercpuRef
 from actors.linux.mm.slab_def import array_limit
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.formats.slabinfo import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -39,11 +41,27 @@ CACHE_STRUCT, CACHE_NAME, CACHE_NODE_STRUCT, KMEM_CACHE_CPU = 448, 32, 64, 32
 ARRAY_CACHE = 16
 
 
+MEMCG_STRUCTS_6_12 = 2048 + 2048 + 2 * 64
+"""[6.12] struct mem_cgroup, its memcg_vmstats, and the data of two percpu_refs: the css's and the cgroup's."""
+
+MEMCG_NODE_STRUCTS_6_12 = 2048 + 1024 + 1024 + 32
+"""[6.12] For each node: mem_cgroup_per_node, lruvec_stats, and the shrinkers' bits."""
+
+MEMCG_PERCPU_6_12, MEMCG_NODE_PERCPU_6_12 = 1088, 496
+"""[6.12] struct memcg_vmstats_percpu, and lruvec_stats_percpu for each node."""
+
+OBJCG_STRUCTS = 2 * 64
+"""[6.12] struct obj_cgroup and its percpu_ref_data; there is a percpu_ref on each CPU, too."""
+
+
 def machine_bytes(machine: Machine, cpus: int = HOST_CPUS) -> int:
-    """The bytes of memcgs and child caches, dead or alive, on *cpus* CPUs, and of all allocated pages."""
-    memcgs = sum(1 for _ in _memcgs(machine))
+    """The bytes of memcgs and what belongs to them, dead or alive, on *cpus* CPUs, and of all allocated pages."""
+    memcgs, nodes = sum(1 for _ in _memcgs(machine)), machine.config.nodes
+    pages = machine.buddy.allocated * PAGE_SIZE
+    if machine.config.kernel in WITHOUT_CHILD_CACHES:
+        return memcgs * memcg_bytes_6_12(nodes, cpus) + len(machine.objcgs) * objcg_bytes(cpus) + pages
     caches = sum(cache_bytes(cache, machine, cpus) for cache in machine.child_caches)
-    return memcgs * memcg_bytes(machine.config.nodes, cpus) + caches + machine.buddy.allocated * PAGE_SIZE
+    return memcgs * memcg_bytes(nodes, cpus) + caches + pages
 
 
 def _memcgs(machine: Machine) -> Iterator[object]:
@@ -54,6 +72,17 @@ def memcg_bytes(nodes: int, cpus: int) -> int:
     """The bytes of a memcg, with its statistics and the reference counts of its css and its cgroup."""
     percpu = MEMCG_PERCPU + nodes * MEMCG_NODE_PERCPU + 2 * PERCPU_REF
     return MEMCG_STRUCT + nodes * MEMCG_NODE_STRUCT + cpus * percpu
+
+
+def memcg_bytes_6_12(nodes: int, cpus: int) -> int:
+    """[6.12] The same. Its obj_cgroup is not in it, for that may outlive it."""
+    percpu = MEMCG_PERCPU_6_12 + nodes * MEMCG_NODE_PERCPU_6_12 + 2 * PERCPU_REF
+    return MEMCG_STRUCTS_6_12 + nodes * MEMCG_NODE_STRUCTS_6_12 + cpus * percpu
+
+
+def objcg_bytes(cpus: int) -> int:
+    """[6.12] The bytes of an obj_cgroup."""
+    return OBJCG_STRUCTS + cpus * PERCPU_REF
 
 
 def cache_bytes(cache: KmemCache, machine: Machine, cpus: int) -> int:

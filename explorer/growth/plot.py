@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.growth.comparison import ORIGINAL, DayMeans
+from explorer.growth.comparison import ORIGINAL, published_rows
 from explorer.growth.published import TABLES
 from explorer.growth.report import Comparison, describe
 from protocol.errors import UsageError
@@ -43,10 +42,9 @@ def draw(comparison: Comparison, suffix: str) -> bytes:
 
     figure = Figure(figsize=INCHES, layout="constrained")
     old, new, memory = figure.subplots(3, 1, sharex=True)
-    rows = comparison.rows
-    _panel(old, rows, "original", f"dying cgroups on {ORIGINAL}", "tab:red")
-    _panel(new, rows, "patched", f"dying cgroups on {comparison.patched}", "tab:blue")
-    _panel(memory, rows, "memory", "memory difference, MB", "tab:green")
+    _panel(old, comparison, "original", f"dying cgroups on {ORIGINAL}", "tab:red")
+    _panel(new, comparison, "patched", f"dying cgroups on {comparison.patched}", "tab:blue")
+    _panel(memory, comparison, "memory", "memory difference, MB", "tab:green")
     memory.set_xlabel("day")
     figure.suptitle(describe(comparison.fleet), fontsize="small", wrap=True)
     data = io.BytesIO()
@@ -56,11 +54,11 @@ def draw(comparison: Comparison, suffix: str) -> bytes:
     return data.getvalue()
 
 
-def _panel(axes: Axes, rows: Sequence[DayMeans], name: str, title: str, colour: str) -> None:
+def _panel(axes: Axes, comparison: Comparison, name: str, title: str, colour: str) -> None:
     """One row of the tables: the simulated figures as a line, the published ones as marks."""
-    found = [(row.day, value) for row in rows if (value := getattr(row, name)) is not None]
+    found = [(row.day, value) for row in comparison.rows if (value := getattr(row, name)) is not None]
     axes.plot([day for day, _ in found], [value for _, value in found], color=colour, label="simulated")
-    for table in TABLES:
+    for table in TABLES if name in published_rows(comparison.patched) else ():
         figures = getattr(table, name)
         axes.plot(range(len(figures)), figures, MARKS[table.series], color="black", label=f"published {table.series}")
     axes.set_title(title, fontsize="medium")

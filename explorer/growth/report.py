@@ -13,7 +13,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from explorer.growth.comparison import ORIGINAL, DayMeans, Error, errors_of, mean_error, rows_of
+from explorer.growth.comparison import ORIGINAL, DayMeans, Error, errors_of, mean_error, published_rows, rows_of
 from explorer.growth.fleet import Fleet, HostRun
 from explorer.growth.memory import HOST_CPUS
 from explorer.growth.published import TABLES
@@ -38,7 +38,7 @@ class Comparison:
     def of(cls, fleet: Fleet, patched: str) -> Comparison:
         """The comparison of *fleet* with its present results."""
         rows = rows_of(fleet.runs, patched, fleet.days)
-        return cls(fleet, patched, rows, errors_of(rows))
+        return cls(fleet, patched, rows, errors_of(rows, patched))
 
     @property
     def outcome(self) -> str:
@@ -127,14 +127,12 @@ def _table(comparison: Comparison, index: int) -> Table:
     table = Table(title=f"simulated (published {published.series})", box=None, pad_edge=False, title_justify="left")
     for name in ("day", ORIGINAL, comparison.patched, "memory difference, MB"):
         table.add_column(name, justify="right")
+    known = published_rows(comparison.patched)
     for row in comparison.rows:
         cells = []
-        for ours, figures in (
-            (row.original, published.original),
-            (row.patched, published.patched),
-            (row.memory, published.memory),
-        ):
-            theirs = f"({figures[row.day]})" if row.day < len(figures) else ""
+        for name in ("original", "patched", "memory"):
+            ours, figures = getattr(row, name), getattr(published, name)
+            theirs = f"({figures[row.day]})" if name in known and row.day < len(figures) else ""
             cells.append(f"{'-' if ours is None else round(ours)} {theirs:>6}")
         table.add_row(str(row.day), *cells)
     return table

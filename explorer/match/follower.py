@@ -7,7 +7,9 @@ blockers of the due flow    a handler or a section on its CPU, or the holder of 
 softirqs that have begun    nothing else on their CPU can go on before they end
 silent flows                the trace has no further line of them, so they run as early as possible
 flows with lines            first the flow whose last line is the oldest: it has had the most time since then
-softirqs that have not      they take the CPU until their end, with all callbacks that are ready
+softirqs that have not      they take the CPU until their end, with all callbacks that are ready; those without a
+                            further line first, then those whose line comes first: CPUs learn of a grace period's end
+                            one after the other
 grace periods               as late as possible, so that a callback gets into the same grace period as in the trace
 
 This is nearly always right, because parallel CPUs behave like this. Tasks that were preempted for long do not: for them
@@ -132,7 +134,8 @@ class Follower(Strategy):
         if lane.kind is Kind.KTHREAD:
             return BACKGROUND, 0
         if lane.kind is Kind.SOFTIRQ:
-            return (BEGUN if lane.in_handler else SOFTIRQ), 0
+            following = self.cursor.next_of(lane)
+            return (BEGUN, 0) if lane.in_handler else (SOFTIRQ, following.line if following else 0)
         return self._rank_running(lane)
 
     def _rank_running(self, flow: Flow) -> tuple[int, int]:

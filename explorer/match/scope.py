@@ -22,8 +22,9 @@ from typing import Any
 import attrs
 
 from actors.versions.kernel_fn import FunctionTable, KernelFn, functions
+from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from protocol.formats.ftrace import FunctionTrace, TraceLine
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import PROFILES, TODAY
 
 Function = KernelFn[Any, Any]
 
@@ -61,6 +62,34 @@ There must have been two: the captures of the creation have no __d_free(), altho
 grace period later, and the captures of the removal have no allocation.
 """
 
+CAPTURED_TODAY: Mapping[str, frozenset[str]] = {
+    "lifecycle": names_in(
+        """
+        __d_free __kmem_cache_release __kmem_cache_shutdown __mem_cgroup_free alloc_shrinker_info cgroup_destroy_locked
+        cgroup_mkdir cgroup_rmdir cgroup_rstat_exit css_free_rwork_fn css_killed_ref_fn css_killed_work_fn css_release
+        css_release_work_fn current_objcg_update drain_all_stock drain_local_stock drain_obj_stock drain_stock
+        flush_all_cpus_locked free_shrinker_info i_callback init_and_link_css kill_css kmem_cache_create_usercopy
+        kmem_cache_destroy kvfree_rcu_barrier mem_cgroup_css_alloc mem_cgroup_css_free mem_cgroup_css_offline
+        mem_cgroup_css_online mem_cgroup_css_released mem_cgroup_id_put memcg_list_lru_alloc memcg_offline_kmem
+        memcg_reparent_list_lrus obj_cgroup_release online_css rcu_barrier reparent_shrinker_deferred
+        shmem_alloc_inode shmem_destroy_inode shmem_free_in_core_inode slab_kmem_cache_release sysfs_slab_add
+        sysfs_slab_release sysfs_slab_unlink
+        """
+    ),
+    "charges": names_in(
+        """
+        __refill_stock list_lru_add list_lru_add_memcg list_lru_del list_lru_del_memcg mod_objcg_state
+        obj_cgroup_uncharge obj_cgroup_uncharge_pages page_counter_cancel page_counter_uncharge refill_obj_stock
+        refill_stock
+        """
+    ),
+}
+"""The functions in the captures of 6.12 that are compared. One filter was used for all; for -charges, there were more.
+
+The captures of creation have __d_free(), those of removal hooks of allocations, and those of the destruction of a cache
+both. So all were taken with the same filter.
+"""
+
 INLINED: Mapping[str, frozenset[str]] = {"memcg_link_cache": frozenset({"original"})}
 """Functions of CAPTURED that only some compilers inlined, with the profiles in whose captures they are missing."""
 
@@ -81,9 +110,10 @@ OUT_OF_SCOPE = (
         "called for every object, page, callback and work of the machine; the model has those of its scenario only",
         names_in(
             """
-            ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __queue_work __slab_alloc __slab_free
-            alloc_pages cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree
-            kmem_cache_alloc kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
+            ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __memcg_slab_free_hook
+            __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages allocate_slab
+            cache_from_obj call_rcu deactivate_slab get_freelist get_partial get_partial_node kfree kmem_cache_alloc
+            kmem_cache_free kobject_put mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask
             put_cpu_partial queue_delayed_work_on queue_rcu_work queue_work_on slab_alloc_node unfreeze_partials
             """
         ),
@@ -168,7 +198,8 @@ def _guess_shown(in_trace: Iterable[str], profile: str) -> frozenset[str]:
     names = frozenset(in_trace)
     by_name = {body.name: function.name for function in functions().values() for body in function.bodies}
     youngest = {name if name in functions() else by_name[name] for name in names if name in by_name}
-    filters = [functions for functions in CAPTURED.values() if functions & youngest]
+    captured = CAPTURED_TODAY if profile in WITHOUT_CHILD_CACHES else CAPTURED
+    filters = [functions for functions in captured.values() if functions & youngest]
     inlined = {name for name, profiles in INLINED.items() if profile in profiles}
     return names.union(*filters) - (inlined - names)
 
@@ -192,7 +223,8 @@ def _profiles_by_name() -> dict[str, tuple[str, ...]]:
     for function in functions().values():
         for body in function.bodies:
             found.setdefault(body.name, set()).update(body.profiles)
-    return {name: tuple(profile for profile in PROFILES if profile in profiles) for name, profiles in found.items()}
+    order = (*PROFILES, *TODAY)
+    return {name: tuple(profile for profile in order if profile in profiles) for name, profiles in found.items()}
 
 
 def _skipped(trace: FunctionTrace, compared: Iterable[str], reasons: Mapping[str, str]) -> Iterable[Skipped]:

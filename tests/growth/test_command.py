@@ -45,6 +45,15 @@ def test_it_writes_what_it_prints(slabrace: Command, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.csv", "figures.svg"]
 
 
+def test_a_kernel_of_today_has_no_published_figures(slabrace: Command) -> None:
+    answer = slabrace("growth", "--kernel", "6.12", *TINY_OPTIONS)
+
+    assert answer.code == 0, answer.err
+    assert "(56)" in answer.out
+    assert "(23)" not in answer.out
+    assert "6.12, " not in answer.out
+
+
 def test_another_seed_is_another_host(slabrace: Command) -> None:
     answers = [json.loads(slabrace("growth", *TINY_OPTIONS, "--json", "--seed", seed).out) for seed in ("1", "2")]
 
@@ -90,6 +99,7 @@ def test_ctrl_c_leaves_what_was_simulated(slabrace: Command, tmp_path: Path, mon
         (["--plot", "/dev/null/figures.svg"], "/dev/null/figures.svg"),
         (["--csv", "/dev/null/figures.csv"], "/dev/null/figures.csv"),
         (["--walk", "--plot", "figures.svg"], "--walk"),
+        (["--walk", "--kernel", "6.12"], "6.12 has SLUB only"),
         (["--walk", "--hosts", "2"], "--walk"),
         (["--walk", "--set", "allocator=slub"], "--set allocator: leave it out: --walk sets it"),
         (["--force"], "--csv and --plot, which are not given"),

@@ -40,7 +40,7 @@ def test_means_are_taken_over_the_hosts() -> None:
 
 
 def test_errors_are_relative_to_what_was_published() -> None:
-    errors = {(error.series, error.row): error for error in errors_of(rows_of(as_published().runs, "5.3", 7))}
+    errors = {(error.series, error.row): error for error in errors_of(rows_of(as_published().runs, "5.3", 7), "5.3")}
 
     assert errors["v4-v7", "original"].worst == 0
     assert errors["v4-v7", "memory"].by_day[2] == pytest.approx(abs(60 - 123) / 123)
@@ -53,12 +53,20 @@ def test_errors_are_relative_to_what_was_published() -> None:
 def test_what_is_not_simulated_yet_is_left_out() -> None:
     runs = [run("original", 0, (56, 362)), run("5.3", 0, (23,)), run("original", 1, ()), run("5.3", 1, ())]
     rows = rows_of(runs, "5.3", 7)
-    errors = errors_of(rows)
+    errors = errors_of(rows, "5.3")
 
     assert [row.original for row in rows] == [56, 362, None, None, None, None, None, None]
     assert rows[1].patched is None
     assert rows[1].memory is None
     assert {(error.row, len(error.by_day)) for error in errors} == {("original", 2), ("patched", 1), ("memory", 1)}
+
+
+def test_a_kernel_of_today_is_not_held_against_the_figures_of_2019() -> None:
+    runs = [run("original", 0, (56, 362)), run("6.12", 0, (23, 46))]
+    errors = errors_of(rows_of(runs, "6.12", 7), "6.12")
+
+    assert {(error.series, error.row) for error in errors} == {("v4-v7", "original"), ("v1-v3", "original")}
+    assert b"6.12" in draw(Comparison.of(Fleet(runs, days=7), "6.12"), ".svg")
 
 
 def test_nothing_simulated_is_no_error() -> None:

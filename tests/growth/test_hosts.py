@@ -6,7 +6,14 @@ import pytest
 
 from actors.oracles.ledger import is_published
 from explorer.growth.host import Day
-from explorer.growth.memory import HOST_CPUS, cache_bytes, machine_bytes, memcg_bytes
+from explorer.growth.memory import (
+    HOST_CPUS,
+    cache_bytes,
+    machine_bytes,
+    memcg_bytes,
+    memcg_bytes_6_12,
+    objcg_bytes,
+)
 from protocol.errors import UsageError
 from tests.growth.hosts import TINY, checked_stage_of, days_of, figures, job_of, stage_of
 
@@ -112,6 +119,28 @@ def test_most_of_a_memcg_is_per_cpu() -> None:
 
     assert 1_900 < per_cpu < 2_800
     assert memcg_bytes(1, HOST_CPUS) > 0.9 * HOST_CPUS * per_cpu
+
+
+def test_memory_of_6_12_is_what_its_structures_take() -> None:
+    """KERNEL-today 22, without struct cgroup, psi, rstat and kernfs, which are not counted on the other kernels."""
+    stage = stage_of("6.12", days="0", restarts="0")
+    machine = stage.machine
+    memcgs, objcgs = len(machine.root_cgroup.descendants()), len(machine.objcgs)
+
+    assert machine_bytes(machine) == (
+        memcgs * memcg_bytes_6_12(1, HOST_CPUS) + objcgs * objcg_bytes(HOST_CPUS) + machine.buddy.allocated * 4096
+    )
+    assert memcg_bytes_6_12(1, 0) + objcg_bytes(0) == 2048 + 2048 + 2048 + 1024 + 1024 + 32 + 4 * 64
+    assert memcg_bytes_6_12(1, 1) - memcg_bytes_6_12(1, 0) == 1088 + 496 + 2 * 8
+
+
+def test_6_12_keeps_the_cgroups_that_5_3_keeps_and_no_cache() -> None:
+    """The page cache and files in memory pin a memcg on both."""
+    old, new = days_of("5.3"), days_of("6.12")
+
+    assert [day.dying for day in new] == [day.dying for day in old]
+    assert max(day.dying for day in new) > 0
+    assert [day.child_caches for day in new] == [0] * len(new)
 
 
 def test_a_cache_that_is_killed_has_no_counters_any_more() -> None:

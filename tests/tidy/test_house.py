@@ -40,6 +40,7 @@ ELSEWHERE = {
     ("kernel/rcu/tree.c", "kernel/rcu/kvfree"): "kfree_rcu(), which needs work queues, and these need RCU",
     ("mm/memcontrol.c", "mm/obj_cgroup"): "obj_cgroups, which a memcg is made without",
     ("include/linux/memcontrol.h", "mm/obj_cgroup"): "their inline functions",
+    ("mm/memcontrol.c", "mm/memcg_memory"): "the memory of a memcg itself, which is charged by obj_cgroups",
     ("mm/slub.c", "mm/obj_cgroup"): "SLUB's hooks, which charge an object to its obj_cgroup",
 }
 """Functions that do not stand at their path, each with the reason."""

@@ -60,6 +60,12 @@ ROWS = (
     Row("kmemcg-id-late", "lru-of-module", "null-deref:list_lru_add()"),
     Row("update-without-loop", "attach-vs-update", "invariant:T20"),
     Row("put-under-stock-lock", "objcg-handover", "lockdep:memcg_stock.stock_lock"),
+    Row(
+        "root-vmstat-after-reparent",
+        "last-object-vs-rmdir",
+        "accounting:slab_unreclaimable of the root too high",
+        (*LARGE, ("below", "root")),
+    ),
     Row("bulk-free-uncharges-one", "bulk-allocation", "invariant:T6"),
     Row("no-kvfree-barrier", "destroy-vs-kfree-rcu", f"warn:{MANY}"),
     Row("barrier-without-monitor", "destroy-vs-kfree-rcu", f"warn:{MANY}"),

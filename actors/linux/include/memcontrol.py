@@ -86,3 +86,13 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
 @extern
 async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
     """Whether a CPU's stock of bytes belongs to the subtree of *root_memcg*; under RCU. KERNEL-today 8.6."""
+
+
+@extern
+async def charge_statistics(ctx: Context, memcg: Memcg) -> bool:
+    """Charge the statistics of a new *memcg* to the active memcg; False is -ENOMEM. KERNEL-today 4.1."""
+
+
+@extern
+async def uncharge_statistics(ctx: Context, memcg: Memcg) -> None:
+    """Uncharge the statistics of *memcg*, which is about to be freed. KERNEL-today 4.5."""

@@ -206,8 +206,7 @@ class Machine(Named):
         self._boot_locks()
         self._boot_services()
         self._boot_per_cpu()
-        if self.is_without_child_caches:
-            self._boot_kvfree()
+        self._boot_kvfree()
         self._boot_root_cgroup()
         for row in rows:
             self._boot_cache(row)
@@ -293,16 +292,18 @@ class Machine(Named):
         self.worker_pools[cpu.id].spawn_worker()
 
     def _boot_kvfree(self) -> None:
-        """The unbound queues, the timers that quiescence waits for, and kfree_rcu(): from 6.12 on."""
+        """The unbound queues, the timers that quiescence waits for, and kfree_rcu(), which run from 6.12 on."""
         pool = self.unbound_pool = UnboundPool(Actor(self.world, "workqueue/unbound"), self, self.cpus[0])
-        pool.spawn_worker()
         self.system_unbound_wq = Workqueue.alloc_unbound(pool, "events_unbound", max_active=256)
         self.work_timers = [WorkTimers(softirq.actor, softirq) for softirq in self.softirqs]
+        self.krc = Krc.boot(self, Workqueue.alloc_unbound(pool, "kvfree_rcu_reclaim", max_active=256))
+        if not self.is_without_child_caches:
+            return
+        pool.spawn_worker()
         for cpu, base, old in zip(self.cpus, self.work_timers, self.timer_bases, strict=True):
             self.softirqs[cpu.id].actions[TIMER_SOFTIRQ] = functools.partial(run_timers, bases=(base, old))
             clock = Context(self.world, f"work-timer/{cpu.id}", Kind.KTHREAD, machine=self)
             self.world.spawn(clock, work_timer_interrupt(clock, base))
-        self.krc = Krc.boot(self, Workqueue.alloc_unbound(pool, "kvfree_rcu_reclaim", max_active=256))
 
     def _boot_root_cgroup(self) -> None:
         """Make the root cgroup, which is never removed and whose references are not counted (CSS_NO_REF)."""

@@ -20,11 +20,13 @@ from actors.linux.include.list_lru import (
     memcg_update_all_list_lrus,
 )
 from actors.linux.include.memcontrol import (
+    charge_statistics,
     drain_obj_stock,
     memcg_reparent_objcgs,
     obj_cgroup_alloc,
     obj_cgroup_put,
     obj_stock_flush_required,
+    uncharge_statistics,
 )
 from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.mm.filemap import Page
     from actors.linux.mm.kmem_cache import KmemCache
+    from actors.linux.mm.memcg_memory import AccountedMemory
     from actors.linux.mm.obj_cgroup import ObjCgroup
     from actors.system.actor import Actor
 
@@ -140,6 +143,7 @@ class Memcg(Shared):
 
     From 6.12 on, `objcg` is the obj_cgroup of new objects until removal, `orig_objcg` a reference to the same until the
     memcg is freed, and `objcg_list` has those it inherited. `id` is its number, which is its kmemcg_id while it lives.
+    `statistics` is memory of its own that is charged to its parent.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -166,6 +170,7 @@ class Memcg(Shared):
     objcg: ObjCgroup | None = attrs.field(default=None, init=False)
     orig_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
     objcg_list: ListHead[ObjCgroup] = attrs.field(init=False)
+    statistics: list[AccountedMemory] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.kmem_caches = ListHead(self, "kmem_caches")
@@ -840,11 +845,21 @@ async def mem_cgroup_css_alloc(ctx: Context, css: Css, parent_css: Css) -> Memcg
 
 
 @kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c", profiles="6.12..")
-async def mem_cgroup_css_alloc_6_12(ctx: Context, css: Css, parent_css: Css) -> Memcg:
-    """KERNEL-today 4.1: make the memcg with its counters; the lowest free number is its id."""
+async def mem_cgroup_css_alloc_6_12(ctx: Context, css: Css, parent_css: Css) -> Memcg | None:
+    """KERNEL-today 4.1: make the memcg with its counters; the lowest free number is its id. None is -ENOMEM.
+
+    Its statistics are charged to the parent.
+    """
     memcg = mem_cgroup_alloc(ctx.machine, css, parent_css.memcg)
     memcg.id = await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_get)
-    return memcg
+    old, ctx.active_memcg = ctx.active_memcg, parent_css.memcg
+    charged = await charge_statistics(ctx, memcg)
+    ctx.active_memcg = old
+    if charged:
+        return memcg
+    await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+    await __mem_cgroup_free(ctx, memcg)
+    return None
 
 
 @kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="6.12..")
@@ -864,7 +879,7 @@ async def mem_cgroup_css_online_6_12(ctx: Context, memcg: Memcg) -> bool:
 
 @kernel_fn("memcg_online_kmem", "mm/memcontrol.c", profiles="6.12..")
 async def memcg_online_kmem_6_12(ctx: Context, memcg: Memcg) -> bool:
-    """4.2 step 1: publish a new obj_cgroup, and keep a second reference to it until the memcg is freed."""
+    """KERNEL-today 4.2, step 1: publish a new obj_cgroup; keep a second reference to it until the memcg is freed."""
     objcg = await obj_cgroup_alloc(ctx, memcg)
     if objcg is None:
         return False
@@ -889,7 +904,7 @@ async def mem_cgroup_css_offline_6_12(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="6.12..")
 async def memcg_offline_kmem_6_12(ctx: Context, memcg: Memcg) -> None:
-    """4.3 step 4: first the obj_cgroups, then the lists."""
+    """KERNEL-today 4.3, step 4: first the obj_cgroups, then the lists."""
     parent = memcg.parent or ctx.machine.root_mem_cgroup
     await memcg_reparent_objcgs(ctx, memcg, parent)
     await memcg_reparent_list_lrus(ctx, memcg, parent)
@@ -912,11 +927,12 @@ async def mem_cgroup_css_free_6_12(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("__mem_cgroup_free", "mm/memcontrol.c", profiles="6.12..")
 async def __mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
-    """The put may be the obj_cgroup's last."""
+    """The put may be the obj_cgroup's last. Then the memcg's own memory is uncharged from its parent."""
     orig, memcg.orig_objcg = memcg.orig_objcg, None
     if orig is not None:
         orig.book(-1)
     await obj_cgroup_put(ctx, orig)
+    await uncharge_statistics(ctx, memcg)
     ctx.kfree(*memcg.parts())
 
 

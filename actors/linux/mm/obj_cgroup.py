@@ -58,7 +58,7 @@ class ObjCgroup(ListEntry):
 
     Shadow accounting: `made_for` is its first memcg. `booked` counts the references that objects, tasks, stocks and
     memcgs hold. `charged` counts the pages charged through it and not uncharged; `kmem_pages` of them are pages of
-    their own, from `kmem_allocations`.
+    their own, from `kmem_allocations`; `other_bytes` in `other_allocations` are no objects of a modelled cache.
     """
 
     made_for: Memcg
@@ -69,6 +69,8 @@ class ObjCgroup(ListEntry):
     charged: int = attrs.field(default=0, init=False)
     kmem_pages: int = attrs.field(default=0, init=False)
     kmem_allocations: int = attrs.field(default=0, init=False)
+    other_bytes: int = attrs.field(default=0, init=False)
+    other_allocations: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
@@ -186,7 +188,7 @@ class ObjExts(Shared):
         return taken
 
 
-# -- life of an obj_cgroup (5) ----------------------------------------------------------------------------------------
+# -- life of an obj_cgroup (KERNEL-today 5) ---------------------------------------------------------------------------
 
 
 @kernel_fn("obj_cgroup_alloc", "mm/memcontrol.c", profiles="6.12..")
@@ -261,7 +263,7 @@ async def get_mem_cgroup_from_objcg(ctx: Context, objcg: ObjCgroup) -> Memcg:
                 return memcg
 
 
-# -- the obj_cgroup of the running task (6) ---------------------------------------------------------------------------
+# -- the obj_cgroup of the running task (KERNEL-today 6) --------------------------------------------------------------
 
 
 @kernel_fn("current_obj_cgroup", "mm/memcontrol.c", profiles="6.12..")
@@ -337,7 +339,7 @@ async def mem_cgroup_attach(ctx: Context, task: Context) -> None:
     await ctx.ask(deref(task.objcg, "mem_cgroup_kmem_attach(): task->objcg").set_stale)
 
 
-# -- charging bytes and pages (8) -------------------------------------------------------------------------------------
+# -- charging bytes and pages (KERNEL-today 8) ------------------------------------------------------------------------
 
 
 @kernel_fn("obj_cgroup_charge", "mm/memcontrol.c", profiles="6.12..")
@@ -507,7 +509,7 @@ async def mod_objcg_mlstate(ctx: Context, objcg: ObjCgroup, nid: int, item: str,
         await __mod_memcg_lruvec_state(ctx, memcg, nid, item, nr)
 
 
-# -- hooks of the slab allocator (7) ----------------------------------------------------------------------------------
+# -- hooks of the slab allocator (KERNEL-today 7) ---------------------------------------------------------------------
 
 
 @kernel_fn("alloc_slab_obj_exts", "mm/slub.c", profiles="6.12..")
@@ -607,7 +609,7 @@ async def mem_cgroup_from_slab_obj(ctx: Context, obj: SlabObject) -> Memcg | Non
     return None if objcg is None else await ctx.ask(objcg.read_memcg)
 
 
-# -- kernel pages (9) -------------------------------------------------------------------------------------------------
+# -- kernel pages (KERNEL-today 9) ------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)

@@ -17,12 +17,14 @@ from actors.linux.fs.super import FileSystemType
 from actors.linux.include.slab import kmem_cache_alloc
 from actors.linux.kernel.locking.locks import RwSem
 from actors.linux.mm.kmem_cache import SlabObject
+from actors.linux.mm.swap import __put_page
 from actors.linux.mm.truncate import truncate_inode_pages_final
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
 
 if TYPE_CHECKING:
     from actors.linux.fs.dcache import Dentry
+    from actors.linux.fs.file_table import File
     from actors.linux.fs.inode import Inode
     from actors.linux.fs.super import SuperBlock
 
@@ -100,6 +102,24 @@ async def shmem_unlink(ctx: Context, directory: Inode, dentry: Dentry) -> None:
     inode = deref(await ctx.ask(dentry.read_inode), "shmem_unlink(): dentry->d_inode")
     await ctx.ask(inode.add_nlink, -1)
     await dput(ctx, dentry)
+
+
+# -- holes ------------------------------------------------------------------------------------------------------------
+
+
+@kernel_fn("shmem_fallocate", "mm/shmem.c")
+async def shmem_fallocate(ctx: Context, file: File, first: int, nr_pages: int) -> None:
+    """With FALLOC_FL_PUNCH_HOLE: free *nr_pages* pages from *first* on; the size stays. The model maps no files."""
+    inode = deref(file.dentry.d_inode, "shmem_fallocate(): file->f_inode")
+    await shmem_truncate_range(ctx, inode, first, first + nr_pages - 1)
+
+
+@kernel_fn("shmem_truncate_range", "mm/shmem.c")
+async def shmem_truncate_range(ctx: Context, inode: Inode, first: int, last: int) -> None:
+    """Remove the pages from *first* to *last*, in use or not; there is no swap."""
+    for page in await ctx.ask(inode.list_pages):
+        if first <= page.index <= last and await ctx.ask(page.truncate):
+            await __put_page(ctx, page)
 
 
 TMPFS = FileSystemType(

@@ -175,7 +175,7 @@ class Krc:
 
     @property
     def is_at_rest(self) -> bool:
-        """U7: nothing waits on any CPU."""
+        """KERNEL-today U7: nothing waits on any CPU."""
         return all(krcp.is_at_rest for krcp in self.per_cpu)
 
 
