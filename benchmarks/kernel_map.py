@@ -20,7 +20,7 @@ from actors.fixes import ALL_FIXES
 from actors.versions.kernel_fn import Body, KernelFn, functions
 from actors.versions.profiles import FIRST, declared_range
 from protocol.atomic import write_file
-from protocol.vocabulary import KERNELS, PROFILES, STEPS
+from protocol.vocabulary import KERNELS, PROFILES, STEPS, TODAY
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernel-map.md"
 
@@ -343,10 +343,12 @@ def place(body: Body) -> str:
 
 def span(profiles: tuple[str, ...]) -> str:
     """Profiles as ranges: `v2..v5, 5.3`, as `declared_range` reads them, the steps last; `all` of them."""
-    if set(PROFILES) <= set(profiles):
+    if set(KERNELS) <= set(profiles):
         return "all"
-    known = [*PROFILES, "", *STEPS]  # no range goes from a profile to a step
-    shown = [name for name in profiles if name in PROFILES]
+    if set(PROFILES) <= set(profiles):
+        return f"..{list(PROFILES)[-1]}"
+    known = [*PROFILES, *TODAY, "", *STEPS]  # no range goes from a profile to a step
+    shown = [name for name in profiles if name not in STEPS]
     if set(profiles) != set(declared_range(",".join(shown) or FIRST)):
         shown += [name for name in profiles if name in STEPS]
     ranges: list[list[str]] = []

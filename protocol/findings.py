@@ -42,6 +42,10 @@ INVARIANTS: dict[str, str] = {
     "Q6": "a node counts as many slab pages as it has",
     "Q8": "each LRU list counts the items that are on it, and every list with items belongs to an online memcg",
     "Q8-shrinker-bit": "reclaim finds each memcg whose LRU list has items: the shrinker's bit is set",
+    "T2": "an obj_cgroup is charged to the memcg that it was made for until that is removed, then to the parent",
+    "T3": "the reference count of an obj_cgroup covers its own reference and all that objects, tasks and stocks hold",
+    "T6": "a place in a slab has an obj_cgroup only as long as an accounted object is in it",
+    "T20": "once a task has been moved, it charges the memcg where it is, or knows that its obj_cgroup is an old one",
     "U4": "from 6.12 on, an LRU has lists for the ids of online memcgs only: removal frees the others",
     "Q10": "kmem accounting is switched on as often as there are memcgs that use it",
     "LRU list": "an item of an LRU list is on the list of its own memcg and node",
@@ -58,8 +62,19 @@ INVARIANTS: dict[str, str] = {
 }
 """The invariants by their names in findings, each as a statement that has to be true.
 
-The numbers are those of KERNEL.md 13: I holds at each step, Q at quiescence.
+The numbers are those of KERNEL.md 13 and, from T on, of KERNEL-today 20: I and T hold at each step, Q and U at
+quiescence.
 """
+
+_PAGES = "a memcg counts the pages that are charged in its subtree, and those in stocks of the subtree"
+_BYTES = "the pages charged through an obj_cgroup are its objects, its bytes in stocks, and its rest"
+
+BOOKS: dict[str, str] = {
+    "leak:obj_cgroup reference": "each reference to an obj_cgroup is held by an object, page, task, stock or memcg",
+    **{f"accounting:bytes of an obj_cgroup too {how}": _BYTES for how in ("low", "high")},
+    **{f"accounting:memory usage{of} too {how}": _PAGES for of in ("", " of the root") for how in ("low", "high")},
+}
+"""The equations of obj_cgroups, by kind and name of the finding: KERNEL-today 20, T3, T7 and T8 at quiescence."""
 
 FATAL = frozenset({"use-after-free", "double-free", "bug", "null-deref", "deadlock", "livelock"})
 """Kinds after which the machine's state is meaningless: the run ends there."""
@@ -99,8 +114,10 @@ class Finding(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def meaning(self) -> str:
-        """The statement that has to be true, if the finding violates one of slabrace's invariants; else empty."""
-        return INVARIANTS.get(self.name, "") if self.kind == "invariant" else ""
+        """The statement that has to be true, if the finding violates an invariant or an equation; else empty."""
+        if self.kind == "invariant":
+            return INVARIANTS.get(self.name, "")
+        return BOOKS.get(f"{self.kind}:{self.name}", "")
 
     @property
     def is_fatal(self) -> bool:

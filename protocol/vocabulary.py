@@ -35,6 +35,9 @@ TODAY: dict[str, str] = {
 KERNELS: dict[str, str] = {**PROFILES, **TODAY, **STEPS}
 """Every kernel that `--kernel` may name."""
 
+GONE = "does not exist any more"
+"""What a list of changed functions says of a function that a kernel does not have."""
+
 FAULTS: dict[str, str] = {
     "page": "alloc_pages() for a slab fails",
     "work": "kmalloc() of the work item that creates a child cache fails",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from importlib import metadata
@@ -84,6 +85,20 @@ def test_list_shows_the_knobs_of_every_scenario_with_their_defaults(slabrace: Co
         assert [knob["name"] for knob in entry["knobs"]] == [knob.name for knob in scenario.knobs]
         for knob in scenario.knobs:
             assert f"{knob.name}={knob.default}: {knob.summary}" in text
+
+
+def test_list_counts_what_differs_by_file_where_it_is_much(slabrace: Command) -> None:
+    """There are hundreds between 5.4 and 6.12: the text has a line for each file, the JSON each function."""
+    text = slabrace("list", "kernels").out
+    differs = {entry["name"]: entry["differs"] for entry in json.loads(slabrace("list", "kernels", "--json").out)}
+    (of_612,) = re.findall(r"^  6\.12 .*\n((?: {10}.*\n)+)", text, re.MULTILINE)
+    counts = [int(count) for count in re.findall(r"^ +(\d+) in \S+\.[ch]$", of_612, re.MULTILINE)]
+
+    assert f" {len(differs['6.12'])} functions differ" in of_612
+    assert sum(counts) == len(differs["6.12"]) > 200
+    assert counts == sorted(counts, reverse=True)
+    for each in differs["5.3"]:
+        assert f"{each['function']}() in {each['file']}: {each['summary']}\n" in text
 
 
 # -- run --------------------------------------------------------------------------------------------------------------

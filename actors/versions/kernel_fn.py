@@ -22,7 +22,7 @@ import attrs
 
 from actors.versions.profiles import ALLOCATORS, declared_range
 from protocol.errors import InternalError
-from protocol.vocabulary import KERNELS
+from protocol.vocabulary import GONE, KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -156,7 +156,7 @@ def differences(before: str | None, profile: str) -> list[dict[str, str]]:
         for allocator in ALLOCATORS:
             old, new = function.body(before or "", allocator), function.body(profile, allocator)
             if old is not new:
-                summary = "does not exist any more" if new is None else new.summary or "has another body"
+                summary = GONE if new is None else new.summary or "has another body"
                 found.append({"function": name, "file": (new or old or _NO_BODY).file, "summary": summary})
                 break
     return found

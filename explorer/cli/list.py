@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from explorer.report import make_console, styled
 from explorer.search.registry import SEARCHES
 from protocol.errors import UsageError
 from protocol.findings import INVARIANTS, ORACLES
-from protocol.vocabulary import PROFILES, STEPS, TODAY
+from protocol.vocabulary import GONE, PROFILES, STEPS, TODAY
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -181,7 +182,7 @@ _CATALOGUES = {
 
 
 _HEADS = {
-    "kernels": ": each with the functions that differ from the one above; docs/which-kernel.md lists kernels of hosts",
+    "kernels": ": each with what differs from the one above (--json: all); docs/which-kernel.md has those of hosts",
     "oracles": ": the kinds of findings; a finding of the kind invariant names a statement of those below it",
 }
 
@@ -201,10 +202,24 @@ def _details(entry: CatalogueEntry) -> Iterator[str]:
         yield from (f"also called {name}" for name in entry["also"])
         yield from knob_lines_of(entry["name"])
     yield from (f"{name}: {statement}" for name, statement in entry.get("statements", {}).items())
-    for difference in entry.get("differs", ()):
-        yield f"{difference['function']}() in {difference['file']}: {difference['summary']}"
+    yield from _difference_lines(entry.get("differs", []))
     if "built_into" in entry:
         yield f"{entry['commit'] or 'no commit'}; built into {', '.join(entry['built_into']) or 'none'}"
+
+
+MANY = 40
+"""The most functions that are listed one by one; the reader of a longer list looks for a file first."""
+
+
+def _difference_lines(differences: list[dict[str, str]]) -> Iterator[str]:
+    """What differs between two kernels: each function, or, if there are many, how many of each file."""
+    if len(differences) <= MANY:
+        yield from (f"{each['function']}() in {each['file']}: {each['summary']}" for each in differences)
+        return
+    gone = sum(each["summary"] == GONE for each in differences)
+    yield f"{len(differences)} functions differ, {gone} of them do not exist any more; docs/kernel-map.md lists them"
+    files = Counter(each["file"] for each in differences)
+    yield from (f"{count:3} in {file}" for file, count in sorted(files.items(), key=lambda one: (-one[1], one[0])))
 
 
 def _common_lines(what: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ The table of docs/kernel/README.md maps each name to its page. A citation is one
 - a docstring of the kernel, of a scenario or of a test that begins with sections of KERNEL.md: `7.2.6 and 9: run ...`;
 - sections alone in brackets, in a docstring or a comment: `(11.4 to 11.6)`; they are sections of SEARCH.md in the
   explorer, and of KERNEL.md elsewhere;
+- invariants of 6.12 by their labels, which only KERNEL-today.md has: `T2, T3: references cover all that is booked`;
 - on the kernel pages `K 9.1`, `KT 8.6`, `D 7.2`, `V 4.3`: their short names of each other.
 """
 
@@ -41,6 +42,9 @@ LEADING = re.compile(rf"\A\s*({LIST})(?=[\s.:,;])")
 SHORT = re.compile(rf"(?<![\w.])(K|KT|D|V) ({LIST})")
 IS_SECTION = re.compile(r"[HIQTU]\d|A\d|[A-Z]?\d+(?:\.\d+|\.[OM])+")
 """The required beginning of a bare list: `(9)` and `(1)` are no sections."""
+
+OF_TODAY = re.compile(r"[TU]\d")
+"""The labels of invariants that only KERNEL-today.md has."""
 
 ANCHOR = re.compile(r'<a id="([^"]+)">')
 
@@ -151,7 +155,7 @@ def in_module(module: Module) -> Iterator[Citation]:
     for line, text in docstrings(module.tree):
         match = LEADING.match(re.sub(r"^(?:\[[^\]]+\][ ,:]*(?:to )?)+", "", text))
         if page == "KERNEL.md" and match is not None and IS_SECTION.match(match[1]):
-            yield Citation(module.path, line, page, sections_in(match[1]))
+            yield from by_labels(Citation(module.path, line, page, sections_in(match[1])))
         yield from bare(module.path, text, line, page)
     for line, text in module.comments():
         yield from bare(module.path, text, line, page)
@@ -168,7 +172,17 @@ def bare(path: Path, text: str, first: int, page: str) -> Iterator[Citation]:
     """The sections in brackets."""
     for match in BRACKETED.finditer(text):
         if IS_SECTION.match(match[1]):
-            yield Citation(path, line_of(text, match, first), page, sections_in(match[1]))
+            yield from by_labels(Citation(path, line_of(text, match, first), page, sections_in(match[1])))
+
+
+def by_labels(citation: Citation) -> Iterator[Citation]:
+    """A citation without the name of a page; `T3` and `U4` are invariants of KERNEL-today.md."""
+    of_today = tuple(section for section in citation.sections if OF_TODAY.match(section))
+    others = tuple(section for section in citation.sections if section not in of_today)
+    if others or not of_today:
+        yield attrs.evolve(citation, sections=others)
+    if of_today:
+        yield attrs.evolve(citation, page="KERNEL-today.md", sections=of_today)
 
 
 def line_of(text: str, match: re.Match[str], first: int) -> int:

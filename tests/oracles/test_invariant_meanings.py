@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from actors.versions.kernel_fn import functions
 from explorer.report import PlainConsole, show_finding
-from protocol.findings import INVARIANTS, ORACLES, Finding
+from protocol.findings import BOOKS, INVARIANTS, ORACLES, Finding
 from tests.tidy.sources import modules
 
 
@@ -19,10 +20,13 @@ def reported() -> Iterator[str]:
         for node in ast.walk(module.tree):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(attr="_violated" | "_judge"), args=[ast.Constant(value=str(name)), *_]
+                    func=ast.Attribute(attr="_violated" | "violated" | "_judge"),
+                    args=[ast.Constant(value=str(name)), *_],
                 ):
                     yield name
                 case ast.Call(args=[ast.Constant(value="invariant"), ast.Constant(value=str(name)), *_]):
+                    yield name
+                case ast.Tuple(elts=[ast.Constant(value="invariant"), ast.Constant(value=str(name)), _]):
                     yield name
                 case ast.FunctionDef(returns=ast.Subscript() as returns) if "tuple[str, str]" in ast.unparse(returns):
                     for inner in ast.walk(node):
@@ -48,6 +52,21 @@ def test_a_report_says_what_the_invariant_means(name: str, capsys: pytest.Captur
     show_finding(PlainConsole(), finding("invariant", name), ())
 
     assert f"what has to hold: {INVARIANTS[name]}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_report_says_which_equation_of_an_obj_cgroup_does_not_hold(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_finding(PlainConsole(), finding(*name.split(":")), ())
+
+    assert f"what has to hold: {BOOKS[name]}\n" in capsys.readouterr().out
+
+
+def test_every_equation_is_one_that_the_oracles_check() -> None:
+    text = "\n".join(module.text for module in modules("actors/oracles"))
+
+    assert not [name for name in BOOKS if re.sub(" of the root| too .*", "", name.partition(":")[2]) not in text]
 
 
 def test_other_findings_have_no_statement(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,9 @@ ELSEWHERE = {
     ("mm/memcontrol.c", "mm/vmstat"): "statistics of memcgs beside those of nodes",
     ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
     ("kernel/rcu/tree.c", "kernel/rcu/kvfree"): "kfree_rcu(), which needs work queues, and these need RCU",
+    ("mm/memcontrol.c", "mm/obj_cgroup"): "obj_cgroups, which a memcg is made without",
+    ("include/linux/memcontrol.h", "mm/obj_cgroup"): "their inline functions",
+    ("mm/slub.c", "mm/obj_cgroup"): "SLUB's hooks, which charge an object to its obj_cgroup",
 }
 """Functions that do not stand at their path, each with the reason."""
 
