@@ -209,6 +209,7 @@ async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
     "drain-vs-release",
     "a task at its limit drains all stocks while another CPU frees the last object of a removed cgroup",
     Knob("rounds", "objects that are freed, each followed by an allocation of another cgroup", 2, least=1, most=8),
+    Knob("pages", "pages that the task at its limit touches", 4, least=1, most=64),
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
@@ -236,7 +237,9 @@ def drain_vs_release(stage: Stage) -> None:
                 await kmem_cache_free(ctx, cache, other)
 
     async def charge(ctx: Context) -> None:
-        await touch_pages(ctx, memcg_of(cgroups[1].css), 1)
+        """Touch pages, as long as others give any back; the charge that does not fit drains all stocks."""
+        for _ in range(stage.knobs["pages"]):
+            await touch_pages(ctx, memcg_of(cgroups[1].css), 1)
 
     async def let_go(ctx: Context) -> None:
         while memcg_of(cgroups[1].css).user_pages:

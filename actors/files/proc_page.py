@@ -2,7 +2,7 @@
 
 The reader takes no reference. It reads one after the other whether a page belongs to a slab, the slab's cache, and the
 cache's memcg. RCU keeps memcgs from being freed in between, but nothing keeps the cache: from v6 on its struct is freed
-without a grace period after its last page.
+without a grace period after its last page. From 6.12 on no slab has a memcg.
 
 In the model only slabs have addresses (`BuddyAllocator.place`): any other frame reads as 0.
 """
@@ -94,6 +94,13 @@ async def page_cgroup_ino_v3(ctx: Context, mem_map: MemMap, slab: Slab, index: i
 @kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="original..v4#6,v1..v2")
 async def page_cgroup_ino_original(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
     """[O] to [v4#6], [v1], [v2]: page.mem_cgroup. [O] to [v4#4] set it in a slab's first page, the others never do."""
+    with ctx.rcu_read_section:
+        return 0 if index else await online_ino(ctx, await ctx.ask(mem_map.page_mem_cgroup, slab))
+
+
+@kernel_fn("page_cgroup_ino", "mm/memcontrol.c", profiles="6.12..")
+async def page_cgroup_ino_6_12(ctx: Context, mem_map: MemMap, slab: Slab, index: int) -> int:
+    """KERNEL-today 23: a slab belongs to no memcg, its objects do; all its pages read as 0."""
     with ctx.rcu_read_section:
         return 0 if index else await online_ino(ctx, await ctx.ask(mem_map.page_mem_cgroup, slab))
 

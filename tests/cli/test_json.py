@@ -48,6 +48,10 @@ def runs(command: Command) -> Printed:
         "run and replay",
         told(command, "run", "shared-dentry", "--set", "generations=2", "--set", "every=1", "--log", "s.log"),
     )
+    yield (
+        "run and replay",
+        told(command, "run", "moved-tasks", "--kernel", "6.12", "--set", "generations=1", "--no-log"),
+    )
     yield "run and replay", told(command, "run", "mixed-operations", "--set", "operations=1", "--no-log")
     told(command, "run", "rmdir-empty", "--kernel", "v7", "--seed", 2, "--log", "v7.log")
     yield "run and replay", told(command, "replay", "canary.log")

@@ -1,4 +1,4 @@
-"""Linux 6.12 reports only what docs/findings.md judges, on every stage that it can run."""
+"""Kernel 6.12 reports only what docs/findings.md judges, on every stage that it can run."""
 
 from __future__ import annotations
 
