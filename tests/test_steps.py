@@ -29,7 +29,7 @@ from actors.versions.kernel_fn import functions
 from actors.versions.profiles import ALLOCATORS, declared_range, profile_range
 from benchmarks.kernel_map import span
 from explorer.search.registry import make_strategy
-from protocol.vocabulary import KERNELS, PROFILES, STEPS
+from protocol.vocabulary import KERNELS, PROFILES, STEPS, TODAY
 from scenarios.registry import MACHINE, default_value
 from scenarios.stage import Stage, charge_elsewhere, mkdir, rmdir, run_in, small_cache
 from tests.conftest import Command, check_usage_error
@@ -45,7 +45,7 @@ each_allocator = pytest.mark.parametrize("allocator", ALLOCATORS)
 
 
 def test_a_range_has_steps_only_if_it_names_one() -> None:
-    assert profile_range("..") == tuple(PROFILES)
+    assert profile_range("..") == (*PROFILES, *TODAY)
     assert profile_range("v4#2..v4#4") == ("v4#2", "v4#3", "v4#4")
     assert profile_range("original..v4#2,v1") == ("original", "v4#1", "v4#2", "v1")
     assert profile_range("v4#6..") == ("v4#6", "v4#7")
@@ -73,7 +73,7 @@ def test_list_has_the_steps_in_a_group_of_their_own(slabrace: Command) -> None:
     text = slabrace("list", "kernels").out
 
     assert [entry["name"] for entry in entries if entry["step_of"] == "v4"] == list(STEPS)
-    assert [entry["name"] for entry in entries if entry["step_of"] is None] == list(PROFILES)
+    assert [entry["name"] for entry in entries if entry["step_of"] is None] == [*PROFILES, *TODAY]
     assert text.index("5.4-fixed  ") < text.index("the steps of v4, a patch each") < text.index("v4#1  ")
 
 

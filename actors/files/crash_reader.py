@@ -6,6 +6,7 @@ its time. A read sees the present state, even in the middle of a locked section,
 
 from __future__ import annotations
 
+import copy
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -41,7 +42,7 @@ class CrashReader(Context):
     @classmethod
     def of(cls, machine: Machine) -> CrashReader:
         """A crash reader of *machine*."""
-        seen = copied(machine)
+        seen = copy.copy(machine)
         seen.lockdep = Lockdep()
         return cls(machine.world, "crash reader", Kind.KTHREAD, machine=seen)
 
@@ -52,15 +53,6 @@ class CrashReader(Context):
         if op.operation.access is not READ:  # type: ignore[attr-defined]  # as in Flow.ask
             return cast("R", True)
         return op(*args, **kwargs)
-
-
-def copied(machine: Machine) -> Machine:
-    """A shallow copy; a field that this kernel does not have is left out there, too, where copy.copy() would fail."""
-    seen = object.__new__(type(machine))
-    for field in attrs.fields(type(machine)):
-        if hasattr(machine, field.name):
-            setattr(seen, field.name, getattr(machine, field.name))
-    return seen
 
 
 def look(machine: Machine, name: str) -> bytes:

@@ -54,6 +54,10 @@ class Context(Flow):
         """numa_node_id(): the node of that CPU."""
         return self.machine.node_of_cpu(self.smp_processor_id)
 
+    def begin_exit(self) -> None:
+        """exit_signals(): set PF_EXITING; only the task itself does so."""
+        self.is_exiting = True
+
     def local_irq_enable(self) -> None:
         super().local_irq_enable()
         if self.held_locks:

@@ -12,7 +12,7 @@ from actors.versions.kernel_fn import kernel_fn
 async def do_exit(ctx: Context) -> None:
     """End a task, which must be able to sleep and must hold no lock; remove it from its cgroup."""
     ctx.might_sleep("do_exit")
-    ctx.is_exiting = True
+    ctx.begin_exit()
     await cgroup_exit(ctx)
     debug_check_no_locks_held(ctx)
     ctx.forget_rcu()

@@ -15,7 +15,7 @@ import attrs
 
 from actors.linux.include.fs import __mark_inode_dirty
 from actors.linux.kernel.cgroup.cgroup import css_put
-from actors.linux.mm.memcontrol import Memcg, cancel_charge, charge_memcg, get_mem_cgroup_from_mm
+from actors.linux.mm.memcontrol import Memcg, cancel_charge, charge_folios, get_mem_cgroup_from_mm
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.swap import __put_page, lru_cache_add
 from actors.machine.context import Context
@@ -96,7 +96,7 @@ async def add_to_page_cache_lru(ctx: Context, inode: Inode, index: int, *, is_di
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         await css_put(ctx, memcg.css)
         return False
-    is_charged = await charge_memcg(ctx, memcg, GFP_KERNEL, 1)
+    is_charged = await charge_folios(ctx, memcg, GFP_KERNEL, 1)
     if is_charged:
         page = Page(inode.actor, index, ctx.numa_node, memcg, inode, is_dirty)
         await ctx.ask(memcg.add_cache_pages, 1)

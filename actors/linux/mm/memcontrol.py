@@ -435,8 +435,11 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
     return True
 
 
-kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="..5.4-fixed", known_as="try_charge")(try_charge.bodies[0].code)
-# The charge itself takes the css references of the pages there.
+async def charge_folios(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
+    """Charge pages of a task or of a file, each with a css reference; before 6.12 every charge takes them."""
+    if ctx.machine.is_without_child_caches:
+        return await charge_memcg(ctx, memcg, gfp, nr_pages)
+    return await try_charge(ctx, memcg, gfp, nr_pages)
 
 
 @kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="6.12..")
@@ -545,7 +548,7 @@ async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
     """Allocate and charge a page of a task: page cache or anonymous. Reclaim or the task's end uncharges it."""
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         return False
-    if not await charge_memcg(ctx, memcg, GFP_KERNEL, 1):
+    if not await charge_folios(ctx, memcg, GFP_KERNEL, 1):
         await __free_pages(ctx, 1)
         return False
     await ctx.ask(memcg.add_user_pages, 1)
