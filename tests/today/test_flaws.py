@@ -73,7 +73,13 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+LONG = ("list-lru-add-without-rcu", "kmemcg-id-late", "obj-stock-flush-required")
+"""The rows whose search takes more than some seconds."""
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.slug, marks=[pytest.mark.slow] if row.slug in LONG else []) for row in ROWS]
+)
 def test_a_flaw_is_found(row: Row) -> None:
     assert any(row.signature in found for found in row.findings(BUDGET, flawed=True))
 

@@ -182,6 +182,7 @@ def test_exit_during_the_switch_is_a_warning() -> None:
 # -- work queues ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cancelled_work_does_not_run_and_a_changed_one_runs_once() -> None:
     def body(stage: Stage) -> None:
         machine = stage.boot()

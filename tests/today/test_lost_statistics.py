@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from actors.api import Cgroup, Context, SlabObject, kmem_cache_free
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
@@ -43,6 +45,7 @@ def count_vs_release(stage: Stage) -> None:
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
+@pytest.mark.slow
 def test_what_a_slow_reader_counts_is_lost() -> None:
     options = RunOptions(scenario="count-vs-release", kernel="6.12", strategy="pct:3", driver="stepper")
     campaign = Campaign(Experiment.of(options, count_vs_release), options, budget=BUDGET, first_only=True)
