@@ -18,9 +18,9 @@ from actors.linux.include.rcupdate import kvfree_rcu_barrier
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
-from actors.linux.kernel.rcu.kvfree import queue_all_batches
 from actors.linux.kernel.workqueue import flush_rcu_work
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.kvfree_rcu import queue_all_batches
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
 from actors.linux.mm.memcontrol import STOCK, STOCK_LOCK, Memcg, Stock, refill_stock, this_cpu_stock, try_charge_memcg
 from actors.linux.mm.obj_cgroup import (

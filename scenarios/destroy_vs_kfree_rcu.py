@@ -20,7 +20,7 @@ from actors.api import (
     synchronize_rcu,
 )
 from actors.linux.include.rcupdate import kfree_rcu_object, kvfree_rcu_barrier
-from actors.linux.kernel.rcu.kvfree import KFREE_DRAIN_NS
+from actors.linux.mm.kvfree_rcu import KFREE_DRAIN_NS
 from actors.linux.mm.slub_sysfs import KN_ACTIVE, Kobject, kobject_of
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import MACHINE, Knob, Stage, scenario, small_cache

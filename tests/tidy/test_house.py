@@ -27,7 +27,7 @@ WITH_A_HEADER = {
     "include/linux/percpu-refcount.h": "lib/percpu_refcount",
     "include/linux/shrinker.h": "mm/shrinker",
     "mm/slab.h": "mm/slab_h",
-    "include/linux/rcupdate.h": "kernel/rcu/kvfree",
+    "include/linux/rcupdate.h": "mm/kvfree_rcu",
 }
 """Inline functions of a header stand with the C file they belong to."""
 
@@ -37,7 +37,7 @@ ELSEWHERE = {
     ("fs/kernfs/file.c", "mm/slub_sysfs"): "kernfs_seq_show() calls the file's function, of which there is one",
     ("mm/memcontrol.c", "mm/vmstat"): "statistics of memcgs beside those of nodes",
     ("kernel/rcu/update.c", "kernel/rcu/tree"): "one callback of synchronize_rcu()",
-    ("kernel/rcu/tree.c", "kernel/rcu/kvfree"): "kfree_rcu(), which needs work queues, and these need RCU",
+    ("kernel/rcu/tree.c", "mm/kvfree_rcu"): "kfree_rcu(), which needs work queues, and these need RCU",
     ("mm/memcontrol.c", "mm/obj_cgroup"): "obj_cgroups, which a memcg is made without",
     ("include/linux/memcontrol.h", "mm/obj_cgroup"): "their inline functions",
     ("mm/memcontrol.c", "mm/memcg_memory"): "the memory of a memcg itself, which is charged by obj_cgroups",

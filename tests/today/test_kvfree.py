@@ -8,7 +8,6 @@ import attrs
 import pytest
 
 from actors.linux.include.rcupdate import kfree_rcu, kvfree_rcu_barrier
-from actors.linux.kernel.rcu.kvfree import KFREE_DRAIN_NS
 from actors.linux.kernel.rcu.tree import synchronize_rcu
 from actors.linux.kernel.workqueue import (
     DelayedWork,
@@ -27,6 +26,7 @@ from actors.linux.lib.percpu_refcount import (
     percpu_ref_put,
     percpu_ref_tryget,
 )
+from actors.linux.mm.kvfree_rcu import KFREE_DRAIN_NS
 from actors.machine.context import Context
 from actors.system.actor import Actor, Shared
 from explorer.assertions import explored

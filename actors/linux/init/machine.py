@@ -23,7 +23,6 @@ from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
 from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
 from actors.linux.kernel.rcu.eager import EagerRcu
-from actors.linux.kernel.rcu.kvfree import Krc
 from actors.linux.kernel.rcu.tree import Rcu, rcu_core, rcu_gp_kthread
 from actors.linux.kernel.smp import CallQueue, ipi_handler
 from actors.linux.kernel.softirq import RCU_SOFTIRQ, TIMER_SOFTIRQ, Softirq, run_softirqs
@@ -39,6 +38,7 @@ from actors.linux.kernel.workqueue import (
 )
 from actors.linux.lib.idr import Ida
 from actors.linux.mm.kmem_cache import CacheList, KmemCache, SlubFlushWork
+from actors.linux.mm.kvfree_rcu import Krc
 from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     Memcg,
