@@ -117,9 +117,9 @@ class Experiment:
         found = find(SCENARIO, options.scenario) if scenario is None else Resolved((scenario,))
         scenario = _named(found)
         _check_options(options)
-        scenario.check_kernel(options.kernel)
         scenario.check(recorded, "knobs")
         parameters = scenario.values(dict(options.settings), recorded)
+        scenario.check_kernel(options.kernel, parameters)
         wanted = [name_patch(name, FIXES) for name in options.patches]
         patches = _select(wanted, options.without, options.kernel, parameters)
         laid_over = patches[len(options.without) :]

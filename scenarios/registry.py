@@ -22,7 +22,7 @@ from protocol.formats.columns import MAX_DIGITS, U64, printable
 from protocol.formats.slabinfo import parse_slabinfo
 from protocol.formats.textfile import read_bounded
 from protocol.names import no_such
-from protocol.vocabulary import KERNELS
+from protocol.vocabulary import KERNELS, TODAY
 
 if TYPE_CHECKING:
     from scenarios.stage import Stage
@@ -193,11 +193,12 @@ class Scenario:
             return f"has kernels that are not a tuple of names among {', '.join(KERNELS)}"
         return next(filter(None, map(_beyond_machine, knobs)), "")
 
-    def check_kernel(self, kernel: str) -> None:
-        """Raise a UsageError if *kernel* lacks what the scenario is about."""
+    def check_kernel(self, kernel: str, values: Mapping[str, Any]) -> None:
+        """Raise a UsageError if *kernel* lacks what the scenario is about, or the allocator of its *values*."""
         if self.kernels and kernel not in self.kernels:
-            msg = f"--kernel {kernel}: {self.name} needs what only {', '.join(self.kernels)} has"
+            msg = f"--kernel {kernel}: {self.name} is not for this kernel; it is for {', '.join(self.kernels)}"
             raise UsageError(msg)
+        check_allocator(kernel, values.get("allocator", "slub"))
 
     def renamed(self, name: str) -> Scenario:
         """A copy with the name that logs use, `FILE.py:NAME`, which may have any characters of a file's name."""
@@ -230,6 +231,13 @@ class Scenario:
                 msg = f"{source}: {self.name} has no knob {name!r}; it has {', '.join(known)}"
                 raise UsageError(msg)
             known[name].check(value, source)
+
+
+def check_allocator(kernel: str, allocator: str) -> None:
+    """Raise a UsageError if *kernel* cannot be built with *allocator*."""
+    if kernel in TODAY and allocator != "slub":
+        msg = f"allocator={allocator}: {kernel} has SLUB only; Linux 6.8 has removed SLAB"
+        raise UsageError(msg)
 
 
 def _split(value: str) -> list[str]:

@@ -26,7 +26,8 @@ from actors.versions.patching import Patch
 from protocol.errors import UsageError
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow, parse_slabinfo
 from protocol.names import no_such
-from protocol.vocabulary import FAULTS, TODAY
+from protocol.vocabulary import FAULTS
+from scenarios.registry import check_allocator
 
 REAP_ROUNDS = 30
 """The number of cache_reap() runs that free a full array and its slabs (KERNEL.md 4.8)."""
@@ -148,9 +149,7 @@ class Stage:
             msg = "the machine is booted already; a stage has one"
             raise RuntimeError(msg)
         caches = list(caches)
-        if self.kernel in TODAY and self.knobs["allocator"] != "slub":
-            msg = f"allocator={self.knobs['allocator']}: {self.kernel} has SLUB only; Linux 6.8 has removed SLAB"
-            raise UsageError(msg)
+        check_allocator(self.kernel, self.knobs["allocator"])
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
         for name in names:
             check_name("cache", name)
@@ -345,7 +344,7 @@ class Stage:
             final["zombie_caches"],
             final["slab_pages"],
         )
-        if self.kernel in TODAY:
+        if self.machine.is_without_child_caches:
             present = SampleOfToday(**attrs.asdict(present), obj_cgroups=len(self.machine.objcgs))
         self.samples.append(present)
 

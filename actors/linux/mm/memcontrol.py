@@ -751,19 +751,19 @@ async def drain_local_stock_6_12(ctx: Context, _work: Work | None = None) -> Non
 async def drain_all_stock_6_12(ctx: Context, root_memcg: Memcg) -> None:
     """KERNEL-today 8.6: on all CPUs, drain the stocks of the subtree; do nothing if another drain is running.
 
-    RCU alone keeps the memcg and the obj_cgroup of another CPU's stock readable.
+    RCU alone keeps the memcg and the obj_cgroup of another CPU's stock readable: the task may be preempted here, but it
+    does not migrate, for it does not sleep.
     """
     machine = ctx.machine
     if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
         return
-    with ctx.preempt_section:
-        for stock in machine.stocks:
-            if not await is_flush_needed(ctx, stock, root_memcg) or await ctx.ask(stock.test_and_set_flushing):
-                continue
-            if stock.cpu == ctx.smp_processor_id:
-                await drain_local_stock(ctx)
-            else:
-                await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)
+    for stock in machine.stocks:
+        if not await is_flush_needed(ctx, stock, root_memcg) or await ctx.ask(stock.test_and_set_flushing):
+            continue
+        if stock.cpu == ctx.smp_processor_id:
+            await drain_local_stock(ctx)
+        else:
+            await queue_work_on(ctx, stock.cpu, machine.system_wq, stock.work)
     await mutex_unlock(ctx, machine.percpu_charge_mutex)
 
 
