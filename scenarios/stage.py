@@ -149,8 +149,8 @@ class Stage:
             msg = "the machine is booted already; a stage has one"
             raise RuntimeError(msg)
         caches = list(caches)
-        check_allocator(self.kernel, self.knobs["allocator"])
         rows = parse_slabinfo(self.knobs["slabinfo"], source="slabinfo")
+        check_allocator(self.kernel, self.knobs["allocator"])
         for name in names:
             check_name("cache", name)
         wanted = [row for row in rows if row.name in names or not (names or caches)] + caches
