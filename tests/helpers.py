@@ -52,9 +52,6 @@ Body = Callable[[Flow], Coroutine[Any, Any, None]]
 each_driver = pytest.mark.parametrize("drive", DRIVERS.values(), ids=list(DRIVERS))
 each_driver_name = pytest.mark.parametrize("driver", DRIVERS)
 each_scenario = pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
-each_scenario_and_kernel = pytest.mark.parametrize(
-    ("name", "kernel"), [(scenario.name, kernel) for scenario in SCENARIOS for kernel in PROFILES]
-)
 
 
 def each_third(firsts: Sequence[str], seconds: Sequence[str]) -> list[tuple[str, str]]:

@@ -20,8 +20,8 @@ from protocol.vocabulary import PROFILES
 from scenarios import SCENARIOS
 from tests.helpers import (
     each_scenario,
-    each_scenario_and_kernel,
     each_scenario_with,
+    each_third,
     other_driver,
     read_body,
     run_process,
@@ -78,7 +78,7 @@ def test_the_same_seed_is_the_same_run_under_both_drivers_live_and_replayed(
 
 
 @pytest.mark.slow
-@each_scenario_and_kernel
+@pytest.mark.parametrize(("name", "kernel"), each_third([scenario.name for scenario in SCENARIOS], [*PROFILES]))
 def test_the_same_seed_is_the_same_run_over_scores_of_seeds(name: str, kernel: str, tmp_path: Path) -> None:
     first = 1 + SEEDS_OF_EACH_KERNEL * list(PROFILES).index(kernel)
     seeds = range(first, first + SEEDS_OF_EACH_KERNEL)

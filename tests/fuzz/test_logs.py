@@ -46,7 +46,7 @@ def passes(reader: tuple[str, ...], bad: Bad, ending: Ending) -> bool:
     return True
 
 
-@pytest.mark.parametrize("inputs", [60, pytest.param(8_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("inputs", [60, pytest.param(2_500, marks=pytest.mark.slow)])
 def test_a_log_with_something_wrong_is_refused_or_read_to_its_damage(
     inputs: int, goods: tuple[Good, ...], bench: Bench
 ) -> None:
