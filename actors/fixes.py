@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from actors.fixes_7_2 import FIXES_7_2
 from actors.fixes_today import FIXES_TODAY
 from actors.linux.include.slab import SlabFlags, kmem_cache_alloc_bulk
 from actors.linux.kernel.cgroup.cgroup import css_get
@@ -500,7 +501,11 @@ missing_bulk_tid_step.puts_in("kmem_cache_alloc_bulk", SLUB, profiles="..5.3")(o
 
 missing_bulk_tid_step.takes_out("kmem_cache_alloc_bulk", SLUB, profiles="5.4-fixed")(of(kmem_cache_alloc_bulk, "5.3"))
 
-ALL_FIXES = (*(value for value in list(globals().values()) if isinstance(value, NamedFix)), *FIXES_TODAY)
+ALL_FIXES = (
+    *(value for value in list(globals().values()) if isinstance(value, NamedFix)),
+    *FIXES_TODAY,
+    *FIXES_7_2,
+)
 
 FIXES: dict[str, NamedFix] = {key: entry for entry in ALL_FIXES for key in (entry.slug, entry.commit) if key}
 """Every named fix by its slug and by its commit id."""

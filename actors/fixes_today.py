@@ -180,7 +180,7 @@ no_orig_objcg = variation("no-orig-objcg", "a memcg holds no second reference to
 @no_orig_objcg.puts_in("memcg_online_kmem", MEMCONTROL, profiles="6.12")
 async def online_with_one_reference(ctx: Context, memcg: Memcg) -> bool:
     """The obj_cgroup may be released while a task charges the memcg that it belonged to."""
-    objcg = await obj_cgroup_alloc(ctx, memcg)
+    objcg = await obj_cgroup_alloc(ctx, memcg, 0)
     if objcg is None:
         return False
     await ctx.ask(memcg.set_objcg, objcg)

@@ -29,6 +29,7 @@ STEPS: dict[str, str] = {
 
 TODAY: dict[str, str] = {
     "6.12": "Linux 6.12: one set of caches; an object is charged to an obj_cgroup, which removal gives to the parent",
+    "7.2": "Linux 7.2: a page of a file is charged to an obj_cgroup, too; removal gives the LRU lists to the parent",
 }
 """The kernels after the series, which its author replaced in 5.9: not among the `PROFILES`, and with SLUB only."""
 

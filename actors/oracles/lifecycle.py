@@ -55,7 +55,9 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
     """I13: an offline memcg has its parent's id; without a parent it has the root's, -1."""
     for memcg in machine.memcgs():
         wanted = above(machine, memcg).kmemcg_id
-        is_offline = memcg.kmem_state is KmemState.ALLOCATED or (memcg.orig_objcg and not memcg.objcg)
+        owners = memcg.objcg_owners()
+        has_lost_objcgs = any(owner.orig_objcg and not owner.objcg for owner in owners)
+        is_offline = memcg.kmem_state is KmemState.ALLOCATED or has_lost_objcgs
         if is_offline and memcg.kmemcg_id != wanted:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
 

@@ -70,9 +70,10 @@ class ObjcgBooks:
         current = task.objcg
         if current is None or current.objcg is None or current.is_stale or task.is_exiting:
             return
-        owner, memcg = current.objcg.made_for, task.memcg
-        if memcg is None or not (owner is memcg or (memcg.objcg is None and memcg.is_descendant_of(owner))):
-            name = memcg.name if memcg is not None else "the root"
+        charged, memcg = current.objcg.made_for, task.memcg or self.machine.root_mem_cgroup
+        is_offline = memcg.objcg_owner(current.objcg.nid).objcg is None
+        if charged is not memcg and not (is_offline and memcg.is_descendant_of(charged)):
+            name = "the root" if memcg.is_root else memcg.name
             self.violated("T20", f"{task.name} is in {name}, and charges {current.objcg.label}")
 
     def violated(self, number: str, text: str) -> None:
@@ -111,7 +112,7 @@ class ObjcgBooks:
         machine = self.machine
         tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
         stocks = sum(stock.cached_objcg is objcg for stock in machine.stocks)
-        memcgs = sum(memcg.orig_objcg is objcg for memcg in machine.memcgs())
+        memcgs = sum(objcg is owner.orig_objcg for memcg in machine.memcgs() for owner in memcg.objcg_owners())
         allocations = objects + objcg.kmem_allocations + objcg.other_allocations
         held = objcg.refcnt.own_refs + allocations + tasks + stocks + memcgs
         if objcg.refcnt.value != held:
@@ -131,7 +132,7 @@ class ObjcgBooks:
 
     def _check_usage(self, memcg: Memcg) -> Iterator[Wrong]:
         """T8: for a memcg that is not offline: nothing is moved from its counter when it goes offline."""
-        if memcg.objcg is None and not memcg.is_root:
+        if not (memcg.is_kmem_online or memcg.is_root):
             return
         members = {*memcg.subtree()}
         pages = sum(objcg.charged for objcg in self.machine.objcgs if objcg.memcg in members)
@@ -145,7 +146,7 @@ class ObjcgBooks:
 
     def _check_statistics(self, memcg: Memcg, sizes: Sizes) -> Iterator[Wrong]:
         """U3: for a memcg that is not offline: what a flush would show is what its subtree has."""
-        if memcg.objcg is None and not memcg.is_root:
+        if not (memcg.is_kmem_online or memcg.is_root):
             return
         members = {*memcg.subtree()}
         objcgs = [objcg for objcg in self.machine.objcgs if objcg.memcg in members]

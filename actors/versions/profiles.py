@@ -65,3 +65,6 @@ WITHOUT_CHILD_CACHES = tuple(TODAY)
 
 WITH_CHILD_CACHES = tuple(name for name in KERNELS if name not in TODAY)
 """The kernels with child caches, and with a limit of kernel memory that a charge can hit."""
+
+OBJCG_PER_NODE = profile_range("7.2..")
+"""The kernels in which a memcg has an obj_cgroup for each node, and the root has them, too."""

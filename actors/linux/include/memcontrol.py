@@ -65,8 +65,8 @@ async def free_slab_obj_exts(ctx: Context, slab: Slab) -> None:
 
 
 @extern
-async def obj_cgroup_alloc(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
-    """Make an obj_cgroup for *memcg*; None is -ENOMEM. KERNEL-today 5.2."""
+async def obj_cgroup_alloc(ctx: Context, memcg: Memcg, nid: int) -> ObjCgroup | None:
+    """Make an obj_cgroup for *memcg* and, from 7.2 on, for node *nid*; None is -ENOMEM. KERNEL-today 5.2."""
 
 
 @extern

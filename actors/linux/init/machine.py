@@ -49,7 +49,7 @@ from actors.linux.mm.memcontrol import (
     memory_cgrp_subsys,
 )
 from actors.linux.mm.new_cache import new_root_cache
-from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg
+from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg, new_objcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
@@ -104,10 +104,10 @@ class Machine(Named):
 
     Shadow accounting: `all_caches` has every kmem_cache whose struct is not freed, with the time it was made (ns);
     `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
-    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. `objcgs` has every
-    obj_cgroup that is not released, `charged_tasks` every live task that may have one, from 6.12 on; `check_objcg` is
-    for them what `check_child` is for caches. `freed_on_lists` has objects that were freed while on a list; `objects`
-    has the user of each allocated object.
+    accessed a child cache made after it was set, `check_forgotten` before a struct is freed. From 6.12 on, `objcgs` has
+    every obj_cgroup that is not released, without the root's, and `charged_tasks` every live task that may have one;
+    `check_objcg` is for them what `check_child` is for caches. `freed_on_lists` has objects that were freed while on a
+    list; `objects` has the user of each allocated object.
 
     `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
     two seconds while the machine `is_reaping`. Its timer is deferrable, so on an idle CPU it does not run.
@@ -313,6 +313,9 @@ class Machine(Named):
         root.has_css = True
         root.css.memcg = self.root_mem_cgroup = mem_cgroup_alloc(self, root.css, None)
         self.root_mem_cgroup.is_root = True
+        if self.root_mem_cgroup.has_objcg_per_node:
+            for node in self.root_mem_cgroup.nodeinfo:
+                node.objcg = new_objcg(self, self.root_mem_cgroup, node.nid)
         if self.has_rstat:
             self._boot_rstat(root)
 

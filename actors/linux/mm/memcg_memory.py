@@ -101,7 +101,7 @@ async def uncharge_statistics(ctx: Context, memcg: Memcg) -> None:
 async def charge(ctx: Context, memory: AccountedMemory) -> bool:
     """Charge the bytes, and let *memory* hold a reference."""
     objcg = await current_obj_cgroup(ctx)
-    if objcg is None:
+    if objcg is None or objcg.is_root:
         return True
     if not await obj_cgroup_charge(ctx, objcg, GFP_KERNEL, memory.size):
         return False

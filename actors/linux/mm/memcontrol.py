@@ -59,7 +59,8 @@ from actors.linux.kernel.locking.locks import (
     up_write,
 )
 from actors.linux.kernel.workqueue import Work, queue_work, queue_work_on
-from actors.linux.lib.percpu_refcount import percpu_ref_get, percpu_ref_put, percpu_ref_tryget
+from actors.linux.lib.percpu_refcount import percpu_ref_get, percpu_ref_kill, percpu_ref_put, percpu_ref_tryget
+from actors.linux.mm.mmzone import Lruvec
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.page_counter import PageCounter, page_counter_try_charge, page_counter_uncharge
 from actors.linux.mm.vmstat import (
@@ -75,10 +76,11 @@ from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp, gfpflags_allow_block
 from actors.machine.list_head import ListHead, use
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
+from actors.versions.profiles import OBJCG_PER_NODE
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from actors.linux.init.machine import Machine
     from actors.linux.mm.filemap import Page
@@ -133,7 +135,79 @@ class KmemState(enum.Enum):
 
 
 @attrs.define(eq=False)
-class Memcg(Shared):
+class ObjcgOwner(Shared):
+    """What points to the obj_cgroups of a memcg: the memcg itself, from 7.2 on its part for each node.
+
+    `objcg` is the obj_cgroup of new objects until removal, `orig_objcg` a reference to the same until the memcg is
+    freed, and `objcg_list` has those it inherited.
+    """
+
+    objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    orig_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    objcg_list: ListHead[ObjCgroup] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.objcg_list = ListHead(self, "objcg_list")
+
+    @operation(READ, part="objcg", lifecycle=True)
+    def read_objcg(self) -> ObjCgroup | None:
+        """rcu_dereference(memcg->objcg): NULL from its removal on."""
+        return self.objcg
+
+    @operation(UPDATE, part="objcg", lifecycle=True)
+    def set_objcg(self, objcg: ObjCgroup) -> None:
+        self.objcg = objcg
+
+    @operation(UPDATE, part="objcg", lifecycle=True)
+    def take_objcg(self) -> ObjCgroup | None:
+        """rcu_replace_pointer(memcg->objcg, NULL)."""
+        taken, self.objcg = self.objcg, None
+        return taken
+
+    @operation(UPDATE, part="objcg_list")
+    def add_objcg(self, objcg: ObjCgroup) -> None:
+        """list_add(), under objcg_lock like all accesses to this list."""
+        self.objcg_list.list_add(objcg)
+
+    @operation(READ, part="objcg_list")
+    def list_objcgs(self) -> tuple[ObjCgroup, ...]:
+        return self.objcg_list.walk()
+
+    @operation(UPDATE, part="objcg_list")
+    def take_objcgs(self) -> tuple[ObjCgroup, ...]:
+        """Empty the list (the first half of list_splice)."""
+        return self.objcg_list.take_all()
+
+    @operation(UPDATE, part="objcg_list")
+    def splice_objcgs(self, objcgs: tuple[ObjCgroup, ...]) -> None:
+        """Put *objcgs* to the head of the list, in their order."""
+        for objcg in reversed(objcgs):
+            self.objcg_list.list_add(objcg)
+
+    @operation(UPDATE, part="objcg_list", lifecycle=True)
+    def del_objcg(self, objcg: ObjCgroup) -> None:
+        self.objcg_list.list_del(objcg)
+
+
+@attrs.define(eq=False)
+class MemcgPerNode(ObjcgOwner):
+    """struct mem_cgroup_per_node: the part of a memcg for one node, from 6.12 on."""
+
+    memcg: Memcg
+    nid: int
+    lruvec: Lruvec = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self.lruvec = Lruvec(self.actor, self.memcg, self.nid)
+
+    @property
+    def label(self) -> str:
+        return f"{self.memcg.label}, node {self.nid}"
+
+
+@attrs.define(eq=False)
+class Memcg(ObjcgOwner):
     """struct mem_cgroup: an actor of its own, with its css. `kmem_caches` are its child caches, oldest first.
 
     `parent` is None for the root; without hierarchy (cgroup v1) it is None for every memcg. `memsw` and `kmem` are
@@ -141,9 +215,9 @@ class Memcg(Shared):
     (`filemap`). `lru` has the pages that no reclaimer has isolated, by node, oldest first. `shrinker_maps` has, by
     node, the shrinkers that may find objects of this memcg.
 
-    From 6.12 on, `objcg` is the obj_cgroup of new objects until removal, `orig_objcg` a reference to the same until the
-    memcg is freed, and `objcg_list` has those it inherited. `id` is its number, which is its kmemcg_id while it lives.
-    `statistics` is memory of its own that is charged to its parent.
+    From 6.12 on, `id` is its number, which is its kmemcg_id while it lives; `statistics` is memory of its own that is
+    charged to its parent; `nodeinfo` has its part for each node. It owns its obj_cgroups unless it
+    `has_objcg_per_node`.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -167,14 +241,13 @@ class Memcg(Shared):
     cache_pages: int = attrs.field(default=0, init=False)
     lru: dict[int, ListHead[Page]] = attrs.field(init=False)
     shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
-    objcg: ObjCgroup | None = attrs.field(default=None, init=False)
-    orig_objcg: ObjCgroup | None = attrs.field(default=None, init=False)
-    objcg_list: ListHead[ObjCgroup] = attrs.field(init=False)
+    has_objcg_per_node: bool = attrs.field(default=False, init=False)
+    nodeinfo: list[MemcgPerNode] = attrs.field(factory=list, init=False)
     statistics: list[AccountedMemory] = attrs.field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
         self.kmem_caches = ListHead(self, "kmem_caches")
-        self.objcg_list = ListHead(self, "objcg_list")
         self.lru = defaultdict(functools.partial(ListHead, self))
 
     @classmethod
@@ -207,12 +280,20 @@ class Memcg(Shared):
 
     def parts(self) -> tuple[Shared | None, ...]:
         """The struct with its counters and statistics."""
-        return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats)
+        per_node = (part for node in self.nodeinfo for part in (node, node.lruvec))
+        return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats, *per_node)
+
+    def objcg_owner(self, nid: int) -> ObjcgOwner:
+        """What points to the obj_cgroups of this memcg for node *nid*."""
+        return self.nodeinfo[nid] if self.has_objcg_per_node else self
+
+    def objcg_owners(self) -> Sequence[ObjcgOwner]:
+        return self.nodeinfo if self.has_objcg_per_node else (self,)
 
     @property
     def is_kmem_online(self) -> bool:
         """Whether it may have child caches, or from 6.12 on an obj_cgroup of its own: until it goes offline."""
-        return self.kmem_state is KmemState.ONLINE or self.objcg is not None
+        return self.kmem_state is KmemState.ONLINE or any(owner.objcg is not None for owner in self.objcg_owners())
 
     def ancestors(self) -> list[Memcg]:
         """All memcgs above this one, nearest first."""
@@ -286,45 +367,6 @@ class Memcg(Shared):
     def splice_kmem_caches(self, caches: tuple[KmemCache, ...]) -> None:
         for cache in caches:
             self.kmem_caches.list_add_tail(cache)
-
-    @operation(READ, part="objcg", lifecycle=True)
-    def read_objcg(self) -> ObjCgroup | None:
-        """rcu_dereference(memcg->objcg): NULL from its removal on."""
-        return self.objcg
-
-    @operation(UPDATE, part="objcg", lifecycle=True)
-    def set_objcg(self, objcg: ObjCgroup) -> None:
-        self.objcg = objcg
-
-    @operation(UPDATE, part="objcg", lifecycle=True)
-    def take_objcg(self) -> ObjCgroup | None:
-        """rcu_replace_pointer(memcg->objcg, NULL)."""
-        taken, self.objcg = self.objcg, None
-        return taken
-
-    @operation(UPDATE, part="objcg_list")
-    def add_objcg(self, objcg: ObjCgroup) -> None:
-        """list_add(), under objcg_lock like all accesses to this list."""
-        self.objcg_list.list_add(objcg)
-
-    @operation(READ, part="objcg_list")
-    def list_objcgs(self) -> tuple[ObjCgroup, ...]:
-        return self.objcg_list.walk()
-
-    @operation(UPDATE, part="objcg_list")
-    def take_objcgs(self) -> tuple[ObjCgroup, ...]:
-        """Empty the list (the first half of list_splice)."""
-        return self.objcg_list.take_all()
-
-    @operation(UPDATE, part="objcg_list")
-    def splice_objcgs(self, objcgs: tuple[ObjCgroup, ...]) -> None:
-        """Put *objcgs* to the head of the list, in their order."""
-        for objcg in reversed(objcgs):
-            self.objcg_list.list_add(objcg)
-
-    @operation(UPDATE, part="objcg_list", lifecycle=True)
-    def del_objcg(self, objcg: ObjCgroup) -> None:
-        self.objcg_list.list_del(objcg)
 
     @operation(UPDATE, part="id")
     def add_id_ref(self, nr: int) -> int:
@@ -828,7 +870,7 @@ async def drain_all_stock(ctx: Context, root_memcg: Memcg) -> None:
 def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
     """Make a memcg with its counters, below *parent* if there is a hierarchy."""
     is_v1 = machine.config.cgroup == 1
-    return Memcg.alloc(
+    memcg = Memcg.alloc(
         css.actor,
         css.cgroup.name,
         css,
@@ -837,6 +879,10 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
         cpus=len(machine.cpus),
         nodes=machine.config.nodes,
     )
+    if machine.is_without_child_caches:
+        memcg.nodeinfo = [MemcgPerNode(css.actor, memcg, nid) for nid in range(machine.config.nodes)]
+        memcg.has_objcg_per_node = machine.config.kernel in OBJCG_PER_NODE
+    return memcg
 
 
 @kernel_fn("mem_cgroup_css_alloc", "mm/memcontrol.c", profiles="..5.4-fixed")
@@ -865,7 +911,65 @@ async def mem_cgroup_css_alloc_6_12(ctx: Context, css: Css, parent_css: Css) -> 
     return None
 
 
-@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="7.2..")
+async def mem_cgroup_css_online_7_2(ctx: Context, memcg: Memcg) -> bool:
+    """KERNEL-7.2 N6.1: an obj_cgroup for each node, after the shrinker maps; False is -ENOMEM, and the id is free.
+
+    The pages of files need the obj_cgroups, whether kernel memory is accounted or not.
+    """
+    if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
+        await ctx.ask(ctx.machine.kmem_enabled.add, 1)
+    await ctx.ask(memcg.set_kmemcg_id, memcg.id)
+    has_info = await alloc_shrinker_info(ctx, memcg)
+    if not has_info or not await online_objcgs(ctx, memcg):
+        if has_info:
+            await free_shrinker_info(ctx, memcg)
+        await memcg_offline_kmem(ctx, memcg)
+        await ctx.ask(ctx.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+        return False
+    await ctx.ask(memcg.add_id_ref, 1)
+    await css_get(ctx, memcg.css)
+    return True
+
+
+@kernel_fn("online_objcgs", "mm/memcontrol.c", profiles="7.2..", known_as="mem_cgroup_css_online")
+async def online_objcgs(ctx: Context, memcg: Memcg) -> bool:
+    """KERNEL-7.2 N6.1, step 3, and the row for 4.6: if a node's obj_cgroup cannot be had, those of all nodes go."""
+    for node in memcg.nodeinfo:
+        objcg = await obj_cgroup_alloc(ctx, memcg, node.nid)
+        if objcg is None:
+            for made in memcg.nodeinfo:
+                await put_objcgs(ctx, made)
+            return False
+        await publish_objcg(ctx, node, objcg)
+    return True
+
+
+async def publish_objcg(ctx: Context, owner: ObjcgOwner, objcg: ObjCgroup) -> None:
+    """Let new objects find *objcg*, and keep a second reference to it until the memcg is freed."""
+    await ctx.ask(owner.set_objcg, objcg)
+    await percpu_ref_get(ctx, objcg.refcnt)
+    objcg.book(1)
+    owner.orig_objcg = objcg
+
+
+async def put_objcgs(ctx: Context, node: MemcgPerNode) -> None:
+    """Give up the obj_cgroup of a node whose memcg cannot go online."""
+    objcg = await ctx.ask(node.take_objcg)
+    if objcg is not None:
+        await percpu_ref_kill(ctx, objcg.refcnt)
+    await put_orig_objcg(ctx, node)
+
+
+async def put_orig_objcg(ctx: Context, owner: ObjcgOwner) -> None:
+    """Drop the reference that an obj_cgroup's own memcg has kept."""
+    orig, owner.orig_objcg = owner.orig_objcg, None
+    if orig is not None:
+        orig.book(-1)
+    await obj_cgroup_put(ctx, orig)
+
+
+@kernel_fn("mem_cgroup_css_online", "mm/memcontrol.c", profiles="6.12")
 async def mem_cgroup_css_online_6_12(ctx: Context, memcg: Memcg) -> bool:
     """KERNEL-today 4.2: make the obj_cgroup and the shrinker maps; False is -ENOMEM, and the id is free again."""
     if not await memcg_online_kmem(ctx, memcg):
@@ -880,23 +984,20 @@ async def mem_cgroup_css_online_6_12(ctx: Context, memcg: Memcg) -> bool:
     return True
 
 
-@kernel_fn("memcg_online_kmem", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("memcg_online_kmem", "mm/memcontrol.c", profiles="6.12")
 async def memcg_online_kmem_6_12(ctx: Context, memcg: Memcg) -> bool:
     """KERNEL-today 4.2, step 1: publish a new obj_cgroup; keep a second reference to it until the memcg is freed."""
-    objcg = await obj_cgroup_alloc(ctx, memcg)
+    objcg = await obj_cgroup_alloc(ctx, memcg, 0)
     if objcg is None:
         return False
-    await ctx.ask(memcg.set_objcg, objcg)
-    await percpu_ref_get(ctx, objcg.refcnt)
-    objcg.book(1)
-    memcg.orig_objcg = objcg
+    await publish_objcg(ctx, memcg, objcg)
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         await ctx.ask(ctx.machine.kmem_enabled.add, 1)
     await ctx.ask(memcg.set_kmemcg_id, memcg.id)
     return True
 
 
-@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c", profiles="6.12")
 async def mem_cgroup_css_offline_6_12(ctx: Context, memcg: Memcg) -> None:
     """KERNEL-today 4.3: give objects and LRU lists to the parent, drain the stocks, drop the id's reference."""
     await memcg_offline_kmem(ctx, memcg)
@@ -905,7 +1006,23 @@ async def mem_cgroup_css_offline_6_12(ctx: Context, memcg: Memcg) -> None:
     await mem_cgroup_id_put(ctx, memcg)
 
 
-@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("mem_cgroup_css_offline", "mm/memcontrol.c", profiles="7.2..")
+async def mem_cgroup_css_offline_7_2(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-7.2, row 4.3: first the lists of objects, then the obj_cgroups with the pages of each node."""
+    await memcg_offline_kmem(ctx, memcg)
+    await memcg_reparent_objcgs(ctx, memcg, memcg.parent or ctx.machine.root_mem_cgroup)
+    await reparent_shrinker_deferred(ctx, memcg)
+    await drain_all_stock(ctx, memcg)
+    await mem_cgroup_id_put(ctx, memcg)
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="7.2..")
+async def memcg_offline_kmem_7_2(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-7.2, row 4.3: only the lists; the obj_cgroups follow by themselves."""
+    await memcg_reparent_list_lrus(ctx, memcg, memcg.parent or ctx.machine.root_mem_cgroup)
+
+
+@kernel_fn("memcg_offline_kmem", "mm/memcontrol.c", profiles="6.12")
 async def memcg_offline_kmem_6_12(ctx: Context, memcg: Memcg) -> None:
     """KERNEL-today 4.3, step 4: first the obj_cgroups, then the lists."""
     parent = memcg.parent or ctx.machine.root_mem_cgroup
@@ -930,11 +1047,9 @@ async def mem_cgroup_css_free_6_12(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("__mem_cgroup_free", "mm/memcontrol.c", profiles="6.12..")
 async def __mem_cgroup_free(ctx: Context, memcg: Memcg) -> None:
-    """The put may be the obj_cgroup's last. Then the memcg's own memory is uncharged from its parent."""
-    orig, memcg.orig_objcg = memcg.orig_objcg, None
-    if orig is not None:
-        orig.book(-1)
-    await obj_cgroup_put(ctx, orig)
+    """A put may be an obj_cgroup's last. Then the memcg's own memory is uncharged from its parent."""
+    for owner in memcg.objcg_owners():
+        await put_orig_objcg(ctx, owner)
     await uncharge_statistics(ctx, memcg)
     ctx.kfree(*memcg.parts())
 

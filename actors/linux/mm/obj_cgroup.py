@@ -7,7 +7,8 @@ keeps the rest of a charged page in its stock, for the next objects of the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -15,8 +16,9 @@ from actors.linux.include.list_lru import memcg_list_lru_alloc
 from actors.linux.include.rcupdate import kfree_rcu
 from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
 from actors.linux.include.slab import SlabFlags, kmalloc
+from actors.linux.include.swap import lru_reparent_memcg
 from actors.linux.kernel.cgroup.cgroup import css_put, css_tryget
-from actors.linux.kernel.locking.locks import LocalLockIrqHeld, SpinLockIrqHeld
+from actors.linux.kernel.locking.locks import LocalLockIrqHeld, SpinLockIrqHeld, spin_lock_nested, spin_unlock
 from actors.linux.lib.percpu_refcount import (
     PercpuRef,
     percpu_ref_exit,
@@ -31,18 +33,23 @@ from actors.linux.mm.memcontrol import (
     STOCK,
     STOCK_LOCK,
     Memcg,
+    ObjcgOwner,
     Stock,
     __refill_stock,
     refill_stock,
     this_cpu_stock,
     try_charge_memcg,
 )
+from actors.linux.mm.page_counter import page_counter_uncharge
 from actors.machine.context import WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.machine.list_head import ListEntry
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import READ, UPDATE, operation
+
+if TYPE_CHECKING:
+    from actors.linux.init.machine import Machine
 
 PAGE_SIZE = 4096
 
@@ -54,7 +61,9 @@ OBJ_EXT_SIZE = 8
 class ObjCgroup(ListEntry):
     """struct obj_cgroup, made for a memcg. `memcg` is that one until its removal, then an ancestor; no reference.
 
-    `nr_charged_bytes` are bytes that were charged in whole pages, and that no object and no stock has now.
+    `nr_charged_bytes` are bytes that were charged in whole pages, and that no object and no stock has now. From 7.2 on
+    there is one for each node `nid` of a memcg, and the root has them, too: if it `is_root`, its references are not
+    counted, and what is charged to it is not accounted.
 
     Shadow accounting: `made_for` is its first memcg. `booked` counts the references that objects, tasks, stocks and
     memcgs hold. `charged` counts the pages charged through it and not uncharged; `kmem_pages` of them are pages of
@@ -63,6 +72,8 @@ class ObjCgroup(ListEntry):
 
     made_for: Memcg
     memcg: Memcg
+    nid: int = 0
+    is_root: bool = False
     refcnt: PercpuRef = attrs.field(init=False)
     nr_charged_bytes: int = attrs.field(default=0, init=False)
     booked: int = attrs.field(default=0, init=False)
@@ -74,7 +85,8 @@ class ObjCgroup(ListEntry):
 
     @property
     def label(self) -> str:
-        return f"obj_cgroup of {self.made_for.name}"
+        node = f", node {self.nid}" if self.nid else ""
+        return f"obj_cgroup of {self.made_for.name}{node}"
 
     def book(self, references: int) -> None:
         """Shadow accounting: *references* are held from now on; a negative number is no longer held."""
@@ -192,34 +204,75 @@ class ObjExts(Shared):
 
 
 @kernel_fn("obj_cgroup_alloc", "mm/memcontrol.c", profiles="6.12..")
-async def obj_cgroup_alloc(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
+async def obj_cgroup_alloc(ctx: Context, memcg: Memcg, nid: int) -> ObjCgroup | None:
     """KERNEL-today 5.2: an obj_cgroup whose references are counted per CPU; None is -ENOMEM."""
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
         return None
-    objcg = ObjCgroup(Actor(ctx.world, f"objcg {memcg.name}"), memcg, memcg)
-    objcg.refcnt = PercpuRef.init(objcg.actor, objcg, obj_cgroup_release, len(ctx.machine.cpus))
+    objcg = new_objcg(ctx.machine, memcg, nid)
     ctx.machine.add_objcg(objcg)
+    return objcg
+
+
+def new_objcg(machine: Machine, memcg: Memcg, nid: int) -> ObjCgroup:
+    """An obj_cgroup of *memcg* with one reference; the root's are made at boot."""
+    name = f"objcg {memcg.name}:{nid}" if nid else f"objcg {memcg.name}"
+    objcg = ObjCgroup(Actor(machine.world, name), memcg, memcg, nid, memcg.is_root)
+    objcg.refcnt = PercpuRef.init(objcg.actor, objcg, obj_cgroup_release, len(machine.cpus))
     return objcg
 
 
 @kernel_fn("obj_cgroup_get", "include/linux/memcontrol.h", profiles="6.12..")
 async def obj_cgroup_get(ctx: Context, objcg: ObjCgroup) -> None:
-    await percpu_ref_get(ctx, objcg.refcnt)
+    if not objcg.is_root:
+        await percpu_ref_get(ctx, objcg.refcnt)
 
 
 @kernel_fn("obj_cgroup_tryget", "include/linux/memcontrol.h", profiles="6.12..")
 async def obj_cgroup_tryget(ctx: Context, objcg: ObjCgroup) -> bool:
     """Take a reference, unless there is none left; a killed obj_cgroup may be taken."""
-    return await percpu_ref_tryget(ctx, objcg.refcnt)
+    return objcg.is_root or await percpu_ref_tryget(ctx, objcg.refcnt)
 
 
 @kernel_fn("obj_cgroup_put", "include/linux/memcontrol.h", profiles="6.12..")
 async def obj_cgroup_put(ctx: Context, objcg: ObjCgroup | None) -> None:
-    if objcg is not None:
+    if objcg is not None and not objcg.is_root:
         await percpu_ref_put(ctx, objcg.refcnt)
 
 
-@kernel_fn("obj_cgroup_release", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("obj_cgroup_release", "mm/memcontrol.c", profiles="7.2..")
+async def obj_cgroup_release_7_2(ctx: Context, ref: PercpuRef) -> None:
+    """KERNEL-7.2, row 5.4: what is left goes straight to the page counters: a lock of a stock may be held."""
+    objcg = ref.container
+    assert isinstance(objcg, ObjCgroup)
+    nr_bytes = await ctx.ask(objcg.read_charged_bytes)
+    WARN_ON(ctx, nr_bytes % PAGE_SIZE, "obj_cgroup_release: nr_bytes & (PAGE_SIZE - 1)")
+    if nr_bytes >= PAGE_SIZE:
+        await uncharge_counters(ctx, objcg, nr_bytes // PAGE_SIZE)
+    await free_objcg(ctx, objcg)
+
+
+async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """Give pages back to the page counters of the memcg that *objcg* has now, past the stock."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    objcg.charged -= nr_pages
+    await mod_kernel_pages(ctx, memcg, -nr_pages)
+    if not memcg.is_root:
+        await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+        if memcg.memsw is not None:
+            await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+async def free_objcg(ctx: Context, objcg: ObjCgroup) -> None:
+    """Take a released obj_cgroup off its list, and free it after a grace period."""
+    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+        await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
+    await percpu_ref_exit(ctx, objcg.refcnt)
+    ctx.machine.objcgs.pop(objcg, None)
+    await kfree_rcu(ctx, objcg, objcg.refcnt)
+
+
+@kernel_fn("obj_cgroup_release", "mm/memcontrol.c", profiles="6.12")
 async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
     """KERNEL-today 5.4: the last reference is gone, in any context: uncharge what is left, free after a grace period.
 
@@ -231,25 +284,45 @@ async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
     WARN_ON(ctx, nr_bytes % PAGE_SIZE, "obj_cgroup_release: nr_bytes & (PAGE_SIZE - 1)")
     if nr_bytes >= PAGE_SIZE:
         await obj_cgroup_uncharge_pages(ctx, objcg, nr_bytes // PAGE_SIZE)
-    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
-        await ctx.ask(objcg.memcg.del_objcg, objcg)
-    await percpu_ref_exit(ctx, ref)
-    ctx.machine.objcgs.pop(objcg, None)
-    await kfree_rcu(ctx, objcg, ref)
+    await free_objcg(ctx, objcg)
 
 
-@kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="6.12..")
-async def memcg_reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
-    """KERNEL-today 5.3: new allocations find the parent's obj_cgroup; then each of these goes to the parent.
+@kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="7.2..")
+async def memcg_reparent_objcgs_7_2(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """KERNEL-today 11.4: node by node, the pages and then the obj_cgroups; a node's pages may go before another's.
+
+    Both LRU locks are held, so whoever holds the LRU lock of a page knows the page's memcg.
+    """
+    for node, above in zip(memcg.nodeinfo, parent.nodeinfo, strict=True):
+        async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+            await spin_lock_nested(ctx, node.lruvec.lru_lock)
+            await spin_lock_nested(ctx, above.lruvec.lru_lock)
+            await lru_reparent_memcg(ctx, node, above)
+            objcg = deref(await ctx.ask(node.take_objcg), "memcg_reparent_objcgs(): pn->objcg")
+            await move_objcgs(ctx, objcg, memcg, parent)
+            await spin_unlock(ctx, above.lruvec.lru_lock)
+            await spin_unlock(ctx, node.lruvec.lru_lock)
+        await percpu_ref_kill(ctx, objcg.refcnt)
+
+
+async def move_objcgs(ctx: Context, objcg: ObjCgroup, memcg: Memcg, parent: Memcg) -> None:
+    """Give *objcg* and those that *memcg* has inherited to *parent*, one by one. objcg_lock is held.
 
     A reader without the lock sees the old memcg or the new one, for each obj_cgroup by itself.
     """
+    owner, above = memcg.objcg_owner(objcg.nid), parent.objcg_owner(objcg.nid)
+    await ctx.ask(owner.add_objcg, objcg)
+    for each in await ctx.ask(owner.list_objcgs):
+        await ctx.ask(each.set_memcg, parent)
+    await ctx.ask(above.splice_objcgs, await ctx.ask(owner.take_objcgs))
+
+
+@kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="6.12")
+async def memcg_reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """KERNEL-today 5.3: new allocations find the parent's obj_cgroup; then each of these goes to the parent."""
     objcg = deref(await ctx.ask(memcg.take_objcg), "memcg_reparent_objcgs(): memcg->objcg")
     async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
-        await ctx.ask(memcg.add_objcg, objcg)
-        for each in await ctx.ask(memcg.list_objcgs):
-            await ctx.ask(each.set_memcg, parent)
-        await ctx.ask(parent.splice_objcgs, await ctx.ask(memcg.take_objcgs))
+        await move_objcgs(ctx, objcg, memcg, parent)
     await percpu_ref_kill(ctx, objcg.refcnt)
 
 
@@ -266,7 +339,20 @@ async def get_mem_cgroup_from_objcg(ctx: Context, objcg: ObjCgroup) -> Memcg:
 # -- the obj_cgroup of the running task (KERNEL-today 6) --------------------------------------------------------------
 
 
-@kernel_fn("current_obj_cgroup", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("current_obj_cgroup", "mm/memcontrol.c", profiles="7.2..")
+async def current_obj_cgroup_7_2(ctx: Context) -> ObjCgroup | None:
+    """KERNEL-7.2, row 6.1: whom the running task charges; the root's obj_cgroup: the allocation is not accounted."""
+    if not ctx.in_handler and ctx.active_memcg is not None:
+        return await first_objcg(ctx, ctx.active_memcg)
+    objcg, is_stale = None, False
+    if not ctx.in_handler and ctx.objcg is not None:
+        objcg, is_stale = await ctx.ask(ctx.objcg.read)
+        if is_stale:
+            objcg = await current_objcg_update(ctx, ctx.objcg)
+    return objcg or ctx.machine.root_mem_cgroup.objcg_owner(ctx.numa_node).objcg
+
+
+@kernel_fn("current_obj_cgroup", "mm/memcontrol.c", profiles="6.12")
 async def current_obj_cgroup(ctx: Context) -> ObjCgroup | None:
     """KERNEL-today 6.1: whom the running task charges; no reference. None: the allocation is not accounted."""
     if ctx.in_handler:
@@ -280,14 +366,19 @@ async def current_obj_cgroup(ctx: Context) -> ObjCgroup | None:
 
 
 async def first_objcg(ctx: Context, memcg: Memcg) -> ObjCgroup | None:
-    """KERNEL-today 6.3: of *memcg*, which pins it, or of the first ancestor that has one. The root has none."""
-    level: Memcg | None = memcg
-    while level is not None and not level.is_root:
-        objcg = await ctx.ask(level.read_objcg)
+    """KERNEL-today 6.3: of *memcg*, which pins it, or of the first ancestor that has one."""
+    for owner in objcg_owners_above(ctx, memcg):
+        objcg = await ctx.ask(owner.read_objcg)
         if objcg is not None:
             return objcg
-        level = level.parent
     return None
+
+
+def objcg_owners_above(ctx: Context, memcg: Memcg) -> Iterator[ObjcgOwner]:
+    """What points to obj_cgroups of this CPU's node, for *memcg* and its ancestors. Before 7.2 the root has none."""
+    for level in (memcg, *memcg.ancestors()):
+        if level.has_objcg_per_node or not level.is_root:
+            yield level.objcg_owner(ctx.numa_node)
 
 
 @kernel_fn("current_objcg_update", "mm/memcontrol.c", profiles="6.12..")
@@ -307,12 +398,11 @@ async def current_objcg_update(ctx: Context, current: TaskObjcg) -> ObjCgroup | 
 
 async def get_objcg_of_task(ctx: Context) -> ObjCgroup | None:
     """The first obj_cgroup from the task's memcg upwards that can be taken, with a reference; under RCU."""
-    level = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
-    while level is not None and not level.is_root:
-        objcg = await ctx.ask(level.read_objcg)
+    memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
+    for owner in objcg_owners_above(ctx, memcg or ctx.machine.root_mem_cgroup):
+        objcg = await ctx.ask(owner.read_objcg)
         if objcg is not None and await obj_cgroup_tryget(ctx, objcg):
             return objcg
-        level = level.parent
     return None
 
 
@@ -553,7 +643,7 @@ async def __memcg_slab_post_alloc_hook(
 ) -> bool:
     """KERNEL-today 7.2: the obj_cgroup is read after the allocation, which may have slept and seen a migration."""
     objcg = await current_obj_cgroup(ctx)
-    if objcg is None:
+    if objcg is None or objcg.is_root:
         return True
     if lru is not None:
         memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
@@ -633,7 +723,7 @@ class KmemPages(Shared):
 async def __memcg_kmem_charge_page(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
     """KERNEL-today 9.1: charge pages that were just allocated; False is -ENOMEM."""
     objcg = await current_obj_cgroup(ctx)
-    if objcg is None:
+    if objcg is None or objcg.is_root:
         return True
     if not await obj_cgroup_charge_pages(ctx, objcg, gfp, page.nr_pages):
         return False
