@@ -257,7 +257,7 @@ async def charge_page_to_memcg(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
         return False
     await css_get(ctx, memcg.css)
     page.memcg = memcg
-    await ctx.ask(memcg.add_user_pages, page.nr_pages)
+    memcg.book_folio(1, page.nr_pages)
     return True
 
 
@@ -268,7 +268,7 @@ async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
     if memcg is None:
         return
     page.memcg = None
-    await ctx.ask(memcg.add_user_pages, -page.nr_pages)
+    memcg.book_folio(-1, page.nr_pages)
     await page_counter_uncharge(ctx, memcg.memory, page.nr_pages)
     await css_put(ctx, memcg.css)
 

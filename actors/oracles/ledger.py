@@ -20,6 +20,7 @@ from actors.linux.lib.percpu_refcount import PercpuRef
 from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.linux.mm.memcontrol import KmemState, Memcg
 from actors.linux.mm.vmstat import StatItem
+from actors.oracles.folio import folio_pages, folio_wrongs, resting_folio_wrongs
 from actors.oracles.lifecycle import above, check_cgroups, lifecycle_wrongs
 from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
@@ -179,6 +180,8 @@ class Ledger:
         """Invariants of every quiescence; a violation may be gone again at the final one."""
         self._all_violated(lru_wrongs(self.machine))
         self._all_violated(resting_wrongs(self.machine))
+        if self.objcgs is not None:
+            self._all_violated(resting_folio_wrongs(self.machine))
         self._all_violated(check_cgroups(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
@@ -208,7 +211,7 @@ class Ledger:
             for what, text in MemcgBooks(machine, stock, self.moved).wrongs():
                 self._wrong_account(what, text)
         else:
-            for kind, name, text in self.objcgs.wrongs():
+            for kind, name, text in (*self.objcgs.wrongs(), *folio_wrongs(machine)):
                 machine.world.report(kind, name, f"{kind} {name}: {text}")
         self._check_machine()
 
@@ -271,12 +274,13 @@ class Ledger:
         creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
         charged = self._references_of_caches(memcg)
         stocks = stock_pages if self.objcgs is None else sum(stock.cached is memcg for stock in self.machine.stocks)
-        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + memcg.user_pages + creations
+        folios = memcg.user_pages if self.objcgs is None else memcg.folios
+        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + folios + creations
         if ref.value != held:
             flow, step = ref.last_get
             text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
             self._leak("css reference", text, f"the last get was by {flow}, step {step}")
-        if memcg.css.cgroup.is_dead and not (children or memcg.user_pages or self._pins_by_objects(memcg)):
+        if memcg.css.cgroup.is_dead and not (children or folios or self._pins_by_objects(memcg)):
             holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs or self._keeps_memcg(cache)]
             holders += [("a stock", [line]) for line in self._stocks_of(memcg)]
             holder = holders[0][0] if holders else "nobody"
@@ -335,7 +339,10 @@ class Ledger:
             if lock.holder is not None:
                 self._violated("I11", f"{lock.name} is held by {lock.holder.name} at quiescence")
         pages = sum(cache.slab_pages for cache in machine.all_caches)
-        pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
+        if self.objcgs is None:
+            pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
+        else:
+            pages += folio_pages(machine)
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; shadow accounting explains {pages}")
         self._check_node_statistics()

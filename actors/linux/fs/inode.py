@@ -57,6 +57,8 @@ class InodeState(enum.Flag):
 class Inode(ListEntry):
     """struct inode with its address_space: `i_pages` are its pages by index, `i_size` its length in pages.
 
+    From 6.12 on `shadows` are the places from which reclaim has taken a page.
+
     Only directories have an `i_rwsem`: the model locks no other inodes.
     """
 
@@ -68,6 +70,7 @@ class Inode(ListEntry):
     i_size: int = 0
     i_state: InodeState = InodeState.NONE
     i_pages: dict[int, Page] = attrs.field(factory=dict, init=False)
+    shadows: set[int] = attrs.field(factory=set, init=False)
     i_lock: SpinLock = attrs.field(init=False)
     i_rwsem: RwSem | None = None
     i_lru: LruItem = attrs.field(init=False)
@@ -200,7 +203,22 @@ class Inode(ListEntry):
             page.mapping = None
             return False
         self.i_pages[page.index] = page
+        self.shadows.discard(page.index)
         page.refs += 1
+        return True
+
+    @operation(READ)
+    def has_shadow(self, index: int) -> bool:
+        return index in self.shadows
+
+    @operation(UPDATE)
+    def replace_page(self, old: Page, new: Page, expected: int) -> bool:
+        """folio_migrate_mapping(): put *new* in the place of *old*, if *old* has as many references as *expected*."""
+        if old.mapping is not self or old.refs != expected:
+            return False
+        self.i_pages[old.index] = new
+        new.mapping, new.refs = self, new.refs + 1
+        old.mapping, old.refs = None, old.refs - 1
         return True
 
     @operation(READ)

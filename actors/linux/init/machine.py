@@ -48,12 +48,14 @@ from actors.linux.mm.memcontrol import (
     mem_cgroup_alloc,
     memory_cgrp_subsys,
 )
+from actors.linux.mm.memory import TaskMapping
 from actors.linux.mm.new_cache import new_root_cache
 from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg, new_objcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
 from actors.linux.mm.slub_sysfs import SlabKset, boot_kobject
+from actors.linux.mm.swap import FolioBatches
 from actors.linux.mm.vmscan import Shrinkers
 from actors.linux.mm.vmstat import VmStats, flush_periodically
 from actors.machine.bodies import begin, check_name
@@ -159,6 +161,8 @@ class Machine(Named):
     vfs: Vfs
     node_stats: list[VmStats]
     stocks: list[Stock]
+    fbatches: list[FolioBatches]
+    task_pages: TaskMapping
     call_queues: list[CallQueue]
     worker_pools: list[WorkerPool]
     cgroup_offline_wq: Workqueue
@@ -269,6 +273,8 @@ class Machine(Named):
 
     def _boot_per_cpu(self) -> None:
         self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.fbatches = [FolioBatches(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.task_pages = TaskMapping(self.buddy.actor)
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
         for cpu in self.cpus:
             self._boot_cpu(cpu)
