@@ -5,13 +5,174 @@ As in `fixes_today`; 7.2 has all these fixes. docs/kernel/known-flaws-today.md h
 
 from __future__ import annotations
 
+from actors.fixes_today import variation
+from actors.linux.include.memcontrol import obj_cgroup_get
+from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
+from actors.linux.include.swap import lru_reparent_memcg
+from actors.linux.kernel.cgroup.cgroup import css_get
+from actors.linux.kernel.locking.locks import SpinLockIrqHeld, spin_lock_irqsave, spin_lock_nested, spin_unlock
+from actors.linux.lib.percpu_refcount import percpu_ref_kill
+from actors.linux.mm.filemap import Page
+from actors.linux.mm.memcontrol import (
+    LruvecLocked,
+    Memcg,
+    MemcgPerNode,
+    folio_lruvec,
+    folio_memcg,
+    lruvec_lock_irq,
+    lruvec_unlock_irqrestore,
+    mem_cgroup_update_lru_size,
+)
+from actors.linux.mm.mmzone import LISTS, Lruvec
+from actors.linux.mm.obj_cgroup import ObjCgroup, move_objcgs
+from actors.linux.mm.vmscan import free_folios, move_folio_to_lru
+from actors.linux.mm.workingset import ITEM as REFAULT
+from actors.machine.context import Context, deref
 from actors.versions.patching import NamedFix
 from actors.versions.profiles import declared_range
+
+MEMCONTROL, MEMCONTROL_H, SWAP, VMSCAN = "mm/memcontrol.c", "include/linux/memcontrol.h", "mm/swap.c", "mm/vmscan.c"
 
 
 def fix(slug: str, commit: str, summary: str) -> NamedFix:
     """Declare a fix that 7.2 has, and that the first merged form of its code has not."""
     return NamedFix(slug, commit, summary, declared_range("7.2.."))
+
+
+# -- pages and LRU lists ----------------------------------------------------------------------------------------------
+
+lruvec_no_recheck = fix(
+    "lruvec-no-recheck", "31b54a5e8916", "whoever has locked the lruvec of a page looks once more whether it still is"
+)
+
+
+@lruvec_no_recheck.takes_out("folio_lruvec_lock_irqsave", MEMCONTROL, profiles="7.2..")
+async def lock_without_recheck(ctx: Context, page: Page) -> LruvecLocked:
+    """The page may have gone to the parent before the lock was held."""
+    ctx.rcu_read_lock()
+    lruvec = await folio_lruvec(ctx, page)
+    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
+
+
+putback_to_scanned_lruvec = fix(
+    "putback-to-scanned-lruvec", "a760b64ee088", "reclaim puts each page back to the lruvec that it belongs to by then"
+)
+
+
+@putback_to_scanned_lruvec.takes_out("move_folios_to_lru", VMSCAN, profiles="7.2..")
+async def put_back_where_it_was(ctx: Context, scanned: Lruvec, pages: list[Page]) -> None:
+    """All pages go back to where they were taken from."""
+    gone: list[Page] = []
+    locked = await lruvec_lock_irq(ctx, scanned)
+    for page in pages:
+        await move_folio_to_lru(ctx, scanned, page, gone)
+    await lruvec_unlock_irqrestore(ctx, locked)
+    await free_folios(ctx, gone)
+
+
+events_without_rcu = fix(
+    "events-without-rcu", "f995da5341c1", "an event of a page is counted for its memcg under RCU, which keeps the memcg"
+)
+
+
+@events_without_rcu.takes_out("count_memcg_folio_events", MEMCONTROL_H, profiles="7.2..")
+async def count_without_rcu(ctx: Context, page: Page, item: str, nr: int) -> None:
+    """The memcg may be freed before the event is counted."""
+    memcg = await folio_memcg(ctx, page)
+    with ctx.irq_section:
+        await __mod_memcg_state(ctx, memcg, item, nr)
+
+
+refault_without_rcu = fix(
+    "refault-without-rcu", "fe132152c885", "a refault is counted for the memcg of the page under RCU"
+)
+
+
+@refault_without_rcu.takes_out("workingset_refault", "mm/workingset.c", profiles="7.2..")
+async def refault_outside_rcu(ctx: Context, page: Page) -> None:
+    """The memcg may be freed before the refault is counted."""
+    memcg = await folio_memcg(ctx, page)
+    with ctx.irq_section:
+        await __mod_memcg_lruvec_state(ctx, memcg, page.nid, REFAULT, page.nr_pages)
+
+
+folio_get_without_loop = fix(
+    "folio-get-without-loop",
+    "af86590786d7",
+    "the memcg of a page is taken only while it has references, and looked up again if it has none",
+)
+
+
+@folio_get_without_loop.takes_out("get_mem_cgroup_from_folio", MEMCONTROL, profiles="7.2..")
+async def get_after_one_look(ctx: Context, page: Page) -> Memcg:
+    """css_get(): the last reference may be gone by then."""
+    with ctx.rcu_read_section:
+        memcg = await folio_memcg(ctx, page)
+        await css_get(ctx, memcg.css)
+    return memcg
+
+
+lru_size_copied = fix(
+    "lru-size-copied", "0e0ac326c511", "removal subtracts the sizes of the LRU lists as it adds them to the parent's"
+)
+
+
+@lru_size_copied.takes_out("lru_reparent_memcg", SWAP, profiles="7.2..")
+async def copy_sizes(ctx: Context, node: MemcgPerNode, above: MemcgPerNode) -> None:
+    """A removed memcg without pages keeps their number."""
+    for lru in LISTS:
+        await ctx.ask(above.lruvec.splice_tail, lru, await ctx.ask(node.lruvec.take_list, lru))
+        nr_pages = await ctx.ask(node.lruvec.read_size, lru)
+        if nr_pages:
+            await mem_cgroup_update_lru_size(ctx, above.lruvec, lru, nr_pages)
+
+
+migrate_foreign_node_objcg = fix(
+    "migrate-foreign-node-objcg", "", "a page that is moved to another node holds the obj_cgroup of its new node"
+)
+
+
+@migrate_foreign_node_objcg.takes_out("get_migration_objcg", MEMCONTROL, profiles="7.2..")
+async def keep_objcg(ctx: Context, objcg: ObjCgroup, _old_nid: int, _nid: int) -> ObjCgroup:
+    """One node is reparented before the other, so the page is on the list of one memcg and charged to another."""
+    await obj_cgroup_get(ctx, objcg)
+    return objcg
+
+
+lists_after_objcgs = variation(
+    "lists-after-objcgs", "removal gives the obj_cgroups to the parent before it has the lists"
+)
+
+
+@lists_after_objcgs.puts_in("memcg_reparent_objcgs", MEMCONTROL, profiles="7.2..")
+async def objcgs_first(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """In between, the LRU lock that belongs to a page is not that of the list that it is on."""
+    for node, above in zip(memcg.nodeinfo, parent.nodeinfo, strict=True):
+        async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+            objcg = deref(await ctx.ask(node.take_objcg), "memcg_reparent_objcgs(): pn->objcg")
+            await move_objcgs(ctx, objcg, memcg, parent)
+            await spin_lock_nested(ctx, node.lruvec.lru_lock)
+            await spin_lock_nested(ctx, above.lruvec.lru_lock)
+            await lru_reparent_memcg(ctx, node, above)
+            await spin_unlock(ctx, above.lruvec.lru_lock)
+            await spin_unlock(ctx, node.lruvec.lru_lock)
+        await percpu_ref_kill(ctx, objcg.refcnt)
+
+
+parent_lru_unlocked = variation("parent-lru-unlocked", "removal takes the LRU lock of the child alone")
+
+
+@parent_lru_unlocked.puts_in("memcg_reparent_objcgs", MEMCONTROL, profiles="7.2..")
+async def lock_child_only(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """The parent's list changes under two locks."""
+    for node, above in zip(memcg.nodeinfo, parent.nodeinfo, strict=True):
+        async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+            await spin_lock_nested(ctx, node.lruvec.lru_lock)
+            await lru_reparent_memcg(ctx, node, above)
+            objcg = deref(await ctx.ask(node.take_objcg), "memcg_reparent_objcgs(): pn->objcg")
+            await move_objcgs(ctx, objcg, memcg, parent)
+            await spin_unlock(ctx, node.lruvec.lru_lock)
+        await percpu_ref_kill(ctx, objcg.refcnt)
 
 
 FIXES_7_2 = tuple(value for value in list(globals().values()) if isinstance(value, NamedFix))

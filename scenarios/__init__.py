@@ -22,6 +22,14 @@ from scenarios.destroy_vs_kfree_rcu import destroy_vs_kfree_rcu, destroy_vs_shri
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.drop_vs_path import drop_vs_path
+from scenarios.folios import (
+    batch_vs_reparent,
+    folio_memcg_vs_rmdir,
+    isolate_vs_reparent,
+    migrate_vs_reparent,
+    reclaim_vs_reparent,
+    refault_vs_rmdir,
+)
 from scenarios.free_large import free_large
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
@@ -169,6 +177,12 @@ OF_TODAY = (
     objcg_handover,
     close_vs_release,
     lru_of_module,
+    isolate_vs_reparent,
+    reclaim_vs_reparent,
+    batch_vs_reparent,
+    folio_memcg_vs_rmdir,
+    refault_vs_rmdir,
+    migrate_vs_reparent,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
     traced_cache_destroy,

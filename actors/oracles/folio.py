@@ -73,14 +73,15 @@ def folio_wrongs(machine: Machine) -> Iterator[tuple[str, str, str]]:
         held = (page.mapping is not None) + waiting[page]
         if page.refs != held:
             yield "leak", "page reference", f"{page.label} has {page.refs} references at rest, {held} are explained"
-    for owner in (*all_memcgs(machine), *all_objcgs(machine)):
+    for owner in owners(machine):
         if owner.folios != owned[owner]:
             text = f"{owner.label} is held by {owner.folios} folios; shadow accounting explains {owned[owner]}"
             yield "leak", "page of a file", text
 
 
-def all_objcgs(machine: Machine) -> Iterator[ObjCgroup]:
-    """Every obj_cgroup that is not released, the root's too."""
+def owners(machine: Machine) -> Iterator[Memcg | ObjCgroup]:
+    """What folios may hold: every memcg, and every obj_cgroup that is not released, the root's too."""
+    yield from all_memcgs(machine)
     yield from machine.objcgs
     for owner in machine.root_mem_cgroup.objcg_owners():
         if owner.objcg is not None:
@@ -89,4 +90,4 @@ def all_objcgs(machine: Machine) -> Iterator[ObjCgroup]:
 
 def folio_pages(machine: Machine) -> int:
     """The pages that all folios have together."""
-    return sum(owner.folio_pages for owner in (*all_memcgs(machine), *all_objcgs(machine)))
+    return sum(owner.folio_pages for owner in owners(machine))

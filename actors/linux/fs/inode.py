@@ -211,16 +211,6 @@ class Inode(ListEntry):
     def has_shadow(self, index: int) -> bool:
         return index in self.shadows
 
-    @operation(UPDATE)
-    def replace_page(self, old: Page, new: Page, expected: int) -> bool:
-        """folio_migrate_mapping(): put *new* in the place of *old*, if *old* has as many references as *expected*."""
-        if old.mapping is not self or old.refs != expected:
-            return False
-        self.i_pages[old.index] = new
-        new.mapping, new.refs = self, new.refs + 1
-        old.mapping, old.refs = None, old.refs - 1
-        return True
-
     @operation(READ)
     def read_size(self) -> int:
         return self.i_size

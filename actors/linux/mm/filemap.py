@@ -113,6 +113,18 @@ class Page(ListEntry):
         self._leave_mapping()
         return not self.refs
 
+    @operation(UPDATE)
+    def replace_in_mapping(self, new: Page, expected: int) -> bool:
+        """Let *new* take the place of this page, if this one has as many references as *expected*."""
+        mapping = self.mapping
+        if mapping is None or self.refs != expected:
+            return False
+        mapping.i_pages[self.index] = new
+        self.mapping, new.mapping = None, mapping
+        self.refs -= 1
+        new.refs += 1
+        return True
+
     def _leave_mapping(self) -> None:
         if self.mapping is not None:
             del self.mapping.i_pages[self.index]

@@ -650,9 +650,14 @@ async def uncharge_page(ctx: Context, page: Page) -> None:
 
 @kernel_fn("mem_cgroup_uncharge_folio", "mm/memcontrol.c", profiles="6.12", known_as="__mem_cgroup_uncharge")
 async def mem_cgroup_uncharge_folio(ctx: Context, page: Page) -> None:
-    """KERNEL-today 10.3: a folio that nobody refers to is uncharged; its memcg may be released with that."""
+    """KERNEL-today 10.3: a folio that nobody refers to is uncharged; its memcg may be released with that.
+
+    The charge of a migrated one has gone to its new place.
+    """
     WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
-    memcg = page.charged_to
+    memcg = page.memcg
+    if memcg is None:
+        return
     await css_get(ctx, memcg.css)
     await uncharge_folio(ctx, page)
     await uncharge_batch(ctx, memcg, page.nr_pages)
@@ -678,7 +683,9 @@ async def uncharge_batch(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
 async def mem_cgroup_uncharge_folio_7_2(ctx: Context, page: Page) -> None:
     """KERNEL-today 11.3: the reference that is taken for the batch keeps the obj_cgroup until the counters are done."""
     WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
-    objcg = deref(page.objcg, "uncharge_folio(): folio_objcg(folio)")
+    objcg = page.objcg
+    if objcg is None:
+        return
     await obj_cgroup_get(ctx, objcg)
     await uncharge_folio_7_2(ctx, page)
     await uncharge_batch_7_2(ctx, objcg, page.nr_pages)
@@ -699,6 +706,41 @@ async def uncharge_batch_7_2(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> N
         with ctx.rcu_read_section:
             await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), nr_pages)
     await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="6.12")
+async def mem_cgroup_migrate(_ctx: Context, old: Page, new: Page) -> None:
+    """KERNEL-today 10.2: the charge and the css reference go to the new folio."""
+    new.memcg, new.charged_by, old.memcg = old.memcg, old.charged_by, None
+
+
+@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="7.2..")
+async def mem_cgroup_migrate_7_2(ctx: Context, old: Page, new: Page) -> None:
+    """KERNEL-7.2 N6.6: the new folio holds the obj_cgroup of its own node, for its node may have been reparented.
+
+    If that is the root's, the charge ends here: all that is left of the old one's memcgs was given to the root.
+    """
+    objcg = deref(old.objcg, "mem_cgroup_migrate(): folio_objcg(old)")
+    target = await get_migration_objcg(ctx, objcg, old.nid, new.nid)
+    if target.is_root and not objcg.is_root:
+        with ctx.rcu_read_section:
+            await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), old.nr_pages)
+    new.objcg, new.charged_by, old.objcg = target, old.charged_by, None
+    target.book_folio(1, new.nr_pages)
+    objcg.book_folio(-1, old.nr_pages)
+    await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("get_migration_objcg", "mm/memcontrol.c", profiles="7.2..")
+async def get_migration_objcg(ctx: Context, objcg: ObjCgroup, old_nid: int, nid: int) -> ObjCgroup:
+    """With a reference: the same obj_cgroup on the same node; else that of node *nid* from its memcg upwards."""
+    await obj_cgroup_get(ctx, objcg)
+    if nid == old_nid:
+        return objcg
+    with ctx.rcu_read_section:
+        found = await get_obj_cgroup_from_memcg(ctx, await ctx.ask(objcg.read_memcg), nid)
+    await obj_cgroup_put(ctx, objcg)
+    return found
 
 
 async def uncharge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
