@@ -48,16 +48,18 @@ class Cached:
     def of(cls, stage: Stage) -> Cached:
         return cls(stage, stage.boot(caches=[small_cache(name) for name in CACHES]))
 
-    async def make(self, ctx: Context, *, reads: bool = True) -> None:
-        """Make the cgroups and the file; unless *reads* is false, it is read on CPU 0, and the batches are emptied."""
+    async def make(self, ctx: Context, *, reads_on: int | None = 0) -> None:
+        """Make the cgroups and the file, and read it on this CPU, or not at all; then the batches are emptied."""
         parent = await mkdir(ctx, self.machine.root_cgroup, "parent")
         self.cgroups.extend([await mkdir(ctx, parent, "job"), parent])
         sb = await vfs_get_tree(ctx, EXT4)
         self.sb.append(sb)
         write_disk(sb, 1, self.stage.knobs["pages"])
         self.files.extend(filter(None, [await do_filp_open(ctx, sb.root, NAME)]))
-        if reads:
+        if reads_on is not None:
+            await ctx.migrate(ctx.machine.cpus[reads_on])
             await run_in(ctx, self.cgroups[0], self.read)
+            await ctx.migrate(ctx.machine.cpus[0])
             await lru_add_drain_all(ctx)
             await charge_elsewhere(ctx, self.stage.session)
 
@@ -181,7 +183,7 @@ def batch_vs_reparent(stage: Stage) -> None:
 
     async def make(ctx: Context) -> None:
         """Let the cgroup read the file on the last CPU, whose batch has the pages afterwards."""
-        await cached.make(ctx, reads=False)
+        await cached.make(ctx, reads_on=None)
         await ctx.migrate(ctx.machine.cpus[-1])
         await run_in(ctx, cached.cgroups[0], cached.read)
         await ctx.migrate(ctx.machine.cpus[0])
@@ -264,21 +266,20 @@ def refault_vs_rmdir(stage: Stage) -> None:
 
 @scenario(
     "migrate-vs-reparent",
-    "pages of a file are moved to another NUMA node while their cgroup is removed",
+    "pages of a file are moved to node 0 while their cgroup is removed, which begins with that node",
     PAGES,
     *machine(nodes=2),
     kernels=WITHOUT_CHILD_CACHES,
 )
 def migrate_vs_reparent(stage: Stage) -> None:
     cached = Cached.of(stage)
-    last_node = stage.knobs["nodes"] - 1
 
     async def migrate(ctx: Context) -> None:
         for page in await cached.pages(ctx):
-            await migrate_misplaced_folio(ctx, page, last_node)
+            await migrate_misplaced_folio(ctx, page, 0)
         await lru_add_drain(ctx)
 
-    stage.set_up(cached.make)
+    stage.set_up(lambda ctx: cached.make(ctx, reads_on=-1))
     cached.remove()
     stage.task("migrate", migrate, cpu=1)
     cached.end()

@@ -6,6 +6,7 @@ charged to now, on the page's own node. The size of a list is the number of its 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     from actors.linux.mm.memcontrol import Memcg
     from actors.linux.mm.mmzone import Lruvec
     from actors.linux.mm.obj_cgroup import ObjCgroup
+
+
+def watch_lruvecs(machine: Machine) -> None:
+    """T10 at each step: the size of a list is the number of its pages whenever the lock of its lruvec is free."""
+
+    def check(lruvec: Lruvec) -> None:
+        if lruvec.lru_lock.holder is None and lruvec.lru_size != lruvec.listed:
+            text = f"{lruvec.label} counts {lruvec.lru_size} pages, and has {lruvec.listed} on its lists"
+            machine.world.report("invariant", "T10", f"invariant T10: {text}")
+
+    machine.check_lruvec = check
+    for node in machine.root_mem_cgroup.nodeinfo:
+        node.lruvec.actor.check = functools.partial(check, node.lruvec)
 
 
 def resting_folio_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
@@ -37,11 +51,8 @@ def all_memcgs(machine: Machine) -> Iterator[Memcg]:
 
 
 def check_lruvec(lruvec: Lruvec) -> Iterator[tuple[str, str]]:
-    """T10, for a lruvec whose lock is free; U8: a removed memcg has nothing on its lists, from 7.2 on."""
+    """T10: each page is on the list that it belongs to. So a removed memcg has nothing on its lists on 7.2 (U8)."""
     for lru, pages in lruvec.lists.items():
-        length = sum(page.nr_pages for page in pages)
-        if lruvec.lru_size[lru] != length:
-            yield "T10", f"{lru} of {lruvec.label} counts {lruvec.lru_size[lru]} pages and has {length}"
         for page in pages:
             owner = memcg_of(page)
             if owner is not lruvec.memcg or page.nid != lruvec.nid or page.lru != lru or not page.is_lru:

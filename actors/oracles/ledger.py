@@ -20,7 +20,7 @@ from actors.linux.lib.percpu_refcount import PercpuRef
 from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab
 from actors.linux.mm.memcontrol import KmemState, Memcg
 from actors.linux.mm.vmstat import StatItem
-from actors.oracles.folio import folio_pages, folio_wrongs, resting_folio_wrongs
+from actors.oracles.folio import folio_pages, folio_wrongs, resting_folio_wrongs, watch_lruvecs
 from actors.oracles.lifecycle import above, check_cgroups, lifecycle_wrongs
 from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
@@ -67,6 +67,7 @@ class Ledger:
         self.machine.slab_mutex.actor.check = self.check_settled
         if self.objcgs is not None:
             self.objcgs.watch()
+            watch_lruvecs(self.machine)
         if self.machine.config.nodes > 1 and self.machine.config.allocator == "slab":
             self.machine.world.checks.append(self.check_arrays)
 

@@ -71,6 +71,7 @@ from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
 if TYPE_CHECKING:
+    from actors.linux.mm.mmzone import Lruvec
     from actors.machine.list_head import ListEntry
     from actors.system.world import World
     from actors.versions.patching import Patch
@@ -108,7 +109,8 @@ class Machine(Named):
     `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
     accessed a child cache made after it was set, `check_forgotten` before a struct is freed. From 6.12 on, `objcgs` has
     every obj_cgroup that is not released, without the root's, and `charged_tasks` every live task that may have one;
-    `check_objcg` is for them what `check_child` is for caches. `freed_on_lists` has objects that were freed while on a
+    `check_objcg` and `check_lruvec` are for them and for LRU lists what `check_child` is for
+    caches. `freed_on_lists` has objects that were freed while on a
     list; `objects` has the user of each allocated object.
 
     `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
@@ -130,6 +132,7 @@ class Machine(Named):
     check_forgotten: Callable[[KmemCache], None] | None
     objcgs: dict[ObjCgroup, None]
     check_objcg: Callable[[ObjCgroup], None] | None
+    check_lruvec: Callable[[Lruvec], None] | None
     charged_tasks: dict[Context, None]
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     freed_on_lists: list[ListEntry]
@@ -198,7 +201,7 @@ class Machine(Named):
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.check_child, self.check_forgotten, self.check_objcg = None, None, None
+        self.check_child, self.check_forgotten, self.check_objcg, self.check_lruvec = None, None, None, None
         self.objcgs, self.charged_tasks = {}, {}
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []

@@ -79,7 +79,7 @@ from actors.linux.mm.vmstat import (
 from actors.machine.context import BUG_ON, WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp, gfpflags_allow_blocking
 from actors.machine.list_head import ListHead, use
-from actors.system.actor import Shared
+from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from actors.versions.profiles import OBJCG_PER_NODE
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
@@ -92,7 +92,6 @@ if TYPE_CHECKING:
     from actors.linux.mm.kmem_cache import KmemCache
     from actors.linux.mm.memcg_memory import AccountedMemory
     from actors.linux.mm.obj_cgroup import ObjCgroup
-    from actors.system.actor import Actor
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
 MAX_RECLAIM_RETRIES = 16
@@ -204,7 +203,7 @@ class MemcgPerNode(ObjcgOwner):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.lruvec = Lruvec(self.actor, self.memcg, self.nid)
+        self.lruvec = Lruvec(Actor(self.actor.world, f"lruvec {self.memcg.name}:{self.nid}"), self.memcg, self.nid)
 
     @property
     def label(self) -> str:
@@ -1145,6 +1144,9 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
     if machine.is_without_child_caches:
         memcg.nodeinfo = [MemcgPerNode(css.actor, memcg, nid) for nid in range(machine.config.nodes)]
         memcg.has_objcg_per_node = machine.config.kernel in OBJCG_PER_NODE
+        if machine.check_lruvec is not None:
+            for node in memcg.nodeinfo:
+                node.lruvec.actor.check = functools.partial(machine.check_lruvec, node.lruvec)
     return memcg
 
 

@@ -26,18 +26,22 @@ LISTS = (INACTIVE_ANON, INACTIVE_FILE)
 
 @attrs.define(eq=False)
 class Lruvec(Shared):
-    """struct lruvec of *memcg* on node *nid*: its lists, oldest page first, and the number of pages in each."""
+    """struct lruvec of *memcg* on node *nid*: its lists, oldest page first, and the number of pages in each.
+
+    Shadow accounting: `listed` is the number that a list really has.
+    """
 
     memcg: Memcg
     nid: int
     lru_lock: SpinLock = attrs.field(init=False)
     lists: dict[str, ListHead[Page]] = attrs.field(init=False)
     lru_size: dict[str, int] = attrs.field(init=False)
+    listed: dict[str, int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lru_lock = SpinLock(self.actor, "lruvec->lru_lock")
         self.lists = {lru: ListHead(self, lru) for lru in LISTS}
-        self.lru_size = dict.fromkeys(LISTS, 0)
+        self.lru_size, self.listed = dict.fromkeys(LISTS, 0), dict.fromkeys(LISTS, 0)
 
     @property
     def label(self) -> str:
@@ -57,7 +61,15 @@ class Lruvec(Shared):
     def add_folio(self, page: Page) -> None:
         """list_add(), in lruvec_add_folio()."""
         self.check_locked()
-        self.lists[page.lru].list_add_tail(page)
+        self._link(page.lru, page)
+
+    def _link(self, lru: str, page: Page) -> None:
+        self.lists[lru].list_add_tail(page)
+        self.listed[lru] += page.nr_pages
+
+    def _unlink(self, lru: str, page: Page) -> None:
+        self.lists[lru].list_del(page)
+        self.listed[lru] -= page.nr_pages
 
     @operation(UPDATE)
     def del_folio(self, page: Page) -> None:
@@ -65,7 +77,7 @@ class Lruvec(Shared):
         for head in page.on_lists:
             assert isinstance(head.owner, Lruvec)
             head.owner.check_locked()
-            head.list_del(page)
+            head.owner._unlink(page.lru, page)
 
     @operation(UPDATE)
     def isolate_folios(self, nr: int) -> tuple[Page, ...]:
@@ -78,13 +90,14 @@ class Lruvec(Shared):
         for page in pages:
             page.refs += 1
             page.is_lru = False
-            self.lists[INACTIVE_FILE].list_del(page)
+            self._unlink(INACTIVE_FILE, page)
         return pages
 
     @operation(UPDATE)
     def take_list(self, lru: str) -> tuple[Page, ...]:
         """Empty a list (the first half of list_splice)."""
         self.check_locked()
+        self.listed[lru] = 0
         return self.lists[lru].take_all()
 
     @operation(UPDATE)
@@ -92,7 +105,7 @@ class Lruvec(Shared):
         """The second half of list_splice_tail()."""
         self.check_locked()
         for page in pages:
-            self.lists[lru].list_add_tail(page)
+            self._link(lru, page)
 
     @operation(READ)
     def read_size(self, lru: str) -> int:
