@@ -56,8 +56,10 @@ def shared_partials(stage: Stage) -> None:
 
 
 def has_of(cache: KmemCache, cpu: int, slabs: set[Slab]) -> bool:
-    """Whether *cpu* has one of *slabs* as cpu slab or partial slab (SLUB), or objects of them in its array (SLAB)."""
+    """Whether *cpu* has one of *slabs* (SLUB), or objects of them in its array (SLAB) or in its sheaves (7.2)."""
     if cache.cpu_slab:
         c = cache.cpu_slab[cpu]
         return c.page in slabs or not slabs.isdisjoint(c.partial)
+    if cache.cpu_sheaves:
+        return any(obj.slab in slabs for obj in cache.cpu_sheaves[cpu].parked)
     return any(obj.slab in slabs for obj in cache.cpu_cache[cpu].entries)
