@@ -233,7 +233,7 @@ class Ledger:
         return owned
 
     def _check_sheaves(self, s: KmemCache) -> None:
-        """T17: an object is in one place, and a slab knows how many of its objects are elsewhere and whether it is listed.
+        """T17: an object is in one place; a slab knows how many of its objects are elsewhere, and its flag is right.
 
         From 7.2 on. Objects in an rcu sheaf are not free yet, and nothing is in transit at quiescence.
         """
@@ -242,7 +242,9 @@ class Ledger:
             places.update(SlabObject(slab, at) for at in free_objects(s, slab))
             free = len(list(free_objects(s, slab)))
             if slab.inuse != slab.objects - free:
-                self._violated("T17", f"{slab.label} has {free} of {slab.objects} objects; it counts {slab.inuse} in use")
+                self._violated(
+                    "T17", f"{slab.label} has {free} of {slab.objects} objects; {slab.inuse} count as in use"
+                )
             is_listed = any(slab in n.partial for n in s.node)
             if is_listed != (slab.slab_list is not None) or (is_listed and not free):
                 self._violated("T17", f"{slab.label} has {free} free objects; listed: {is_listed}, by another flag")

@@ -190,8 +190,8 @@ class SlabSheaf(Shared):
 class SlubPercpuSheaves(Shared):
     """struct slub_percpu_sheaves: the sheaves of a cache on CPU number `cpu`, which owns them. From 7.2 on.
 
-    `is_locked` is its local_trylock: the holder has preemption off, and interrupts on. `spare` may be None. It is empty
-    or full; if a full main was replaced too late, it may have any number of objects. `rcu_free` is None, or it has room.
+    `is_locked` is its local_trylock: the holder has preemption off, and interrupts on. `spare` is None, or empty or
+    full; if a full main was replaced too late, it has any number of objects. `rcu_free` is None, or it has room.
     """
 
     cache: KmemCache

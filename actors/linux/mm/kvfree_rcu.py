@@ -376,7 +376,7 @@ async def flush_all_rcu_sheaves(ctx: Context) -> None:
 
 @kernel_fn("kvfree_rcu_barrier_on_cache", "mm/slab_common.c", profiles="7.2..")
 async def kvfree_rcu_barrier_on_cache(ctx: Context, s: KmemCache) -> None:
-    """KERNEL-7.2 N2.4: the same for the sheaves of one cache, without slab_mutex; the blocks are those of all caches."""
+    """KERNEL-7.2 N2.4: the same for the sheaves of one cache, without slab_mutex; and for the blocks of all caches."""
     if s.sheaf_capacity:
         get_online_cpus(ctx)
         await flush_rcu_sheaves_on_cache(ctx, s)

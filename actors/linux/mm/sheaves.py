@@ -716,11 +716,16 @@ async def kmem_cache_free_bulk_7_2(ctx: Context, s: KmemCache, objects: Iterable
 
 @kernel_fn("free_to_pcs_bulk", "mm/slub.c", profiles="7.2..")
 async def free_to_pcs_bulk(ctx: Context, s: KmemCache, p: list[SlabObject]) -> None:
-    """Uncharge all objects; put those of this CPU's node into its sheaves, as long as there is room in them."""
-    node = ctx.numa_node
+    """Uncharge each object; then put those of this CPU's node into its sheaves, as long as there is room in them."""
     for obj in p:
         mark_freed(ctx, obj)
         await memcg_slab_free_hook(ctx, s, (obj,))
+    await put_into_sheaves(ctx, s, p)
+
+
+async def put_into_sheaves(ctx: Context, s: KmemCache, p: list[SlabObject]) -> None:
+    """The part of free_to_pcs_bulk() after the hooks; what does not go into a sheaf goes to its slab."""
+    node = ctx.numa_node
     local = [obj for obj in p if obj.slab.nid == node]
     while local:
         pcs = await trylock_sheaves(ctx, s)
@@ -932,10 +937,11 @@ def cache_of_flush(work: Work) -> KmemCache:
 async def flush_all_cpus_locked_7_2(ctx: Context, s: KmemCache) -> None:
     """KERNEL-7.2 N1.9: let every CPU give its sheaves up that seems to have objects; CPU hotplug is locked out."""
     async with MutexHeld(ctx, ctx.machine.flush_lock):
-        works = []
-        for pcs in s.cpu_sheaves:
-            if await has_pcs_used(ctx, pcs):  # may be stale from here on
-                works.append(await queue_flush(ctx, s, pcs.cpu, flush_cpu_sheaves))
+        works = [
+            await queue_flush(ctx, s, pcs.cpu, flush_cpu_sheaves)
+            for pcs in s.cpu_sheaves
+            if await has_pcs_used(ctx, pcs)  # may be stale from here on
+        ]
         for work in works:
             await flush_work(ctx, work)
 
@@ -943,9 +949,7 @@ async def flush_all_cpus_locked_7_2(ctx: Context, s: KmemCache) -> None:
 @kernel_fn("has_pcs_used", "mm/slub.c", profiles="7.2..")
 async def has_pcs_used(ctx: Context, pcs: SlubPercpuSheaves) -> bool:
     """Three looks at another CPU's sheaves, without a lock. An allocation or a free may swap them in between."""
-    return (
-        await ctx.ask(pcs.has_spare) or await ctx.ask(pcs.has_rcu_free) or await ctx.ask(pcs.has_objects)
-    )
+    return await ctx.ask(pcs.has_spare) or await ctx.ask(pcs.has_rcu_free) or await ctx.ask(pcs.has_objects)
 
 
 @kernel_fn("flush_cpu_sheaves", "mm/slub.c", profiles="7.2..")
