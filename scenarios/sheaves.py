@@ -25,7 +25,7 @@ from actors.api import (
 from actors.linux.include.rcupdate import kfree_rcu_object
 from actors.linux.mm.sheaves import LOCAL_TRYLOCK
 from actors.versions.profiles import WITH_SHEAVES
-from scenarios.api import MACHINE, MEMORY, Knob, Stage, scenario, small_cache
+from scenarios.api import MACHINE, MEMORY, Body, Knob, Stage, scenario, small_cache
 
 PER_SLAB = 4
 POLL_NS = 500
@@ -60,18 +60,21 @@ def sheaf_moves(stage: Stage) -> None:
             if obj is not None:
                 await kmem_cache_free(ctx, cache, obj)
 
-    async def free_later(ctx: Context) -> None:
-        """RCU frees the objects on this CPU."""
-        for obj in kept[ctx.smp_processor_id % 2 :: 2]:
-            await call_rcu(ctx, RcuHead(obj.slab), Free(obj).callback)
+    def free_later(number: int) -> Body:
+        async def give(ctx: Context) -> None:
+            """RCU frees half of the objects on this CPU."""
+            for obj in kept[number::2]:
+                await call_rcu(ctx, RcuHead(obj.slab), Free(obj).callback)
+
+        return give
 
     async def shrink(ctx: Context) -> None:
         await kmem_cache_shrink(ctx, cache)
 
     stage.set_up(leave_slabs)
     task = stage.task("open", allocate, migrates=True)
-    for cpu in range(2):
-        stage.task(f"close{cpu}", free_later, cpu=cpu)
+    for number in range(2):
+        stage.task(f"close{number}", free_later(number), cpu=number)
     stage.task("echo", shrink, cpu=1)
     stage.wind_up(shrink)
     filling = Filling(task)
