@@ -104,7 +104,7 @@ MEASURED = (
     ("kmalloc-4k", 4096, 4),
     ("kmem_cache", 224, 0),
 )
-"""sheaf_capacity as 7.2.12 prints it (N12.0)."""
+"""sheaf_capacity as 7.2.12 prints it (KERNEL-7.2 N12.0)."""
 
 
 @pytest.mark.parametrize(("name", "size", "capacity"), MEASURED)
@@ -427,7 +427,7 @@ def close_items(kernel: str) -> list[int]:
 
 
 def test_objects_of_kfree_rcu_stay_charged_until_their_sheaf_is_full() -> None:
-    """N2.3, measured on 7.2.12: + 59 x 136 for ever; after 10 more the first 60 go, + 9 x 136 stay for ever."""
+    """KERNEL-7.2 N2.3, measured on 7.2.12: 59 x 136 for ever; after 10 more the first 60 go, 9 x 136 stay for ever."""
     given, later, more, later_still, at_rest, after_the_barrier = close_items("7.2")
 
     assert (given, later) == (59 * CHARGE, 59 * CHARGE)
@@ -440,7 +440,10 @@ def test_on_6_12_they_go_within_half_a_minute() -> None:
 
 
 def test_the_row_of_mem_cgroup_is_the_measured_one() -> None:
-    """N12.0: 12 active with the root alone, 12 with one more, 24 with 13; 24 after 11 have gone; 2 after a shrink."""
+    """KERNEL-7.2 N12.0: 12 active with the root alone, 12 with one more, 24 with 13; still 24 after 11 have gone.
+
+    After a shrink there are 2.
+    """
     active: list[int] = []
 
     async def body(ctx: Context, _stage: Stage, s: KmemCache) -> None:
@@ -574,7 +577,7 @@ def test_an_object_in_a_sheaf_when_its_cache_is_released_is_reported() -> None:
 
 
 def test_slab_mutex_is_held_while_the_shutdown_waits_for_rcu() -> None:
-    """N2.5: a reader of /proc/slabinfo waits for a grace period."""
+    """KERNEL-7.2 N2.5: a reader of /proc/slabinfo waits for a grace period."""
     held: list[bool] = []
 
     def build(stage: Stage) -> None:
@@ -598,10 +601,10 @@ def test_slab_mutex_is_held_while_the_shutdown_waits_for_rcu() -> None:
 # -- stages and flaws -------------------------------------------------------------------------------------------------
 
 MANY = "warn:kmem_cache_destroy module: Slab cache still has objects when called from"
-FOREIGN = {"nodes": 2, "cpu": 1}
+FOREIGN: dict[str, object] = {"nodes": 2, "cpu": 1}
 """The module's objects are of another node than the CPU that gives them to kfree_rcu()."""
 
-FLAWS = (
+FLAWS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("no-kvfree-barrier", "destroy-vs-kfree-rcu", MANY, FOREIGN),
     ("barrier-without-monitor", "destroy-vs-kfree-rcu", MANY, FOREIGN),
     ("kobject-under-slab-mutex", "destroy-vs-shrink", "lockdep:cpu_hotplug_lock", {}),
