@@ -45,6 +45,8 @@ INVARIANTS: dict[str, str] = {
     "T2": "an obj_cgroup is charged to the memcg that it was made for until that is removed, then to the parent",
     "T3": "the reference count of an obj_cgroup covers its own reference and all that objects, tasks and stocks hold",
     "T6": "a place in a slab has an obj_cgroup only as long as an accounted object is in it",
+    "T17": "a free object is in its slab or in one sheaf; a slab counts those outside, and knows whether it is listed",
+    "T18": "no object is in a sheaf of a cache that is freed",
     "T20": "once a task has been moved, it charges the memcg where it is, or knows that its obj_cgroup is an old one",
     "U4": "from 6.12 on, an LRU has lists for the ids of online memcgs only: removal frees the others",
     "Q10": "kmem accounting is switched on as often as there are memcgs that use it",

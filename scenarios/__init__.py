@@ -77,6 +77,7 @@ from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
 from scenarios.shared_pagecache import shared_pagecache
 from scenarios.shared_partials import shared_partials
+from scenarios.sheaves import destroy_vs_full_sheaf, sheaf_moves
 from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
@@ -185,6 +186,8 @@ OF_TODAY = (
     migrate_vs_reparent,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
+    sheaf_moves,
+    destroy_vs_full_sheaf,
     traced_cache_destroy,
     traced_rmdir_late,
 )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.lib.percpu_refcount import PercpuRef
-from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab, SlabObject
 from actors.linux.mm.memcontrol import KmemState, Memcg
 from actors.linux.mm.vmstat import StatItem
 from actors.oracles.folio import folio_pages, folio_wrongs, resting_folio_wrongs, watch_lruvecs
@@ -87,8 +87,12 @@ class Ledger:
                 self.unsettled[s] = None
 
     def check_forgotten(self, s: KmemCache) -> None:
-        """I7: nothing of a cache is left or still running when its struct is freed."""
+        """I7: nothing of a cache is left or still running when its struct is freed. T18: nor an object in a sheaf."""
         self.owners.pop(s, None)
+        left = sum(1 for _ in parked_in_sheaves(s))
+        left += sum(len(pcs.rcu_free.objects) for pcs in s.cpu_sheaves if pcs.rcu_free is not None)
+        if left:
+            self._violated("T18", f"{s.name} is freed; its sheaves have {left} objects")
         what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
         what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
         if isinstance(s.refcnt, PercpuRef) and s.refcnt.confirm_switch is not None:
@@ -197,6 +201,8 @@ class Ledger:
             machine.world.report(kind, name, f"{what} {name}: {text}", *details)
         for cache in machine.all_caches:
             self._check_slabs(cache, owned)
+            if cache.cpu_sheaves:
+                self._check_sheaves(cache)
             if cache not in machine.slab_caches.caches and cache.kobj is not None:
                 text = f"{cache.name} is off all lists, yet it is not released"
                 self._leak(
@@ -230,6 +236,26 @@ class Ledger:
                 owned.update(slab_node.all_slabs())
         return owned
 
+    def _check_sheaves(self, s: KmemCache) -> None:
+        """T17: an object is in one place; a slab knows how many of its objects are elsewhere, and its flag is right.
+
+        From 7.2 on. Objects in an rcu sheaf are not free yet, and nothing is in transit at quiescence.
+        """
+        places = Counter(parked_in_sheaves(s))
+        for slab in s.slabs:
+            places.update(SlabObject(slab, at) for at in free_objects(s, slab))
+            free = len(list(free_objects(s, slab)))
+            if slab.inuse != slab.objects - free:
+                self._violated(
+                    "T17", f"{slab.label} has {free} of {slab.objects} objects; {slab.inuse} count as in use"
+                )
+            is_listed = any(slab in n.partial for n in s.node)
+            if is_listed != (slab.slab_list is not None) or (is_listed and not free):
+                self._violated("T17", f"{slab.label} has {free} free objects; listed: {is_listed}, by another flag")
+        for obj, count in places.items():
+            if count > 1 or obj.slab.freed is not None or obj.slab.live >> obj.at & 1:
+                self._violated("T17", f"{obj.label} is in {count} places as a free object, and in use or gone")
+
     def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
         """I12: every slab is in one place, free and used objects add up, and no CPU has a freelist without a slab."""
         for c in s.cpu_slab:
@@ -240,12 +266,14 @@ class Ledger:
             self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")
         parked = Counter(obj.slab for cache in s.slab_node for obj in cache.parked())
         parked.update(obj.slab for cache in s.cpu_cache for obj in cache.entries)
+        parked.update(obj.slab for obj in parked_in_sheaves(s))
         for slab in s.slabs:
             free = slab.objects - slab.live.bit_count()
             on_lists = len(list(free_objects(s, slab))) + parked[slab]
             if on_lists != free:
                 self._violated("I12", f"{slab.label} has {free} free objects, but {on_lists} are on freelists")
-            if free and slab not in owned:
+            has_free = slab.freelist is not None if s.cpu_sheaves else free
+            if has_free and slab not in owned:
                 self._leak("slab", f"{slab.label} has {free} free objects, and no CPU or list has it")
 
     def _check_child_at_rest(self, s: KmemCache) -> None:
@@ -435,6 +463,16 @@ def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
         while rest is not None:
             index, rest = rest
             yield index
+
+
+def parked_in_sheaves(s: KmemCache) -> Iterator[SlabObject]:
+    """The free objects of a cache in the sheaves of CPUs and in barns, from 7.2 on."""
+    for pcs in s.cpu_sheaves:
+        yield from pcs.parked
+    for n in s.node:
+        if n.barn is not None:
+            for sheaf in n.barn.full:
+                yield from sheaf.objects
 
 
 def memcg_holder(s: KmemCache) -> tuple[str, list[str]]:
