@@ -30,9 +30,9 @@ class Context(Flow):
 
     `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
     place of its own (memalloc_use_memcg()). `objcg` is the obj_cgroup of a task, from 6.12 on. A task that `is_exiting`
-    cannot be moved to another cgroup (PF_EXITING); `parent_waits` is completed at its end. Kernel threads and handlers have no mm, so they never allocate from
-    child caches. `cpus_allowed` are the CPUs to which the scheduler may move the task when it sleeps. `held_locks`
-    belongs to lockdep, oldest first.
+    cannot be moved to another cgroup (PF_EXITING). `parent_waits` is completed when its parent hears of its end. Kernel
+    threads and handlers have no mm, so they never allocate from child caches. `cpus_allowed` are the CPUs to which the
+    scheduler may move the task when it sleeps. `held_locks` belongs to lockdep, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)

@@ -70,4 +70,4 @@ OBJCG_PER_NODE = profile_range("7.2..")
 """The kernels in which a memcg has an obj_cgroup for each node, and the root has them, too."""
 
 RSTAT_PER_CSS = profile_range("7.2..")
-"""The kernels in which a css has statistics of its own, and is killed after its last task; before, a cgroup has them."""
+"""The kernels in which the trees of statistics are those of csses, and a css is killed after its last task."""

@@ -1,8 +1,8 @@
 """Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1, @6.12, @7.2; steps of KERNEL.md 3.
 
 What is new in 6.12 is in KERNEL-today 3: a queue for each stage of a css's end, counts of dying csses, statistics that
-are flushed before a css leaves (kernel/cgroup/rstat.c), and callbacks for tasks. In 7.2 a cgroup can be removed while its
-last tasks still run their end: its css is killed when the last of them has switched out (KERNEL-7.2 N3).
+are flushed before a css leaves (kernel/cgroup/rstat.c), and callbacks for tasks. In 7.2 a cgroup can be removed while
+its last tasks still run their end: its css is killed when the last of them has switched out (KERNEL-7.2 N3).
 
 A cgroup is pinned by its base reference (dropped at rmdir), by its children, and by the css of each controller. The
 model has one controller, memory. A css (CgroupSubsysState) is pinned by its base reference, its children and
