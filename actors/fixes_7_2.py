@@ -85,12 +85,12 @@ async def finish_without_look(ctx: Context, css: Css) -> None:
 
 # -- statistics by css (KERNEL-7.2 N4) ---------------------------------------------------------------------------------
 
-exit_without_flush = variation(
+rstat_exit_without_flush = variation(
     "rstat-exit-without-flush", "css_rstat_exit() does not flush what was counted after the release"
 )
 
 
-@exit_without_flush.puts_in("css_rstat_exit", RSTAT, profiles="7.2..")
+@rstat_exit_without_flush.puts_in("css_rstat_exit", RSTAT, profiles="7.2..")
 async def free_rstat(ctx: Context, css: Css) -> None:
     """The css may still be on the list of a CPU."""
     if css.rstat is not None:
