@@ -59,7 +59,7 @@ async def destroy_without_recheck(ctx: Context, cgroup: Cgroup) -> bool:
     if await ctx.ask(tree.has_visible_task, cgroup) or await ctx.ask(tree.has_online_child, cgroup):
         return False
     await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
-    is_populated = await ctx.ask(cgroup.css.read_populated)
+    is_populated = cgroup.has_css and await ctx.ask(cgroup.css.read_populated)
     if cgroup.has_css:
         await kill_css_sync(ctx, cgroup.css)
     await kernfs_remove(ctx, cgroup.self_css.files)

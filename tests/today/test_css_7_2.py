@@ -131,7 +131,7 @@ class Exits:
 
 
 def test_rmdir_does_not_see_a_task_that_is_exiting_and_the_css_dies_after_it() -> None:
-    """N3.1, N3.2: until the last context switch css_tryget_online() succeeds on a css that is dying."""
+    """KERNEL-7.2 N3.1, N3.2: until the last context switch css_tryget_online() succeeds on a css that is dying."""
     exits = Exits()
     seen: dict[str, object] = {}
 
@@ -168,7 +168,7 @@ def test_rmdir_does_not_see_a_task_that_is_exiting_and_the_css_dies_after_it() -
 
 
 def test_a_task_of_the_child_delays_the_parent() -> None:
-    """N3.4: parent and child are removed in turn; no css of the two is killed until the child's last task has gone."""
+    """KERNEL-7.2 N3.4: parent and child are removed in turn; no css of the two is killed until the child's last task has gone."""
     exits = Exits()
     killed: list[tuple[bool, bool]] = []
 
@@ -347,7 +347,7 @@ def counts_by(homes: Iterable[str]) -> dict[str, tuple[int, int]]:
 
 @each_seed
 def test_the_populated_counts_are_those_of_the_tasks(seed: int) -> None:
-    """N3.0, against the definition, after each of some moves; and the oracle finds a count that is wrong."""
+    """KERNEL-7.2 N3.0, against the definition, after each of some moves; and the oracle finds a count that is wrong."""
     counted: list[tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]]] = []
 
     def build(stage: Stage) -> None:

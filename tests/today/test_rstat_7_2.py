@@ -154,7 +154,7 @@ class Race:
 @pytest.mark.parametrize("cpus", [2, 3])
 @pytest.mark.parametrize("seed", range(20))
 def test_the_root_has_all_updates_after_all_csses_are_gone(seed: int, cpus: int) -> None:
-    """N4.4: an RCU reader may count for a css after its release; the flush before the free has it all."""
+    """KERNEL-7.2 N4.4: an RCU reader may count for a css after its release; the flush before the free has it all."""
     race, stub = Race(seed), Stub()
 
     stage = act(stub, partial(race.build, stub=stub), seed=seed, cpus=cpus)
@@ -279,7 +279,7 @@ def loses(stub: Stub, seed: int) -> bool:
 
 
 def test_a_look_at_the_list_that_comes_before_the_count_loses_some() -> None:
-    """N4.1: there is no barrier between the two; the kernel accepts that an update waits for the next one."""
+    """KERNEL-7.2 N4.1: there is no barrier between the two; the kernel accepts that an update waits for the next one."""
     lost = sum(loses(weaker(look_before_count), seed) for seed in range(100))
 
     assert lost > 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from actors.linux.kernel.cgroup.cgroup import cgroup_exit, cgroup_task_dead, cgroup_task_exit, exit_signals
+from actors.linux.kernel.cgroup.cgroup import cgroup_exit, cgroup_task_dead, cgroup_task_exit
 from actors.linux.kernel.locking.lockdep import debug_check_no_locks_held
+from actors.linux.kernel.signal import exit_signals
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
 

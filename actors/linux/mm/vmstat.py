@@ -193,7 +193,7 @@ async def mem_cgroup_flush_stats_6_12(ctx: Context, memcg: Memcg) -> None:
 
 @kernel_fn("mem_cgroup_flush_stats", "mm/memcontrol.c", profiles="7.2..")
 async def mem_cgroup_flush_stats_7_2(ctx: Context, memcg: Memcg) -> None:
-    """KERNEL-today 15.3: as in 6.12."""
+    """KERNEL-today 15.3: readers do with old totals as in 6.12; the flush is that of the memory controller alone."""
     if await ctx.ask(stats_of(memcg).needs_flush):
         await css_rstat_flush(ctx, memcg.css)
 
@@ -206,7 +206,7 @@ async def flush_memcg_stats_dwork(ctx: Context) -> None:
 
 @kernel_fn("flush_memcg_stats_dwork", "mm/memcontrol.c", profiles="7.2..")
 async def flush_memcg_stats_dwork_7_2(ctx: Context) -> None:
-    """KERNEL-today 15.3: as in 6.12."""
+    """KERNEL-today 15.3: the periodic flush, of all memcgs as in 6.12."""
     await css_rstat_flush(ctx, ctx.machine.root_cgroup.css)
 
 

@@ -37,7 +37,7 @@ from actors.linux.kernel.cgroup.rstat import (
     rstat_of,
 )
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
-from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld, down_read, down_write, up_read, up_write
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld, down_write, up_write
 from actors.linux.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
 from actors.linux.lib.idr import Ida
 from actors.linux.lib.percpu_refcount import (
@@ -784,14 +784,6 @@ async def cgroup_exit_6_12(ctx: Context) -> None:
     """KERNEL-today 3.7: the cgroup may be empty, and be removed, before the controller hears of the exit."""
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
     await mem_cgroup_exit(ctx)
-
-
-@kernel_fn("exit_signals", "kernel/signal.c", profiles="7.2..")
-async def exit_signals(ctx: Context) -> None:
-    """Set PF_EXITING, which cgroup_threadgroup_change_begin() puts before or after a migration."""
-    await down_read(ctx, ctx.machine.cgroup_threadgroup_rwsem)
-    ctx.begin_exit()
-    await up_read(ctx, ctx.machine.cgroup_threadgroup_rwsem)
 
 
 @kernel_fn("cgroup_task_exit", "kernel/cgroup/cgroup.c", profiles="7.2..")
