@@ -168,7 +168,7 @@ def test_rmdir_does_not_see_a_task_that_is_exiting_and_the_css_dies_after_it() -
 
 
 def test_a_task_of_the_child_delays_the_parent() -> None:
-    """KERNEL-7.2 N3.4: parent and child are removed in turn; no css of the two is killed until the child's last task has gone."""
+    """KERNEL-7.2 N3.4: parent and child are removed in turn; both csses live until the child's last task has gone."""
     exits = Exits()
     killed: list[tuple[bool, bool]] = []
 

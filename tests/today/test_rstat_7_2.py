@@ -279,7 +279,7 @@ def loses(stub: Stub, seed: int) -> bool:
 
 
 def test_a_look_at_the_list_that_comes_before_the_count_loses_some() -> None:
-    """KERNEL-7.2 N4.1: there is no barrier between the two; the kernel accepts that an update waits for the next one."""
+    """KERNEL-7.2 N4.1: there is no barrier between the two; an update may wait for the next one, which is accepted."""
     lost = sum(loses(weaker(look_before_count), seed) for seed in range(100))
 
     assert lost > 0
