@@ -5,7 +5,7 @@ As in `fixes_today`; 7.2 has all these fixes. docs/kernel/known-flaws-today.md h
 
 from __future__ import annotations
 
-from actors.fixes_today import variation
+from actors.fixes_today import MEMCONTROL, variation
 from actors.linux.include.kernfs import kernfs_remove
 from actors.linux.kernel.cgroup.cgroup import (
     Cgroup,
@@ -32,7 +32,7 @@ def fix(slug: str, commit: str, summary: str) -> NamedFix:
 
 # -- a css that dies after its last task (KERNEL-7.2 N3) ---------------------------------------------------------------
 
-CGROUP, RSTAT, MEMCONTROL = "kernel/cgroup/cgroup.c", "kernel/cgroup/rstat.c", "mm/memcontrol.c"
+CGROUP, RSTAT = "kernel/cgroup/cgroup.c", "kernel/cgroup/rstat.c"
 
 exit_without_dying_look = variation(
     "exit-without-dying-look", "the last task of a css does not look whether the css is dying"
