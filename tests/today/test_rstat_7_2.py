@@ -21,9 +21,12 @@ from actors.machine.context import Context
 from actors.oracles.lifecycle import check_rstat_lists
 from actors.system.flow import Flow
 from actors.versions.patching import NamedFix
+from explorer.experiment import Experiment, RunOptions
+from explorer.search.campaign import Campaign
 from protocol.formats.cgroup_files import parse_flat_keyed
 from scenarios.stage import Stage, mkdir, rmdir
 from tests.today.memcontrol_stub import Stub, add, perform
+from tests.today.test_lost_statistics import BUDGET, count_vs_release
 
 act = partial(perform, kernel="7.2")
 
@@ -384,3 +387,21 @@ def test_memory_stat_lags_behind_as_before() -> None:
     assert files_after(8, times=3 * 64)["slab_unreclaimable"] == 3 * 64 * 8
     assert files_after(8, sleep=FLUSH_TIME // 2)["slab"] == 0
     assert files_after(8, sleep=2 * FLUSH_TIME)["slab"] == 8
+
+
+# -- the whole kernel -------------------------------------------------------------------------------------------------
+
+
+def lost_on_the_stage(budget: int, *patches: str) -> list[str]:
+    """What the search finds on the stage of docs/findings.md, F23, which 6.12 fails."""
+    options = RunOptions(scenario="count-vs-release", kernel="7.2", strategy="pct:3", driver="stepper", patches=patches)
+    campaign = Campaign(Experiment.of(options, count_vs_release), options, budget=budget, first_only=True)
+    campaign.run()
+    return [*campaign.found]
+
+
+@pytest.mark.slow
+def test_what_a_slow_reader_counts_is_not_lost_any_more() -> None:
+    """And the search reaches that reader: without the flush at the end it finds a freed css on a list."""
+    assert lost_on_the_stage(BUDGET, "rstat-exit-without-flush") == ["use-after-free:CssRstat:css_rstat_flush"]
+    assert not lost_on_the_stage(BUDGET)
