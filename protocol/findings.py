@@ -55,6 +55,8 @@ INVARIANTS: dict[str, str] = {
     "dcache": "a dentry's locks, flags, lists and hash agree with each other",
     "disk": "an inode on the disk agrees with memory, unless it is dirty or being written",
     "ids": "each allocated id belongs to a live memcg or css",
+    "populated": "a css counts whether its cgroup has tasks, and how many of its children have any below them",
+    "rstat": "at rest, no list of changed statistics has a css that is freed",
     "inode": "at most one inode of a number is hashed, and at quiescence no inode is in a transient state",
     "list": "no live list holds freed memory",
     "node": "the lists and arrays of a node hold only memory of that node",

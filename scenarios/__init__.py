@@ -22,6 +22,7 @@ from scenarios.destroy_vs_kfree_rcu import destroy_vs_kfree_rcu, destroy_vs_shri
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.drop_vs_path import drop_vs_path
+from scenarios.exit_vs_rmdir import exit_vs_rmdir
 from scenarios.folios import (
     batch_vs_reparent,
     folio_memcg_vs_rmdir,
@@ -175,6 +176,7 @@ OF_TODAY = (
     drain_vs_release,
     attach_vs_update,
     fork_exit_vs_rmdir,
+    exit_vs_rmdir,
     objcg_handover,
     close_vs_release,
     lru_of_module,

@@ -31,6 +31,7 @@ from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_CHILD_CACHES, WITH
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+    from actors.linux.kernel.cgroup.cgroup import Css
     from actors.system.flow import Flow
 
 
@@ -305,6 +306,7 @@ class Ledger:
         stocks = stock_pages if self.objcgs is None else sum(stock.cached is memcg for stock in self.machine.stocks)
         folios = memcg.user_pages if self.objcgs is None else memcg.folios
         held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + folios + creations
+        held += self._references_of_removal(memcg.css)
         if ref.value != held:
             flow, step = ref.last_get
             text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
@@ -315,6 +317,16 @@ class Ledger:
             holder = holders[0][0] if holders else "nobody"
             text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
             self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
+
+    def _references_of_removal(self, css: Css) -> int:
+        """KERNEL-7.2 N3: a queued kill_finish_work has a reference, and from the kill to the offline there is another.
+
+        Before 7.2, nothing but a kill leads to the offline, so neither is left at quiescence. In 7.2 it may be, if a
+        child is not killed.
+        """
+        if css.kill_finish_work is None or css.refcnt is None:
+            return 0
+        return css.kill_finish_work.pending + (css.refcnt.is_dying and css.is_online)
 
     def _pins_by_objects(self, memcg: Memcg) -> bool:
         """Whether objects in its caches pin the memcg, which is correct only without reparenting (Q1, Q2)."""

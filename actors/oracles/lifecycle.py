@@ -15,6 +15,7 @@ from actors.versions.profiles import PAGES_PIN_MEMCG
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+    from actors.linux.kernel.cgroup.cgroup import Cgroup
     from actors.linux.mm.kmem_cache import KmemCache
     from actors.linux.mm.memcontrol import Memcg
 
@@ -31,6 +32,35 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
         yield from check_page_owners(machine)
     yield from check_node_statistics(machine)
     yield from check_freed_on_lists(machine)
+    if machine.has_css_rstat:
+        yield from check_populated(machine)
+        yield from check_rstat_lists(machine)
+
+
+def check_populated(machine: Machine) -> Iterator[tuple[str, str]]:
+    """KERNEL-7.2 N3.0: the counts of each css are those of the tasks in its subtree."""
+    for cgroup in machine.root_cgroup.descendants():
+        css = cgroup.css if cgroup.has_css else None
+        if css is None or css.freed is not None:
+            continue
+        children = sum(child.css.freed is None and child.css.is_populated for child in with_css(cgroup))
+        wanted, counted = (int(cgroup.tasks > 0), children), (css.nr_populated_csets, css.nr_populated_children)
+        if counted != wanted:
+            what = "(css_sets, children) that are populated"
+            yield "populated", f"{css.label} counts {counted} {what}; its tasks and children make {wanted}"
+
+
+def with_css(cgroup: Cgroup) -> list[Cgroup]:
+    """The children that have, or had, a memory css."""
+    return [child for child in cgroup.children if child.has_css]
+
+
+def check_rstat_lists(machine: Machine) -> Iterator[tuple[str, str]]:
+    """KERNEL-7.2 N4.4: the next flush would go through every css that is on the list of a CPU."""
+    for cpu, lhead in enumerate(machine.memory_rstat.lheads):
+        for rstat in lhead:
+            if rstat.freed is not None:
+                yield "rstat", f"{rstat.label} is on the list of CPU {cpu}; it was freed by {rstat.freed}"
 
 
 def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:

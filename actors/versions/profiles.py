@@ -71,3 +71,6 @@ OBJCG_PER_NODE = profile_range("7.2..")
 
 WITH_SHEAVES = profile_range("7.2..")
 """The kernels whose SLUB has sheaves of free objects in place of CPU slabs."""
+
+RSTAT_PER_CSS = profile_range("7.2..")
+"""The kernels in which the trees of statistics are those of csses, and a css is killed after its last task."""

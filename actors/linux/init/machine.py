@@ -18,7 +18,7 @@ from actors.linux.init.boot_caches import (
     is_exempt,
 )
 from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_post_fork
-from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, RstatLocks
+from actors.linux.kernel.cgroup.rstat import CgroupRstat, CssRstat, MemcgStats, RstatLocks, RstatSubsys
 from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
 from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
@@ -66,7 +66,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
-from actors.versions.profiles import WITHOUT_CHILD_CACHES
+from actors.versions.profiles import RSTAT_PER_CSS, WITHOUT_CHILD_CACHES
 from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
@@ -148,6 +148,8 @@ class Machine(Named):
     mem_hotplug_lock: RwSem
     memcg_kmem_wq_lock: SpinLock
     percpu_ref_switch_lock: SpinLock
+    css_set_lock: SpinLock
+    cgroup_threadgroup_rwsem: RwSem
     objcg_lock: SpinLock
     softirqs: list[Softirq]
     timer_bases: list[TimerBase]
@@ -155,6 +157,7 @@ class Machine(Named):
     buddy: BuddyAllocator
     cgroup_tree: CgroupTree
     rstat: RstatLocks
+    memory_rstat: RstatSubsys
     memcg_cache_ida: Ida
     mem_cgroup_ids: Ida
     kmem_enabled: StaticKey
@@ -238,7 +241,10 @@ class Machine(Named):
         rcu = EagerRcu if self.config.rcu == "eager" else Rcu
         self.rcu = rcu.boot(Actor(world, "rcu"), self.softirqs)
         self.buddy = BuddyAllocator.boot(world)
-        self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
+        self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"), counts_populated=self.has_css_rstat)
+        self.css_set_lock = SpinLock(self.cgroup_tree.actor, "css_set_lock")
+        self.cgroup_threadgroup_rwsem = RwSem(self.cgroup_tree.actor, "cgroup_threadgroup_rwsem")
+        self.memory_rstat = RstatSubsys.boot(self.cgroup_tree.actor, len(cpus))
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
         self.mem_cgroup_ids = Ida(self.cgroup_tree.actor, "mem_cgroup_ids", lowest=2)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
@@ -330,8 +336,11 @@ class Machine(Named):
 
     def _boot_rstat(self, root: Cgroup) -> None:
         """Make the statistics of the root, and the thread that flushes those of all cgroups."""
-        root.rstat = CgroupRstat(root.actor, root, None)
-        root.rstat.csses = (root.css,)
+        if self.has_css_rstat:
+            root.css.rstat = self.memory_rstat.root = CssRstat(root.actor, root.css, None)
+        else:
+            root.rstat = CgroupRstat(root.actor, root, None)
+            root.rstat.csses = (root.css,)
         root.css.stats = MemcgStats.alloc(root.actor, "/", None, len(self.cpus))
         flusher = Context(self.world, "stats_flush", Kind.KTHREAD, machine=self)
         self.world.spawn(flusher, flush_periodically(flusher))
@@ -340,6 +349,11 @@ class Machine(Named):
     def has_rstat(self) -> bool:
         """Whether the memory controller's statistics and the queues of cgroups are those of 6.12."""
         return self.config.kernel in WITHOUT_CHILD_CACHES
+
+    @property
+    def has_css_rstat(self) -> bool:
+        """Whether statistics belong to a css, and a task leaves its cgroup at its last context switch."""
+        return self.config.kernel in RSTAT_PER_CSS
 
     @property
     def is_without_child_caches(self) -> bool:
@@ -442,9 +456,10 @@ class Machine(Named):
             if self.has_rstat:  # before, no controller wants to know
                 await cgroup_post_fork(task, task)
             await begin(body, task)
+            task.parent_waits = done
             await do_exit(task)
             self.charged_tasks.pop(task, None)
-            if done is not None:
-                await task.ask(done.complete)
+            if task.parent_waits is not None:
+                await task.ask(task.parent_waits.complete)
 
         self.world.spawn(task, live())
