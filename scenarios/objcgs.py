@@ -23,6 +23,7 @@ from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
@@ -146,9 +147,15 @@ def has_live_objects(cache: KmemCache) -> bool:
 
 
 async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
-    """Allocate and free an object in *cgroup* on every CPU, so that no stock keeps another obj_cgroup."""
+    """Allocate and free an object in *cgroup* on every CPU, so that no stock keeps another obj_cgroup.
+
+    Where a stock has slots, five cgroups would have to allocate; there the stocks of bytes are drained.
+    """
     for cpu in ctx.machine.cpus:
         await ctx.migrate(cpu)
+        if ctx.machine.obj_stocks:
+            await drain_local_obj_stock(ctx)
+            continue
         for obj in await fill(ctx, cgroup, cache, 1):
             await kmem_cache_free(ctx, cache, obj)
 
@@ -259,15 +266,16 @@ def drain_vs_release(stage: Stage) -> None:
     stage.wind_up(let_go)
     stage.sometimes(
         "a stock is drained that has bytes of a removed cgroup",
-        lambda: any(stock.is_flushing and is_of_removed(machine, stock.cpu) for stock in machine.stocks),
+        lambda: has_removed_to_drain(machine),
     )
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
-def is_of_removed(machine: Machine, cpu: int) -> bool:
-    """Whether the obj_cgroup in a CPU's stock has outlived its first memcg."""
-    objcg = machine.stocks[cpu].cached_objcg
-    return objcg is not None and objcg.memcg is not objcg.made_for
+def has_removed_to_drain(machine: Machine) -> bool:
+    """Whether an obj_cgroup in a stock that is to be drained has outlived its first memcg."""
+    kept = [stock.cached_objcg for stock in machine.stocks if stock.is_flushing]
+    kept += [objcg for slots in machine.obj_stocks if slots.is_flushing for objcg in slots.cached]
+    return any(objcg is not None and objcg.memcg is not objcg.made_for for objcg in kept)
 
 
 @scenario(

@@ -21,7 +21,7 @@ from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, 
 from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, RstatLocks
 from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
-from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
+from actors.linux.kernel.locking.locks import Completion, LocalTryLock, Mutex, RwSem, SpinLock
 from actors.linux.kernel.rcu.eager import EagerRcu
 from actors.linux.kernel.rcu.tree import Rcu, rcu_core, rcu_gp_kthread
 from actors.linux.kernel.smp import CallQueue, ipi_handler
@@ -43,13 +43,14 @@ from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     Memcg,
     MemcgKmemCacheCreateWork,
+    MemcgStock,
     StaticKey,
     Stock,
     mem_cgroup_alloc,
     memory_cgrp_subsys,
 )
 from actors.linux.mm.new_cache import new_root_cache
-from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg, new_objcg
+from actors.linux.mm.obj_cgroup import ObjCgroup, ObjStock, TaskObjcg, new_objcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
@@ -64,7 +65,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
-from actors.versions.profiles import WITHOUT_CHILD_CACHES
+from actors.versions.profiles import STOCKS_WITH_SLOTS, WITHOUT_CHILD_CACHES
 from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
@@ -159,6 +160,11 @@ class Machine(Named):
     vfs: Vfs
     node_stats: list[VmStats]
     stocks: list[Stock]
+    memcg_stocks: list[MemcgStock]
+    memcg_stock_locks: list[LocalTryLock]
+    obj_stocks: list[ObjStock]
+    obj_stock_locks: list[LocalTryLock]
+    memcg_wq: Workqueue
     call_queues: list[CallQueue]
     worker_pools: list[WorkerPool]
     cgroup_offline_wq: Workqueue
@@ -268,13 +274,23 @@ class Machine(Named):
             self.cgroup_release_wq = self.cgroup_free_wq = self.cgroup_offline_wq
 
     def _boot_per_cpu(self) -> None:
-        self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self._boot_stocks()
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
         for cpu in self.cpus:
             self._boot_cpu(cpu)
         if self.config.rcu == "batched":
             gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
             self.world.spawn(gp, rcu_gp_kthread(gp))
+
+    def _boot_stocks(self) -> None:
+        """One stock for each CPU; from 7.2 on there are two instead, with works on a queue of their own."""
+        has_slots = self.config.kernel in STOCKS_WITH_SLOTS
+        self.stocks = [] if has_slots else [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.memcg_stocks = [MemcgStock(cpu.actor, cpu.id) for cpu in self.cpus] if has_slots else []
+        self.obj_stocks = [ObjStock(cpu.actor, cpu.id) for cpu in self.cpus] if has_slots else []
+        self.memcg_stock_locks = [stock.lock for stock in self.memcg_stocks]
+        self.obj_stock_locks = [stock.lock for stock in self.obj_stocks]
+        self.memcg_wq = Workqueue.alloc(self.worker_pools if has_slots else [], "memcg", max_active=1024)
 
     def _boot_cpu(self, cpu: Cpu) -> None:
         calls, softirq, timers = self.call_queues[cpu.id], self.softirqs[cpu.id], self.timer_bases[cpu.id]

@@ -198,7 +198,7 @@ class Lockdep:
     ) -> None:
         """*ctx* is about to wait for a lock of class *name*, or has it if it only *tries*.
 
-        An interrupt handler that would have gone without the lock cannot deadlock: it leaves no usage bit (mark_usage()).
+        A handler that would have gone without the lock cannot deadlock, and leaves no usage bit (mark_usage()).
         """
         where = ctx.function_of(sys._getframe(1)).co_name
         bits = contexts(ctx)
