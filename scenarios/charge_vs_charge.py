@@ -4,9 +4,9 @@ A task that holds a reference to a memcg may charge to it at any time, even afte
 were drained. Examples are a page fault that slept, and the owner of a socket. Such a charge leaves pages in the stock
 of its CPU. The next charge to another memcg on this CPU gives them back, and may drop the last reference to the memcg.
 
-A stock is read and written back with interrupts off, from 7.2 on with preemption off, by a task on the stock's own CPU.
-A task that is moved just before this uses the stock of its new CPU. Other CPUs read which memcg a stock belongs to; only
-RCU keeps that memcg alive until they hold a reference to it (KERNEL.md 9.3).
+A stock is read and written back with interrupts off (from 7.2 on with preemption off) by a task on the stock's own CPU.
+A task that is moved just before this uses the stock of its new CPU. Other CPUs read which memcg a stock belongs to;
+only RCU keeps that memcg alive until they hold a reference to it (KERNEL.md 9.3).
 """
 
 from __future__ import annotations
