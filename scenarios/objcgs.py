@@ -82,7 +82,12 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     "last-object-vs-rmdir",
     "the last objects of a nested cgroup are freed on another CPU while it is removed",
     Knob("objects", "objects that the cgroup has in use", 2, least=1, most=16),
-    Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
+    Knob(
+        "context",
+        "where they are freed: in a task, in RCU callbacks, or in turn in a task and in callbacks of its CPU",
+        "task",
+        choices=("task", "rcu", "both"),
+    ),
     Knob("below", "what the cgroup is in: another cgroup, or the root alone", "parent", choices=("parent", "root")),
     REMOVAL,
     SIZE,
@@ -107,8 +112,9 @@ def last_object_vs_rmdir(stage: Stage) -> None:
             await kill(ctx, cgroups[0])
 
     async def free(ctx: Context) -> None:
-        for obj in kept:
-            if stage.knobs["context"] == "task":
+        context = stage.knobs["context"]
+        for number, obj in enumerate(kept):
+            if context == "task" or (context == "both" and number % 2):
                 await kmem_cache_free(ctx, cache, obj)
             else:
                 await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))

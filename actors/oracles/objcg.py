@@ -95,6 +95,8 @@ class ObjcgBooks:
         for memcg in (self.machine.root_mem_cgroup, *self.machine.memcgs()):
             yield from self._check_usage(memcg)
             yield from self._check_statistics(memcg, sizes)
+        for text in StockRules(self.machine).wrongs():
+            yield "invariant", "T9", text
         for task in self.machine.charged_tasks:
             self._check_task(task)
 

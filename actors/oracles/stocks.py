@@ -66,7 +66,7 @@ def byte_slots(machine: Machine) -> Iterator[Bytes]:
 
 @attrs.define(eq=False)
 class StockRules:
-    """T9, for each CPU's stocks whenever their lock is dropped."""
+    """T9, for each CPU's stocks with slots, whenever their lock is dropped and at quiescence."""
 
     machine: Machine
 
@@ -76,6 +76,14 @@ class StockRules:
             pages.lock.check = lambda pages=pages: self._check_pages(pages)
         for bytes_ in self.machine.obj_stocks:
             bytes_.lock.check = lambda bytes_=bytes_: self._check_bytes(bytes_)
+
+    def wrongs(self) -> Iterator[str]:
+        """What is wrong at quiescence: a stock that is marked for a drain that never comes. KERNEL-7.2 N5.7."""
+        for stock in (*self.machine.memcg_stocks, *self.machine.obj_stocks):
+            if stock.is_flushing:
+                yield f"{stock.label} is marked as one that is to be drained, and no drain is under way"
+            if stock.lock.holder is not None:
+                yield f"the lock of {stock.label} is held by {stock.lock.holder.name} at quiescence"
 
     def _check_pages(self, stock: MemcgStock) -> None:
         owners = [memcg for memcg in stock.cached if memcg is not None]
