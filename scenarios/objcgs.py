@@ -28,7 +28,7 @@ from actors.linux.include.slab import kmem_cache_alloc_lru
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
-from actors.linux.mm.memcontrol import mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import NR_OBJ_STOCK, mem_cgroup_uncharge
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
@@ -166,6 +166,16 @@ async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
             await kmem_cache_free(ctx, cache, obj)
 
 
+async def fill_slots(ctx: Context, cache: KmemCache) -> list[Cgroup]:
+    """Where a stock has slots, let others have all of those of this CPU: the next obj_cgroup displaces one of them."""
+    others = []
+    for number in range(NR_OBJ_STOCK if ctx.machine.obj_stocks else 0):
+        others.append(await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}"))
+        for obj in await fill(ctx, others[-1], cache, 1):
+            await kmem_cache_free(ctx, cache, obj)
+    return others
+
+
 @scenario(
     "late-charge",
     "an allocation sleeps in reclaim while its task is moved, and the old cgroup is removed",
@@ -239,15 +249,21 @@ def drain_vs_release(stage: Stage) -> None:
         kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["rounds"]))
         await rmdir(ctx, cgroups[0])
         await ctx.settle()
+        await ctx.migrate(machine.cpus[1])
+        cgroups.extend(await fill_slots(ctx, cache))
         memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
 
     async def free(ctx: Context) -> None:
-        """Free an object of the removed cgroup, then let another obj_cgroup have the stock of this CPU."""
-        for obj in kept:
+        """Free an object of the removed cgroup, then let another obj_cgroup have the stock of this CPU, or a slot."""
+        others = cgroups[3:]
+        for number, obj in enumerate(kept):
             await kmem_cache_free(ctx, cache, obj)
+            if others:
+                ctx.active_memcg = memcg_of(others[number % len(others)].css)
             other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
             if other is not None:
                 await kmem_cache_free(ctx, cache, other)
+            ctx.active_memcg = None
 
     async def charge(ctx: Context) -> None:
         """Touch pages, as long as others give any back; the charge that does not fit drains all stocks."""
@@ -378,10 +394,16 @@ def objcg_handover(stage: Stage) -> None:
 
     def add_freer(number: int) -> None:
         async def free(ctx: Context) -> None:
-            """Free some objects, and let another obj_cgroup have the stock of this CPU after each."""
+            """Free some objects, and let another obj_cgroup have the stock of this CPU after each.
+
+            A stock with slots is drained instead, as it would be for a cgroup at its limit.
+            """
             await enter(ctx, stage.session)
             for obj in kept[number::cpus]:
                 await kmem_cache_free(ctx, cache, obj)
+                if machine.obj_stocks:
+                    await drain_local_obj_stock(ctx)
+                    continue
                 other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
                 if other is not None:
                     await kmem_cache_free(ctx, cache, other)
