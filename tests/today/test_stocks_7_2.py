@@ -204,6 +204,24 @@ def test_any_sequence_on_one_cpu_does_what_the_reference_says(seed: int) -> None
     assert min(walk.done[what] for what in OPERATIONS) > 3
 
 
+def test_a_slot_gives_pages_back_before_its_bytes_exceed_16_bits() -> None:
+    """Each charge is larger than what the slot may have, so the rests of their last pages come together."""
+    held: list[int] = []
+
+    async def charge(ctx: Context) -> None:
+        objcg = objcg_of(await mkdir(ctx, ctx.machine.root_cgroup, "job"))
+        for _ in range(20):
+            assert await obj_cgroup_charge(ctx, objcg, GFP_KERNEL, 70_000)
+            held.append(ctx.machine.obj_stocks[0].nr_bytes[0])
+
+    alone(charge)
+
+    rest = -70_000 % PAGE
+    before = 65_535 // rest
+    assert held[:before] == [rest * number for number in range(1, before + 1)]
+    assert held[before] == rest * (before + 1) % PAGE
+
+
 # -- a handler in the middle ------------------------------------------------------------------------------------------
 
 
