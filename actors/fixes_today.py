@@ -22,14 +22,25 @@ from actors.linux.kernel.workqueue import flush_rcu_work
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.kvfree_rcu import queue_all_batches
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
-from actors.linux.mm.memcontrol import STOCK, STOCK_LOCK, Memcg, Stock, refill_stock, this_cpu_stock, try_charge_memcg
+from actors.linux.mm.memcontrol import (
+    NR_OBJ_STOCK,
+    STOCK,
+    STOCK_LOCK,
+    Memcg,
+    Stock,
+    refill_stock,
+    this_cpu_stock,
+    try_charge_memcg,
+)
 from actors.linux.mm.obj_cgroup import (
     PAGE_SIZE,
     KmemPages,
     ObjCgroup,
+    ObjStock,
     TaskObjcg,
     get_objcg_of_task,
     mod_kernel_pages,
+    mod_kernel_pages_7_2,
     obj_cgroup_uncharge_pages,
     take_obj_stock,
 )
@@ -110,7 +121,7 @@ async def get_mem_cgroup_once(ctx: Context, objcg: ObjCgroup) -> Memcg:
     return memcg
 
 
-@css_get_from_zero_in_charge.takes_out("obj_cgroup_charge_pages", MEMCONTROL, profiles="6.12..")
+@css_get_from_zero_in_charge.takes_out("obj_cgroup_charge_pages", MEMCONTROL, profiles="6.12")
 async def charge_after_one_look(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
     """As in 5.9: the memcg may be removed between the look and the css_get()."""
     memcg = await get_mem_cgroup_once(ctx, objcg)
@@ -122,6 +133,18 @@ async def charge_after_one_look(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pag
     return charged
 
 
+@css_get_from_zero_in_charge.takes_out("obj_cgroup_charge_pages", MEMCONTROL, profiles="7.2..")
+async def charge_after_one_look_7_2(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
+    """The same, where the root's counters are not charged."""
+    memcg = await get_mem_cgroup_once(ctx, objcg)
+    charged = memcg.is_root or await try_charge_memcg(ctx, memcg, gfp, nr_pages)
+    if charged:
+        objcg.charged += nr_pages
+        await mod_kernel_pages_7_2(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+    return charged
+
+
 css_get_from_zero = fix(
     "css-get-from-zero",
     "9f38f03ae8d5",
@@ -129,13 +152,24 @@ css_get_from_zero = fix(
 )
 
 
-@css_get_from_zero.takes_out("obj_cgroup_uncharge_pages", MEMCONTROL, profiles="6.12..")
+@css_get_from_zero.takes_out("obj_cgroup_uncharge_pages", MEMCONTROL, profiles="6.12")
 async def uncharge_after_one_look(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
     """As in 5.9: the memcg may be removed between the look and the css_get()."""
     memcg = await get_mem_cgroup_once(ctx, objcg)
     objcg.charged -= nr_pages
     await mod_kernel_pages(ctx, memcg, -nr_pages)
     await refill_stock(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+@css_get_from_zero.takes_out("obj_cgroup_uncharge_pages", MEMCONTROL, profiles="7.2..")
+async def uncharge_after_one_look_7_2(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """The same, where nothing is given back to the root's counters."""
+    memcg = await get_mem_cgroup_once(ctx, objcg)
+    objcg.charged -= nr_pages
+    await mod_kernel_pages_7_2(ctx, memcg, -nr_pages)
+    if not memcg.is_root:
+        await refill_stock(ctx, memcg, nr_pages)
     await css_put(ctx, memcg.css)
 
 
@@ -146,7 +180,7 @@ obj_stock_flush_required_once = fix(
 )
 
 
-@obj_stock_flush_required_once.takes_out("obj_stock_flush_required", MEMCONTROL, profiles="6.12..")
+@obj_stock_flush_required_once.takes_out("obj_stock_flush_required", MEMCONTROL, profiles="6.12")
 async def flush_required_read_twice(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
     """The stock may be empty at the second look."""
     if await ctx.ask(stock.read_cached_objcg) is None:
@@ -156,6 +190,19 @@ async def flush_required_read_twice(ctx: Context, stock: Stock, root_memcg: Memc
     return memcg.is_descendant_of(root_memcg)
 
 
+@obj_stock_flush_required_once.takes_out("obj_stock_flush_required", MEMCONTROL, profiles="7.2..")
+async def slots_read_twice(ctx: Context, stock: ObjStock, root_memcg: Memcg) -> bool:
+    """The slot may be empty at the second look."""
+    with ctx.rcu_read_section:
+        for at in range(NR_OBJ_STOCK):
+            if await ctx.ask(stock.read_cached, at) is None:
+                continue
+            objcg = deref(await ctx.ask(stock.read_cached, at), "obj_stock_flush_required(): stock->cached[i]")
+            if (await ctx.ask(objcg.read_memcg)).is_descendant_of(root_memcg):
+                return True
+    return False
+
+
 # -- the obj_cgroup of a task, and of a memcg -------------------------------------------------------------------------
 
 update_without_loop = variation(
@@ -163,7 +210,7 @@ update_without_loop = variation(
 )
 
 
-@update_without_loop.puts_in("current_objcg_update", MEMCONTROL, profiles="6.12")
+@update_without_loop.puts_in("current_objcg_update", MEMCONTROL, profiles="6.12..")
 async def update_once(ctx: Context, current: TaskObjcg) -> ObjCgroup | None:
     """A plain store of the pointer loses the bit that an attach has set."""
     await obj_cgroup_put(ctx, await ctx.ask(current.xchg_null))
@@ -257,7 +304,7 @@ kmem_pages_by_objcg = fix(
 )
 
 
-@kmem_pages_by_objcg.takes_out("__memcg_kmem_charge_page", MEMCONTROL, profiles="6.12..")
+@kmem_pages_by_objcg.takes_out("__memcg_kmem_charge_page", MEMCONTROL, profiles="6.12")
 async def charge_page_to_memcg(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
     """The stack of a task that was moved keeps the memcg where the task was made."""
     memcg = await ctx.ask(ctx.machine.cgroup_tree.read_memcg, ctx)
@@ -271,7 +318,7 @@ async def charge_page_to_memcg(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
     return True
 
 
-@kmem_pages_by_objcg.takes_out("__memcg_kmem_uncharge_page", MEMCONTROL, profiles="6.12..")
+@kmem_pages_by_objcg.takes_out("__memcg_kmem_uncharge_page", MEMCONTROL, profiles="6.12")
 async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
     """The css reference goes with the page."""
     memcg = page.memcg

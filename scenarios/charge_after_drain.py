@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import attrs
 
-from actors.api import Cgroup, Context
+from actors.api import Cgroup, Context, Machine
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, css_put
 from actors.linux.mm.memcontrol import (
-    Stock,
     get_mem_cgroup_from_current,
     get_mem_cgroup_from_mm,
     mem_cgroup_try_charge,
     mem_cgroup_uncharge,
 )
+from actors.oracles.stocks import page_slots
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import MACHINE, MEMORY, Knob, Stage, mkdir, rmdir, scenario, small_cache
 
@@ -56,13 +56,10 @@ def charge_after_drain(stage: Stage) -> None:
     stage.set_up(make_cgroup)
     worker = stage.task("touch", touch_pages)
     stage.task("rmdir", remove, cpu=1)
-    stage.sometimes(
-        "a page is charged to a dead cgroup", lambda: any(keeps_drained_cgroup(stock) for stock in machine.stocks)
-    )
-    stage.eventually("no stock keeps a cgroup that is gone", lambda: not any(map(keeps_drained_cgroup, machine.stocks)))
+    stage.sometimes("a page is charged to a dead cgroup", lambda: keeps_drained_cgroup(machine))
+    stage.eventually("no stock keeps a cgroup that is gone", lambda: not keeps_drained_cgroup(machine))
 
 
-def keeps_drained_cgroup(stock: Stock) -> bool:
+def keeps_drained_cgroup(machine: Machine) -> bool:
     """Whether a stock has pages of a memcg that is offline, its drain is over, and no other drain is under way."""
-    memcg = stock.cached
-    return memcg is not None and stock.nr_pages > 0 and not memcg.id_ref and not stock.is_flushing
+    return any(slot.nr > 0 and not (slot.memcg.id_ref or slot.is_flushing) for slot in page_slots(machine))

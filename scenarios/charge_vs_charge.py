@@ -4,9 +4,9 @@ A task that holds a reference to a memcg may charge to it at any time, even afte
 were drained. Examples are a page fault that slept, and the owner of a socket. Such a charge leaves pages in the stock
 of its CPU. The next charge to another memcg on this CPU gives them back, and may drop the last reference to the memcg.
 
-A stock is read and written back with interrupts off, by a task on the stock's own CPU. A task that is moved just before
-this uses the stock of its new CPU. Other CPUs read which memcg a stock belongs to; only RCU keeps that memcg alive
-until they hold a reference to it (KERNEL.md 9.3).
+A stock is read and written back with interrupts off (from 7.2 on with preemption off) by a task on the stock's own CPU.
+A task that is moved just before this uses the stock of its new CPU. Other CPUs read which memcg a stock belongs to;
+only RCU keeps that memcg alive until they hold a reference to it (KERNEL.md 9.3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from actors.api import Context, Memcg
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put, memcg_of
 from actors.linux.kernel.sched.fair import RunQueues, load_balance
-from actors.linux.mm.memcontrol import drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import NR_MEMCG_STOCK, drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
 from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
 from scenarios.stock_refill import keeps_dead_cgroup
 
@@ -48,7 +48,7 @@ def charge_vs_charge(stage: Stage) -> None:
         stage.task(f"charge{cpu}", lambda ctx: charge_pages(ctx, memcgs[1], stage.knobs["pages"]), cpu=cpu)
         stage.task(f"idle{cpu}", pull, cpu=cpu)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("a stock keeps a dead cgroup", lambda: any(map(keeps_dead_cgroup, machine.stocks)))
+    stage.sometimes("a stock keeps a dead cgroup", lambda: keeps_dead_cgroup(machine))
     stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
 
 
@@ -64,9 +64,12 @@ def charge_vs_drain(stage: Stage) -> None:
     memcgs: list[Memcg] = []
 
     async def fill_stock(ctx: Context) -> None:
-        memcgs.extend(await make_gone_and_others(ctx, "stays", "full"))
+        """Where a stock has slots, the other ones are taken, too."""
+        others = [f"other{number}" for number in range(NR_MEMCG_STOCK - 1)] if machine.memcg_stocks else []
+        memcgs.extend(await make_gone_and_others(ctx, "stays", "full", *others))
         await ctx.settle()
-        await charge_pages(ctx, memcgs[0], 1)
+        for memcg in (memcgs[0], *memcgs[3:]):
+            await charge_pages(ctx, memcg, 1)
         await css_put(ctx, memcgs[0].css)
 
     async def drain(ctx: Context) -> None:
@@ -79,7 +82,7 @@ def charge_vs_drain(stage: Stage) -> None:
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
     stage.sometimes(
         "the stock changes to another cgroup while all stocks are read",
-        lambda: machine.percpu_charge_mutex.holder is drainer and not any(map(keeps_dead_cgroup, machine.stocks)),
+        lambda: machine.percpu_charge_mutex.holder is drainer and not keeps_dead_cgroup(machine),
     )
     stage.eventually("no cgroup is dying", lambda: machine.root_cgroup.nr_dying_descendants == 0)
 

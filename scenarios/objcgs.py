@@ -23,11 +23,12 @@ from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
+from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
-from actors.linux.mm.memcontrol import mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import NR_OBJ_STOCK, mem_cgroup_uncharge
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
@@ -81,7 +82,12 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     "last-object-vs-rmdir",
     "the last objects of a nested cgroup are freed on another CPU while it is removed",
     Knob("objects", "objects that the cgroup has in use", 2, least=1, most=16),
-    Knob("context", "where they are freed: in a task, or in an RCU callback", "task", choices=("task", "rcu")),
+    Knob(
+        "context",
+        "where they are freed: in a task, in RCU callbacks, or in turn in a task and in callbacks of its CPU",
+        "task",
+        choices=("task", "rcu", "both"),
+    ),
     Knob("below", "what the cgroup is in: another cgroup, or the root alone", "parent", choices=("parent", "root")),
     REMOVAL,
     SIZE,
@@ -106,8 +112,9 @@ def last_object_vs_rmdir(stage: Stage) -> None:
             await kill(ctx, cgroups[0])
 
     async def free(ctx: Context) -> None:
-        for obj in kept:
-            if stage.knobs["context"] == "task":
+        context = stage.knobs["context"]
+        for number, obj in enumerate(kept):
+            if context == "task" or (context == "both" and number % 2):
                 await kmem_cache_free(ctx, cache, obj)
             else:
                 await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))
@@ -146,11 +153,27 @@ def has_live_objects(cache: KmemCache) -> bool:
 
 
 async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
-    """Allocate and free an object in *cgroup* on every CPU, so that no stock keeps another obj_cgroup."""
+    """Allocate and free an object in *cgroup* on every CPU, so that no stock keeps another obj_cgroup.
+
+    Where a stock has slots, five cgroups would have to allocate; there the stocks of bytes are drained.
+    """
     for cpu in ctx.machine.cpus:
         await ctx.migrate(cpu)
+        if ctx.machine.obj_stocks:
+            await drain_local_obj_stock(ctx)
+            continue
         for obj in await fill(ctx, cgroup, cache, 1):
             await kmem_cache_free(ctx, cache, obj)
+
+
+async def fill_slots(ctx: Context, cache: KmemCache) -> list[Cgroup]:
+    """Where a stock has slots, let others have all of those of this CPU: the next obj_cgroup displaces one of them."""
+    others = []
+    for number in range(NR_OBJ_STOCK if ctx.machine.obj_stocks else 0):
+        others.append(await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}"))
+        for obj in await fill(ctx, others[-1], cache, 1):
+            await kmem_cache_free(ctx, cache, obj)
+    return others
 
 
 @scenario(
@@ -226,15 +249,21 @@ def drain_vs_release(stage: Stage) -> None:
         kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["rounds"]))
         await rmdir(ctx, cgroups[0])
         await ctx.settle()
+        await ctx.migrate(machine.cpus[1])
+        cgroups.extend(await fill_slots(ctx, cache))
         memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
 
     async def free(ctx: Context) -> None:
-        """Free an object of the removed cgroup, then let another obj_cgroup have the stock of this CPU."""
-        for obj in kept:
+        """Free an object of the removed cgroup, then let another obj_cgroup have the stock of this CPU, or a slot."""
+        others = cgroups[3:]
+        for number, obj in enumerate(kept):
             await kmem_cache_free(ctx, cache, obj)
+            if others:
+                ctx.active_memcg = memcg_of(others[number % len(others)].css)
             other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
             if other is not None:
                 await kmem_cache_free(ctx, cache, other)
+            ctx.active_memcg = None
 
     async def charge(ctx: Context) -> None:
         """Touch pages, as long as others give any back; the charge that does not fit drains all stocks."""
@@ -259,15 +288,16 @@ def drain_vs_release(stage: Stage) -> None:
     stage.wind_up(let_go)
     stage.sometimes(
         "a stock is drained that has bytes of a removed cgroup",
-        lambda: any(stock.is_flushing and is_of_removed(machine, stock.cpu) for stock in machine.stocks),
+        lambda: has_removed_to_drain(machine),
     )
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
-def is_of_removed(machine: Machine, cpu: int) -> bool:
-    """Whether the obj_cgroup in a CPU's stock has outlived its first memcg."""
-    objcg = machine.stocks[cpu].cached_objcg
-    return objcg is not None and objcg.memcg is not objcg.made_for
+def has_removed_to_drain(machine: Machine) -> bool:
+    """Whether an obj_cgroup in a stock that is to be drained has outlived its first memcg."""
+    kept = [stock.cached_objcg for stock in machine.stocks if stock.is_flushing]
+    kept += [objcg for slots in machine.obj_stocks if slots.is_flushing for objcg in slots.cached]
+    return any(objcg is not None and objcg.memcg is not objcg.made_for for objcg in kept)
 
 
 @scenario(
@@ -364,10 +394,16 @@ def objcg_handover(stage: Stage) -> None:
 
     def add_freer(number: int) -> None:
         async def free(ctx: Context) -> None:
-            """Free some objects, and let another obj_cgroup have the stock of this CPU after each."""
+            """Free some objects, and let another obj_cgroup have the stock of this CPU after each.
+
+            A stock with slots is drained instead, as it would be for a cgroup at its limit.
+            """
             await enter(ctx, stage.session)
             for obj in kept[number::cpus]:
                 await kmem_cache_free(ctx, cache, obj)
+                if machine.obj_stocks:
+                    await drain_local_obj_stock(ctx)
+                    continue
                 other = await kmem_cache_alloc(ctx, cache, GFP_KERNEL)
                 if other is not None:
                     await kmem_cache_free(ctx, cache, other)

@@ -12,7 +12,13 @@ from actors.linux.init.machine import Config, Machine
 from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir
 from actors.linux.kernel.locking.locks import Completion
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
-from actors.linux.mm.memcontrol import Memcg, mem_cgroup_try_charge, mem_cgroup_uncharge, try_charge
+from actors.linux.mm.memcontrol import (
+    Memcg,
+    drain_local_memcg_stock,
+    mem_cgroup_try_charge,
+    mem_cgroup_uncharge,
+    try_charge,
+)
 from actors.linux.mm.memory import fault_in_page
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.slab import REAPTIMEOUT_AC
@@ -436,10 +442,15 @@ async def warm_up(ctx: Context, cgroup: Cgroup, *caches: KmemCache) -> None:
 
 
 async def charge_elsewhere(ctx: Context, cgroup: Cgroup) -> None:
-    """Charge and uncharge a page to *cgroup* on every CPU, so that no stock keeps another memcg afterwards."""
+    """Charge and uncharge a page to *cgroup* on every CPU, so that no stock keeps another memcg afterwards.
+
+    Where a stock has slots, seven cgroups would have to charge; there the stocks of pages are drained.
+    """
     memcg = cgroup.css.memcg
     assert memcg is not None
     for cpu in ctx.machine.cpus:
         await ctx.migrate(cpu)
-        if await mem_cgroup_try_charge(ctx, memcg):
+        if ctx.machine.memcg_stocks:
+            await drain_local_memcg_stock(ctx)
+        elif await mem_cgroup_try_charge(ctx, memcg):
             await mem_cgroup_uncharge(ctx, memcg)

@@ -6,9 +6,10 @@ CPUs. A page that stays in a stock keeps the memcg until this CPU charges to ano
 
 from __future__ import annotations
 
-from actors.api import Cgroup, Context
+from actors.api import Cgroup, Context, Machine
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, memcg_of
-from actors.linux.mm.memcontrol import Stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.oracles.stocks import page_slots
 from scenarios.api import Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, scenario, small_cache
 
 
@@ -44,10 +45,10 @@ def stock_refill(stage: Stage) -> None:
     for number in range(len(workers)):
         add_remover(number)
     stage.wind_up(lambda ctx: charge_elsewhere(ctx, stage.session))
-    stage.sometimes("a stock keeps a dead cgroup", lambda: any(keeps_dead_cgroup(stock) for stock in machine.stocks))
+    stage.sometimes("a stock keeps a dead cgroup", lambda: keeps_dead_cgroup(machine))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
-def keeps_dead_cgroup(stock: Stock) -> bool:
-    """Whether the pages of a stock are charged to a dead cgroup."""
-    return stock.cached is not None and stock.nr_pages > 0 and stock.cached.css.cgroup.is_dead
+def keeps_dead_cgroup(machine: Machine) -> bool:
+    """Whether pages in a stock are charged to a dead cgroup."""
+    return any(slot.nr > 0 and slot.memcg.css.cgroup.is_dead for slot in page_slots(machine))

@@ -9,7 +9,7 @@ import attrs
 
 from actors.machine.list_head import ListEntry
 from actors.system.actor import Shared
-from actors.system.flow import Flow
+from actors.system.flow import Flow, Section
 from protocol.findings import Oops
 from protocol.operations import UPDATE
 
@@ -44,6 +44,7 @@ class Context(Flow):
     is_exiting: bool = attrs.field(default=False, init=False)
     parent_waits: Completion | None = attrs.field(default=None, init=False)
     held_locks: list[HeldLock] = attrs.field(factory=list, init=False)
+    _saved_cpus: list[tuple[Cpu, ...]] = attrs.field(factory=list, init=False)
 
     @property
     def smp_processor_id(self) -> int:
@@ -64,6 +65,19 @@ class Context(Flow):
         super().local_irq_enable()
         if self.held_locks:
             self.machine.lockdep.irqs_enabled(self)
+
+    @property
+    def migrate_section(self) -> Section:
+        """A block between migrate_disable() and migrate_enable(): the task may be preempted, and stays on its CPU."""
+        return Section(self._migrate_disable, self._migrate_enable)
+
+    def _migrate_disable(self) -> None:
+        assert self.cpu is not None, f"{self.name} is bound to no CPU"
+        self._saved_cpus.append(self.cpus_allowed)
+        self.cpus_allowed = (self.cpu,)
+
+    def _migrate_enable(self) -> None:
+        self.cpus_allowed = self._saved_cpus.pop()
 
     def kfree(self, *parts: Shared | None) -> None:
         """Free an object with the parts embedded in it; every later request to one of them is a use-after-free.

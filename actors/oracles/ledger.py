@@ -26,6 +26,7 @@ from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
 from actors.oracles.objcg import ObjcgBooks
 from actors.oracles.objects import object_wrongs
+from actors.oracles.stocks import page_slots
 from actors.oracles.vfs import resting_wrongs, vfs_wrongs
 from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_CHILD_CACHES, WITHOUT_REPARENTING
 
@@ -303,7 +304,7 @@ class Ledger:
         children = sum(child.freed is None for child in self._child_csses(memcg))
         creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
         charged = self._references_of_caches(memcg)
-        stocks = stock_pages if self.objcgs is None else sum(stock.cached is memcg for stock in self.machine.stocks)
+        stocks = stock_pages if self.objcgs is None else sum(slot.memcg is memcg for slot in page_slots(self.machine))
         folios = memcg.user_pages if self.objcgs is None else memcg.folios
         held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + folios + creations
         held += self._references_of_removal(memcg.css)
@@ -342,9 +343,10 @@ class Ledger:
 
     def _stocks_of(self, memcg: Memcg) -> Iterator[str]:
         """The stocks that hold pages of *memcg*; each keeps them until its CPU charges another memcg (9.3)."""
-        for stock in self.machine.stocks:
-            if stock.cached is memcg and (stock.nr_pages or self.objcgs is not None):
-                yield f"{stock.label} holds {stock.nr_pages} pages, until that CPU charges another memcg"
+        others = "seven others" if self.machine.memcg_stocks else "another memcg"
+        for slot in page_slots(self.machine):
+            if slot.memcg is memcg and (slot.nr or self.objcgs is not None):
+                yield f"{slot.label} holds {slot.nr} pages, until that CPU charges {others}"
 
     def _child_csses(self, memcg: Memcg) -> Iterator[Memcg]:
         for child in memcg.css.cgroup.children:
@@ -406,9 +408,8 @@ class Ledger:
 
     def _stock_pages(self) -> Counter[Memcg]:
         pages: Counter[Memcg] = Counter()
-        for stock in self.machine.stocks:
-            if stock.cached is not None:
-                pages[stock.cached] += stock.nr_pages
+        for slot in page_slots(self.machine):
+            pages[slot.memcg] += slot.nr
         return pages
 
     def _all_violated(self, wrongs: Iterable[tuple[str, str]]) -> None:

@@ -18,6 +18,7 @@ import attrs
 from actors.linux.kernel.cgroup.rstat import BYTE_ITEMS
 from actors.linux.mm.obj_cgroup import OBJ_EXT_SIZE, PAGE_SIZE, ObjCgroup
 from actors.linux.mm.vmstat import stats_of
+from actors.oracles.stocks import StockRules, byte_slots, page_slots
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -42,7 +43,8 @@ class ObjcgBooks:
     # -- each step ----------------------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Check each obj_cgroup after each request to it, and the tasks when cgroup_mutex is released."""
+        """Check each obj_cgroup after each request to it, the tasks when cgroup_mutex is released, and the stocks."""
+        StockRules(self.machine).watch()
         self.machine.check_objcg = self.check_objcg
         self.machine.cgroup_mutex.actor.check = self.check_tasks
 
@@ -93,6 +95,8 @@ class ObjcgBooks:
         for memcg in (self.machine.root_mem_cgroup, *self.machine.memcgs()):
             yield from self._check_usage(memcg)
             yield from self._check_statistics(memcg, sizes)
+        for text in StockRules(self.machine).wrongs():
+            yield "invariant", "T9", text
         for task in self.machine.charged_tasks:
             self._check_task(task)
 
@@ -111,7 +115,7 @@ class ObjcgBooks:
         """T3, U5: each reference has a holder."""
         machine = self.machine
         tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
-        stocks = sum(stock.cached_objcg is objcg for stock in machine.stocks)
+        stocks = sum(slot.objcg is objcg for slot in byte_slots(machine))
         memcgs = sum(objcg is owner.orig_objcg for memcg in machine.memcgs() for owner in memcg.objcg_owners())
         allocations = objects + objcg.kmem_allocations + objcg.other_allocations + objcg.folios
         held = objcg.refcnt.own_refs + allocations + tasks + stocks + memcgs
@@ -122,7 +126,7 @@ class ObjcgBooks:
 
     def _check_bytes(self, objcg: ObjCgroup, in_objects: int) -> Iterator[Wrong]:
         """T7: the pages charged through *objcg* are its objects, what the stocks have of them, and the rest."""
-        in_stocks = sum(stock.nr_bytes for stock in self.machine.stocks if stock.cached_objcg is objcg)
+        in_stocks = sum(slot.nr for slot in byte_slots(self.machine) if slot.objcg is objcg)
         explained = in_objects + objcg.other_bytes + in_stocks + objcg.nr_charged_bytes
         charged = PAGE_SIZE * (objcg.charged - objcg.kmem_pages)
         if charged != explained:
@@ -131,14 +135,17 @@ class ObjcgBooks:
             yield "accounting", f"bytes of an obj_cgroup too {how}", text
 
     def _check_usage(self, memcg: Memcg) -> Iterator[Wrong]:
-        """T8: for a memcg that is not offline: nothing is moved from its counter when it goes offline."""
-        if not (memcg.is_kmem_online or memcg.is_root):
+        """T8: for a memcg that is not offline: nothing is moved from its counter when it goes offline.
+
+        From 7.2 on the root's counter is not exact: what the root has inherited is not uncharged.
+        """
+        if not (memcg.is_kmem_online or memcg.is_root) or (memcg.is_root and memcg.has_objcg_per_node):
             return
         members = {*memcg.subtree()}
         pages = sum(objcg.charged for objcg in self.machine.objcgs if objcg.memcg in members)
         pages += sum(objcg.folio_pages for objcg in self.machine.objcgs if objcg.memcg in members)
         pages += sum(member.folio_pages for member in members if not member.is_root)
-        pages += sum(stock.nr_pages for stock in self.machine.stocks if stock.cached in members)
+        pages += sum(slot.nr for slot in page_slots(self.machine) if slot.memcg in members)
         if memcg.memory.usage != pages:
             how = "low" if memcg.memory.usage < pages else "high"
             where = " of the root" if memcg.is_root else ""
@@ -154,7 +161,8 @@ class ObjcgBooks:
         for item in (*BYTE_ITEMS, "kernel"):
             if item in BYTE_ITEMS:
                 wanted = sum(sizes[objcg, item] for objcg in objcgs)
-                wanted -= sum(s.slab_bytes.get(item, 0) for s in self.machine.stocks if s.cached_objcg in objcgs)
+                slots = (slot for slot in byte_slots(self.machine) if slot.objcg in objcgs)
+                wanted -= sum(slot.uncounted.get(item, 0) for slot in slots)
             else:
                 wanted = sum(objcg.charged for objcg in objcgs)
             shown = flushed(memcg, item)

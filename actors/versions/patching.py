@@ -121,12 +121,12 @@ class NamedFix:
     @property
     def functions_in(self) -> list[str]:
         """The functions that change when it is added."""
-        return [name for name, _ in self._in]
+        return list(dict.fromkeys(name for name, _ in self._in))
 
     @property
     def functions_out(self) -> list[str]:
         """The functions that change when it is removed."""
-        return [name for name, _ in self._out]
+        return list(dict.fromkeys(name for name, _ in self._out))
 
     @staticmethod
     def _declare(

@@ -74,3 +74,6 @@ WITH_SHEAVES = profile_range("7.2..")
 
 RSTAT_PER_CSS = profile_range("7.2..")
 """The kernels in which the trees of statistics are those of csses, and a css is killed after its last task."""
+
+STOCKS_WITH_SLOTS = profile_range("7.2..")
+"""The kernels in which a CPU has one stock of pages and one of bytes, each with slots for several owners."""

@@ -10,10 +10,11 @@ from actors.machine.gfp import Gfp
 from actors.versions.kernel_fn import extern
 
 if TYPE_CHECKING:
+    from actors.linux.kernel.workqueue import Work
     from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
     from actors.linux.mm.list_lru import ListLru
     from actors.linux.mm.memcontrol import Memcg, Stock
-    from actors.linux.mm.obj_cgroup import ObjCgroup
+    from actors.linux.mm.obj_cgroup import ObjCgroup, ObjStock
 
 
 @extern
@@ -92,8 +93,13 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
 
 
 @extern
-async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
-    """Whether a CPU's stock of bytes belongs to the subtree of *root_memcg*; under RCU. KERNEL-today 8.6."""
+async def obj_stock_flush_required(ctx: Context, stock: Stock | ObjStock, root_memcg: Memcg) -> bool:
+    """Whether a CPU's stock of bytes has a part of the subtree of *root_memcg*. KERNEL-today 8.6, KERNEL-7.2 N5.7."""
+
+
+@extern
+async def drain_local_obj_stock(ctx: Context, work: Work | None = None) -> None:
+    """Empty all slots of this CPU's stock of bytes, from 7.2 on. KERNEL-7.2 N5.7."""
 
 
 @extern

@@ -21,7 +21,7 @@ from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, 
 from actors.linux.kernel.cgroup.rstat import CgroupRstat, CssRstat, MemcgStats, RstatLocks, RstatSubsys
 from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
-from actors.linux.kernel.locking.locks import Completion, Mutex, RwSem, SpinLock
+from actors.linux.kernel.locking.locks import Completion, LocalTryLock, Mutex, RwSem, SpinLock
 from actors.linux.kernel.rcu.eager import EagerRcu
 from actors.linux.kernel.rcu.tree import Rcu, rcu_core, rcu_gp_kthread
 from actors.linux.kernel.smp import CallQueue, ipi_handler
@@ -43,6 +43,7 @@ from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
     Memcg,
     MemcgKmemCacheCreateWork,
+    MemcgStock,
     StaticKey,
     Stock,
     mem_cgroup_alloc,
@@ -50,7 +51,7 @@ from actors.linux.mm.memcontrol import (
 )
 from actors.linux.mm.memory import TaskMapping
 from actors.linux.mm.new_cache import new_root_cache
-from actors.linux.mm.obj_cgroup import ObjCgroup, TaskObjcg, new_objcg
+from actors.linux.mm.obj_cgroup import ObjCgroup, ObjStock, TaskObjcg, new_objcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
@@ -66,7 +67,7 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
-from actors.versions.profiles import RSTAT_PER_CSS, WITHOUT_CHILD_CACHES
+from actors.versions.profiles import RSTAT_PER_CSS, STOCKS_WITH_SLOTS, WITHOUT_CHILD_CACHES
 from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
@@ -169,6 +170,11 @@ class Machine(Named):
     stocks: list[Stock]
     fbatches: list[FolioBatches]
     task_pages: TaskMapping
+    memcg_stocks: list[MemcgStock]
+    memcg_stock_locks: list[LocalTryLock]
+    obj_stocks: list[ObjStock]
+    obj_stock_locks: list[LocalTryLock]
+    memcg_wq: Workqueue
     call_queues: list[CallQueue]
     worker_pools: list[WorkerPool]
     cgroup_offline_wq: Workqueue
@@ -281,7 +287,7 @@ class Machine(Named):
             self.cgroup_release_wq = self.cgroup_free_wq = self.cgroup_offline_wq
 
     def _boot_per_cpu(self) -> None:
-        self.stocks = [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self._boot_stocks()
         self.fbatches = [FolioBatches(cpu.actor, cpu.id) for cpu in self.cpus]
         self.task_pages = TaskMapping(self.buddy.actor)
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
@@ -290,6 +296,16 @@ class Machine(Named):
         if self.config.rcu == "batched":
             gp = Context(self.world, "rcu_gp", Kind.KTHREAD, machine=self)
             self.world.spawn(gp, rcu_gp_kthread(gp))
+
+    def _boot_stocks(self) -> None:
+        """One stock for each CPU; from 7.2 on there are two instead, with works on a queue of their own."""
+        has_slots = self.config.kernel in STOCKS_WITH_SLOTS
+        self.stocks = [] if has_slots else [Stock(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.memcg_stocks = [MemcgStock(cpu.actor, cpu.id) for cpu in self.cpus] if has_slots else []
+        self.obj_stocks = [ObjStock(cpu.actor, cpu.id) for cpu in self.cpus] if has_slots else []
+        self.memcg_stock_locks = [stock.lock for stock in self.memcg_stocks]
+        self.obj_stock_locks = [stock.lock for stock in self.obj_stocks]
+        self.memcg_wq = Workqueue.alloc(self.worker_pools if has_slots else [], "memcg", max_active=1024)
 
     def _boot_cpu(self, cpu: Cpu) -> None:
         calls, softirq, timers = self.call_queues[cpu.id], self.softirqs[cpu.id], self.timer_bases[cpu.id]

@@ -21,6 +21,7 @@ from actors.linux.include.list_lru import (
 )
 from actors.linux.include.memcontrol import (
     charge_statistics,
+    drain_local_obj_stock,
     drain_obj_stock,
     memcg_reparent_objcgs,
     obj_cgroup_alloc,
@@ -53,9 +54,13 @@ from actors.linux.kernel.cgroup.cgroup import (
     memcg_of,
 )
 from actors.linux.kernel.locking.locks import (
+    LocalLockHeld,
     LocalLockIrqHeld,
+    LocalTryLock,
     down_read,
     down_write,
+    local_trylock,
+    local_unlock,
     mutex_trylock,
     mutex_unlock,
     spin_lock_irqsave,
@@ -85,7 +90,7 @@ from actors.versions.profiles import OBJCG_PER_NODE
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from actors.linux.init.machine import Machine
     from actors.linux.mm.filemap import Page
@@ -102,7 +107,13 @@ MEMCG_CACHES_MIN_SIZE = 4
 STOCK = OperationInfo("this_cpu_stock", cost=ATOMIC_NS)
 
 STOCK_LOCK = "memcg_stock.stock_lock"
-"""The local lock of a CPU's stock, from 6.12 on; before, the stock is used with IRQs off."""
+"""The local lock of a CPU's stock in 6.12; before, the stock is used with IRQs off."""
+
+MEMCG_STOCK_LOCK, OBJ_STOCK_LOCK = "memcg_stock.lock", "obj_stock.lock"
+"""The local locks of a CPU's two stocks from 7.2 on, which a handler may find taken."""
+
+NR_MEMCG_STOCK, NR_OBJ_STOCK = 7, 5
+"""The slots of each of them."""
 
 
 @attrs.define(eq=False)
@@ -955,6 +966,87 @@ class Stock(Shared):
         return was
 
 
+@attrs.define(eq=False)
+class SlotStock(Shared):
+    """What memcg_stock and obj_stock of one CPU have in common from 7.2 on: a lock, slots, and a work that drains them.
+
+    `cached` has the owner of each slot, None for an empty one. With no empty slot left, the one at `drain_idx` is
+    drained for the next owner. The slots are used with the lock held; other CPUs read them without.
+    """
+
+    cpu: int
+    lock: LocalTryLock = attrs.field(init=False)
+    work: Work = attrs.field(init=False)
+    drain_idx: int = attrs.field(default=0, init=False)
+    is_flushing: bool = attrs.field(default=False, init=False)
+
+    def next_victim(self) -> int:
+        """drain_idx, which goes round the slots."""
+        at = self.drain_idx
+        self.drain_idx = (at + 1) % self.nr_slots
+        return at
+
+    @property
+    def nr_slots(self) -> int:
+        raise NotImplementedError
+
+    @operation(READ, cost=ATOMIC_NS)
+    def test_flushing(self) -> bool:
+        """test_bit(FLUSHING_CACHED_CHARGE, &stock->flags)."""
+        return self.is_flushing
+
+    @operation(UPDATE)
+    def test_and_set_flushing(self) -> bool:
+        was, self.is_flushing = self.is_flushing, True
+        return was
+
+
+@attrs.define(eq=False)
+class MemcgStock(SlotStock):
+    """struct memcg_stock_pcp of one CPU, from 7.2 on. KERNEL-7.2 N5.0.
+
+    A slot has up to 64 pages that are charged in advance to a memcg, and one css reference to it, even with no page.
+    """
+
+    cached: list[Memcg | None] = attrs.field(factory=lambda: [None] * NR_MEMCG_STOCK, init=False)
+    nr_pages: list[int] = attrs.field(factory=lambda: [0] * NR_MEMCG_STOCK, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = LocalTryLock(self.actor, MEMCG_STOCK_LOCK)
+        self.work = Work(self.actor, self)
+        self.work.init_work(drain_local_memcg_stock)
+
+    @property
+    def label(self) -> str:
+        return f"memcg_stock of {self.actor.name}"
+
+    @property
+    def nr_slots(self) -> int:
+        return len(self.cached)
+
+    def slot_of(self, memcg: Memcg | None) -> int | None:
+        """The slot of *memcg*; of None, the first empty one."""
+        return self.cached.index(memcg) if memcg in self.cached else None
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_cached(self, at: int) -> Memcg | None:
+        """READ_ONCE(stock->cached[i]), from another CPU."""
+        return self.cached[at]
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_pages(self, at: int) -> int:
+        """READ_ONCE(stock->nr_pages[i]), from another CPU."""
+        return self.nr_pages[at]
+
+
+async def this_memcg_stock(ctx: Context) -> MemcgStock:
+    """this_cpu_ptr(&memcg_stock), whose lock is held: a handler may run before the first access."""
+    stock = ctx.machine.memcg_stocks[ctx.smp_processor_id]
+    await ctx.this_cpu(stock, STOCK)
+    ctx.use(stock)
+    return stock
+
+
 def this_cpu_stock(ctx: Context) -> Stock:
     """this_cpu_ptr(&memcg_stock)."""
     stock = ctx.machine.stocks[ctx.smp_processor_id]
@@ -971,7 +1063,22 @@ async def consume_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
         return await take_from_stock(ctx, memcg, nr_pages)
 
 
-@kernel_fn("consume_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("consume_stock", "mm/memcontrol.c", profiles="7.2..")
+async def consume_stock_7_2(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
+    """KERNEL-7.2 N5.1: take pages from the slot of *memcg*, which stays even if it is empty then."""
+    locks = ctx.machine.memcg_stock_locks
+    if nr_pages > CHARGE_BATCH or not await local_trylock(ctx, locks):
+        return False
+    stock = await this_memcg_stock(ctx)
+    at = stock.slot_of(memcg)
+    is_enough = at is not None and stock.nr_pages[at] >= nr_pages
+    if at is not None and is_enough:
+        stock.nr_pages[at] -= nr_pages
+    local_unlock(ctx, locks)
+    return is_enough
+
+
+@kernel_fn("consume_stock", "mm/memcontrol.c", profiles="6.12")
 async def consume_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
     """A stock holds up to 64 pages."""
     if nr_pages > CHARGE_BATCH:
@@ -1004,7 +1111,121 @@ async def refill_stock(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
             await drain_stock(ctx, stock)
 
 
-@kernel_fn("refill_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("refill_stock", "mm/memcontrol.c", profiles="7.2..")
+async def refill_stock_7_2(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """KERNEL-7.2 N5.2: into the slot of *memcg*, an empty one, or the next in turn; else straight to the counters."""
+    WARN_ON(ctx, memcg.is_root, "refill_stock: mem_cgroup_is_root(memcg)")
+    locks = ctx.machine.memcg_stock_locks
+    if nr_pages > CHARGE_BATCH or not await local_trylock(ctx, locks):
+        await memcg_uncharge(ctx, memcg, nr_pages)
+        return
+    stock = await this_memcg_stock(ctx)
+    at = stock.slot_of(memcg)
+    if at is None:
+        await take_memcg_slot(ctx, stock, memcg, nr_pages)
+    else:
+        stock.nr_pages[at] += nr_pages
+        if stock.nr_pages[at] > CHARGE_BATCH:
+            await drain_stock_7_2(ctx, stock, at)
+    local_unlock(ctx, locks)
+
+
+async def take_memcg_slot(ctx: Context, stock: MemcgStock, memcg: Memcg, nr_pages: int) -> None:
+    """Give a slot to *memcg*, with its first pages."""
+    at = stock.slot_of(None)
+    if at is None:
+        at = stock.next_victim()
+        await drain_stock_7_2(ctx, stock, at)
+    await css_get(ctx, memcg.css)
+    stock.cached[at] = memcg
+    stock.nr_pages[at] = nr_pages
+
+
+async def memcg_uncharge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Give pages back to the counters of *memcg*, past the stocks."""
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
+@kernel_fn("drain_stock", "mm/memcontrol.c", profiles="7.2..")
+async def drain_stock_7_2(ctx: Context, stock: MemcgStock, at: int) -> None:
+    """KERNEL-7.2 N5.2: uncharge the pages of a slot, and drop its css reference; the stock's lock is held."""
+    old = stock.cached[at]
+    if old is None:
+        return
+    if stock.nr_pages[at]:
+        await memcg_uncharge(ctx, old, stock.nr_pages[at])
+        stock.nr_pages[at] = 0
+    await css_put(ctx, old.css)
+    stock.cached[at] = None
+
+
+@kernel_fn("drain_local_memcg_stock", "mm/memcontrol.c", profiles="7.2..")
+async def drain_local_memcg_stock(ctx: Context, _work: Work | None = None) -> None:
+    """KERNEL-7.2 N5.7: empty all slots of this CPU's stock of pages, whoever they belong to."""
+    if WARN_ON(ctx, ctx.in_handler, "drain in non-task context"):
+        return
+    async with LocalLockHeld(ctx, ctx.machine.memcg_stock_locks):
+        stock = await this_memcg_stock(ctx)
+        for at in range(NR_MEMCG_STOCK):
+            await drain_stock_7_2(ctx, stock, at)
+        stock.is_flushing = False
+
+
+@kernel_fn("drain_all_stock", "mm/memcontrol.c", profiles="7.2..")
+async def drain_all_stock_7_2(ctx: Context, root_memcg: Memcg) -> None:
+    """KERNEL-7.2 N5.7: on all CPUs, drain the stocks that the subtree has a part in: pages and bytes, each by itself.
+
+    RCU alone keeps the memcgs and the obj_cgroups of another CPU's slots readable. The task may be preempted here, but
+    it does not migrate.
+    """
+    machine = ctx.machine
+    if not await mutex_trylock(ctx, machine.percpu_charge_mutex):
+        return
+    with ctx.migrate_section:
+        for pages, objects in zip(machine.memcg_stocks, machine.obj_stocks, strict=True):
+            if not await ctx.ask(pages.test_flushing) and await is_memcg_drain_needed(ctx, pages, root_memcg):
+                await flush_stock(ctx, pages, drain_local_memcg_stock)
+            if not await ctx.ask(objects.test_flushing) and await obj_stock_flush_required(ctx, objects, root_memcg):
+                await flush_stock(ctx, objects, drain_local_obj_stock)
+    await mutex_unlock(ctx, machine.percpu_charge_mutex)
+
+
+@kernel_fn("is_memcg_drain_needed", "mm/memcontrol.c", profiles="7.2..")
+async def is_memcg_drain_needed(ctx: Context, stock: MemcgStock, root_memcg: Memcg) -> bool:
+    """KERNEL-7.2 N5.7: whether a slot of a CPU has pages of the subtree; a slot without pages does not count."""
+    with ctx.rcu_read_section:
+        for at in range(NR_MEMCG_STOCK):
+            memcg = await ctx.ask(stock.read_cached, at)
+            if memcg is None:
+                continue
+            nr_pages = await ctx.ask(stock.read_pages, at)
+            if nr_pages and memcg.is_descendant_of(root_memcg):
+                return True
+    return False
+
+
+async def flush_stock(
+    ctx: Context, stock: SlotStock, drain_local: Callable[[Context], Coroutine[object, object, None]]
+) -> None:
+    """Drain a stock: this CPU's here, another one's by a work; not if it is to be drained already."""
+    if await ctx.ask(stock.test_and_set_flushing):
+        return
+    if stock.cpu == ctx.smp_processor_id:
+        await drain_local(ctx)
+    else:
+        await schedule_drain_work(ctx, stock)
+
+
+@kernel_fn("schedule_drain_work", "mm/memcontrol.c", profiles="7.2..")
+async def schedule_drain_work(ctx: Context, stock: SlotStock) -> None:
+    """The model has no isolated CPUs."""
+    with ctx.rcu_read_section:
+        await queue_work_on(ctx, stock.cpu, ctx.machine.memcg_wq, stock.work)
+
+
+@kernel_fn("refill_stock", "mm/memcontrol.c", profiles="6.12")
 async def refill_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Put *nr_pages* of *memcg* into this CPU's stock."""
     with LocalLockIrqHeld(ctx, STOCK_LOCK):
@@ -1012,7 +1233,7 @@ async def refill_stock_6_12(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
         await __refill_stock(ctx, this_cpu_stock(ctx), memcg, nr_pages)
 
 
-@kernel_fn("__refill_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__refill_stock", "mm/memcontrol.c", profiles="6.12")
 async def __refill_stock(ctx: Context, stock: Stock, memcg: Memcg, nr_pages: int) -> None:
     """KERNEL-today 8.6: with IRQs off: the stock takes a css reference for its memcg, not for each page."""
     if stock.cached is not memcg:
@@ -1024,7 +1245,7 @@ async def __refill_stock(ctx: Context, stock: Stock, memcg: Memcg, nr_pages: int
         await drain_stock(ctx, stock)
 
 
-@kernel_fn("drain_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("drain_stock", "mm/memcontrol.c", profiles="6.12")
 async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
     """KERNEL-today 8.6: uncharge the pages and drop the stock's css reference, which may be the last; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
@@ -1039,7 +1260,7 @@ async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
     stock.cached = None
 
 
-@kernel_fn("drain_local_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("drain_local_stock", "mm/memcontrol.c", profiles="6.12")
 async def drain_local_stock_6_12(ctx: Context, _work: Work | None = None) -> None:
     """KERNEL-today 8.6: empty both stocks of this CPU; the obj_cgroup is put after the lock is dropped."""
     with LocalLockIrqHeld(ctx, STOCK_LOCK):
@@ -1051,7 +1272,7 @@ async def drain_local_stock_6_12(ctx: Context, _work: Work | None = None) -> Non
     await obj_cgroup_put(ctx, old)
 
 
-@kernel_fn("drain_all_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("drain_all_stock", "mm/memcontrol.c", profiles="6.12")
 async def drain_all_stock_6_12(ctx: Context, root_memcg: Memcg) -> None:
     """KERNEL-today 8.6: on all CPUs, drain the stocks of the subtree; do nothing if another drain is running.
 

@@ -18,7 +18,17 @@ from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_sta
 from actors.linux.include.slab import SlabFlags, kmalloc
 from actors.linux.include.swap import lru_reparent_memcg
 from actors.linux.kernel.cgroup.cgroup import css_put, css_tryget
-from actors.linux.kernel.locking.locks import LocalLockIrqHeld, SpinLockIrqHeld, spin_lock_nested, spin_unlock
+from actors.linux.kernel.locking.locks import (
+    LocalLockHeld,
+    LocalLockIrqHeld,
+    LocalTryLock,
+    SpinLockIrqHeld,
+    local_trylock,
+    local_unlock,
+    spin_lock_nested,
+    spin_unlock,
+)
+from actors.linux.kernel.workqueue import Work
 from actors.linux.lib.percpu_refcount import (
     PercpuRef,
     percpu_ref_exit,
@@ -30,28 +40,37 @@ from actors.linux.lib.percpu_refcount import (
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.list_lru import ListLru
 from actors.linux.mm.memcontrol import (
+    NR_OBJ_STOCK,
+    OBJ_STOCK_LOCK,
     STOCK,
     STOCK_LOCK,
     Memcg,
     ObjcgOwner,
+    SlotStock,
     Stock,
     __refill_stock,
+    memcg_uncharge,
     refill_stock,
     this_cpu_stock,
     try_charge_memcg,
 )
-from actors.linux.mm.page_counter import page_counter_uncharge
 from actors.machine.context import WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.machine.list_head import ListEntry
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
-from protocol.operations import READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
 
 PAGE_SIZE = 4096
+
+U16_MAX, S16_MAX = 65535, 32767
+"""What nr_bytes of a slot, and the bytes that are to be counted, can hold from 7.2 on."""
+
+Counter = tuple[int, str]
+"""Where the bytes of an object are counted: the node of its slab, and the item of memory.stat."""
 
 OBJ_EXT_SIZE = 8
 """Bytes that an accounted object costs beside its own: the pointer to its obj_cgroup."""
@@ -209,6 +228,43 @@ class ObjExts(Shared):
         return taken
 
 
+@attrs.define(eq=False)
+class ObjStock(SlotStock):
+    """struct obj_stock_pcp of one CPU, from 7.2 on. KERNEL-7.2 N5.0.
+
+    A slot has bytes of pages that are charged to an obj_cgroup, and a reference to it. `slab_bytes` are bytes of slab
+    objects that the statistics do not count yet: those of the obj_cgroup in the slot `index` (-1: none), on node `nid`.
+    """
+
+    cached: list[ObjCgroup | None] = attrs.field(factory=lambda: [None] * NR_OBJ_STOCK, init=False)
+    nr_bytes: list[int] = attrs.field(factory=lambda: [0] * NR_OBJ_STOCK, init=False)
+    index: int = attrs.field(default=-1, init=False)
+    nid: int = attrs.field(default=0, init=False)
+    slab_bytes: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = LocalTryLock(self.actor, OBJ_STOCK_LOCK)
+        self.work = Work(self.actor, self)
+        self.work.init_work(drain_local_obj_stock)
+
+    @property
+    def label(self) -> str:
+        return f"obj_stock of {self.actor.name}"
+
+    @property
+    def nr_slots(self) -> int:
+        return len(self.cached)
+
+    def slot_of(self, objcg: ObjCgroup | None) -> int | None:
+        """The slot of *objcg*; of None, the first empty one."""
+        return self.cached.index(objcg) if objcg in self.cached else None
+
+    @operation(READ, cost=ATOMIC_NS)
+    def read_cached(self, at: int) -> ObjCgroup | None:
+        """READ_ONCE(stock->cached[i]), from another CPU."""
+        return self.cached[at]
+
+
 # -- life of an obj_cgroup (KERNEL-today 5) ---------------------------------------------------------------------------
 
 
@@ -264,11 +320,9 @@ async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> No
     """Give pages back to the page counters of the memcg that *objcg* has now, past the stock."""
     memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
     objcg.charged -= nr_pages
-    await mod_kernel_pages(ctx, memcg, -nr_pages)
+    await mod_kernel_pages_7_2(ctx, memcg, -nr_pages)
     if not memcg.is_root:
-        await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-        if memcg.memsw is not None:
-            await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+        await memcg_uncharge(ctx, memcg, nr_pages)
     await css_put(ctx, memcg.css)
 
 
@@ -441,7 +495,57 @@ async def mem_cgroup_attach(ctx: Context, task: Context) -> None:
 # -- charging bytes and pages (KERNEL-today 8) ------------------------------------------------------------------------
 
 
-@kernel_fn("obj_cgroup_charge", "mm/memcontrol.c", profiles="6.12..")
+async def trylock_stock(ctx: Context) -> ObjStock | None:
+    """Lock this CPU's stock of bytes; None if this handler has interrupted a holder. KERNEL-7.2 N5.0."""
+    if not await local_trylock(ctx, ctx.machine.obj_stock_locks):
+        return None
+    return await this_obj_stock(ctx)
+
+
+async def this_obj_stock(ctx: Context) -> ObjStock:
+    """this_cpu_ptr(&obj_stock), whose lock is held: a handler may run before the first access."""
+    stock = ctx.machine.obj_stocks[ctx.smp_processor_id]
+    await ctx.this_cpu(stock, STOCK)
+    ctx.use(stock)
+    return stock
+
+
+def unlock_stock(ctx: Context, stock: ObjStock | None) -> None:
+    """Unlock the stock, if it could be locked."""
+    if stock is not None:
+        local_unlock(ctx, ctx.machine.obj_stock_locks)
+
+
+@kernel_fn("obj_cgroup_charge", "mm/memcontrol.c", profiles="7.2..")
+async def obj_cgroup_charge_7_2(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int) -> bool:
+    """KERNEL-7.2 N5.3, N5.4: charge bytes that are no slab object's from this CPU's stock, else whole pages."""
+    stock = await trylock_stock(ctx)
+    is_enough = stock is not None and __consume_obj_stock(stock, objcg, size)
+    unlock_stock(ctx, stock)
+    if is_enough:
+        return True
+    if not await charge_whole_pages(ctx, objcg, gfp, size):
+        return False
+    if size % PAGE_SIZE:
+        await refill_obj_stock(ctx, objcg, -size % PAGE_SIZE, allow_uncharge=False)
+    return True
+
+
+def __consume_obj_stock(stock: ObjStock, objcg: ObjCgroup, size: int) -> bool:
+    """KERNEL-7.2 N5.3: take bytes from the slot of *objcg*, if there are enough. The lock is held."""
+    at = stock.slot_of(objcg)
+    if at is None or stock.nr_bytes[at] < size:
+        return False
+    stock.nr_bytes[at] -= size
+    return True
+
+
+async def charge_whole_pages(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int) -> bool:
+    """__obj_cgroup_charge(): the pages that *size* bytes need; the caller takes care of the rest of the last one."""
+    return await obj_cgroup_charge_pages(ctx, objcg, gfp, -(-size // PAGE_SIZE))
+
+
+@kernel_fn("obj_cgroup_charge", "mm/memcontrol.c", profiles="6.12")
 async def obj_cgroup_charge(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int) -> bool:
     """KERNEL-today 8.4: charge bytes from this CPU's stock; else charge pages, and put the rest into the stock."""
     if await consume_obj_stock(ctx, objcg, size):
@@ -460,7 +564,7 @@ async def obj_cgroup_uncharge(ctx: Context, objcg: ObjCgroup, size: int) -> None
     await refill_obj_stock(ctx, objcg, size, allow_uncharge=True)
 
 
-@kernel_fn("consume_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("consume_obj_stock", "mm/memcontrol.c", profiles="6.12")
 async def consume_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int) -> bool:
     """Take bytes from this CPU's stock, if the stock is *objcg*'s and has enough."""
     with LocalLockIrqHeld(ctx, STOCK_LOCK):
@@ -472,7 +576,83 @@ async def consume_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int) -> bo
         return True
 
 
-@kernel_fn("refill_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("refill_obj_stock", "mm/memcontrol.c", profiles="7.2..")
+async def refill_obj_stock_7_2(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, allow_uncharge: bool) -> None:
+    """Add bytes that are no slab object's to this CPU's stock, if it can be locked."""
+    stock = await trylock_stock(ctx)
+    await __refill_obj_stock(ctx, objcg, stock, nr_bytes, allow_uncharge=allow_uncharge)
+    unlock_stock(ctx, stock)
+
+
+@kernel_fn("__refill_obj_stock", "mm/memcontrol.c", profiles="7.2..")
+async def __refill_obj_stock(
+    ctx: Context, objcg: ObjCgroup, stock: ObjStock | None, nr_bytes: int, *, allow_uncharge: bool
+) -> None:
+    """KERNEL-7.2 N5.4: whole pages go, with the lock held. Without a stock the rest goes back to the obj_cgroup."""
+    if stock is None:
+        nr_pages, rest = divmod(nr_bytes, PAGE_SIZE)
+        await ctx.ask(objcg.add_charged_bytes, rest)
+    else:
+        at = stock.slot_of(objcg)
+        if at is None:
+            at = await take_obj_slot(ctx, stock, objcg)
+            allow_uncharge = True
+        nr_pages, rest = 0, stock.nr_bytes[at] + nr_bytes
+        if (allow_uncharge and rest > PAGE_SIZE) or rest > U16_MAX:
+            nr_pages, rest = divmod(rest, PAGE_SIZE)
+        stock.nr_bytes[at] = rest
+    if nr_pages:
+        await obj_cgroup_uncharge_pages(ctx, objcg, nr_pages)
+
+
+async def take_obj_slot(ctx: Context, stock: ObjStock, objcg: ObjCgroup) -> int:
+    """Give a slot to *objcg*, with what it has of a page in no stock: an empty slot, or the next in turn."""
+    at = stock.slot_of(None)
+    if at is None:
+        at = stock.next_victim()
+        await drain_obj_stock_slot(ctx, stock, at)
+    await obj_cgroup_get(ctx, objcg)
+    objcg.book(1)
+    stock.nr_bytes[at] = 0
+    if await ctx.ask(objcg.read_charged_bytes):
+        stock.nr_bytes[at] = await ctx.ask(objcg.take_charged_bytes)
+    stock.cached[at] = objcg
+    return at
+
+
+@kernel_fn("drain_obj_stock_slot", "mm/memcontrol.c", profiles="7.2..")
+async def drain_obj_stock_slot(ctx: Context, stock: ObjStock, at: int) -> None:
+    """KERNEL-7.2 N5.5: empty a slot; the put may release the obj_cgroup here, with the stock's lock held."""
+    old = stock.cached[at]
+    if old is None:
+        return
+    nr_pages, rest = divmod(stock.nr_bytes[at], PAGE_SIZE)
+    if nr_pages:
+        await uncharge_counters(ctx, old, nr_pages)
+    if rest:
+        await ctx.ask(old.add_charged_bytes, rest)
+    stock.nr_bytes[at] = 0
+    if stock.index == at:
+        await flush_slot_bytes(ctx, stock)
+        stock.index = -1
+    stock.cached[at] = None
+    old.book(-1)
+    await obj_cgroup_put(ctx, old)
+
+
+@kernel_fn("drain_local_obj_stock", "mm/memcontrol.c", profiles="7.2..")
+async def drain_local_obj_stock(ctx: Context, _work: Work | None = None) -> None:
+    """KERNEL-7.2 N5.7: empty all slots of this CPU's stock of bytes, whoever they belong to."""
+    if WARN_ON(ctx, ctx.in_handler, "drain in non-task context"):
+        return
+    async with LocalLockHeld(ctx, ctx.machine.obj_stock_locks):
+        stock = await this_obj_stock(ctx)
+        for at in range(NR_OBJ_STOCK):
+            await drain_obj_stock_slot(ctx, stock, at)
+        stock.is_flushing = False
+
+
+@kernel_fn("refill_obj_stock", "mm/memcontrol.c", profiles="6.12")
 async def refill_obj_stock(ctx: Context, objcg: ObjCgroup, nr_bytes: int, *, allow_uncharge: bool) -> None:
     """KERNEL-today 8.5: add bytes to this CPU's stock; whole pages go, if that is allowed or the stock was another's.
 
@@ -504,7 +684,7 @@ async def take_obj_stock(ctx: Context, stock: Stock, objcg: ObjCgroup) -> ObjCgr
     return old
 
 
-@kernel_fn("drain_obj_stock", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("drain_obj_stock", "mm/memcontrol.c", profiles="6.12")
 async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
     """KERNEL-today 8.7: whole pages go to this CPU's stock of pages, the rest back to the obj_cgroup; IRQs are off.
 
@@ -529,7 +709,18 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
     return old
 
 
-@kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="7.2..")
+async def obj_stock_flush_required_7_2(ctx: Context, stock: ObjStock, root_memcg: Memcg) -> bool:
+    """KERNEL-7.2 N5.7: whether an obj_cgroup in a slot belongs to the subtree now, with bytes there or not."""
+    with ctx.rcu_read_section:
+        for at in range(NR_OBJ_STOCK):
+            objcg = await ctx.ask(stock.read_cached, at)
+            if objcg is not None and (await ctx.ask(objcg.read_memcg)).is_descendant_of(root_memcg):
+                return True
+    return False
+
+
+@kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="6.12")
 async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
     """The other CPU may put the obj_cgroup at any time; RCU keeps its memory, so read it once. KERNEL-today 8.6.2."""
     objcg = await ctx.ask(stock.read_cached_objcg)
@@ -539,7 +730,19 @@ async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg
     return memcg.is_descendant_of(root_memcg)
 
 
-@kernel_fn("obj_cgroup_charge_pages", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("obj_cgroup_charge_pages", "mm/memcontrol.c", profiles="7.2..")
+async def obj_cgroup_charge_pages_7_2(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
+    """KERNEL-7.2 N5.6: as before, but the root's counters are not charged, if *objcg* has gone to it meanwhile."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    charged = memcg.is_root or await try_charge_memcg(ctx, memcg, gfp, nr_pages)
+    if charged:
+        objcg.charged += nr_pages
+        await mod_kernel_pages_7_2(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+    return charged
+
+
+@kernel_fn("obj_cgroup_charge_pages", "mm/memcontrol.c", profiles="6.12")
 async def obj_cgroup_charge_pages(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_pages: int) -> bool:
     """KERNEL-today 8.9: charge the memcg that *objcg* has now. The charge may sleep, and the memcg may go meanwhile."""
     memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
@@ -551,7 +754,18 @@ async def obj_cgroup_charge_pages(ctx: Context, objcg: ObjCgroup, gfp: Gfp, nr_p
     return charged
 
 
-@kernel_fn("obj_cgroup_uncharge_pages", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("obj_cgroup_uncharge_pages", "mm/memcontrol.c", profiles="7.2..")
+async def obj_cgroup_uncharge_pages_7_2(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """KERNEL-7.2 N5.6: into this CPU's stock of pages; nothing is given back to the root's counters."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    objcg.charged -= nr_pages
+    await mod_kernel_pages_7_2(ctx, memcg, -nr_pages)
+    if not memcg.is_root:
+        await refill_stock(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn("obj_cgroup_uncharge_pages", "mm/memcontrol.c", profiles="6.12")
 async def obj_cgroup_uncharge_pages(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
     """KERNEL-today 8.9: give pages back to the memcg that *objcg* has now, into this CPU's stock."""
     memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
@@ -567,10 +781,49 @@ async def mod_kernel_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
         await __mod_memcg_state(ctx, memcg, "kernel", nr_pages)
 
 
+async def mod_kernel_pages_7_2(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """KERNEL-7.2, row 15.2: count kernel pages, with preemption off."""
+    with ctx.preempt_section:
+        await __mod_memcg_state(ctx, memcg, "kernel", nr_pages)
+
+
 # -- statistics of slab bytes, kept in the stock ----------------------------------------------------------------------
 
 
-@kernel_fn("mod_objcg_state", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__account_obj_stock", "mm/memcontrol.c", profiles="7.2..")
+async def __account_obj_stock(
+    ctx: Context, objcg: ObjCgroup, stock: ObjStock | None, counter: Counter, nr: int
+) -> None:
+    """KERNEL-7.2 N5.8: count bytes of slab objects in this CPU's stock, for one slot and node at a time.
+
+    The counters there have 16 bits. Bytes of an obj_cgroup without a slot are counted at once.
+    """
+    nid, item = counter
+    at = stock.slot_of(objcg) if stock is not None else None
+    if stock is None or at is None:
+        await mod_objcg_mlstate(ctx, objcg, nid, item, nr)
+        return
+    if stock.index not in (-1, at) or stock.nid != nid:
+        await flush_slot_bytes(ctx, stock)
+    stock.index, stock.nid = at, nid
+    before = stock.slab_bytes.get(item, 0)
+    nr += before
+    is_kept = abs(nr) <= S16_MAX and (not before or abs(nr) <= PAGE_SIZE)
+    stock.slab_bytes[item] = nr if is_kept else 0
+    if not is_kept:
+        await mod_objcg_mlstate(ctx, objcg, nid, item, nr)
+
+
+async def flush_slot_bytes(ctx: Context, stock: ObjStock) -> None:
+    """Count the bytes that are kept in the stock for the memcg that the obj_cgroup of their slot has now."""
+    for item, nr in list(stock.slab_bytes.items()):
+        if nr:
+            objcg = deref(stock.cached[stock.index], "__account_obj_stock(): stock->cached[stock->index]")
+            stock.slab_bytes[item] = 0
+            await mod_objcg_mlstate(ctx, objcg, stock.nid, item, nr)
+
+
+@kernel_fn("mod_objcg_state", "mm/memcontrol.c", profiles="6.12")
 async def mod_objcg_state(ctx: Context, objcg: ObjCgroup, nid: int, item: str, nr: int) -> None:
     """KERNEL-today 8.8: count bytes of slab objects in this CPU's stock; more than a page of them goes to the memcg."""
     old = None
@@ -646,7 +899,58 @@ async def memcg_slab_post_alloc_hook(
     return await __memcg_slab_post_alloc_hook(ctx, s, lru, gfp, objects)
 
 
-@kernel_fn("__memcg_slab_post_alloc_hook", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__memcg_slab_post_alloc_hook", "mm/memcontrol.c", profiles="7.2..")
+async def __memcg_slab_post_alloc_hook_7_2(
+    ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp, objects: Sequence[SlabObject]
+) -> bool:
+    """KERNEL-7.2, row 7.2: object by object; if a charge fails, those before it stay charged for the caller to free."""
+    objcg = await current_obj_cgroup(ctx)
+    if objcg is None or objcg.is_root:
+        return True
+    if lru is not None:
+        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+        has_lists = await memcg_list_lru_alloc(ctx, memcg, lru, gfp)
+        await css_put(ctx, memcg.css)
+        if not has_lists:
+            return False
+    for obj in objects:
+        slab = obj.slab
+        if slab.obj_exts is None and not await alloc_slab_obj_exts(ctx, slab, new_slab=False):
+            continue
+        if not await charge_object(ctx, objcg, gfp, s.slot_size + OBJ_EXT_SIZE, (slab.nid, s.stat_item.value)):
+            return False
+        await obj_cgroup_get(ctx, objcg)
+        await ctx.ask(exts_of(slab).set, obj.at, objcg)
+    return True
+
+
+async def charge_object(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int, counter: Counter) -> bool:
+    """KERNEL-7.2 N13, A1' 5 to 8: charge and count the bytes of one object; False is -ENOMEM.
+
+    The charge of pages may sleep, so the stock, and the CPU, may be another one afterwards.
+    """
+    stock = await trylock_stock(ctx)
+    if stock is None or not __consume_obj_stock(stock, objcg, size):
+        unlock_stock(ctx, stock)
+        if not await charge_whole_pages(ctx, objcg, gfp, size):
+            return False
+        stock = await trylock_stock(ctx)
+        if size % PAGE_SIZE:
+            await __refill_obj_stock(ctx, objcg, stock, -size % PAGE_SIZE, allow_uncharge=False)
+    await __account_obj_stock(ctx, objcg, stock, counter, size)
+    unlock_stock(ctx, stock)
+    return True
+
+
+async def uncharge_object(ctx: Context, objcg: ObjCgroup, size: int, counter: Counter) -> None:
+    """KERNEL-7.2 N13, A2' 2 and 3: the bytes of one object go into the stock, if it can be locked, and are counted."""
+    stock = await trylock_stock(ctx)
+    await __refill_obj_stock(ctx, objcg, stock, size, allow_uncharge=True)
+    await __account_obj_stock(ctx, objcg, stock, counter, -size)
+    unlock_stock(ctx, stock)
+
+
+@kernel_fn("__memcg_slab_post_alloc_hook", "mm/memcontrol.c", profiles="6.12")
 async def __memcg_slab_post_alloc_hook(
     ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp, objects: Sequence[SlabObject]
 ) -> bool:
@@ -681,7 +985,19 @@ async def memcg_slab_free_hook(ctx: Context, s: KmemCache, objects: Sequence[Sla
         await __memcg_slab_free_hook(ctx, s, objects)
 
 
-@kernel_fn("__memcg_slab_free_hook", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__memcg_slab_free_hook", "mm/memcontrol.c", profiles="7.2..")
+async def __memcg_slab_free_hook_7_2(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
+    """KERNEL-7.2, row 7.3: one lock section for each object; then its reference is dropped."""
+    size = s.slot_size + OBJ_EXT_SIZE
+    for slab, at in objects:
+        objcg = await ctx.ask(exts_of(slab).take, at)
+        if objcg is None:
+            continue
+        await uncharge_object(ctx, objcg, size, (slab.nid, s.stat_item.value))
+        await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("__memcg_slab_free_hook", "mm/memcontrol.c", profiles="6.12")
 async def __memcg_slab_free_hook(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
     """Uncharge each object, and drop its reference: this may release the obj_cgroup."""
     size = s.slot_size + OBJ_EXT_SIZE

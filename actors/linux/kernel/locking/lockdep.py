@@ -193,10 +193,17 @@ class Lockdep:
     reported: set[str] = attrs.field(factory=set)
     seen: set[tuple[object, ...]] = attrs.field(factory=set)
 
-    def acquire(self, ctx: Context, name: str, *, tries: bool = False, reads: bool = False) -> None:
-        """*ctx* is about to wait for a lock of class *name*, or has it if it only *tries*."""
+    def acquire(
+        self, ctx: Context, name: str, *, tries: bool = False, reads: bool = False, goes_without: bool = False
+    ) -> None:
+        """*ctx* is about to wait for a lock of class *name*, or has it if it only *tries*.
+
+        A handler that would have gone without the lock cannot deadlock, and leaves no usage bit (mark_usage()).
+        """
         where = ctx.function_of(sys._getframe(1)).co_name
         bits = contexts(ctx)
+        if goes_without:
+            bits = enabled_in(bits)
         situation = (name, tries, reads, bits, *ctx.held_locks)
         if situation not in self.seen:
             self.seen.add(situation)
@@ -229,7 +236,7 @@ class Lockdep:
 
     def irqs_enabled(self, ctx: Context) -> None:
         """Interrupts are enabled again: record for every held lock that it is held with interrupts on."""
-        bits = contexts(ctx)
+        bits = enabled_in(contexts(ctx))
         situation = (bits, *ctx.held_locks)
         if situation in self.seen:
             return
@@ -257,6 +264,11 @@ def contexts(ctx: Context) -> tuple[str, ...]:
     if irqs_off:
         return ()
     return ("hardirq-on",) if ctx.softirqs_off else ("hardirq-on", "softirq-on")
+
+
+def enabled_in(bits: Iterable[str]) -> tuple[str, ...]:
+    """Those of the usage bits that tell of interrupts on, not of a handler that runs."""
+    return tuple(bit for bit in bits if not bit.startswith("in-"))
 
 
 def debug_check_no_locks_held(ctx: Context) -> None:

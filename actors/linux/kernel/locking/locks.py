@@ -8,23 +8,28 @@ records each attempt before the wait.
     await spin_lock(ctx, l) ... await spin_unlock(ctx, l)           or  async with SpinLockHeld(ctx, l):
     flags = await spin_lock_irqsave(ctx, l) ...                     or  async with SpinLockIrqHeld(ctx, l):
     await spin_unlock_irqrestore(ctx, l, flags)
+    if await local_trylock(ctx, locks): ... local_unlock(ctx, locks)            the lock of this CPU among *locks*
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
 from actors.machine.context import Context
 from actors.system.actor import Actor, Shared
-from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, OperationInfo, operation
 
 if TYPE_CHECKING:
     from actors.system.flow import Flow
     from actors.system.world import World
 
 MUTEX_WAKE = (500, 5_000)
+
+LOCAL_LOCK = OperationInfo("local_lock", cost=ATOMIC_NS)
+LOCAL_TRYLOCK = OperationInfo("local_trylock", cost=ATOMIC_NS)
 
 
 @attrs.define(eq=False)
@@ -388,3 +393,82 @@ class LocalLockIrqHeld:
         if kind is None:
             self.ctx.machine.lockdep.release(self.ctx, self.name)
         self.ctx.local_irq_restore(self.flags)
+
+
+@attrs.define(eq=False)
+class LocalTryLock(Shared):
+    """local_trylock_t of one CPU, from 7.2 on: its holder has preemption off, and IRQs on.
+
+    So a handler may run on that CPU while the lock is held. Its trylock fails, and it does its work without what the
+    lock protects. `check` (optional) looks at that after each unlock.
+    """
+
+    name: str
+    holder: Context | None = attrs.field(default=None, init=False)
+    check: Callable[[], None] | None = attrs.field(default=None, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} of {self.actor.name}"
+
+    @property
+    def held_by(self) -> str:
+        return f", held by {self.holder.name}" if self.holder is not None else ""
+
+    def is_held_by(self, flow: Flow) -> bool:
+        return self.holder is flow
+
+
+async def local_trylock(ctx: Context, locks: Sequence[LocalTryLock]) -> bool:
+    """Take this CPU's of *locks*; False if what this handler has interrupted holds it.
+
+    The next access to what the lock protects must be a step of its own: a handler may run before it.
+    """
+    ctx.preempt_disable()
+    await ctx.this_cpu(locks[ctx.smp_processor_id], LOCAL_TRYLOCK)
+    lock = locks[ctx.smp_processor_id]
+    ctx.use(lock)
+    if lock.holder is not None:
+        ctx.preempt_enable()
+        return False
+    lock.holder = ctx
+    ctx.machine.lockdep.acquire(ctx, lock.name, tries=True, goes_without=True)
+    return True
+
+
+async def local_lock(ctx: Context, locks: Sequence[LocalTryLock]) -> None:
+    """Take this CPU's of *locks* in a task, where no other flow of the CPU can hold it."""
+    ctx.preempt_disable()
+    await ctx.this_cpu(locks[ctx.smp_processor_id], LOCAL_LOCK)
+    lock = locks[ctx.smp_processor_id]
+    ctx.use(lock)
+    ctx.machine.lockdep.acquire(ctx, lock.name)
+    if lock.holder is not None:
+        text = f"WARNING: {lock.label} is taken by {ctx.name}{lock.held_by}"
+        ctx.world.report("lockdep", f"{lock.name} is taken twice on a CPU", text, flow=ctx)
+    lock.holder = ctx
+
+
+def local_unlock(ctx: Context, locks: Sequence[LocalTryLock]) -> None:
+    """Drop this CPU's of *locks*, within the step of the last access."""
+    lock = locks[ctx.smp_processor_id]
+    ctx.machine.lockdep.release(ctx, lock.name)
+    lock.holder = None
+    if lock.check is not None:
+        lock.check()
+    ctx.preempt_enable()
+
+
+@attrs.define
+class LocalLockHeld:
+    """`async with LocalLockHeld(ctx, locks):` -- with preemption off; an Oops inside leaves the lock taken."""
+
+    ctx: Context
+    locks: Sequence[LocalTryLock]
+
+    async def __aenter__(self) -> None:
+        await local_lock(self.ctx, self.locks)
+
+    async def __aexit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            local_unlock(self.ctx, self.locks)
