@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.linux.mm.memcontrol import KmemState
 from actors.linux.mm.vmstat import StatItem
-from actors.versions.profiles import PAGES_PIN_MEMCG
+from actors.versions.profiles import KEEPS_KMEMCG_ID, PAGES_PIN_MEMCG
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All violations in the lists, ids and node statistics of *machine* at quiescence, by number and text."""
-    yield from check_ids(machine)
+    yield from check_kept_ids(machine) if machine.config.kernel in KEEPS_KMEMCG_ID else check_ids(machine)
     yield from check_idas(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
@@ -60,6 +60,14 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
         is_offline = memcg.kmem_state is KmemState.ALLOCATED or has_lost_objcgs
         if is_offline and memcg.kmemcg_id != wanted:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
+
+
+def check_kept_ids(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I13 from 7.2 on: a memcg has its own id from the time it goes online, and keeps it (KERNEL-7.2, row 14)."""
+    for memcg in machine.memcgs():
+        is_new = memcg.kmemcg_id == -1 and not memcg.is_kmem_online
+        if memcg.kmemcg_id != memcg.id and not is_new:
+            yield "I13", f"{memcg.label} has kmemcg_id {memcg.kmemcg_id}; its own id is {memcg.id}"
 
 
 def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -68,3 +68,6 @@ WITH_CHILD_CACHES = tuple(name for name in KERNELS if name not in TODAY)
 
 OBJCG_PER_NODE = profile_range("7.2..")
 """The kernels in which a memcg has an obj_cgroup for each node, and the root has them, too."""
+
+KEEPS_KMEMCG_ID = profile_range("7.2..")
+"""The kernels in which a removed memcg keeps its kmemcg_id, instead of taking its parent's."""
