@@ -39,6 +39,7 @@ from scenarios.late_allocation import late_allocation
 from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
+from scenarios.lru_moves_up import lru_moves_up, lru_of_reused_id
 from scenarios.lrus_grow import lrus_grow
 from scenarios.mixed_operations import mixed_operations
 from scenarios.mkdir_fails import mkdir_fails
@@ -169,6 +170,8 @@ OF_TODAY = (
     objcg_handover,
     close_vs_release,
     lru_of_module,
+    lru_moves_up,
+    lru_of_reused_id,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
     traced_cache_destroy,

@@ -412,6 +412,12 @@ class ListLruNode(ListGuard):
         of_memcgs = ((idx, mlru.node[self.nid]) for idx, mlru in sorted(self.xa.entries.items()))
         return [(-1, self.lru), *enumerate(self.memcg_lrus.lru), *of_memcgs]
 
+    def is_locked_by(self, flow: Context) -> bool:
+        """Whether *flow* holds a lock of any list of this node."""
+        owners = (one.owner for _, one in self.lists())
+        guards = (self, *(owner for owner in owners if isinstance(owner, LockedListLruOne)))
+        return any(guard.lock.holder is flow for guard in guards)
+
     def _use(self, access: Access, *lists: LruList | None) -> None:
         for one in lists:
             if one is not None and isinstance(one.owner, ListLruMemcgNodes):
@@ -1089,6 +1095,7 @@ class Stored(enum.Enum):
     NO_NODE = "-ENOMEM"
 
 
+@kernel_fn("store_if_empty", "mm/list_lru.c", profiles="7.2..", known_as="memcg_list_lru_alloc")
 async def store_if_empty(ctx: Context, lru: ListLru, pos: Memcg, mlru: ListLruMemcgNodes, *, has_node: bool) -> Stored:
     """Store the lists of *pos*; the tree may need a node that cannot be had under the lock (xas_nomem())."""
     idx = await memcg_cache_id(ctx, pos)
