@@ -427,4 +427,4 @@ async def pass_over(ctx: Context, shrinker: Shrinker) -> None:
 
 @kernel_fn("pass_over", "mm/shrinker.c", profiles="6.12", known_as="shrink_slab_memcg")
 async def pass_over_6_12(ctx: Context, shrinker: Shrinker) -> None:
-    """6.12 forgets the reference. Nobody comes here: the first memcg switches the accounting on for ever."""
+    """[6.12] The reference is forgotten. Nobody comes here: the first memcg switches accounting on for ever."""
