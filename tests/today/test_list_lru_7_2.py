@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +17,14 @@ from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.list_lru import (
     LONG_MIN,
+    Isolate,
     ListLru,
     ListLruMemcgNodes,
     ListLruWalk,
     LruItem,
     LruList,
     LruStatus,
+    MemcgListsXarray,
     list_lru_add,
     list_lru_add_memcg,
     list_lru_count_one,
@@ -45,9 +48,7 @@ KERNEL, FILE = "7.2", "mm/list_lru.c"
 STRATEGIES = ("pos", "random", "surw", "pct:3")
 
 
-def run(*stories: Story, **options: object) -> Bench:
-    """The bench on 7.2."""
-    return bench(*stories, kernel=KERNEL, **options)  # type: ignore[arg-type]
+run = functools.partial(bench, kernel=KERNEL)
 
 
 async def linked(ctx: Context, lab: Bench, memcg: Memcg | None, *nids: int) -> list[LruItem]:
@@ -76,7 +77,7 @@ def test_7_2_has_these_functions() -> None:
         assert functions()[name].body(KERNEL, "slub") is not functions()[name].body("6.12", "slub")
 
 
-# -- add, delete, count (N7.2) ----------------------------------------------------------------------------------------
+# -- add, delete, count (KERNEL-7.2 N7.2) -----------------------------------------------------------------------------
 
 
 def test_an_item_is_linked_once_counted_in_its_list_and_on_its_node() -> None:
@@ -172,7 +173,7 @@ def test_a_change_of_a_list_without_its_lock_is_reported() -> None:
     assert "Q8" in lab.wrongs()
 
 
-# -- removal (N7.3) ---------------------------------------------------------------------------------------------------
+# -- removal (KERNEL-7.2 N7.3) ----------------------------------------------------------------------------------------
 
 
 def test_removal_moves_lists_and_counts_marks_the_lists_dead_and_keeps_the_id() -> None:
@@ -228,7 +229,7 @@ def test_a_negative_count_of_a_removed_memcg_is_warned_of() -> None:
     assert run(story).findings == ["warn:memcg_reparent_list_lru_one: src->nr_items < 0:memcg_reparent_list_lru_one"]
 
 
-# -- lists on demand (N7.4) -------------------------------------------------------------------------------------------
+# -- lists on demand (KERNEL-7.2 N7.4) --------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -306,15 +307,21 @@ def test_an_allocation_that_fails_leaves_nothing(fault: str) -> None:
     assert (lab.findings, lab.wrongs()) == ([], set())
 
 
-def test_without_memory_for_a_node_of_the_tree_the_new_lists_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+def noted_lists(monkeypatch: pytest.MonkeyPatch) -> list[ListLruMemcgNodes]:
+    """All lists of memcgs that are allocated from now on."""
     made: list[ListLruMemcgNodes] = []
-    alloc = ListLruMemcgNodes.alloc_locked.__func__  # type: ignore[attr-defined]
+    alloc = ListLruMemcgNodes.alloc_locked
 
-    def noted(cls: type[ListLruMemcgNodes], *args: object) -> ListLruMemcgNodes:
-        made.append(alloc(cls, *args))
+    def noted(xa: MemcgListsXarray, memcg: str, nodes: int) -> ListLruMemcgNodes:
+        made.append(alloc(xa, memcg, nodes))
         return made[-1]
 
-    monkeypatch.setattr(ListLruMemcgNodes, "alloc_locked", classmethod(noted))
+    monkeypatch.setattr(ListLruMemcgNodes, "alloc_locked", staticmethod(noted))
+    return made
+
+
+def test_without_memory_for_a_node_of_the_tree_the_new_lists_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = noted_lists(monkeypatch)
 
     async def story(ctx: Context, lab: Bench) -> None:
         allowed = iter([True, False])
@@ -328,14 +335,7 @@ def test_without_memory_for_a_node_of_the_tree_the_new_lists_are_freed(monkeypat
 
 def test_lists_that_another_task_was_first_with_are_kept_for_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tasks allocate at once: each list is made once or kept, and what is left over is freed."""
-    made: list[ListLruMemcgNodes] = []
-    alloc = ListLruMemcgNodes.alloc_locked.__func__  # type: ignore[attr-defined]
-
-    def noted(cls: type[ListLruMemcgNodes], *args: object) -> ListLruMemcgNodes:
-        made.append(alloc(cls, *args))
-        return made[-1]
-
-    monkeypatch.setattr(ListLruMemcgNodes, "alloc_locked", classmethod(noted))
+    made = noted_lists(monkeypatch)
 
     async def allocating(ctx: Context, lab: Bench) -> None:
         assert await memcg_list_lru_alloc(ctx, lab.grandchild, lab.lru, GFP_KERNEL)
@@ -354,7 +354,7 @@ def test_lists_that_another_task_was_first_with_are_kept_for_the_next_round(monk
 # -- walks ------------------------------------------------------------------------------------------------------------
 
 
-def walker(results: Mapping[int, LruStatus], shown: list[LruItem]) -> Callable[..., object]:
+def walker(results: Mapping[int, LruStatus], shown: list[LruItem]) -> Isolate:
     """A callback that returns the given results for its calls, by number, else SKIP; it does what they say."""
 
     async def isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
@@ -389,7 +389,7 @@ def test_a_walk_does_what_the_callback_says(
         items = await linked(ctx, lab, lab.child, 0, 0, 0)
         shown: list[LruItem] = []
         sc = ShrinkControl(GFP_KERNEL, 0, lab.child, 20)
-        assert await list_lru_walk_one(ctx, lab.lru, sc, walker(results, shown), LruList()) == removed  # type: ignore[arg-type]
+        assert await list_lru_walk_one(ctx, lab.lru, sc, walker(results, shown), LruList()) == removed
         assert [items.index(item) for item in shown] == expected
         locked = lab.lru.xa.entries[2].locked[0]
         assert locked.lock.holder is None
@@ -429,13 +429,13 @@ def test_a_walk_over_a_node_visits_the_lists_of_all_memcgs_that_it_can_pin() -> 
         shown: list[LruItem] = []
         walk = walker({}, shown)
         refs = [deref(memcg.css.refcnt, "css").own_refs for memcg in (lab.parent, lab.child, lab.grandchild)]
-        assert await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 6) == 2  # type: ignore[arg-type]
+        assert await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 6) == 2
         assert shown == [items[1], items[2], items[3], items[0]]
         assert refs == [deref(m.css.refcnt, "css").own_refs for m in (lab.parent, lab.child, lab.grandchild)]
-        assert not await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 2)  # type: ignore[arg-type]
+        assert not await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 2)
         assert shown[4:] == [items[1], items[2]]
         lab.child.id_ref = 0
-        assert await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 6) == 3  # type: ignore[arg-type]
+        assert await list_lru_walk_node(ctx, lab.lru.nodes[0], walk, LruList(), 6) == 3
         assert shown[6:] == [items[1], items[2], items[0]], "an id whose memcg cannot be found is passed over"
         lab.child.id_ref = 1
 
@@ -706,7 +706,7 @@ def test_an_add_that_is_late_finds_the_lists_of_a_new_memcg_with_the_old_one_s_i
     assert lab.objcgs[lab.child].memcg is lab.parent
 
 
-# -- shrinkers (row 13) -----------------------------------------------------------------------------------------------
+# -- shrinkers (KERNEL-7.2, row 13) -----------------------------------------------------------------------------------
 
 
 def test_an_id_beyond_the_map_is_warned_of_and_no_unit_is_read() -> None:
