@@ -105,7 +105,7 @@ async def reparent_without_mark(
 lists_for_dying = variation("lists-for-dying", "a memcg gets LRU lists though it is being removed")
 
 
-@lists_for_dying.puts_in("store_if_empty", LIST_LRU, profiles="7.2..", known_as="memcg_list_lru_alloc")
+@lists_for_dying.puts_in("store_if_empty", LIST_LRU, profiles="7.2..", known_as="__memcg_list_lru_alloc")
 async def store_for_dying(ctx: Context, lru: ListLru, pos: Memcg, mlru: ListLruMemcgNodes, *, has_node: bool) -> Stored:
     """If its lists were given to the parent already, nobody will take these from it."""
     idx = await memcg_cache_id(ctx, pos)

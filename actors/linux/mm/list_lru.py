@@ -1052,13 +1052,17 @@ async def memcg_list_lru_allocated(ctx: Context, memcg: Memcg, lru: ListLru) -> 
 
 @kernel_fn("memcg_list_lru_alloc", "mm/list_lru.c", profiles="7.2..")
 async def memcg_list_lru_alloc_7_2(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
+    """KERNEL-7.2 N7.4: make the lists of *memcg* and of its ancestors, unless it has some; False is -ENOMEM."""
+    return await memcg_list_lru_allocated(ctx, memcg, lru) or await __memcg_list_lru_alloc(ctx, memcg, lru, gfp)
+
+
+@kernel_fn("__memcg_list_lru_alloc", "mm/list_lru.c", profiles="7.2..")
+async def __memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
     """KERNEL-7.2 N7.4: make the lists of *memcg*, after those of its ancestors, one memcg a round.
 
     Lists that were not needed, since another task was first, are kept for the next round. A dying memcg gets none: its
     items go to the lists of an ancestor.
     """
-    if await memcg_list_lru_allocated(ctx, memcg, lru):
-        return True
     mlru: ListLruMemcgNodes | None = None
     pos: Memcg | None = None
     while pos is None or (pos is not memcg and not await css_is_dying(ctx, pos)):
@@ -1095,7 +1099,7 @@ class Stored(enum.Enum):
     NO_NODE = "-ENOMEM"
 
 
-@kernel_fn("store_if_empty", "mm/list_lru.c", profiles="7.2..", known_as="memcg_list_lru_alloc")
+@kernel_fn("store_if_empty", "mm/list_lru.c", profiles="7.2..", known_as="__memcg_list_lru_alloc")
 async def store_if_empty(ctx: Context, lru: ListLru, pos: Memcg, mlru: ListLruMemcgNodes, *, has_node: bool) -> Stored:
     """Store the lists of *pos*; the tree may need a node that cannot be had under the lock (xas_nomem())."""
     idx = await memcg_cache_id(ctx, pos)
