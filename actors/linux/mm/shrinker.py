@@ -163,7 +163,20 @@ async def alloc_shrinker_info(ctx: Context, memcg: Memcg) -> bool:
     return True
 
 
-@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="6.12..")
+@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="7.2..")
+async def free_shrinker_info_7_2(ctx: Context, memcg: Memcg) -> None:
+    """[7.2] As before, in a function of its own that the mutex is held for."""
+    async with MutexHeld(ctx, ctx.machine.shrinkers.mutex):
+        await __free_shrinker_info(ctx, memcg)
+    del ctx.machine.shrinkers.infos[memcg]
+
+
+@kernel_fn("__free_shrinker_info", "mm/shrinker.c", profiles="7.2..")
+async def __free_shrinker_info(ctx: Context, memcg: Memcg) -> None:
+    await free_infos(ctx, infos_of(ctx.machine, memcg))
+
+
+@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="6.12")
 async def free_shrinker_info(ctx: Context, memcg: Memcg) -> None:
     """Free the infos and units with the memcg, which has no users any more. KERNEL-today 13.1."""
     async with MutexHeld(ctx, ctx.machine.shrinkers.mutex):
