@@ -78,7 +78,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
-from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late
+from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late, traced_rmdir_page
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
@@ -176,6 +176,7 @@ OF_TODAY = (
     destroy_vs_shrink,
     traced_cache_destroy,
     traced_rmdir_late,
+    traced_rmdir_page,
 )
 """The scenarios over what the kernels after the series have; some of it is older."""
 
