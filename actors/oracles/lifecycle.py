@@ -23,6 +23,7 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All violations in the lists, ids and node statistics of *machine* at quiescence, by number and text."""
     yield from check_kept_ids(machine) if machine.config.kernel in KEEPS_KMEMCG_ID else check_ids(machine)
     yield from check_idas(machine)
+    yield from check_objcgs(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
@@ -87,6 +88,19 @@ def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
 def above(machine: Machine, memcg: Memcg) -> Memcg:
     """The memcg that inherits the state of *memcg* when it goes offline."""
     return memcg.parent or machine.root_mem_cgroup
+
+
+def check_objcgs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """U5: an obj_cgroup that new objects can find, is that of a memcg; otherwise it is killed, and lives by its users.
+
+    The root's are never killed, and their references are not counted.
+    """
+    for objcg in machine.objcgs:
+        if objcg.is_root or not objcg.refcnt.own_refs:
+            continue
+        memcg = objcg.made_for
+        if memcg.freed is not None or memcg.objcg_owner(objcg.nid).objcg is not objcg:
+            yield "U5", f"{objcg.label} is not killed, so nobody will free it; no memcg has it for new objects"
 
 
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:
