@@ -49,6 +49,7 @@ INVARIANTS: dict[str, str] = {
     "T18": "no object is in a sheaf of a cache that is freed",
     "T20": "once a task has been moved, it charges the memcg where it is, or knows that its obj_cgroup is an old one",
     "U4": "from 6.12 on, an LRU has lists for the ids of online memcgs only: removal frees the others",
+    "U5": "from 6.12 on, an obj_cgroup that is not killed is the one of a memcg that is there",
     "Q10": "kmem accounting is switched on as often as there are memcgs that use it",
     "LRU list": "an item of an LRU list is on the list of its own memcg and node",
     "cgroup": "a cgroup that is not removed has the state of the memory controller",

@@ -48,6 +48,7 @@ from scenarios.late_allocation import late_allocation
 from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
+from scenarios.lru_moves_up import lru_moves_up, lru_of_reused_id
 from scenarios.lrus_grow import lrus_grow
 from scenarios.mixed_operations import mixed_operations
 from scenarios.mkdir_fails import mkdir_fails
@@ -87,7 +88,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
-from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late
+from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late, traced_rmdir_page
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
@@ -186,12 +187,15 @@ OF_TODAY = (
     folio_memcg_vs_rmdir,
     refault_vs_rmdir,
     migrate_vs_reparent,
+    lru_moves_up,
+    lru_of_reused_id,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
     sheaf_moves,
     destroy_vs_full_sheaf,
     traced_cache_destroy,
     traced_rmdir_late,
+    traced_rmdir_page,
 )
 """The scenarios over what the kernels after the series have; some of it is older."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.linux.mm.memcontrol import KmemState
 from actors.linux.mm.vmstat import StatItem
-from actors.versions.profiles import PAGES_PIN_MEMCG
+from actors.versions.profiles import KEEPS_KMEMCG_ID, PAGES_PIN_MEMCG
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All violations in the lists, ids and node statistics of *machine* at quiescence, by number and text."""
-    yield from check_ids(machine)
+    yield from check_kept_ids(machine) if machine.config.kernel in KEEPS_KMEMCG_ID else check_ids(machine)
     yield from check_idas(machine)
+    yield from check_objcgs(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
@@ -92,6 +93,14 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
 
 
+def check_kept_ids(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I13 from 7.2 on: a memcg has its own id from the time it goes online, and keeps it (KERNEL-7.2, row 14)."""
+    for memcg in machine.memcgs():
+        is_new = memcg.kmemcg_id == -1 and not memcg.is_kmem_online
+        if memcg.kmemcg_id != memcg.id and not is_new:
+            yield "I13", f"{memcg.label} has kmemcg_id {memcg.kmemcg_id}; its own id is {memcg.id}"
+
+
 def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
     """Every allocated id has an owner: a memcg until it is offline, a css until it is freed."""
     csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
@@ -109,6 +118,19 @@ def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
 def above(machine: Machine, memcg: Memcg) -> Memcg:
     """The memcg that inherits the state of *memcg* when it goes offline."""
     return memcg.parent or machine.root_mem_cgroup
+
+
+def check_objcgs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """U5: an obj_cgroup that new objects can find, is that of a memcg; otherwise it is killed, and lives by its users.
+
+    The root's are never killed, and their references are not counted.
+    """
+    for objcg in machine.objcgs:
+        if objcg.is_root or not objcg.refcnt.own_refs:
+            continue
+        memcg = objcg.made_for
+        if memcg.freed is not None or memcg.objcg_owner(objcg.nid).objcg is not objcg:
+            yield "U5", f"{objcg.label} is not killed, so nobody will free it; no memcg has it for new objects"
 
 
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:

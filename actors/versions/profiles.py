@@ -77,3 +77,6 @@ RSTAT_PER_CSS = profile_range("7.2..")
 
 STOCKS_WITH_SLOTS = profile_range("7.2..")
 """The kernels in which a CPU has one stock of pages and one of bytes, each with slots for several owners."""
+
+KEEPS_KMEMCG_ID = profile_range("7.2..")
+"""The kernels in which a removed memcg keeps its kmemcg_id, instead of taking its parent's."""

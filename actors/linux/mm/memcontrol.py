@@ -201,7 +201,9 @@ class ObjcgOwner(Shared):
 
     @operation(UPDATE, part="objcg_list", lifecycle=True)
     def del_objcg(self, objcg: ObjCgroup) -> None:
-        self.objcg_list.list_del(objcg)
+        """list_del(); one that no removal has put onto a list is a list by itself."""
+        if objcg.on_lists:
+            self.objcg_list.list_del(objcg)
 
 
 @attrs.define(eq=False)
