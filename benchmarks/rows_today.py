@@ -37,5 +37,16 @@ ROWS_TODAY: tuple[Row, ...] = (
     fixed("no-kvfree-barrier", "destroy-vs-kfree-rcu", MANY),
     weaker("barrier-without-monitor", "destroy-vs-kfree-rcu", MANY),
     fixed("kobject-under-slab-mutex", "destroy-vs-shrink", r"lockdep:cpu_hotplug_lock"),
+    fixed("lruvec-no-recheck", "isolate-vs-reparent", r"invariant:T10", "7.2"),
+    fixed("putback-to-scanned-lruvec", "reclaim-vs-reparent", r"invariant:T10", "7.2"),
+    fixed("events-without-rcu", "folio-memcg-vs-rmdir", r"use-after-free:Memcg", "7.2"),
+    fixed("refault-without-rcu", "refault-vs-rmdir", r"use-after-free:Memcg", "7.2"),
+    fixed("folio-get-without-loop", "folio-memcg-vs-rmdir use=get removal=before", r"refcount:Css", "7.2"),
+    fixed("lru-size-copied", "isolate-vs-reparent", r"invariant:T10", "7.2"),
+    fixed("migrate-foreign-node-objcg", "migrate-vs-reparent", r"invariant:T10", "7.2"),
+    weaker("lists-after-objcgs", "isolate-vs-reparent", r"invariant:T10", "7.2"),
+    weaker("parent-lru-unlocked", "isolate-vs-reparent", r"invariant:T10", "7.2"),
+    fixed("list-lru-slot-first", "lru-moves-up", r"lockdep:&l->lock is not held", "7.2"),
+    fixed("shrinker-bit-of-dying", "lru-moves-up takes=0", r"invariant:Q8-shrinker-bit", "7.2"),
 )
 """The flaws that a search shows. `moved-tasks` shows kmem-pages-by-css in its table (tests/test_pins_today.py)."""

@@ -22,7 +22,7 @@ from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, css_put, memcg
 from actors.linux.mm.filemap import Page
 from actors.linux.mm.memcontrol import count_memcg_folio_events, get_mem_cgroup_from_folio
 from actors.linux.mm.migrate import migrate_misplaced_folio
-from actors.linux.mm.swap import folio_isolate_lru, folio_putback_lru
+from actors.linux.mm.vmscan import folio_isolate_lru, folio_putback_lru
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, machine, mkdir, rmdir, run_in, scenario, small_cache
 from scenarios.objcgs import REMOVAL, kill
@@ -200,6 +200,7 @@ def batch_vs_reparent(stage: Stage) -> None:
 
 
 async def count(ctx: Context, page: Page) -> None:
+    """As for a page that comes back from swap."""
     await count_memcg_folio_events(ctx, page, "pswpin", 1)
 
 

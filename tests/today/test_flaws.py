@@ -11,7 +11,15 @@ from benchmarks.trials import Task, search
 BUDGET = 2_000
 """The schedules within which a flaw must be found."""
 
-LONG = ("list-lru-add-without-rcu", "kmemcg-id-late", "obj-stock-flush-required")
+LONG = (
+    "list-lru-add-without-rcu",
+    "kmemcg-id-late",
+    "obj-stock-flush-required",
+    "lruvec-no-recheck",
+    "lists-after-objcgs",
+    "events-without-rcu",
+    "refault-without-rcu",
+)
 """The rows whose search takes more than some seconds."""
 
 

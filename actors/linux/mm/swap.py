@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.include.swap import folio_add_lru, lru_add_drain, put_page
+from actors.linux.include.swap import lru_add_drain, put_page
 from actors.linux.kernel.workqueue import Work, flush_work, queue_work_on
 from actors.linux.mm.memcontrol import (
     LruvecLocked,
@@ -175,25 +175,6 @@ async def lru_add_drain_all_6_12(ctx: Context) -> None:
 
 
 # -- off the lists, and the end of a page -----------------------------------------------------------------------------
-
-
-@kernel_fn("folio_isolate_lru", "mm/vmscan.c", profiles="6.12..")
-async def folio_isolate_lru(ctx: Context, page: Page) -> bool:
-    """KERNEL-today 10.5: take the page off its list, with a reference; False if another has, or if it is on none."""
-    if not await ctx.ask(page.test_clear_lru):
-        return False
-    await ctx.ask(page.get)
-    locked = await folio_lruvec_lock_irqsave(ctx, page)
-    await lruvec_del_folio(ctx, locked.lruvec, page)
-    await lruvec_unlock_irqrestore(ctx, locked)
-    return True
-
-
-@kernel_fn("folio_putback_lru", "mm/vmscan.c", profiles="6.12..")
-async def folio_putback_lru(ctx: Context, page: Page) -> None:
-    """Put an isolated page back, by way of this CPU's batch."""
-    await folio_add_lru(ctx, page)
-    await put_page(ctx, page)
 
 
 @kernel_fn("__put_page", "mm/swap.c", profiles="6.12..", known_as="__folio_put")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.include.swap import lru_add_drain, put_page
+from actors.linux.include.swap import folio_add_lru, lru_add_drain, put_page
 from actors.linux.kernel.locking.locks import (
     Completion,
     Mutex,
@@ -30,6 +30,7 @@ from actors.linux.mm.filemap import reclaim_user_pages
 from actors.linux.mm.memcontrol import (
     LruvecLocked,
     Memcg,
+    folio_lruvec_lock_irqsave,
     folio_lruvec_relock_irqsave,
     lruvec_lock_irq,
     lruvec_unlock_irqrestore,
@@ -42,7 +43,7 @@ from actors.linux.mm.memcontrol import (
 )
 from actors.linux.mm.mmzone import INACTIVE_FILE, Lruvec
 from actors.linux.mm.page_alloc import __free_pages
-from actors.linux.mm.swap import lruvec_add_folio
+from actors.linux.mm.swap import lruvec_add_folio, lruvec_del_folio
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.machine.list_head import ListEntry, ListHead
@@ -637,3 +638,25 @@ async def shrink_page_list(ctx: Context, pages: tuple[Page, ...]) -> int:
             await ctx.ask(page.charged_to.add_to_lru, page)
         await put_page(ctx, page)
     return nr_reclaimed
+
+
+# -- isolation (KERNEL-today 10.5) ------------------------------------------------------------------------------------
+
+
+@kernel_fn("folio_isolate_lru", "mm/vmscan.c", profiles="6.12..")
+async def folio_isolate_lru(ctx: Context, page: Page) -> bool:
+    """KERNEL-today 10.5: take the page off its list, with a reference; False if another has, or if it is on none."""
+    if not await ctx.ask(page.test_clear_lru):
+        return False
+    await ctx.ask(page.get)
+    locked = await folio_lruvec_lock_irqsave(ctx, page)
+    await lruvec_del_folio(ctx, locked.lruvec, page)
+    await lruvec_unlock_irqrestore(ctx, locked)
+    return True
+
+
+@kernel_fn("folio_putback_lru", "mm/vmscan.c", profiles="6.12..")
+async def folio_putback_lru(ctx: Context, page: Page) -> None:
+    """Put an isolated page back, by way of this CPU's batch."""
+    await folio_add_lru(ctx, page)
+    await put_page(ctx, page)

@@ -1,0 +1,28 @@
+"""Wrong, 7.2: only the memcg's own obj_cgroups are given to the parent, not those that it has inherited."""
+
+from actors.api import Context, Memcg, SpinLockIrqHeld, deref, kernel_fn, spin_unlock
+from actors.linux.include.swap import lru_reparent_memcg
+from actors.linux.kernel.locking.locks import spin_lock_nested
+from actors.linux.lib.percpu_refcount import percpu_ref_kill
+
+
+@kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c")
+async def reparent(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    nodes = list(zip(memcg.nodeinfo, parent.nodeinfo, strict=True))
+    objcgs = []
+    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+        for node, above in nodes:
+            await spin_lock_nested(ctx, node.lruvec.lru_lock)
+            await spin_lock_nested(ctx, above.lruvec.lru_lock)
+        for node, above in nodes:
+            await lru_reparent_memcg(ctx, node, above)
+        for node, above in nodes:
+            objcg = deref(await ctx.ask(node.take_objcg), "memcg_reparent_objcgs(): pn->objcg")
+            await ctx.ask(objcg.set_memcg, parent)
+            await ctx.ask(above.splice_objcgs, (objcg,))
+            objcgs.append(objcg)
+        for node, above in reversed(nodes):
+            await spin_unlock(ctx, above.lruvec.lru_lock)
+            await spin_unlock(ctx, node.lruvec.lru_lock)
+    for objcg in objcgs:
+        await percpu_ref_kill(ctx, objcg.refcnt)
