@@ -11,7 +11,8 @@ from actors.api import Cgroup, Context, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import CssFlags
 from actors.linux.kernel.locking.locks import Completion
 from actors.versions.profiles import RSTAT_PER_CSS, WITHOUT_CHILD_CACHES
-from scenarios.api import MACHINE, Knob, Stage, mkdir, rmdir, scenario, small_cache
+from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
+from scenarios.objcgs import displace
 
 NAMES = ("outer", "inner")
 
@@ -57,12 +58,19 @@ def exit_vs_rmdir(stage: Stage) -> None:
             await ctx.ask(completion.wait_for_completion)
             await rmdir(ctx, cgroup)
 
+    async def let_go(ctx: Context) -> None:
+        """Let the stocks forget the two cgroups."""
+        if stage.knobs["objects"]:
+            await charge_elsewhere(ctx, stage.session)
+            await displace(ctx, stage.session, cache)
+
     def is_delayed(level: int) -> bool:
         css = path[level].css if len(path) > level else None
         return css is not None and CssFlags.DYING in css.flags and css.is_populated
 
     stage.set_up(make_path)
     stage.task("parent", run_and_remove)
+    stage.wind_up(let_go)
     if stage.kernel in RSTAT_PER_CSS:
         stage.sometimes("a task still runs in a css that is dying", lambda: is_delayed(1))
         stage.sometimes(

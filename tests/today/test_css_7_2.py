@@ -19,6 +19,7 @@ from actors.linux.kernel.cgroup.cgroup import (
     cgroup_attach_task,
     cgroup_mkdir,
     cgroup_rmdir,
+    css_get,
     css_put,
     css_tryget_online,
 )
@@ -255,6 +256,28 @@ def test_a_task_hears_of_no_move_after_its_exit(seed: int) -> None:
         callbacks = [callback for callback, name in stub.events if name == task and callback != "fork"]
         assert callbacks == ["attach"] * (len(callbacks) - 1) + ["exit"]
     assert stage.machine.cgroup_tree.nr_cgrps == 1
+
+
+def test_no_task_goes_into_a_cgroup_that_is_removed() -> None:
+    """cgroup_kn_lock_live(): its css would be populated again after the kill, and be killed a second time."""
+    stub = Stub()
+    tasks: list[int] = []
+
+    def build(stage: Stage) -> None:
+        async def work(ctx: Context) -> None:
+            a = await mkdir(ctx, stage.machine.root_cgroup, "a")
+            await css_get(ctx, a.css)
+            await rmdir(ctx, a)
+            await cgroup_attach_task(ctx, a, ctx)
+            tasks.append(a.tasks)
+            await css_put(ctx, a.css)
+
+        stage.task("t", work)
+
+    act(stub, build)
+
+    assert tasks == [0]
+    assert ("attach", "t") not in stub.events
 
 
 # -- any order --------------------------------------------------------------------------------------------------------

@@ -129,10 +129,12 @@ class CgroupTree(Shared):
     def move_task(self, task: Context, cgroup: Cgroup) -> None:
         """css_set_move_task(). A task that is exiting goes to the root only, where nobody counts it.
 
-        In 7.2 it goes nowhere. There the csses that become populated or empty are counted in the same step: neither the
-        old cgroup nor the new one is being removed, for the task lives, so nobody looks at the counts.
+        In 7.2 it goes nowhere, and no task goes into a cgroup that is removed. There the csses that become populated or
+        empty are counted in the same step: neither cgroup is being removed, so nobody looks at the counts.
         """
         if task.is_exiting and (cgroup.parent is not None or self.counts_populated):
+            return
+        if self.counts_populated and cgroup.is_dead:
             return
         if task.memcg is not None:
             old = task.memcg.css.cgroup
@@ -756,9 +758,11 @@ async def cgroup_attach_task_7_2(ctx: Context, dst_cgrp: Cgroup, task: Context) 
     """KERNEL-7.2, row 3.7: an exiting task is left alone, and no task begins to exit meanwhile.
 
     So no task is told of a move after the controller has heard of its exit. (With favordynmods the semaphore is one of
-    the task's; the model has the one of all.)
+    the task's; the model has the one of all.) cgroup_kn_lock_live() refuses a cgroup that is removed: -ENODEV.
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if dst_cgrp.is_dead:
+            return
         await down_write(ctx, ctx.machine.cgroup_threadgroup_rwsem)
         if not task.is_exiting:
             async with SpinLockIrqHeld(ctx, ctx.machine.css_set_lock):
