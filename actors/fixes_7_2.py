@@ -95,9 +95,7 @@ async def drain_and_stay_marked(ctx: Context, _work: Work | None = None) -> None
             await drain_stock_7_2(ctx, stock, at)
 
 
-refill_without_lock = variation(
-    "refill-without-lock", "refill_stock() uses its CPU's stock with preemption off only"
-)
+refill_without_lock = variation("refill-without-lock", "refill_stock() uses its CPU's stock with preemption off only")
 
 
 @refill_without_lock.puts_in("refill_stock", MEMCONTROL, profiles="7.2..")
