@@ -14,7 +14,7 @@ from actors.linux.include.memcontrol import (
     obj_cgroup_alloc,
     obj_cgroup_put,
 )
-from actors.linux.include.rcupdate import kvfree_rcu_barrier
+from actors.linux.include.rcupdate import kvfree_rcu_barrier, kvfree_rcu_barrier_on_cache
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
@@ -45,8 +45,9 @@ from actors.linux.mm.obj_cgroup import (
     take_obj_stock,
 )
 from actors.linux.mm.page_counter import page_counter_uncharge
+from actors.linux.mm.sheaves import put_into_sheaves
 from actors.linux.mm.slab_common import CachesLocked, release, release_if_empty, shut_down
-from actors.linux.mm.slab_h import sysfs_slab_unlink
+from actors.linux.mm.slab_h import mark_freed, sysfs_slab_unlink
 from actors.machine.context import Context, deref
 from actors.machine.gfp import Gfp
 from actors.versions.patching import NamedFix, unpatched
@@ -267,10 +268,19 @@ bulk_free_uncharges_one = fix(
 )
 
 
-@bulk_free_uncharges_one.takes_out("memcg_slab_free_hook", SLUB, profiles="6.12..")
+@bulk_free_uncharges_one.takes_out("memcg_slab_free_hook", SLUB, profiles="6.12")
 async def uncharge_the_first(ctx: Context, s: KmemCache, objects: Sequence[SlabObject]) -> None:
     """The other objects stay charged, and keep their obj_cgroup."""
     await unpatched(ctx, memcg_slab_free_hook, s, objects[:1])
+
+
+@bulk_free_uncharges_one.takes_out("free_to_pcs_bulk", SLUB, profiles="7.2..")
+async def uncharge_the_first_in_sheaves(ctx: Context, s: KmemCache, p: list[SlabObject]) -> None:
+    """The same for a cache with sheaves, whose bulk free calls the hook for each object."""
+    for obj in p:
+        mark_freed(ctx, obj)
+    await memcg_slab_free_hook(ctx, s, p[:1])
+    await put_into_sheaves(ctx, s, p)
 
 
 root_vmstat_after_reparent = fix(
@@ -304,7 +314,7 @@ async def charge_page_to_memcg(ctx: Context, page: KmemPages, gfp: Gfp) -> bool:
         return False
     await css_get(ctx, memcg.css)
     page.memcg = memcg
-    await ctx.ask(memcg.add_user_pages, page.nr_pages)
+    memcg.book_folio(1, page.nr_pages)
     return True
 
 
@@ -315,7 +325,7 @@ async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
     if memcg is None:
         return
     page.memcg = None
-    await ctx.ask(memcg.add_user_pages, -page.nr_pages)
+    memcg.book_folio(-1, page.nr_pages)
     await page_counter_uncharge(ctx, memcg.memory, page.nr_pages)
     await css_put(ctx, memcg.css)
 
@@ -339,12 +349,24 @@ kobject_under_slab_mutex = fix(
 )
 
 
-@kobject_under_slab_mutex.takes_out("kmem_cache_destroy", COMMON, profiles="6.12..")
+@kobject_under_slab_mutex.takes_out("kmem_cache_destroy", COMMON, profiles="6.12")
 async def destroy_under_mutex(ctx: Context, s: KmemCache | None) -> None:
     """As up to 6.0-rc4: wait for the readers of the cache's files with cpu_hotplug_lock and slab_mutex held."""
-    if s is None:
-        return
-    await kvfree_rcu_barrier(ctx)
+    if s is not None:
+        await kvfree_rcu_barrier(ctx)
+        await unlink_under_mutex(ctx, s)
+
+
+@kobject_under_slab_mutex.takes_out("kmem_cache_destroy", COMMON, profiles="7.2..")
+async def destroy_under_mutex_7_2(ctx: Context, s: KmemCache | None) -> None:
+    """The same after 7.2's barrier, which is for this cache."""
+    if s is not None:
+        await kvfree_rcu_barrier_on_cache(ctx, s)
+        await unlink_under_mutex(ctx, s)
+
+
+async def unlink_under_mutex(ctx: Context, s: KmemCache) -> None:
+    """kmem_cache_destroy() after the barrier."""
     async with CachesLocked(ctx):
         if await ctx.ask(s.add_refcount, -1) != 0:
             return
@@ -362,6 +384,17 @@ barrier_without_monitor = variation(
 @barrier_without_monitor.puts_in("kvfree_rcu_barrier", "kernel/rcu/tree.c", profiles="6.12")
 async def flush_batches_only(ctx: Context) -> None:
     """No cancel_delayed_work_sync()."""
+    await flush_batches(ctx)
+
+
+@barrier_without_monitor.puts_in("__kvfree_rcu_barrier", COMMON, profiles="7.2")
+async def flush_batches_only_7_2(ctx: Context) -> None:
+    """The same in the part of 7.2's barriers that is about the blocks."""
+    await flush_batches(ctx)
+
+
+async def flush_batches(ctx: Context) -> None:
+    """Wait for the works of the batches."""
     await queue_all_batches(ctx)
     for krcp in ctx.machine.krc.per_cpu:
         for krwp in krcp.krw_arr:

@@ -157,6 +157,23 @@ def cell(made: Made, row: Row, kernel: Kernel) -> str:
     return f"**{found}/{len(trials)}**" if found else "∅"
 
 
+def today_part(made: Made) -> list[str]:
+    """The table of the flaws of the kernels of today, each with its stage."""
+    seeds, cured = counted_seeds(made)
+    table = [
+        [row.slug, row.stage, str(kernel), "yes" if kernel in row.having else "no", cell(made, row, kernel)]
+        for row in made.rows
+        for kernel in (*row.having, *row.cured)
+    ]
+    return [
+        f"Schedules until `portfolio` finds the flaw: the median over {seeds} seeds; at most {made.budget} in a trial,",
+        f"(n/m): only n of m found it. ∅: not found in {made.cured_budget} schedules (seeds: {cured}). -FIX removes a",
+        "fix from the profile, +NAME adds a weaker form.",
+        "",
+        *markdown_table(["flaw", "stage", "kernel", "has it", "schedules"], table),
+    ]
+
+
 # -- strategy by row --------------------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.bug_tables import Made, as_json, findings_page, strategies_part
+from benchmarks.bug_tables import Made, as_json, findings_page, strategies_part, today_part
 from benchmarks.pages import DOCS, put_between_markers
-from benchmarks.rows import Kernel, Row, check_profiles, find_rows
+from benchmarks.rows import ROWS, Kernel, Row, check_profiles, find_rows
+from benchmarks.rows_today import ROWS_TODAY
 from benchmarks.trials import Results, Task, search_all
 from explorer import defaults
 from explorer.search.registry import check_strategy
@@ -33,6 +34,7 @@ RESULTS = Path("build/bugs.json")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `bugs`."""
     parser.add_argument("--parts", nargs="+", default=[*PARTS], metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--today", action="store_true", help="the flaws of 6.12 and later kernels, on portfolio alone")
     parser.add_argument("--rows", nargs="+", default=[], metavar="SLUG", help="only these rows")
     parser.add_argument("--kernels", nargs="+", default=[], metavar="K", help="only these profiles")
     parser.add_argument("--strategies", nargs="+", default=[*SAMPLERS], metavar="S", help="besides portfolio")
@@ -51,12 +53,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the trials and print the tables; 1 if a row is missed where it exists, or found where it does not."""
     check(options)
-    rows = find_rows(options.rows)
+    rows = find_rows(options.rows, ROWS_TODAY if options.today else ROWS)
     results = Results.load(options.results, any_code=options.any_code)
     make(list(tasks_of(options, rows)), results, options.processes)
     made = Made(
         results, rows, options.budget, options.cured_budget, [*dict.fromkeys(["portfolio", *options.strategies])]
     )
+    if options.today:
+        return tell_today(made, options)
     if "strategies.md" in options.pages:
         put_between_markers(DOCS / "strategies.md", "bugs", strategies_part(made))
     if "findings-table.md" in options.pages:
@@ -67,6 +71,15 @@ def run(options: argparse.Namespace) -> int:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
         for line in (*findings_page(made), "", *strategies_part(made)):
             console.print(line, markup=False, soft_wrap=True)
+    return 0 if made.is_as_expected else 1
+
+
+def tell_today(made: Made, options: argparse.Namespace) -> int:
+    """Write the table of the kernels of today into its page, and print it."""
+    lines = today_part(made)
+    if options.pages:
+        put_between_markers(DOCS / "today.md", "bugs", lines)
+    print(json.dumps(as_json(made)) if options.json else "\n".join(lines))
     return 0 if made.is_as_expected else 1
 
 
@@ -110,6 +123,8 @@ def tasks_of(options: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Task]
         ),
     }
     for part in options.parts:
+        if part == "strategies" and options.today:
+            continue
         for row, kernel, strategy, seed in parts[part]:
             budget = options.cured_budget if part == "cured" else options.budget
             yield Task(row, kernel, strategy, seed, budget)

@@ -301,7 +301,7 @@ def search(entry: Cause, seed: int) -> tuple[Campaign, Found | None]:
         if not campaign.stopped and any(map(pattern.match, campaign.found)):
             campaign.stopped = "first"
 
-    options = attrs.evolve(entry.kernel.options(entry.scenario, entry.strategy, seed), settings=entry.settings)
+    options = entry.kernel.options(entry.scenario, entry.strategy, seed, entry.settings)
     campaign = Campaign(Experiment.of(options), options, budget=BUDGET, progress=look)
     campaign.run()
     if campaign.stopped == "interrupted":

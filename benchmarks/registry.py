@@ -14,6 +14,7 @@ from benchmarks import bisect, bugs, causes, coverage, findings, guided, mutants
 from benchmarks.engines import engines
 from benchmarks.growth import growth
 from benchmarks.kernel import kernel
+from benchmarks.profiles import profiles
 from benchmarks.report import Report
 from benchmarks.ring import ring
 from benchmarks.scale import scale
@@ -23,6 +24,7 @@ from benchmarks.speed import speed
 BENCHMARKS: dict[str, Callable[[], Report]] = {
     "ring": ring,
     "kernel": kernel,
+    "profiles": profiles,
     "search": search,
     "scale": scale,
     "growth": growth,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import attrs
 
@@ -10,7 +11,10 @@ from actors.versions.profiles import profile_range
 from explorer.experiment import RunOptions
 from protocol.errors import UsageError
 from protocol.findings import Finding
-from protocol.vocabulary import PROFILES
+from protocol.vocabulary import PROFILES, TODAY
+
+Settings = tuple[tuple[str, str], ...]
+"""Knobs of a scenario, with their values."""
 
 
 @attrs.frozen
@@ -25,10 +29,11 @@ class Kernel:
         """The name in tables and in the file of results."""
         return " ".join([self.profile, *(f"+{name}" for name in self.patches), *(f"-{name}" for name in self.without)])
 
-    def options(self, scenario: str, strategy: str, seed: int) -> RunOptions:
+    def options(self, scenario: str, strategy: str, seed: int, settings: Settings = ()) -> RunOptions:
         """The options for a search of *scenario* on this kernel."""
         return RunOptions(
             scenario=scenario,
+            settings=settings,
             kernel=self.profile,
             strategy=strategy,
             seed=seed,
@@ -42,9 +47,9 @@ class Kernel:
 class Row:
     """One flaw.
 
-    `signature` matches its findings, and no other flaw's on this stage. `having` and `cured` are the kernels that must
-    and that must not show it. A flaw that `needs_no_race` shows in every schedule. `note` explains why an expected
-    kernel is missing.
+    The stage is `scenario` with the knobs in `settings`. `signature` matches its findings, and no other flaw's on this
+    stage. `having` and `cured` are the kernels that must and that must not show it. A flaw that `needs_no_race` shows
+    in every schedule. `note` explains why an expected kernel is missing.
     """
 
     slug: str
@@ -52,8 +57,14 @@ class Row:
     signature: re.Pattern[str]
     having: tuple[Kernel, ...]
     cured: tuple[Kernel, ...]
+    settings: Settings = ()
     needs_no_race: bool = False
     note: str = ""
+
+    @property
+    def stage(self) -> str:
+        """The scenario and its settings."""
+        return " ".join([self.scenario, *(f"{name}={value}" for name, value in self.settings)])
 
     def is_shown_by(self, finding: Finding) -> bool:
         """Whether a finding is this flaw."""
@@ -70,10 +81,15 @@ def row(
     needs_no_race: bool = False,
     note: str = "",
 ) -> Row:
-    """A row; kernels are written as in `profile_range` and `Kernel.__str__`, several with semicolons."""
+    """A row; kernels are written as in `profile_range` and `Kernel.__str__`, several with semicolons.
+
+    *scenario* may have settings behind it: `last-object-vs-rmdir size=4096`.
+    """
+    name, *settings = scenario.split()
     return Row(
         slug=slug,
-        scenario=scenario,
+        scenario=name,
+        settings=tuple((knob, value) for knob, _, value in (each.partition("=") for each in settings)),
         signature=re.compile(signature),
         having=kernels(having),
         cured=kernels(cured),
@@ -211,19 +227,20 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def find_rows(names: list[str]) -> list[Row]:
-    """The rows of these slugs, or all; UsageError lists the known ones."""
-    known = [entry.slug for entry in ROWS]
+def find_rows(names: Sequence[str], rows: Sequence[Row] = ROWS) -> list[Row]:
+    """Those of *rows* with these slugs, or all; UsageError lists the known ones."""
+    known = [entry.slug for entry in rows]
     for name in names:
         if name not in known:
             msg = f"--rows {name}: there is no such row; there are {', '.join(known)}"
             raise UsageError(msg)
-    return [entry for entry in ROWS if not names or entry.slug in names]
+    return [entry for entry in rows if not names or entry.slug in names]
 
 
 def check_profiles(names: list[str]) -> None:
     """UsageError if there is no such profile."""
+    known = (*PROFILES, *TODAY)
     for name in names:
-        if name not in PROFILES:
-            msg = f"--kernels {name}: there is no such kernel; there are {', '.join(PROFILES)}"
+        if name not in known:
+            msg = f"--kernels {name}: there is no such kernel; there are {', '.join(known)}"
             raise UsageError(msg)

@@ -65,7 +65,7 @@ class Trial:
 
 def stage_of(row: Row) -> str:
     """The text on which a trial of the row depends beside the code."""
-    return f"{row.scenario}: {row.signature.pattern}"
+    return f"{row.stage}: {row.signature.pattern}"
 
 
 def search(task: Task) -> Trial:
@@ -87,7 +87,7 @@ def search_first(task: Task) -> tuple[Campaign, Found | None]:
         if shown(campaign) and not campaign.stopped:
             campaign.stopped = "first"
 
-    options = task.kernel.options(task.row.scenario, task.strategy, task.seed)
+    options = task.kernel.options(task.row.scenario, task.strategy, task.seed, task.row.settings)
     campaign = Campaign(Experiment.of(options), options, budget=task.budget, progress=look)
     campaign.run()
     if campaign.stopped == "interrupted":

@@ -22,6 +22,15 @@ from scenarios.destroy_vs_kfree_rcu import destroy_vs_kfree_rcu, destroy_vs_shri
 from scenarios.destroy_vs_offline import destroy_vs_offline
 from scenarios.drop_vs_names import drop_vs_close, drop_vs_unlink
 from scenarios.drop_vs_path import drop_vs_path
+from scenarios.exit_vs_rmdir import exit_vs_rmdir
+from scenarios.folios import (
+    batch_vs_reparent,
+    folio_memcg_vs_rmdir,
+    isolate_vs_reparent,
+    migrate_vs_reparent,
+    reclaim_vs_reparent,
+    refault_vs_rmdir,
+)
 from scenarios.free_large import free_large
 from scenarios.free_migrates import free_migrates
 from scenarios.free_storm import free_storm
@@ -39,6 +48,7 @@ from scenarios.late_allocation import late_allocation
 from scenarios.links_race import links_race
 from scenarios.lookups_race import lookups_race
 from scenarios.lru_add_vs_rmdir import lru_add_vs_rmdir
+from scenarios.lru_moves_up import lru_moves_up, lru_of_reused_id
 from scenarios.lrus_grow import lrus_grow
 from scenarios.mixed_operations import mixed_operations
 from scenarios.mkdir_fails import mkdir_fails
@@ -69,6 +79,7 @@ from scenarios.rmdir_under_load import rmdir_under_load
 from scenarios.shared_dentry import shared_dentry
 from scenarios.shared_pagecache import shared_pagecache
 from scenarios.shared_partials import shared_partials
+from scenarios.sheaves import destroy_vs_full_sheaf, sheaf_moves
 from scenarios.shrink_vs_rmdir import shrink_vs_rmdir
 from scenarios.slab_mutex_hog import slab_mutex_hog
 from scenarios.slab_zombies import slab_zombies
@@ -77,7 +88,7 @@ from scenarios.stranded_vmstat import stranded_vmstat
 from scenarios.sysfs_vs_shutdown import sysfs_vs_shutdown
 from scenarios.temporary_vs_sync import temporary_vs_sync
 from scenarios.traced import traced_create, traced_rmdir_held, traced_rmdir_idle
-from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late
+from scenarios.traced_today import traced_cache_destroy, traced_rmdir_late, traced_rmdir_page
 from scenarios.uneven_vmstat import uneven_vmstat
 from scenarios.unlink_vs_sync import unlink_vs_sync
 from scenarios.writeback_vs_rmdir import writeback_vs_rmdir
@@ -166,13 +177,25 @@ OF_TODAY = (
     drain_vs_release,
     attach_vs_update,
     fork_exit_vs_rmdir,
+    exit_vs_rmdir,
     objcg_handover,
     close_vs_release,
     lru_of_module,
+    isolate_vs_reparent,
+    reclaim_vs_reparent,
+    batch_vs_reparent,
+    folio_memcg_vs_rmdir,
+    refault_vs_rmdir,
+    migrate_vs_reparent,
+    lru_moves_up,
+    lru_of_reused_id,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
+    sheaf_moves,
+    destroy_vs_full_sheaf,
     traced_cache_destroy,
     traced_rmdir_late,
+    traced_rmdir_page,
 )
 """The scenarios over what the kernels after the series have; some of it is older."""
 

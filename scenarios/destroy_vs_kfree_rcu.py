@@ -34,6 +34,7 @@ BEFORE_NS, STEP_NS, MOMENTS = 3_000, 500, 8
     "a cache is destroyed while the monitor of kfree_rcu() frees its last objects",
     Knob("objects", "objects of the module", 6, least=1, most=64),
     Knob("others", "objects of another cache, given to kfree_rcu() at the same time", 6, most=64),
+    Knob("cpu", "CPU of the module's exit; from 7.2 on, objects of another node wait for the monitor", 0, most=63),
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
@@ -77,7 +78,7 @@ def destroy_vs_kfree_rcu(stage: Stage) -> None:
         )
 
     stage.set_up(allocate)
-    stage.task("rmmod", unload)
+    stage.task("rmmod", unload, cpu=stage.knobs["cpu"])
     stage.task("other", free_others, cpu=1)
     stage.wind_up(free_the_rest)
     stage.sometimes("a monitor runs during the destruction", lambda: bool(destroying) and is_monitor_running())

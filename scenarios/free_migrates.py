@@ -70,8 +70,9 @@ def free_migrates(stage: Stage) -> None:
 
 
 def is_moved(task: Context) -> bool:
-    """Whether a task that frees has left the CPU whose slab it read; with SLAB, the CPU where it began."""
+    """Whether a task that frees has left the CPU whose slab it read; without CPU slabs, the CPU where it began."""
     request = task.request
     if request.info is CMPXCHG_FREELIST and isinstance(request.target, KmemCacheCpu) and task.cpu is not None:
         return request.target.cpu != task.cpu.id
-    return task.machine.config.allocator == "slab" and task.cpu is not task.machine.cpus[0]
+    has_cpu_slabs = any(cache.cpu_slab for cache in task.machine.all_caches)
+    return not has_cpu_slabs and task.cpu is not task.machine.cpus[0]

@@ -66,4 +66,4 @@ def lru_add_vs_rmdir(stage: Stage) -> None:
 
 def holds_lru_lock(sb: SuperBlock, task: Context) -> bool:
     """Whether *task* holds a lock of the dentry LRU of *sb*."""
-    return any(node.lock.holder is task for node in sb.s_dentry_lru.nodes)
+    return any(node.is_locked_by(task) for node in sb.s_dentry_lru.nodes)

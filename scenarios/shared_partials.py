@@ -47,17 +47,24 @@ def shared_partials(stage: Stage) -> None:
     for cpu in range(len(machine.cpus)):
         stage.task(f"allocate{cpu}", allocate, cpu=cpu)
     stage.task("free", free, cpu=1)
-    cpus = range(len(machine.cpus))
-    if len(cpus) > machine.config.nodes:
+    if len(machine.cpus) > machine.config.nodes:
         stage.sometimes(
             "two CPUs have objects of slabs that were on the list",
-            lambda: sum(has_of(root, cpu, {obj.slab for obj in kept}) for cpu in cpus) > 1,
+            lambda: bool(kept) and holders(root, {obj.slab for obj in kept}) > 1,
         )
 
 
+def holders(cache: KmemCache, slabs: set[Slab]) -> int:
+    """The number of CPUs that have one of *slabs*, or objects of them."""
+    per_cpu = cache.cpu_slab or cache.cpu_sheaves or cache.cpu_cache
+    return sum(has_of(cache, cpu, slabs) for cpu in range(len(per_cpu)))
+
+
 def has_of(cache: KmemCache, cpu: int, slabs: set[Slab]) -> bool:
-    """Whether *cpu* has one of *slabs* as cpu slab or partial slab (SLUB), or objects of them in its array (SLAB)."""
+    """Whether *cpu* has one of *slabs* (SLUB), or objects of them in its array (SLAB) or main sheaf (7.2)."""
     if cache.cpu_slab:
         c = cache.cpu_slab[cpu]
         return c.page in slabs or not slabs.isdisjoint(c.partial)
+    if cache.cpu_sheaves:
+        return any(obj.slab in slabs for obj in cache.cpu_sheaves[cpu].main.objects)
     return any(obj.slab in slabs for obj in cache.cpu_cache[cpu].entries)

@@ -14,11 +14,12 @@ from actors.linux.kernel.locking.locks import Completion
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.memcontrol import (
     Memcg,
-    charge_folios,
     drain_local_memcg_stock,
     mem_cgroup_try_charge,
     mem_cgroup_uncharge,
+    try_charge,
 )
+from actors.linux.mm.memory import fault_in_page
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.slab import REAPTIMEOUT_AC
 from actors.machine.bodies import Body, begin, check_callable, check_flag, check_name, truth
@@ -402,9 +403,12 @@ async def run_in(ctx: Context, cgroup: Cgroup, body: Body) -> None:
 
 async def touch_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Allocate *nr_pages* pages of user memory and charge them to *memcg* in one call."""
+    if ctx.machine.is_without_child_caches:
+        await fault_in_page(ctx, memcg, nr_pages)
+        return
     if not await alloc_pages(ctx, GFP_KERNEL, nr_pages):
         return
-    if await charge_folios(ctx, memcg, GFP_KERNEL, nr_pages):
+    if await try_charge(ctx, memcg, GFP_KERNEL, nr_pages):
         await ctx.ask(memcg.add_user_pages, nr_pages)
     else:
         await __free_pages(ctx, nr_pages)

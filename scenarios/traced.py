@@ -18,6 +18,7 @@ from actors.linux.fs.dcache import Dentry, dput
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.kernfs import CGROUP2
 from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat, filename_lookup
+from actors.linux.fs.read_write import vfs_write
 from actors.linux.fs.super import caches_of, vfs_get_tree
 from actors.linux.include.kernfs import PROCS
 from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
@@ -31,6 +32,7 @@ PARENT = "jobs"
 MARKER = "trace_marker"
 BETWEEN_FILES_NS = 20_000_000
 REST_NS = 1_200_000_000
+WRITTEN_PAGES = 16
 
 KNOBS = (
     Knob("slow", "files that are made first, with a pause after each", 3),
@@ -131,14 +133,19 @@ class Program:
         machine.start(child, live, done)
         await ctx.ask(done.wait_for_completion)
 
-    async def run_generation(self, ctx: Context, *, hold: bool) -> None:
-        """Do everything before the removal of the cgroup; with *hold* the parent opens the last file, which stays."""
+    async def run_generation(self, ctx: Context, *, hold: bool, shared: File | None = None) -> None:
+        """Do everything before the removal of the cgroup; with *hold* the parent opens the last file, which stays.
+
+        The child writes 64 kB into the *shared* file, if there is one.
+        """
         await do_mkdirat(ctx, self.jobs, CGROUP)
         kept = self.names[-1] if hold else None
 
         async def work(ctx: Context) -> None:
             for file in await self.make_files(ctx):
                 await fput(ctx, file)
+            if shared is not None:
+                await vfs_write(ctx, shared, WRITTEN_PAGES)
             await ctx.sleep(BETWEEN_FILES_NS)
             for name in self.names:
                 if name != kept:

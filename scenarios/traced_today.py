@@ -5,16 +5,19 @@ from __future__ import annotations
 import attrs
 
 from actors.api import Context, KmemCache, kmem_cache_create, kmem_cache_destroy
+from actors.linux.fs.file_table import File
 from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat
 from actors.linux.include.rcupdate import kfree_rcu
 from actors.linux.mm.memcontrol import drain_all_stock
+from actors.linux.mm.shmem import shmem_fallocate
 from actors.system.actor import Shared
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import Knob, Stage, machine, scenario, small_cache
-from scenarios.traced import KNOBS, PARENT, REST_NS, close, program
+from scenarios.traced import KNOBS, PARENT, REST_NS, WRITTEN_PAGES, close, program
 
 OTHER = "other"
 FILE = "temporary"
+SHARED = "shared"
 LOADED_NS = 500_000_000
 SIZE = 1300
 """Bytes of an object: no other cache fits, so the module has a cache of its own."""
@@ -51,6 +54,42 @@ def traced_cache_destroy(stage: Stage) -> None:
 
     stage.task("program", load_and_unload, cpu=stage.knobs["cpu"])
     stage.eventually("the cache is gone", lambda: made[0] not in machine.all_caches)
+
+
+@scenario(
+    "traced-rmdir-page",
+    "a traced program removes a cgroup that has written to a file in memory, and punches the pages out later",
+    *KNOBS,
+    kernels=WITHOUT_CHILD_CACHES,
+)
+def traced_rmdir_page(stage: Stage) -> None:
+    traced = program(stage)
+    shared: list[File] = []
+
+    async def prepare(ctx: Context) -> None:
+        """The file is made outside of the cgroup."""
+        await traced.mount(ctx)
+        file = await do_filp_open(ctx, traced.tmpfs, SHARED, creat=True)
+        assert file is not None, "there is memory"
+        shared.append(file)
+        await traced.run_generation(ctx, hold=False, shared=file)
+
+    async def remove(ctx: Context) -> None:
+        await traced.age(ctx)
+        await traced.remove_cgroup(ctx)
+        await traced.mark(ctx)
+        await shmem_fallocate(ctx, shared[0], 0, WRITTEN_PAGES)
+        await traced.mark(ctx)
+
+    async def clean_up(ctx: Context) -> None:
+        await close(ctx, shared[0])
+        await do_unlinkat(ctx, traced.tmpfs, SHARED)
+        await traced.unmount(ctx)
+
+    stage.set_up(prepare)
+    stage.task("parent", remove, cpu=stage.knobs["parent_cpu"])
+    stage.wind_up(clean_up)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
 @scenario(

@@ -21,9 +21,11 @@ from benchmarks.findings_page import table_of_exact_searches
 from benchmarks.guided import Compared, page
 from benchmarks.pages import PERFORMANCE, markdown_table, put_between_markers
 from benchmarks.peer import LOCK, find_python, version_of
+from benchmarks.profiles import profiles
 from benchmarks.report import Ratio, Report
 from benchmarks.report import Row as Rate
 from benchmarks.rows import ROWS, Kernel, Row, find_rows, kernels
+from benchmarks.rows_today import ROWS_TODAY
 from benchmarks.search import against_best, small_campaign
 from benchmarks.small import LOADS, PROGRAMS, lost_update
 from benchmarks.speed import LONG_SEARCH, Figures, Work, compare, compare_workers, conclusion, differences, works
@@ -32,10 +34,18 @@ from benchmarks.trials import Results, Task, Trial, search, stage_of
 from explorer.cli.usage import make_parser
 from explorer.experiment import Experiment, RunOptions
 from protocol.errors import UsageError
+from protocol.vocabulary import TODAY
 
 
 def trial(first: int | None, row: Row = ROWS[0]) -> Trial:
     return Trial(first, "kind:name:function" if first else "", first or 2_000, 1.0, stage_of(row))
+
+
+def test_steps_of_every_kernel_of_today_are_compared_with_5_3() -> None:
+    report = profiles(scenarios=("stock-refill",), seeds=1, rounds=1)
+
+    assert [ratio.name for ratio in report.ratios] == [f"stock-refill: {kernel} / 5.3" for kernel in TODAY]
+    assert all(row.value > 0 for row in report.rows)
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -48,7 +58,7 @@ def test_kernels_are_read_as_they_are_shown() -> None:
     assert [str(kernel) for kernel in found] == ["v2", "v3", "5.3 +a-patch", "original -a-fix"]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
+@pytest.mark.parametrize("row", [*ROWS, *ROWS_TODAY], ids=lambda row: row.slug)
 def test_every_row_can_be_run_wherever_it_is_looked_for(row: Row) -> None:
     assert row.having
     assert not set(row.having) & set(row.cured)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.lib.percpu_refcount import PercpuRef
-from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab
+from actors.linux.mm.kmem_cache import AtomicRef, KmemCache, Slab, SlabObject
 from actors.linux.mm.memcontrol import KmemState, Memcg
 from actors.linux.mm.vmstat import StatItem
+from actors.oracles.folio import folio_pages, folio_wrongs, resting_folio_wrongs, watch_lruvecs
 from actors.oracles.lifecycle import above, check_cgroups, lifecycle_wrongs
 from actors.oracles.lru import lru_wrongs
 from actors.oracles.memcg import MemcgBooks
@@ -31,6 +32,7 @@ from actors.versions.profiles import PAGES_PIN_MEMCG, WITHOUT_CHILD_CACHES, WITH
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+    from actors.linux.kernel.cgroup.cgroup import Css
     from actors.system.flow import Flow
 
 
@@ -67,6 +69,7 @@ class Ledger:
         self.machine.slab_mutex.actor.check = self.check_settled
         if self.objcgs is not None:
             self.objcgs.watch()
+            watch_lruvecs(self.machine)
         if self.machine.config.nodes > 1 and self.machine.config.allocator == "slab":
             self.machine.world.checks.append(self.check_arrays)
 
@@ -86,8 +89,12 @@ class Ledger:
                 self.unsettled[s] = None
 
     def check_forgotten(self, s: KmemCache) -> None:
-        """I7: nothing of a cache is left or still running when its struct is freed."""
+        """I7: nothing of a cache is left or still running when its struct is freed. T18: nor an object in a sheaf."""
         self.owners.pop(s, None)
+        left = sum(1 for _ in parked_in_sheaves(s))
+        left += sum(len(pcs.rcu_free.objects) for pcs in s.cpu_sheaves if pcs.rcu_free is not None)
+        if left:
+            self._violated("T18", f"{s.name} is freed; its sheaves have {left} objects")
         what = [slab.label for slab in s.slabs] + [f"an allocation of {ctx.name}" for ctx in s.inflight]
         what += ["its rcu_head"] * s.rcu_head.queued + ["its work"] * s.work.pending
         if isinstance(s.refcnt, PercpuRef) and s.refcnt.confirm_switch is not None:
@@ -180,6 +187,8 @@ class Ledger:
         """Invariants of every quiescence; a violation may be gone again at the final one."""
         self._all_violated(lru_wrongs(self.machine))
         self._all_violated(resting_wrongs(self.machine))
+        if self.objcgs is not None:
+            self._all_violated(resting_folio_wrongs(self.machine))
         self._all_violated(check_cgroups(self.machine))
         for cache in self.machine.all_caches:
             self._all_violated(("node", text) for text in arrays_off_node(cache))
@@ -194,6 +203,8 @@ class Ledger:
             machine.world.report(kind, name, f"{what} {name}: {text}", *details)
         for cache in machine.all_caches:
             self._check_slabs(cache, owned)
+            if cache.cpu_sheaves:
+                self._check_sheaves(cache)
             if cache not in machine.slab_caches.caches and cache.kobj is not None:
                 text = f"{cache.name} is off all lists, yet it is not released"
                 self._leak(
@@ -209,7 +220,7 @@ class Ledger:
             for what, text in MemcgBooks(machine, stock, self.moved).wrongs():
                 self._wrong_account(what, text)
         else:
-            for kind, name, text in self.objcgs.wrongs():
+            for kind, name, text in (*self.objcgs.wrongs(), *folio_wrongs(machine)):
                 machine.world.report(kind, name, f"{kind} {name}: {text}")
         self._check_machine()
 
@@ -227,6 +238,26 @@ class Ledger:
                 owned.update(slab_node.all_slabs())
         return owned
 
+    def _check_sheaves(self, s: KmemCache) -> None:
+        """T17: an object is in one place; a slab knows how many of its objects are elsewhere, and its flag is right.
+
+        From 7.2 on. Objects in an rcu sheaf are not free yet, and nothing is in transit at quiescence.
+        """
+        places = Counter(parked_in_sheaves(s))
+        for slab in s.slabs:
+            places.update(SlabObject(slab, at) for at in free_objects(s, slab))
+            free = len(list(free_objects(s, slab)))
+            if slab.inuse != slab.objects - free:
+                self._violated(
+                    "T17", f"{slab.label} has {free} of {slab.objects} objects; {slab.inuse} count as in use"
+                )
+            is_listed = any(slab in n.partial for n in s.node)
+            if is_listed != (slab.slab_list is not None) or (is_listed and not free):
+                self._violated("T17", f"{slab.label} has {free} free objects; listed: {is_listed}, by another flag")
+        for obj, count in places.items():
+            if count > 1 or obj.slab.freed is not None or obj.slab.live >> obj.at & 1:
+                self._violated("T17", f"{obj.label} is in {count} places as a free object, and in use or gone")
+
     def _check_slabs(self, s: KmemCache, owned: set[Slab]) -> None:
         """I12: every slab is in one place, free and used objects add up, and no CPU has a freelist without a slab."""
         for c in s.cpu_slab:
@@ -237,12 +268,14 @@ class Ledger:
             self._violated("I12", f"{s.name} counts {counted} slabs and has {len(s.slabs)}")
         parked = Counter(obj.slab for cache in s.slab_node for obj in cache.parked())
         parked.update(obj.slab for cache in s.cpu_cache for obj in cache.entries)
+        parked.update(obj.slab for obj in parked_in_sheaves(s))
         for slab in s.slabs:
             free = slab.objects - slab.live.bit_count()
             on_lists = len(list(free_objects(s, slab))) + parked[slab]
             if on_lists != free:
                 self._violated("I12", f"{slab.label} has {free} free objects, but {on_lists} are on freelists")
-            if free and slab not in owned:
+            has_free = slab.freelist is not None if s.cpu_sheaves else free
+            if has_free and slab not in owned:
                 self._leak("slab", f"{slab.label} has {free} free objects, and no CPU or list has it")
 
     def _check_child_at_rest(self, s: KmemCache) -> None:
@@ -272,17 +305,29 @@ class Ledger:
         creations = sum(work.memcg is memcg for work in self.machine.pending_creations)
         charged = self._references_of_caches(memcg)
         stocks = stock_pages if self.objcgs is None else sum(slot.memcg is memcg for slot in page_slots(self.machine))
-        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + memcg.user_pages + creations
+        folios = memcg.user_pages if self.objcgs is None else memcg.folios
+        held = ref.own_refs + (memcg.id_ref > 0) + children + charged + stocks + folios + creations
+        held += self._references_of_removal(memcg.css)
         if ref.value != held:
             flow, step = ref.last_get
             text = f"{ref.label} is {ref.value}; shadow accounting explains {held}"
             self._leak("css reference", text, f"the last get was by {flow}, step {step}")
-        if memcg.css.cgroup.is_dead and not (children or memcg.user_pages or self._pins_by_objects(memcg)):
+        if memcg.css.cgroup.is_dead and not (children or folios or self._pins_by_objects(memcg)):
             holders = [memcg_holder(cache) for cache in memcg.kmem_caches if cache.slabs or self._keeps_memcg(cache)]
             holders += [("a stock", [line]) for line in self._stocks_of(memcg)]
             holder = holders[0][0] if holders else "nobody"
             text = f"{memcg.label} is dead, and nothing lives in it, yet it is not released"
             self._leak(f"mem_cgroup held by {holder}", text, *(line for _, details in holders for line in details))
+
+    def _references_of_removal(self, css: Css) -> int:
+        """KERNEL-7.2 N3: a queued kill_finish_work has a reference, and from the kill to the offline there is another.
+
+        Before 7.2, nothing but a kill leads to the offline, so neither is left at quiescence. In 7.2 it may be, if a
+        child is not killed.
+        """
+        if css.kill_finish_work is None or css.refcnt is None:
+            return 0
+        return css.kill_finish_work.pending + (css.refcnt.is_dying and css.is_online)
 
     def _pins_by_objects(self, memcg: Memcg) -> bool:
         """Whether objects in its caches pin the memcg, which is correct only without reparenting (Q1, Q2)."""
@@ -337,7 +382,10 @@ class Ledger:
             if lock.holder is not None:
                 self._violated("I11", f"{lock.name} is held by {lock.holder.name} at quiescence")
         pages = sum(cache.slab_pages for cache in machine.all_caches)
-        pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
+        if self.objcgs is None:
+            pages += sum(memcg.user_pages for memcg in (*memcgs, machine.root_mem_cgroup))
+        else:
+            pages += folio_pages(machine)
         if machine.buddy.allocated != pages:
             self._leak("page", f"{machine.buddy.allocated} pages are allocated; shadow accounting explains {pages}")
         self._check_node_statistics()
@@ -428,6 +476,16 @@ def free_objects(s: KmemCache, slab: Slab) -> Iterator[int]:
         while rest is not None:
             index, rest = rest
             yield index
+
+
+def parked_in_sheaves(s: KmemCache) -> Iterator[SlabObject]:
+    """The free objects of a cache in the sheaves of CPUs and in barns, from 7.2 on."""
+    for pcs in s.cpu_sheaves:
+        yield from pcs.parked
+    for n in s.node:
+        if n.barn is not None:
+            for sheaf in n.barn.full:
+                yield from sheaf.objects
 
 
 def memcg_holder(s: KmemCache) -> tuple[str, list[str]]:

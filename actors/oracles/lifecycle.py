@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 from actors.linux.mm.memcontrol import KmemState
 from actors.linux.mm.vmstat import StatItem
-from actors.versions.profiles import PAGES_PIN_MEMCG
+from actors.versions.profiles import KEEPS_KMEMCG_ID, PAGES_PIN_MEMCG
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+    from actors.linux.kernel.cgroup.cgroup import Cgroup
     from actors.linux.mm.kmem_cache import KmemCache
     from actors.linux.mm.memcontrol import Memcg
 
 
 def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
     """All violations in the lists, ids and node statistics of *machine* at quiescence, by number and text."""
-    yield from check_ids(machine)
+    yield from check_kept_ids(machine) if machine.config.kernel in KEEPS_KMEMCG_ID else check_ids(machine)
     yield from check_idas(machine)
+    yield from check_objcgs(machine)
     yield from check_list_of_all(machine)
     for s in machine.child_caches:
         if s in machine.slab_caches.caches:
@@ -31,6 +33,35 @@ def lifecycle_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
         yield from check_page_owners(machine)
     yield from check_node_statistics(machine)
     yield from check_freed_on_lists(machine)
+    if machine.has_css_rstat:
+        yield from check_populated(machine)
+        yield from check_rstat_lists(machine)
+
+
+def check_populated(machine: Machine) -> Iterator[tuple[str, str]]:
+    """KERNEL-7.2 N3.0: the counts of each css are those of the tasks in its subtree."""
+    for cgroup in machine.root_cgroup.descendants():
+        css = cgroup.css if cgroup.has_css else None
+        if css is None or css.freed is not None:
+            continue
+        children = sum(child.css.freed is None and child.css.is_populated for child in with_css(cgroup))
+        wanted, counted = (int(cgroup.tasks > 0), children), (css.nr_populated_csets, css.nr_populated_children)
+        if counted != wanted:
+            what = "(css_sets, children) that are populated"
+            yield "populated", f"{css.label} counts {counted} {what}; its tasks and children make {wanted}"
+
+
+def with_css(cgroup: Cgroup) -> list[Cgroup]:
+    """The children that have, or had, a memory css."""
+    return [child for child in cgroup.children if child.has_css]
+
+
+def check_rstat_lists(machine: Machine) -> Iterator[tuple[str, str]]:
+    """KERNEL-7.2 N4.4: the next flush would go through every css that is on the list of a CPU."""
+    for cpu, lhead in enumerate(machine.memory_rstat.lheads):
+        for rstat in lhead:
+            if rstat.freed is not None:
+                yield "rstat", f"{rstat.label} is on the list of CPU {cpu}; it was freed by {rstat.freed}"
 
 
 def check_freed_on_lists(machine: Machine) -> Iterator[tuple[str, str]]:
@@ -62,6 +93,14 @@ def check_ids(machine: Machine) -> Iterator[tuple[str, str]]:
             yield "I13", f"{memcg.label} is offline with kmemcg_id {memcg.kmemcg_id}; its parent's is {wanted}"
 
 
+def check_kept_ids(machine: Machine) -> Iterator[tuple[str, str]]:
+    """I13 from 7.2 on: a memcg has its own id from the time it goes online, and keeps it (KERNEL-7.2, row 14)."""
+    for memcg in machine.memcgs():
+        is_new = memcg.kmemcg_id == -1 and not memcg.is_kmem_online
+        if memcg.kmemcg_id != memcg.id and not is_new:
+            yield "I13", f"{memcg.label} has kmemcg_id {memcg.kmemcg_id}; its own id is {memcg.id}"
+
+
 def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
     """Every allocated id has an owner: a memcg until it is offline, a css until it is freed."""
     csses = [cgroup.css for cgroup in machine.root_cgroup.descendants() if cgroup.has_css]
@@ -79,6 +118,19 @@ def check_idas(machine: Machine) -> Iterator[tuple[str, str]]:
 def above(machine: Machine, memcg: Memcg) -> Memcg:
     """The memcg that inherits the state of *memcg* when it goes offline."""
     return memcg.parent or machine.root_mem_cgroup
+
+
+def check_objcgs(machine: Machine) -> Iterator[tuple[str, str]]:
+    """U5: an obj_cgroup that new objects can find, is that of a memcg; otherwise it is killed, and lives by its users.
+
+    The root's are never killed, and their references are not counted.
+    """
+    for objcg in machine.objcgs:
+        if objcg.is_root or not objcg.refcnt.own_refs:
+            continue
+        memcg = objcg.made_for
+        if memcg.freed is not None or memcg.objcg_owner(objcg.nid).objcg is not objcg:
+            yield "U5", f"{objcg.label} is not killed, so nobody will free it; no memcg has it for new objects"
 
 
 def check_list_of_all(machine: Machine) -> Iterator[tuple[str, str]]:

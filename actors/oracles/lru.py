@@ -6,7 +6,7 @@ parent; before the series the page still points to the old memcg, which by then 
 unused id may hold items, and no item may have moved further up.
 
 From 6.12 on an item belongs to the memcg of its object's obj_cgroup, and an id that no online memcg has, has no lists
-(KERNEL-today 20: T12 to T14, U4).
+(KERNEL-today 20: T12 to T14, U4). From 7.2 on a list whose items are the parent's is dead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from actors.linux.mm.list_lru import LONG_MIN
 from actors.versions.profiles import WITHOUT_CHILD_CACHES, declared_range
 
 if TYPE_CHECKING:
@@ -40,11 +41,16 @@ def lru_wrongs(machine: Machine) -> Iterator[tuple[str, str]]:
 def check_counts(node: ListLruNode) -> Iterator[tuple[str, str]]:
     """Q8, T13: each list counts its items, and each node counts the items of all its lists."""
     for _, one in node.lists():
-        if one.nr_items != len(one.items):
+        if count_of(one) != len(one.items):
             yield "Q8", f"a list of {node.label} counts {one.nr_items} items and has {len(one.items)}"
-    counts = sum(one.nr_items for _, one in node.lists())
+    counts = sum(count_of(one) for _, one in node.lists())
     if counts != node.nr_items:
         yield "Q8", f"the lists of {node.label} count {counts} items, the node {node.nr_items}"
+
+
+def count_of(one: ListLruOne) -> int:
+    """The items that a list counts; none if it is dead, which its count says from 7.2 on."""
+    return 0 if one.nr_items == LONG_MIN else one.nr_items
 
 
 def check_places(machine: Machine, node: ListLruNode) -> Iterator[tuple[str, str]]:

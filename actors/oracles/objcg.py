@@ -117,7 +117,7 @@ class ObjcgBooks:
         tasks = sum(task.objcg is not None and task.objcg.objcg is objcg for task in machine.charged_tasks)
         stocks = sum(slot.objcg is objcg for slot in byte_slots(machine))
         memcgs = sum(objcg is owner.orig_objcg for memcg in machine.memcgs() for owner in memcg.objcg_owners())
-        allocations = objects + objcg.kmem_allocations + objcg.other_allocations
+        allocations = objects + objcg.kmem_allocations + objcg.other_allocations + objcg.folios
         held = objcg.refcnt.own_refs + allocations + tasks + stocks + memcgs
         if objcg.refcnt.value != held:
             flow, step = objcg.refcnt.last_get
@@ -143,7 +143,8 @@ class ObjcgBooks:
             return
         members = {*memcg.subtree()}
         pages = sum(objcg.charged for objcg in self.machine.objcgs if objcg.memcg in members)
-        pages += sum(member.user_pages for member in members if not member.is_root)
+        pages += sum(objcg.folio_pages for objcg in self.machine.objcgs if objcg.memcg in members)
+        pages += sum(member.folio_pages for member in members if not member.is_root)
         pages += sum(slot.nr for slot in page_slots(self.machine) if slot.memcg in members)
         if memcg.memory.usage != pages:
             how = "low" if memcg.memory.usage < pages else "high"

@@ -69,5 +69,14 @@ WITH_CHILD_CACHES = tuple(name for name in KERNELS if name not in TODAY)
 OBJCG_PER_NODE = profile_range("7.2..")
 """The kernels in which a memcg has an obj_cgroup for each node, and the root has them, too."""
 
+WITH_SHEAVES = profile_range("7.2..")
+"""The kernels whose SLUB has sheaves of free objects in place of CPU slabs."""
+
+RSTAT_PER_CSS = profile_range("7.2..")
+"""The kernels in which the trees of statistics are those of csses, and a css is killed after its last task."""
+
 STOCKS_WITH_SLOTS = profile_range("7.2..")
 """The kernels in which a CPU has one stock of pages and one of bytes, each with slots for several owners."""
+
+KEEPS_KMEMCG_ID = profile_range("7.2..")
+"""The kernels in which a removed memcg keeps its kmemcg_id, instead of taking its parent's."""

@@ -12,6 +12,7 @@ from explorer.growth.memory import (
     machine_bytes,
     memcg_bytes,
     memcg_bytes_6_12,
+    memcg_bytes_7_2,
     objcg_bytes,
 )
 from protocol.errors import UsageError
@@ -132,6 +133,23 @@ def test_memory_of_6_12_is_what_its_structures_take() -> None:
     )
     assert memcg_bytes_6_12(1, 0) + objcg_bytes(0) == 2048 + 2048 + 2048 + 1024 + 1024 + 32 + 4 * 64
     assert memcg_bytes_6_12(1, 1) - memcg_bytes_6_12(1, 0) == 1088 + 496 + 2 * 8
+
+
+def test_memory_of_7_2_is_what_its_structures_take() -> None:
+    """KERNEL-7.2, section 5: 14 312 bytes and 2312 a CPU for one node, without cgroup, psi, rstat and kernfs."""
+    stage = stage_of("7.2", days="0", restarts="0")
+    machine = stage.machine
+    memcgs, objcgs = len(machine.root_cgroup.descendants()), len(machine.objcgs)
+
+    assert machine_bytes(machine) == (
+        memcgs * memcg_bytes_7_2(1, HOST_CPUS) + objcgs * objcg_bytes(HOST_CPUS) + machine.buddy.allocated * 4096
+    )
+    not_counted, not_counted_percpu = 4096 + 1024 + 136, 64 + 128 + 128
+    assert memcg_bytes_7_2(1, 0) + objcg_bytes(0) == 14_312 - not_counted
+    assert memcg_bytes_7_2(1, 1) + objcg_bytes(1) == 14_312 - not_counted + 2312 - not_counted_percpu
+    assert memcg_bytes_7_2(2, 3) + 2 * objcg_bytes(3) - memcg_bytes_7_2(1, 3) - objcg_bytes(3) == (
+        1920 + 2048 + 32 + 1024 + 128 + 3 * 760
+    )
 
 
 def test_6_12_keeps_the_cgroups_that_5_3_keeps_and_no_cache() -> None:

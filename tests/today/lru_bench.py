@@ -1,4 +1,4 @@
-"""A machine of 6.12 with three memcgs, an LRU and items, without the rest of the kernel, for tests of lists."""
+"""A machine of 6.12 or 7.2 with three memcgs, an LRU and items, without the rest of the kernel, for tests of lists."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ STUBS: Mapping[str, tuple[str, Code]] = {
 """Functions of other files, in their simplest form."""
 
 
-def patch_of(functions: Mapping[str, tuple[str, Code]]) -> Patch:
+def patch_of(functions: Mapping[str, tuple[str, Code]], kernel: str = KERNEL) -> Patch:
     """A patch with these functions, by name and C file."""
-    bodies: dict[str, Body] = {name: make_body(code, name, file, [KERNEL]) for name, (file, code) in functions.items()}
+    bodies: dict[str, Body] = {name: make_body(code, name, file, [kernel]) for name, (file, code) in functions.items()}
     return Patch(PatchRecord("bench"), bodies)
 
 
@@ -134,9 +134,13 @@ class Bench:
         css.memcg = memcg = mem_cgroup_alloc(machine, css, deref(above.css.memcg, "parent"))
         above.children.list_add_tail(cgroup)
         above.css.children.list_add_tail(css)
-        memcg.kmemcg_id = kmemcg_id
+        memcg.id = memcg.kmemcg_id = kmemcg_id
+        await ctx.ask(memcg.add_id_ref, 1)
+        machine.mem_cgroup_ids.used.add(kmemcg_id)
         assert await alloc_shrinker_info(ctx, memcg)
-        self.objcgs[memcg] = memcg.objcg = ObjCgroup(memcg.actor, memcg, memcg)
+        self.objcgs[memcg] = ObjCgroup(memcg.actor, memcg, memcg)
+        for owner in memcg.objcg_owners():
+            owner.objcg = self.objcgs[memcg]
         self.users[memcg] = Completion(memcg.actor, 0)
         return memcg
 
@@ -162,14 +166,26 @@ class Bench:
         return item
 
     async def offline(self, ctx: Context, memcg: Memcg, reparent: Code = memcg_reparent_list_lrus) -> None:
-        """Give the obj_cgroups to the parent, then the lists, and take the memcg offline."""
+        """Give obj_cgroups and lists to the parent, the lists first from 7.2 on, and take the memcg offline."""
         parent = deref(memcg.parent, "memcg->parent")
-        await ctx.ask(memcg.take_objcg)
+        await ctx.ask(memcg.css.set_flags, CssFlags.DYING)
+        if memcg.has_objcg_per_node:
+            await reparent(ctx, memcg, parent)
+            await self.give_objcgs(ctx, memcg, parent)
+        else:
+            await self.give_objcgs(ctx, memcg, parent)
+            await reparent(ctx, memcg, parent)
+        await ctx.ask(memcg.css.clear_flags, CssFlags.ONLINE)
+        if await ctx.ask(memcg.add_id_ref, -1) == 0:
+            await ctx.ask(self.machine.mem_cgroup_ids.ida_simple_remove, memcg.id)
+
+    async def give_objcgs(self, ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+        """memcg_reparent_objcgs(), without locks."""
+        for owner in memcg.objcg_owners():
+            await ctx.ask(owner.take_objcg)
         for objcg in self.objcgs.values():
             if objcg.memcg is memcg:
                 await ctx.ask(objcg.set_memcg, parent)
-        await reparent(ctx, memcg, parent)
-        await ctx.ask(memcg.css.clear_flags, CssFlags.ONLINE)
 
     async def get(self, ctx: Context, objcg: ObjCgroup) -> Memcg:
         """get_mem_cgroup_from_objcg(): the present memcg, which is not freed before its user completes it."""
@@ -201,7 +217,7 @@ class Bench:
         """Take the items of *memcg* from their list, oldest first."""
 
         async def isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
-            await ctx.ask(walk.node.isolate, item, walk.one)
+            await ctx.ask(walk.guard.isolate, item, walk.one)
             return LruStatus.REMOVED
 
         return await list_lru_walk_one(
@@ -224,11 +240,12 @@ def bench(
     faults: Mapping[str, float] | None = None,
     prepare: Story | None = None,
     rcu: str = "batched",
+    kernel: str = KERNEL,
 ) -> Bench:
     """Run *prepare*, then each of *stories* as a task of its own, to quiescence. All *faults* happen, in turn."""
     world = World(strategy or Failing())
-    config = Config(kernel=KERNEL, nodes=2, rcu=rcu)
-    machine = Machine(world, config, patches=[patch_of({**STUBS, **(patches or {})})])
+    config = Config(kernel=kernel, nodes=2, rcu=rcu)
+    machine = Machine(world, config, patches=[patch_of({**STUBS, **(patches or {})}, kernel)])
     made = Bench(machine)
 
     def life(story: Story) -> Callable[[Context], Awaitable[None]]:

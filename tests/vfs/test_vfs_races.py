@@ -8,8 +8,8 @@ from actors.linux.fs.fs_writeback import sync_inodes_sb
 from actors.linux.fs.namei import do_filp_open, do_unlinkat
 from actors.linux.fs.read_write import vfs_write
 from actors.linux.fs.super import SuperBlock
+from actors.linux.include.swap import put_page
 from actors.linux.kernel.locking.locks import SpinLock, spin_lock, spin_unlock
-from actors.linux.mm.filemap import put_page
 from actors.linux.mm.truncate import invalidate_mapping_pages
 from actors.linux.mm.vmscan import ShrinkControl
 from actors.machine.context import Context

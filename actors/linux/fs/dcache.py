@@ -291,12 +291,12 @@ async def dentry_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> 
     status = LruStatus.REMOVED
     if await ctx.ask(dentry.d_lockref.read_count):
         verify_flags(ctx, await ctx.ask(dentry.clear_flags, LRU_LIST), LRU_LIST)
-        await ctx.ask(walk.node.isolate, item, walk.one)
+        await ctx.ask(walk.guard.isolate, item, walk.one)
     elif REFERENCED in await ctx.ask(dentry.clear_flags, REFERENCED):
         status = LruStatus.ROTATE
     else:
         verify_flags(ctx, await ctx.ask(dentry.set_flags, SHRINK_LIST), LRU_LIST)
-        await ctx.ask(walk.node.isolate_move, item, walk.one, walk.freeable)
+        await ctx.ask(walk.guard.isolate_move, item, walk.one, walk.freeable)
     await spin_unlock(ctx, dentry.d_lockref)
     return status
 
@@ -322,7 +322,7 @@ async def dentry_lru_isolate_shrink(ctx: Context, item: LruItem, walk: ListLruWa
     if not await spin_trylock(ctx, dentry.d_lockref):
         return LruStatus.SKIP
     verify_flags(ctx, await ctx.ask(dentry.set_flags, SHRINK_LIST), LRU_LIST)
-    await ctx.ask(walk.node.isolate_move, item, walk.one, walk.freeable)
+    await ctx.ask(walk.guard.isolate_move, item, walk.one, walk.freeable)
     await spin_unlock(ctx, dentry.d_lockref)
     return LruStatus.REMOVED
 

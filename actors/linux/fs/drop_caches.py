@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.linux.fs.inode import Inode, InodeState, iput
 from actors.linux.fs.super import SuperBlock, iterate_supers
+from actors.linux.include.swap import lru_add_drain_all
 from actors.linux.kernel.locking.locks import SpinLockHeld
 from actors.linux.mm.truncate import invalidate_mapping_pages
 from actors.linux.mm.vmscan import drop_slab
@@ -13,7 +14,17 @@ from actors.versions.kernel_fn import kernel_fn
 PAGE_CACHE, SLAB = 1, 2
 
 
-@kernel_fn("drop_caches_sysctl_handler", "fs/drop_caches.c")
+@kernel_fn("drop_caches_sysctl_handler", "fs/drop_caches.c", profiles="6.12..")
+async def drop_caches_sysctl_handler_6_12(ctx: Context, value: int) -> None:
+    """[6.12] A page in a batch has one more reference, so the batches are emptied first."""
+    if value & PAGE_CACHE:
+        await lru_add_drain_all(ctx)
+        await iterate_supers(ctx, drop_pagecache_sb)
+    if value & SLAB:
+        await drop_slab(ctx)
+
+
+@kernel_fn("drop_caches_sysctl_handler", "fs/drop_caches.c", profiles="..5.4-fixed")
 async def drop_caches_sysctl_handler(ctx: Context, value: int) -> None:
     """1 frees clean pages of the page cache, 2 frees slab objects by their shrinkers, 3 does both."""
     if value & PAGE_CACHE:

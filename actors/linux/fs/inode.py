@@ -57,6 +57,8 @@ class InodeState(enum.Flag):
 class Inode(ListEntry):
     """struct inode with its address_space: `i_pages` are its pages by index, `i_size` its length in pages.
 
+    From 6.12 on `shadows` are the places from which reclaim has taken a page.
+
     Only directories have an `i_rwsem`: the model locks no other inodes.
     """
 
@@ -68,6 +70,7 @@ class Inode(ListEntry):
     i_size: int = 0
     i_state: InodeState = InodeState.NONE
     i_pages: dict[int, Page] = attrs.field(factory=dict, init=False)
+    shadows: set[int] = attrs.field(factory=set, init=False)
     i_lock: SpinLock = attrs.field(init=False)
     i_rwsem: RwSem | None = None
     i_lru: LruItem = attrs.field(init=False)
@@ -200,8 +203,13 @@ class Inode(ListEntry):
             page.mapping = None
             return False
         self.i_pages[page.index] = page
+        self.shadows.discard(page.index)
         page.refs += 1
         return True
+
+    @operation(READ)
+    def has_shadow(self, index: int) -> bool:
+        return index in self.shadows
 
     @operation(READ)
     def read_size(self) -> int:
@@ -393,19 +401,33 @@ async def prune_icache_sb(ctx: Context, sb: SuperBlock, sc: ShrinkControl) -> in
     return freed
 
 
-@kernel_fn("inode_lru_isolate", "fs/inode.c")
+@kernel_fn("inode_lru_isolate", "fs/inode.c", profiles="..6.12")
 async def inode_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
     """A used or dirty inode leaves the list, a referenced one is rotated, any other is taken for disposal.
 
     KERNEL.md 11.5.
     """
+    status = await isolate_inode(ctx, item, walk)
+    if status is LruStatus.RETRY:
+        await spin_lock(ctx, walk.guard.lock)
+    return status
+
+
+@kernel_fn("inode_lru_isolate", "fs/inode.c", profiles="7.2..")
+async def inode_lru_isolate_7_2(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
+    """[7.2] The lock that was dropped for an inode with pages is not taken again. KERNEL-7.2, row 18.3."""
+    return await isolate_inode(ctx, item, walk)
+
+
+async def isolate_inode(ctx: Context, item: LruItem, walk: ListLruWalk) -> LruStatus:
+    """The body of inode_lru_isolate(); for RETRY it has dropped the lock of the list."""
     inode = item.container
     assert isinstance(inode, Inode)
     if not await spin_trylock(ctx, inode.i_lock):
         return LruStatus.SKIP
     state = await ctx.ask(inode.read_state)
     if await ctx.ask(inode.read_count) or state & ~InodeState.REFERENCED:
-        await ctx.ask(walk.node.isolate, item, walk.one)
+        await ctx.ask(walk.guard.isolate, item, walk.one)
         await spin_unlock(ctx, inode.i_lock)
         return LruStatus.REMOVED
     if InodeState.REFERENCED in state:
@@ -415,7 +437,7 @@ async def inode_lru_isolate(ctx: Context, item: LruItem, walk: ListLruWalk) -> L
     if await ctx.ask(inode.read_nrpages):
         return await drop_pages_first(ctx, inode, walk)
     await ctx.ask(inode.set_state, InodeState.FREEING)
-    await ctx.ask(walk.node.isolate_move, item, walk.one, walk.freeable)
+    await ctx.ask(walk.guard.isolate_move, item, walk.one, walk.freeable)
     await spin_unlock(ctx, inode.i_lock)
     return LruStatus.REMOVED
 
@@ -424,10 +446,9 @@ async def drop_pages_first(ctx: Context, inode: Inode, walk: ListLruWalk) -> Lru
     """Invalidate the pages of an unused inode, without the locks; the iput() afterwards marks it as referenced."""
     await ctx.ask(inode.get)
     await spin_unlock(ctx, inode.i_lock)
-    await spin_unlock(ctx, walk.node.lock)
+    await spin_unlock(ctx, walk.guard.lock)
     await invalidate_mapping_pages(ctx, inode)
     await iput(ctx, inode)
-    await spin_lock(ctx, walk.node.lock)
     return LruStatus.RETRY
 
 

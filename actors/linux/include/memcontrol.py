@@ -71,6 +71,14 @@ async def obj_cgroup_alloc(ctx: Context, memcg: Memcg, nid: int) -> ObjCgroup | 
 
 
 @extern
+async def obj_cgroup_get(ctx: Context, objcg: ObjCgroup) -> None: ...
+
+
+@extern
+async def obj_cgroup_tryget(ctx: Context, objcg: ObjCgroup) -> bool: ...
+
+
+@extern
 async def obj_cgroup_put(ctx: Context, objcg: ObjCgroup | None) -> None: ...
 
 

@@ -25,3 +25,13 @@ async def kfree_rcu_object(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
 @extern
 async def kvfree_rcu_barrier(ctx: Context) -> None:
     """Wait until all memory that was given to kfree_rcu() before this call is freed. KERNEL-today 2.3."""
+
+
+@extern
+async def kvfree_rcu_barrier_on_cache(ctx: Context, s: KmemCache) -> None:
+    """Wait until all objects of *s* that were given to kfree_rcu() before this call are freed. KERNEL-7.2 N2.4."""
+
+
+@extern
+async def __kvfree_rcu_barrier(ctx: Context) -> None:
+    """The part of the barriers of 7.2 that is about the blocks of kfree_rcu()."""

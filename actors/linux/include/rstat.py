@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
 @extern
 async def cgroup_rstat_updated(ctx: Context, cgroup: Cgroup, cpu: int) -> None:
-    """Note that *cpu* has counted something for *cgroup*. KERNEL-today 15.2."""
+    """Note that *cpu* has counted something for *cgroup*, in 6.12. KERNEL-today 15.2."""
 
 
 @extern
 async def cgroup_rstat_flush(ctx: Context, cgroup: Cgroup) -> None:
-    """Add what the CPUs have counted for the subtree to its totals. KERNEL-today 15.4."""
+    """Add what the CPUs have counted for the subtree to its totals, in 6.12. KERNEL-today 15.4."""
+
+
+@extern
+async def css_rstat_updated(ctx: Context, css: Css, cpu: int) -> None:
+    """Note that *cpu* has counted something for *css*, from 7.2 on. KERNEL-7.2 N4.1."""
+
+
+@extern
+async def css_rstat_flush(ctx: Context, css: Css) -> None:
+    """Add what the CPUs have counted for the subtree of *css* to its totals, from 7.2 on. KERNEL-7.2 N4.3."""
 
 
 @extern

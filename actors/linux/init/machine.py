@@ -18,7 +18,7 @@ from actors.linux.init.boot_caches import (
     is_exempt,
 )
 from actors.linux.kernel.cgroup.cgroup import Cgroup, CgroupSubsys, CgroupTree, Css, CssFlags, cgroup_post_fork
-from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, RstatLocks
+from actors.linux.kernel.cgroup.rstat import CgroupRstat, CssRstat, MemcgStats, RstatLocks, RstatSubsys
 from actors.linux.kernel.exit import do_exit
 from actors.linux.kernel.locking.lockdep import Lockdep
 from actors.linux.kernel.locking.locks import Completion, LocalTryLock, Mutex, RwSem, SpinLock
@@ -49,12 +49,14 @@ from actors.linux.mm.memcontrol import (
     mem_cgroup_alloc,
     memory_cgrp_subsys,
 )
+from actors.linux.mm.memory import TaskMapping
 from actors.linux.mm.new_cache import new_root_cache
 from actors.linux.mm.obj_cgroup import ObjCgroup, ObjStock, TaskObjcg, new_objcg
 from actors.linux.mm.page_alloc import BuddyAllocator
 from actors.linux.mm.slab import start_cpu_timer
 from actors.linux.mm.slab_common import slab_caches_to_rcu_destroy_workfn
 from actors.linux.mm.slub_sysfs import SlabKset, boot_kobject
+from actors.linux.mm.swap import FolioBatches
 from actors.linux.mm.vmscan import Shrinkers
 from actors.linux.mm.vmstat import VmStats, flush_periodically
 from actors.machine.bodies import begin, check_name
@@ -65,11 +67,12 @@ from actors.system.cpu import Cpu
 from actors.system.flow import Kind
 from actors.system.naming import Named
 from actors.versions.kernel_fn import FunctionTable
-from actors.versions.profiles import STOCKS_WITH_SLOTS, WITHOUT_CHILD_CACHES
+from actors.versions.profiles import RSTAT_PER_CSS, STOCKS_WITH_SLOTS, WITHOUT_CHILD_CACHES
 from protocol.errors import UsageError
 from protocol.names import do_you_mean
 
 if TYPE_CHECKING:
+    from actors.linux.mm.mmzone import Lruvec
     from actors.machine.list_head import ListEntry
     from actors.system.world import World
     from actors.versions.patching import Patch
@@ -107,7 +110,8 @@ class Machine(Named):
     `child_caches` are the caches of cgroups among them, oldest first. `check_child` is called after each step that
     accessed a child cache made after it was set, `check_forgotten` before a struct is freed. From 6.12 on, `objcgs` has
     every obj_cgroup that is not released, without the root's, and `charged_tasks` every live task that may have one;
-    `check_objcg` is for them what `check_child` is for caches. `freed_on_lists` has objects that were freed while on a
+    `check_objcg` and `check_lruvec` are for them and for LRU lists what `check_child` is for
+    caches. `freed_on_lists` has objects that were freed while on a
     list; `objects` has the user of each allocated object.
 
     `reaps` are the walks of cache_reap(): start and end (ns) and the number of caches visited. cache_reap() runs every
@@ -129,6 +133,7 @@ class Machine(Named):
     check_forgotten: Callable[[KmemCache], None] | None
     objcgs: dict[ObjCgroup, None]
     check_objcg: Callable[[ObjCgroup], None] | None
+    check_lruvec: Callable[[Lruvec], None] | None
     charged_tasks: dict[Context, None]
     pending_creations: dict[MemcgKmemCacheCreateWork, None]
     freed_on_lists: list[ListEntry]
@@ -144,6 +149,8 @@ class Machine(Named):
     mem_hotplug_lock: RwSem
     memcg_kmem_wq_lock: SpinLock
     percpu_ref_switch_lock: SpinLock
+    css_set_lock: SpinLock
+    cgroup_threadgroup_rwsem: RwSem
     objcg_lock: SpinLock
     softirqs: list[Softirq]
     timer_bases: list[TimerBase]
@@ -151,6 +158,7 @@ class Machine(Named):
     buddy: BuddyAllocator
     cgroup_tree: CgroupTree
     rstat: RstatLocks
+    memory_rstat: RstatSubsys
     memcg_cache_ida: Ida
     mem_cgroup_ids: Ida
     kmem_enabled: StaticKey
@@ -160,6 +168,8 @@ class Machine(Named):
     vfs: Vfs
     node_stats: list[VmStats]
     stocks: list[Stock]
+    fbatches: list[FolioBatches]
+    task_pages: TaskMapping
     memcg_stocks: list[MemcgStock]
     memcg_stock_locks: list[LocalTryLock]
     obj_stocks: list[ObjStock]
@@ -200,7 +210,7 @@ class Machine(Named):
         world.function_ids = self.functions.code_ids
         self.lockdep = Lockdep()
         self.cpus = tuple(Cpu.boot(world, number) for number in range(config.cpus))
-        self.check_child, self.check_forgotten, self.check_objcg = None, None, None
+        self.check_child, self.check_forgotten, self.check_objcg, self.check_lruvec = None, None, None, None
         self.objcgs, self.charged_tasks = {}, {}
         self._children, self._child_caches = {}, None
         self.all_caches, self.pending_creations, self.list_lrus, self.reaps = {}, {}, [], []
@@ -237,7 +247,10 @@ class Machine(Named):
         rcu = EagerRcu if self.config.rcu == "eager" else Rcu
         self.rcu = rcu.boot(Actor(world, "rcu"), self.softirqs)
         self.buddy = BuddyAllocator.boot(world)
-        self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"))
+        self.cgroup_tree = CgroupTree(Actor(world, "cgroup tree"), counts_populated=self.has_css_rstat)
+        self.css_set_lock = SpinLock(self.cgroup_tree.actor, "css_set_lock")
+        self.cgroup_threadgroup_rwsem = RwSem(self.cgroup_tree.actor, "cgroup_threadgroup_rwsem")
+        self.memory_rstat = RstatSubsys.boot(self.cgroup_tree.actor, len(cpus))
         self.memcg_cache_ida = Ida(self.cgroup_tree.actor, "memcg_cache_ida")
         self.mem_cgroup_ids = Ida(self.cgroup_tree.actor, "mem_cgroup_ids", lowest=2)
         self.kmem_enabled = StaticKey(self.cgroup_tree.actor)
@@ -275,6 +288,8 @@ class Machine(Named):
 
     def _boot_per_cpu(self) -> None:
         self._boot_stocks()
+        self.fbatches = [FolioBatches(cpu.actor, cpu.id) for cpu in self.cpus]
+        self.task_pages = TaskMapping(self.buddy.actor)
         self.call_queues = [CallQueue(cpu.actor, cpu) for cpu in self.cpus]
         for cpu in self.cpus:
             self._boot_cpu(cpu)
@@ -337,8 +352,11 @@ class Machine(Named):
 
     def _boot_rstat(self, root: Cgroup) -> None:
         """Make the statistics of the root, and the thread that flushes those of all cgroups."""
-        root.rstat = CgroupRstat(root.actor, root, None)
-        root.rstat.csses = (root.css,)
+        if self.has_css_rstat:
+            root.css.rstat = self.memory_rstat.root = CssRstat(root.actor, root.css, None)
+        else:
+            root.rstat = CgroupRstat(root.actor, root, None)
+            root.rstat.csses = (root.css,)
         root.css.stats = MemcgStats.alloc(root.actor, "/", None, len(self.cpus))
         flusher = Context(self.world, "stats_flush", Kind.KTHREAD, machine=self)
         self.world.spawn(flusher, flush_periodically(flusher))
@@ -347,6 +365,11 @@ class Machine(Named):
     def has_rstat(self) -> bool:
         """Whether the memory controller's statistics and the queues of cgroups are those of 6.12."""
         return self.config.kernel in WITHOUT_CHILD_CACHES
+
+    @property
+    def has_css_rstat(self) -> bool:
+        """Whether statistics belong to a css, and a task leaves its cgroup at its last context switch."""
+        return self.config.kernel in RSTAT_PER_CSS
 
     @property
     def is_without_child_caches(self) -> bool:
@@ -449,9 +472,10 @@ class Machine(Named):
             if self.has_rstat:  # before, no controller wants to know
                 await cgroup_post_fork(task, task)
             await begin(body, task)
+            task.parent_waits = done
             await do_exit(task)
             self.charged_tasks.pop(task, None)
-            if done is not None:
-                await task.ask(done.complete)
+            if task.parent_waits is not None:
+                await task.ask(task.parent_waits.complete)
 
         self.world.spawn(task, live())

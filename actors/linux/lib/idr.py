@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from actors.system.actor import Shared
-from protocol.operations import UPDATE, operation
+from protocol.operations import READ, UPDATE, operation
 
 
 @attrs.define(eq=False)
@@ -27,6 +27,10 @@ class Ida(Shared):
         while self.lowest in self.used:
             self.lowest += 1
         return number
+
+    @operation(READ)
+    def is_used(self, number: int) -> bool:
+        return number in self.used
 
     @operation(UPDATE)
     def ida_simple_remove(self, number: int) -> None:

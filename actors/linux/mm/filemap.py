@@ -1,8 +1,8 @@
 """The page cache: pages of files, each charged to the memcg of the task that first accessed it.
 
-mm/filemap.c, mm/truncate.c, mm/swap.c @5.3.1. The mapping of its file holds a reference to a page, and so does each
-reclaimer that has isolated it from its memcg's LRU list. The last put uncharges and frees the page. There is one LRU
-list for each memcg and node (no active and inactive halves), and no swap.
+mm/filemap.c, mm/truncate.c, mm/swap.c @5.3.1, @6.12, @7.2. The mapping of its file holds a reference to a page, and so
+does each reclaimer that has isolated it from its memcg's LRU list. The last put uncharges and frees the page. There are
+no active and inactive halves of a list, and no swap.
 
 All that the kernel does to a page under its page lock and the mapping's xa_lock is one access here.
 """
@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING
 import attrs
 
 from actors.linux.include.fs import __mark_inode_dirty
+from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.kernel.cgroup.cgroup import css_put
-from actors.linux.mm.memcontrol import Memcg, cancel_charge, charge_folios, get_mem_cgroup_from_mm
+from actors.linux.mm.memcontrol import (
+    Memcg,
+    cancel_charge,
+    get_mem_cgroup_from_mm,
+    mem_cgroup_charge,
+    try_charge,
+)
+from actors.linux.mm.mmzone import INACTIVE_ANON, INACTIVE_FILE
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.swap import __put_page, lru_cache_add
-from actors.machine.context import Context
+from actors.linux.mm.workingset import workingset_refault
+from actors.machine.context import Context, deref
 from actors.machine.gfp import GFP_KERNEL
 from actors.machine.list_head import ListEntry
 from actors.versions.kernel_fn import kernel_fn
-from protocol.operations import UPDATE, operation
+from protocol.operations import READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.linux.fs.inode import Inode
+    from actors.linux.mm.memory import TaskMapping
+    from actors.linux.mm.obj_cgroup import ObjCgroup
 
 MAPPING_AND_CALLER = 2
 """The reference count of a page that only its mapping and the present caller refer to."""
@@ -33,18 +44,35 @@ MAPPING_AND_CALLER = 2
 
 @attrs.define(eq=False)
 class Page(ListEntry):
-    """struct page of the page cache. `mapping` is None after truncation; `memcg` is the memcg that it is charged to."""
+    """struct page, or from 6.12 on struct folio, of the page cache. `mapping` is None after truncation.
+
+    `memcg` is the memcg that it is charged to; from 7.2 on it has an obj_cgroup instead, `objcg`. From 6.12 on `lru` is
+    the list that it belongs to, `is_lru` its flag PG_lru, and a page may be `nr_pages` pages long.
+
+    Shadow accounting: `charged_by` is the memcg that was charged first; a page that is not `is_of_file` is a task's.
+    """
 
     index: int
     nid: int
-    memcg: Memcg
-    mapping: Inode | None
+    memcg: Memcg | None
+    mapping: Inode | TaskMapping | None
     is_dirty: bool
     refs: int = 1  # the allocation's
+    nr_pages: int = 1
+    objcg: ObjCgroup | None = attrs.field(default=None, init=False)
+    lru: str = attrs.field(default=INACTIVE_FILE, init=False)
+    is_lru: bool = attrs.field(default=False, init=False)
+    charged_by: Memcg | None = attrs.field(default=None, init=False)
+    is_of_file: bool = attrs.field(default=True, init=False)
 
     @property
     def label(self) -> str:
         return f"page {self.index} of {self.mapping.label if self.mapping else 'no file'}"
+
+    @property
+    def charged_to(self) -> Memcg:
+        """folio_memcg(), for a page that is charged to a memcg itself."""
+        return deref(self.memcg, "page->mem_cgroup")
 
     @operation(UPDATE)
     def get(self) -> bool:
@@ -68,6 +96,16 @@ class Page(ListEntry):
         return True
 
     @operation(UPDATE)
+    def reclaim_mapping(self) -> bool:
+        """[6.12] The same, for reclaim, which leaves a shadow in the place of the page."""
+        mapping = self.mapping
+        if mapping is None or self.is_dirty or self.refs != MAPPING_AND_CALLER:
+            return False
+        self._leave_mapping()
+        mapping.shadows.add(self.index)
+        return True
+
+    @operation(UPDATE)
     def truncate(self) -> bool:
         """Take the page out of its mapping even if it is in use; True if that dropped the last reference."""
         if self.mapping is None:
@@ -75,11 +113,51 @@ class Page(ListEntry):
         self._leave_mapping()
         return not self.refs
 
+    @operation(UPDATE)
+    def replace_in_mapping(self, new: Page, expected: int) -> bool:
+        """Let *new* take the place of this page, if this one has as many references as *expected*."""
+        mapping = self.mapping
+        if mapping is None or self.refs != expected:
+            return False
+        mapping.i_pages[self.index] = new
+        self.mapping, new.mapping = None, mapping
+        self.refs -= 1
+        new.refs += 1
+        return True
+
     def _leave_mapping(self) -> None:
         if self.mapping is not None:
             del self.mapping.i_pages[self.index]
+            if self.charged_by is not None:
+                self.charged_by.book_in_mapping(self, -1)
         self.mapping = None
         self.refs -= 1
+
+    @operation(UPDATE)
+    def ref_freeze(self, expected: int) -> bool:
+        """folio_ref_freeze(): no reference is left from now on, if there were just so many."""
+        if self.refs != expected:
+            return False
+        self.refs = 0
+        return True
+
+    @operation(UPDATE)
+    def set_lru(self) -> None:
+        self.is_lru = True
+
+    @operation(UPDATE)
+    def clear_lru(self) -> None:
+        self.is_lru = False
+
+    @operation(READ)
+    def test_lru(self) -> bool:
+        return self.is_lru
+
+    @operation(UPDATE)
+    def test_clear_lru(self) -> bool:
+        """folio_test_clear_lru(): whoever clears it may take the page off its list."""
+        was, self.is_lru = self.is_lru, False
+        return was
 
     @operation(UPDATE)
     def clear_dirty(self) -> None:
@@ -89,14 +167,14 @@ class Page(ListEntry):
 # -- adding a page ----------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("add_to_page_cache_lru", "mm/filemap.c")
+@kernel_fn("add_to_page_cache_lru", "mm/filemap.c", profiles="..5.4-fixed")
 async def add_to_page_cache_lru(ctx: Context, inode: Inode, index: int, *, is_dirty: bool) -> bool:
     """Add a new page to *inode*, charged to the task's memcg, unless there is one by now; False is -ENOMEM."""
     memcg = await get_mem_cgroup_from_mm(ctx)
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         await css_put(ctx, memcg.css)
         return False
-    is_charged = await charge_folios(ctx, memcg, GFP_KERNEL, 1)
+    is_charged = await try_charge(ctx, memcg, GFP_KERNEL, 1)
     if is_charged:
         page = Page(inode.actor, index, ctx.numa_node, memcg, inode, is_dirty)
         await ctx.ask(memcg.add_cache_pages, 1)
@@ -109,11 +187,36 @@ async def add_to_page_cache_lru(ctx: Context, inode: Inode, index: int, *, is_di
     return is_charged
 
 
+@kernel_fn("add_to_page_cache_lru", "mm/filemap.c", profiles="6.12..", known_as="filemap_add_folio")
+async def filemap_add_folio(ctx: Context, inode: Inode, index: int, *, is_dirty: bool) -> bool:
+    """KERNEL-today 10.1: charge a new page, put it into the file unless there is one by now; False is -ENOMEM.
+
+    If reclaim has taken a page from this place, what it left tells whose it was.
+    """
+    nid = ctx.numa_node
+    if not await alloc_pages(ctx, GFP_KERNEL, 1):
+        return False
+    page = Page(inode.actor, index, nid, None, inode, is_dirty)
+    page.lru = INACTIVE_FILE if inode.i_sb.s_type.has_reclaimable_pages else INACTIVE_ANON
+    if not await mem_cgroup_charge(ctx, page, GFP_KERNEL):
+        await __free_pages(ctx, 1)
+        return False
+    has_shadow = await ctx.ask(inode.has_shadow, index)
+    if await ctx.ask(inode.add_page, page):
+        if page.charged_by is not None:
+            page.charged_by.book_in_mapping(page, 1)
+        if has_shadow:
+            await workingset_refault(ctx, page)
+        await folio_add_lru(ctx, page)
+    await put_page(ctx, page)
+    return True
+
+
 # -- freeing, writing and reading pages -------------------------------------------------------------------------------
 
 
 @kernel_fn("put_page", "include/linux/mm.h")
-async def put_page(ctx: Context, page: Page) -> None:
+async def folio_put(ctx: Context, page: Page) -> None:
     if await ctx.ask(page.put_testzero):
         await __put_page(ctx, page)
 

@@ -167,11 +167,145 @@ class KmemCacheCpu(Shared):
 
 
 @attrs.define(eq=False)
-class KmemCacheNode(Shared):
-    """struct kmem_cache_node of SLUB. `partial` is ordered, head first; `nr_partial` should be its length."""
+class SlabSheaf(Shared):
+    """struct slab_sheaf, from 7.2 on: an array of up to sheaf_capacity free objects, the next one last.
+
+    An rcu sheaf has objects that wait for a grace period; `nid` is the node of the CPU that has filled it.
+    """
+
+    cache: KmemCache
+    objects: list[SlabObject] = attrs.field(factory=list, init=False)
+    nid: int = attrs.field(default=-1, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"sheaf of {self.cache.name}"
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.objects) < self.cache.sheaf_capacity
+
+
+@attrs.define(eq=False)
+class SlubPercpuSheaves(Shared):
+    """struct slub_percpu_sheaves: the sheaves of a cache on CPU number `cpu`, which owns them. From 7.2 on.
+
+    `is_locked` is its local_trylock: the holder has preemption off, and interrupts on. `spare` is None, or empty or
+    full; if a full main was replaced too late, it has any number of objects. `rcu_free` is None, or it has room.
+    """
+
+    cache: KmemCache
+    cpu: int
+    main: SlabSheaf
+    spare: SlabSheaf | None = attrs.field(default=None, init=False)
+    rcu_free: SlabSheaf | None = attrs.field(default=None, init=False)
+    is_locked: bool = attrs.field(default=False, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"sheaves of {self.cache.name} on {self.actor.name}"
+
+    @property
+    def parked(self) -> Iterator[SlabObject]:
+        """The free objects here; those of `rcu_free` are not free yet."""
+        yield from self.main.objects
+        if self.spare is not None:
+            yield from self.spare.objects
+
+    @operation(READ)
+    def has_spare(self) -> bool:
+        return self.spare is not None
+
+    @operation(READ)
+    def has_rcu_free(self) -> bool:
+        return self.rcu_free is not None
+
+    @operation(READ)
+    def has_objects(self) -> bool:
+        """pcs->main->size, read by another CPU. Main may be in a barn by now, and freed from there."""
+        self.main.touch(READ)
+        if self.main.freed is not None:
+            self.actor.world.report_use_after_free(self.main)
+        return bool(self.main.objects)
+
+
+@attrs.define(eq=False)
+class NodeBarn(Shared):
+    """struct node_barn: full and empty sheaves of a cache for the CPUs of a node, the next one last. From 7.2 on."""
 
     cache: KmemCache
     nid: int
+    lock: SpinLock = attrs.field(init=False)
+    full: list[SlabSheaf] = attrs.field(factory=list, init=False)
+    empty: list[SlabSheaf] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = SpinLock(self.actor, "&barn->lock")
+
+    @property
+    def label(self) -> str:
+        return f"barn {self.nid} of {self.cache.name}"
+
+    @operation(READ, part="full", cost=ATOMIC_NS)
+    def read_nr_full(self) -> int:
+        return len(self.full)
+
+    @operation(READ, part="empty", cost=ATOMIC_NS)
+    def read_nr_empty(self) -> int:
+        return len(self.empty)
+
+    @operation(UPDATE, part="full")
+    def put_full(self, sheaf: SlabSheaf) -> None:
+        self.lock.assert_held()
+        self.full.append(sheaf)
+
+    @operation(UPDATE, part="empty")
+    def put_empty(self, sheaf: SlabSheaf) -> None:
+        self.lock.assert_held()
+        self.empty.append(sheaf)
+
+    @operation(UPDATE, part="empty")
+    def take_empty(self) -> SlabSheaf | None:
+        self.lock.assert_held()
+        return self.empty.pop() if self.empty else None
+
+    @operation(UPDATE)
+    def swap_for_full(self, empty: SlabSheaf) -> SlabSheaf | None:
+        """Exchange an *empty* sheaf for a full one; None if there is none."""
+        self.lock.assert_held()
+        if not self.full:
+            return None
+        self.empty.append(empty)
+        return self.full.pop()
+
+    @operation(UPDATE)
+    def swap_for_empty(self, full: SlabSheaf) -> SlabSheaf | None:
+        """Exchange a *full* sheaf for an empty one; None if there is none."""
+        self.lock.assert_held()
+        if not self.empty:
+            return None
+        self.full.append(full)
+        return self.empty.pop()
+
+    @operation(UPDATE)
+    def take_all(self) -> tuple[list[SlabSheaf], list[SlabSheaf]]:
+        """Take all sheaves: the full ones and the empty ones."""
+        self.lock.assert_held()
+        taken = self.full, self.empty
+        self.full, self.empty = [], []
+        return taken
+
+
+@attrs.define(eq=False)
+class KmemCacheNode(Shared):
+    """struct kmem_cache_node of SLUB. `partial` is ordered, head first; `nr_partial` should be its length.
+
+    From 7.2 on a node of a cache with sheaves has a `barn`.
+    """
+
+    cache: KmemCache
+    nid: int
+    barn: NodeBarn | None = None
     list_lock: SpinLock = attrs.field(init=False)
     partial: ListHead[Slab] = attrs.field(init=False)
     nr_partial: int = attrs.field(default=0, init=False)
@@ -326,7 +460,7 @@ class KmemCache(ListEntry):
     counts its aliases.
     `rcu_head` and `work` share their storage in C: at most one of them is in use. `has_usercopy`: part of each object
     may be copied to user space (usersize). The allocator's own first caches are not `is_mergeable` (their refcount is
-    below zero in C).
+    below zero in C). From 7.2 on, a sheaf has room for `sheaf_capacity` objects; 0: the cache has no sheaves.
 
     Shadow accounting: `inflight` has the allocations between get and put, with the step of the get; `charged_pages`
     counts pages charged and not yet uncharged; `slabs` has every slab that exists.
@@ -346,6 +480,7 @@ class KmemCache(ListEntry):
     has_usercopy: bool = False
     refcount: int = 1
     is_mergeable: bool = True
+    sheaf_capacity: int = 0
     memcg: Memcg | None = attrs.field(default=None, init=False)
     refcnt: PercpuRef | AtomicRef | None = attrs.field(default=None, init=False)
     memcg_caches: MemcgCacheArray | None = attrs.field(default=None, init=False)
@@ -358,6 +493,7 @@ class KmemCache(ListEntry):
     kobj: Kobject | None = attrs.field(default=None, init=False)
     kobj_remove_work: Work = attrs.field(init=False)
     cpu_slab: tuple[KmemCacheCpu, ...] = attrs.field(default=(), init=False)
+    cpu_sheaves: tuple[SlubPercpuSheaves, ...] = attrs.field(default=(), init=False)
     node: tuple[KmemCacheNode, ...] = attrs.field(default=(), init=False)
     cpu_cache: tuple[ArrayCache, ...] = attrs.field(default=(), init=False)
     slab_node: tuple[SlabNode, ...] = attrs.field(default=(), init=False)
@@ -422,8 +558,11 @@ class KmemCache(ListEntry):
         """The struct and all its parts."""
         yield from (self, self.refcnt, self.work, self.kobj, self.kobj_remove_work, self.cpu_partial, self.min_partial)
         yield from self.cpu_slab
+        yield from self.cpu_sheaves
         for node in self.node:
             yield from (node, node.list_lock)
+            if node.barn is not None:
+                yield from (node.barn, node.barn.lock)
         yield from self.cpu_cache
         for slab_node in self.slab_node:
             yield from slab_node.parts()

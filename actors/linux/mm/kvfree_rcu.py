@@ -6,6 +6,10 @@ frees them. So memory lives on for seconds, and no rcu_barrier() waits for it; k
 
 A block can always be had here, so there is no list of rcu_heads. No CPU of a small machine fills a block in five
 seconds, which would start the monitor at once.
+
+From 7.2 on, this is the way for what cannot go into an rcu sheaf of its cache (`sheaves`). An object waits in one until
+enough others have come, or until a barrier: there is no timer. The caches of kmalloc() are not modelled: a struct is
+taken for the last object of its sheaf, and so is freed as early as it can be.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import attrs
 
 from actors.linux.include.slab import kmem_cache_free_bulk
 from actors.linux.kernel.locking.lockdep import RCU_CALLBACK
-from actors.linux.kernel.locking.locks import SpinLock, SpinLockHeld, SpinLockIrqHeld
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLock, SpinLockHeld, SpinLockIrqHeld
+from actors.linux.kernel.rcu.tree import RcuHead, call_rcu, rcu_barrier
 from actors.linux.kernel.workqueue import (
     DelayedWork,
     RcuWork,
@@ -29,6 +34,8 @@ from actors.linux.kernel.workqueue import (
     queue_delayed_work,
     queue_rcu_work,
 )
+from actors.linux.mm.sheaves import __kfree_rcu_sheaf, flush_rcu_sheaves_on_cache
+from actors.linux.mm.slab_h import get_online_cpus, put_online_cpus
 from actors.machine.context import WARN_ON, Context
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
@@ -194,9 +201,44 @@ async def kfree_rcu_object(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     await kvfree_call_rcu(ctx, CacheObject(s, obj))
 
 
-@kernel_fn("kvfree_call_rcu", "kernel/rcu/tree.c", profiles="6.12..")
+@kernel_fn("kvfree_call_rcu", "mm/slab_common.c", profiles="7.2..")
+async def kvfree_call_rcu_7_2(ctx: Context, ptr: Record) -> None:
+    """KERNEL-7.2 N2.1: put an object of this CPU's node into its cache's rcu sheaf, if that can be had."""
+    if isinstance(ptr, CacheObject):
+        if ptr.obj.slab.nid != ctx.numa_node or not await __kfree_rcu_sheaf(ctx, ptr.s, ptr.obj):
+            await queue_in_block(ctx, ptr)
+        return
+    struct = ptr[0]
+    assert struct is not None
+    await call_rcu(ctx, RcuHead(KmallocSheaf(struct.actor, ptr)), rcu_free_kmalloc_sheaf)
+
+
+@attrs.define(eq=False)
+class KmallocSheaf(Shared):
+    """An rcu sheaf of a cache of kmalloc(), which a struct with its *parts* has made full."""
+
+    parts: Parts
+
+    @property
+    def label(self) -> str:
+        return f"sheaf of kmalloc() with {', '.join(part.label for part in self.parts if part is not None)}"
+
+
+@kernel_fn("rcu_free_kmalloc_sheaf", "mm/slub.c", profiles="7.2..", known_as="rcu_free_sheaf")
+async def rcu_free_kmalloc_sheaf(ctx: Context, head: RcuHead) -> None:
+    """RCU callback: the struct is free for reuse."""
+    assert isinstance(head.container, KmallocSheaf)
+    ctx.kfree(*head.container.parts)
+
+
+@kernel_fn("kvfree_call_rcu", "kernel/rcu/tree.c", profiles="6.12")
 async def kvfree_call_rcu(ctx: Context, ptr: Record) -> None:
     """Append *ptr* to this CPU's block, and have the monitor run in five seconds."""
+    await queue_in_block(ctx, ptr)
+
+
+async def queue_in_block(ctx: Context, ptr: Record) -> None:
+    """kvfree_call_rcu() of 6.12, and from 7.2 on for what is in no sheaf."""
     queued = ctx.machine.krc.queued
     if WARN_ON(ctx, identity(ptr) in queued, "kvfree_call_rcu(): Double-freed call. rcu_head"):
         return
@@ -313,9 +355,50 @@ async def kfree_bulk(ctx: Context, records: list[Record]) -> None:
 # -- the barrier ------------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("kvfree_rcu_barrier", "kernel/rcu/tree.c", profiles="6.12..")
+@kernel_fn("kvfree_rcu_barrier", "mm/slab_common.c", profiles="7.2..")
+async def kvfree_rcu_barrier_7_2(ctx: Context) -> None:
+    """KERNEL-7.2 N2.4: wait until all that was given to kfree_rcu() before is freed, in sheaves and in blocks."""
+    await flush_all_rcu_sheaves(ctx)
+    await __kvfree_rcu_barrier(ctx)
+
+
+@kernel_fn("flush_all_rcu_sheaves", "mm/slub.c", profiles="7.2..")
+async def flush_all_rcu_sheaves(ctx: Context) -> None:
+    """KERNEL-7.2 N2.4, steps 1 to 3: give the rcu sheaves of all caches to RCU; wait for all callbacks."""
+    get_online_cpus(ctx)
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        for s in await ctx.ask(ctx.machine.slab_caches.list):
+            if s.sheaf_capacity:
+                await flush_rcu_sheaves_on_cache(ctx, s)
+    put_online_cpus(ctx)
+    await rcu_barrier(ctx)
+
+
+@kernel_fn("kvfree_rcu_barrier_on_cache", "mm/slab_common.c", profiles="7.2..")
+async def kvfree_rcu_barrier_on_cache(ctx: Context, s: KmemCache) -> None:
+    """KERNEL-7.2 N2.4: the same for the sheaves of one cache, without slab_mutex; and for the blocks of all caches."""
+    if s.sheaf_capacity:
+        get_online_cpus(ctx)
+        await flush_rcu_sheaves_on_cache(ctx, s)
+        put_online_cpus(ctx)
+        await rcu_barrier(ctx)
+    await __kvfree_rcu_barrier(ctx)
+
+
+@kernel_fn("__kvfree_rcu_barrier", "mm/slab_common.c", profiles="7.2..")
+async def __kvfree_rcu_barrier(ctx: Context) -> None:
+    """6.12's kvfree_rcu_barrier()."""
+    await drain_blocks(ctx)
+
+
+@kernel_fn("kvfree_rcu_barrier", "kernel/rcu/tree.c", profiles="6.12")
 async def kvfree_rcu_barrier(ctx: Context) -> None:
-    """Wait until all memory that was given to kfree_rcu() before this call is freed.
+    """Wait until all memory that was given to kfree_rcu() before this call is freed."""
+    await drain_blocks(ctx)
+
+
+async def drain_blocks(ctx: Context) -> None:
+    """Hand all blocks to batches, stop the monitors, and wait for the batches.
 
     Pointers that come meanwhile may be left without a monitor, as in C: the next kfree_rcu() of that CPU starts it
     again.

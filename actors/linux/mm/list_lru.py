@@ -9,6 +9,10 @@ From 6.12 on the item's memcg is that of its obj_cgroup. The lists of a memcg ar
 is allocated, for all nodes at once, and found by kmemcg_id in an xarray (KERNEL-today 12). Removal changes ids, then
 splices the lists, then frees them after a grace period. So a look-up finds the old lists before the splice, or the
 parent's.
+
+From 7.2 on each list has a lock of its own, and a memcg keeps its id (KERNEL-7.2 N7). Removal splices a list, marks it
+dead, and takes it from the xarray when those of all nodes are dead. A look-up that finds a dead list, or none, goes to
+the parent. The list_lru of split folios is not modelled: there are no huge pages.
 """
 
 from __future__ import annotations
@@ -24,34 +28,41 @@ from actors.linux.include.memcontrol import mem_cgroup_from_slab_obj
 from actors.linux.include.rcupdate import kfree_rcu
 from actors.linux.include.shrinker import set_shrinker_bit
 from actors.linux.include.slab import kmalloc
+from actors.linux.kernel.cgroup.cgroup import CssFlags, css_put, css_tryget
 from actors.linux.kernel.locking.locks import (
     MutexHeld,
     SpinLock,
     SpinLockHeld,
     SpinLockIrqHeld,
     down_read,
+    spin_lock,
+    spin_lock_nested,
+    spin_unlock,
     up_read,
 )
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.memcontrol import memcg_cache_id, memcg_set_shrinker_bit
-from actors.machine.context import BUG_ON, Context, bug, deref
+from actors.machine.context import BUG_ON, WARN_ON, Context, bug, deref
 from actors.machine.gfp import Gfp
 from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from protocol.findings import Oops
-from protocol.operations import READ, UPDATE, Access, operation
+from protocol.operations import ATOMIC_NS, COMMUTE, READ, UPDATE, Access, operation
 
 if TYPE_CHECKING:
     from actors.linux.mm.memcontrol import Memcg
     from actors.linux.mm.vmscan import ShrinkControl
 
+LONG_MIN = -(2**63)
+
 
 class LruStatus(enum.Enum):
     """enum lru_status: the result of an isolate callback for one item.
 
-    After REMOVED_RETRY and RETRY the walk starts again, because the callback dropped the lock meanwhile.
+    After REMOVED_RETRY and RETRY the walk starts again, because the callback dropped the lock meanwhile. From 7.2 on it
+    has not taken the lock again then, nor with STOP, which ends the walk.
     """
 
     REMOVED = "LRU_REMOVED"
@@ -59,6 +70,7 @@ class LruStatus(enum.Enum):
     ROTATE = "LRU_ROTATE"
     SKIP = "LRU_SKIP"
     RETRY = "LRU_RETRY"
+    STOP = "LRU_STOP"
 
 
 @attrs.define(eq=False)
@@ -142,12 +154,13 @@ class ListLruMemcg(Shared):
 class ListLruMemcgNodes(Shared):
     """struct list_lru_memcg from 6.12 on: the LRU lists of one memcg, by node. Each node's lock protects its list.
 
-    After the memcg's removal it is freed by kfree_rcu().
+    After the memcg's removal it is freed by kfree_rcu(). From 7.2 on its lists are `locked`: they have their own locks.
     """
 
     name: str
     memcg: str
     node: list[ListLruOne] = attrs.field(init=False)
+    locked: list[LockedListLruOne] = attrs.field(factory=list, init=False)
 
     @classmethod
     def alloc(cls, xa: MemcgListsXarray, memcg: str, nodes: int) -> ListLruMemcgNodes:
@@ -155,6 +168,18 @@ class ListLruMemcgNodes(Shared):
         mlru = cls(xa.actor, xa.name, memcg)
         mlru.node = [ListLruOne(mlru) for _ in range(nodes)]
         return mlru
+
+    @classmethod
+    def alloc_locked(cls, xa: MemcgListsXarray, memcg: str, nodes: int) -> ListLruMemcgNodes:
+        """memcg_init_list_lru_one() from 7.2 on: empty lists with locks."""
+        mlru = cls(xa.actor, xa.name, memcg)
+        mlru.locked = [LockedListLruOne(xa.actor, mlru, nid) for nid in range(nodes)]
+        mlru.node = [locked.one for locked in mlru.locked]
+        return mlru
+
+    def parts(self) -> tuple[Shared, ...]:
+        """The struct with its lists and their locks."""
+        return (self, *(part for locked in self.locked for part in (locked, locked.lock)))
 
     @property
     def label(self) -> str:
@@ -209,42 +234,13 @@ class MemcgListsXarray(Shared):
 
 
 @attrs.define(eq=False)
-class ListLruNode(Shared):
-    """struct list_lru_node: the global list, the lists of memcgs, and the sum of their counts.
+class ListGuard(Shared):
+    """LRU lists with the lock that guards them: those of a node up to 6.12, a single one from 7.2 on."""
 
-    `memcg_lrus` are the lists of memcgs up to 5.4; `xa` is the list_lru's, which has them from 6.12 on.
-
-    invariant: at quiescence each list counts the items that are on it, and `nr_items` counts all (Q8).
-    """
-
-    name: str
-    nid: int
-    xa: MemcgListsXarray = attrs.field(init=False)
     lock: SpinLock = attrs.field(init=False)
-    lru: ListLruOne = attrs.field(init=False)
-    memcg_lrus: ListLruMemcg = attrs.field(init=False)
-    nr_items: int = attrs.field(default=0, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.xa = MemcgListsXarray(self.actor, self.name)
-        self.lock = SpinLock(self.actor, "&nlru->lock")
-        self.lru = ListLruOne(self)
-        self.memcg_lrus = ListLruMemcg(self.actor, self.label, [])
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} of node {self.nid}"
-
-    def lists(self) -> list[tuple[int, ListLruOne]]:
-        """All lists by kmemcg_id: the global one (-1), then the lists of memcgs."""
-        of_memcgs = ((idx, mlru.node[self.nid]) for idx, mlru in sorted(self.xa.entries.items()))
-        return [(-1, self.lru), *enumerate(self.memcg_lrus.lru), *of_memcgs]
 
     def _use(self, access: Access, *lists: LruList | None) -> None:
         """Record accesses to lists in memory of their own, which may be freed: those of memcgs, from 6.12 on."""
-        for one in lists:
-            if one is not None and isinstance(one.owner, ListLruMemcgNodes):
-                one.owner.use(access, self.nid)
 
     def _unlink(self, item: LruItem, counted: ListLruOne) -> None:
         """list_del_init(), and one less on *counted*. Only an item at an end of its list has the head as neighbour."""
@@ -256,38 +252,9 @@ class ListLruNode(Shared):
         counted.nr_items -= 1
 
     @operation(READ)
-    def read_memcg_lrus(self) -> ListLruMemcg:
-        return self.memcg_lrus
-
-    @operation(UPDATE)
-    def set_memcg_lrus(self, memcg_lrus: ListLruMemcg) -> None:
-        self.memcg_lrus = memcg_lrus
-
-    @operation(READ)
-    def read_nr_items(self) -> int:
-        return self.nr_items
-
-    @operation(READ)
     def is_linked(self, item: LruItem) -> bool:
         """!list_empty(item): on this list or on any other; the lock keeps it so."""
         return item.on is not None
-
-    @operation(UPDATE)
-    def add(self, item: LruItem, target: ListLruOne) -> bool:
-        """Link *item* at the end; True if the list's count was 0."""
-        self.lock.assert_held()
-        self._use(UPDATE, target)
-        target.add_tail(item)
-        target.nr_items += 1
-        self.nr_items += 1
-        return target.nr_items == 1
-
-    @operation(UPDATE, lifecycle=True)
-    def delete(self, item: LruItem, counted: ListLruOne) -> None:
-        """Unlink *item* from the list that it is on, and decrement the count of the list that it should be on."""
-        self.lock.assert_held()
-        self._unlink(item, counted)
-        self.nr_items -= 1
 
     @operation(UPDATE)
     def isolate(self, item: LruItem, counted: ListLruOne) -> None:
@@ -301,10 +268,6 @@ class ListLruNode(Shared):
         self.lock.assert_held()
         self._unlink(item, counted)
         target.add_tail(item)
-
-    @operation(UPDATE)
-    def count_isolated(self) -> None:
-        self.nr_items -= 1
 
     @operation(UPDATE)
     def move_tail(self, item: LruItem, one: ListLruOne) -> None:
@@ -344,6 +307,162 @@ class ListLruNode(Shared):
 
 
 @attrs.define(eq=False)
+class LockedListLruOne(ListGuard):
+    """struct list_lru_one from 7.2 on: `one` list with a lock of its own.
+
+    It is memory of its list_lru_memcg; the global one is memory of the list_lru. It is dead when its items are the
+    parent's: then it never gets any again.
+    """
+
+    memory: ListLruMemcgNodes | ListLruNode
+    nid: int
+    one: ListLruOne = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = SpinLock(self.actor, "&l->lock")
+        self.one = ListLruOne(self)
+
+    @property
+    def label(self) -> str:
+        return f"list of node {self.nid} in {self.memory.label}"
+
+    def _use(self, access: Access, *lists: LruList | None) -> None:
+        """Record accesses to other lists with locks of their own; T12: whoever changes a list holds its lock."""
+        for one in lists:
+            if one is not None and one.owner is not self and isinstance(one.owner, LockedListLruOne):
+                one.owner.touch(access)
+                if one.owner.freed is not None:
+                    self.actor.world.raise_use_after_free(one.owner)
+                if access is UPDATE:
+                    one.owner.lock.assert_held()
+
+    def _unlink(self, item: LruItem, counted: ListLruOne) -> None:
+        """list_del_init() from the list that it is on, and one less on *counted*; the links are that list's."""
+        self._use(UPDATE, item.on)
+        counted.delete(item)
+        counted.nr_items -= 1
+
+    @operation(READ)
+    def is_linked(self, item: LruItem) -> bool:
+        """!list_empty(item): on this list or on any other, which the lock keeps so if all use one lock."""
+        if item.on is not None:
+            self._use(READ, item.on)
+        return item.on is not None
+
+    @operation(READ)
+    def is_dead(self) -> bool:
+        """Whether its items are the parent's."""
+        return self.one.nr_items == LONG_MIN
+
+    @operation(UPDATE)
+    def mark_dead(self) -> None:
+        self.lock.assert_held()
+        self.one.nr_items = LONG_MIN
+
+    @operation(UPDATE)
+    def add(self, item: LruItem) -> bool:
+        """Link *item* at the end; True if the count was 0."""
+        self.lock.assert_held()
+        self.one.add_tail(item)
+        self.one.nr_items += 1
+        return self.one.nr_items == 1
+
+    @operation(UPDATE, lifecycle=True)
+    def delete(self, item: LruItem) -> None:
+        """Unlink *item*, and decrement the count of this list, which it should be on."""
+        self.lock.assert_held()
+        self._unlink(item, self.one)
+
+
+@attrs.define(eq=False)
+class ListLruNode(ListGuard):
+    """struct list_lru_node: the global list, the lists of memcgs, and the sum of their counts.
+
+    `memcg_lrus` are the lists of memcgs up to 5.4; `xa` is the list_lru's, which has them from 6.12 on. From 7.2 on its
+    lock is gone; the global list is `locked`.
+
+    invariant: at quiescence each list counts the items that are on it, and `nr_items` counts all (Q8).
+    """
+
+    name: str
+    nid: int
+    xa: MemcgListsXarray = attrs.field(init=False)
+    lru: ListLruOne = attrs.field(init=False)
+    locked: LockedListLruOne = attrs.field(init=False)
+    memcg_lrus: ListLruMemcg = attrs.field(init=False)
+    nr_items: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.xa = MemcgListsXarray(self.actor, self.name)
+        self.lock = SpinLock(self.actor, "&nlru->lock")
+        self.lru = ListLruOne(self)
+        self.memcg_lrus = ListLruMemcg(self.actor, self.label, [])
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} of node {self.nid}"
+
+    def give_lock_to_list(self) -> None:
+        """From 7.2 on the global list has a lock of its own."""
+        self.locked = LockedListLruOne(self.actor, self, self.nid)
+        self.lru = self.locked.one
+
+    def lists(self) -> list[tuple[int, ListLruOne]]:
+        """All lists by kmemcg_id: the global one (-1), then the lists of memcgs."""
+        of_memcgs = ((idx, mlru.node[self.nid]) for idx, mlru in sorted(self.xa.entries.items()))
+        return [(-1, self.lru), *enumerate(self.memcg_lrus.lru), *of_memcgs]
+
+    def is_locked_by(self, flow: Context) -> bool:
+        """Whether *flow* holds a lock of any list of this node."""
+        owners = (one.owner for _, one in self.lists())
+        guards = (self, *(owner for owner in owners if isinstance(owner, LockedListLruOne)))
+        return any(guard.lock.holder is flow for guard in guards)
+
+    def _use(self, access: Access, *lists: LruList | None) -> None:
+        for one in lists:
+            if one is not None and isinstance(one.owner, ListLruMemcgNodes):
+                one.owner.use(access, self.nid)
+
+    @operation(READ)
+    def read_memcg_lrus(self) -> ListLruMemcg:
+        return self.memcg_lrus
+
+    @operation(UPDATE)
+    def set_memcg_lrus(self, memcg_lrus: ListLruMemcg) -> None:
+        self.memcg_lrus = memcg_lrus
+
+    @operation(READ)
+    def read_nr_items(self) -> int:
+        return self.nr_items
+
+    @operation(COMMUTE, cost=ATOMIC_NS)
+    def add_nr_items(self, nr: int) -> None:
+        """atomic_long_add(nr, &nlru->nr_items), from 7.2 on."""
+        self.nr_items += nr
+
+    @operation(UPDATE)
+    def add(self, item: LruItem, target: ListLruOne) -> bool:
+        """Link *item* at the end; True if the list's count was 0."""
+        self.lock.assert_held()
+        self._use(UPDATE, target)
+        target.add_tail(item)
+        target.nr_items += 1
+        self.nr_items += 1
+        return target.nr_items == 1
+
+    @operation(UPDATE, lifecycle=True)
+    def delete(self, item: LruItem, counted: ListLruOne) -> None:
+        """Unlink *item* from the list that it is on, and decrement the count of the list that it should be on."""
+        self.lock.assert_held()
+        self._unlink(item, counted)
+        self.nr_items -= 1
+
+    @operation(UPDATE)
+    def count_isolated(self) -> None:
+        self.nr_items -= 1
+
+
+@attrs.define(eq=False)
 class ListLru:
     """struct list_lru: one for each kind of object of a filesystem; `shrinker_id` is its bit in the memcgs' maps."""
 
@@ -368,17 +487,21 @@ class ListLruWalk:
     """State shared by a walk and its callback: the node, the memcg's list, and the list for isolated items.
 
     From 6.12 on the walk looks `one` up itself, again after each RETRY. `nr_to_walk` is the number of items that the
-    walk may still visit.
+    walk may still visit. `guard` has the lock that is held, and the operations for a callback.
     """
 
     node: ListLruNode
     one: ListLruOne
     freeable: LruList
     nr_to_walk: int
+    guard: ListGuard = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.guard = self.node
 
 
 Isolate = Callable[[Context, LruItem, ListLruWalk], Awaitable[LruStatus]]
-"""list_lru_walk_cb: called for one item with the node's lock held; returns its result as an LruStatus."""
+"""list_lru_walk_cb: called for one item with the guard's lock held; returns its result as an LruStatus."""
 
 
 # -- registering a list_lru -------------------------------------------------------------------------------------------
@@ -397,7 +520,17 @@ async def __list_lru_init(ctx: Context, actor: Actor, name: str, shrinker_id: in
     return lru
 
 
-@kernel_fn("__list_lru_init", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("__list_lru_init", "mm/list_lru.c", profiles="7.2..")
+async def __list_lru_init_7_2(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
+    """[7.2] list_lru_init_memcg(): a memcg-aware list_lru, whose global list has its own lock. KERNEL-today 12.6."""
+    lru = ListLru.alloc(actor, name, ctx.machine.config.nodes, shrinker_id)
+    for node in lru.nodes:
+        node.give_lock_to_list()
+    await list_lru_register(ctx, lru)
+    return lru
+
+
+@kernel_fn("__list_lru_init", "mm/list_lru.c", profiles="6.12")
 async def __list_lru_init_6_12(ctx: Context, actor: Actor, name: str, shrinker_id: int) -> ListLru:
     """[6.12] list_lru_init_memcg(): a memcg-aware list_lru, without lists of memcgs. KERNEL-today 12.1."""
     lru = ListLru.alloc(actor, name, ctx.machine.config.nodes, shrinker_id)
@@ -422,7 +555,56 @@ async def list_lru_from_memcg_idx(ctx: Context, node: ListLruNode, idx: int) -> 
     return node.lru if idx < 0 else await ctx.ask(memcg_lrus.read, idx)
 
 
-@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c", profiles="7.2..")
+async def list_lru_from_memcg_idx_7_2(ctx: Context, node: ListLruNode, idx: int) -> LockedListLruOne | None:
+    """[7.2] The list of a kmemcg_id, with its lock; None if the id has no lists. -1 is the global list."""
+    if idx < 0:
+        return node.locked
+    mlru = await ctx.ask(node.xa.load, idx)
+    return None if mlru is None else mlru.locked[node.nid]
+
+
+@kernel_fn("lock_list_lru_of_memcg", "mm/list_lru.c", profiles="7.2..")
+async def lock_list_lru_of_memcg(
+    ctx: Context, node: ListLruNode, memcg: Memcg | None, *, skip_empty: bool = False
+) -> tuple[LockedListLruOne, Memcg | None] | None:
+    """KERNEL-today 12.6: lock the list of *memcg*, or of the first ancestor whose list is not dead; and whose it is.
+
+    With *skip_empty* there is no second look: None. RCU keeps a list until it is locked; a locked one cannot die.
+    """
+    with ctx.rcu_read_section:
+        while True:
+            locked = await list_lru_from_memcg_idx_7_2(ctx, node, await memcg_cache_id(ctx, memcg))
+            if locked is not None and await lock_list_lru(ctx, locked):
+                return locked, memcg
+            if skip_empty:
+                return None
+            memcg = deref(memcg, "lock_list_lru_of_memcg(): memcg->css")
+            is_dying = await css_is_dying(ctx, memcg)
+            WARN_ON(ctx, not is_dying, "lock_list_lru_of_memcg: VM_WARN_ON(!css_is_dying(&memcg->css))")
+            memcg = memcg.parent or ctx.machine.root_mem_cgroup
+
+
+@kernel_fn("lock_list_lru", "mm/list_lru.c", profiles="7.2..")
+async def lock_list_lru(ctx: Context, locked: LockedListLruOne) -> bool:
+    """Lock a list, unless it is dead."""
+    await spin_lock(ctx, locked.lock)
+    if not await ctx.ask(locked.is_dead):
+        return True
+    await spin_unlock(ctx, locked.lock)
+    return False
+
+
+async def lock_list(ctx: Context, node: ListLruNode, memcg: Memcg | None) -> tuple[LockedListLruOne, Memcg | None]:
+    """Lock the list where items of *memcg* are; there is always one, at last the global list."""
+    return deref(await lock_list_lru_of_memcg(ctx, node, memcg), "lock_list_lru_of_memcg(): l->list")
+
+
+async def css_is_dying(ctx: Context, memcg: Memcg) -> bool:
+    return CssFlags.DYING in await ctx.ask(memcg.css.read_flags)
+
+
+@kernel_fn("list_lru_from_memcg_idx", "mm/list_lru.c", profiles="6.12")
 async def list_lru_from_memcg_idx_6_12(ctx: Context, node: ListLruNode, idx: int) -> ListLruOne | None:
     """[6.12] The list of a kmemcg_id, None if the id has no lists; -1 is the global list. KERNEL-today 12.1."""
     if idx < 0:
@@ -497,7 +679,21 @@ async def list_lru_add_obj(ctx: Context, lru: ListLru, item: LruItem) -> bool:
         return await list_lru_add_memcg(ctx, lru, item, nid, memcg)
 
 
-@kernel_fn("list_lru_add_memcg", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_add")
+@kernel_fn("list_lru_add_memcg", "mm/list_lru.c", profiles="7.2..", known_as="list_lru_add")
+async def list_lru_add_memcg_7_2(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
+    """KERNEL-7.2 N7.2: link *item* at the end of the list of *memcg* or of an ancestor, and set that one's bit."""
+    node = lru.nodes[nid]
+    locked, owner = await lock_list(ctx, node, memcg)
+    is_new = not await ctx.ask(locked.is_linked, item)
+    if is_new:
+        if await ctx.ask(locked.add, item):
+            await set_shrinker_bit(ctx, owner, nid, lru.shrinker_id)
+        await ctx.ask(node.add_nr_items, 1)
+    await spin_unlock(ctx, locked.lock)
+    return is_new
+
+
+@kernel_fn("list_lru_add_memcg", "mm/list_lru.c", profiles="6.12", known_as="list_lru_add")
 async def list_lru_add_memcg(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
     """list_lru_add(): link *item* at the end of the list of *memcg*, which the caller keeps from being freed.
 
@@ -522,7 +718,20 @@ async def list_lru_del_obj(ctx: Context, lru: ListLru, item: LruItem) -> bool:
         return await list_lru_del_memcg(ctx, lru, item, nid, memcg)
 
 
-@kernel_fn("list_lru_del_memcg", "mm/list_lru.c", profiles="6.12..", known_as="list_lru_del")
+@kernel_fn("list_lru_del_memcg", "mm/list_lru.c", profiles="7.2..", known_as="list_lru_del")
+async def list_lru_del_memcg_7_2(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
+    """KERNEL-7.2 N7.2: unlink *item* from the list of *memcg* or of an ancestor, whose lock is held."""
+    node = lru.nodes[nid]
+    locked, _ = await lock_list(ctx, node, memcg)
+    is_linked = await ctx.ask(locked.is_linked, item)
+    if is_linked:
+        await ctx.ask(locked.delete, item)
+        await ctx.ask(node.add_nr_items, -1)
+    await spin_unlock(ctx, locked.lock)
+    return is_linked
+
+
+@kernel_fn("list_lru_del_memcg", "mm/list_lru.c", profiles="6.12", known_as="list_lru_del")
 async def list_lru_del_memcg(ctx: Context, lru: ListLru, item: LruItem, nid: int, memcg: Memcg | None) -> bool:
     """list_lru_del(): unlink *item* from its list, and decrement the count of the present list of *memcg*.
 
@@ -546,7 +755,15 @@ async def list_lru_count_one(ctx: Context, lru: ListLru, nid: int, memcg: Memcg 
         return await ctx.ask(node.read_count, one)
 
 
-@kernel_fn("list_lru_count_one", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("list_lru_count_one", "mm/list_lru.c", profiles="7.2..")
+async def list_lru_count_one_7_2(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
+    """[7.2] The count of *memcg*'s list, read without the lock: 0 without a list, or if it is dead."""
+    with ctx.rcu_read_section:
+        locked = await list_lru_from_memcg_idx_7_2(ctx, lru.nodes[nid], await memcg_cache_id(ctx, memcg))
+        return 0 if locked is None else max(await ctx.ask(locked.read_count, locked.one), 0)
+
+
+@kernel_fn("list_lru_count_one", "mm/list_lru.c", profiles="6.12")
 async def list_lru_count_one_6_12(ctx: Context, lru: ListLru, nid: int, memcg: Memcg | None) -> int:
     """[6.12] The count of *memcg*'s list, read without the lock: 0 without a list, or if it is negative now."""
     node = lru.nodes[nid]
@@ -567,7 +784,17 @@ async def list_lru_walk_one(ctx: Context, lru: ListLru, sc: ShrinkControl, isola
         return await __list_lru_walk_one(ctx, ListLruWalk(node, one, freeable, sc.nr_to_scan), isolate)
 
 
-@kernel_fn("list_lru_walk_one", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("list_lru_walk_one", "mm/list_lru.c", profiles="7.2..")
+async def list_lru_walk_one_7_2(
+    ctx: Context, lru: ListLru, sc: ShrinkControl, isolate: Isolate, freeable: LruList
+) -> int:
+    """[7.2] list_lru_shrink_walk(): walk the list of sc->memcg; return the number removed. KERNEL-today 12.6."""
+    node = lru.nodes[sc.nid]
+    walk = ListLruWalk(node, node.lru, freeable, sc.nr_to_scan)
+    return await __list_lru_walk_one_7_2(ctx, walk, sc.memcg, isolate)
+
+
+@kernel_fn("list_lru_walk_one", "mm/list_lru.c", profiles="6.12")
 async def list_lru_walk_one_6_12(
     ctx: Context, lru: ListLru, sc: ShrinkControl, isolate: Isolate, freeable: LruList
 ) -> int:
@@ -597,7 +824,33 @@ async def list_lru_walk_node(
     return nr_to_walk
 
 
-@kernel_fn("list_lru_walk_node", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("list_lru_walk_node", "mm/list_lru.c", profiles="7.2..")
+async def list_lru_walk_node_7_2(
+    ctx: Context, node: ListLruNode, isolate: Isolate, freeable: LruList, nr_to_walk: int
+) -> int:
+    """[7.2] Walk the global list of a node, then those of each memcg that has some, pinned. KERNEL-today 12.6."""
+    walk = ListLruWalk(node, node.lru, freeable, nr_to_walk)
+    await __list_lru_walk_one_7_2(ctx, walk, None, isolate)
+    idx = await ctx.ask(node.xa.find_after, -1) if walk.nr_to_walk else None
+    while idx is not None:
+        memcg = await tryget_memcg_of_id(ctx, idx)
+        if memcg is not None:
+            await __list_lru_walk_one_7_2(ctx, walk, memcg, isolate)
+            await css_put(ctx, memcg.css)
+        idx = await ctx.ask(node.xa.find_after, idx) if walk.nr_to_walk else None
+    return walk.nr_to_walk
+
+
+async def tryget_memcg_of_id(ctx: Context, idx: int) -> Memcg | None:
+    """mem_cgroup_from_private_id() and mem_cgroup_tryget(): the memcg that has the id now, pinned, if it is alive."""
+    with ctx.rcu_read_section:
+        if not await ctx.ask(ctx.machine.mem_cgroup_ids.is_used, idx):
+            return None
+        memcg = next((memcg for memcg in ctx.machine.memcgs() if memcg.id == idx and memcg.id_ref), None)
+        return memcg if memcg is not None and await css_tryget(ctx, memcg.css) else None
+
+
+@kernel_fn("list_lru_walk_node", "mm/list_lru.c", profiles="6.12")
 async def list_lru_walk_node_6_12(
     ctx: Context, node: ListLruNode, isolate: Isolate, freeable: LruList, nr_to_walk: int
 ) -> int:
@@ -627,7 +880,52 @@ async def __list_lru_walk_one(ctx: Context, walk: ListLruWalk, isolate: Isolate)
     return isolated
 
 
-@kernel_fn("__list_lru_walk_one", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("__list_lru_walk_one", "mm/list_lru.c", profiles="7.2..")
+async def __list_lru_walk_one_7_2(ctx: Context, walk: ListLruWalk, memcg: Memcg | None, isolate: Isolate) -> int:
+    """[7.2] The walk over the list of a memcg, unless it is dead; return the number removed. KERNEL-today 12.6.
+
+    It starts again with a look-up, without the lock that the callback has dropped.
+    """
+    isolated, status = 0, LruStatus.RETRY
+    while status in (LruStatus.RETRY, LruStatus.REMOVED_RETRY):
+        found = await lock_list_lru_of_memcg(ctx, walk.node, memcg, skip_empty=True)
+        if found is None:
+            break
+        walk.guard = locked = found[0]
+        walk.one = locked.one
+        removed, status = await walk_locked_list(ctx, walk, isolate)
+        isolated += removed
+        if status in HOLDS_LOCK:
+            await spin_unlock(ctx, locked.lock)
+    return isolated
+
+
+HOLDS_LOCK = (LruStatus.REMOVED, LruStatus.ROTATE, LruStatus.SKIP)
+"""After these, a callback of 7.2 still has the lock of the list."""
+
+
+async def walk_locked_list(ctx: Context, walk: ListLruWalk, isolate: Isolate) -> tuple[int, LruStatus]:
+    """list_for_each_safe() from 7.2 on: visit items until a callback has dropped the lock; return the last result.
+
+    As in `walk_items`, a rotated item is visited again behind the others.
+    """
+    isolated, status = 0, LruStatus.SKIP
+    items = deque(await ctx.ask(walk.guard.list_items, walk.one))
+    while items and walk.nr_to_walk and status in HOLDS_LOCK:
+        item = items.popleft()
+        walk.nr_to_walk -= 1
+        status = await isolate(ctx, item, walk)
+        if status in (LruStatus.REMOVED, LruStatus.REMOVED_RETRY):
+            isolated += 1
+            await ctx.ask(walk.node.add_nr_items, -1)
+        elif status is LruStatus.ROTATE:
+            await ctx.ask(walk.guard.move_tail, item, walk.one)
+            if items:
+                items.append(item)
+    return isolated, status
+
+
+@kernel_fn("__list_lru_walk_one", "mm/list_lru.c", profiles="6.12")
 async def __list_lru_walk_one_6_12(ctx: Context, walk: ListLruWalk, memcg_idx: int, isolate: Isolate) -> int:
     """[6.12] The walk itself, over the list of an id; return the number of items removed. KERNEL-today 12.5.
 
@@ -752,7 +1050,70 @@ async def memcg_list_lru_allocated(ctx: Context, memcg: Memcg, lru: ListLru) -> 
     return idx < 0 or await ctx.ask(lru.xa.load, idx) is not None
 
 
-@kernel_fn("memcg_list_lru_alloc", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("memcg_list_lru_alloc", "mm/list_lru.c", profiles="7.2..")
+async def memcg_list_lru_alloc_7_2(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
+    """KERNEL-7.2 N7.4: make the lists of *memcg* and of its ancestors, unless it has some; False is -ENOMEM."""
+    return await memcg_list_lru_allocated(ctx, memcg, lru) or await __memcg_list_lru_alloc(ctx, memcg, lru, gfp)
+
+
+@kernel_fn("__memcg_list_lru_alloc", "mm/list_lru.c", profiles="7.2..")
+async def __memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
+    """KERNEL-7.2 N7.4: make the lists of *memcg*, after those of its ancestors, one memcg a round.
+
+    Lists that were not needed, since another task was first, are kept for the next round. A dying memcg gets none: its
+    items go to the lists of an ancestor.
+    """
+    mlru: ListLruMemcgNodes | None = None
+    pos: Memcg | None = None
+    while pos is None or (pos is not memcg and not await css_is_dying(ctx, pos)):
+        pos = await topmost_without_lists(ctx, memcg, lru)
+        if mlru is None:
+            if not kmalloc(ctx, gfp, "list_lru"):
+                return False
+            mlru = ListLruMemcgNodes.alloc_locked(lru.xa, pos.name, len(lru.nodes))
+        result = await store_if_empty(ctx, lru, pos, mlru, has_node=False)
+        if result is Stored.NO_NODE:
+            if not kmalloc(ctx, gfp, "list_lru"):
+                ctx.kfree(*mlru.parts())
+                return False
+            result = await store_if_empty(ctx, lru, pos, mlru, has_node=True)
+        mlru = None if result is Stored.YES else mlru
+    if mlru is not None:
+        ctx.kfree(*mlru.parts())
+    return True
+
+
+async def topmost_without_lists(ctx: Context, memcg: Memcg, lru: ListLru) -> Memcg:
+    """*memcg*, or its farthest ancestor such that all below it have no lists."""
+    pos = memcg
+    while pos.parent is not None and not await memcg_list_lru_allocated(ctx, pos.parent, lru):
+        pos = pos.parent
+    return pos
+
+
+class Stored(enum.Enum):
+    """Whether lists were stored: not if the id has lists or its memcg is dying, nor if the tree lacks a node."""
+
+    YES = "stored"
+    NO = "not needed"
+    NO_NODE = "-ENOMEM"
+
+
+@kernel_fn("store_if_empty", "mm/list_lru.c", profiles="7.2..", known_as="__memcg_list_lru_alloc")
+async def store_if_empty(ctx: Context, lru: ListLru, pos: Memcg, mlru: ListLruMemcgNodes, *, has_node: bool) -> Stored:
+    """Store the lists of *pos*; the tree may need a node that cannot be had under the lock (xas_nomem())."""
+    idx = await memcg_cache_id(ctx, pos)
+    async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):
+        if await ctx.ask(lru.xa.load, idx) is not None or await css_is_dying(ctx, pos):
+            return Stored.NO
+        if not has_node and ctx.world.should_fail("xarray"):
+            return Stored.NO_NODE
+        mlru.memcg = pos.name
+        await ctx.ask(lru.xa.store, idx, mlru)
+        return Stored.YES
+
+
+@kernel_fn("memcg_list_lru_alloc", "mm/list_lru.c", profiles="6.12")
 async def memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gfp) -> bool:
     """KERNEL-today 12.4: make the lists of *memcg* and of its ancestors, so that removal finds the parent's.
 
@@ -807,7 +1168,49 @@ async def store_lists(
         table.pop()
 
 
-@kernel_fn("memcg_reparent_list_lrus", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("memcg_reparent_list_lrus", "mm/list_lru.c", profiles="7.2..")
+async def memcg_reparent_list_lrus_7_2(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """KERNEL-7.2 N7.3: give the items of *memcg* to *parent*, while *memcg* keeps its id."""
+    async with MutexHeld(ctx, ctx.machine.list_lrus_mutex):
+        for lru in ctx.machine.list_lrus:
+            mlru = await ctx.ask(lru.xa.load, await memcg_cache_id(ctx, memcg))
+            if mlru is not None:
+                await reparent_lists(ctx, lru, mlru, memcg, parent)
+
+
+async def reparent_lists(ctx: Context, lru: ListLru, mlru: ListLruMemcgNodes, memcg: Memcg, parent: Memcg) -> None:
+    """Empty the lists of all nodes; only then take them from the xarray, for they guard their items until then.
+
+    An add or a delete that finds a list before its splice comes first. Any other finds a dead list, or none.
+    """
+    for nid in range(len(lru.nodes)):
+        await memcg_reparent_list_lru_one(ctx, lru, nid, mlru.locked[nid], parent)
+    async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):
+        await ctx.ask(lru.xa.erase, await memcg_cache_id(ctx, memcg))
+    await kfree_rcu(ctx, *mlru.parts())
+
+
+@kernel_fn("memcg_reparent_list_lru_one", "mm/list_lru.c", profiles="7.2..")
+async def memcg_reparent_list_lru_one(
+    ctx: Context, lru: ListLru, nid: int, child: LockedListLruOne, dst_memcg: Memcg
+) -> None:
+    """Splice a list to the head of the parent's, with the count, and mark it dead; both locks are held."""
+    async with SpinLockIrqHeld(ctx, child.lock):
+        dst_idx = await memcg_cache_id(ctx, dst_memcg)
+        found = await list_lru_from_memcg_idx_7_2(ctx, lru.nodes[nid], dst_idx)
+        dst = deref(found, "memcg_reparent_list_lru_one(): dst->lock")
+        await spin_lock_nested(ctx, dst.lock)
+        await ctx.ask(child.splice, child.one, dst.one)
+        nr_items = await ctx.ask(child.read_count, child.one)
+        if nr_items:
+            WARN_ON(ctx, nr_items < 0, "memcg_reparent_list_lru_one: src->nr_items < 0")
+            await ctx.ask(child.move_count, child.one, dst.one)
+            await set_shrinker_bit(ctx, dst_memcg, nid, lru.shrinker_id)
+        await ctx.ask(child.mark_dead)
+        await spin_unlock(ctx, dst.lock)
+
+
+@kernel_fn("memcg_reparent_list_lrus", "mm/list_lru.c", profiles="6.12")
 async def memcg_reparent_list_lrus(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
     """KERNEL-today 12.3: give the items of *memcg* to *parent*. The ids come first.
 
@@ -822,7 +1225,7 @@ async def memcg_reparent_list_lrus(ctx: Context, memcg: Memcg, parent: Memcg) ->
             await memcg_reparent_list_lru(ctx, lru, src_idx, parent)
 
 
-@kernel_fn("memcg_reparent_list_lru", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("memcg_reparent_list_lru", "mm/list_lru.c", profiles="6.12")
 async def memcg_reparent_list_lru(ctx: Context, lru: ListLru, src_idx: int, dst_memcg: Memcg) -> None:
     """Move the items of an id on each node to the parent's lists, then free the lists of the id."""
     for nid in range(len(lru.nodes)):
@@ -830,7 +1233,7 @@ async def memcg_reparent_list_lru(ctx: Context, lru: ListLru, src_idx: int, dst_
     await memcg_list_lru_free(ctx, lru, src_idx)
 
 
-@kernel_fn("memcg_reparent_list_lru_node", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("memcg_reparent_list_lru_node", "mm/list_lru.c", profiles="6.12")
 async def memcg_reparent_list_lru_node(ctx: Context, lru: ListLru, nid: int, src_idx: int, dst_memcg: Memcg) -> None:
     """Splice the list of an id to the head of the parent's, with the count; reclaim of the parent finds the items."""
     node = lru.nodes[nid]
@@ -847,7 +1250,7 @@ async def memcg_reparent_list_lru_node(ctx: Context, lru: ListLru, nid: int, src
             await set_shrinker_bit(ctx, dst_memcg, nid, lru.shrinker_id)
 
 
-@kernel_fn("memcg_list_lru_free", "mm/list_lru.c", profiles="6.12..")
+@kernel_fn("memcg_list_lru_free", "mm/list_lru.c", profiles="6.12")
 async def memcg_list_lru_free(ctx: Context, lru: ListLru, src_idx: int) -> None:
     """Take the lists of an id from the xarray. Look-ups under RCU may still have them."""
     async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):

@@ -25,10 +25,13 @@ from actors.linux.include.memcontrol import (
     drain_obj_stock,
     memcg_reparent_objcgs,
     obj_cgroup_alloc,
+    obj_cgroup_get,
     obj_cgroup_put,
+    obj_cgroup_tryget,
     obj_stock_flush_required,
     uncharge_statistics,
 )
+from actors.linux.include.rstat import __mod_memcg_state
 from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
     kmalloc,
@@ -60,6 +63,8 @@ from actors.linux.kernel.locking.locks import (
     local_unlock,
     mutex_trylock,
     mutex_unlock,
+    spin_lock_irqsave,
+    spin_unlock_irqrestore,
     up_read,
     up_write,
 )
@@ -79,7 +84,7 @@ from actors.linux.mm.vmstat import (
 from actors.machine.context import BUG_ON, WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp, gfpflags_allow_blocking
 from actors.machine.list_head import ListHead, use
-from actors.system.actor import Shared
+from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
 from actors.versions.profiles import OBJCG_PER_NODE
 from protocol.operations import ATOMIC_NS, READ, UPDATE, OperationInfo, operation
@@ -92,7 +97,6 @@ if TYPE_CHECKING:
     from actors.linux.mm.kmem_cache import KmemCache
     from actors.linux.mm.memcg_memory import AccountedMemory
     from actors.linux.mm.obj_cgroup import ObjCgroup
-    from actors.system.actor import Actor
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
 MAX_RECLAIM_RETRIES = 16
@@ -197,7 +201,9 @@ class ObjcgOwner(Shared):
 
     @operation(UPDATE, part="objcg_list", lifecycle=True)
     def del_objcg(self, objcg: ObjCgroup) -> None:
-        self.objcg_list.list_del(objcg)
+        """list_del(); one that no removal has put onto a list is a list by itself."""
+        if objcg.on_lists:
+            self.objcg_list.list_del(objcg)
 
 
 @attrs.define(eq=False)
@@ -210,7 +216,7 @@ class MemcgPerNode(ObjcgOwner):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.lruvec = Lruvec(self.actor, self.memcg, self.nid)
+        self.lruvec = Lruvec(Actor(self.actor.world, f"lruvec {self.memcg.name}:{self.nid}"), self.memcg, self.nid)
 
     @property
     def label(self) -> str:
@@ -228,7 +234,8 @@ class Memcg(ObjcgOwner):
 
     From 6.12 on, `id` is its number, which is its kmemcg_id while it lives; `statistics` is memory of its own that is
     charged to its parent; `nodeinfo` has its part for each node. It owns its obj_cgroups unless it
-    `has_objcg_per_node`.
+    `has_objcg_per_node`. `user_pages` are shadow accounting there: the pages that its tasks have mapped, or put into
+    files. `folios` have a css reference each; they are `folio_pages` pages.
 
     invariants (KERNEL.md 13): offline, `kmemcg_id` is the parent's; the root's is -1; with reparenting, each cache on
     `kmem_caches` has this memcg as its memcg and holds one reference to its css.
@@ -250,6 +257,8 @@ class Memcg(ObjcgOwner):
     id_ref: int = attrs.field(default=0, init=False)
     user_pages: int = attrs.field(default=0, init=False)
     cache_pages: int = attrs.field(default=0, init=False)
+    folios: int = attrs.field(default=0, init=False)
+    folio_pages: int = attrs.field(default=0, init=False)
     lru: dict[int, ListHead[Page]] = attrs.field(init=False)
     shrinker_maps: dict[int, set[int]] = attrs.field(factory=lambda: defaultdict(set), init=False)
     has_objcg_per_node: bool = attrs.field(default=False, init=False)
@@ -291,7 +300,7 @@ class Memcg(ObjcgOwner):
 
     def parts(self) -> tuple[Shared | None, ...]:
         """The struct with its counters and statistics."""
-        per_node = (part for node in self.nodeinfo for part in (node, node.lruvec))
+        per_node = (part for node in self.nodeinfo for part in (node, *node.lruvec.parts()))
         return (self, self.memory, self.memsw, self.kmem, self.vmstats, *self.lruvec_stats, *per_node)
 
     def objcg_owner(self, nid: int) -> ObjcgOwner:
@@ -400,6 +409,16 @@ class Memcg(ObjcgOwner):
         self.user_pages += nr
         self.cache_pages += nr
 
+    def book_in_mapping(self, page: Page, nr: int) -> None:
+        """Shadow accounting, from 6.12 on: a page that was charged to it first is mapped from now on, or no longer."""
+        self.user_pages += nr * page.nr_pages
+        self.cache_pages += nr * page.is_of_file
+
+    def book_folio(self, nr: int, nr_pages: int) -> None:
+        """Shadow accounting, from 6.12 on: a folio holds a reference to it from now on, or no longer."""
+        self.folios += nr
+        self.folio_pages += nr * nr_pages
+
     @operation(READ)
     def lru_size(self, nid: int) -> int:
         """lruvec_lru_size(); pages that belong to no file count as memory of node 0."""
@@ -488,20 +507,47 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
     return True
 
 
-async def charge_folios(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
-    """Charge pages of a task or of a file, each with a css reference; before 6.12 every charge takes them."""
-    if ctx.machine.is_without_child_caches:
-        return await charge_memcg(ctx, memcg, gfp, nr_pages)
-    return await try_charge(ctx, memcg, gfp, nr_pages)
+@kernel_fn("mem_cgroup_charge", "mm/memcontrol.c", profiles="6.12..", known_as="__mem_cgroup_charge")
+async def mem_cgroup_charge(ctx: Context, page: Page, gfp: Gfp) -> bool:
+    """KERNEL-today 10.1: charge a new page to the memcg of the running task; False is -ENOMEM."""
+    memcg = await get_mem_cgroup_from_mm(ctx)
+    is_charged = await charge_memcg(ctx, memcg, gfp, page)
+    await css_put(ctx, memcg.css)
+    return is_charged
 
 
-@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="6.12..")
-async def charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
-    """KERNEL-today 10.1: charge *nr_pages* folios of one page each, and let each hold one css reference."""
-    if not await try_charge(ctx, memcg, gfp, nr_pages):
+@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="6.12")
+async def charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, page: Page) -> bool:
+    """KERNEL-today 10.1: charge a folio, and let it hold one css reference, however long it is."""
+    if not await try_charge(ctx, memcg, gfp, page.nr_pages):
         return False
-    await css_get_many(ctx, memcg.css, nr_pages)
+    await css_get(ctx, memcg.css)
+    page.memcg = page.charged_by = memcg
+    memcg.book_folio(1, page.nr_pages)
     return True
+
+
+@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="7.2..")
+async def charge_memcg_7_2(ctx: Context, memcg: Memcg, gfp: Gfp, page: Page) -> bool:
+    """KERNEL-7.2, row 11.2: the folio holds the obj_cgroup of its own node, of *memcg* or of the first above it."""
+    objcg = await get_obj_cgroup_from_memcg(ctx, memcg, page.nid)
+    if not objcg.is_root and not await try_charge_memcg(ctx, memcg, gfp, page.nr_pages):
+        await obj_cgroup_put(ctx, objcg)
+        return False
+    page.objcg, page.charged_by = objcg, memcg
+    objcg.book_folio(1, page.nr_pages)
+    return True
+
+
+@kernel_fn("get_obj_cgroup_from_memcg", "mm/memcontrol.c", profiles="7.2..", known_as="__get_obj_cgroup_from_memcg")
+async def get_obj_cgroup_from_memcg(ctx: Context, memcg: Memcg, nid: int) -> ObjCgroup:
+    """KERNEL-7.2 N6.3: the first obj_cgroup of that node from *memcg* upwards that can be taken; the root's can be."""
+    with ctx.rcu_read_section:
+        for level in (memcg, *memcg.ancestors()):
+            objcg = await ctx.ask(level.objcg_owner(nid).read_objcg)
+            if objcg is not None and await obj_cgroup_tryget(ctx, objcg):
+                return objcg
+    return deref(None, "__get_obj_cgroup_from_memcg(): the root's obj_cgroup")
 
 
 @kernel_fn("try_charge", "mm/memcontrol.c", profiles="6.12..")
@@ -576,17 +622,6 @@ async def exceed_limit(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> b
 
 @kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Undo a charge and drop its css references."""
-    await uncharge_pages(ctx, memcg, nr_pages)
-
-
-@kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="6.12..", known_as="uncharge_batch")
-async def uncharge_batch(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """KERNEL-today 10.3: uncharge folios of one page each, and drop the css reference of each."""
-    await uncharge_pages(ctx, memcg, nr_pages)
-
-
-async def uncharge_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Subtract pages from the counters, which bypasses the stock, and drop a css reference for each."""
     if memcg.is_root:
         return
@@ -596,19 +631,19 @@ async def uncharge_pages(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     await css_put_many(ctx, memcg.css, nr_pages)
 
 
-@kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_try_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_try_charge(ctx: Context, memcg: Memcg) -> bool:
     """Allocate and charge a page of a task: page cache or anonymous. Reclaim or the task's end uncharges it."""
     if not await alloc_pages(ctx, GFP_KERNEL, 1):
         return False
-    if not await charge_folios(ctx, memcg, GFP_KERNEL, 1):
+    if not await try_charge(ctx, memcg, GFP_KERNEL, 1):
         await __free_pages(ctx, 1)
         return False
     await ctx.ask(memcg.add_user_pages, 1)
     return True
 
 
-@kernel_fn("mem_cgroup_uncharge", "mm/memcontrol.c")
+@kernel_fn("mem_cgroup_uncharge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
     """Uncharge and free a page of a task."""
     if await ctx.ask(memcg.take_user_pages, 1):
@@ -616,12 +651,241 @@ async def mem_cgroup_uncharge(ctx: Context, memcg: Memcg) -> None:
         await __free_pages(ctx, 1)
 
 
-@kernel_fn("uncharge_page", "mm/memcontrol.c")
+@kernel_fn("uncharge_page", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def uncharge_page(ctx: Context, page: Page) -> None:
     WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
-    await ctx.ask(page.memcg.add_cache_pages, -1)
-    await cancel_charge(ctx, page.memcg, 1)
+    memcg = page.charged_to
+    await ctx.ask(memcg.add_cache_pages, -1)
+    await cancel_charge(ctx, memcg, 1)
     await __free_pages(ctx, 1)
+
+
+@kernel_fn("mem_cgroup_uncharge_folio", "mm/memcontrol.c", profiles="6.12", known_as="__mem_cgroup_uncharge")
+async def mem_cgroup_uncharge_folio(ctx: Context, page: Page) -> None:
+    """KERNEL-today 10.3: a folio that nobody refers to is uncharged; its memcg may be released with that.
+
+    The charge of a migrated one has gone to its new place.
+    """
+    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
+    memcg = page.memcg
+    if memcg is None:
+        return
+    await css_get(ctx, memcg.css)
+    await uncharge_folio(ctx, page)
+    await uncharge_batch(ctx, memcg, page.nr_pages)
+
+
+@kernel_fn("uncharge_folio", "mm/memcontrol.c", profiles="6.12")
+async def uncharge_folio(ctx: Context, page: Page) -> None:
+    """The css reference of the folio goes."""
+    memcg, page.memcg = page.charged_to, None
+    memcg.book_folio(-1, page.nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn("uncharge_batch", "mm/memcontrol.c", profiles="6.12")
+async def uncharge_batch(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """KERNEL-today 10.3: subtract from the counters, past the stock, and drop the reference that was taken for this."""
+    if not memcg.is_root:
+        await uncharge_counters(ctx, memcg, nr_pages)
+    await css_put(ctx, memcg.css)
+
+
+@kernel_fn("mem_cgroup_uncharge_folio", "mm/memcontrol.c", profiles="7.2..", known_as="__mem_cgroup_uncharge")
+async def mem_cgroup_uncharge_folio_7_2(ctx: Context, page: Page) -> None:
+    """KERNEL-today 11.3: the reference that is taken for the batch keeps the obj_cgroup until the counters are done."""
+    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
+    objcg = page.objcg
+    if objcg is None:
+        return
+    await obj_cgroup_get(ctx, objcg)
+    await uncharge_folio_7_2(ctx, page)
+    await uncharge_batch_7_2(ctx, objcg, page.nr_pages)
+
+
+@kernel_fn("uncharge_folio", "mm/memcontrol.c", profiles="7.2..")
+async def uncharge_folio_7_2(ctx: Context, page: Page) -> None:
+    """The obj_cgroup reference of the folio goes."""
+    objcg, page.objcg = deref(page.objcg, "uncharge_folio(): folio_objcg(folio)"), None
+    objcg.book_folio(-1, page.nr_pages)
+    await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("uncharge_batch", "mm/memcontrol.c", profiles="7.2..")
+async def uncharge_batch_7_2(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
+    """KERNEL-today 11.3: the counters of the memcg that the obj_cgroup has now, under RCU; the root's own has none."""
+    if not objcg.is_root:
+        with ctx.rcu_read_section:
+            await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), nr_pages)
+    await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="6.12")
+async def mem_cgroup_migrate(_ctx: Context, old: Page, new: Page) -> None:
+    """KERNEL-today 10.2: the charge and the css reference go to the new folio."""
+    new.memcg, new.charged_by, old.memcg = old.memcg, old.charged_by, None
+
+
+@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="7.2..")
+async def mem_cgroup_migrate_7_2(ctx: Context, old: Page, new: Page) -> None:
+    """KERNEL-7.2 N6.6: the new folio holds the obj_cgroup of its own node, for its node may have been reparented.
+
+    If that is the root's, the charge ends here: all that is left of the old one's memcgs was given to the root.
+    """
+    objcg = deref(old.objcg, "mem_cgroup_migrate(): folio_objcg(old)")
+    target = await get_migration_objcg(ctx, objcg, old.nid, new.nid)
+    if target.is_root and not objcg.is_root:
+        with ctx.rcu_read_section:
+            await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), old.nr_pages)
+    new.objcg, new.charged_by, old.objcg = target, old.charged_by, None
+    target.book_folio(1, new.nr_pages)
+    objcg.book_folio(-1, old.nr_pages)
+    await obj_cgroup_put(ctx, objcg)
+
+
+@kernel_fn("get_migration_objcg", "mm/memcontrol.c", profiles="7.2..")
+async def get_migration_objcg(ctx: Context, objcg: ObjCgroup, old_nid: int, nid: int) -> ObjCgroup:
+    """With a reference: the same obj_cgroup on the same node; else that of node *nid* from its memcg upwards."""
+    await obj_cgroup_get(ctx, objcg)
+    if nid == old_nid:
+        return objcg
+    with ctx.rcu_read_section:
+        found = await get_obj_cgroup_from_memcg(ctx, await ctx.ask(objcg.read_memcg), nid)
+    await obj_cgroup_put(ctx, objcg)
+    return found
+
+
+async def uncharge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Subtract pages from the counters of *memcg* and above, past the stock."""
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
+# -- the memcg and the lruvec of a folio (KERNEL-today 10, 11) --------------------------------------------------------
+
+
+async def folio_memcg(ctx: Context, page: Page) -> Memcg:
+    """The memcg of a folio; on 7.2 the caller holds RCU, or what keeps the obj_cgroup where it is."""
+    return page.charged_to if page.objcg is None else await ctx.ask(page.objcg.read_memcg)
+
+
+@kernel_fn("get_mem_cgroup_from_folio", "mm/memcontrol.c", profiles="6.12")
+async def get_mem_cgroup_from_folio(ctx: Context, page: Page) -> Memcg:
+    """The memcg of a folio with a css reference; the folio has one, too."""
+    memcg = page.charged_to
+    await css_get(ctx, memcg.css)
+    return memcg
+
+
+@kernel_fn("get_mem_cgroup_from_folio", "mm/memcontrol.c", profiles="7.2..")
+async def get_mem_cgroup_from_folio_7_2(ctx: Context, page: Page) -> Memcg:
+    """KERNEL-today 11.8: if there is no css reference left, the folio has another memcg by then."""
+    with ctx.rcu_read_section:
+        while True:
+            memcg = await folio_memcg(ctx, page)
+            if await css_tryget(ctx, memcg.css):
+                return memcg
+
+
+@kernel_fn("count_memcg_folio_events", "include/linux/memcontrol.h", profiles="6.12")
+async def count_memcg_folio_events(ctx: Context, page: Page, item: str, nr: int) -> None:
+    """Count an event of a folio for its memcg, which the folio pins."""
+    memcg = await folio_memcg(ctx, page)
+    with ctx.irq_section:
+        await __mod_memcg_state(ctx, memcg, item, nr)
+
+
+@kernel_fn("count_memcg_folio_events", "include/linux/memcontrol.h", profiles="7.2..")
+async def count_memcg_folio_events_7_2(ctx: Context, page: Page, item: str, nr: int) -> None:
+    """f995da5341c1: nothing but RCU keeps the memcg of a folio from being freed."""
+    with ctx.rcu_read_section:
+        memcg = await folio_memcg(ctx, page)
+        with ctx.irq_section:
+            await __mod_memcg_state(ctx, memcg, item, nr)
+
+
+@attrs.frozen
+class LruvecLocked:
+    """A lruvec whose lock is held with IRQs off, and the flags from before."""
+
+    lruvec: Lruvec
+    flags: bool
+
+
+async def folio_lruvec(ctx: Context, page: Page) -> Lruvec:
+    """The lruvec of the memcg that the page is charged to, on the page's node."""
+    return (await folio_memcg(ctx, page)).nodeinfo[page.nid].lruvec
+
+
+@kernel_fn("folio_lruvec_lock_irqsave", "mm/memcontrol.c", profiles="6.12")
+async def folio_lruvec_lock_irqsave(ctx: Context, page: Page) -> LruvecLocked:
+    """KERNEL-today 10.2: the memcg of an isolated page, or of one without users, does not change."""
+    lruvec = await folio_lruvec(ctx, page)
+    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
+
+
+@kernel_fn("folio_lruvec_lock_irqsave", "mm/memcontrol.c", profiles="7.2..")
+async def folio_lruvec_lock_irqsave_7_2(ctx: Context, page: Page) -> LruvecLocked:
+    """KERNEL-today 11.6: the page may have gone to the parent before the lock was held; then it is taken anew.
+
+    It returns under RCU, which the unlock ends.
+    """
+    ctx.rcu_read_lock()
+    while True:
+        lruvec = await folio_lruvec(ctx, page)
+        flags = await spin_lock_irqsave(ctx, lruvec.lru_lock)
+        if await folio_memcg(ctx, page) is lruvec.memcg:
+            return LruvecLocked(lruvec, flags)
+        await spin_unlock_irqrestore(ctx, lruvec.lru_lock, flags)
+
+
+@kernel_fn("lruvec_lock_irq", "mm/memcontrol.c", profiles="6.12")
+async def lruvec_lock_irq(ctx: Context, lruvec: Lruvec) -> LruvecLocked:
+    """Reclaim locks the lruvec of a memcg that it holds a reference to."""
+    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
+
+
+@kernel_fn("lruvec_lock_irq", "include/linux/memcontrol.h", profiles="7.2..")
+async def lruvec_lock_irq_7_2(ctx: Context, lruvec: Lruvec) -> LruvecLocked:
+    """KERNEL-today 11.6: without a second look: the lruvec may be that of a removed memcg, which is empty."""
+    ctx.rcu_read_lock()
+    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
+
+
+@kernel_fn("lruvec_unlock_irqrestore", "include/linux/memcontrol.h", profiles="6.12")
+async def lruvec_unlock_irqrestore(ctx: Context, locked: LruvecLocked) -> None:
+    await spin_unlock_irqrestore(ctx, locked.lruvec.lru_lock, locked.flags)
+
+
+@kernel_fn("lruvec_unlock_irqrestore", "include/linux/memcontrol.h", profiles="7.2..")
+async def lruvec_unlock_irqrestore_7_2(ctx: Context, locked: LruvecLocked) -> None:
+    """First the lock, then RCU."""
+    await spin_unlock_irqrestore(ctx, locked.lruvec.lru_lock, locked.flags)
+    ctx.rcu_read_unlock()
+
+
+@kernel_fn("folio_lruvec_relock_irqsave", "include/linux/memcontrol.h", profiles="6.12..")
+async def folio_lruvec_relock_irqsave(ctx: Context, page: Page, locked: LruvecLocked | None) -> LruvecLocked:
+    """Keep the lock that is held if the page belongs to the same lruvec; else take the other one."""
+    if locked is not None:
+        if page.nid == locked.lruvec.nid and await folio_memcg(ctx, page) is locked.lruvec.memcg:
+            return locked
+        await lruvec_unlock_irqrestore(ctx, locked)
+    return await folio_lruvec_lock_irqsave(ctx, page)
+
+
+@kernel_fn("mem_cgroup_update_lru_size", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_update_lru_size(ctx: Context, lruvec: Lruvec, lru: str, nr_pages: int) -> None:
+    """KERNEL-today 10.5: what is taken off is subtracted before the test, what comes is added after it."""
+    if nr_pages < 0:
+        await ctx.ask(lruvec.add_size, lru, nr_pages)
+    size = lruvec.lru_size[lru]
+    WARN_ON(ctx, size < 0, "mem_cgroup_update_lru_size: lru_size")
+    if size < 0:
+        await ctx.ask(lruvec.clear_size, lru)
+    if nr_pages > 0:
+        await ctx.ask(lruvec.add_size, lru, nr_pages)
 
 
 @kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c", profiles="..5.4-fixed")
@@ -1103,6 +1367,9 @@ def mem_cgroup_alloc(machine: Machine, css: Css, parent: Memcg | None) -> Memcg:
     if machine.is_without_child_caches:
         memcg.nodeinfo = [MemcgPerNode(css.actor, memcg, nid) for nid in range(machine.config.nodes)]
         memcg.has_objcg_per_node = machine.config.kernel in OBJCG_PER_NODE
+        if machine.check_lruvec is not None:
+            for node in memcg.nodeinfo:
+                node.lruvec.actor.check = functools.partial(machine.check_lruvec, node.lruvec)
     return memcg
 
 

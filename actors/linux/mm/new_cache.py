@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from actors.linux.include.slab import SlabFlags
 from actors.linux.kernel.locking.locks import SpinLock
-from actors.linux.mm.kmem_cache import KmemCache, KmemCacheCpu, KmemCacheNode, MemcgCacheArray, Slab
+from actors.linux.mm.kmem_cache import (
+    KmemCache,
+    KmemCacheCpu,
+    KmemCacheNode,
+    MemcgCacheArray,
+    NodeBarn,
+    Slab,
+    SlabSheaf,
+    SlubPercpuSheaves,
+)
 from actors.linux.mm.slab_def import (
     ALIEN_LIMIT,
     REAPTIMEOUT_NODE,
@@ -23,6 +32,7 @@ from actors.linux.mm.slab_def import (
 from actors.machine.context import Context
 from actors.machine.lockless import LocklessField
 from actors.system.actor import Actor
+from actors.versions.profiles import WITH_SHEAVES
 from protocol.findings import Oops
 from protocol.formats.slabinfo import PAGE_SIZE, SlabinfoRow
 
@@ -44,6 +54,20 @@ def set_cpu_partial_today(size: int) -> int:
         if size >= least:
             return objects
     return 120
+
+
+WITHOUT_SHEAVES = ("kmem_cache", "kmem_cache_node")
+"""The caches that a sheaf's own allocation would need."""
+
+
+def calculate_sheaf_capacity(name: str, size: int) -> int:
+    """The objects of a sheaf, by object size in bytes: it fills a bucket of kmalloc (KERNEL-7.2 N1.0)."""
+    if name in WITHOUT_SHEAVES:
+        return 0
+    for least, objects in ((PAGE_SIZE, 4), (1024, 12), (256, 28)):
+        if size >= least:
+            return objects
+    return 60
 
 
 def set_min_partial(size: int) -> int:
@@ -90,13 +114,29 @@ def _new_cache(
         min_partial=LocklessField(actor, f"min_partial of {name}", set_min_partial(size)),
         root_cache=root,
     )
-    if machine.config.allocator == "slub":
+    if machine.config.kernel in WITH_SHEAVES:
+        add_sheaves(machine, cache)
+    elif machine.config.allocator == "slub":
         cache.cpu_slab = tuple(KmemCacheCpu(cpu.actor, cache, cpu.id, tid=cpu.id) for cpu in machine.cpus)
         cache.node = tuple(KmemCacheNode(actor, cache, nid) for nid in range(machine.config.nodes))
     else:
         setup_cpu_cache(machine, cache)
     machine.add_cache(cache)
     return cache
+
+
+def add_sheaves(machine: Machine, cache: KmemCache) -> None:
+    """Make 7.2's parts: an empty main sheaf for each CPU, a barn for each node (KERNEL-7.2 N1.0, row 17.1)."""
+    cache.cpu_partial.value = 0
+    cache.sheaf_capacity = calculate_sheaf_capacity(cache.name, cache.slot_size)
+    cache.cpu_sheaves = tuple(
+        SlubPercpuSheaves(cpu.actor, cache, cpu.id, SlabSheaf(cache.actor, cache)) for cpu in machine.cpus
+    )
+    has_barns = cache.sheaf_capacity > 0
+    cache.node = tuple(
+        KmemCacheNode(cache.actor, cache, nid, NodeBarn(cache.actor, cache, nid) if has_barns else None)
+        for nid in range(machine.config.nodes)
+    )
 
 
 def setup_cpu_cache(machine: Machine, cache: KmemCache) -> None:

@@ -87,6 +87,7 @@ class ObjCgroup(ListEntry):
     Shadow accounting: `made_for` is its first memcg. `booked` counts the references that objects, tasks, stocks and
     memcgs hold. `charged` counts the pages charged through it and not uncharged; `kmem_pages` of them are pages of
     their own, from `kmem_allocations`; `other_bytes` in `other_allocations` are no objects of a modelled cache.
+    `folios` hold it, too; they are `folio_pages` pages.
     """
 
     made_for: Memcg
@@ -101,6 +102,8 @@ class ObjCgroup(ListEntry):
     kmem_allocations: int = attrs.field(default=0, init=False)
     other_bytes: int = attrs.field(default=0, init=False)
     other_allocations: int = attrs.field(default=0, init=False)
+    folios: int = attrs.field(default=0, init=False)
+    folio_pages: int = attrs.field(default=0, init=False)
 
     @property
     def label(self) -> str:
@@ -110,6 +113,12 @@ class ObjCgroup(ListEntry):
     def book(self, references: int) -> None:
         """Shadow accounting: *references* are held from now on; a negative number is no longer held."""
         self.booked += references
+
+    def book_folio(self, nr: int, nr_pages: int) -> None:
+        """Shadow accounting, from 7.2 on: a folio holds a reference from now on, or no longer."""
+        self.book(nr)
+        self.folios += nr
+        self.folio_pages += nr * nr_pages
 
     @operation(READ, part="memcg")
     def read_memcg(self) -> Memcg:

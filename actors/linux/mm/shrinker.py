@@ -85,6 +85,10 @@ class ShrinkerInfo(Shared):
         return len(self.unit) * SHRINKER_UNIT_BITS
 
     @operation(READ)
+    def read_nr_max(self) -> int:
+        return self.map_nr_max
+
+    @operation(READ)
     def find_unit(self, index: int) -> ShrinkerInfoUnit | None:
         """info->unit[index]; None if it is at or above map_nr_max."""
         return self.unit[index] if index < len(self.unit) else None
@@ -159,7 +163,20 @@ async def alloc_shrinker_info(ctx: Context, memcg: Memcg) -> bool:
     return True
 
 
-@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="6.12..")
+@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="7.2..")
+async def free_shrinker_info_7_2(ctx: Context, memcg: Memcg) -> None:
+    """[7.2] As before, in a function of its own that the mutex is held for."""
+    async with MutexHeld(ctx, ctx.machine.shrinkers.mutex):
+        await __free_shrinker_info(ctx, memcg)
+    del ctx.machine.shrinkers.infos[memcg]
+
+
+@kernel_fn("__free_shrinker_info", "mm/shrinker.c", profiles="7.2..")
+async def __free_shrinker_info(ctx: Context, memcg: Memcg) -> None:
+    await free_infos(ctx, infos_of(ctx.machine, memcg))
+
+
+@kernel_fn("free_shrinker_info", "mm/shrinker.c", profiles="6.12")
 async def free_shrinker_info(ctx: Context, memcg: Memcg) -> None:
     """Free the infos and units with the memcg, which has no users any more. KERNEL-today 13.1."""
     async with MutexHeld(ctx, ctx.machine.shrinkers.mutex):
@@ -201,7 +218,21 @@ async def expand_one_shrinker_info(ctx: Context, memcg: Memcg, new_nr_max: int) 
             await kfree_rcu(ctx, old)
 
 
-@kernel_fn("set_shrinker_bit", "mm/shrinker.c", profiles="6.12..")
+@kernel_fn("set_shrinker_bit", "mm/shrinker.c", profiles="7.2..")
+async def set_shrinker_bit_7_2(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
+    """[7.2] Mark that the shrinker may find objects of *memcg*; its unit is read after the check of the id."""
+    if shrinker_id < 0 or memcg is None or memcg.is_root:
+        return
+    with ctx.rcu_read_section:
+        info = await find_info(ctx, memcg, nid, "set_shrinker_bit(): info->map_nr_max")
+        is_beyond = shrinker_id >= await ctx.ask(info.read_nr_max)
+        if not WARN_ON(ctx, is_beyond, "set_shrinker_bit: shrinker_id >= info->map_nr_max"):
+            unit = await ctx.ask(info.find_unit, shrinker_id // SHRINKER_UNIT_BITS)
+            deref(unit, "set_shrinker_bit(): unit->map")
+            await ctx.ask(memcg.set_shrinker_bit, nid, shrinker_id)
+
+
+@kernel_fn("set_shrinker_bit", "mm/shrinker.c", profiles="6.12")
 async def set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
     """Mark that the shrinker may find objects of *memcg*; the root needs no mark. KERNEL-today 13.2."""
     if shrinker_id < 0 or memcg is None or memcg.is_root:
@@ -387,7 +418,7 @@ async def shrink_by_id(ctx: Context, sc: ShrinkControl, shrinker_id: int, priori
             return 0
     if not await ctx.ask(ctx.machine.kmem_enabled.is_enabled):
         await ctx.ask(sc.memcg.clear_shrinker_bit, sc.nid, shrinker_id)
-        await shrinker_put(ctx, shrinker)
+        await pass_over(ctx, shrinker)
         return 0
     ret = await do_shrink_slab(ctx, sc, shrinker, priority)
     if ret == SHRINK_EMPTY:
@@ -399,3 +430,14 @@ async def shrink_by_id(ctx: Context, sc: ShrinkControl, shrinker_id: int, priori
             await set_shrinker_bit(ctx, sc.memcg, sc.nid, shrinker_id)
     await shrinker_put(ctx, shrinker)
     return ret
+
+
+@kernel_fn("pass_over", "mm/shrinker.c", profiles="7.2..", known_as="shrink_slab_memcg")
+async def pass_over(ctx: Context, shrinker: Shrinker) -> None:
+    """KERNEL-7.2, row 13.3: without kmem accounting there is nothing to do for this shrinker."""
+    await shrinker_put(ctx, shrinker)
+
+
+@kernel_fn("pass_over", "mm/shrinker.c", profiles="6.12", known_as="shrink_slab_memcg")
+async def pass_over_6_12(ctx: Context, shrinker: Shrinker) -> None:
+    """[6.12] The reference is forgotten. Nobody comes here: the first memcg switches accounting on for ever."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from actors.linux.include.rcupdate import kvfree_rcu_barrier
+from actors.linux.include.rcupdate import kvfree_rcu_barrier, kvfree_rcu_barrier_on_cache
 from actors.linux.include.slab import SlabFlags, kmalloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import css_get, css_get_many, css_put
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
@@ -315,7 +315,7 @@ async def kmem_cache_shrink_until_5_4(ctx: Context, s: KmemCache) -> bool:
     return remain
 
 
-@kernel_fn("__kmem_cache_free_bulk", "mm/slab_common.c")
+@kernel_fn("__kmem_cache_free_bulk", "mm/slab_common.c", profiles="..6.12")
 async def __kmem_cache_free_bulk(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
     """Free *objects* one after the other."""
     for obj in objects:
@@ -669,7 +669,18 @@ async def kmemcg_cache_shutdown_after_rcu(ctx: Context, s: KmemCache) -> None:
 # -- destruction of root caches (8.2) ---------------------------------------------------------------------------------
 
 
-@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="6.12..")
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="7.2..")
+async def kmem_cache_destroy_7_2(ctx: Context, s: KmemCache | None) -> None:
+    """KERNEL-7.2 N2.5: wait for kfree_rcu() of this cache; the last alias shuts the cache down. NULL is allowed.
+
+    The shutdown waits for RCU with slab_mutex held.
+    """
+    if s is not None:
+        await kvfree_rcu_barrier_on_cache(ctx, s)
+        await release_if_empty(ctx, s)
+
+
+@kernel_fn("kmem_cache_destroy", "mm/slab_common.c", profiles="6.12")
 async def kmem_cache_destroy(ctx: Context, s: KmemCache | None) -> None:
     """KERNEL-today 17.2: wait for kfree_rcu(); the last alias shuts the cache down. NULL is allowed.
 

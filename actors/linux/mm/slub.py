@@ -129,7 +129,7 @@ def kmem_cache_open(ctx: Context, s: KmemCache) -> int:
     return 0 if kmalloc(ctx, GFP_KERNEL, "cache_parts") else -ENOMEM
 
 
-@kernel_fn("__kmem_cache_release", "mm/slub.c")
+@kernel_fn("__kmem_cache_release", "mm/slub.c", profiles="..6.12")
 def __kmem_cache_release(ctx: Context, s: KmemCache) -> None:
     """Free the per-CPU and per-node parts; here they are freed with the struct."""
 
@@ -251,7 +251,7 @@ async def deactivate_slab(ctx: Context, s: KmemCache, c: KmemCacheCpu, slab: Sla
     c.freelist = None
 
 
-@kernel_fn("deactivate_slab", "mm/slub.c", profiles="6.12..")
+@kernel_fn("deactivate_slab", "mm/slub.c", profiles="6.12")
 async def deactivate_slab_6_12(ctx: Context, s: KmemCache, slab: Slab, freelist: Chain) -> None:
     """Unfreeze a slab that this CPU has given up with *freelist*, then link it where it belongs. KERNEL-today 16.5.
 
@@ -380,7 +380,7 @@ async def put_cpu_partial(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool
             await unfreeze_this_cpu(ctx, s)
 
 
-@kernel_fn("put_cpu_partial", "mm/slub.c", profiles="6.12..")
+@kernel_fn("put_cpu_partial", "mm/slub.c", profiles="6.12")
 async def put_cpu_partial_6_12(ctx: Context, s: KmemCache, slab: Slab, *, drain: bool) -> None:
     """Put an unfrozen slab onto this CPU's partial list; a full list goes to the nodes instead. KERNEL-today 16.7."""
     full: Sequence[Slab] = ()
@@ -403,7 +403,7 @@ def detach_partial(c: KmemCacheCpu) -> Sequence[Slab]:
     return detached
 
 
-@kernel_fn("put_partials", "mm/slub.c", profiles="6.12..")
+@kernel_fn("put_partials", "mm/slub.c", profiles="6.12")
 async def put_partials(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
     """Move this CPU's partial slabs to their nodes' lists. KERNEL-today 16.5."""
     with ctx.irq_section:
@@ -414,7 +414,7 @@ async def put_partials(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
         await __put_partials(ctx, s, slabs)
 
 
-@kernel_fn("__put_partials", "mm/slub.c", profiles="6.12..")
+@kernel_fn("__put_partials", "mm/slub.c", profiles="6.12")
 async def __put_partials(ctx: Context, s: KmemCache, slabs: Sequence[Slab]) -> None:
     """Link slabs that were on a CPU's partial list to their nodes'; discard empty ones beyond min_partial.
 
@@ -443,7 +443,7 @@ async def kmem_cache_free(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     await free_detached(ctx, s, obj, ())
 
 
-@kernel_fn("kmem_cache_free", "mm/slub.c", profiles="6.12..")
+@kernel_fn("kmem_cache_free", "mm/slub.c", profiles="6.12")
 async def kmem_cache_free_6_12(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Uncharge *obj*, then free it, in any context, on any CPU. KERNEL-today 16.7."""
     s = cache_from_obj_6_12(ctx, s, obj)
@@ -451,7 +451,7 @@ async def kmem_cache_free_6_12(ctx: Context, s: KmemCache, obj: SlabObject) -> N
     await free_detached(ctx, s, obj, ())
 
 
-@kernel_fn("cache_from_obj", "mm/slub.c", profiles="6.12..")
+@kernel_fn("cache_from_obj", "mm/slub.c", profiles="6.12")
 def cache_from_obj_6_12(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCache:
     """The cache of *obj*'s slab, which should be *s* (CONFIG_SLAB_FREELIST_HARDENED). KERNEL-today 21."""
     mark_freed(ctx, obj)
@@ -460,7 +460,7 @@ def cache_from_obj_6_12(ctx: Context, s: KmemCache, obj: SlabObject) -> KmemCach
     return cachep
 
 
-@kernel_fn("memcg_alloc_abort_single", "mm/slub.c", profiles="6.12..")
+@kernel_fn("memcg_alloc_abort_single", "mm/slub.c", profiles="6.12")
 async def memcg_alloc_abort_single(ctx: Context, s: KmemCache, obj: SlabObject) -> None:
     """Free an object that could not be charged. KERNEL-today 7.2."""
     mark_freed(ctx, obj)
@@ -522,7 +522,7 @@ async def keep_or_discard_empty(ctx: Context, s: KmemCache, n: KmemCacheNode, sl
         await discard_slab(ctx, s, slab)
 
 
-@kernel_fn("__slab_free", "mm/slub.c", profiles="6.12..")
+@kernel_fn("__slab_free", "mm/slub.c", profiles="6.12")
 async def __slab_free_6_12(ctx: Context, s: KmemCache, obj: SlabObject, rest: tuple[int, ...] = ()) -> None:
     """Push *obj* and *rest* onto their slab's freelist. A full slab becomes this CPU's partial, an empty one may go.
 
@@ -570,7 +570,7 @@ async def flush_cpu_slab(ctx: Context, s: KmemCache) -> None:
     await unfreeze_partials(ctx, s, c)
 
 
-@kernel_fn("flush_slab", "mm/slub.c", profiles="6.12..")
+@kernel_fn("flush_slab", "mm/slub.c", profiles="6.12")
 async def flush_slab_6_12(ctx: Context, s: KmemCache, c: KmemCacheCpu) -> None:
     """Take this CPU's slab away from it and deactivate it. KERNEL-today 16.5."""
     with ctx.irq_section:
@@ -589,7 +589,7 @@ def take_cpu_slab(ctx: Context, c: KmemCacheCpu) -> tuple[Slab | None, Chain]:
     return slab, freelist
 
 
-@kernel_fn("flush_cpu_slab", "mm/slub.c", profiles="6.12..")
+@kernel_fn("flush_cpu_slab", "mm/slub.c", profiles="6.12")
 async def flush_cpu_slab_6_12(ctx: Context, work: Work) -> None:
     """Deactivate this CPU's slab and put its partial slabs onto their nodes' lists. KERNEL-today 16.5."""
     sfw = work.container
@@ -622,7 +622,7 @@ async def flush_all_6_12(ctx: Context, s: KmemCache) -> None:
     put_online_cpus(ctx)
 
 
-@kernel_fn("flush_all_cpus_locked", "mm/slub.c", profiles="6.12..")
+@kernel_fn("flush_all_cpus_locked", "mm/slub.c", profiles="6.12")
 async def flush_all_cpus_locked(ctx: Context, s: KmemCache) -> None:
     """Queue a work on every CPU that has slabs of this cache, and wait for all. CPU hotplug is locked out."""
     machine = ctx.machine
@@ -663,7 +663,7 @@ async def __kmem_cache_shrink(ctx: Context, s: KmemCache) -> bool:
     return remain
 
 
-@kernel_fn("__kmem_cache_shrink", "mm/slub.c", profiles="6.12..")
+@kernel_fn("__kmem_cache_shrink", "mm/slub.c", profiles="6.12")
 async def __kmem_cache_shrink_6_12(ctx: Context, s: KmemCache) -> bool:
     """Discard all empty slabs and sort the others, fullest first; True if any slab remains. KERNEL-today 16.8."""
     await flush_all_6_12(ctx, s)
@@ -753,7 +753,7 @@ async def __kmem_cache_shutdown(ctx: Context, s: KmemCache) -> bool:
     return False
 
 
-@kernel_fn("__kmem_cache_shutdown", "mm/slub.c", profiles="6.12..")
+@kernel_fn("__kmem_cache_shutdown", "mm/slub.c", profiles="6.12")
 async def __kmem_cache_shutdown_6_12(ctx: Context, s: KmemCache) -> bool:
     """Free all slabs; True (failure) if objects remain. CPU hotplug is locked out. KERNEL-today 16.8."""
     await flush_all_cpus_locked(ctx, s)
@@ -806,19 +806,19 @@ async def slab_alloc_node(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | 
             return mark_allocated(SlabObject(slab, at))
 
 
-@kernel_fn("kmem_cache_alloc", "mm/slub.c", profiles="6.12..")
+@kernel_fn("kmem_cache_alloc", "mm/slub.c", profiles="6.12")
 async def kmem_cache_alloc_6_12(ctx: Context, s: KmemCache, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
     """Allocate an object of *s* and charge it if it is accounted; None is -ENOMEM. KERNEL-today 7.1."""
     return await slab_alloc_node_6_12(ctx, s, None, gfp)
 
 
-@kernel_fn("kmem_cache_alloc_lru", "mm/slub.c", profiles="6.12..")
+@kernel_fn("kmem_cache_alloc_lru", "mm/slub.c", profiles="6.12")
 async def kmem_cache_alloc_lru(ctx: Context, s: KmemCache, lru: ListLru, gfp: Gfp = GFP_KERNEL) -> SlabObject | None:
     """Allocate an object that will be on *lru*, whose lists for the object's memcg are made first. KERNEL-today 7.2."""
     return await slab_alloc_node_6_12(ctx, s, lru, gfp)
 
 
-@kernel_fn("slab_alloc_node", "mm/slub.c", profiles="6.12..")
+@kernel_fn("slab_alloc_node", "mm/slub.c", profiles="6.12")
 async def slab_alloc_node_6_12(ctx: Context, s: KmemCache, lru: ListLru | None, gfp: Gfp) -> SlabObject | None:
     """Take an object, from this CPU's freelist if it does not change meanwhile, and then charge it. KERNEL-today 16.3.
 
@@ -854,7 +854,7 @@ async def __slab_alloc(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | Non
         return await ___slab_alloc(ctx, s, gfp)
 
 
-@kernel_fn("__slab_alloc", "mm/slub.c", profiles="6.12..")
+@kernel_fn("__slab_alloc", "mm/slub.c", profiles="6.12")
 async def __slab_alloc_6_12(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
     """The slow path, with preemption off; IRQs are off in its short sections only. KERNEL-today 16.4."""
     with ctx.preempt_section:
@@ -901,7 +901,7 @@ async def ___slab_alloc_until_5_3(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabO
         return load_freelist(ctx, c, freelist)
 
 
-@kernel_fn("___slab_alloc", "mm/slub.c", profiles="6.12..")
+@kernel_fn("___slab_alloc", "mm/slub.c", profiles="6.12")
 async def ___slab_alloc_6_12(ctx: Context, s: KmemCache, gfp: Gfp) -> SlabObject | None:
     """Find a slab with free objects, the nearest first; the caller has preemption off. KERNEL-today 16.4.
 
@@ -991,7 +991,7 @@ async def get_freelist(ctx: Context, slab: Slab) -> Chain:
             return old.freelist
 
 
-@kernel_fn("get_freelist", "mm/slub.c", profiles="6.12..")
+@kernel_fn("get_freelist", "mm/slub.c", profiles="6.12")
 async def get_freelist_6_12(ctx: Context, slab: Slab) -> Chain:
     """Take all free objects of this CPU's slab. It is frozen then; without any, it is full and unfrozen.
 
@@ -1004,7 +1004,7 @@ async def get_freelist_6_12(ctx: Context, slab: Slab) -> Chain:
             return old.freelist
 
 
-@kernel_fn("freeze_slab", "mm/slub.c", profiles="6.12..")
+@kernel_fn("freeze_slab", "mm/slub.c", profiles="6.12")
 async def freeze_slab(ctx: Context, slab: Slab) -> Chain:
     """Freeze a slab from a node's list and take all its free objects. KERNEL-today 16.4 (8)."""
     while True:
@@ -1071,7 +1071,7 @@ async def get_partial_node(ctx: Context, s: KmemCache, n: KmemCacheNode, c: Kmem
     return found
 
 
-@kernel_fn("get_partial", "mm/slub.c", profiles="6.12..")
+@kernel_fn("get_partial", "mm/slub.c", profiles="6.12")
 async def get_partial_6_12(ctx: Context, s: KmemCache) -> Slab | None:
     """A slab from this CPU's node; sometimes from another with more than min_partial. KERNEL-today 16.4 (8)."""
     slab = await get_partial_node_6_12(ctx, s, s.node[ctx.numa_node])
@@ -1085,7 +1085,7 @@ async def get_partial_6_12(ctx: Context, s: KmemCache) -> Slab | None:
     return None
 
 
-@kernel_fn("get_partial_node", "mm/slub.c", profiles="6.12..")
+@kernel_fn("get_partial_node", "mm/slub.c", profiles="6.12")
 async def get_partial_node_6_12(ctx: Context, s: KmemCache, n: KmemCacheNode) -> Slab | None:
     """Take slabs off the node's list: return the first, put some more onto this CPU's list. KERNEL-today 16.4 (8)."""
     if not await ctx.ask(n.read_nr_partial):
@@ -1263,7 +1263,7 @@ async def kmem_cache_alloc_bulk_until_5_3(
     return await all_or_none(ctx, s, objects, size)
 
 
-@kernel_fn("kmem_cache_alloc_bulk", "mm/slub.c", profiles="6.12..")
+@kernel_fn("kmem_cache_alloc_bulk", "mm/slub.c", profiles="6.12")
 async def kmem_cache_alloc_bulk_6_12(ctx: Context, s: KmemCache, size: int, gfp: Gfp = GFP_KERNEL) -> list[SlabObject]:
     """Allocate *size* objects, then charge them all; an empty list is -ENOMEM. KERNEL-today 7.2.
 
@@ -1371,7 +1371,7 @@ async def build_detached_freelist(
     return skipped, DetachedFreelist(df_s, taken[0], tuple(obj.at for obj in taken[1:]))
 
 
-@kernel_fn("kmem_cache_free_bulk", "mm/slub.c", profiles="6.12..")
+@kernel_fn("kmem_cache_free_bulk", "mm/slub.c", profiles="6.12")
 async def kmem_cache_free_bulk_6_12(ctx: Context, s: KmemCache, objects: Iterable[SlabObject]) -> None:
     """Uncharge and free *objects*; objects of one slab that are close together in the list at once.
 
@@ -1385,7 +1385,7 @@ async def kmem_cache_free_bulk_6_12(ctx: Context, s: KmemCache, objects: Iterabl
         await free_detached(ctx, df.s, df.head, df.rest)
 
 
-@kernel_fn("build_detached_freelist", "mm/slub.c", profiles="6.12..")
+@kernel_fn("build_detached_freelist", "mm/slub.c", profiles="6.12")
 async def build_detached_freelist_6_12(ctx: Context, s: KmemCache, p: list[SlabObject]) -> DetachedFreelist:
     """Take the last object of *p* and others of its slab off the list *p*.
 

@@ -7,6 +7,7 @@ below `cgroup/` (CONFIG_SLUB_MEMCG_SYSFS_ON). From 6.12 on there are no children
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -28,6 +29,9 @@ from protocol.operations import READ, UPDATE, operation
 
 if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
+
+Show = Callable[[Context, KmemCache], Awaitable[int]]
+"""The content of a file of a cache's directory."""
 
 KN_ACTIVE = "kn->active"
 """lockdep's class for the active reference: readers inside a sysfs file hold it, kernfs_drain() waits for them."""
@@ -243,13 +247,16 @@ async def kobject_put(ctx: Context, kobj: Kobject) -> None:
 
 
 @kernel_fn("kernfs_seq_show", "fs/kernfs/file.c")
-async def kernfs_seq_show(ctx: Context, kobj: Kobject) -> int | None:
-    """Read /sys/kernel/slab/NAME/objects through an open file; None (-ENODEV) if the directory is removed."""
+async def kernfs_seq_show(ctx: Context, kobj: Kobject, show: Show | None = None) -> int | None:
+    """Read a file of /sys/kernel/slab/NAME that is open, `objects` if *show* is not given.
+
+    None (-ENODEV): the directory is removed.
+    """
     kn = kobj.sd
     if not await ctx.ask(kn.kernfs_get_active, ctx):
         return None
     ctx.machine.lockdep.acquire(ctx, KN_ACTIVE, reads=True)
-    shown = await show_slab_objects(ctx, kobj.cache)
+    shown = await (show or show_slab_objects)(ctx, kobj.cache)
     ctx.machine.lockdep.release(ctx, KN_ACTIVE)
     await ctx.ask(kn.kernfs_put_active, ctx)
     return shown
@@ -268,6 +275,18 @@ async def show_slab_objects(ctx: Context, s: KmemCache) -> int:
 async def show_slab_objects_fixed(ctx: Context, s: KmemCache) -> int:
     """[54]: without the lock: a count that is wrong for a moment is better than a deadlock (e4f8e513c3d3)."""
     return await count_slabs(ctx, s)
+
+
+@kernel_fn("cpu_slabs_show", "mm/slub.c", profiles="7.2..")
+async def cpu_slabs_show(_ctx: Context, _s: KmemCache) -> int:
+    """KERNEL-7.2, row 23: no CPU has a slab."""
+    return 0
+
+
+@kernel_fn("sheaf_capacity_show", "mm/slub.c", profiles="7.2..")
+async def sheaf_capacity_show(_ctx: Context, s: KmemCache) -> int:
+    """KERNEL-7.2, row 23."""
+    return s.sheaf_capacity
 
 
 async def count_slabs(ctx: Context, s: KmemCache) -> int:

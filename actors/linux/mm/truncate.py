@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.linux.mm.filemap import put_page
+from actors.linux.include.swap import put_page
 from actors.linux.mm.swap import __put_page
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.linux.include.swap import lru_add_drain, put_page
 from actors.linux.kernel.locking.locks import (
     Completion,
     Mutex,
@@ -25,14 +26,23 @@ from actors.linux.kernel.locking.locks import (
     up_write,
 )
 from actors.linux.kernel.rcu.tree import RcuHead
-from actors.linux.mm.filemap import put_page, reclaim_user_pages
+from actors.linux.mm.filemap import reclaim_user_pages
 from actors.linux.mm.memcontrol import (
+    LruvecLocked,
     Memcg,
+    folio_lruvec_relock_irqsave,
+    lruvec_lock_irq,
+    lruvec_unlock_irqrestore,
     mem_cgroup_iter,
     mem_cgroup_iter_break,
     mem_cgroup_online,
+    mem_cgroup_uncharge_folio,
+    mem_cgroup_update_lru_size,
     memcg_set_shrinker_bit,
 )
+from actors.linux.mm.mmzone import INACTIVE_FILE, Lruvec
+from actors.linux.mm.page_alloc import __free_pages
+from actors.linux.mm.swap import lruvec_add_folio
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.machine.list_head import ListEntry, ListHead
@@ -414,7 +424,17 @@ async def shrink_node_memcg(ctx: Context, nid: int, memcg: Memcg, sc: ScanContro
     sc.nr_reclaimed += nr_reclaimed
 
 
-@kernel_fn("get_scan_count", "mm/vmscan.c")
+@kernel_fn("get_scan_count", "mm/vmscan.c", profiles="6.12..")
+async def get_scan_count_6_12(ctx: Context, nid: int, memcg: Memcg, priority: int) -> int:
+    """KERNEL-today 10.6: without swap, only pages of files; the list of a removed memcg is scraped."""
+    size = await ctx.ask(memcg.nodeinfo[nid].lruvec.read_size, INACTIVE_FILE)
+    scan = size >> priority
+    if not scan and not await mem_cgroup_online(ctx, memcg):
+        scan = min(size, SWAP_CLUSTER_MAX)
+    return scan
+
+
+@kernel_fn("get_scan_count", "mm/vmscan.c", profiles="..5.4-fixed")
 async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) -> int:
     """The number of pages to scan, by priority; a removed memcg gets a minimum scan (11.6)."""
     size = await ctx.ask(memcg.lru_size, nid)
@@ -506,7 +526,97 @@ async def balance_pgdat(ctx: Context, nid: int, nr_to_reclaim: int) -> int:
 # -- reclaim of pages -------------------------------------------------------------------------------------------------
 
 
-@kernel_fn("shrink_inactive_list", "mm/vmscan.c")
+@kernel_fn("shrink_inactive_list", "mm/vmscan.c", profiles="6.12")
+async def shrink_inactive_list_6_12(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
+    """KERNEL-today 10.6: isolate the oldest pages, free the clean ones, put the others back where they were."""
+    lruvec = memcg.nodeinfo[nid].lruvec
+    pages = await isolate_folios(ctx, lruvec, nr_to_scan)
+    if not pages:
+        return 0
+    nr_reclaimed, kept = await shrink_folio_list(ctx, pages)
+    locked = await lruvec_lock_irq(ctx, lruvec)
+    gone: list[Page] = []
+    for page in kept:
+        await move_folio_to_lru(ctx, lruvec, page, gone)
+    await lruvec_unlock_irqrestore(ctx, locked)
+    await free_folios(ctx, gone)
+    return nr_reclaimed
+
+
+@kernel_fn("shrink_inactive_list", "mm/vmscan.c", profiles="7.2..")
+async def shrink_inactive_list_7_2(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
+    """KERNEL-today 11.7: the memcg may be removed meanwhile; each page goes to the lruvec that it belongs to now."""
+    pages = await isolate_folios(ctx, memcg.nodeinfo[nid].lruvec, nr_to_scan)
+    if not pages:
+        return 0
+    nr_reclaimed, kept = await shrink_folio_list(ctx, pages)
+    await move_folios_to_lru(ctx, memcg.nodeinfo[nid].lruvec, kept)
+    return nr_reclaimed
+
+
+@kernel_fn("move_folios_to_lru", "mm/vmscan.c", profiles="7.2..")
+async def move_folios_to_lru(ctx: Context, _scanned: Lruvec, pages: list[Page]) -> None:
+    """a760b64ee088: put isolated pages back, each under the lock of its own lruvec; what nobody else holds is freed.
+
+    *_scanned* is where they were taken from. It is not needed; only code before that commit used it.
+    """
+    locked: LruvecLocked | None = None
+    gone: list[Page] = []
+    for page in pages:
+        locked = await folio_lruvec_relock_irqsave(ctx, page, locked)
+        await move_folio_to_lru(ctx, locked.lruvec, page, gone)
+    if locked is not None:
+        await lruvec_unlock_irqrestore(ctx, locked)
+    await free_folios(ctx, gone)
+
+
+async def isolate_folios(ctx: Context, lruvec: Lruvec, nr_to_scan: int) -> tuple[Page, ...]:
+    """The first part of shrink_inactive_list(): empty this CPU's batch, and isolate the oldest pages."""
+    await lru_add_drain(ctx)
+    locked = await lruvec_lock_irq(ctx, lruvec)
+    pages = await ctx.ask(lruvec.isolate_folios, nr_to_scan)
+    nr_pages = sum(page.nr_pages for page in pages)
+    if nr_pages:
+        await mem_cgroup_update_lru_size(ctx, lruvec, INACTIVE_FILE, -nr_pages)
+    await lruvec_unlock_irqrestore(ctx, locked)
+    return pages
+
+
+async def move_folio_to_lru(ctx: Context, lruvec: Lruvec, page: Page, gone: list[Page]) -> None:
+    """The body of move_folios_to_lru(): drop the reference of the isolation; a page that nobody holds is *gone*."""
+    await ctx.ask(page.set_lru)
+    if await ctx.ask(page.put_testzero):
+        await ctx.ask(page.clear_lru)
+        gone.append(page)
+    else:
+        await lruvec_add_folio(ctx, lruvec, page)
+
+
+async def free_folios(ctx: Context, pages: list[Page]) -> None:
+    """Uncharge and free pages that are on no list, without a lock."""
+    for page in pages:
+        await mem_cgroup_uncharge_folio(ctx, page)
+        await __free_pages(ctx, page.nr_pages)
+
+
+@kernel_fn("shrink_folio_list", "mm/vmscan.c", profiles="6.12..")
+async def shrink_folio_list(ctx: Context, pages: tuple[Page, ...]) -> tuple[int, list[Page]]:
+    """Free the pages that can be freed; return their number, and the others, which are still isolated."""
+    nr_reclaimed = 0
+    kept: list[Page] = []
+    gone: list[Page] = []
+    for page in pages:
+        if not await ctx.ask(page.reclaim_mapping):
+            kept.append(page)
+            continue
+        nr_reclaimed += page.nr_pages
+        if await ctx.ask(page.put_testzero):
+            gone.append(page)
+    await free_folios(ctx, gone)
+    return nr_reclaimed, kept
+
+
+@kernel_fn("shrink_inactive_list", "mm/vmscan.c", profiles="..5.4-fixed")
 async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan: int) -> int:
     """Isolate the oldest pages and free the clean ones; then free pages of tasks. Returns the number freed."""
     pages = await ctx.ask(memcg.isolate_lru_pages, nid, nr_to_scan)
@@ -516,7 +626,7 @@ async def shrink_inactive_list(ctx: Context, nid: int, memcg: Memcg, nr_to_scan:
     return nr_reclaimed
 
 
-@kernel_fn("shrink_page_list", "mm/vmscan.c")
+@kernel_fn("shrink_page_list", "mm/vmscan.c", profiles="..5.4-fixed")
 async def shrink_page_list(ctx: Context, pages: tuple[Page, ...]) -> int:
     """Free the pages that can be freed, and put the others back (putback_inactive_pages)."""
     nr_reclaimed = 0
@@ -524,6 +634,6 @@ async def shrink_page_list(ctx: Context, pages: tuple[Page, ...]) -> int:
         if await ctx.ask(page.remove_mapping):
             nr_reclaimed += 1
         else:
-            await ctx.ask(page.memcg.add_to_lru, page)
+            await ctx.ask(page.charged_to.add_to_lru, page)
         await put_page(ctx, page)
     return nr_reclaimed

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.include.rstat import cgroup_rstat_flush, cgroup_rstat_updated
-from actors.linux.kernel.cgroup.rstat import Key, MemcgStats, rstat_of
+from actors.linux.include.rstat import cgroup_rstat_flush, cgroup_rstat_updated, css_rstat_flush, css_rstat_updated
+from actors.linux.kernel.cgroup.rstat import UPDATES_BATCH, Key, MemcgStats, rstat_of
 from actors.machine.context import Context, deref
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
@@ -119,13 +119,13 @@ def stats_of(memcg: Memcg) -> MemcgStats:
     return deref(memcg.css.stats, "memcg->vmstats")
 
 
-@kernel_fn("__mod_memcg_lruvec_state", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__mod_memcg_lruvec_state", "mm/memcontrol.c", profiles="6.12")
 async def mod_memcg_lruvec_state(ctx: Context, memcg: Memcg, nid: int, item: str, nr: int) -> None:
     """KERNEL-today 15.2: count for the memcg and for its node, whether the memcg lives or is dying."""
     await count(ctx, memcg, ((None, item), (nid, item)), nr)
 
 
-@kernel_fn("__mod_memcg_state", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("__mod_memcg_state", "mm/memcontrol.c", profiles="6.12")
 async def mod_memcg_state(ctx: Context, memcg: Memcg, item: str, nr: int) -> None:
     """KERNEL-today 15.2: count for the memcg alone, for pages without a node."""
     await count(ctx, memcg, ((None, item),), nr)
@@ -142,23 +142,72 @@ async def count(ctx: Context, memcg: Memcg, keys: tuple[Key, ...], nr: int) -> N
         await ctx.ask(level.tell_updates, cpu)
 
 
+@kernel_fn("__mod_memcg_lruvec_state", "mm/memcontrol.c", profiles="7.2..", known_as="mod_memcg_lruvec_state")
+async def mod_memcg_lruvec_state_7_2(ctx: Context, memcg: Memcg, nid: int, item: str, nr: int) -> None:
+    """KERNEL-7.2, row 15.2: as before, with preemption off (get_cpu()), and IRQs on."""
+    await count_7_2(ctx, memcg, ((None, item), (nid, item)), nr)
+
+
+@kernel_fn("__mod_memcg_state", "mm/memcontrol.c", profiles="7.2..", known_as="mod_memcg_state")
+async def mod_memcg_state_7_2(ctx: Context, memcg: Memcg, item: str, nr: int) -> None:
+    """KERNEL-7.2, row 15.2: count for the memcg alone."""
+    await count_7_2(ctx, memcg, ((None, item),), nr)
+
+
+async def count_7_2(ctx: Context, memcg: Memcg, keys: tuple[Key, ...], nr: int) -> None:
+    """Count on this CPU, queue the css for the next flush, and let it come earlier if it must."""
+    stats = stats_of(memcg)
+    with ctx.preempt_section:
+        await ctx.this_cpu(stats, THIS_CPU_STAT)
+        cpu = ctx.smp_processor_id
+        pages = stats.count_here(ctx, keys, nr)
+        await css_rstat_updated(ctx, memcg.css, cpu)
+        await memcg_rstat_updated(ctx, stats, cpu, pages)
+
+
+@kernel_fn("memcg_rstat_updated", "mm/memcontrol.c", profiles="7.2..")
+async def memcg_rstat_updated(ctx: Context, stats: MemcgStats, cpu: int, pages: int) -> None:
+    """KERNEL-7.2, row 15.2: tell the memcg and its ancestors, up to the first that is worth a flush already."""
+    level: MemcgStats | None = stats
+    while level is not None:
+        own = await ctx.ask(level.note_updates, cpu, pages)
+        if own is None:
+            break
+        if own >= UPDATES_BATCH:
+            await ctx.ask(level.add_updates, cpu)
+        level = level.parent
+
+
 @kernel_fn("mem_cgroup_css_rstat_flush", "mm/memcontrol.c", profiles="6.12..")
 async def mem_cgroup_css_rstat_flush(ctx: Context, css: Css, cpu: int) -> None:
-    """KERNEL-today 15.4: all items of one memcg and one CPU, in one step under cgroup_rstat_lock."""
+    """KERNEL-today 15.4: all items of one memcg and one CPU, in one step under the lock of the flush."""
     await ctx.ask(deref(css.stats, "memcg->vmstats").flush_cpu, cpu)
 
 
-@kernel_fn("mem_cgroup_flush_stats", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("mem_cgroup_flush_stats", "mm/memcontrol.c", profiles="6.12")
 async def mem_cgroup_flush_stats_6_12(ctx: Context, memcg: Memcg) -> None:
     """KERNEL-today 15.3: readers do with totals that lack up to 64 pages for each CPU."""
     if await ctx.ask(stats_of(memcg).needs_flush):
         await cgroup_rstat_flush(ctx, memcg.css.cgroup)
 
 
-@kernel_fn("flush_memcg_stats_dwork", "mm/memcontrol.c", profiles="6.12..")
+@kernel_fn("mem_cgroup_flush_stats", "mm/memcontrol.c", profiles="7.2..")
+async def mem_cgroup_flush_stats_7_2(ctx: Context, memcg: Memcg) -> None:
+    """KERNEL-today 15.3: readers do with old totals as in 6.12; the flush is that of the memory controller alone."""
+    if await ctx.ask(stats_of(memcg).needs_flush):
+        await css_rstat_flush(ctx, memcg.css)
+
+
+@kernel_fn("flush_memcg_stats_dwork", "mm/memcontrol.c", profiles="6.12")
 async def flush_memcg_stats_dwork(ctx: Context) -> None:
     """KERNEL-today 15.3: the periodic flush, of all memcgs and whatever has changed."""
     await cgroup_rstat_flush(ctx, ctx.machine.root_cgroup)
+
+
+@kernel_fn("flush_memcg_stats_dwork", "mm/memcontrol.c", profiles="7.2..")
+async def flush_memcg_stats_dwork_7_2(ctx: Context) -> None:
+    """KERNEL-today 15.3: the periodic flush, of all memcgs as in 6.12."""
+    await css_rstat_flush(ctx, ctx.machine.root_cgroup.css)
 
 
 async def flush_periodically(ctx: Context) -> None:
@@ -168,6 +217,9 @@ async def flush_periodically(ctx: Context) -> None:
     for it.
     """
     while True:
-        await ctx.ask(rstat_of(ctx.machine.root_cgroup).wait_until_updated)
+        if ctx.machine.has_css_rstat:
+            await ctx.ask(ctx.machine.memory_rstat.wait_until_updated)
+        else:
+            await ctx.ask(rstat_of(ctx.machine.root_cgroup).wait_until_updated)
         await ctx.sleep_in_background(FLUSH_TIME)
         await flush_memcg_stats_dwork(ctx)

@@ -1,7 +1,8 @@
-"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1, @6.12; steps of KERNEL.md 3.
+"""Cgroups and their css from mkdir to release. kernel/cgroup/cgroup.c @5.3.1, @6.12, @7.2; steps of KERNEL.md 3.
 
 What is new in 6.12 is in KERNEL-today 3: a queue for each stage of a css's end, counts of dying csses, statistics that
-are flushed before a css leaves (kernel/cgroup/rstat.c), and callbacks for tasks.
+are flushed before a css leaves (kernel/cgroup/rstat.c), and callbacks for tasks. In 7.2 a cgroup can be removed while
+its last tasks still run their end: its css is killed when the last of them has switched out (KERNEL-7.2 N3).
 
 A cgroup is pinned by its base reference (dropped at rmdir), by its children, and by the css of each controller. The
 model has one controller, memory. A css (CgroupSubsysState) is pinned by its base reference, its children and
@@ -24,14 +25,23 @@ import attrs
 
 from actors.linux.include.kernfs import KernfsNode, kernfs_remove, root_of
 from actors.linux.include.memcontrol import mem_cgroup_attach, mem_cgroup_exit, mem_cgroup_fork
-from actors.linux.include.rstat import cgroup_rstat_flush
+from actors.linux.include.rstat import cgroup_rstat_flush, css_rstat_flush
 from actors.linux.include.slab import kmalloc
-from actors.linux.kernel.cgroup.rstat import CgroupRstat, MemcgStats, cgroup_rstat_exit, rstat_of
+from actors.linux.kernel.cgroup.rstat import (
+    CgroupRstat,
+    CssRstat,
+    MemcgStats,
+    cgroup_rstat_exit,
+    css_rstat_exit,
+    css_rstat_of,
+    rstat_of,
+)
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
-from actors.linux.kernel.locking.locks import MutexHeld
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld, down_write, up_write
 from actors.linux.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
 from actors.linux.lib.idr import Ida
 from actors.linux.lib.percpu_refcount import (
+    DEAD,
     PercpuRef,
     percpu_ref_exit,
     percpu_ref_get,
@@ -66,8 +76,14 @@ class CgroupTree(Shared):
     Each operation is one css_set_lock section of the kernel, and one access; a reader without the lock cannot see its
     intermediate states. `nr_cgrps` counts the cgroups that are not freed, the root included. `css_idr` is the memory
     controller's. Its lock protects nothing else, so allocating or freeing an id is not a step of its own.
+
+    In 7.2 it `counts_populated` csses, and a task stays in its cgroup until its last context switch. That switch is the
+    one section with several steps, for others read the counts without the lock (KERNEL-7.2 N3.4); it holds
+    machine.css_set_lock. The other sections of this class, where they may come in between, find nothing half done: the
+    task is off the list already, and what it has yet to subtract from the counts is a number that nobody else changes.
     """
 
+    counts_populated: bool = False
     nr_cgrps: int = attrs.field(default=1, init=False)
     css_idr: Ida = attrs.field(init=False)
 
@@ -111,19 +127,59 @@ class CgroupTree(Shared):
 
     @operation(UPDATE, lifecycle=True)
     def move_task(self, task: Context, cgroup: Cgroup) -> None:
-        """css_set_move_task(). A task that is exiting goes to the root only, where nobody counts it."""
-        if task.is_exiting and cgroup.parent is not None:
+        """css_set_move_task(). A task that is exiting goes to the root only, where nobody counts it.
+
+        In 7.2 it goes nowhere. There the csses that become populated or empty are counted in the same step: neither the
+        old cgroup nor the new one is being removed, for the task lives, so nobody looks at the counts.
+        """
+        if task.is_exiting and (cgroup.parent is not None or self.counts_populated):
             return
         if task.memcg is not None:
             old = task.memcg.css.cgroup
-            old.touch_part("population", UPDATE)
-            old.tasks -= 1
-            old.reconsider()
+            if self._take_off(old) and self.counts_populated:
+                old.css.populate_all(-1)
         task.memcg = None
         if cgroup.parent is not None:
             task.memcg = cgroup.css.memcg
             cgroup.touch_part("population", UPDATE)
             cgroup.tasks += 1
+            if self.counts_populated and cgroup.tasks == 1:
+                cgroup.css.populate_all(1)
+
+    @staticmethod
+    def _take_off(cgroup: Cgroup) -> bool:
+        """Take a task off the list of its css_set; True if the list is empty now."""
+        cgroup.touch_part("population", UPDATE)
+        cgroup.tasks -= 1
+        cgroup.reconsider()
+        return not cgroup.tasks
+
+    @operation(UPDATE, lifecycle=True)
+    def drop_live(self, task: Context) -> None:
+        """atomic_dec(&signal->live): the task, which is exiting and so stays where it is, hides from the iterator."""
+        cgroup = deref(task.memcg, "the root's tasks are not counted").css.cgroup
+        cgroup.touch_part("population", UPDATE)
+        cgroup.hidden += 1
+
+    @operation(READ, lifecycle=True)
+    def has_visible_task(self, cgroup: Cgroup) -> bool:
+        """KERNEL-7.2 N3.1.1: css_task_iter_next() finds a task whose process is not past exit_signals()."""
+        cgroup.touch_part("population", READ)
+        return cgroup.tasks > cgroup.hidden
+
+    @operation(READ, lifecycle=True)
+    def has_online_child(self, cgroup: Cgroup) -> bool:
+        """css_has_online_children(), under cgroup_mutex."""
+        cgroup.touch_part("population", READ)
+        return any(not child.is_dead for child in cgroup.children.walk())
+
+    @operation(UPDATE, lifecycle=True)
+    def leave(self, task: Context) -> Css | None:
+        """KERNEL-7.2 N3.4: an exited task leaves its css_set; return the css if the list is empty now."""
+        cgroup = deref(task.memcg, "the root's tasks are not counted").css.cgroup
+        task.memcg = None
+        cgroup.hidden -= 1
+        return cgroup.css if self._take_off(cgroup) else None
 
     @operation(UPDATE, lifecycle=True)
     def mark_dying(self, cgroup: Cgroup) -> None:
@@ -198,6 +254,11 @@ class Css(ListEntry):
     `online_cnt` counts the css itself and its online children, so it goes offline after all of them (3.2.4). `id` is
     the controller's: 1 for the root; it is reused after the css is freed. `files` is the directory that contains its
     files. From 6.12 on, `nr_descendants` counts the live csses below this one, and `stats` are the memcg's counters.
+
+    In 7.2 `rstat` is its part of the CPUs' trees of changed statistics. A css is populated as long as its css_set has
+    tasks (`nr_populated_csets`; the model has one css_set for each cgroup) or children are populated. The counts are
+    written under css_set_lock and read without. The memory css alone has them, and not the root's; for a cgroup's self
+    css, `tasks` of the cgroups say the same. `kill_finish_work` kills the css after its last task.
     """
 
     name: str
@@ -210,6 +271,10 @@ class Css(ListEntry):
     id: int = 0
     nr_descendants: int = attrs.field(default=0, init=False)
     stats: MemcgStats | None = attrs.field(default=None, init=False)
+    rstat: CssRstat | None = attrs.field(default=None, init=False)
+    nr_populated_csets: int = attrs.field(default=0, init=False)
+    nr_populated_children: int = attrs.field(default=0, init=False)
+    kill_finish_work: Work | None = attrs.field(default=None, init=False)
     children: CssChildren = attrs.field(init=False)
     destroy_work: Work = attrs.field(init=False)
     destroy_rwork: RcuWork = attrs.field(init=False)
@@ -260,6 +325,37 @@ class Css(ListEntry):
         self.online_cnt += nr
         return self.online_cnt
 
+    @property
+    def is_populated(self) -> bool:
+        return bool(self.nr_populated_csets or self.nr_populated_children)
+
+    @operation(READ, part="populated", lifecycle=True)
+    def read_populated(self) -> bool:
+        """css_is_populated(), without css_set_lock."""
+        return self.is_populated
+
+    @operation(UPDATE, part="populated", lifecycle=True)
+    def populate(self, nr: int, *, by_child: bool) -> bool:
+        """Add to one of the two counts; True if the css becomes populated or empty. css_set_lock is held."""
+        return self._populate(nr, by_child=by_child)
+
+    def populate_all(self, nr: int) -> None:
+        """css_update_populated() of a css that is not removed, within a step that has css_set_lock."""
+        level, by_child = self, False
+        while level.parent is not None:
+            level.touch_part("populated", UPDATE)
+            if not level._populate(nr, by_child=by_child):
+                break
+            level, by_child = level.parent, True
+
+    def _populate(self, nr: int, *, by_child: bool) -> bool:
+        was = self.is_populated
+        if by_child:
+            self.nr_populated_children += nr
+        else:
+            self.nr_populated_csets += nr
+        return was is not self.is_populated
+
     @operation(READ, part="nr_descendants")
     def read_nr_descendants(self) -> int:
         """cgroup_stat_show() reads it without cgroup_mutex."""
@@ -300,15 +396,17 @@ class Css(ListEntry):
 
     def parts(self) -> tuple[Shared | None, ...]:
         """The struct with its reference count and works."""
-        return (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
+        own = (self, self.refcnt, self.destroy_work, self.destroy_rwork.work)
+        return own if self.kill_finish_work is None else (*own, self.kill_finish_work)
 
 
 @attrs.define(eq=False)
 class Cgroup(ListEntry):
     """struct cgroup. `tasks` is the number of live tasks in it; the root's tasks are not counted.
 
-    From 6.12 on, `nr_dying_subsys` counts the dying memory csses of its subtree, its own included, and `rstat` is its
-    part of the CPUs' trees of changed statistics.
+    From 6.12 on, `nr_dying_subsys` counts the dying memory csses of its subtree, its own included. In 6.12 `rstat` is
+    its part of the CPUs' trees of changed statistics. In 7.2 `tasks` counts a task until its last context switch;
+    `hidden` are those of them that rmdir does not see any more.
     """
 
     name: str
@@ -318,6 +416,7 @@ class Cgroup(ListEntry):
     css: Css = attrs.field(init=False)
     children: ListHead[Cgroup] = attrs.field(init=False)
     tasks: int = attrs.field(default=0, init=False)
+    hidden: int = attrs.field(default=0, init=False)
     nr_descendants: int = attrs.field(default=0, init=False)
     nr_dying_descendants: int = attrs.field(default=0, init=False)
     nr_dying_subsys: int = attrs.field(default=0, init=False)
@@ -460,7 +559,7 @@ async def cgroup_create(ctx: Context, parent: Cgroup, name: str) -> Cgroup | Non
     return await link_cgroup(ctx, parent, new_cgroup(ctx, parent, name))
 
 
-@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def cgroup_create_6_12(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
     """KERNEL-today 3.1: besides the reference count, the cgroup has per-CPU memory for its statistics."""
     if not kmalloc(ctx, GFP_KERNEL, "percpu") or not kmalloc(ctx, GFP_KERNEL, "percpu"):
@@ -468,6 +567,17 @@ async def cgroup_create_6_12(ctx: Context, parent: Cgroup, name: str) -> Cgroup 
     cgroup = new_cgroup(ctx, parent, name)
     cgroup.rstat = CgroupRstat(cgroup.actor, cgroup, rstat_of(parent))
     return await link_cgroup(ctx, parent, cgroup)
+
+
+@kernel_fn("cgroup_create", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def cgroup_create_7_2(ctx: Context, parent: Cgroup, name: str) -> Cgroup | None:
+    """KERNEL-7.2, row 3.1: per-CPU memory for the reference count, and for the statistics of the self css.
+
+    The model has no statistics of a self css (CPU times).
+    """
+    if not kmalloc(ctx, GFP_KERNEL, "percpu") or not kmalloc(ctx, GFP_KERNEL, "percpu"):
+        return None
+    return await link_cgroup(ctx, parent, new_cgroup(ctx, parent, name))
 
 
 def new_cgroup(ctx: Context, parent: Cgroup, name: str) -> Cgroup:
@@ -511,7 +621,7 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
-@kernel_fn("css_create", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def css_create_6_12(ctx: Context, cgroup: Cgroup) -> bool:
     """KERNEL-today 3.1: a css that cannot go online is unlinked and freed after a grace period; False is -ENOMEM.
 
@@ -535,6 +645,37 @@ async def css_create_6_12(ctx: Context, cgroup: Cgroup) -> bool:
             return True
         await ctx.ask(parent.unlink_child, css)
     await ctx.ask(rstat_of(cgroup).unlink_css, css)
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
+    return False
+
+
+@kernel_fn("css_create", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def css_create_7_2(ctx: Context, cgroup: Cgroup) -> bool:
+    """KERNEL-7.2, row 3.1: the statistics belong to the css, and are made before it is linked; False is -ENOMEM.
+
+    A css that cannot go online is freed as in 6.12, by css_free alone.
+    """
+    parent = deref(cgroup.parent, "css_create(): cgrp->parent").css
+    css = Css(cgroup.actor, f"css of {cgroup.name}", cgroup, parent)
+    css.prepare(ctx.machine)
+    css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
+    if css.memcg is None:
+        ctx.kfree(*css.parts())
+        return False
+    css.stats = MemcgStats.alloc(cgroup.actor, cgroup.name, parent.stats, len(ctx.machine.cpus))
+    css.kill_finish_work = Work(cgroup.actor, css, name="kill_finish_work")
+    css.kill_finish_work.init_work(kill_css_finish_work_fn)
+    await init_and_link_css(ctx, css)
+    if kmalloc(ctx, GFP_KERNEL, "percpu"):
+        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+        css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+        if kmalloc(ctx, GFP_KERNEL, "percpu"):
+            css.rstat = CssRstat(cgroup.actor, css, css_rstat_of(parent))
+            await ctx.ask(parent.link_child, css)
+            if await online_css_6_12(ctx, css):
+                return True
+            await ctx.ask(parent.unlink_child, css)
     css.destroy_rwork.work.init_work(css_free_rwork_fn)
     await queue_rcu_work(ctx, css.destroy_rwork)
     return False
@@ -599,7 +740,7 @@ async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> N
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
 
 
-@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """KERNEL-today 3.7: the controller hears of the move later; until then the task runs with its old obj_cgroup.
 
@@ -608,6 +749,22 @@ async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context)
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
         await mem_cgroup_attach(ctx, task)
+
+
+@kernel_fn("cgroup_attach_task", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def cgroup_attach_task_7_2(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
+    """KERNEL-7.2, row 3.7: an exiting task is left alone, and no task begins to exit meanwhile.
+
+    So no task is told of a move after the controller has heard of its exit. (With favordynmods the semaphore is one of
+    the task's; the model has the one of all.)
+    """
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await down_write(ctx, ctx.machine.cgroup_threadgroup_rwsem)
+        if not task.is_exiting:
+            async with SpinLockIrqHeld(ctx, ctx.machine.css_set_lock):
+                await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
+            await mem_cgroup_attach(ctx, task)
+        await up_write(ctx, ctx.machine.cgroup_threadgroup_rwsem)
 
 
 @kernel_fn("cgroup_post_fork", "kernel/cgroup/cgroup.c", profiles="6.12..")
@@ -622,11 +779,55 @@ async def cgroup_exit(ctx: Context) -> None:
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
 
 
-@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("cgroup_exit", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def cgroup_exit_6_12(ctx: Context) -> None:
     """KERNEL-today 3.7: the cgroup may be empty, and be removed, before the controller hears of the exit."""
     await ctx.ask(ctx.machine.cgroup_tree.move_task, ctx, ctx.machine.root_cgroup)
     await mem_cgroup_exit(ctx)
+
+
+@kernel_fn("cgroup_task_exit", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def cgroup_task_exit(ctx: Context) -> None:
+    """KERNEL-7.2 N3.4: the controller hears of the exit while the task is still in its cgroup."""
+    await mem_cgroup_exit(ctx)
+
+
+@kernel_fn("cgroup_task_dead", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def cgroup_task_dead(ctx: Context) -> None:
+    """KERNEL-7.2 N3.4: the task has switched out for the last time, and leaves its cgroup; IRQs are off.
+
+    In the kernel this runs in finish_task_switch() of the next task. A root's task changes nothing that the model has.
+    """
+    if ctx.memcg is None:
+        return
+    async with SpinLockIrqHeld(ctx, ctx.machine.css_set_lock):
+        css = await ctx.ask(ctx.machine.cgroup_tree.leave, ctx)
+        if css is not None:
+            await css_update_populated(ctx, css)
+
+
+@kernel_fn("css_update_populated", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def css_update_populated(ctx: Context, css: Css) -> None:
+    """KERNEL-7.2 N3.4, step 2: one css_set less has tasks; whatever gets empty thereby and is dying, is killed later.
+
+    The count comes first, then the look at CSS_DYING; the remover sets CSS_DYING first, then looks at the count. So at
+    least one of the two kills the css. (css_set_lock is held, IRQs are off.)
+    """
+    level, by_child = css, False
+    while level.parent is not None:
+        if not await ctx.ask(level.populate, -1, by_child=by_child):
+            break
+        if CssFlags.DYING in await ctx.ask(level.read_flags):
+            await queue_kill_finish(ctx, level)
+        level, by_child = level.parent, True
+
+
+async def queue_kill_finish(ctx: Context, css: Css) -> None:
+    """Queue kill_finish_work, with a reference of its own."""
+    await css_get(ctx, css)
+    work = deref(css.kill_finish_work, "css->kill_finish_work")
+    is_queued = await queue_work(ctx, ctx.machine.cgroup_offline_wq, work)
+    WARN_ON(ctx, not is_queued, "css_update_populated: kill_finish_work was queued already")
 
 
 @kernel_fn("cgroup_procs_write", "kernel/cgroup/cgroup.c")
@@ -646,7 +847,7 @@ async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
         return await cgroup_destroy_locked(ctx, cgroup)
 
 
-@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c")
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="..6.12")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     """Kill the css, count the cgroup as dying, kill its base reference; False if it is populated.
 
@@ -664,6 +865,61 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def cgroup_destroy_locked_7_2(ctx: Context, cgroup: Cgroup) -> bool:
+    """KERNEL-7.2 N3.1: False if a task is seen; tasks that are exiting are not, and may delay the kill of the css.
+
+    The model has nothing that looks at dead css_sets (step 4), no release agent and no bpf (8, 9).
+    """
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    tree = ctx.machine.cgroup_tree
+    if await ctx.ask(tree.has_visible_task, cgroup) or await ctx.ask(tree.has_online_child, cgroup):
+        return False
+    await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
+    if cgroup.has_css:
+        await kill_css_sync(ctx, cgroup.css)
+    await kernfs_remove(ctx, cgroup.self_css.files)
+    await ctx.ask(tree.mark_dying, cgroup)
+    await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
+    if cgroup.has_css and not await ctx.ask(cgroup.css.read_populated):
+        await kill_css_finish(ctx, cgroup.css)
+    return True
+
+
+@kernel_fn("kill_css_sync", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def kill_css_sync(ctx: Context, css: Css) -> None:
+    """KERNEL-7.2 N3.2: the css is dying for all to see, but its reference count is not touched yet.
+
+    Until kill_css_finish(), css_tryget_online() goes on succeeding.
+    """
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if CssFlags.DYING in await ctx.ask(css.read_flags):
+        return
+    await ctx.ask(css.set_flags, CssFlags.DYING)
+    await kernfs_remove(ctx, css.files)
+    await ctx.ask(css.count_dying)
+
+
+@kernel_fn("kill_css_finish", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def kill_css_finish(ctx: Context, css: Css) -> None:
+    """KERNEL-7.2 N3.3: kill the reference count, unless the other one of the two was first."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    refcnt = deref(css.refcnt, "kill_css_finish(): css->refcnt")
+    if await ctx.ask(refcnt.read_flags) & DEAD:
+        return
+    await css_get(ctx, css)
+    await percpu_ref_kill_and_confirm(ctx, refcnt, css_killed_ref_fn)
+
+
+@kernel_fn("kill_css_finish_work_fn", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def kill_css_finish_work_fn(ctx: Context, work: Work) -> None:
+    """KERNEL-7.2 N3.4: the last task of a dying css has gone."""
+    css = css_of(work.container)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await kill_css_finish(ctx, css)
+    await css_put(ctx, css)
+
+
 @kernel_fn("kill_css", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def kill_css(ctx: Context, css: Css) -> None:
     """KERNEL.md 3.2.2: kill the css, so that tryget_online fails; css_killed_ref_fn() runs when every CPU sees that."""
@@ -676,7 +932,7 @@ async def kill_css(ctx: Context, css: Css) -> None:
     await percpu_ref_kill_and_confirm(ctx, deref(css.refcnt, "kill_css(): css->refcnt"), css_killed_ref_fn)
 
 
-@kernel_fn("kill_css", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("kill_css", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def kill_css_6_12(ctx: Context, css: Css) -> None:
     """KERNEL-today 3.2.1 to 3.2.6: after the kill the css counts as dying, in its cgroup and in all above."""
     lockdep_assert_held(ctx, "cgroup_mutex")
@@ -689,13 +945,23 @@ async def kill_css_6_12(ctx: Context, css: Css) -> None:
     await ctx.ask(css.count_dying)
 
 
-@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c")
+@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c", profiles="..6.12")
 async def css_killed_ref_fn(ctx: Context, ref: PercpuRef) -> None:
     """KERNEL.md 3.2.4: every CPU sees the kill; offline the css once its children are offline."""
     css = css_of(ref.container)
     if await ctx.ask(css.add_online_cnt, -1) == 0:
         css.destroy_work.init_work(css_killed_work_fn)
         await queue_work(ctx, ctx.machine.cgroup_offline_wq, css.destroy_work)
+
+
+@kernel_fn("css_killed_ref_fn", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def css_killed_ref_fn_7_2(ctx: Context, ref: PercpuRef) -> None:
+    """KERNEL-7.2 N3.5: offline only after another grace period, when tests of CSS_DYING under RCU have ended."""
+    css = css_of(ref.container)
+    if await ctx.ask(css.add_online_cnt, -1) == 0:
+        css.destroy_rwork.work.init_work(css_killed_work_fn)
+        css.destroy_rwork.wq = ctx.machine.cgroup_offline_wq
+        await queue_rcu_work(ctx, css.destroy_rwork)
 
 
 @kernel_fn("css_killed_work_fn", "kernel/cgroup/cgroup.c")
@@ -745,7 +1011,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
     await queue_rcu_work(ctx, css.destroy_rwork)
 
 
-@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def css_release_work_fn_6_12(ctx: Context, work: Work) -> None:
     """KERNEL-today 3.4: what was counted for the css reaches its parent before it is unlinked from the statistics."""
     css = css_of(work.container)
@@ -762,6 +1028,25 @@ async def css_release_work_fn_6_12(ctx: Context, work: Work) -> None:
             below = await ctx.ask(css.count_released)
             WARN_ON(ctx, below, "css_release_work_fn: css->nr_descendants")
     css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    await queue_rcu_work(ctx, css.destroy_rwork)
+
+
+@kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def css_release_work_fn_7_2(ctx: Context, work: Work) -> None:
+    """KERNEL-7.2, row 3.4: the statistics of this css alone are flushed; it is linked on no list of statistics."""
+    css = css_of(work.container)
+    async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        await ctx.ask(css.set_flags, CssFlags.RELEASED)
+        if css.memcg is None:
+            await ctx.ask(ctx.machine.cgroup_tree.forget, css.cgroup)
+        else:
+            await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
+            await css_rstat_flush(ctx, css)
+            await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
+            below = await ctx.ask(css.count_released)
+            WARN_ON(ctx, below, "css_release_work_fn: css->nr_descendants")
+    css.destroy_rwork.work.init_work(css_free_rwork_fn)
+    css.destroy_rwork.wq = ctx.machine.cgroup_free_wq
     await queue_rcu_work(ctx, css.destroy_rwork)
 
 
@@ -786,7 +1071,7 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     await css_put(ctx, parent)
 
 
-@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="6.12..")
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="6.12")
 async def css_free_rwork_fn_6_12(ctx: Context, work: Work) -> None:
     """KERNEL-today 3.5: free the css and the statistics; a cgroup lets its parent go before it is freed."""
     css = css_of(work.container)
@@ -805,5 +1090,28 @@ async def css_free_rwork_fn_6_12(ctx: Context, work: Work) -> None:
         ctx.machine.cgroup_tree.nr_cgrps -= 1
         await css_put(ctx, parent)
         await cgroup_rstat_exit(ctx, cgroup)
+        ctx.kfree(cgroup, *css.parts())
+        cgroup.actor.retire()
+
+
+@kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="7.2..")
+async def css_free_rwork_fn_7_2(ctx: Context, work: Work) -> None:
+    """KERNEL-7.2 N3.6: after a grace period nobody counts for the css any more; flush it once more, and free it."""
+    css = css_of(work.container)
+    await percpu_ref_exit(ctx, deref(css.refcnt, "css_free_rwork_fn(): css->refcnt"))
+    parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
+    if css.memcg is not None:
+        await css_rstat_exit(ctx, css)
+        await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
+        if css.id:
+            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        ctx.kfree(css.stats, *css.parts())
+        await css_put(ctx, cgroup.self_css)
+        await css_put(ctx, parent)
+    else:
+        ctx.machine.cgroup_tree.touch_part("nr_cgrps", UPDATE)
+        ctx.machine.cgroup_tree.nr_cgrps -= 1
+        await css_put(ctx, parent)
         ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()

@@ -1,8 +1,11 @@
-"""Statistics by cgroup and CPU. kernel/cgroup/rstat.c @6.12 and mm/memcontrol.c's counters; KERNEL-today 15.
+"""Statistics by cgroup and CPU. kernel/cgroup/rstat.c @6.12, @7.2 and mm/memcontrol.c's counters; KERNEL-today 15.
 
 A change goes into a counter of its CPU, which no other CPU writes. Each CPU has a tree of the cgroups that have changed
 there since the last flush. A flush takes a subtree off the trees of all CPUs, one CPU after the other, and adds what is
 new to the totals, children before parents. Between two flushes a reader sees old totals.
+
+In 7.2 each controller has trees of its own, of csses, which flushes alone build (KERNEL-7.2 N4): an update puts its css
+on a list of its CPU, without a lock.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.include.rstat import cgroup_rstat_flush, mem_cgroup_css_rstat_flush
+from actors.linux.include.rstat import cgroup_rstat_flush, css_rstat_flush, mem_cgroup_css_rstat_flush
 from actors.linux.kernel.locking.locks import SpinLock, SpinLockIrqHeld
 from actors.machine.context import WARN_ON, Context, deref
 from actors.system.actor import Shared
@@ -39,7 +42,7 @@ Key = tuple[int | None, str]
 """A counter: an item of a node, or with None the item of the whole memcg."""
 
 
-# -- the trees --------------------------------------------------------------------------------------------------------
+# -- the trees of 6.12 ------------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
@@ -147,7 +150,7 @@ def rstat_of(cgroup: Cgroup) -> CgroupRstat:
     return deref(cgroup.rstat, "cgrp->rstat_cpu")
 
 
-@kernel_fn("cgroup_rstat_updated", "kernel/cgroup/rstat.c", profiles="6.12..")
+@kernel_fn("cgroup_rstat_updated", "kernel/cgroup/rstat.c", profiles="6.12")
 async def cgroup_rstat_updated_6_12(ctx: Context, cgroup: Cgroup, cpu: int) -> None:
     """KERNEL-today 15.2: put the cgroup on the tree of *cpu*, with its ancestors, unless it is there.
 
@@ -161,7 +164,7 @@ async def cgroup_rstat_updated_6_12(ctx: Context, cgroup: Cgroup, cpu: int) -> N
         await ctx.ask(rstat.link, cpu)
 
 
-@kernel_fn("cgroup_rstat_flush", "kernel/cgroup/rstat.c", profiles="6.12..")
+@kernel_fn("cgroup_rstat_flush", "kernel/cgroup/rstat.c", profiles="6.12")
 async def cgroup_rstat_flush_6_12(ctx: Context, cgroup: Cgroup) -> None:
     """KERNEL-today 15.4: flush the subtree, CPU by CPU; others may flush in between.
 
@@ -179,7 +182,7 @@ async def cgroup_rstat_flush_6_12(ctx: Context, cgroup: Cgroup) -> None:
                         await mem_cgroup_css_rstat_flush(ctx, css, cpu)
 
 
-@kernel_fn("cgroup_rstat_exit", "kernel/cgroup/rstat.c", profiles="6.12..")
+@kernel_fn("cgroup_rstat_exit", "kernel/cgroup/rstat.c", profiles="6.12")
 async def cgroup_rstat_exit(ctx: Context, cgroup: Cgroup) -> None:
     """Flush once more; then no CPU has the cgroup or a child on its tree, and the per-CPU part is freed."""
     await cgroup_rstat_flush(ctx, cgroup)
@@ -188,6 +191,175 @@ async def cgroup_rstat_exit(ctx: Context, cgroup: Cgroup) -> None:
         WARN_ON(ctx, rstat.updated_children.get(cpu), "cgroup_rstat_exit: rstatc->updated_children != cgrp")
         WARN_ON(ctx, cpu in rstat.linked, "cgroup_rstat_exit: rstatc->updated_next")
     ctx.kfree(rstat)
+
+
+# -- the trees of 7.2, by controller (KERNEL-7.2 N4) ------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class CssRstat(Shared):
+    """struct css_rstat_cpu of one css, all CPUs.
+
+    `queued` are the CPUs whose `lnode` is on a list (or about to be), `linked` those that have the css on their tree,
+    `updated_children` its children there. Updaters change `queued`; the rest is under rstat_ss_lock.
+    """
+
+    css: Css
+    parent: CssRstat | None
+    queued: set[int] = attrs.field(factory=set, init=False)
+    linked: set[int] = attrs.field(factory=set, init=False)
+    updated_children: dict[int, list[CssRstat]] = attrs.field(factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        return f"rstat of {self.css.label}"
+
+    def _use(self, part: int | str) -> None:
+        """Change this part, for an access that came by way of another css."""
+        if self.freed is not None:
+            self.actor.world.raise_use_after_free(self)
+        self.touch_part(part, UPDATE)
+
+    @operation(READ, cost=ATOMIC_NS)
+    def is_queued(self, cpu: int) -> bool:
+        """llist_on_list(&rstatc->lnode): a racy look without a lock."""
+        self.touch_part(f"lnode{cpu}", READ)
+        return cpu in self.queued
+
+    @operation(READ, cost=ATOMIC_NS)
+    def claim(self, cpu: int) -> bool:
+        """try_cmpxchg() of lnode.next from the node itself to NULL; False if another context was first."""
+        self.touch_part(f"lnode{cpu}", UPDATE)
+        is_first = cpu not in self.queued
+        self.queued.add(cpu)
+        return is_first
+
+    @operation(READ)
+    def link(self, cpu: int) -> None:
+        """Free the lnode for the next update; link the css, and the ancestors that are not linked either."""
+        self._use(f"lnode{cpu}")
+        self.queued.discard(cpu)
+        level = self
+        while cpu not in level.linked:
+            level._use(cpu)
+            level.linked.add(cpu)
+            if level.parent is None:
+                break
+            level.parent._use(cpu)
+            level.parent.updated_children.setdefault(cpu, []).insert(0, level)
+            level = level.parent
+
+    @operation(READ)
+    def take_updated(self, ctx: Context, cpu: int) -> tuple[CssRstat, ...]:
+        """css_rstat_updated_list(): take this css's subtree off the CPU's tree; return it, children before parents."""
+        self._use(cpu)
+        if cpu not in self.linked:
+            return ()
+        if self.parent is not None:
+            self.parent._use(cpu)
+            children = self.parent.updated_children.get(cpu, [])
+            if not WARN_ON(ctx, self not in children, "css_rstat_updated_list: the list ended at the parent"):
+                children.remove(self)
+        taken = [self]
+        for level in taken:  # level by level: it grows behind the loop
+            level._use(cpu)
+            level.linked.discard(cpu)
+            taken += level.updated_children.pop(cpu, [])
+        return tuple(reversed(taken))
+
+
+@attrs.define(eq=False)
+class RstatSubsys(Shared):
+    """The statistics of one controller: `lheads` has for each CPU the csses that have changed since the last flush.
+
+    The `lock` (ss->rstat_ss_lock) guards the trees of all CPUs, and the totals. It is held for one CPU at a time.
+    """
+
+    lock: SpinLock
+    lheads: list[list[CssRstat]]
+    root: CssRstat | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    def boot(cls, actor: Actor, cpus: int) -> RstatSubsys:
+        return cls(actor, SpinLock(actor, "rstat_ss_lock"), [[] for _ in range(cpus)])
+
+    @property
+    def label(self) -> str:
+        return "rstat of memory"
+
+    @operation(READ, cost=ATOMIC_NS)
+    def llist_add(self, rstat: CssRstat, cpu: int) -> None:
+        """Put the css at the head of the CPU's list."""
+        self.touch_part(cpu, UPDATE)
+        self.touch_part("updated", COMMUTE)
+        self.lheads[cpu].insert(0, rstat)
+        self.reconsider()
+
+    @operation(READ)
+    def llist_del_first(self, cpu: int) -> CssRstat | None:
+        """Take the css at the head off the list, if there is one. The head is read from its lnode."""
+        self.touch_part(cpu, UPDATE)
+        if not self.lheads[cpu]:
+            return None
+        rstat = self.lheads[cpu].pop(0)
+        if rstat.freed is not None:
+            self.actor.world.raise_use_after_free(rstat)
+        return rstat
+
+    def is_updated(self) -> bool:
+        return any(self.lheads) or bool(self.root is not None and self.root.linked)
+
+    @operation(READ, when=is_updated, idle=True, part="updated")
+    def wait_until_updated(self) -> None:
+        """Wait until some CPU has something for the next periodic flush."""
+
+
+def css_rstat_of(css: Css) -> CssRstat:
+    """css_rstat_cpu(css, cpu), for every CPU."""
+    return deref(css.rstat, "css->rstat_cpu")
+
+
+@kernel_fn("css_rstat_updated", "kernel/cgroup/rstat.c", profiles="7.2..", known_as="__css_rstat_updated")
+async def css_rstat_updated_7_2(ctx: Context, css: Css, cpu: int) -> None:
+    """KERNEL-7.2 N4.1: put the css on the list of *cpu*, unless it is there. No lock; preemption is off.
+
+    The caller has counted before it looks. A flush frees the lnode before it reads the counters, so it reads this one,
+    or else the css is put on the list again. (In the kernel a store may be seen after a later look, for there is no
+    barrier. In the model it may not; the variation `look-before-count` shows it.)
+    """
+    rstat = css_rstat_of(css)
+    if await ctx.ask(rstat.is_queued, cpu):
+        return
+    if await ctx.ask(rstat.claim, cpu):
+        await ctx.ask(ctx.machine.memory_rstat.llist_add, rstat, cpu)
+
+
+@kernel_fn("css_rstat_flush", "kernel/cgroup/rstat.c", profiles="7.2..")
+async def css_rstat_flush_7_2(ctx: Context, css: Css) -> None:
+    """KERNEL-7.2 N4.3: flush the subtree, CPU by CPU; in between the lock is free."""
+    ctx.might_sleep("css_rstat_flush")
+    rstat, subsys = css_rstat_of(css), ctx.machine.memory_rstat
+    for cpu in range(len(ctx.machine.cpus)):
+        async with SpinLockIrqHeld(ctx, subsys.lock):
+            while (queued := await ctx.ask(subsys.llist_del_first, cpu)) is not None:
+                await ctx.ask(queued.link, cpu)
+            for updated in await ctx.ask(rstat.take_updated, ctx, cpu):
+                await mem_cgroup_css_rstat_flush(ctx, updated.css, cpu)
+
+
+@kernel_fn("css_rstat_exit", "kernel/cgroup/rstat.c", profiles="7.2..")
+async def css_rstat_exit(ctx: Context, css: Css) -> None:
+    """KERNEL-7.2 N4.4: flush once more, and free the per-CPU part; it leaks if the css is still on a tree."""
+    if css.rstat is None:
+        return
+    await css_rstat_flush(ctx, css)
+    for cpu in range(len(ctx.machine.cpus)):
+        children = css.rstat.updated_children.get(cpu)
+        if WARN_ON(ctx, children, "css_rstat_exit: rstatc->updated_children != css") or WARN_ON(
+            ctx, cpu in css.rstat.linked, "css_rstat_exit: rstatc->updated_next"
+        ):
+            return
+    ctx.kfree(css.rstat)
 
 
 # -- the counters of a memcg ------------------------------------------------------------------------------------------
@@ -241,11 +413,7 @@ class MemcgStats(Shared):
         KERNEL-today 15.2. The changes are noted at every level in the same step: they are a hint, which nobody else
         reads on this CPU.
         """
-        ctx.use_part(self)
-        pages = 0
-        for key in keys:
-            self.percpu[ctx.smp_processor_id].state[key] += nr
-            pages = max(abs(nr) // PAGE_SIZE, 1) if key[1] in BYTE_ITEMS else abs(nr)
+        pages = self.count_here(ctx, keys, nr)
         due = []
         level: MemcgStats | None = self
         while level is not None:
@@ -256,6 +424,34 @@ class MemcgStats(Shared):
                 due.append(level)
             level = level.parent
         return due
+
+    def count_here(self, ctx: Context, keys: Iterable[Key], nr: int) -> int:
+        """Add *nr* to counters of this CPU, and return how many pages that are, for whether a flush is worth it."""
+        ctx.use_part(self)
+        pages = 0
+        for key in keys:
+            self.percpu[ctx.smp_processor_id].state[key] += nr
+            pages = max(abs(nr) // PAGE_SIZE, 1) if key[1] in BYTE_ITEMS else abs(nr)
+        return pages
+
+    @operation(READ, part="stats_updates")
+    def note_updates(self, cpu: int, pages: int) -> int | None:
+        """KERNEL-7.2, row 15.2: note changes of this CPU; return the sum of those that only this CPU knows of.
+
+        None: there are enough for a flush already, here and so at all levels above.
+        """
+        if self.updates > self.flush_limit:
+            return None
+        self.touch_part(cpu, UPDATE)
+        self.percpu[cpu].updates += pages
+        return self.percpu[cpu].updates
+
+    @operation(UPDATE, part="stats_updates")
+    def add_updates(self, cpu: int) -> None:
+        """KERNEL-7.2, row 15.2: exchange this CPU's changes with 0, and add them to those of all CPUs."""
+        self.touch_part(cpu, UPDATE)
+        self.updates += self.percpu[cpu].updates
+        self.percpu[cpu].updates = 0
 
     @operation(UPDATE, part="stats_updates")
     def tell_updates(self, cpu: int) -> None:

@@ -1,0 +1,41 @@
+"""The rows of the table of flaws that history found after the series, and of weaker forms of today's code.
+
+docs/kernel/known-flaws-today.md has the list; docs/limits.md names the rows that are missing here.
+"""
+
+from __future__ import annotations
+
+from benchmarks.rows import Row, row
+
+MANY = r"warn:kmem_cache_destroy module: Slab cache still has objects when called from"
+ZERO = "last-object-vs-rmdir size=4096 removal=before"
+
+
+def fixed(slug: str, scenario: str, signature: str, kernels: str = "6.12") -> Row:
+    """A flaw that each of *kernels* shows without the fix of that name."""
+    return row(slug, scenario, signature, f"{kernels} -{slug}", kernels)
+
+
+def weaker(slug: str, scenario: str, signature: str, kernels: str = "6.12") -> Row:
+    """A flaw that each of *kernels* shows with the variation of that name."""
+    return row(slug, scenario, signature, f"{kernels} +{slug}", kernels)
+
+
+ROWS_TODAY: tuple[Row, ...] = (
+    fixed("css-get-from-zero", ZERO, r"refcount:Css"),
+    fixed("obj-stock-flush-required", "drain-vs-release", r"null-deref:obj_stock_flush_required\(\)"),
+    fixed("list-lru-add-without-rcu", "lru-of-module", r"use-after-free:Memcg"),
+    weaker("kmemcg-id-late", "lru-of-module", r"null-deref:list_lru_add\(\)"),
+    weaker("update-without-loop", "attach-vs-update", r"invariant:T20"),
+    weaker("put-under-stock-lock", "objcg-handover", r"lockdep:memcg_stock.stock_lock"),
+    fixed(
+        "root-vmstat-after-reparent",
+        "last-object-vs-rmdir size=4096 below=root",
+        r"accounting:slab_unreclaimable of the root too high",
+    ),
+    fixed("bulk-free-uncharges-one", "bulk-allocation", r"invariant:T6"),
+    fixed("no-kvfree-barrier", "destroy-vs-kfree-rcu", MANY),
+    weaker("barrier-without-monitor", "destroy-vs-kfree-rcu", MANY),
+    fixed("kobject-under-slab-mutex", "destroy-vs-shrink", r"lockdep:cpu_hotplug_lock"),
+)
+"""The flaws that a search shows. `moved-tasks` shows kmem-pages-by-css in its table (tests/test_pins_today.py)."""

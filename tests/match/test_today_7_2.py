@@ -1,0 +1,67 @@
+"""The captures of Linux 7.2: their functions, and what of them the model has."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.versions.kernel_fn import FunctionTable
+from explorer.match.scope import CAPTURED_7_2, OUT_OF_SCOPE, make_scope
+from protocol.formats.ftrace import FunctionTrace, parse_ftrace
+from tests.match.traces import DATA
+
+KERNEL = "7.2"
+STORIES = ("create", "rmdir-idle", "rmdir-held", "rmdir-page", "rmdir-late", "cache-destroy", "rmdir-idle-charges")
+
+
+def trace_of(story: str) -> FunctionTrace:
+    path = f"ftrace-linux-7.2-{story}.txt"
+    return parse_ftrace((DATA / path).read_bytes(), source=path)
+
+
+def shown_in(*stories: str) -> set[str]:
+    """The functions in these captures that are not called for everybody."""
+    skipped = {name for group in OUT_OF_SCOPE for name in group.functions}
+    return {line.function for story in stories for line in trace_of(story).lines if line.function} - skipped
+
+
+def test_the_filters_are_what_the_captures_show() -> None:
+    """By their names alone: the model need not have a function that a filter names."""
+    others = shown_in(*STORIES[:-1])
+
+    assert others == CAPTURED_7_2["lifecycle"]
+    assert shown_in("rmdir-idle-charges") - others == CAPTURED_7_2["charges"]
+
+
+def test_no_function_that_the_compiler_has_inlined_is_expected() -> None:
+    """KERNEL-7.2 N12.5: the model has these functions, the captures have not."""
+    inlined = {
+        "lock_list_lru_of_memcg",
+        "lock_list_lru",
+        "memcg_offline_kmem",
+        "memcg_reparent_list_lru_one",
+        "memcg_reparent_objcgs",
+        "obj_cgroup_alloc",
+    }
+    for story in STORIES:
+        scope = make_scope(FunctionTable(KERNEL, "slub"), trace_of(story))
+        assert not inlined & scope.shown.keys()
+        assert inlined <= scope.names
+
+
+def test_a_part_that_the_compiler_has_split_off_is_the_function() -> None:
+    """mem_cgroup_css_offline() calls drain_all_stock.part.0()."""
+    text = (DATA / "ftrace-linux-7.2-rmdir-idle.txt").read_text(encoding="utf-8")
+    (line,) = (line for line in trace_of("rmdir-idle").lines if line.function == "drain_all_stock")
+
+    assert "drain_all_stock.part.0 <-mem_cgroup_css_offline" in text
+    assert line.caller == "mem_cgroup_css_offline"
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_lists_and_shrinkers_are_compared(story: str) -> None:
+    """These are in the model already."""
+    mine = {"__free_shrinker_info", "__memcg_list_lru_alloc", "memcg_list_lru_alloc", "memcg_reparent_list_lrus"}
+    scope = make_scope(FunctionTable(KERNEL, "slub"), trace_of(story))
+
+    assert mine <= scope.shown.keys()
+    assert ("list_lru_add_obj" in scope.shown) == ("list_lru_add" in scope.shown) == (story == "rmdir-idle-charges")
