@@ -166,12 +166,14 @@ async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
             await kmem_cache_free(ctx, cache, obj)
 
 
-async def fill_slots(ctx: Context, cache: KmemCache) -> list[Cgroup]:
-    """Where a stock has slots, let others have all of those of this CPU: the next obj_cgroup displaces one of them."""
-    others = []
-    for number in range(NR_OBJ_STOCK if ctx.machine.obj_stocks else 0):
-        others.append(await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}"))
-        for obj in await fill(ctx, others[-1], cache, 1):
+async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
+    """Where a stock has slots, let others have all of those of *cpu*: the next obj_cgroup displaces one of them."""
+    if not ctx.machine.obj_stocks:
+        return []
+    await ctx.migrate(ctx.machine.cpus[cpu])
+    others = [await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}") for number in range(NR_OBJ_STOCK)]
+    for other in others:
+        for obj in await fill(ctx, other, cache, 1):
             await kmem_cache_free(ctx, cache, obj)
     return others
 
@@ -249,8 +251,7 @@ def drain_vs_release(stage: Stage) -> None:
         kept.extend(await fill(ctx, cgroups[0], cache, stage.knobs["rounds"]))
         await rmdir(ctx, cgroups[0])
         await ctx.settle()
-        await ctx.migrate(machine.cpus[1])
-        cgroups.extend(await fill_slots(ctx, cache))
+        cgroups.extend(await fill_slots(ctx, cache, 1))
         memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
 
     async def free(ctx: Context) -> None:

@@ -1,4 +1,4 @@
-"""The stocks of the CPUs, as the oracles see them: of any kernel, and the rules of those with slots. KERNEL-7.2 N5, T9.
+"""The stocks of the CPUs, as the oracles see them: of any kernel, and the rules of those with slots. KERNEL-7.2 N5; T9.
 
 A stock of pages has pages that are charged in advance to a memcg. A stock of bytes has the rest of pages that are
 charged to an obj_cgroup. Up to 6.12 a CPU has one of each, with one owner. From 7.2 on there are slots.

@@ -1,6 +1,6 @@
 """The stocks of 7.2: against a reference, with a handler in the middle, in races, and as seen on a real machine.
 
-README-6.12-7.2.md has what drain_all_stock() empties, and how long a CPU keeps the obj_cgroup of a removed cgroup.
+The captures of 7.2.12 show what drain_all_stock() empties, and how long a CPU keeps the obj_cgroup of a removed cgroup.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ async def obj_stock_flush_required(ctx: Context, stock: Stock | ObjStock, root_m
 
 
 @extern
-async def drain_local_obj_stock(ctx: Context, work: Work | None = None) -> None:
+async def drain_local_obj_stock(ctx: Context, _work: Work | None = None) -> None:
     """Empty all slots of this CPU's stock of bytes, from 7.2 on. KERNEL-7.2 N5.7."""
 
 

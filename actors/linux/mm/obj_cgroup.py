@@ -710,8 +710,9 @@ async def drain_obj_stock(ctx: Context, stock: Stock) -> ObjCgroup | None:
 
 
 @kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="7.2..")
-async def obj_stock_flush_required_7_2(ctx: Context, stock: ObjStock, root_memcg: Memcg) -> bool:
+async def obj_stock_flush_required_7_2(ctx: Context, stock: Stock | ObjStock, root_memcg: Memcg) -> bool:
     """KERNEL-7.2 N5.7: whether an obj_cgroup in a slot belongs to the subtree now, with bytes there or not."""
+    assert isinstance(stock, ObjStock)
     with ctx.rcu_read_section:
         for at in range(NR_OBJ_STOCK):
             objcg = await ctx.ask(stock.read_cached, at)
@@ -721,8 +722,9 @@ async def obj_stock_flush_required_7_2(ctx: Context, stock: ObjStock, root_memcg
 
 
 @kernel_fn("obj_stock_flush_required", "mm/memcontrol.c", profiles="6.12")
-async def obj_stock_flush_required(ctx: Context, stock: Stock, root_memcg: Memcg) -> bool:
+async def obj_stock_flush_required(ctx: Context, stock: Stock | ObjStock, root_memcg: Memcg) -> bool:
     """The other CPU may put the obj_cgroup at any time; RCU keeps its memory, so read it once. KERNEL-today 8.6.2."""
+    assert isinstance(stock, Stock)
     objcg = await ctx.ask(stock.read_cached_objcg)
     if objcg is None:
         return False
@@ -925,7 +927,7 @@ async def __memcg_slab_post_alloc_hook_7_2(
 
 
 async def charge_object(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int, counter: Counter) -> bool:
-    """KERNEL-7.2 N13, A1' 5 to 8: charge and count the bytes of one object; False is -ENOMEM.
+    """KERNEL-7.2 N13, table A1', 5 to 8: charge and count the bytes of one object; False is -ENOMEM.
 
     The charge of pages may sleep, so the stock, and the CPU, may be another one afterwards.
     """
@@ -943,7 +945,7 @@ async def charge_object(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int, cou
 
 
 async def uncharge_object(ctx: Context, objcg: ObjCgroup, size: int, counter: Counter) -> None:
-    """KERNEL-7.2 N13, A2' 2 and 3: the bytes of one object go into the stock, if it can be locked, and are counted."""
+    """KERNEL-7.2 N13, table A2', 2 and 3: count one object, whose bytes go into the stock, if it can be locked."""
     stock = await trylock_stock(ctx)
     await __refill_obj_stock(ctx, objcg, stock, size, allow_uncharge=True)
     await __account_obj_stock(ctx, objcg, stock, counter, -size)
