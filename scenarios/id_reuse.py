@@ -7,7 +7,7 @@ mistake, and a creation must not overwrite the new cgroup's entry.
 from __future__ import annotations
 
 from actors.api import Cgroup, Context, kmem_cache_alloc, kmem_cache_free
-from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_mkdir
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_mkdir, memcg_of
 from scenarios.api import MACHINE, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache, warm_up
 
 
@@ -16,9 +16,11 @@ def id_reuse(stage: Stage) -> None:
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
+    old_ids: list[int] = []
 
     async def make_cgroup(ctx: Context) -> None:
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "old"))
+        old_ids.append(memcg_of(cgroups[0].css).kmemcg_id)
         await warm_up(ctx, cgroups[0], cache)
         await cgroup_attach_task(ctx, cgroups[0], worker)
 
@@ -52,11 +54,11 @@ def id_reuse(stage: Stage) -> None:
     stage.task("rmdir", remove, cpu=1)
     stage.task("mkdir", replace, cpu=1)
     stage.wind_up(remove_new)
-    stage.sometimes("the old id is given out again", lambda: is_reused(cgroups))
+    stage.sometimes("the old id is given out again", lambda: is_reused(cgroups, old_ids))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
-def is_reused(cgroups: list[Cgroup]) -> bool:
-    """Whether the new cgroup has id 1, which the old one had; without reuse its id would be 2."""
+def is_reused(cgroups: list[Cgroup], old_ids: list[int]) -> bool:
+    """Whether the new cgroup has the id that the old one had."""
     memcg = cgroups[1].css.memcg if len(cgroups) > 1 and cgroups[1].has_css else None
-    return memcg is not None and memcg.kmemcg_id == 1
+    return memcg is not None and memcg.kmemcg_id in old_ids

@@ -6,8 +6,9 @@ import pytest
 
 from actors.versions.kernel_fn import FunctionTable
 from explorer.match.scope import CAPTURED_7_2, OUT_OF_SCOPE, make_scope
+from explorer.match.search import SearchResult, search
 from protocol.formats.ftrace import FunctionTrace, parse_ftrace
-from tests.match.traces import DATA
+from tests.match.traces import DATA, cut, entry_lines, subject
 
 KERNEL = "7.2"
 STORIES = ("create", "rmdir-idle", "rmdir-held", "rmdir-page", "rmdir-late", "cache-destroy", "rmdir-idle-charges")
@@ -65,3 +66,41 @@ def test_lists_and_shrinkers_are_compared(story: str) -> None:
 
     assert mine <= scope.shown.keys()
     assert ("list_lru_add_obj" in scope.shown) == ("list_lru_add" in scope.shown) == (story == "rmdir-idle-charges")
+
+
+MATCHED = {
+    "create": ("traced-create", ("__d_free", "i_callback")),
+    "rmdir-held": ("traced-rmdir-held", ()),
+}
+"""The captures that the model does so far, with the scenario and the functions that are ignored, as on 6.12."""
+
+
+def find(text: str, story: str, kernel: str = KERNEL) -> SearchResult:
+    scenario, ignored = MATCHED[story]
+    return search([subject(text, kernel, scenario, ignored=ignored)], budget=3)
+
+
+@pytest.mark.parametrize("story", MATCHED)
+def test_a_capture_of_7_2_matches_without_a_deviation(story: str) -> None:
+    text = (DATA / f"ftrace-linux-7.2-{story}.txt").read_text(encoding="utf-8")
+    found = find(text, story)
+
+    assert found.is_match, found.best.divergence
+
+
+@pytest.mark.parametrize("story", MATCHED)
+def test_a_line_that_is_cut_out_is_missed(story: str) -> None:
+    """Each fifth of the lines that are compared."""
+    text = (DATA / f"ftrace-linux-7.2-{story}.txt").read_text(encoding="utf-8")
+    scenario, ignored = MATCHED[story]
+    lines = {event.line for event in subject(text, KERNEL, scenario, ignored=ignored).events}
+    for index in [index for index in entry_lines(text) if index + 1 in lines][::5]:
+        assert not find(cut(text, index), story).is_match, text.splitlines()[index]
+
+
+@pytest.mark.parametrize("story", MATCHED)
+@pytest.mark.parametrize("kernel", ["5.3", "6.12"])
+def test_a_capture_of_7_2_matches_on_no_kernel_before(kernel: str, story: str) -> None:
+    text = (DATA / f"ftrace-linux-7.2-{story}.txt").read_text(encoding="utf-8")
+
+    assert not find(text, story, kernel).is_match
