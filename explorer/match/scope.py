@@ -92,7 +92,7 @@ both. So all were taken with the same filter.
 CAPTURED_7_2: Mapping[str, frozenset[str]] = {
     "lifecycle": names_in(
         """
-        __d_free __free_shrinker_info __get_obj_cgroup_from_memcg __kmem_cache_create_args __kmem_cache_release
+        __d_free __free_shrinker_info __kmem_cache_create_args __kmem_cache_release
         __kmem_cache_shutdown __mem_cgroup_free __memcg_list_lru_alloc alloc_shrinker_info barn_shrink
         calculate_sheaf_capacity cgroup_bpf_release cgroup_destroy_locked cgroup_mkdir cgroup_rmdir
         css_free_rwork_fn css_killed_ref_fn css_killed_work_fn css_release css_release_work_fn css_rstat_exit
@@ -146,9 +146,9 @@ OUT_OF_SCOPE = (
         "called for every object, page, callback and work of the machine; the model has those of its scenario only",
         names_in(
             """
-            ___slab_alloc __alloc_pages_nodemask __free_pages __kmalloc __memcg_slab_free_hook
-            __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages allocate_slab
-            barn_put_full_sheaf barn_replace_empty_sheaf cache_from_obj call_rcu deactivate_slab get_freelist
+            ___slab_alloc __alloc_pages_nodemask __free_pages __get_obj_cgroup_from_memcg __kmalloc
+            __memcg_slab_free_hook __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages
+            allocate_slab barn_put_full_sheaf barn_replace_empty_sheaf cache_from_obj call_rcu deactivate_slab get_freelist
             get_partial get_partial_node kfree kmem_cache_alloc kmem_cache_free kobject_put mod_lruvec_state
             mod_node_page_state new_slab on_each_cpu_mask put_cpu_partial queue_delayed_work_on queue_rcu_work
             queue_work_on slab_alloc_node unfreeze_partials

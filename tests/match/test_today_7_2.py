@@ -70,7 +70,10 @@ def test_lists_and_shrinkers_are_compared(story: str) -> None:
 
 MATCHED = {
     "create": ("traced-create", ("__d_free", "i_callback")),
+    "rmdir-idle": ("traced-rmdir-idle", ()),
     "rmdir-held": ("traced-rmdir-held", ()),
+    "rmdir-page": ("traced-rmdir-page", ()),
+    "cache-destroy": ("traced-cache-destroy", ("__d_free",)),
 }
 """The captures that the model does so far, with the scenario and the functions that are ignored, as on 6.12."""
 

@@ -24,6 +24,7 @@ WITH_A_HEADER = {
     "include/linux/dcache.h": "fs/dcache",
     "include/linux/memcontrol.h": "mm/memcontrol",
     "include/linux/mm.h": "mm/filemap",
+    "include/linux/mm_inline.h": "mm/swap",
     "include/linux/percpu-refcount.h": "lib/percpu_refcount",
     "include/linux/shrinker.h": "mm/shrinker",
     "mm/slab.h": "mm/slab_h",

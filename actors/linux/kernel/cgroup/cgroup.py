@@ -1117,5 +1117,6 @@ async def css_free_rwork_fn_7_2(ctx: Context, work: Work) -> None:
         ctx.machine.cgroup_tree.touch_part("nr_cgrps", UPDATE)
         ctx.machine.cgroup_tree.nr_cgrps -= 1
         await css_put(ctx, parent)
+        await css_rstat_exit(ctx, css)
         ctx.kfree(cgroup, *css.parts())
         cgroup.actor.retire()

@@ -349,7 +349,10 @@ async def css_rstat_flush_7_2(ctx: Context, css: Css) -> None:
 
 @kernel_fn("css_rstat_exit", "kernel/cgroup/rstat.c", profiles="7.2..")
 async def css_rstat_exit(ctx: Context, css: Css) -> None:
-    """KERNEL-7.2 N4.4: flush once more, and free the per-CPU part; it leaks if the css is still on a tree."""
+    """KERNEL-7.2 N4.4: flush once more, and free the per-CPU part; it leaks if the css is still on a tree.
+
+    A cgroup's own css has statistics in the kernel only.
+    """
     if css.rstat is None:
         return
     await css_rstat_flush(ctx, css)

@@ -1,0 +1,1 @@
+"""Patches of the reparenting of 7.2: one right, five wrong."""
