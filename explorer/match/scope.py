@@ -150,8 +150,8 @@ OUT_OF_SCOPE = (
             __memcg_slab_free_hook __memcg_slab_post_alloc_hook __queue_work __slab_alloc __slab_free alloc_pages
             allocate_slab barn_put_full_sheaf barn_replace_empty_sheaf cache_from_obj call_rcu deactivate_slab
             get_freelist get_partial get_partial_node kfree kmem_cache_alloc kmem_cache_free kobject_put
-            mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask put_cpu_partial queue_delayed_work_on queue_rcu_work
-            queue_work_on slab_alloc_node unfreeze_partials
+            mod_lruvec_state mod_node_page_state new_slab on_each_cpu_mask put_cpu_partial queue_delayed_work_on
+            queue_rcu_work queue_work_on slab_alloc_node unfreeze_partials
             """
         ),
     ),
