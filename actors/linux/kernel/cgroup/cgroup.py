@@ -744,9 +744,12 @@ async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> N
 async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """KERNEL-today 3.7: the controller hears of the move later; until then the task runs with its old obj_cgroup.
 
+    No task can be moved into a removed cgroup: -ENODEV (cgroup_kn_lock_live()).
     The kernel holds cgroup_threadgroup_rwsem, too, so that a task does not exit meanwhile; the model does not.
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if dst_cgrp.is_dead:
+            return
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
         await mem_cgroup_attach(ctx, task)
 
@@ -755,10 +758,13 @@ async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context)
 async def cgroup_attach_task_7_2(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """KERNEL-7.2, row 3.7: an exiting task is left alone, and no task begins to exit meanwhile.
 
-    So no task is told of a move after the controller has heard of its exit. (With favordynmods the semaphore is one of
+    So no task is told of a move after the controller has heard of its exit. No task can be moved into a removed cgroup:
+    -ENODEV (cgroup_kn_lock_live()). (With favordynmods the semaphore is one of
     the task's; the model has the one of all.)
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if dst_cgrp.is_dead:
+            return
         await down_write(ctx, ctx.machine.cgroup_threadgroup_rwsem)
         if not task.is_exiting:
             async with SpinLockIrqHeld(ctx, ctx.machine.css_set_lock):
