@@ -758,9 +758,8 @@ async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context)
 async def cgroup_attach_task_7_2(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """KERNEL-7.2, row 3.7: an exiting task is left alone, and no task begins to exit meanwhile.
 
-    So no task is told of a move after the controller has heard of its exit. No task can be moved into a removed cgroup:
-    -ENODEV (cgroup_kn_lock_live()). (With favordynmods the semaphore is one of
-    the task's; the model has the one of all.)
+    So no task is told of a move after the controller has heard of its exit. (With favordynmods the semaphore is one of
+    the task's; the model has the one of all.) No task can be moved into a removed cgroup: -ENODEV.
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         if dst_cgrp.is_dead:
