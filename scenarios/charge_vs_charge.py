@@ -14,7 +14,15 @@ from __future__ import annotations
 from actors.api import Context, Memcg
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put, memcg_of
 from actors.linux.kernel.sched.fair import RunQueues, load_balance
-from actors.linux.mm.memcontrol import NR_MEMCG_STOCK, drain_all_stock, mem_cgroup_try_charge, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import (
+    NR_MEMCG_STOCK,
+    drain_all_stock,
+    mem_cgroup_try_charge,
+    mem_cgroup_uncharge,
+    refill_stock,
+    try_charge_memcg,
+)
+from actors.machine.gfp import GFP_KERNEL
 from scenarios.api import MACHINE, Knob, Stage, charge_elsewhere, mkdir, rmdir, scenario, small_cache
 from scenarios.stock_refill import keeps_dead_cgroup
 
@@ -97,7 +105,16 @@ async def make_gone_and_others(ctx: Context, *others: str) -> list[Memcg]:
 
 
 async def charge_pages(ctx: Context, memcg: Memcg, pages: int) -> None:
-    """Charge *pages* pages, then uncharge all of them."""
+    """Charge *pages* pages, then uncharge all of them.
+
+    From 7.2 on a page of a task is charged to a living ancestor if its cgroup is gone. A socket's is not: it holds its
+    memcg, and gives its pages back into the stock (mem_cgroup_sk_charge()).
+    """
+    if ctx.machine.memcg_stocks:
+        charged = [await try_charge_memcg(ctx, memcg, GFP_KERNEL, 1) for _ in range(pages)]
+        for _ in range(sum(charged)):
+            await refill_stock(ctx, memcg, 1)
+        return
     charged = [await mem_cgroup_try_charge(ctx, memcg) for _ in range(pages)]
     for _ in range(sum(charged)):
         await mem_cgroup_uncharge(ctx, memcg)

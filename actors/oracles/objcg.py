@@ -93,6 +93,7 @@ class ObjcgBooks:
         for objcg in self.machine.objcgs:
             yield from self._check_references(objcg, objects[objcg])
             yield from self._check_bytes(objcg, sum(sizes[objcg, item] for item in BYTE_ITEMS))
+        sizes.update(self._own_sizes())
         for memcg in (self.machine.root_mem_cgroup, *self.machine.memcgs()):
             yield from self._check_usage(memcg)
             yield from self._check_statistics(memcg, sizes)
@@ -111,6 +112,15 @@ class ObjcgBooks:
                 sizes[objcg, cache.stat_item.value] += cache.slot_size + OBJ_EXT_SIZE
                 if not slab.live >> at & 1:
                     yield "invariant", "T6", f"object {at} of {slab.label} is free, and charged to {objcg.label}"
+
+    def _own_sizes(self) -> Sizes:
+        """The same of the memcgs' own objects, which are in no modelled cache: `other_bytes` are charged for them."""
+        own: Sizes = Counter()
+        for memcg in self.machine.memcgs():
+            for memory in memcg.statistics:
+                if memory.objcg is not None and not memory.is_percpu:
+                    own[memory.objcg, ITEM] += memory.size
+        return own
 
     def _check_references(self, objcg: ObjCgroup, objects: int) -> Iterator[Wrong]:
         """T3, U5: each reference has a holder."""

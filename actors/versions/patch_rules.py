@@ -46,6 +46,8 @@ FREE: Mapping[str, str] = types.MappingProxyType(
         "KmemCache": "charged_pages has_usercopy is_mergeable kobj object_size refcnt slabs",
         "KmemCacheCpu": "freelist page partial tid",
         "Machine": "list_lrus memcg_nr_cache_ids pending_creations reaps",
+        "MemcgStock": "cached drain_idx is_flushing nr_pages",
+        "ObjStock": "cached drain_idx index is_flushing nid nr_bytes slab_bytes",
         "PercpuRef": "last_get own_refs",
         "RcuData": "called done in_batch",
         "RcuHead": "func queued queued_by",

@@ -47,11 +47,11 @@ Body = Callable[[Context], Awaitable[None]]
 UNRECLAIMABLE = (0, "slab_unreclaimable")
 
 
-def alone(body: Body, *, cpus: int = 1, check: str = "off") -> World:
+def alone(body: Body, *, cpus: int = 1, check: str = "off", kernel: str = "7.2") -> World:
     """Run *body* as a task of the root on CPU 0 of a machine of its own; it may leave no finding."""
     settings = {knob.name: default_value(knob) for knob in MACHINE} | {"cpus": cpus}
     world = World(make_strategy("roundrobin", 0))
-    stage = Stage(world, "7.2", settings, check=check)
+    stage = Stage(world, kernel, settings, check=check)
     stage.has_session = False
     stage.boot(caches=[small_cache("alpha")])
     stage.set_up(body)
@@ -473,6 +473,21 @@ def test_a_slot_without_pages_keeps_the_removed_cgroup() -> None:
     alone(body)
 
 
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_the_statistics_of_a_child_that_stays_are_explained(kernel: str) -> None:
+    """U3 knows that a memcg's own objects are charged to its parent."""
+
+    async def body(ctx: Context) -> None:
+        parent = await mkdir(ctx, ctx.machine.root_cgroup, "parent")
+
+        async def make(task: Context) -> None:
+            await mkdir(task, parent, "job")
+
+        await run_in(ctx, parent, make)
+
+    alone(body, check="step", kernel=kernel)
+
+
 def test_what_a_memcg_costs_its_parent_is_what_the_capture_says() -> None:
     """KERNEL-7.2 N10: 7872 bytes of per-CPU data for two CPUs, and two objects of kmalloc-cg-2k."""
     costs: list[tuple[int, int]] = []
@@ -492,6 +507,6 @@ def test_what_a_memcg_costs_its_parent_is_what_the_capture_says() -> None:
 
         await run_in(ctx, parent, make)
 
-    alone(body, cpus=2, check="off")
+    alone(body, cpus=2)
 
     assert costs == [(7872, 2 * 2056)]

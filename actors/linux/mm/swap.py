@@ -85,8 +85,9 @@ async def folio_add_lru_6_12(ctx: Context, page: Page) -> None:
     """KERNEL-today 10.4: put the page, with a reference, into this CPU's batch; a full batch goes to the lists."""
     await ctx.ask(page.get)
     with ctx.preempt_section:
+        await ctx.this_cpu(ctx.machine.fbatches[ctx.smp_processor_id], THIS_CPU_FBATCHES)
         batches = ctx.machine.fbatches[ctx.smp_processor_id]
-        await ctx.this_cpu(batches, THIS_CPU_FBATCHES)
+        ctx.use(batches)
         batches.lru_add.append(page)
         if len(batches.lru_add) == PAGEVEC_SIZE:
             await folio_batch_move_lru(ctx, batches)
@@ -150,8 +151,9 @@ async def lruvec_del_folio(ctx: Context, lruvec: Lruvec, page: Page) -> None:
 async def lru_add_drain_6_12(ctx: Context) -> None:
     """Put what waits in this CPU's batch on the lists."""
     with ctx.preempt_section:
+        await ctx.this_cpu(ctx.machine.fbatches[ctx.smp_processor_id], THIS_CPU_FBATCHES)
         batches = ctx.machine.fbatches[ctx.smp_processor_id]
-        await ctx.this_cpu(batches, THIS_CPU_FBATCHES)
+        ctx.use(batches)
         if batches.lru_add:
             await folio_batch_move_lru(ctx, batches)
 

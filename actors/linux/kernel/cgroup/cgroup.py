@@ -746,9 +746,12 @@ async def cgroup_attach_task(ctx: Context, dst_cgrp: Cgroup, task: Context) -> N
 async def cgroup_attach_task_6_12(ctx: Context, dst_cgrp: Cgroup, task: Context) -> None:
     """KERNEL-today 3.7: the controller hears of the move later; until then the task runs with its old obj_cgroup.
 
+    No task can be moved into a removed cgroup: -ENODEV (cgroup_kn_lock_live()).
     The kernel holds cgroup_threadgroup_rwsem, too, so that a task does not exit meanwhile; the model does not.
     """
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
+        if dst_cgrp.is_dead:
+            return
         await ctx.ask(ctx.machine.cgroup_tree.move_task, task, dst_cgrp)
         await mem_cgroup_attach(ctx, task)
 
