@@ -45,6 +45,7 @@ INVARIANTS: dict[str, str] = {
     "T2": "an obj_cgroup is charged to the memcg that it was made for until that is removed, then to the parent",
     "T3": "the reference count of an obj_cgroup covers its own reference and all that objects, tasks and stocks hold",
     "T6": "a place in a slab has an obj_cgroup only as long as an accounted object is in it",
+    "T10": "from 6.12 on, a page is on the LRU list of its memcg and node, changed under that list's lock, and counted",
     "T9": "a slot of a stock has its own owner, not the root, and not too much; a stock that is marked is drained",
     "T17": "a free object is in its slab or in one sheaf; a slab counts those outside, and knows whether it is listed",
     "T18": "no object is in a sheaf of a cache that is freed",

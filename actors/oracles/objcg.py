@@ -10,7 +10,7 @@ these objects and pages, but for the bytes that the stocks have not counted yet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -163,11 +163,6 @@ class ObjcgBooks:
             text = f"{memcg.memory.label} is {memcg.memory.usage} pages; shadow accounting explains {pages}"
             yield "accounting", f"memory usage{where} too {how}", text
 
-    def _own_memory(self, objcgs: Sequence[ObjCgroup]) -> int:
-        """The bytes of memcgs themselves, their statistics, that are charged to these and counted as slab."""
-        own = (memory for memcg in self.machine.memcgs() for memory in memcg.statistics)
-        return sum(memory.size for memory in own if memory.objcg in objcgs and not memory.is_percpu)
-
     def _check_statistics(self, memcg: Memcg, sizes: Sizes) -> Iterator[Wrong]:
         """U3: for a memcg that is not offline: what a flush would show is what its subtree has."""
         if not (memcg.is_kmem_online or memcg.is_root):
@@ -177,7 +172,6 @@ class ObjcgBooks:
         for item in (*BYTE_ITEMS, "kernel"):
             if item in BYTE_ITEMS:
                 wanted = sum(sizes[objcg, item] for objcg in objcgs)
-                wanted += self._own_memory(objcgs) if item == ITEM else 0
                 slots = (slot for slot in byte_slots(self.machine) if slot.objcg in objcgs)
                 wanted -= sum(slot.uncounted.get(item, 0) for slot in slots)
             else:
