@@ -182,7 +182,7 @@ lru_size_copied = fix(
 async def copy_sizes(ctx: Context, node: MemcgPerNode, above: MemcgPerNode) -> None:
     """A removed memcg without pages keeps their number."""
     for lru in LISTS:
-        await ctx.ask(above.lruvec.splice_tail, lru, await ctx.ask(node.lruvec.take_list, lru))
+        await ctx.ask(above.lruvec.splice_oldest, lru, await ctx.ask(node.lruvec.take_list, lru))
         nr_pages = await ctx.ask(node.lruvec.read_size, lru)
         if nr_pages:
             await mem_cgroup_update_lru_size(ctx, above.lruvec, lru, nr_pages)

@@ -34,7 +34,7 @@ from actors.linux.fs.read_write import vfs_read, vfs_write
 from actors.linux.fs.super import DiskInode, SuperBlock, vfs_get_tree
 from actors.linux.mm.shmem import TMPFS
 from actors.linux.mm.slab import REAPTIMEOUT_AC, start_cpu_timer
-from actors.linux.mm.vmscan import Kswapd
+from actors.linux.mm.vmscan import SWAP_CLUSTER_MAX, Kswapd
 from scenarios.api import Knob, Stage, mkdir, rmdir, run_in, scenario, touch_pages
 from scenarios.registry import machine as machine_knobs
 
@@ -327,8 +327,13 @@ def write_disk(sb: SuperBlock, files: int = FILES_ON_DISK, pages: int = 1) -> No
 
 
 async def grow(ctx: Context, nr_pages: int) -> None:
-    """Give the task memory of its own, charged to its cgroup."""
-    await touch_pages(ctx, ctx.memcg or ctx.machine.root_mem_cgroup, nr_pages)
+    """Give the task memory of its own, charged to its cgroup.
+
+    From 6.12 on it consists of folios, and reclaim takes a whole one at a time: as much as it asks for.
+    """
+    at_once = SWAP_CLUSTER_MAX if ctx.machine.is_without_child_caches else nr_pages
+    for _ in range(0, nr_pages, at_once):
+        await touch_pages(ctx, ctx.memcg or ctx.machine.root_mem_cgroup, at_once)
 
 
 async def make_process(ctx: Context, caches: Sequence[KmemCache]) -> list[tuple[KmemCache, SlabObject]]:

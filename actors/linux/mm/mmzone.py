@@ -86,12 +86,18 @@ class Lruvec(Shared):
         It leaves pages that are being freed, or that another isolates and has not taken off the list yet.
         """
         self.check_locked()
-        pages = tuple(page for page in self.lists[INACTIVE_FILE] if page.refs and page.is_lru)[:nr]
+        pages, found = [], 0
+        for page in self.lists[INACTIVE_FILE]:
+            if found >= nr:
+                break
+            if page.refs and page.is_lru:
+                pages.append(page)
+                found += page.nr_pages
         for page in pages:
             page.refs += 1
             page.is_lru = False
             self._unlink(INACTIVE_FILE, page)
-        return pages
+        return tuple(pages)
 
     @operation(UPDATE)
     def take_list(self, lru: str) -> tuple[Page, ...]:
@@ -101,11 +107,12 @@ class Lruvec(Shared):
         return self.lists[lru].take_all()
 
     @operation(UPDATE)
-    def splice_tail(self, lru: str, pages: tuple[Page, ...]) -> None:
-        """The second half of list_splice_tail()."""
+    def splice_oldest(self, lru: str, pages: tuple[Page, ...]) -> None:
+        """The second half of list_splice_tail(): reclaim takes from the tail, which is the head of the list here."""
         self.check_locked()
-        for page in pages:
-            self._link(lru, page)
+        for page in reversed(pages):
+            self.lists[lru].list_add(page)
+            self.listed[lru] += page.nr_pages
 
     @operation(READ)
     def read_size(self, lru: str) -> int:

@@ -208,7 +208,7 @@ async def lru_reparent_memcg(ctx: Context, node: MemcgPerNode, above: MemcgPerNo
     """
     lruvec, parent = node.lruvec, above.lruvec
     for lru in LISTS:
-        await ctx.ask(parent.splice_tail, lru, await ctx.ask(lruvec.take_list, lru))
+        await ctx.ask(parent.splice_oldest, lru, await ctx.ask(lruvec.take_list, lru))
         nr_pages = await ctx.ask(lruvec.read_size, lru)
         if nr_pages:
             await mem_cgroup_update_lru_size(ctx, parent, lru, nr_pages)
