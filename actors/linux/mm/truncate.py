@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.linux.include.swap import put_page
+from actors.linux.include.swap import lru_add_drain, put_page
 from actors.linux.mm.swap import __put_page
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
@@ -31,3 +31,10 @@ async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
     for page in await ctx.ask(inode.list_pages):
         if await ctx.ask(page.truncate):
             await __put_page(ctx, page)
+    await release_batch(ctx)
+
+
+async def release_batch(ctx: Context) -> None:
+    """[6.12] __folio_batch_release(), after pages were taken out of a file: none waits in a batch of this CPU."""
+    if ctx.machine.is_without_child_caches:
+        await lru_add_drain(ctx)
