@@ -23,7 +23,7 @@ def weaker(slug: str, scenario: str, signature: str, kernels: str = "6.12") -> R
 
 ROWS_TODAY: tuple[Row, ...] = (
     fixed("css-get-from-zero", ZERO, r"refcount:Css"),
-    fixed("obj-stock-flush-required", "drain-vs-release", r"null-deref:obj_stock_flush_required\(\)"),
+    fixed("obj-stock-flush-required", "drain-vs-release rounds=6", r"null-deref:obj_stock_flush_required\(\)"),
     fixed("list-lru-add-without-rcu", "lru-of-module", r"use-after-free:Memcg"),
     weaker("kmemcg-id-late", "lru-of-module", r"null-deref:list_lru_add\(\)"),
     weaker("update-without-loop", "attach-vs-update", r"invariant:T20"),
