@@ -402,6 +402,10 @@ def lost_on_the_stage(budget: int, *patches: str) -> list[str]:
 
 @pytest.mark.slow
 def test_what_a_slow_reader_counts_is_not_lost_any_more() -> None:
-    """And the search reaches that reader: without the flush at the end it finds a freed css on a list."""
-    assert lost_on_the_stage(BUDGET, "rstat-exit-without-flush") == ["use-after-free:CssRstat:css_rstat_flush"]
+    """And the search reaches that reader: without the flush at the end it finds a freed css on a list.
+
+    Whether somebody flushes through it before the end is up to the schedule.
+    """
+    found = lost_on_the_stage(BUDGET, "rstat-exit-without-flush")
+    assert {"use-after-free:CssRstat:css_rstat_flush", "invariant:rstat:"} & {*found}
     assert not lost_on_the_stage(BUDGET)
