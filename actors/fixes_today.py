@@ -16,9 +16,10 @@ from actors.linux.include.memcontrol import (
 )
 from actors.linux.include.rcupdate import kvfree_rcu_barrier, kvfree_rcu_barrier_on_cache
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
+from actors.linux.include.slab import SlabFlags
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
-from actors.linux.kernel.workqueue import flush_rcu_work
+from actors.linux.kernel.workqueue import Work, flush_rcu_work, queue_work
 from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.linux.mm.kvfree_rcu import queue_all_batches
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
@@ -46,8 +47,15 @@ from actors.linux.mm.obj_cgroup import (
 )
 from actors.linux.mm.page_counter import page_counter_uncharge
 from actors.linux.mm.sheaves import put_into_sheaves
-from actors.linux.mm.slab_common import CachesLocked, release, release_if_empty, shut_down
-from actors.linux.mm.slab_h import mark_freed, sysfs_slab_unlink
+from actors.linux.mm.slab_common import (
+    CachesLocked,
+    release,
+    release_if_empty,
+    shut_down,
+    take_caches_to_destroy,
+    warn_of_objects,
+)
+from actors.linux.mm.slab_h import __kmem_cache_shutdown, mark_freed, sysfs_slab_release, sysfs_slab_unlink
 from actors.machine.context import Context, deref
 from actors.machine.gfp import Gfp
 from actors.versions.patching import NamedFix, unpatched
@@ -374,6 +382,70 @@ async def unlink_under_mutex(ctx: Context, s: KmemCache) -> None:
         await sysfs_slab_unlink(ctx, s)
     if not failed:
         await release(ctx, s)
+
+
+double_release = fix(
+    "double-release-typesafe",
+    "d71608a877",
+    "kmem_cache_destroy() reads the flags of a cache before its work may release it (6.1-rc1)",
+)
+
+destruction_by_work = variation(
+    "destruction-by-work", "a work releases type-safe caches, as in 6.1; the flags are read under slab_mutex"
+)
+
+
+@double_release.takes_out("kmem_cache_destroy", COMMON, profiles="6.12")
+async def destroy_and_read_flags(ctx: Context, s: KmemCache | None) -> None:
+    """As in 6.0-rc5: who has dropped slab_mutex may look at a cache that the work has released."""
+    if s is None:
+        return
+    async with CachesLocked(ctx):
+        is_empty = await shut_down_for_work(ctx, s)
+    if is_empty and SlabFlags.TYPESAFE_BY_RCU not in await ctx.ask(s.read_flags):
+        await kmem_cache_release(ctx, s)
+
+
+@destruction_by_work.puts_in("kmem_cache_destroy", COMMON, profiles="6.12")
+async def destroy_by_work(ctx: Context, s: KmemCache | None) -> None:
+    """KERNEL-today 17.3: 6.1's form."""
+    if s is None:
+        return
+    async with CachesLocked(ctx):
+        flags = await ctx.ask(s.read_flags)
+        is_empty = await shut_down_for_work(ctx, s)
+    if is_empty and SlabFlags.TYPESAFE_BY_RCU not in flags:
+        await kmem_cache_release(ctx, s)
+
+
+async def shut_down_for_work(ctx: Context, s: KmemCache) -> bool:
+    """Drop an alias; True if it was the last one, and the cache is empty and off its list.
+
+    A type-safe cache is left to the work. One with objects stays on the list.
+    """
+    if await ctx.ask(s.add_refcount, -1) != 0:
+        return False
+    if warn_of_objects(ctx, s, failed=await __kmem_cache_shutdown(ctx, s)):
+        return False
+    await ctx.ask(ctx.machine.slab_caches.delete, s)
+    if SlabFlags.TYPESAFE_BY_RCU in await ctx.ask(s.read_flags):
+        await ctx.ask(ctx.machine.slab_caches_to_rcu_destroy.add, s)
+        await queue_work(ctx, ctx.machine.system_wq, ctx.machine.slab_caches_to_rcu_destroy_work)
+    return True
+
+
+@double_release.takes_out("slab_caches_to_rcu_destroy_workfn", COMMON, profiles="6.12")
+@destruction_by_work.puts_in("slab_caches_to_rcu_destroy_workfn", COMMON, profiles="6.12")
+async def release_type_safe_caches(ctx: Context, work: Work) -> None:
+    """As in 6.1: their slabs are gone, and their directories in sysfs go now."""
+    for s in await take_caches_to_destroy(ctx):
+        await kmem_cache_release(ctx, s)
+
+
+async def kmem_cache_release(ctx: Context, s: KmemCache) -> None:
+    """As in 6.1: remove the directory in sysfs, and drop the kobject's reference."""
+    await sysfs_slab_unlink(ctx, s)
+    await sysfs_slab_release(ctx, s)
 
 
 barrier_without_monitor = variation(

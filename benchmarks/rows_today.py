@@ -36,6 +36,13 @@ ROWS_TODAY: tuple[Row, ...] = (
     fixed("bulk-free-uncharges-one", "bulk-allocation", r"invariant:T6"),
     fixed("no-kvfree-barrier", "destroy-vs-kfree-rcu", MANY),
     weaker("barrier-without-monitor", "destroy-vs-kfree-rcu", MANY),
+    row(
+        "double-release-typesafe",
+        "destroy-vs-shrink",
+        r"use-after-free:KmemCache:kmem_cache_destroy",
+        "6.12 -double-release-typesafe",
+        "6.12; 6.12 +destruction-by-work",
+    ),
     fixed("kobject-under-slab-mutex", "destroy-vs-shrink", r"lockdep:cpu_hotplug_lock"),
     fixed("lruvec-no-recheck", "isolate-vs-reparent", r"invariant:T10", "7.2"),
     fixed("putback-to-scanned-lruvec", "reclaim-vs-reparent", r"invariant:T10", "7.2"),

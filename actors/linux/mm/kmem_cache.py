@@ -616,6 +616,10 @@ class KmemCache(ListEntry):
     def set_work_fn(self, work_fn: WorkFn | None) -> None:
         self.work_fn = work_fn
 
+    @operation(READ, part="flags")
+    def read_flags(self) -> SlabFlags:
+        return self.flags
+
     @operation(UPDATE, part="flags")
     def set_flag(self, flag: SlabFlags) -> None:
         self.flags |= flag

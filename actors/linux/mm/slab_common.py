@@ -925,14 +925,17 @@ async def slab_caches_to_rcu_destroy_workfn(ctx: Context, work: Work) -> None:
 
     KERNEL.md 7.2.11.
     """
-    machine = ctx.machine
-    async with MutexHeld(ctx, machine.slab_mutex):
-        to_destroy = await ctx.ask(machine.slab_caches_to_rcu_destroy.take_all)
-    if not to_destroy:
-        return
-    await rcu_barrier(ctx)
-    for s in to_destroy:
+    for s in await take_caches_to_destroy(ctx):
         await release_cache(ctx, s)
+
+
+async def take_caches_to_destroy(ctx: Context) -> tuple[KmemCache, ...]:
+    """Take the type-safe caches off their list, and wait until their slabs are gone."""
+    async with MutexHeld(ctx, ctx.machine.slab_mutex):
+        caches = await ctx.ask(ctx.machine.slab_caches_to_rcu_destroy.take_all)
+    if caches:
+        await rcu_barrier(ctx)
+    return caches
 
 
 @kernel_fn("slab_kmem_cache_release", "mm/slab_common.c", profiles="6.12..")
