@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from actors.linux.include.memcontrol import (
+    alloc_slab_obj_exts,
+    free_slab_obj_exts,
     mem_cgroup_from_slab_obj,
     memcg_slab_free_hook,
     obj_cgroup_alloc,
@@ -16,11 +18,11 @@ from actors.linux.include.memcontrol import (
 )
 from actors.linux.include.rcupdate import kvfree_rcu_barrier, kvfree_rcu_barrier_on_cache
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
-from actors.linux.include.slab import SlabFlags
+from actors.linux.include.slab import SlabFlags, kmem_cache_alloc, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
 from actors.linux.kernel.workqueue import Work, flush_rcu_work, queue_work
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
+from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.kvfree_rcu import queue_all_batches
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
 from actors.linux.mm.memcontrol import (
@@ -34,11 +36,13 @@ from actors.linux.mm.memcontrol import (
     try_charge_memcg,
 )
 from actors.linux.mm.obj_cgroup import (
+    OBJ_EXT_SIZE,
     PAGE_SIZE,
     KmemPages,
     ObjCgroup,
     ObjStock,
     TaskObjcg,
+    exts_of,
     get_objcg_of_task,
     mod_kernel_pages,
     mod_kernel_pages_7_2,
@@ -289,6 +293,48 @@ async def uncharge_the_first_in_sheaves(ctx: Context, s: KmemCache, p: list[Slab
         mark_freed(ctx, obj)
     await memcg_slab_free_hook(ctx, s, p[:1])
     await put_into_sheaves(ctx, s, p)
+
+
+vectors_apart = fix(
+    "objcg-vector-cycle",
+    "494c1dfe855e",
+    "accounted kmalloc() has caches of its own, without the vectors of slabs (5.14)",
+)
+
+
+@vectors_apart.takes_out("alloc_slab_obj_exts", SLUB, profiles="6.12")
+async def alloc_vector_among_buffers(ctx: Context, slab: Slab, *, new_slab: bool) -> bool:
+    """As up to 5.13: the vector is an object of the cache that accounted buffers of its size come from.
+
+    Two slabs that have each other's vectors never get empty. If the machine has no such cache, a vector is only memory.
+    """
+    cache = cache_of_buffers(ctx, slab.objects * OBJ_EXT_SIZE)
+    if cache is None:
+        return await unpatched(ctx, alloc_slab_obj_exts, slab, new_slab=new_slab)
+    memory = await kmem_cache_alloc(ctx, cache)
+    if memory is None:
+        return False
+    await unpatched(ctx, alloc_slab_obj_exts, slab, new_slab=new_slab)
+    exts = exts_of(slab)
+    if exts.memory is None:
+        exts.memory = memory
+    else:  # another CPU was first
+        await kmem_cache_free(ctx, cache, memory)
+    return True
+
+
+def cache_of_buffers(ctx: Context, size: int) -> KmemCache | None:
+    """The cache of kmalloc() for buffers of *size* bytes."""
+    return next((cache for cache in ctx.machine.all_caches if cache.name == f"kmalloc-{size}"), None)
+
+
+@vectors_apart.takes_out("free_slab_obj_exts", SLUB, profiles="6.12")
+async def free_vector_among_buffers(ctx: Context, slab: Slab) -> None:
+    """kfree() of the vector, which may empty its slab in turn."""
+    memory = None if slab.obj_exts is None else slab.obj_exts.memory
+    await unpatched(ctx, free_slab_obj_exts, slab)
+    if memory is not None:
+        await kmem_cache_free(ctx, memory.slab.slab_cache, memory)
 
 
 root_vmstat_after_reparent = fix(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from protocol.errors import UsageError
 from protocol.names import no_such
+from scenarios.accounted_kmalloc import accounted_kmalloc
 from scenarios.alias_marked_dying import alias_marked_dying
 from scenarios.alloc_migrates import alloc_migrates
 from scenarios.alloc_preempted import alloc_preempted
@@ -189,6 +190,7 @@ OF_TODAY = (
     migrate_vs_reparent,
     lru_moves_up,
     lru_of_reused_id,
+    accounted_kmalloc,
     destroy_vs_kfree_rcu,
     destroy_vs_shrink,
     sheaf_moves,

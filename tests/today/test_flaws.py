@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from benchmarks.rows import Kernel, Row
@@ -45,3 +46,11 @@ def test_a_flaw_is_found(row: Row, kernel: Kernel) -> None:
 @pytest.mark.parametrize(("row", "kernel"), trials("cured"))
 def test_it_is_not_found_with_the_fix(row: Row, kernel: Kernel) -> None:
     assert not search(Task(row, kernel, "portfolio", 0, 60)).is_found
+
+
+@pytest.mark.parametrize(("small", "large"), [(2, 0), (0, 2)])
+def test_without_a_cycle_the_vectors_go(small: int, large: int) -> None:
+    """Buffers of one size have vectors in slabs of the other, which have none themselves."""
+    settings = (("small", str(small)), ("large", str(large)))
+    row = next(row for row in ROWS_TODAY if row.slug == "objcg-vector-cycle")
+    assert not search(Task(attrs.evolve(row, settings=settings), row.having[0], "portfolio", 0, 20)).is_found

@@ -198,10 +198,15 @@ class TaskObjcg(Shared):
 
 @attrs.define(eq=False)
 class ObjExts(Shared):
-    """slab->obj_exts: the obj_cgroup of each object of `slab`; None for an object that is not accounted."""
+    """slab->obj_exts: the obj_cgroup of each object of `slab`; None for an object that is not accounted.
+
+    It comes from a cache of kmalloc(), which has no accounted objects and is not modelled. `memory` is the object that
+    it is in, on a kernel (5.9 to 5.13) where such a cache has both.
+    """
 
     slab: Slab
     slots: list[ObjCgroup | None]
+    memory: SlabObject | None = None
 
     @property
     def label(self) -> str:
