@@ -112,7 +112,7 @@ def test_a_line_that_is_cut_out_is_missed(case: tuple[Capture, int]) -> None:
 @each_capture
 def test_every_line_that_is_cut_out_is_missed(capture: Capture) -> None:
     for index in entry_lines(capture.text()):
-        found = match(cut(capture.text(), index), capture.kernel, capture.scenario, budget=20)
+        found = match(cut(capture.text(), index), capture.kernel, capture.scenario, budget=8)
 
         assert not found.is_match, capture.text().splitlines()[index]
 
@@ -166,7 +166,7 @@ def test_two_dependent_lines_that_are_swapped_are_noticed(case: tuple[Capture, t
 @each_capture
 def test_all_dependent_lines_that_are_swapped_are_noticed(capture: Capture) -> None:
     for pair in dependent_pairs(capture.text()):
-        found = match(swap(capture.text(), *pair), capture.kernel, capture.scenario, budget=20)
+        found = match(swap(capture.text(), *pair), capture.kernel, capture.scenario, budget=8)
 
         assert not found.is_match, [capture.text().splitlines()[index] for index in pair]
 

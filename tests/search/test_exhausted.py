@@ -43,8 +43,8 @@ class Claim:
 
     @property
     def samples(self) -> int:
-        """The number of schedules of each sampler in the slow tests."""
-        return 1_000 if self.schedules <= MOST_SMALL else 10_000
+        """The number of schedules of each sampler in the slow tests: half a million steps."""
+        return min(10_000, 500_000 * self.schedules // self.steps)
 
     def experiment(self) -> Experiment:
         """The scenario with its settings."""
@@ -90,5 +90,5 @@ def test_no_sample_of_a_tiny_stage_is_new(claim: Claim) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("claim", CLAIMS[::3], ids=str)
 def test_no_sample_of_an_exhausted_stage_is_new(claim: Claim) -> None:
-    """20,000 samples of the scenarios whose search takes minutes, 2,000 of the others."""
+    """A million steps in samples of each: hundreds of a long scenario, thousands of a short one."""
     assert refuted_by(claim, claim.samples) == ""
