@@ -22,6 +22,7 @@ from actors.linux.include.slab import SlabFlags, kmem_cache_alloc, kmem_cache_fr
 from actors.linux.kernel.cgroup.cgroup import css_get, css_put
 from actors.linux.kernel.locking.locks import LocalLockIrqHeld, MutexHeld
 from actors.linux.kernel.workqueue import Work, flush_rcu_work, queue_work
+from actors.linux.lib.percpu_refcount import PercpuRef
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.kvfree_rcu import queue_all_batches
 from actors.linux.mm.list_lru import ListLru, LruItem, list_lru_add_memcg, list_lru_del_memcg, memcg_reparent_list_lru
@@ -47,6 +48,8 @@ from actors.linux.mm.obj_cgroup import (
     mod_kernel_pages,
     mod_kernel_pages_7_2,
     obj_cgroup_uncharge_pages,
+    release_objcg,
+    reparent_objcgs,
     take_obj_stock,
 )
 from actors.linux.mm.page_counter import page_counter_uncharge
@@ -293,6 +296,23 @@ async def uncharge_the_first_in_sheaves(ctx: Context, s: KmemCache, p: list[Slab
         mark_freed(ctx, obj)
     await memcg_slab_free_hook(ctx, s, p[:1])
     await put_into_sheaves(ctx, s, p)
+
+
+objcg_lock_apart = fix(
+    "objcg-lists-under-css-set-lock", "0764db9b49c9", "the lists of obj_cgroups have a lock of their own (5.17)"
+)
+
+
+@objcg_lock_apart.takes_out("obj_cgroup_release", MEMCONTROL, profiles="6.12")
+async def release_under_css_set_lock(ctx: Context, ref: PercpuRef) -> None:
+    """As up to 5.16: whoever drops the last reference takes css_set_lock, whatever locks he has already."""
+    await release_objcg(ctx, ref, ctx.machine.css_set_lock)
+
+
+@objcg_lock_apart.takes_out("memcg_reparent_objcgs", MEMCONTROL, profiles="6.12")
+async def reparent_under_css_set_lock(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
+    """The same lists, from the other side."""
+    await reparent_objcgs(ctx, memcg, parent, ctx.machine.css_set_lock)
 
 
 vectors_apart = fix(

@@ -34,6 +34,7 @@ ROWS_TODAY: tuple[Row, ...] = (
         r"accounting:slab_unreclaimable of the root too high",
     ),
     fixed("bulk-free-uncharges-one", "bulk-allocation", r"invariant:T6"),
+    fixed("objcg-lists-under-css-set-lock", "signal-vs-release", r"lockdep:&sighand->siglock -> css_set_lock"),
     fixed("objcg-vector-cycle", "accounted-kmalloc", r"property:eventually: no slab is left"),
     fixed("no-kvfree-barrier", "destroy-vs-kfree-rcu", MANY),
     weaker("barrier-without-monitor", "destroy-vs-kfree-rcu", MANY),

@@ -66,6 +66,7 @@ from scenarios.objcgs import (
     late_charge,
     lru_of_module,
     objcg_handover,
+    signal_vs_release,
 )
 from scenarios.parent_while_child_offlines import parent_while_child_offlines
 from scenarios.prune_vs_unlink import drop_pages_vs_unlink, prune_vs_unlink
@@ -180,6 +181,7 @@ OF_TODAY = (
     fork_exit_vs_rmdir,
     exit_vs_rmdir,
     objcg_handover,
+    signal_vs_release,
     close_vs_release,
     lru_of_module,
     isolate_vs_reparent,

@@ -27,6 +27,7 @@ from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
+from actors.linux.kernel.signal import dequeue_signal, do_send_sig_info
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
 from actors.linux.mm.memcontrol import NR_OBJ_STOCK, mem_cgroup_uncharge
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
@@ -424,6 +425,54 @@ def objcg_handover(stage: Stage) -> None:
         "a whole page of rests comes together",
         lambda: any(objcg.nr_charged_bytes >= PAGE_SIZE for objcg in machine.objcgs),
     )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+@scenario(
+    "signal-vs-release",
+    "the signal of a sender displaces a removed cgroup from a stock, while a task is made in a frozen cgroup",
+    Knob("signals", "signals that are sent, each to a task of another CPU", 1, least=1, most=8),
+    *MACHINE,
+    kernels=WITHOUT_CHILD_CACHES,
+)
+def signal_vs_release(stage: Stage) -> None:
+    machine = stage.boot(caches=[small_cache("alpha")])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def prepare(ctx: Context) -> None:
+        """A removed cgroup has nothing but bytes in the stock of the sender's CPU."""
+        cgroups.extend([await mkdir(ctx, machine.root_cgroup, name) for name in ("job", "frozen")])
+        cgroups[1].is_frozen = True
+        await ctx.migrate(machine.cpus[1])
+        kept = await fill(ctx, cgroups[0], cache, 1)
+        await rmdir(ctx, cgroups[0])
+        await ctx.settle()
+        for obj in kept:
+            await kmem_cache_free(ctx, cache, obj)
+        await cgroup_attach_task(ctx, stage.session, sender)
+
+    async def send(ctx: Context) -> None:
+        for _ in range(stage.knobs["signals"]):
+            await do_send_sig_info(ctx, taker, cache)
+
+    async def take(ctx: Context) -> None:
+        for _ in range(stage.knobs["signals"]):
+            await dequeue_signal(ctx)
+
+    async def fork(ctx: Context) -> None:
+        await run_in(ctx, cgroups[1], free_all(cache, []))
+
+    async def let_go(ctx: Context) -> None:
+        await rmdir(ctx, cgroups[1])
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(prepare)
+    sender = stage.task("send", send, cpu=1)
+    taker = stage.task("take", take)
+    stage.task("fork", fork)
+    stage.wind_up(let_go)
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from actors.linux.init.machine import Machine
     from actors.linux.kernel.locking.lockdep import HeldLock
     from actors.linux.kernel.locking.locks import Completion
+    from actors.linux.kernel.signal import Sighand
     from actors.linux.mm.memcontrol import Memcg
     from actors.linux.mm.obj_cgroup import TaskObjcg
     from actors.system.cpu import Cpu
@@ -30,9 +31,10 @@ class Context(Flow):
 
     `memcg` is the cgroup of the task (None: the root cgroup). `active_memcg` is the cgroup that the task charges in
     place of its own (memalloc_use_memcg()). `objcg` is the obj_cgroup of a task, from 6.12 on. A task that `is_exiting`
-    cannot be moved to another cgroup (PF_EXITING). `parent_waits` is completed when its parent hears of its end. Kernel
-    threads and handlers have no mm, so they never allocate from child caches. `cpus_allowed` are the CPUs to which the
-    scheduler may move the task when it sleeps. `held_locks` belongs to lockdep, oldest first.
+    cannot be moved to another cgroup (PF_EXITING). `sighand` has its signals, if it was sent any. `parent_waits` is
+    completed when its parent hears of its end. Kernel threads and handlers have no mm, so they never allocate from
+    child caches. `cpus_allowed` are the CPUs to which the scheduler may move the task when it sleeps. `held_locks`
+    belongs to lockdep, oldest first.
     """
 
     machine: Machine = attrs.field(kw_only=True)
@@ -41,6 +43,7 @@ class Context(Flow):
     memcg: Memcg | None = attrs.field(default=None, init=False)
     active_memcg: Memcg | None = attrs.field(default=None, init=False)
     objcg: TaskObjcg | None = attrs.field(default=None, init=False)
+    sighand: Sighand | None = attrs.field(default=None, init=False)
     is_exiting: bool = attrs.field(default=False, init=False)
     parent_waits: Completion | None = attrs.field(default=None, init=False)
     held_locks: list[HeldLock] = attrs.field(factory=list, init=False)

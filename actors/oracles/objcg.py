@@ -55,13 +55,16 @@ class ObjcgBooks:
         if objcg.freed is None and objcg.refcnt.value < held:
             self.violated("T3", f"{objcg.refcnt.label} is {objcg.refcnt.value}, but {held} references are held")
         last = self.owners.get(objcg, objcg.memcg)
-        if objcg.memcg is not last:
-            is_locked = self.machine.objcg_lock.holder is not None
-            if last.parent is not objcg.memcg or not is_locked:
-                self.violated("T2", f"{objcg.label} was charged to {last.name}, and is to {objcg.memcg.name}")
+        if objcg.memcg is not last and (last.parent is not objcg.memcg or not self.are_lists_locked()):
+            self.violated("T2", f"{objcg.label} was charged to {last.name}, and is to {objcg.memcg.name}")
         self.owners[objcg] = objcg.memcg
         if objcg not in self.machine.objcgs:
             del self.owners[objcg]
+
+    def are_lists_locked(self) -> bool:
+        """Whether this flow holds the lock of the lists of obj_cgroups: css_set_lock up to 5.16, then their own."""
+        locks = (self.machine.objcg_lock, self.machine.css_set_lock)
+        return any(lock.holder is self.machine.world.current for lock in locks)
 
     def check_tasks(self) -> None:
         """T20: once a move is complete, each task knows that its obj_cgroup is an old one."""

@@ -22,6 +22,7 @@ from actors.linux.kernel.locking.locks import (
     LocalLockHeld,
     LocalLockIrqHeld,
     LocalTryLock,
+    SpinLock,
     SpinLockIrqHeld,
     local_trylock,
     local_unlock,
@@ -201,7 +202,7 @@ class ObjExts(Shared):
     """slab->obj_exts: the obj_cgroup of each object of `slab`; None for an object that is not accounted.
 
     It comes from a cache of kmalloc(), which has no accounted objects and is not modelled. `memory` is the object that
-    it is in, on a kernel (5.9 to 5.13) where such a cache has both.
+    it is in, on the kernels (up to Linux v5.13) where such a cache has both.
     """
 
     slab: Slab
@@ -318,7 +319,7 @@ async def obj_cgroup_release_7_2(ctx: Context, ref: PercpuRef) -> None:
     WARN_ON(ctx, nr_bytes % PAGE_SIZE, "obj_cgroup_release: nr_bytes & (PAGE_SIZE - 1)")
     if nr_bytes >= PAGE_SIZE:
         await uncharge_counters(ctx, objcg, nr_bytes // PAGE_SIZE)
-    await free_objcg(ctx, objcg)
+    await free_objcg(ctx, objcg, ctx.machine.objcg_lock)
 
 
 async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
@@ -331,9 +332,9 @@ async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> No
     await css_put(ctx, memcg.css)
 
 
-async def free_objcg(ctx: Context, objcg: ObjCgroup) -> None:
-    """Take a released obj_cgroup off its list, and free it after a grace period."""
-    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+async def free_objcg(ctx: Context, objcg: ObjCgroup, lock: SpinLock) -> None:
+    """Take a released obj_cgroup off its list, which *lock* guards, and free it after a grace period."""
+    async with SpinLockIrqHeld(ctx, lock):
         await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
     await percpu_ref_exit(ctx, objcg.refcnt)
     ctx.machine.objcgs.pop(objcg, None)
@@ -342,7 +343,12 @@ async def free_objcg(ctx: Context, objcg: ObjCgroup) -> None:
 
 @kernel_fn("obj_cgroup_release", "mm/memcontrol.c", profiles="6.12")
 async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
-    """KERNEL-today 5.4: the last reference is gone, in any context: uncharge what is left, free after a grace period.
+    """KERNEL-today 5.4: the last reference is gone, in any context; uncharge the rest, free after a grace period."""
+    await release_objcg(ctx, ref, ctx.machine.objcg_lock)
+
+
+async def release_objcg(ctx: Context, ref: PercpuRef, lock: SpinLock) -> None:
+    """Release an obj_cgroup that is on a list which *lock* guards.
 
     What is left are whole pages: they were charged for objects whose bytes came back through several stocks.
     """
@@ -352,7 +358,7 @@ async def obj_cgroup_release(ctx: Context, ref: PercpuRef) -> None:
     WARN_ON(ctx, nr_bytes % PAGE_SIZE, "obj_cgroup_release: nr_bytes & (PAGE_SIZE - 1)")
     if nr_bytes >= PAGE_SIZE:
         await obj_cgroup_uncharge_pages(ctx, objcg, nr_bytes // PAGE_SIZE)
-    await free_objcg(ctx, objcg)
+    await free_objcg(ctx, objcg, lock)
 
 
 @kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="7.2..")
@@ -388,8 +394,13 @@ async def move_objcgs(ctx: Context, objcg: ObjCgroup, memcg: Memcg, parent: Memc
 @kernel_fn("memcg_reparent_objcgs", "mm/memcontrol.c", profiles="6.12")
 async def memcg_reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg) -> None:
     """KERNEL-today 5.3: new allocations find the parent's obj_cgroup; then each of these goes to the parent."""
+    await reparent_objcgs(ctx, memcg, parent, ctx.machine.objcg_lock)
+
+
+async def reparent_objcgs(ctx: Context, memcg: Memcg, parent: Memcg, lock: SpinLock) -> None:
+    """The same with the *lock* that guards the lists."""
     objcg = deref(await ctx.ask(memcg.take_objcg), "memcg_reparent_objcgs(): memcg->objcg")
-    async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
+    async with SpinLockIrqHeld(ctx, lock):
         await move_objcgs(ctx, objcg, memcg, parent)
     await percpu_ref_kill(ctx, objcg.refcnt)
 

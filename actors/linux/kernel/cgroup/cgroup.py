@@ -37,7 +37,8 @@ from actors.linux.kernel.cgroup.rstat import (
     rstat_of,
 )
 from actors.linux.kernel.locking.lockdep import lockdep_assert_held
-from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld, down_write, up_write
+from actors.linux.kernel.locking.locks import MutexHeld, SpinLockHeld, SpinLockIrqHeld, down_write, up_write
+from actors.linux.kernel.signal import sighand_of
 from actors.linux.kernel.workqueue import RcuWork, Work, queue_rcu_work, queue_work
 from actors.linux.lib.idr import Ida
 from actors.linux.lib.percpu_refcount import (
@@ -408,7 +409,7 @@ class Cgroup(ListEntry):
 
     From 6.12 on, `nr_dying_subsys` counts the dying memory csses of its subtree, its own included. In 6.12 `rstat` is
     its part of the CPUs' trees of changed statistics. In 7.2 `tasks` counts a task until its last context switch;
-    `hidden` are those of them that rmdir does not see any more.
+    `hidden` are those of them that rmdir does not see any more. `is_frozen` (CGRP_FREEZE) is for a scenario to set.
     """
 
     name: str
@@ -425,6 +426,7 @@ class Cgroup(ListEntry):
     rstat: CgroupRstat | None = attrs.field(default=None, init=False)
     max_descendants: int | None = None
     is_dead: bool = attrs.field(default=False, init=False)
+    is_frozen: bool = attrs.field(default=False, init=False)
     has_css: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -776,7 +778,14 @@ async def cgroup_attach_task_7_2(ctx: Context, dst_cgrp: Cgroup, task: Context) 
 
 @kernel_fn("cgroup_post_fork", "kernel/cgroup/cgroup.c", profiles="6.12..")
 async def cgroup_post_fork(ctx: Context, child: Context) -> None:
-    """KERNEL-today 3.7: the controller hears of a new task, which is in its cgroup already."""
+    """KERNEL-today 3.7: the controller hears of a new task, which is in its cgroup already.
+
+    If that is frozen, the task is told so under css_set_lock. (That it then stops is not modelled.)
+    """
+    cgroup = ctx.machine.root_cgroup if child.memcg is None else child.memcg.css.cgroup
+    if cgroup.is_frozen:
+        async with SpinLockIrqHeld(ctx, ctx.machine.css_set_lock), SpinLockHeld(ctx, sighand_of(child).siglock):
+            pass  # child->jobctl |= JOBCTL_TRAP_FREEZE
     await mem_cgroup_fork(ctx, child)
 
 
