@@ -11,7 +11,8 @@ from explorer.match.follower import Follower
 from explorer.match.races import ChoicePoint, racing
 from explorer.match.search import Attempt, RunPlan, run_along, search
 from explorer.search.registry import make_strategy
-from tests.match.traces import CAPTURES, STORIES, Capture, match, subject, trace_of
+from protocol.vocabulary import TODAY
+from tests.match.traces import CAPTURES, STORIES, STORIES_TODAY, Capture, match, subject, trace_of
 
 each_capture = pytest.mark.parametrize("capture", CAPTURES, ids=str)
 same_examples = settings(derandomize=True, deadline=None, database=None, max_examples=12)
@@ -35,6 +36,16 @@ def test_any_schedule_of_the_creation_matches_its_own_trace(kernel: str, seed: i
     text = trace_of(kernel, "create", make_strategy("random", seed), clock=lambda ctx: ctx.world.steps)
 
     assert match(text, kernel, "traced-create", budget=300).is_match
+
+
+@same_examples
+@given(st.sampled_from(list(TODAY)), st.sampled_from(list(STORIES_TODAY)), st.integers(0, 10_000))
+def test_a_run_of_today_s_kernels_matches_its_own_trace(kernel: str, story: str, seed: int) -> None:
+    text = trace_of(kernel, story, make_strategy("clock", seed), clock=lambda ctx: ctx.world.now // 1_000)
+
+    found = match(text, kernel, STORIES_TODAY[story], budget=100)
+
+    assert found.is_match, found.best.divergence
 
 
 def test_known_gap_a_trace_with_long_preemptions_may_be_missed() -> None:

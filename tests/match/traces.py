@@ -13,15 +13,23 @@ from actors.machine.context import Context
 from actors.system.flow import Kind
 from actors.system.strategy import Strategy
 from actors.system.world import running_stack
-from actors.versions.kernel_fn import functions
+from actors.versions.kernel_fn import FunctionTable, functions
 from explorer.experiment import Experiment, RunOptions
-from explorer.match.scope import CAPTURED
+from explorer.match.scope import CAPTURED, Function, make_scope
 from explorer.match.search import SearchResult, Subject, make_subject, search
 from protocol.formats.ftrace import parse_ftrace
+from protocol.vocabulary import TODAY
 
 DATA = Path(__file__).parents[1] / "data"
 OWN_KERNEL = {"5.2.1": "original", "5.3.1": "5.3"}
 STORIES = {"create": "traced-create", "rmdir-idle": "traced-rmdir-idle", "rmdir-held": "traced-rmdir-held"}
+STORIES_TODAY = {
+    **STORIES,
+    "rmdir-idle-charges": "traced-rmdir-idle",
+    "rmdir-late": "traced-rmdir-late",
+    "rmdir-page": "traced-rmdir-page",
+    "cache-destroy": "traced-cache-destroy",
+}
 HEAD = "# tracer: function\n#\n"
 
 
@@ -118,23 +126,33 @@ def function_of(line: str) -> str:
 # -- traces of the model ----------------------------------------------------------------------------------------------
 
 
+def shown_on(kernel: str, story: str, table: FunctionTable) -> dict[str, Function]:
+    """The functions that a capture of this kernel and story would show, by their names there."""
+    if kernel in TODAY:
+        path = f"ftrace-linux-{kernel}-{story}.txt"
+        return dict(make_scope(table, parse_ftrace((DATA / path).read_bytes(), source=path)).shown)
+    captured = [functions()[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
+    return {bodies[0].name: function for function in captured if (bodies := table.bodies(function))}
+
+
 def trace_of(kernel: str, story: str, strategy: Strategy, *, clock: Callable[[Context], int]) -> str:
-    """The trace that a tracer would write for a run of the model; *clock* gives the microseconds."""
-    options = RunOptions(scenario=STORIES[story], kernel=kernel, check="off")
+    """The trace that a tracer would write for a run of the model; *clock* gives the microseconds.
+
+    What no CPU runs in the model, but a kworker that is bound to none in the kernel, is left out.
+    """
+    options = RunOptions(scenario=STORIES_TODAY[story], kernel=kernel, check="off")
     experiment = Experiment.of(options)
     stage = experiment.set_stage(strategy)
     rows: list[str] = []
 
     def enter(name: str, ctx: Context) -> None:
-        if stage.world.chooser is strategy:
+        if stage.world.chooser is strategy and ctx.cpu is not None:
             callers = [code.co_name for code in running_stack(ctx)]
             rows.append(_row(ctx, name, callers[0] if callers else "process_one_work", clock(ctx)))
 
     table = stage.machine.functions
-    captured = [functions()[name] for name in CAPTURED["creation" if story == "create" else "removal"]]
-    stage.machine.functions = table.watched(
-        {function: partial(enter, table.bodies(function)[0].name) for function in captured if table.bodies(function)}
-    )
+    shown = shown_on(kernel, story, table)
+    stage.machine.functions = table.watched({function: partial(enter, name) for name, function in shown.items()})
     stage.start()
     experiment.drive(stage.world)
     return HEAD + "\n".join(rows) + "\n"
