@@ -23,7 +23,7 @@ from actors.api import (
     kmem_cache_shrink,
 )
 from actors.linux.include.rcupdate import kfree_rcu_object
-from actors.linux.mm.sheaves import LOCAL_TRYLOCK
+from actors.linux.kernel.locking.locks import LOCAL_TRYLOCK
 from actors.versions.profiles import WITH_SHEAVES
 from scenarios.api import MACHINE, MEMORY, Body, Knob, Stage, scenario, small_cache
 
@@ -129,7 +129,7 @@ class Filling:
 
 def is_interrupted(machine: Machine, cache: KmemCache) -> bool:
     """Whether a handler runs on a CPU whose sheaves of *cache* are locked."""
-    return any(pcs.is_locked and machine.cpus[pcs.cpu].in_softirq for pcs in cache.cpu_sheaves)
+    return any(pcs.lock.holder is not None and machine.cpus[pcs.cpu].in_softirq for pcs in cache.cpu_sheaves)
 
 
 @scenario(
@@ -159,7 +159,7 @@ def destroy_vs_full_sheaf(stage: Stage) -> None:
 
     async def unload(ctx: Context) -> None:
         """The module's exit, as soon as the last kfree_rcu() is under way; what comes after, it must wait for."""
-        while objects or not (pcs.is_locked or giver.finished):
+        while objects or not (pcs.lock.holder is not None or giver.finished):
             await ctx.sleep(POLL_NS)
             await ctx.ask(pcs.has_rcu_free)
         await kmem_cache_destroy(ctx, module)
@@ -169,6 +169,6 @@ def destroy_vs_full_sheaf(stage: Stage) -> None:
     stage.task("rmmod", unload)
     stage.sometimes(
         "the full sheaf is in no place while the cache is destroyed",
-        lambda: machine.flush_lock.holder is not None and pcs.is_locked and pcs.rcu_free is None,
+        lambda: machine.flush_lock.holder is not None and pcs.lock.holder is not None and pcs.rcu_free is None,
     )
     stage.eventually("the cache is gone", lambda: not machine.all_caches)

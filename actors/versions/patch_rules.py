@@ -55,7 +55,7 @@ FREE: Mapping[str, str] = types.MappingProxyType(
         "Slab": "freelist frozen inuse live memcg pobjects readers_gone",
         "SlabNode": "free_touched next_reap",
         "SlabSheaf": "nid objects",
-        "SlubPercpuSheaves": "is_locked main rcu_free spare",
+        "SlubPercpuSheaves": "main rcu_free spare",
         "Stock": "cached is_flushing nr_pages",
         "SuperBlock": "files s_dentry_lru s_fs_info s_inode_lru s_shrink",
         "TimerBase": "expired",

@@ -289,7 +289,11 @@ class Users:
         self.wrongs += wrongs(self.s, is_at_rest=False)
         cpus = self.stage.machine.cpus
         for pcs in self.s.cpu_sheaves:
-            names = {"spare": pcs.spare, "rcu": pcs.rcu_free, "irq": pcs.is_locked and cpus[pcs.cpu].in_softirq}
+            names = {
+                "spare": pcs.spare,
+                "rcu": pcs.rcu_free,
+                "irq": pcs.lock.holder is not None and cpus[pcs.cpu].in_softirq,
+            }
             self.seen.update(name for name, there in names.items() if there)
 
     def body(self, plan: list[int]) -> Callable[[Context], Awaitable[None]]:
@@ -480,6 +484,19 @@ def test_the_files_in_sysfs() -> None:
 
 
 # -- special ways -----------------------------------------------------------------------------------------------------
+
+
+def test_lockdep_knows_the_lock_of_sheaves() -> None:
+    """It is held with interrupts on, and the lock of the barn is taken under it."""
+
+    async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
+        for obj in await taken(ctx, s, 4 * s.sheaf_capacity):
+            await kmem_cache_free(ctx, s, obj)
+        graph = stage.machine.lockdep.graph
+        assert "hardirq-on" in graph.usage["&pcs->lock"]
+        assert "&barn->lock" in graph.after["&pcs->lock"]
+
+    alone(body)
 
 
 def test_an_object_of_another_node_goes_to_its_slab() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 import attrs
 
 from actors.linux.include.slab import SlabFlags
-from actors.linux.kernel.locking.locks import SpinLock
+from actors.linux.kernel.locking.locks import LocalTryLock, SpinLock
 from actors.linux.kernel.rcu.tree import RcuHead
 from actors.linux.kernel.workqueue import Work
 from actors.linux.mm.vmstat import StatItem
@@ -190,8 +190,8 @@ class SlabSheaf(Shared):
 class SlubPercpuSheaves(Shared):
     """struct slub_percpu_sheaves: the sheaves of a cache on CPU number `cpu`, which owns them. From 7.2 on.
 
-    `is_locked` is its local_trylock: the holder has preemption off, and interrupts on. `spare` is None, or empty or
-    full; if a full main was replaced too late, it has any number of objects. `rcu_free` is None, or it has room.
+    `spare` is None, or empty or full; if a full main was replaced too late, it has any number of objects. `rcu_free` is
+    None, or it has room.
     """
 
     cache: KmemCache
@@ -199,7 +199,10 @@ class SlubPercpuSheaves(Shared):
     main: SlabSheaf
     spare: SlabSheaf | None = attrs.field(default=None, init=False)
     rcu_free: SlabSheaf | None = attrs.field(default=None, init=False)
-    is_locked: bool = attrs.field(default=False, init=False)
+    lock: LocalTryLock = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.lock = LocalTryLock(self.actor, "&pcs->lock")
 
     @property
     def label(self) -> str:
@@ -494,6 +497,7 @@ class KmemCache(ListEntry):
     kobj_remove_work: Work = attrs.field(init=False)
     cpu_slab: tuple[KmemCacheCpu, ...] = attrs.field(default=(), init=False)
     cpu_sheaves: tuple[SlubPercpuSheaves, ...] = attrs.field(default=(), init=False)
+    sheaf_locks: tuple[LocalTryLock, ...] = attrs.field(default=(), init=False)
     node: tuple[KmemCacheNode, ...] = attrs.field(default=(), init=False)
     cpu_cache: tuple[ArrayCache, ...] = attrs.field(default=(), init=False)
     slab_node: tuple[SlabNode, ...] = attrs.field(default=(), init=False)
@@ -558,7 +562,8 @@ class KmemCache(ListEntry):
         """The struct and all its parts."""
         yield from (self, self.refcnt, self.work, self.kobj, self.kobj_remove_work, self.cpu_partial, self.min_partial)
         yield from self.cpu_slab
-        yield from self.cpu_sheaves
+        for pcs in self.cpu_sheaves:
+            yield from (pcs, pcs.lock)
         for node in self.node:
             yield from (node, node.list_lock)
             if node.barn is not None:

@@ -132,6 +132,7 @@ def add_sheaves(machine: Machine, cache: KmemCache) -> None:
     cache.cpu_sheaves = tuple(
         SlubPercpuSheaves(cpu.actor, cache, cpu.id, SlabSheaf(cache.actor, cache)) for cpu in machine.cpus
     )
+    cache.sheaf_locks = tuple(pcs.lock for pcs in cache.cpu_sheaves)
     has_barns = cache.sheaf_capacity > 0
     cache.node = tuple(
         KmemCacheNode(cache.actor, cache, nid, NodeBarn(cache.actor, cache, nid) if has_barns else None)

@@ -24,6 +24,9 @@ from actors.linux.include.slab import kmalloc
 from actors.linux.kernel.locking.locks import (
     MutexHeld,
     SpinLockIrqHeld,
+    local_lock,
+    local_trylock,
+    local_unlock,
     spin_lock_irqsave,
     spin_trylock,
     spin_unlock_irqrestore,
@@ -55,7 +58,7 @@ from actors.linux.mm.slub import (
     joined,
     new_slab_6_12,
 )
-from actors.machine.context import BUG_ON, WARN_ON, Context, deref
+from actors.machine.context import WARN_ON, Context, deref
 from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp, gfpflags_allow_blocking
 from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import ATOMIC_NS, UPDATE, OperationInfo
@@ -66,8 +69,6 @@ if TYPE_CHECKING:
 MAX_FULL_SHEAVES = MAX_EMPTY_SHEAVES = 10
 PCS_BATCH_MAX = 32
 
-LOCAL_TRYLOCK = OperationInfo("local_trylock", cost=ATOMIC_NS)
-LOCAL_LOCK = OperationInfo("local_lock", cost=ATOMIC_NS)
 THIS_CPU_SHEAF = OperationInfo("this_cpu_sheaf", cost=ATOMIC_NS)
 
 
@@ -85,30 +86,18 @@ def this_cpu_sheaves(ctx: Context, s: KmemCache) -> SlubPercpuSheaves:
 
 async def trylock_sheaves(ctx: Context, s: KmemCache) -> SlubPercpuSheaves | None:
     """local_trylock(): this CPU's sheaves, with preemption off; None if the code that this flow interrupts has them."""
-    ctx.preempt_disable()
-    await ctx.this_cpu(s, LOCAL_TRYLOCK)
-    pcs = this_cpu_sheaves(ctx, s)
-    if pcs.is_locked:
-        ctx.preempt_enable()
-        return None
-    pcs.is_locked = True
-    return pcs
+    return this_cpu_sheaves(ctx, s) if await local_trylock(ctx, s.sheaf_locks) else None
 
 
 async def lock_sheaves(ctx: Context, s: KmemCache) -> SlubPercpuSheaves:
     """local_lock(), in a task: no task that is preempted holds it."""
-    ctx.preempt_disable()
-    await ctx.this_cpu(s, LOCAL_LOCK)
-    pcs = this_cpu_sheaves(ctx, s)
-    BUG_ON(ctx, pcs.is_locked, "local_lock: cpu_sheaves.lock is taken")
-    pcs.is_locked = True
-    return pcs
+    await local_lock(ctx, s.sheaf_locks)
+    return this_cpu_sheaves(ctx, s)
 
 
 def unlock_sheaves(ctx: Context, pcs: SlubPercpuSheaves) -> None:
     """local_unlock(). It belongs to the step before it, as nobody on this CPU can come in between."""
-    pcs.is_locked = False
-    ctx.preempt_enable()
+    local_unlock(ctx, pcs.cache.sheaf_locks)
 
 
 async def use_sheaves(ctx: Context, pcs: SlubPercpuSheaves) -> None:

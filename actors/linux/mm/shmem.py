@@ -15,10 +15,11 @@ from actors.linux.fs.inode import alloc_inode_sb, clear_inode, free_inode_object
 from actors.linux.fs.libfs import simple_lookup
 from actors.linux.fs.super import FileSystemType
 from actors.linux.include.slab import kmem_cache_alloc
+from actors.linux.include.swap import lru_add_drain
 from actors.linux.kernel.locking.locks import RwSem
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.swap import __put_page
-from actors.linux.mm.truncate import release_batch, truncate_inode_pages_final
+from actors.linux.mm.truncate import truncate_inode_pages_final
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
 
@@ -120,7 +121,7 @@ async def shmem_truncate_range(ctx: Context, inode: Inode, first: int, last: int
     for page in await ctx.ask(inode.list_pages):
         if first <= page.index <= last and await ctx.ask(page.truncate):
             await __put_page(ctx, page)
-    await release_batch(ctx)
+    await lru_add_drain(ctx)  # as for a file that is deleted
 
 
 TMPFS = FileSystemType(

@@ -64,6 +64,11 @@ class FolioBatches(Shared):
 # -- 2019: a page is on its list at once ------------------------------------------------------------------------------
 
 
+@kernel_fn("lru_add_drain", "mm/swap.c", profiles="..5.4-fixed")
+async def lru_add_drain_until_5_4(_ctx: Context) -> None:
+    """Nothing waits in a batch."""
+
+
 @kernel_fn("lru_cache_add", "mm/swap.c", profiles="..5.4-fixed")
 async def lru_cache_add(ctx: Context, page: Page) -> None:
     """Put the page on its LRU list, where reclaim finds it; the kernel's per-CPU pagevecs are left out."""

@@ -31,10 +31,4 @@ async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
     for page in await ctx.ask(inode.list_pages):
         if await ctx.ask(page.truncate):
             await __put_page(ctx, page)
-    await release_batch(ctx)
-
-
-async def release_batch(ctx: Context) -> None:
-    """[6.12] __folio_batch_release(), after pages were taken out of a file: none waits in a batch of this CPU."""
-    if ctx.machine.is_without_child_caches:
-        await lru_add_drain(ctx)
+    await lru_add_drain(ctx)  # by __pagevec_release(), or __folio_batch_release()
