@@ -327,9 +327,13 @@ async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> No
 
 
 async def free_objcg(ctx: Context, objcg: ObjCgroup) -> None:
-    """Take a released obj_cgroup off its list, and free it after a grace period."""
+    """Take a released obj_cgroup off its list, and free it after a grace period.
+
+    One whose memcg has never been online is on no list (KERNEL-7.2, row 4.6), and its memcg may be gone.
+    """
     async with SpinLockIrqHeld(ctx, ctx.machine.objcg_lock):
-        await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
+        if objcg.on_lists:
+            await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
     await percpu_ref_exit(ctx, objcg.refcnt)
     ctx.machine.objcgs.pop(objcg, None)
     await kfree_rcu(ctx, objcg, objcg.refcnt)
