@@ -15,14 +15,21 @@ Body = Callable[[Context], Awaitable[None]]
 
 
 def alone(
-    body: Body, *, cpus: int = 1, check: str = "off", kernel: str = "7.2", expected: tuple[str, ...] = ()
+    body: Body,
+    *,
+    cpus: int = 1,
+    nodes: int = 1,
+    check: str = "off",
+    kernel: str = "7.2",
+    caches: tuple[str, ...] = ("alpha",),
+    expected: tuple[str, ...] = (),
 ) -> World:
     """Run *body* as a task of the root on CPU 0; it leaves the findings that are *expected*, and no other."""
-    settings = {knob.name: default_value(knob) for knob in MACHINE} | {"cpus": cpus}
+    settings = {knob.name: default_value(knob) for knob in MACHINE} | {"cpus": cpus, "nodes": nodes}
     world = World(make_strategy("roundrobin", 0))
     stage = Stage(world, kernel, settings, check=check)
     stage.has_session = False
-    stage.boot(caches=[small_cache("alpha")])
+    stage.boot(caches=[small_cache(name) for name in caches])
     stage.set_up(body)
     stage.start()
     run_stepper(world)

@@ -32,7 +32,7 @@ from actors.linux.include.memcontrol import (
     obj_stock_flush_required,
     uncharge_statistics,
 )
-from actors.linux.include.rstat import __mod_memcg_state
+from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
 from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
     kmalloc,
@@ -834,6 +834,13 @@ async def count_memcg_folio_events_7_2(ctx: Context, page: Page, item: str, nr: 
         memcg = await folio_memcg(ctx, page)
         with ctx.irq_section:
             await __mod_memcg_state(ctx, memcg, item, nr)
+
+
+@kernel_fn("lruvec_stat_mod_folio", "mm/memcontrol.c", profiles="6.12..")
+async def lruvec_stat_mod_folio(ctx: Context, page: Page, nid: int, item: str, nr_pages: int) -> None:
+    """Count pages of a folio for the memcg that it is charged to now, on node *nid*. IRQs are off."""
+    with ctx.rcu_read_section:
+        await __mod_memcg_lruvec_state(ctx, await folio_memcg(ctx, page), nid, item, nr_pages)
 
 
 @attrs.frozen

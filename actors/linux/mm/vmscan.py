@@ -26,7 +26,7 @@ from actors.linux.kernel.locking.locks import (
     up_write,
 )
 from actors.linux.kernel.rcu.tree import RcuHead
-from actors.linux.mm.filemap import reclaim_user_pages
+from actors.linux.mm.filemap import reclaim_user_pages, take_out
 from actors.linux.mm.memcontrol import (
     LruvecLocked,
     Memcg,
@@ -607,7 +607,7 @@ async def shrink_folio_list(ctx: Context, pages: tuple[Page, ...]) -> tuple[int,
     kept: list[Page] = []
     gone: list[Page] = []
     for page in pages:
-        if not await ctx.ask(page.reclaim_mapping):
+        if not await take_out(ctx, page, page.reclaim_mapping):
             kept.append(page)
             continue
         nr_reclaimed += page.nr_pages
