@@ -100,6 +100,20 @@ def test_random_work_leaves_each_page_on_one_list_or_in_a_batch(kernel: str, see
     assert not [name for name in world.findings if not name.startswith("leak:")]
 
 
+@EACH_KERNEL
+def test_a_folio_of_several_pages_does_not_wait_in_the_batch(kernel: str) -> None:
+    async def body(ctx: Context) -> None:
+        memcg = memcg_of((await mkdir(ctx, ctx.machine.root_cgroup, "job")).css)
+        await touch_pages(ctx, memcg, 1)
+        assert listed(memcg) == 0
+        await touch_pages(ctx, memcg, 2)
+        assert listed(memcg) == 3
+        for _ in range(2):
+            await mem_cgroup_uncharge(ctx, memcg)
+
+    alone(body, kernel=kernel)
+
+
 async def make_and_free(ctx: Context, rng: random.Random, cgroup: Cgroup) -> tuple[int, int]:
     """Let tasks of *cgroup* take 100 pages and give some back; return how many wait in the batch, and are left.
 
