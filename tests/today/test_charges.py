@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from actors.api import GFP_KERNEL, Context
+from actors.api import GFP_KERNEL, Context, kmem_cache_free
 from actors.linux.kernel.cgroup.cgroup import memcg_of
 from actors.linux.lib.percpu_refcount import percpu_ref_kill
 from actors.linux.mm import memcontrol
 from actors.linux.mm.memcontrol import MAX_RECLAIM_RETRIES, Memcg, try_charge_memcg
-from actors.linux.mm.obj_cgroup import obj_cgroup_alloc
+from actors.linux.mm.obj_cgroup import exts_of, obj_cgroup_alloc
 from actors.linux.mm.page_counter import page_counter_try_charge, page_counter_uncharge
 from actors.machine.gfp import Gfp
-from scenarios.stage import mkdir, rmdir
+from actors.system.world import World
+from scenarios.stage import fill, mkdir, rmdir
 from tests.today.lone_task import alone
 
 EACH_KERNEL = pytest.mark.parametrize("kernel", ["6.12", "7.2"])
@@ -89,6 +90,29 @@ def test_a_charge_of_many_pages_gives_up_though_reclaim_finds_some(
     alone(body, kernel=kernel)
 
     assert nr_reclaims == 1 + MAX_RECLAIM_RETRIES + 1
+
+
+@EACH_KERNEL
+def test_an_object_whose_slab_gets_no_vector_stays_unaccounted(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KERNEL-today 7.2.6, KERNEL-7.2, row 7.2: the next object of the slab tries again, and is accounted."""
+
+    async def body(ctx: Context) -> None:
+        job = await mkdir(ctx, ctx.machine.root_cgroup, "job")
+        cache = ctx.machine.root_cache("alpha")
+        monkeypatch.setattr(World, "should_fail", lambda _world, site: site == "obj_exts")
+        objects = list(await fill(ctx, job, cache, 4 * cache.objects + 1))
+        plain = objects[-1]
+        assert plain.slab.obj_exts is None
+        monkeypatch.undo()
+        objects += await fill(ctx, job, cache, 1)
+        assert objects[-1].slab is plain.slab
+        exts = exts_of(plain.slab)
+        assert [at for at, objcg in enumerate(exts.slots) if objcg is not None] == [objects[-1].at]
+        for obj in objects:
+            await kmem_cache_free(ctx, cache, obj)
+        await rmdir(ctx, job)
+
+    alone(body, kernel=kernel, check="step")
 
 
 def test_an_obj_cgroup_of_a_memcg_that_never_was_online_is_released_without_it() -> None:

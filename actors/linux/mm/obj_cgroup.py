@@ -872,7 +872,12 @@ async def mod_objcg_mlstate(ctx: Context, objcg: ObjCgroup, nid: int, item: str,
 
 @kernel_fn("alloc_slab_obj_exts", "mm/slub.c", profiles="6.12..")
 async def alloc_slab_obj_exts(ctx: Context, slab: Slab, *, new_slab: bool) -> bool:
-    """KERNEL-today 7.4: the vector of a slab; for a slab in use another CPU may be first, then its vector is used."""
+    """KERNEL-today 7.4: the vector of a slab; for a slab in use another CPU may be first, then its vector is used.
+
+    False is -ENOMEM: the object that it is for stays unaccounted, and the next one tries again.
+    """
+    if ctx.world.should_fail("obj_exts"):
+        return False
     exts = ObjExts(slab.actor, slab, [None] * slab.objects)
     if new_slab:
         slab.obj_exts = exts
