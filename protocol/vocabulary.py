@@ -50,6 +50,7 @@ FAULTS: dict[str, str] = {
     "percpu": "percpu_ref_init() fails, of a css or of a child cache",
     "delayed-kworker": "a kworker is kept from its item for half a second",
     "delayed-gp": "a grace period takes half a second longer",
+    "obj_exts": "the vector of obj_cgroups of a slab cannot be allocated (from 6.12 on)",
 }
 """The faults that `--fault` may name, each with its effect."""
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.linux.kernel.cgroup.rstat import BYTE_ITEMS
+from actors.linux.kernel.cgroup.rstat import BYTE_ITEMS, ITEMS
 from actors.linux.mm.memcg_memory import ITEM
 from actors.linux.mm.obj_cgroup import OBJ_EXT_SIZE, PAGE_SIZE, ObjCgroup
 from actors.linux.mm.vmstat import stats_of
+from actors.oracles.folio import mapped_pages, memcg_of
 from actors.oracles.stocks import StockRules, byte_slots, page_slots
 
 if TYPE_CHECKING:
@@ -171,20 +172,25 @@ class ObjcgBooks:
         if not (memcg.is_kmem_online or memcg.is_root):
             return
         members = {*memcg.subtree()}
-        objcgs = [objcg for objcg in self.machine.objcgs if objcg.memcg in members]
-        for item in (*BYTE_ITEMS, "kernel"):
-            if item in BYTE_ITEMS:
-                wanted = sum(sizes[objcg, item] for objcg in objcgs)
-                slots = (slot for slot in byte_slots(self.machine) if slot.objcg in objcgs)
-                wanted -= sum(slot.uncounted.get(item, 0) for slot in slots)
-            else:
-                wanted = sum(objcg.charged for objcg in objcgs)
-            shown = flushed(memcg, item)
+        for item in ITEMS:
+            shown, wanted = flushed(memcg, item), self._counted(members, item, sizes)
             if shown != wanted:
                 how = "low" if shown < wanted else "high"
                 where = " of the root" if memcg.is_root else ""
                 text = f"{item} of {memcg.name} adds up to {shown}; shadow accounting explains {wanted}"
                 yield "accounting", f"{item}{where} too {how}", text
+
+    def _counted(self, members: set[Memcg], item: str, sizes: Sizes) -> int:
+        """What a subtree has of an item: bytes of objects, pages of the kernel, or pages of files and tasks."""
+        objcgs = [objcg for objcg in self.machine.objcgs if objcg.memcg in members]
+        if item == "kernel":
+            return sum(objcg.charged for objcg in objcgs)
+        if item in BYTE_ITEMS:
+            slots = (slot for slot in byte_slots(self.machine) if slot.objcg in objcgs)
+            uncounted = sum(slot.uncounted.get(item, 0) for slot in slots)
+            return sum(sizes[objcg, item] for objcg in objcgs) - uncounted
+        pages = (page for page in mapped_pages(self.machine) if item in page.counted_as)
+        return sum(page.nr_pages for page in pages if memcg_of(page) in members)
 
 
 def flushed(memcg: Memcg, item: str) -> int:

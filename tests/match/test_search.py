@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,14 +40,19 @@ def test_any_schedule_of_the_creation_matches_its_own_trace(kernel: str, seed: i
     assert match(text, kernel, "traced-create", budget=300).is_match
 
 
-@same_examples
-@given(st.sampled_from(list(TODAY)), st.sampled_from(list(STORIES_TODAY)), st.integers(0, 10_000))
-def test_a_run_of_today_s_kernels_matches_its_own_trace(kernel: str, story: str, seed: int) -> None:
-    text = trace_of(kernel, story, make_strategy("clock", seed), clock=lambda ctx: ctx.world.now // 1_000)
+NO_CPU = ("7.2", "rmdir-idle-charges")
+"""The periodic flush of statistics is in the filter; no CPU runs it in the model."""
 
-    found = match(text, kernel, STORIES_TODAY[story], budget=100)
 
-    assert found.is_match, found.best.divergence
+@pytest.mark.parametrize(
+    ("kernel", "story"), [case for case in itertools.product(TODAY, STORIES_TODAY) if case != NO_CPU]
+)
+def test_a_run_of_today_s_kernels_matches_its_own_trace(kernel: str, story: str) -> None:
+    for seed in range(4):
+        text = trace_of(kernel, story, make_strategy("clock", seed), clock=lambda ctx: ctx.world.now // 1_000)
+        found = match(text, kernel, STORIES_TODAY[story], budget=100)
+
+        assert found.is_match, found.best.divergence
 
 
 def test_known_gap_a_trace_with_long_preemptions_may_be_missed() -> None:

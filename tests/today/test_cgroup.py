@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors.files.crash_reader import look
+from actors.linux.include.kernfs import KernfsNode, kernfs_remove
+from actors.linux.kernel.cgroup import cgroup as cgroup_module
 from actors.linux.kernel.cgroup.cgroup import Cgroup, cgroup_attach_task, cgroup_mkdir, cgroup_rmdir, css_get, css_put
 from actors.linux.kernel.locking.locks import Completion
 from actors.machine.context import Context
@@ -56,6 +58,32 @@ def test_an_idle_cgroup_is_freed_after_two_grace_periods_and_three(kernel: str) 
         "released",
         "free",
     ]
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
+def test_a_cgroup_is_counted_as_dying_when_its_directory_has_gone(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KERNEL-today 3.2: whoever uses one of its files delays that."""
+    counts: list[tuple[int, int]] = []
+
+    def build(stage: Stage) -> None:
+        root = stage.machine.root_cgroup
+
+        async def see(ctx: Context, node: KernfsNode) -> None:
+            counts.append((root.nr_descendants, root.nr_dying_descendants))
+            await kernfs_remove(ctx, node)
+
+        async def work(ctx: Context) -> None:
+            job = await mkdir(ctx, root, "job")
+            monkeypatch.setattr(cgroup_module, "kernfs_remove", see)
+            await rmdir(ctx, job)
+            counts.append((root.nr_descendants, root.nr_dying_descendants))
+            monkeypatch.undo()
+
+        stage.task("t", work)
+
+    perform(Stub(), build, kernel=kernel)
+
+    assert counts == [(1, 0), (1, 0), (0, 1)]
 
 
 @each_seed

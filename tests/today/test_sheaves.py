@@ -510,6 +510,25 @@ def test_an_object_of_another_node_goes_to_its_slab() -> None:
     alone(body, nodes=2)
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_refill_takes_from_another_node_only_what_that_may_give_up(kept: int) -> None:
+    """A node keeps min_partial slabs for its own CPUs, though they have free objects."""
+    nodes: set[int] = set()
+
+    async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
+        s.min_partial.value = kept
+        await ctx.migrate(stage.machine.cpus[1])
+        await taken(ctx, s, 1)
+        assert await ctx.ask(s.node[1].read_nr_partial) == 1
+        await ctx.migrate(stage.machine.cpus[0])
+        nodes.update(obj.slab.nid for obj in await taken(ctx, s, 1))
+
+    for seed in range(8):
+        alone(body, nodes=2, capacity=2, seed=seed)
+
+    assert nodes == ({0} if kept else {0, 1})
+
+
 def test_an_object_of_another_node_waits_for_the_monitor() -> None:
     async def body(ctx: Context, stage: Stage, s: KmemCache) -> None:
         (obj,) = await taken(ctx, s, 1)

@@ -33,32 +33,13 @@ from actors.linux.mm.obj_cgroup import (
     obj_cgroup_uncharge,
     uncharge_object,
 )
-from actors.system.stepper import run_stepper
-from actors.system.world import World
 from explorer.experiment import Experiment, RunOptions
 from explorer.search.campaign import Campaign
-from explorer.search.registry import make_strategy
-from scenarios.registry import MACHINE, default_value
-from scenarios.stage import Stage, fill, mkdir, rmdir, run_in, small_cache
+from scenarios.stage import fill, mkdir, rmdir, run_in
+from tests.today.lone_task import Body, alone
 from tests.today.stock_reference import ITEMS, PAGE, Actual, Reference
 
-Body = Callable[[Context], Awaitable[None]]
-
 UNRECLAIMABLE = (0, "slab_unreclaimable")
-
-
-def alone(body: Body, *, cpus: int = 1, check: str = "off", kernel: str = "7.2") -> World:
-    """Run *body* as a task of the root on CPU 0 of a machine of its own; it may leave no finding."""
-    settings = {knob.name: default_value(knob) for knob in MACHINE} | {"cpus": cpus}
-    world = World(make_strategy("roundrobin", 0))
-    stage = Stage(world, kernel, settings, check=check)
-    stage.has_session = False
-    stage.boot(caches=[small_cache("alpha")])
-    stage.set_up(body)
-    stage.start()
-    run_stepper(world)
-    assert not world.findings
-    return world
 
 
 # -- against the reference --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from actors.linux.mm.memcontrol import (
     Memcg,
     cancel_charge,
     get_mem_cgroup_from_mm,
+    lruvec_stat_mod_folio,
     mem_cgroup_charge,
     try_charge,
 )
@@ -34,6 +35,8 @@ from actors.versions.kernel_fn import kernel_fn
 from protocol.operations import READ, UPDATE, operation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from actors.linux.fs.inode import Inode
     from actors.linux.mm.memory import TaskMapping
     from actors.linux.mm.obj_cgroup import ObjCgroup
@@ -73,6 +76,13 @@ class Page(ListEntry):
     def charged_to(self) -> Memcg:
         """folio_memcg(), for a page that is charged to a memcg itself."""
         return deref(self.memcg, "page->mem_cgroup")
+
+    @property
+    def counted_as(self) -> tuple[str, ...]:
+        """The items of memory.stat that count it while it is in a file, or while a task has mapped it."""
+        if not self.is_of_file:
+            return ("anon",)
+        return ("file", "shmem") if self.lru == INACTIVE_ANON else ("file",)
 
     @operation(UPDATE)
     def get(self) -> bool:
@@ -114,6 +124,13 @@ class Page(ListEntry):
         return not self.refs
 
     @operation(UPDATE)
+    def leave_mapping(self) -> bool:
+        """[6.12] The same, for a caller with a reference; True if the page was in the mapping."""
+        was_in = self.mapping is not None
+        self._leave_mapping()
+        return was_in
+
+    @operation(UPDATE)
     def replace_in_mapping(self, new: Page, expected: int) -> bool:
         """Let *new* take the place of this page, if this one has as many references as *expected*."""
         mapping = self.mapping
@@ -126,10 +143,11 @@ class Page(ListEntry):
         return True
 
     def _leave_mapping(self) -> None:
-        if self.mapping is not None:
-            del self.mapping.i_pages[self.index]
-            if self.charged_by is not None:
-                self.charged_by.book_in_mapping(self, -1)
+        if self.mapping is None:
+            return
+        del self.mapping.i_pages[self.index]
+        if self.charged_by is not None:
+            self.charged_by.book_in_mapping(self, -1)
         self.mapping = None
         self.refs -= 1
 
@@ -205,11 +223,46 @@ async def filemap_add_folio(ctx: Context, inode: Inode, index: int, *, is_dirty:
     if await ctx.ask(inode.add_page, page):
         if page.charged_by is not None:
             page.charged_by.book_in_mapping(page, 1)
+        await count_folio(ctx, page, page.nid, 1)
         if has_shadow:
             await workingset_refault(ctx, page)
         await folio_add_lru(ctx, page)
     await put_page(ctx, page)
     return True
+
+
+# -- statistics, and the way out of a file ----------------------------------------------------------------------------
+
+
+async def count_folio(ctx: Context, page: Page, nid: int, nr: int) -> None:
+    """Count a page that the caller has a reference to as one of a file or of a task (1), or no longer (-1).
+
+    In C the lock of the mapping is held, or that of the page table.
+    """
+    with ctx.irq_section:
+        for item in page.counted_as:
+            await lruvec_stat_mod_folio(ctx, page, nid, item, nr * page.nr_pages)
+
+
+async def take_out(ctx: Context, page: Page, way_out: Callable[[], bool]) -> bool:
+    """Take a page that the caller has a reference to out of its file by *way_out*; count it if that succeeds."""
+    is_out = await ctx.ask(way_out)
+    if is_out and ctx.machine.has_rstat:
+        await count_folio(ctx, page, page.nid, -1)
+    return is_out
+
+
+async def truncate_folio(ctx: Context, page: Page) -> None:
+    """Take a page out of its file even if it is in use, and free it if it is not.
+
+    From 6.12 on with a reference, as the kernel does always: the page is counted after it is taken out.
+    """
+    if not ctx.machine.has_rstat:
+        if await ctx.ask(page.truncate):
+            await __put_page(ctx, page)
+    elif await ctx.ask(page.get):
+        await take_out(ctx, page, page.leave_mapping)
+        await put_page(ctx, page)
 
 
 # -- freeing, writing and reading pages -------------------------------------------------------------------------------

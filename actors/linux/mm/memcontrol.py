@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections import defaultdict
+from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
@@ -31,7 +32,7 @@ from actors.linux.include.memcontrol import (
     obj_stock_flush_required,
     uncharge_statistics,
 )
-from actors.linux.include.rstat import __mod_memcg_state
+from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
 from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
     kmalloc,
@@ -100,6 +101,8 @@ if TYPE_CHECKING:
 
 MEM_CGROUP_RECLAIM_RETRIES = 5
 MAX_RECLAIM_RETRIES = 16
+COSTLY_PAGES = 8
+"""1 << PAGE_ALLOC_COSTLY_ORDER: a charge of that many goes on as long as reclaim finds anything."""
 CHARGE_BATCH = 64
 """The MEMCG_CHARGE_BATCH of 6.12."""
 MEMCG_CACHES_MIN_SIZE = 4
@@ -201,9 +204,8 @@ class ObjcgOwner(Shared):
 
     @operation(UPDATE, part="objcg_list", lifecycle=True)
     def del_objcg(self, objcg: ObjCgroup) -> None:
-        """list_del(); one that no removal has put onto a list is a list by itself."""
-        if objcg.on_lists:
-            self.objcg_list.list_del(objcg)
+        """list_del()."""
+        self.objcg_list.list_del(objcg)
 
 
 @attrs.define(eq=False)
@@ -563,7 +565,7 @@ async def try_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) 
     A charge alone pins nothing; what is charged does. There is no OOM killer, and no memory.high.
     """
     batch = max(CHARGE_BATCH, nr_pages)
-    retries, drained = MAX_RECLAIM_RETRIES, False
+    attempts = ChargeAttempts()
     while True:
         if await consume_stock(ctx, memcg, nr_pages):
             return True
@@ -572,20 +574,49 @@ async def try_charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) 
             break
         if batch > nr_pages:
             batch = nr_pages
-        elif not gfpflags_allow_blocking(gfp):
+        elif not gfpflags_allow_blocking(gfp) or not await reclaim_for_charge(ctx, over, gfp, nr_pages, attempts):
             return await exceed_limit(ctx, memcg, gfp, nr_pages)
-        elif await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp):
-            continue
-        elif not drained:
-            await drain_all_stock(ctx, over)
-            drained = True
-        elif Gfp.NORETRY in gfp or not retries:
-            return await exceed_limit(ctx, memcg, gfp, nr_pages)
-        else:
-            retries -= 1
     if batch > nr_pages:
         await refill_stock(ctx, memcg, batch - nr_pages)
     return True
+
+
+@attrs.define
+class ChargeAttempts:
+    """What a charge that does not fit has left to try."""
+
+    has_drained: bool = False
+    retries: int = MAX_RECLAIM_RETRIES
+
+
+async def reclaim_for_charge(ctx: Context, over: Memcg, gfp: Gfp, nr_pages: int, attempts: ChargeAttempts) -> bool:
+    """KERNEL-today 8.3, step 5: reclaim below the limit of *over*; whether the charge is worth another try.
+
+    If reclaim has not made room enough, the stocks are drained once, for they may have the rest.
+    """
+    nr_reclaimed = await try_to_free_mem_cgroup_pages(ctx, over, nr_pages, gfp)
+    if await mem_cgroup_margin(ctx, over) >= nr_pages:
+        return True
+    if not attempts.has_drained:
+        await drain_all_stock(ctx, over)
+        attempts.has_drained = True
+        return True
+    if Gfp.NORETRY in gfp:
+        return False
+    if not nr_reclaimed or nr_pages > COSTLY_PAGES:
+        attempts.retries -= 1
+    return attempts.retries >= 0
+
+
+@kernel_fn("mem_cgroup_margin", "mm/memcontrol.c", profiles="6.12..")
+async def mem_cgroup_margin(ctx: Context, memcg: Memcg) -> float:
+    """How many pages its own limits leave; infinite without a limit."""
+    margins = [
+        max(counter.max - await ctx.ask(counter.read), 0)
+        for counter in (memcg.memory, memcg.memsw)
+        if counter is not None and counter.max is not None
+    ]
+    return min(margins, default=inf)
 
 
 async def charge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> Memcg | None:
@@ -803,6 +834,13 @@ async def count_memcg_folio_events_7_2(ctx: Context, page: Page, item: str, nr: 
         memcg = await folio_memcg(ctx, page)
         with ctx.irq_section:
             await __mod_memcg_state(ctx, memcg, item, nr)
+
+
+@kernel_fn("lruvec_stat_mod_folio", "mm/memcontrol.c", profiles="6.12..")
+async def lruvec_stat_mod_folio(ctx: Context, page: Page, nid: int, item: str, nr_pages: int) -> None:
+    """Count pages of a folio for the memcg that it is charged to now, on node *nid*. IRQs are off."""
+    with ctx.rcu_read_section:
+        await __mod_memcg_lruvec_state(ctx, await folio_memcg(ctx, page), nid, item, nr_pages)
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ import itertools
 import attrs
 
 from actors.linux.include.swap import folio_add_lru, lru_add_drain, put_page
-from actors.linux.mm.filemap import Page
+from actors.linux.mm.filemap import Page, count_folio
 from actors.linux.mm.memcontrol import Memcg, charge_memcg
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.machine.context import Context
@@ -46,7 +46,7 @@ class TaskMapping(Shared):
             return None
         page = of_memcg[-1]
         page.refs += 1
-        page.truncate()
+        page.leave_mapping()
         return page
 
 
@@ -62,6 +62,7 @@ async def fault_in_page(ctx: Context, memcg: Memcg, nr_pages: int) -> bool:
         return False
     await ctx.ask(mapping.add_page, page)
     memcg.book_in_mapping(page, 1)
+    await count_folio(ctx, page, page.nid, 1)
     await folio_add_lru(ctx, page)
     await put_page(ctx, page)
     return True
@@ -79,4 +80,5 @@ async def zap_page_range_single(ctx: Context, memcg: Memcg) -> None:
     await lru_add_drain(ctx)
     page = await ctx.ask(ctx.machine.task_pages.take_newest, memcg)
     if page is not None:
+        await count_folio(ctx, page, page.nid, -1)
         await put_page(ctx, page)

@@ -6,7 +6,7 @@ The old page is isolated and has no users, the new one is nobody's yet. The char
 from __future__ import annotations
 
 from actors.linux.include.swap import folio_add_lru, put_page
-from actors.linux.mm.filemap import MAPPING_AND_CALLER, Page
+from actors.linux.mm.filemap import MAPPING_AND_CALLER, Page, count_folio
 from actors.linux.mm.memcontrol import mem_cgroup_migrate
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.vmscan import folio_isolate_lru, folio_putback_lru
@@ -44,5 +44,12 @@ async def unmap_and_move(ctx: Context, page: Page, nid: int) -> bool:
 
 @kernel_fn("folio_migrate_mapping", "mm/migrate.c", profiles="6.12..")
 async def folio_migrate_mapping(ctx: Context, page: Page, new: Page) -> bool:
-    """Put *new* in the place of *page*, under the lock of the mapping, if only the mapping and the caller hold it."""
-    return await ctx.ask(page.replace_in_mapping, new, MAPPING_AND_CALLER)
+    """Put *new* in the place of *page*, under the lock of the mapping, if only the mapping and the caller hold it.
+
+    The memcg of the old page, which still has the charge, counts it on the other node from now on.
+    """
+    is_replaced = await ctx.ask(page.replace_in_mapping, new, MAPPING_AND_CALLER)
+    if is_replaced and new.nid != page.nid:
+        await count_folio(ctx, page, page.nid, -1)
+        await count_folio(ctx, page, new.nid, 1)
+    return is_replaced

@@ -333,9 +333,13 @@ async def uncharge_counters(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> No
 
 
 async def free_objcg(ctx: Context, objcg: ObjCgroup, lock: SpinLock) -> None:
-    """Take a released obj_cgroup off its list, which *lock* guards, and free it after a grace period."""
+    """Take a released obj_cgroup off its list, which *lock* guards, and free it after a grace period.
+
+    One whose memcg has never been online is on no list (KERNEL-7.2, row 4.6), and its memcg may be gone.
+    """
     async with SpinLockIrqHeld(ctx, lock):
-        await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
+        if objcg.on_lists:
+            await ctx.ask(objcg.memcg.objcg_owner(objcg.nid).del_objcg, objcg)
     await percpu_ref_exit(ctx, objcg.refcnt)
     ctx.machine.objcgs.pop(objcg, None)
     await kfree_rcu(ctx, objcg, objcg.refcnt)
@@ -884,7 +888,12 @@ async def mod_objcg_mlstate(ctx: Context, objcg: ObjCgroup, nid: int, item: str,
 
 @kernel_fn("alloc_slab_obj_exts", "mm/slub.c", profiles="6.12..")
 async def alloc_slab_obj_exts(ctx: Context, slab: Slab, *, new_slab: bool) -> bool:
-    """KERNEL-today 7.4: the vector of a slab; for a slab in use another CPU may be first, then its vector is used."""
+    """KERNEL-today 7.4: the vector of a slab; for a slab in use another CPU may be first, then its vector is used.
+
+    False is -ENOMEM: the object that it is for stays unaccounted, and the next one tries again.
+    """
+    if ctx.world.should_fail("obj_exts"):
+        return False
     exts = ObjExts(slab.actor, slab, [None] * slab.objects)
     if new_slab:
         slab.obj_exts = exts

@@ -33,6 +33,11 @@ class PageCounter(Shared):
         self.usage += nr_pages
         return self.usage
 
+    @operation(UPDATE)
+    def clear(self) -> None:
+        """atomic_long_set(&counter->usage, 0)."""
+        self.usage = 0
+
     @operation(READ, cost=ATOMIC_NS)
     def read(self) -> int:
         """page_counter_read()."""
@@ -43,12 +48,25 @@ class PageCounter(Shared):
         self.failcnt += 1
 
 
-@kernel_fn("page_counter_cancel", "mm/page_counter.c")
+@kernel_fn("page_counter_cancel", "mm/page_counter.c", profiles="..5.4-fixed")
 async def page_counter_cancel(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
     """Subtract *nr_pages* from one counter."""
+    await is_underflow(ctx, counter, nr_pages)
+
+
+@kernel_fn("page_counter_cancel", "mm/page_counter.c", profiles="6.12..")
+async def page_counter_cancel_6_12(ctx: Context, counter: PageCounter, nr_pages: int) -> None:
+    """KERNEL-today 8.1: a counter below zero is set to zero, so that the next charges count."""
+    if await is_underflow(ctx, counter, nr_pages):
+        await ctx.ask(counter.clear)
+
+
+async def is_underflow(ctx: Context, counter: PageCounter, nr_pages: int) -> bool:
+    """Subtract *nr_pages*, and report a counter that is below zero then."""
     new = await ctx.ask(counter.add, -nr_pages)
     if WARN_ON(ctx, new < 0, "page_counter_cancel: new < 0"):
         ctx.world.report("accounting", "page_counter underflow", f"{counter.label} is {new} pages", flow=ctx)
+    return new < 0
 
 
 @kernel_fn("page_counter_uncharge", "mm/page_counter.c")

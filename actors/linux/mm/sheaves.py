@@ -386,16 +386,31 @@ async def alloc_from_new_slab(ctx: Context, s: KmemCache, slab: Slab, count: int
 @kernel_fn("refill_objects", "mm/slub.c", profiles="7.2..")
 async def refill_objects(ctx: Context, s: KmemCache, gfp: Gfp, count: int) -> list[SlabObject]:
     """KERNEL-7.2 N1.5: *count* objects of slabs: of this node, of other nodes, of new slabs; fewer without memory."""
-    here = s.node[ctx.numa_node]
-    objects = await __refill_objects_node(ctx, s, here, count, tries=False)
-    for n in s.node:
-        if n is not here and len(objects) < count:
-            objects += await __refill_objects_node(ctx, s, n, count - len(objects), tries=True)
+    objects = await __refill_objects_node(ctx, s, s.node[ctx.numa_node], count, tries=False)
+    if len(objects) < count and len(s.node) > 1:
+        objects += await __refill_objects_any(ctx, s, count - len(objects))
     while len(objects) < count:
         slab = await new_slab_6_12(ctx, s, gfp)
         if slab is None:
             break
         objects += await alloc_from_new_slab(ctx, s, slab, count - len(objects))
+    return objects
+
+
+@kernel_fn("__refill_objects_any", "mm/slub.c", profiles="7.2..")
+async def __refill_objects_any(ctx: Context, s: KmemCache, count: int) -> list[SlabObject]:
+    """KERNEL-7.2 N1.5, part D: as in N1.4, sometimes, and of nodes with more than min_partial.
+
+    46dea1744498 has both conditions; KERNEL-7.2 does not say them again.
+    """
+    objects: list[SlabObject] = []
+    if not await ctx.choose(2):
+        return objects
+    for n in s.node:
+        if n.nid != ctx.numa_node and await ctx.ask(n.read_nr_partial) > s.min_partial.value:
+            objects += await __refill_objects_node(ctx, s, n, count - len(objects), tries=True)
+            if len(objects) >= count:
+                break
     return objects
 
 

@@ -65,7 +65,7 @@ class FolioBatches(Shared):
 
 
 @kernel_fn("lru_add_drain", "mm/swap.c", profiles="..5.4-fixed")
-async def lru_add_drain_until_5_4(_ctx: Context) -> None:
+async def lru_add_drain_until_5_4(ctx: Context) -> None:
     """Nothing waits in a batch."""
 
 
@@ -87,14 +87,17 @@ async def __put_page(ctx: Context, page: Page) -> None:
 
 @kernel_fn("folio_add_lru", "mm/swap.c", profiles="6.12..")
 async def folio_add_lru_6_12(ctx: Context, page: Page) -> None:
-    """KERNEL-today 10.4: put the page, with a reference, into this CPU's batch; a full batch goes to the lists."""
+    """KERNEL-today 10.4: put the page, with a reference, into this CPU's batch; a full batch goes to the lists.
+
+    So does one with a folio of several pages, which does not wait.
+    """
     await ctx.ask(page.get)
     with ctx.preempt_section:
         await ctx.this_cpu(ctx.machine.fbatches[ctx.smp_processor_id], THIS_CPU_FBATCHES)
         batches = ctx.machine.fbatches[ctx.smp_processor_id]
         ctx.use(batches)
         batches.lru_add.append(page)
-        if len(batches.lru_add) == PAGEVEC_SIZE:
+        if len(batches.lru_add) == PAGEVEC_SIZE or page.nr_pages > 1:
             await folio_batch_move_lru(ctx, batches)
 
 

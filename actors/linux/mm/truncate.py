@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.linux.include.swap import lru_add_drain, put_page
-from actors.linux.mm.swap import __put_page
+from actors.linux.mm.filemap import take_out, truncate_folio
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
 
@@ -20,7 +20,7 @@ async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
     for page in await ctx.ask(inode.list_pages):
         if not await ctx.ask(page.get):
             continue
-        invalidated += await ctx.ask(page.remove_mapping)
+        invalidated += await take_out(ctx, page, page.remove_mapping)
         await put_page(ctx, page)
     return invalidated
 
@@ -29,6 +29,5 @@ async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
 async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
     """Remove all pages of a file that is being deleted. Reclaim frees the pages that it has isolated."""
     for page in await ctx.ask(inode.list_pages):
-        if await ctx.ask(page.truncate):
-            await __put_page(ctx, page)
+        await truncate_folio(ctx, page)
     await lru_add_drain(ctx)  # by __pagevec_release(), or __folio_batch_release()

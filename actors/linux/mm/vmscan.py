@@ -26,7 +26,7 @@ from actors.linux.kernel.locking.locks import (
     up_write,
 )
 from actors.linux.kernel.rcu.tree import RcuHead
-from actors.linux.mm.filemap import reclaim_user_pages
+from actors.linux.mm.filemap import reclaim_user_pages, take_out
 from actors.linux.mm.memcontrol import (
     LruvecLocked,
     Memcg,
@@ -366,22 +366,42 @@ async def shrink_by_bit(ctx: Context, sc: ShrinkControl, shrinker: Shrinker, pri
     return ret
 
 
-@kernel_fn("drop_slab_node", "mm/vmscan.c")
-async def drop_slab_node(ctx: Context, nid: int) -> None:
-    """KERNEL.md 11.5: shrink all memcgs at priority 0, until a round frees at most 10 objects."""
-    while True:
-        freed, memcg = 0, await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, None)
-        while memcg is not None:
-            freed += await shrink_slab(ctx, GFP_KERNEL, nid, memcg, 0)
-            memcg = await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, memcg)
-        if freed <= 10:
-            return
+@kernel_fn("drop_slab_node", "mm/vmscan.c", profiles="..5.4-fixed")
+async def drop_slab_node(ctx: Context, nid: int) -> int:
+    """KERNEL.md 11.5: shrink all memcgs at priority 0, until a round frees at most 10 objects: the number of these."""
+    freed = await shrink_all_memcgs(ctx, nid)
+    while freed > 10:
+        freed = await shrink_all_memcgs(ctx, nid)
+    return freed
 
 
-@kernel_fn("drop_slab", "mm/vmscan.c")
+@kernel_fn("drop_slab_node", "mm/vmscan.c", profiles="6.12..")
+async def drop_slab_node_6_12(ctx: Context, nid: int) -> int:
+    """[6.12] One round; the number of objects freed."""
+    return await shrink_all_memcgs(ctx, nid)
+
+
+async def shrink_all_memcgs(ctx: Context, nid: int) -> int:
+    """Shrink the slabs of all memcgs on a node at priority 0; return the number of objects freed."""
+    freed, memcg = 0, await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, None)
+    while memcg is not None:
+        freed += await shrink_slab(ctx, GFP_KERNEL, nid, memcg, 0)
+        memcg = await mem_cgroup_iter(ctx, ctx.machine.root_mem_cgroup, memcg)
+    return freed
+
+
+@kernel_fn("drop_slab", "mm/vmscan.c", profiles="..5.4-fixed")
 async def drop_slab(ctx: Context) -> None:
     for nid in range(ctx.machine.config.nodes):
         await drop_slab_node(ctx, nid)
+
+
+@kernel_fn("drop_slab", "mm/vmscan.c", profiles="6.12..")
+async def drop_slab_6_12(ctx: Context) -> None:
+    """[6.12] Rounds over all nodes, as long as one frees enough: 2 objects at first, twice as many each time."""
+    enough = 2
+    while sum([await drop_slab_node(ctx, nid) for nid in range(ctx.machine.config.nodes)]) >= enough:
+        enough *= 2
 
 
 # -- reclaim ----------------------------------------------------------------------------------------------------------
@@ -607,7 +627,7 @@ async def shrink_folio_list(ctx: Context, pages: tuple[Page, ...]) -> tuple[int,
     kept: list[Page] = []
     gone: list[Page] = []
     for page in pages:
-        if not await ctx.ask(page.reclaim_mapping):
+        if not await take_out(ctx, page, page.reclaim_mapping):
             kept.append(page)
             continue
         nr_reclaimed += page.nr_pages

@@ -863,7 +863,7 @@ async def cgroup_rmdir(ctx: Context, cgroup: Cgroup) -> bool:
         return await cgroup_destroy_locked(ctx, cgroup)
 
 
-@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="..6.12")
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
 async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     """Kill the css, count the cgroup as dying, kill its base reference; False if it is populated.
 
@@ -881,6 +881,26 @@ async def cgroup_destroy_locked(ctx: Context, cgroup: Cgroup) -> bool:
     return True
 
 
+@kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="6.12")
+async def cgroup_destroy_locked_6_12(ctx: Context, cgroup: Cgroup) -> bool:
+    """KERNEL-today 3.2: the ancestors count the cgroup as dying when its directory has gone."""
+    lockdep_assert_held(ctx, "cgroup_mutex")
+    if await ctx.ask(cgroup.read_populated):
+        return False
+    await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
+    if cgroup.has_css:
+        await kill_css(ctx, cgroup.css)
+    await remove_directory(ctx, cgroup)
+    return True
+
+
+async def remove_directory(ctx: Context, cgroup: Cgroup) -> None:
+    """Wait for those who use a file of the cgroup's own; then count the cgroup as dying, and kill its reference."""
+    await kernfs_remove(ctx, cgroup.self_css.files)
+    await ctx.ask(ctx.machine.cgroup_tree.mark_dying, cgroup)
+    await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
+
+
 @kernel_fn("cgroup_destroy_locked", "kernel/cgroup/cgroup.c", profiles="7.2..")
 async def cgroup_destroy_locked_7_2(ctx: Context, cgroup: Cgroup) -> bool:
     """KERNEL-7.2 N3.1: False if a task is seen; tasks that are exiting are not, and may delay the kill of the css.
@@ -894,9 +914,7 @@ async def cgroup_destroy_locked_7_2(ctx: Context, cgroup: Cgroup) -> bool:
     await ctx.ask(cgroup.self_css.clear_flags, CssFlags.ONLINE)
     if cgroup.has_css:
         await kill_css_sync(ctx, cgroup.css)
-    await kernfs_remove(ctx, cgroup.self_css.files)
-    await ctx.ask(tree.mark_dying, cgroup)
-    await percpu_ref_kill(ctx, deref(cgroup.self_css.refcnt, "cgroup_destroy_locked(): cgrp->self.refcnt"))
+    await remove_directory(ctx, cgroup)
     if cgroup.has_css and not await ctx.ask(cgroup.css.read_populated):
         await kill_css_finish(ctx, cgroup.css)
     return True
