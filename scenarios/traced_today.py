@@ -8,6 +8,7 @@ from actors.api import Context, KmemCache, kmem_cache_create, kmem_cache_destroy
 from actors.linux.fs.file_table import File
 from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat
 from actors.linux.include.rcupdate import kfree_rcu
+from actors.linux.lib.xarray import NODE_CACHE
 from actors.linux.mm.memcontrol import drain_all_stock
 from actors.linux.mm.shmem import shmem_fallocate
 from actors.system.actor import Shared
@@ -63,7 +64,7 @@ def traced_cache_destroy(stage: Stage) -> None:
     kernels=WITHOUT_CHILD_CACHES,
 )
 def traced_rmdir_page(stage: Stage) -> None:
-    traced = program(stage)
+    traced = program(stage, NODE_CACHE)
     shared: list[File] = []
 
     async def prepare(ctx: Context) -> None:

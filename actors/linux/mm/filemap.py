@@ -16,6 +16,7 @@ import attrs
 from actors.linux.include.fs import __mark_inode_dirty
 from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.kernel.cgroup.cgroup import css_put
+from actors.linux.lib.xarray import xas_create
 from actors.linux.mm.memcontrol import (
     Memcg,
     cancel_charge,
@@ -200,6 +201,9 @@ async def filemap_add_folio(ctx: Context, inode: Inode, index: int, *, is_dirty:
     page.lru = INACTIVE_FILE if inode.i_sb.s_type.has_reclaimable_pages else INACTIVE_ANON
     if not await mem_cgroup_charge(ctx, page, GFP_KERNEL):
         await __free_pages(ctx, 1)
+        return False
+    if not await xas_create(ctx, inode, index):
+        await put_page(ctx, page)
         return False
     has_shadow = await ctx.ask(inode.has_shadow, index)
     if await ctx.ask(inode.add_page, page):

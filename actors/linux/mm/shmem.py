@@ -17,8 +17,7 @@ from actors.linux.fs.super import FileSystemType
 from actors.linux.include.slab import kmem_cache_alloc
 from actors.linux.kernel.locking.locks import RwSem
 from actors.linux.mm.kmem_cache import SlabObject
-from actors.linux.mm.swap import __put_page
-from actors.linux.mm.truncate import release_batch, truncate_inode_pages_final
+from actors.linux.mm.truncate import release_batch, truncate_inode_pages_final, truncate_page
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
 
@@ -118,8 +117,8 @@ async def shmem_fallocate(ctx: Context, file: File, first: int, nr_pages: int) -
 async def shmem_truncate_range(ctx: Context, inode: Inode, first: int, last: int) -> None:
     """Remove the pages from *first* to *last*, in use or not; there is no swap."""
     for page in await ctx.ask(inode.list_pages):
-        if first <= page.index <= last and await ctx.ask(page.truncate):
-            await __put_page(ctx, page)
+        if first <= page.index <= last:
+            await truncate_page(ctx, inode, page)
     await release_batch(ctx)
 
 

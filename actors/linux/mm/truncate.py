@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.linux.include.swap import lru_add_drain, put_page
+from actors.linux.lib.xarray import xas_delete_node
 from actors.linux.mm.swap import __put_page
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
 
 if TYPE_CHECKING:
     from actors.linux.fs.inode import Inode
+    from actors.linux.mm.filemap import Page
 
 
 @kernel_fn("invalidate_mapping_pages", "mm/truncate.c")
@@ -29,9 +31,17 @@ async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
 async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
     """Remove all pages of a file that is being deleted. Reclaim frees the pages that it has isolated."""
     for page in await ctx.ask(inode.list_pages):
-        if await ctx.ask(page.truncate):
-            await __put_page(ctx, page)
+        await truncate_page(ctx, inode, page)
     await release_batch(ctx)
+
+
+async def truncate_page(ctx: Context, inode: Inode, page: Page) -> None:
+    """Take a page out of its file, in use or not. From 6.12 on an empty node of the file goes, too."""
+    is_last = await ctx.ask(page.truncate)
+    if inode.nodes:
+        await xas_delete_node(ctx, inode, page.index)
+    if is_last:
+        await __put_page(ctx, page)
 
 
 async def release_batch(ctx: Context) -> None:
