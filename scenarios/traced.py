@@ -21,6 +21,7 @@ from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinka
 from actors.linux.fs.read_write import vfs_write
 from actors.linux.fs.super import caches_of, vfs_get_tree
 from actors.linux.include.kernfs import PROCS
+from actors.linux.include.swap import lru_add_drain
 from actors.linux.kernel.cgroup.cgroup import cgroup_procs_write
 from actors.linux.mm.shmem import TMPFS
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
@@ -146,6 +147,7 @@ class Program:
                 await fput(ctx, file)
             if shared is not None:
                 await vfs_write(ctx, shared, WRITTEN_PAGES)
+                await lru_add_drain(ctx)  # the child's exit does it, when its own memory goes (tlb_finish_mmu())
             await ctx.sleep(BETWEEN_FILES_NS)
             for name in self.names:
                 if name != kept:
@@ -178,9 +180,9 @@ async def close(ctx: Context, file: File | None) -> None:
     await fput(ctx, file)
 
 
-def program(stage: Stage) -> Program:
-    """Boot the machine with the caches that the program needs."""
-    machine = stage.boot(*CACHES)
+def program(stage: Stage, *others: str) -> Program:
+    """Boot the machine with the caches that the program needs, and *others*."""
+    machine = stage.boot(*CACHES, *others)
     for s_type in (CGROUP2, TMPFS):
         caches_of(machine, s_type)  # raises UsageError now if the machine lacks one of them
     return Program(stage)

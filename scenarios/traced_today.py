@@ -8,6 +8,7 @@ from actors.api import Context, KmemCache, kmem_cache_create, kmem_cache_destroy
 from actors.linux.fs.file_table import File
 from actors.linux.fs.namei import do_filp_open, do_mkdirat, do_rmdir, do_unlinkat
 from actors.linux.include.rcupdate import kfree_rcu
+from actors.linux.lib.xarray import NODE_CACHE
 from actors.linux.mm.memcontrol import drain_all_stock
 from actors.linux.mm.shmem import shmem_fallocate
 from actors.system.actor import Shared
@@ -63,7 +64,7 @@ def traced_cache_destroy(stage: Stage) -> None:
     kernels=WITHOUT_CHILD_CACHES,
 )
 def traced_rmdir_page(stage: Stage) -> None:
-    traced = program(stage)
+    traced = program(stage, NODE_CACHE)
     shared: list[File] = []
 
     async def prepare(ctx: Context) -> None:
@@ -102,9 +103,17 @@ def traced_rmdir_late(stage: Stage) -> None:
     traced = program(stage)
 
     async def prepare(ctx: Context) -> None:
+        """The other cgroup has its LRU lists already, and the stocks were emptied since."""
         await traced.mount(ctx)
         await do_mkdirat(ctx, traced.jobs, OTHER)
+        await traced.run_child(ctx, make_file, OTHER)
+        await drain_stocks(ctx)
+        await ctx.settle()
         await traced.run_generation(ctx, hold=True)
+
+    async def drain_stocks(ctx: Context) -> None:
+        """Write to memory.max of the cgroup above."""
+        await drain_all_stock(ctx, next(memcg for memcg in stage.machine.memcgs() if memcg.name == PARENT))
 
     async def make_file(ctx: Context) -> None:
         """Make a file, close and remove it."""
@@ -122,7 +131,7 @@ def traced_rmdir_late(stage: Stage) -> None:
             await traced.run_child(ctx, make_file, OTHER, stage.knobs[name])
             await traced.mark(ctx)
         await ctx.sleep(REST_NS)
-        await drain_all_stock(ctx, next(memcg for memcg in stage.machine.memcgs() if memcg.name == PARENT))
+        await drain_stocks(ctx)
 
     async def clean_up(ctx: Context) -> None:
         await do_rmdir(ctx, traced.jobs, OTHER)

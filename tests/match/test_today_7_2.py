@@ -75,6 +75,7 @@ MATCHED = {
     "rmdir-idle": ("traced-rmdir-idle", ()),
     "rmdir-held": ("traced-rmdir-held", ()),
     "rmdir-page": ("traced-rmdir-page", ()),
+    "rmdir-late": ("traced-rmdir-late", ("i_callback",)),
     "cache-destroy": ("traced-cache-destroy", ("__d_free",)),
 }
 """The captures that the model does so far, with the scenario and the functions that are ignored, as on 6.12."""

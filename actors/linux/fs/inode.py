@@ -18,6 +18,8 @@ from actors.linux.include.slab import kmem_cache_alloc_lru, kmem_cache_free
 from actors.linux.kernel.locking.locks import RwSem, SpinLock, SpinLockHeld, spin_lock, spin_trylock, spin_unlock
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.lib.dec_and_lock import atomic_dec_and_lock
+from actors.linux.lib.radix_tree import XaNode
+from actors.linux.lib.xarray import XA_CHUNK_SIZE
 from actors.linux.mm.filemap import Page
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.list_lru import (
@@ -57,7 +59,7 @@ class InodeState(enum.Flag):
 class Inode(ListEntry):
     """struct inode with its address_space: `i_pages` are its pages by index, `i_size` its length in pages.
 
-    From 6.12 on `shadows` are the places from which reclaim has taken a page.
+    From 6.12 on `shadows` are the places from which reclaim has taken a page, and `nodes` the nodes of the xarray.
 
     Only directories have an `i_rwsem`: the model locks no other inodes.
     """
@@ -71,6 +73,7 @@ class Inode(ListEntry):
     i_state: InodeState = InodeState.NONE
     i_pages: dict[int, Page] = attrs.field(factory=dict, init=False)
     shadows: set[int] = attrs.field(factory=set, init=False)
+    nodes: dict[int, XaNode] = attrs.field(factory=dict, init=False)
     i_lock: SpinLock = attrs.field(init=False)
     i_rwsem: RwSem | None = None
     i_lru: LruItem = attrs.field(init=False)
@@ -210,6 +213,22 @@ class Inode(ListEntry):
     @operation(READ)
     def has_shadow(self, index: int) -> bool:
         return index in self.shadows
+
+    @operation(READ)
+    def has_node(self, number: int) -> bool:
+        return number in self.nodes
+
+    @operation(UPDATE)
+    def add_node(self, node: XaNode) -> bool:
+        """Put *node* into the mapping, unless there is one by now."""
+        return self.nodes.setdefault(node.number, node) is node
+
+    @operation(UPDATE)
+    def take_unused_node(self, number: int) -> XaNode | None:
+        """Take a node out of which the last page has gone, but for one at index 0."""
+        if number not in self.nodes or any(index and index // XA_CHUNK_SIZE == number for index in self.i_pages):
+            return None
+        return self.nodes.pop(number)
 
     @operation(READ)
     def read_size(self) -> int:

@@ -16,6 +16,7 @@ import attrs
 from actors.linux.include.fs import __mark_inode_dirty
 from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.kernel.cgroup.cgroup import css_put
+from actors.linux.lib.xarray import xas_create, xas_delete_node
 from actors.linux.mm.memcontrol import (
     Memcg,
     cancel_charge,
@@ -219,6 +220,9 @@ async def filemap_add_folio(ctx: Context, inode: Inode, index: int, *, is_dirty:
     if not await mem_cgroup_charge(ctx, page, GFP_KERNEL):
         await __free_pages(ctx, 1)
         return False
+    if not await xas_create(ctx, inode, index):
+        await put_page(ctx, page)
+        return False
     has_shadow = await ctx.ask(inode.has_shadow, index)
     if await ctx.ask(inode.add_page, page):
         if page.charged_by is not None:
@@ -252,16 +256,19 @@ async def take_out(ctx: Context, page: Page, way_out: Callable[[], bool]) -> boo
     return is_out
 
 
-async def truncate_folio(ctx: Context, page: Page) -> None:
+async def truncate_folio(ctx: Context, inode: Inode, page: Page) -> None:
     """Take a page out of its file even if it is in use, and free it if it is not.
 
-    From 6.12 on with a reference, as the kernel does always: the page is counted after it is taken out.
+    From 6.12 on with a reference, as the kernel does always: the page is counted after it is taken out. An empty node
+    of the file goes, too.
     """
     if not ctx.machine.has_rstat:
         if await ctx.ask(page.truncate):
             await __put_page(ctx, page)
     elif await ctx.ask(page.get):
         await take_out(ctx, page, page.leave_mapping)
+        if inode.nodes:
+            await xas_delete_node(ctx, inode, page.index)
         await put_page(ctx, page)
 
 

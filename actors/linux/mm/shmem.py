@@ -120,7 +120,7 @@ async def shmem_truncate_range(ctx: Context, inode: Inode, first: int, last: int
     """Remove the pages from *first* to *last*, in use or not; there is no swap."""
     for page in await ctx.ask(inode.list_pages):
         if first <= page.index <= last:
-            await truncate_folio(ctx, page)
+            await truncate_folio(ctx, inode, page)
     await lru_add_drain(ctx)  # as for a file that is deleted
 
 

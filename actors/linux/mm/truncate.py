@@ -29,5 +29,5 @@ async def invalidate_mapping_pages(ctx: Context, inode: Inode) -> int:
 async def truncate_inode_pages_final(ctx: Context, inode: Inode) -> None:
     """Remove all pages of a file that is being deleted. Reclaim frees the pages that it has isolated."""
     for page in await ctx.ask(inode.list_pages):
-        await truncate_folio(ctx, page)
+        await truncate_folio(ctx, inode, page)
     await lru_add_drain(ctx)  # by __pagevec_release(), or __folio_batch_release()
