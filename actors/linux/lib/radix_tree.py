@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from actors.linux.include.slab import kmem_cache_free
 from actors.linux.kernel.rcu.tree import RcuHead
-from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 from actors.machine.context import Context
 from actors.system.actor import Shared
 from actors.versions.kernel_fn import kernel_fn
+
+if TYPE_CHECKING:
+    from actors.linux.mm.kmem_cache import KmemCache, SlabObject
 
 
 @attrs.define(eq=False)
