@@ -18,6 +18,8 @@ from actors.api import (
     SlabObject,
     kmem_cache_alloc,
     kmem_cache_free,
+    mutex_lock,
+    mutex_unlock,
 )
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
@@ -29,12 +31,13 @@ from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.kernel.signal import dequeue_signal, do_send_sig_info
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
-from actors.linux.mm.memcontrol import NR_OBJ_STOCK, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import NR_OBJ_STOCK, drain_all_stock, mem_cgroup_uncharge
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
     MEMORY,
     PAGE_SIZE,
+    RCU,
     Body,
     Knob,
     SlabinfoRow,
@@ -56,12 +59,18 @@ SIZE = Knob("size", "bytes of an object", 2000, least=8, most=4096)
 REMOVAL = Knob("removal", "when rmdir kills the cgroup: in the race, or before", "race", choices=("race", "before"))
 
 
-async def kill(ctx: Context, cgroup: Cgroup) -> None:
-    """Remove *cgroup* from CPU 0, as far as its offlining, which waits for cgroup_mutex until this returns."""
+async def kill(ctx: Context, cgroup: Cgroup, *, holds_shrinkers: bool = False) -> None:
+    """Remove *cgroup* from CPU 0, as far as its offlining, which waits for cgroup_mutex until this returns.
+
+    Whoever *holds_shrinkers* has shrinker_mutex then. The offlining takes it when objects and pages have moved, and so
+    gets no further until the caller drops it.
+    """
     await ctx.migrate(ctx.machine.cpus[0])
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await cgroup_destroy_locked(ctx, cgroup)
         await ctx.settle()
+        if holds_shrinkers:
+            await mutex_lock(ctx, ctx.machine.shrinkers.mutex)
 
 
 def cache_of_size(size: int) -> SlabinfoRow:
@@ -91,7 +100,14 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     ),
     Knob("below", "what the cgroup is in: another cgroup, or the root alone", "parent", choices=("parent", "root")),
     REMOVAL,
+    Knob(
+        "until",
+        "how far a removal that began before gets: to its end, or, for exact searches, until the objects are moved",
+        "end",
+        choices=("end", "moved"),
+    ),
     SIZE,
+    RCU,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
@@ -100,6 +116,7 @@ def last_object_vs_rmdir(stage: Stage) -> None:
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
     kept: list[SlabObject] = []
+    stops_early = stage.knobs["removal"] == "before" and stage.knobs["until"] == "moved"
 
     async def leave_objects(ctx: Context) -> None:
         """Let a cgroup below another allocate; then no stock has anything of it."""
@@ -110,7 +127,7 @@ def last_object_vs_rmdir(stage: Stage) -> None:
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
         if stage.knobs["removal"] == "before":
-            await kill(ctx, cgroups[0])
+            await kill(ctx, cgroups[0], holds_shrinkers=stops_early)
 
     async def free(ctx: Context) -> None:
         context = stage.knobs["context"]
@@ -121,6 +138,8 @@ def last_object_vs_rmdir(stage: Stage) -> None:
                 await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))
 
     async def let_go(ctx: Context) -> None:
+        if stops_early:
+            await mutex_unlock(ctx, machine.shrinkers.mutex)
         for parent in cgroups[1:]:
             await rmdir(ctx, parent)
         await charge_elsewhere(ctx, stage.session)
@@ -163,8 +182,13 @@ async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
         if ctx.machine.obj_stocks:
             await drain_local_obj_stock(ctx)
             continue
-        for obj in await fill(ctx, cgroup, cache, 1):
-            await kmem_cache_free(ctx, cache, obj)
+        await allocate_and_free(ctx, cgroup, cache)
+
+
+async def allocate_and_free(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
+    """Let this CPU's stock have the obj_cgroup of *cgroup*, if it has room or gives up another one."""
+    for obj in await fill(ctx, cgroup, cache, 1):
+        await kmem_cache_free(ctx, cache, obj)
 
 
 async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
@@ -174,8 +198,7 @@ async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
     await ctx.migrate(ctx.machine.cpus[cpu])
     others = [await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}") for number in range(NR_OBJ_STOCK)]
     for other in others:
-        for obj in await fill(ctx, other, cache, 1):
-            await kmem_cache_free(ctx, cache, obj)
+        await allocate_and_free(ctx, other, cache)
     return others
 
 
@@ -236,10 +259,20 @@ async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
     "a task at its limit drains all stocks while another CPU frees the last object of a removed cgroup",
     Knob("rounds", "objects that are freed, each followed by an allocation of another cgroup", 2, least=1, most=8),
     Knob("pages", "pages that the task at its limit touches", 4, least=1, most=64),
+    Knob(
+        "sides",
+        "what races: all that, or, for exact searches, drain_all_stock() and the free that displaces the cgroup, alone",
+        "whole",
+        choices=("whole", "bare"),
+    ),
+    RCU,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
 def drain_vs_release(stage: Stage) -> None:
+    if stage.knobs["sides"] == "bare":
+        drain_vs_displacement(stage)
+        return
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
@@ -292,6 +325,51 @@ def drain_vs_release(stage: Stage) -> None:
         "a stock is drained that has bytes of a removed cgroup",
         lambda: has_removed_to_drain(machine),
     )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def drain_vs_displacement(stage: Stage) -> None:
+    """The stock of CPU 1 holds a removed cgroup's obj_cgroup last: a free releases it, while a task drains all stocks.
+
+    An object of a page and its 8 bytes leave whole pages behind, which are uncharged before the race.
+    """
+    machine = stage.boot(caches=[cache_of_size(PAGE_SIZE), small_cache("beta")])
+    cache, small = machine.root_cache("alpha"), machine.root_cache("beta")
+    cgroups: list[Cgroup] = []
+    spare: list[SlabObject] = []
+
+    async def prepare(ctx: Context) -> None:
+        """Free the object of the removed cgroup; then let siblings have the other slots, so that it is displaced next.
+
+        The drain finds a sibling in the slot behind, if not the removed cgroup.
+        """
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        job = await mkdir(ctx, parent, "job")
+        slots = NR_OBJ_STOCK if machine.obj_stocks else 1
+        siblings = [await mkdir(ctx, parent, f"sibling{number}") for number in range(1, slots)]
+        cgroups.extend([parent, *siblings])
+        kept = await fill(ctx, job, cache, 1)
+        spare.extend(await fill(ctx, stage.session, small, 1))
+        await rmdir(ctx, job)
+        await ctx.settle()
+        await displace(ctx, stage.session, cache)
+        await ctx.migrate(machine.cpus[1])
+        await free_all(cache, kept)(ctx)
+        for sibling in siblings:
+            await allocate_and_free(ctx, sibling, small)
+        await charge_elsewhere(ctx, stage.session)
+
+    async def let_go(ctx: Context) -> None:
+        for cgroup in reversed(cgroups):
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(prepare)
+    stage.task("free", free_all(small, spare), cpu=1)
+    stage.task("drain", lambda ctx: drain_all_stock(ctx, memcg_of(cgroups[0].css)))
+    stage.wind_up(let_go)
+    stage.sometimes("a stock is drained that has bytes of a removed cgroup", lambda: has_removed_to_drain(machine))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
