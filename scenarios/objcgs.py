@@ -27,11 +27,18 @@ from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
 from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
-from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, css_get, css_put, memcg_of
+from actors.linux.kernel.locking.locks import Completion
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.kernel.signal import dequeue_signal, do_send_sig_info
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
 from actors.linux.mm.memcontrol import NR_OBJ_STOCK, drain_all_stock, mem_cgroup_uncharge
+from actors.linux.mm.obj_cgroup import (
+    current_obj_cgroup,
+    get_mem_cgroup_from_objcg,
+    obj_cgroup_charge,
+    obj_cgroup_uncharge,
+)
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
@@ -208,10 +215,20 @@ async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
     SIZE,
     MEMORY,
     Knob("allocations", "allocations of the task", 2, least=1, most=16),
+    Knob(
+        "sleeps",
+        "when it sleeps: in its charge; before it, for the lists of its cgroup, which is killed then; or in the charge "
+        "of a killed cgroup that it holds and charges in place of its own",
+        "charge",
+        choices=("charge", "lists", "active"),
+    ),
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
 def late_charge(stage: Stage) -> None:
+    if stage.knobs["sleeps"] != "charge":
+        (charge_after_lists if stage.knobs["sleeps"] == "lists" else charge_of_held)(stage)
+        return
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
@@ -245,6 +262,89 @@ def late_charge(stage: Stage) -> None:
     stage.set_up(limit)
     worker = stage.task("allocate", allocate, cpu=1)
     stage.task("rmdir", remove)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def charge_after_lists(stage: Stage) -> None:
+    """An allocation for an LRU list has its obj_cgroup, and sleeps for the lists; its task is moved, the cgroup killed.
+
+    So the charge runs while the cgroup goes offline. The lists themselves are left out.
+    """
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    made = Completion(machine.cgroup_tree.actor, remaining=1)
+
+    async def begin(ctx: Context) -> None:
+        """Let the task sleep, move it, and kill its old cgroup, which has nothing left but this charge."""
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        worker = machine.new_task("allocate", 1)
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+        machine.start(worker, allocate)
+        await ctx.settle()
+        await cgroup_attach_task(ctx, stage.session, worker)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+        await kill(ctx, cgroups[0])
+
+    async def allocate(ctx: Context) -> None:
+        """The steps of __memcg_slab_post_alloc_hook() up to the charge, which is given back."""
+        objcg = await current_obj_cgroup(ctx)
+        assert objcg is not None, "the cgroup has one"
+        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+        await ctx.ask(made.wait_for_completion)
+        await css_put(ctx, memcg.css)
+        if await obj_cgroup_charge(ctx, objcg, GFP_KERNEL, stage.knobs["size"]):
+            await obj_cgroup_uncharge(ctx, objcg, stage.knobs["size"])
+
+    async def make_lists(ctx: Context) -> None:
+        await ctx.ask(made.complete)
+
+    async def let_go(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(begin, settles=False)
+    stage.task("lists", make_lists)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def charge_of_held(stage: Stage) -> None:
+    """A task holds a killed memcg and charges it with set_active_memcg(); the memcg has no other object."""
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def begin(ctx: Context) -> None:
+        """Let the parent be full, so that the charge has to reclaim."""
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), await mkdir(ctx, parent, "sibling"), parent])
+        await run_in(ctx, cgroups[1], lambda ctx: touch_pages(ctx, memcg_of(cgroups[1].css), 3))
+        memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
+        await css_get(ctx, cgroups[0].css)
+        await kill(ctx, cgroups[0])
+
+    async def allocate(ctx: Context) -> None:
+        memcg = memcg_of(cgroups[0].css)
+        ctx.active_memcg = memcg
+        made = [await kmem_cache_alloc(ctx, cache, GFP_KERNEL) for _ in range(stage.knobs["allocations"])]
+        ctx.active_memcg = None
+        for obj in filter(None, made):
+            await kmem_cache_free(ctx, cache, obj)
+        await css_put(ctx, memcg.css)
+
+    async def let_go(ctx: Context) -> None:
+        while memcg_of(cgroups[1].css).user_pages:
+            await uncharge_one(ctx, cgroups[1])
+        for cgroup in cgroups[1:]:
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(begin, settles=False)
+    stage.task("allocate", allocate, cpu=1)
     stage.wind_up(let_go)
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
