@@ -23,6 +23,8 @@ def weaker(slug: str, scenario: str, signature: str, kernels: str = "6.12") -> R
 
 ROWS_TODAY: tuple[Row, ...] = (
     fixed("css-get-from-zero", ZERO, r"refcount:Css"),
+    fixed("css-get-from-zero-in-charge", "late-charge sleeps=lists", r"refcount:Css"),
+    weaker("no-orig-objcg", "late-charge sleeps=active", r"refcount:ObjCgroup"),
     fixed("obj-stock-flush-required", "drain-vs-release rounds=6", r"null-deref:obj_stock_flush_required\(\)"),
     fixed("list-lru-add-without-rcu", "lru-of-module", r"use-after-free:Memcg"),
     weaker("kmemcg-id-late", "lru-of-module", r"null-deref:list_lru_add\(\)"),

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from actors.api import GFP_KERNEL, Cgroup, Context, Machine, MutexHeld, deref
+from actors.api import GFP_KERNEL, Cgroup, Context, Machine, deref
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
 from actors.linux.fs.inode import Inode
@@ -126,28 +126,12 @@ async def isolate_and_put_back(ctx: Context, page: Page) -> None:
         await folio_putback_lru(ctx, page)
 
 
-async def hold_shrinker_mutex(ctx: Context) -> None:
-    """Keep the mutex that a removal takes next after it has moved the pages, until nothing else can happen.
-
-    The first time that is so in kill().
-    """
-    async with MutexHeld(ctx, ctx.machine.shrinkers.mutex):
-        await ctx.settle()
-        await ctx.settle()
-
-
 @scenario(
     "isolate-vs-reparent",
     "pages of a file are taken off their LRU list and put back while their cgroup is removed",
     PAGES,
     Knob("rounds", "how often each page is taken off", 1, least=1, most=16),
     REMOVAL,
-    Knob(
-        "until",
-        "how far a removal that began before gets: to its end, or, for exact searches, until the pages are moved",
-        "end",
-        choices=("end", "moved"),
-    ),
     RCU,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
@@ -159,8 +143,6 @@ def isolate_vs_reparent(stage: Stage) -> None:
     async def make(ctx: Context) -> None:
         await cached.make(ctx)
         if is_removed_before:
-            if stage.knobs["until"] == "moved":
-                ctx.machine.start(ctx.machine.new_task("hold", 0), hold_shrinker_mutex)
             await kill(ctx, cached.cgroups[0])
 
     async def isolate(ctx: Context) -> None:

@@ -18,6 +18,8 @@ from actors.api import (
     SlabObject,
     kmem_cache_alloc,
     kmem_cache_free,
+    mutex_lock,
+    mutex_unlock,
 )
 from actors.linux.fs.ext4 import EXT4
 from actors.linux.fs.file_table import File, fput
@@ -25,16 +27,24 @@ from actors.linux.fs.namei import do_filp_open
 from actors.linux.fs.super import SuperBlock, vfs_get_tree
 from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
-from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, memcg_of
+from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, css_get, css_put, memcg_of
+from actors.linux.kernel.locking.locks import Completion
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.kernel.signal import dequeue_signal, do_send_sig_info
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
-from actors.linux.mm.memcontrol import NR_OBJ_STOCK, mem_cgroup_uncharge
+from actors.linux.mm.memcontrol import NR_OBJ_STOCK, drain_all_stock, mem_cgroup_uncharge
+from actors.linux.mm.obj_cgroup import (
+    current_obj_cgroup,
+    get_mem_cgroup_from_objcg,
+    obj_cgroup_charge,
+    obj_cgroup_uncharge,
+)
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
     MEMORY,
     PAGE_SIZE,
+    RCU,
     Body,
     Knob,
     SlabinfoRow,
@@ -56,12 +66,18 @@ SIZE = Knob("size", "bytes of an object", 2000, least=8, most=4096)
 REMOVAL = Knob("removal", "when rmdir kills the cgroup: in the race, or before", "race", choices=("race", "before"))
 
 
-async def kill(ctx: Context, cgroup: Cgroup) -> None:
-    """Remove *cgroup* from CPU 0, as far as its offlining, which waits for cgroup_mutex until this returns."""
+async def kill(ctx: Context, cgroup: Cgroup, *, holds_shrinkers: bool = False) -> None:
+    """Remove *cgroup* from CPU 0, as far as its offlining, which waits for cgroup_mutex until this returns.
+
+    Whoever *holds_shrinkers* has shrinker_mutex then. The offlining takes it when objects and pages have moved, and so
+    gets no further until the caller drops it.
+    """
     await ctx.migrate(ctx.machine.cpus[0])
     async with MutexHeld(ctx, ctx.machine.cgroup_mutex):
         await cgroup_destroy_locked(ctx, cgroup)
         await ctx.settle()
+        if holds_shrinkers:
+            await mutex_lock(ctx, ctx.machine.shrinkers.mutex)
 
 
 def cache_of_size(size: int) -> SlabinfoRow:
@@ -91,7 +107,14 @@ def free_all(cache: KmemCache, objects: list[SlabObject]) -> Body:
     ),
     Knob("below", "what the cgroup is in: another cgroup, or the root alone", "parent", choices=("parent", "root")),
     REMOVAL,
+    Knob(
+        "until",
+        "how far a removal that began before gets: to its end, or, for exact searches, until the objects are moved",
+        "end",
+        choices=("end", "moved"),
+    ),
     SIZE,
+    RCU,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
@@ -100,6 +123,7 @@ def last_object_vs_rmdir(stage: Stage) -> None:
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
     kept: list[SlabObject] = []
+    stops_early = stage.knobs["removal"] == "before" and stage.knobs["until"] == "moved"
 
     async def leave_objects(ctx: Context) -> None:
         """Let a cgroup below another allocate; then no stock has anything of it."""
@@ -110,7 +134,7 @@ def last_object_vs_rmdir(stage: Stage) -> None:
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
         if stage.knobs["removal"] == "before":
-            await kill(ctx, cgroups[0])
+            await kill(ctx, cgroups[0], holds_shrinkers=stops_early)
 
     async def free(ctx: Context) -> None:
         context = stage.knobs["context"]
@@ -121,6 +145,8 @@ def last_object_vs_rmdir(stage: Stage) -> None:
                 await call_rcu(ctx, RcuHead(obj.slab), free_in_softirq(cache, obj))
 
     async def let_go(ctx: Context) -> None:
+        if stops_early:
+            await mutex_unlock(ctx, machine.shrinkers.mutex)
         for parent in cgroups[1:]:
             await rmdir(ctx, parent)
         await charge_elsewhere(ctx, stage.session)
@@ -163,8 +189,13 @@ async def displace(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
         if ctx.machine.obj_stocks:
             await drain_local_obj_stock(ctx)
             continue
-        for obj in await fill(ctx, cgroup, cache, 1):
-            await kmem_cache_free(ctx, cache, obj)
+        await allocate_and_free(ctx, cgroup, cache)
+
+
+async def allocate_and_free(ctx: Context, cgroup: Cgroup, cache: KmemCache) -> None:
+    """Let this CPU's stock have the obj_cgroup of *cgroup*, if it has room or gives up another one."""
+    for obj in await fill(ctx, cgroup, cache, 1):
+        await kmem_cache_free(ctx, cache, obj)
 
 
 async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
@@ -174,8 +205,7 @@ async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
     await ctx.migrate(ctx.machine.cpus[cpu])
     others = [await mkdir(ctx, ctx.machine.root_cgroup, f"other{number}") for number in range(NR_OBJ_STOCK)]
     for other in others:
-        for obj in await fill(ctx, other, cache, 1):
-            await kmem_cache_free(ctx, cache, obj)
+        await allocate_and_free(ctx, other, cache)
     return others
 
 
@@ -185,10 +215,20 @@ async def fill_slots(ctx: Context, cache: KmemCache, cpu: int) -> list[Cgroup]:
     SIZE,
     MEMORY,
     Knob("allocations", "allocations of the task", 2, least=1, most=16),
+    Knob(
+        "sleeps",
+        "when it sleeps: in its charge; before it, for the lists of its cgroup, which is killed then; or in the charge "
+        "of a killed cgroup that it holds and charges in place of its own",
+        "charge",
+        choices=("charge", "lists", "active"),
+    ),
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
 def late_charge(stage: Stage) -> None:
+    if stage.knobs["sleeps"] != "charge":
+        (charge_after_lists if stage.knobs["sleeps"] == "lists" else charge_of_held)(stage)
+        return
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
@@ -226,6 +266,89 @@ def late_charge(stage: Stage) -> None:
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 
+def charge_after_lists(stage: Stage) -> None:
+    """An allocation for an LRU list has its obj_cgroup, and sleeps for the lists; its task is moved, the cgroup killed.
+
+    So the charge runs while the cgroup goes offline. The lists themselves are left out.
+    """
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+    made = Completion(machine.cgroup_tree.actor, remaining=1)
+
+    async def begin(ctx: Context) -> None:
+        """Let the task sleep, move it, and kill its old cgroup, which has nothing left but this charge."""
+        cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        worker = machine.new_task("allocate", 1)
+        await cgroup_attach_task(ctx, cgroups[0], worker)
+        machine.start(worker, allocate)
+        await ctx.settle()
+        await cgroup_attach_task(ctx, stage.session, worker)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+        await kill(ctx, cgroups[0])
+
+    async def allocate(ctx: Context) -> None:
+        """The steps of __memcg_slab_post_alloc_hook() up to the charge, which is given back."""
+        objcg = await current_obj_cgroup(ctx)
+        assert objcg is not None, "the cgroup has one"
+        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+        await ctx.ask(made.wait_for_completion)
+        await css_put(ctx, memcg.css)
+        if await obj_cgroup_charge(ctx, objcg, GFP_KERNEL, stage.knobs["size"]):
+            await obj_cgroup_uncharge(ctx, objcg, stage.knobs["size"])
+
+    async def make_lists(ctx: Context) -> None:
+        await ctx.ask(made.complete)
+
+    async def let_go(ctx: Context) -> None:
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(begin, settles=False)
+    stage.task("lists", make_lists)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def charge_of_held(stage: Stage) -> None:
+    """A task holds a killed memcg and charges it with set_active_memcg(); the memcg has no other object."""
+    machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
+    cache = machine.root_cache("alpha")
+    cgroups: list[Cgroup] = []
+
+    async def begin(ctx: Context) -> None:
+        """Let the parent be full, so that the charge has to reclaim."""
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        cgroups.extend([await mkdir(ctx, parent, "job"), await mkdir(ctx, parent, "sibling"), parent])
+        await run_in(ctx, cgroups[1], lambda ctx: touch_pages(ctx, memcg_of(cgroups[1].css), 3))
+        memcg_of(parent.css).memory.max = memcg_of(parent.css).memory.usage
+        await css_get(ctx, cgroups[0].css)
+        await kill(ctx, cgroups[0])
+
+    async def allocate(ctx: Context) -> None:
+        memcg = memcg_of(cgroups[0].css)
+        ctx.active_memcg = memcg
+        made = [await kmem_cache_alloc(ctx, cache, GFP_KERNEL) for _ in range(stage.knobs["allocations"])]
+        ctx.active_memcg = None
+        for obj in filter(None, made):
+            await kmem_cache_free(ctx, cache, obj)
+        await css_put(ctx, memcg.css)
+
+    async def let_go(ctx: Context) -> None:
+        while memcg_of(cgroups[1].css).user_pages:
+            await uncharge_one(ctx, cgroups[1])
+        for cgroup in cgroups[1:]:
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(begin, settles=False)
+    stage.task("allocate", allocate, cpu=1)
+    stage.wind_up(let_go)
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
 async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
     """Free a page of user memory of *cgroup*."""
     await mem_cgroup_uncharge(ctx, memcg_of(cgroup.css))
@@ -236,10 +359,20 @@ async def uncharge_one(ctx: Context, cgroup: Cgroup) -> None:
     "a task at its limit drains all stocks while another CPU frees the last object of a removed cgroup",
     Knob("rounds", "objects that are freed, each followed by an allocation of another cgroup", 2, least=1, most=8),
     Knob("pages", "pages that the task at its limit touches", 4, least=1, most=64),
+    Knob(
+        "sides",
+        "what races: all that, or, for exact searches, drain_all_stock() and the free that displaces the cgroup, alone",
+        "whole",
+        choices=("whole", "bare"),
+    ),
+    RCU,
     *MACHINE,
     kernels=WITHOUT_CHILD_CACHES,
 )
 def drain_vs_release(stage: Stage) -> None:
+    if stage.knobs["sides"] == "bare":
+        drain_vs_displacement(stage)
+        return
     machine = stage.boot(caches=[small_cache("alpha")])
     cache = machine.root_cache("alpha")
     cgroups: list[Cgroup] = []
@@ -292,6 +425,51 @@ def drain_vs_release(stage: Stage) -> None:
         "a stock is drained that has bytes of a removed cgroup",
         lambda: has_removed_to_drain(machine),
     )
+    stage.eventually("every cgroup is gone", stage.only_session_left)
+
+
+def drain_vs_displacement(stage: Stage) -> None:
+    """The stock of CPU 1 holds a removed cgroup's obj_cgroup last: a free releases it, while a task drains all stocks.
+
+    An object of a page and its 8 bytes leave whole pages behind, which are uncharged before the race.
+    """
+    machine = stage.boot(caches=[cache_of_size(PAGE_SIZE), small_cache("beta")])
+    cache, small = machine.root_cache("alpha"), machine.root_cache("beta")
+    cgroups: list[Cgroup] = []
+    spare: list[SlabObject] = []
+
+    async def prepare(ctx: Context) -> None:
+        """Free the object of the removed cgroup; then let siblings have the other slots, so that it is displaced next.
+
+        The drain finds a sibling in the slot behind, if not the removed cgroup.
+        """
+        parent = await mkdir(ctx, machine.root_cgroup, "parent")
+        job = await mkdir(ctx, parent, "job")
+        slots = NR_OBJ_STOCK if machine.obj_stocks else 1
+        siblings = [await mkdir(ctx, parent, f"sibling{number}") for number in range(1, slots)]
+        cgroups.extend([parent, *siblings])
+        kept = await fill(ctx, job, cache, 1)
+        spare.extend(await fill(ctx, stage.session, small, 1))
+        await rmdir(ctx, job)
+        await ctx.settle()
+        await displace(ctx, stage.session, cache)
+        await ctx.migrate(machine.cpus[1])
+        await free_all(cache, kept)(ctx)
+        for sibling in siblings:
+            await allocate_and_free(ctx, sibling, small)
+        await charge_elsewhere(ctx, stage.session)
+
+    async def let_go(ctx: Context) -> None:
+        for cgroup in reversed(cgroups):
+            await rmdir(ctx, cgroup)
+        await charge_elsewhere(ctx, stage.session)
+        await displace(ctx, stage.session, cache)
+
+    stage.set_up(prepare)
+    stage.task("free", free_all(small, spare), cpu=1)
+    stage.task("drain", lambda ctx: drain_all_stock(ctx, memcg_of(cgroups[0].css)))
+    stage.wind_up(let_go)
+    stage.sometimes("a stock is drained that has bytes of a removed cgroup", lambda: has_removed_to_drain(machine))
     stage.eventually("every cgroup is gone", stage.only_session_left)
 
 

@@ -342,6 +342,7 @@ def test_nothing_is_lost_in_a_race(stage: str, settings: tuple[tuple[str, str], 
     ("slug", "stage", "signature", "settings"),
     [
         ("css-get-from-zero", "last-object-vs-rmdir", "refcount:Css", (*LARGE, ("removal", "before"))),
+        ("css-get-from-zero-in-charge", "late-charge", "refcount:Css", (("sleeps", "lists"),)),
         pytest.param("update-without-loop", "attach-vs-update", "invariant:T20", (), marks=pytest.mark.slow),
         pytest.param(
             "charge-of-the-root",
