@@ -603,14 +603,19 @@ async def exceed_limit(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> b
     return True
 
 
+async def memcg_uncharge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Subtract pages from the counters of *memcg* and above, past the stocks."""
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
 @kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Subtract pages from the counters, which bypasses the stock, and drop a css reference for each."""
     if memcg.is_root:
         return
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await memcg_uncharge(ctx, memcg, nr_pages)
     await css_put_many(ctx, memcg.css, nr_pages)
 
 
@@ -673,9 +678,7 @@ async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -
         return
     if memcg.kmem is not None:
         await page_counter_uncharge(ctx, memcg.kmem, nr_pages)
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await memcg_uncharge(ctx, memcg, nr_pages)
 
 
 # -- stocks (9.3) -----------------------------------------------------------------------------------------------------
@@ -898,13 +901,6 @@ async def take_memcg_slot(ctx: Context, stock: MemcgStock, memcg: Memcg, nr_page
     stock.nr_pages[at] = nr_pages
 
 
-async def memcg_uncharge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Give pages back to the counters of *memcg*, past the stocks."""
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
-
-
 @kernel_fn("drain_stock", "mm/memcontrol.c", profiles="7.2..")
 async def drain_stock_7_2(ctx: Context, stock: MemcgStock, at: int) -> None:
     """KERNEL-7.2 N5.2: uncharge the pages of a slot, and drop its css reference; the stock's lock is held."""
@@ -1009,9 +1005,7 @@ async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
     if old is None:
         return
     if nr_pages:
-        await page_counter_uncharge(ctx, old.memory, nr_pages)
-        if old.memsw is not None:
-            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        await memcg_uncharge(ctx, old, nr_pages)
         stock.nr_pages = 0
     await css_put(ctx, old.css)
     stock.cached = None
@@ -1063,9 +1057,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
     """Uncharge the pages in *stock*, which is this CPU's own; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
     if old is not None and nr_pages:
-        await page_counter_uncharge(ctx, old.memory, nr_pages)
-        if old.memsw is not None:
-            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        await memcg_uncharge(ctx, old, nr_pages)
         await css_put_many(ctx, old.css, nr_pages)
         stock.nr_pages = 0
     stock.cached = None
