@@ -2,7 +2,7 @@
 
 Version by version for kernel memory; KERNEL.md 3, 4.1, 5 and 9, KERNEL-v1-v3.md 2.2, 3.2, 4.2. A charged page is
 counted in the page counters of its memcg and of all ancestors, and holds a reference to the memcg's css. Charges are
-made in batches: a CPU keeps the surplus of a batch in its stock.
+made in batches: a CPU keeps the surplus of a batch in its stock. Folios, from 6.12 on, are in memcg_folio.py.
 """
 
 from __future__ import annotations
