@@ -45,18 +45,20 @@ from actors.linux.mm.list_lru import (
     lock_list,
     memcg_reparent_list_lru_one,
 )
-from actors.linux.mm.memcontrol import (
-    CHARGE_BATCH,
-    NR_MEMCG_STOCK,
+from actors.linux.mm.memcg_folio import (
     LruvecLocked,
-    Memcg,
-    MemcgPerNode,
-    drain_stock_7_2,
     folio_lruvec,
     folio_memcg,
     lruvec_lock_irq,
     lruvec_unlock_irqrestore,
     mem_cgroup_update_lru_size,
+)
+from actors.linux.mm.memcontrol import (
+    CHARGE_BATCH,
+    NR_MEMCG_STOCK,
+    Memcg,
+    MemcgPerNode,
+    drain_stock_7_2,
     memcg_cache_id,
     memcg_uncharge,
     publish_objcg,

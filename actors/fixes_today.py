@@ -32,6 +32,7 @@ from actors.linux.mm.memcontrol import (
     STOCK_LOCK,
     Memcg,
     Stock,
+    memcg_uncharge,
     refill_stock,
     this_cpu_stock,
     try_charge_memcg,
@@ -52,7 +53,6 @@ from actors.linux.mm.obj_cgroup import (
     reparent_objcgs,
     take_obj_stock,
 )
-from actors.linux.mm.page_counter import page_counter_uncharge
 from actors.linux.mm.sheaves import put_into_sheaves
 from actors.linux.mm.slab_common import (
     CachesLocked,
@@ -400,7 +400,7 @@ async def uncharge_page_of_memcg(ctx: Context, page: KmemPages) -> None:
         return
     page.memcg = None
     memcg.book_folio(-1, page.nr_pages)
-    await page_counter_uncharge(ctx, memcg.memory, page.nr_pages)
+    await memcg_uncharge(ctx, memcg, page.nr_pages)
     await css_put(ctx, memcg.css)
 
 

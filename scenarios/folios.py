@@ -20,7 +20,7 @@ from actors.linux.fs.super import SuperBlock, vfs_get_tree
 from actors.linux.include.swap import lru_add_drain, lru_add_drain_all, put_page, try_to_free_mem_cgroup_pages
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, css_put, memcg_of
 from actors.linux.mm.filemap import Page
-from actors.linux.mm.memcontrol import count_memcg_folio_events, get_mem_cgroup_from_folio
+from actors.linux.mm.memcg_folio import count_memcg_folio_events, get_mem_cgroup_from_folio
 from actors.linux.mm.migrate import migrate_misplaced_folio
 from actors.linux.mm.vmscan import folio_isolate_lru, folio_putback_lru
 from actors.versions.profiles import WITHOUT_CHILD_CACHES

@@ -45,6 +45,8 @@ ELSEWHERE = {
     ("mm/memcontrol.c", "mm/obj_cgroup"): "obj_cgroups, which a memcg is made without",
     ("include/linux/memcontrol.h", "mm/obj_cgroup"): "their inline functions",
     ("mm/memcontrol.c", "mm/memcg_memory"): "the memory of a memcg itself, which is charged by obj_cgroups",
+    ("mm/memcontrol.c", "mm/memcg_folio"): "folios from 6.12 on, which no other part of mm/memcontrol.c calls",
+    ("include/linux/memcontrol.h", "mm/memcg_folio"): "the inline functions of a folio and of its lruvec's lock",
     ("mm/slub.c", "mm/obj_cgroup"): "SLUB's hooks, which charge an object to its obj_cgroup",
 }
 """Functions that do not stand at their path, each with the reason."""

@@ -21,11 +21,13 @@ def alone(
     nodes: int = 1,
     check: str = "off",
     kernel: str = "7.2",
+    cgroup: str = "v2",
     caches: tuple[str, ...] = ("alpha",),
     expected: tuple[str, ...] = (),
 ) -> World:
     """Run *body* as a task of the root on CPU 0; it leaves the findings that are *expected*, and no other."""
-    settings = {knob.name: default_value(knob) for knob in MACHINE} | {"cpus": cpus, "nodes": nodes}
+    settings = {knob.name: default_value(knob) for knob in MACHINE}
+    settings |= {"cpus": cpus, "nodes": nodes, "cgroup": cgroup}
     world = World(make_strategy("roundrobin", 0))
     stage = Stage(world, kernel, settings, check=check)
     stage.has_session = False

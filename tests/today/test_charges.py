@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from actors.api import GFP_KERNEL, Context, kmem_cache_free
+from actors.fixes_today import charge_page_to_memcg, uncharge_page_of_memcg
 from actors.linux.kernel.cgroup.cgroup import memcg_of
 from actors.linux.lib.percpu_refcount import percpu_ref_kill
 from actors.linux.mm import memcontrol
 from actors.linux.mm.memcontrol import MAX_RECLAIM_RETRIES, Memcg, try_charge_memcg
-from actors.linux.mm.obj_cgroup import exts_of, obj_cgroup_alloc
+from actors.linux.mm.obj_cgroup import KmemPages, exts_of, obj_cgroup_alloc
 from actors.linux.mm.page_counter import page_counter_try_charge, page_counter_uncharge
 from actors.machine.gfp import Gfp
 from actors.system.world import World
-from scenarios.stage import fill, mkdir, rmdir
+from scenarios.stage import enter, fill, mkdir, rmdir
 from tests.today.lone_task import alone
 
 EACH_KERNEL = pytest.mark.parametrize("kernel", ["6.12", "7.2"])
@@ -131,3 +132,26 @@ def test_an_obj_cgroup_of_a_memcg_that_never_was_online_is_released_without_it()
         assert objcg not in ctx.machine.objcgs
 
     alone(body)
+
+
+@pytest.mark.parametrize("cgroup", ["v1", "v2"])
+def test_a_kernel_page_of_a_memcg_is_charged_to_the_counters_that_it_is_uncharged_from(cgroup: str) -> None:
+    """Without kmem-pages-by-css: on cgroup v1 there are two, memory and memsw, which are equal without swap."""
+    usages: list[tuple[int, ...]] = []
+
+    async def body(ctx: Context) -> None:
+        job = await mkdir(ctx, ctx.machine.root_cgroup, "job")
+        memcg = memcg_of(job.css)
+        counters = [counter for counter in (memcg.memory, memcg.memsw) if counter is not None]
+        stack = KmemPages(memcg.actor, "stack", 4)
+        await enter(ctx, job)
+        for change in (charge_page_to_memcg(ctx, stack, GFP_KERNEL), uncharge_page_of_memcg(ctx, stack)):
+            await change
+            usages.append(tuple(counter.usage for counter in counters))
+        await enter(ctx, ctx.machine.root_cgroup)
+        await rmdir(ctx, job)
+
+    alone(body, kernel="6.12", cgroup=cgroup)
+
+    charged, left = usages
+    assert [charged[at] - left[at] for at in range(len(charged))] == [4] * (2 if cgroup == "v1" else 1)

@@ -43,50 +43,6 @@ def is_killed(css: Css) -> bool:
     return css.refcnt is not None and css.refcnt.is_dying
 
 
-# -- the length of the way --------------------------------------------------------------------------------------------
-
-PERIODS = {
-    "6.12": {"offline": 1, "released": 1, "free": 2, "cgroup": 3},
-    "7.2": {"offline": 2, "released": 2, "free": 3, "cgroup": 4},
-}
-"""The grace periods from rmdir on, as captured (README-6.12-7.2, E3)."""
-
-
-@pytest.mark.parametrize("kernel", PERIODS)
-def test_the_way_from_rmdir_to_free_has_a_grace_period_more(kernel: str) -> None:
-    """The captures: in 7.2 css_killed_work_fn() comes a grace period of its own after css_killed_ref_fn()."""
-    periods: dict[str, int] = {}
-    stub = Stub()
-
-    def build(stage: Stage) -> None:
-        machine = stage.machine
-
-        async def see(_ctx: Context, callback: str, _name: str) -> None:
-            periods[callback] = machine.rcu.completed
-
-        async def work(ctx: Context) -> None:
-            cgroup = await mkdir(ctx, machine.root_cgroup, "a")
-            await cgroup_attach_task(ctx, cgroup, ctx)
-            await cgroup_attach_task(ctx, machine.root_cgroup, ctx)
-            await ctx.settle()
-            periods["rmdir"] = machine.rcu.completed
-            assert await cgroup_rmdir(ctx, cgroup)
-
-        def free(_flow: Flow) -> None:
-            if "free" in periods and machine.cgroup_tree.nr_cgrps == 1:
-                periods.setdefault("cgroup", machine.rcu.completed)
-
-        stub.seen = see
-        stage.world.checks.append(free)
-        stage.task("t", work)
-
-    perform(stub, build, kernel=kernel, strategy="clock")
-
-    assert {name: periods[name] - periods["rmdir"] for name in PERIODS[kernel]} == PERIODS[kernel]
-    ends = [name for name, _ in stub.events if name in PERIODS[kernel]]
-    assert ends == ["offline", "released", "free"]
-
-
 # -- a task that is exiting -------------------------------------------------------------------------------------------
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
-
 import pytest
 
 from actors.linux.include.memcontrol import mem_cgroup_from_slab_obj
 from actors.linux.kernel.locking.locks import MutexHeld, SpinLockIrqHeld, spin_lock, spin_unlock
 from actors.linux.kernel.rcu.tree import synchronize_rcu
-from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.list_lru import (
     ListLru,
     ListLruMemcgNodes,
@@ -19,7 +15,6 @@ from actors.linux.mm.list_lru import (
     LruList,
     LruStatus,
     list_lru_add,
-    list_lru_add_memcg,
     list_lru_count_one,
     list_lru_del,
     list_lru_walk_node,
@@ -46,26 +41,19 @@ from actors.linux.mm.vmscan import ShrinkControl, Shrinker
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL, Gfp
 from actors.versions.kernel_fn import functions
-from explorer.search.registry import make_strategy
-from tests.today.lru_bench import KERNEL, Bench, Code, Story, bench, from_slab_obj
+from tests.today.lru_bench import KERNEL, Bench, Code, bench
+from tests.today.lru_races import (
+    add_without_rcu,
+    adding,
+    from_slab_obj_slowly,
+    linked,
+    on_list,
+    prepare_one,
+    race,
+    removing_one,
+)
 
 FILE = "mm/list_lru.c"
-
-
-async def linked(ctx: Context, lab: Bench, memcg: Memcg | None, *nids: int) -> list[LruItem]:
-    """New items of *memcg* on its lists."""
-    if memcg is not None:
-        assert await memcg_list_lru_alloc(ctx, memcg, lab.lru, GFP_KERNEL)
-    items = [lab.thing(memcg, nid) for nid in nids]
-    for item in items:
-        assert await list_lru_add(ctx, lab.lru, item)
-    return items
-
-
-def on_list(lab: Bench, kmemcg_id: int, nid: int = 0) -> list[LruItem]:
-    """The items on the list of an id, oldest first."""
-    (one,) = (one for idx, one in lab.lru.nodes[nid].lists() if idx == kmemcg_id)
-    return list(one.items)
 
 
 def test_6_12_has_these_functions_and_none_of_the_arrays() -> None:
@@ -127,14 +115,15 @@ def test_an_add_without_lists_is_a_null_dereference() -> None:
     assert bench(story).findings == ["null-deref:list_lru_add(): l->list:list_lru_add"]
 
 
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
 @pytest.mark.parametrize("fault", ["list_lru", "xarray"])
-def test_an_allocation_that_fails_leaves_nothing(fault: str) -> None:
+def test_an_allocation_that_fails_leaves_nothing(fault: str, kernel: str) -> None:
     made: list[bool] = []
 
     async def story(ctx: Context, lab: Bench) -> None:
         made.append(await memcg_list_lru_alloc(ctx, lab.grandchild, lab.lru, GFP_KERNEL))
 
-    lab = bench(story, faults={fault: 1.0})
+    lab = bench(story, faults={fault: 1.0}, kernel=kernel)
     assert made == [fault == "xarray"], "a node of the tree is allocated without the lock"
     assert sorted(lab.lru.xa.entries) == ([1, 2, 3] if made[0] else [])
     assert (lab.findings, lab.wrongs()) == ([], set())
@@ -228,96 +217,6 @@ def test_a_walk_over_a_node_visits_the_global_list_and_then_those_of_all_ids() -
 # -- races ------------------------------------------------------------------------------------------------------------
 
 
-async def prepare(ctx: Context, lab: Bench) -> None:
-    """Two items of the child on each node: one of them on its list."""
-    items = await linked(ctx, lab, lab.child, 0, 0, 1, 1)
-    assert await list_lru_del(ctx, lab.lru, items[1])
-    assert await list_lru_del(ctx, lab.lru, items[3])
-    await linked(ctx, lab, lab.parent, 0, 1)
-
-
-def using(first: int) -> Story:
-    """A task that uses two items: it takes one from its list, and puts the other on its list."""
-
-    async def story(ctx: Context, lab: Bench) -> None:
-        await list_lru_del(ctx, lab.lru, lab.things[first])
-        await list_lru_add(ctx, lab.lru, lab.things[first + 1])
-        await list_lru_add(ctx, lab.lru, lab.things[first])
-
-    return story
-
-
-async def adding(ctx: Context, lab: Bench) -> None:
-    """The last user of an item puts it on its list."""
-    await list_lru_add(ctx, lab.lru, lab.things[1])
-
-
-async def removing_one(ctx: Context, lab: Bench) -> None:
-    """The child goes, which has no children any more."""
-    await lab.offline(ctx, lab.child)
-    await lab.free(ctx, lab.child)
-
-
-async def prepare_one(ctx: Context, lab: Bench) -> None:
-    """As `prepare`, and the grandchild is gone."""
-    await prepare(ctx, lab)
-    await lab.offline(ctx, lab.grandchild)
-    await lab.free(ctx, lab.grandchild)
-
-
-async def allocating(ctx: Context, lab: Bench) -> None:
-    """The first object of the grandchild, then of the child: their lists are needed now."""
-    for memcg in (lab.grandchild, lab.child):
-        owner = await lab.get(ctx, lab.objcgs[memcg])
-        await memcg_list_lru_alloc(ctx, owner, lab.lru, GFP_KERNEL)
-        await ctx.ask(lab.users[owner].complete)
-
-
-async def reclaiming(ctx: Context, lab: Bench) -> None:
-    """Reclaim of the parent takes its items; they are used again later."""
-    for nid in (0, 1):
-        await list_lru_count_one(ctx, lab.lru, nid, lab.parent)
-        await lab.reclaim(ctx, lab.parent, nid, 1)
-
-
-async def removing(ctx: Context, lab: Bench) -> None:
-    """The grandchild goes, then the child, which is freed, and with it its id."""
-    await lab.offline(ctx, lab.grandchild)
-    await lab.free(ctx, lab.grandchild)
-    await lab.offline(ctx, lab.child)
-    await lab.free(ctx, lab.child)
-
-
-RACE = (using(0), using(2), allocating, reclaiming, removing)
-
-
-STRATEGIES = ("pos", "random", "surw")
-
-
-def race(
-    seeds: Iterable[int],
-    patches: Mapping[str, tuple[str, Code]] | None = None,
-    stories: Iterable[Story] = RACE,
-    before: Story = prepare,
-) -> set[str]:
-    """All that goes wrong when tasks add, delete, allocate and reclaim while memcgs are removed."""
-    found: set[str] = set()
-    for seed in seeds:
-        lab = bench(
-            *stories,
-            strategy=make_strategy(STRATEGIES[seed % len(STRATEGIES)], seed),
-            patches=patches,
-            faults={"xarray": 0.5} if seed % 2 else {},
-            prepare=before,
-            rcu="eager",
-        )
-        listed = list(itertools.chain(*(one.items for node in lab.lru.nodes for _, one in node.lists())))
-        found |= {*lab.findings, *lab.wrongs()}
-        found |= {"lost" for item in lab.things if (item.on is not None) != (item in listed)}
-        found |= {"twice"} if len(listed) != len(set(listed)) else set()
-    return found
-
-
 def test_no_item_is_lost_and_no_list_remains_when_memcgs_are_removed() -> None:
     assert not race(range(60))
     assert not race(range(30), stories=(adding, removing_one), before=prepare_one)
@@ -341,25 +240,13 @@ def test_with_the_ids_after_the_lists_items_are_lost() -> None:
     assert {"Q8", "lost"} <= found, found
 
 
-async def add_without_rcu(ctx: Context, lru: ListLru, item: LruItem) -> bool:
-    """list_lru_add_obj() before 5161b48712dc (BUGS-today: list-lru-add-without-rcu)."""
-    memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
-    return await list_lru_add_memcg(ctx, lru, item, item.obj.slab.nid, memcg)
-
-
-async def from_slab_obj_slowly(ctx: Context, obj: SlabObject) -> Memcg | None:
-    """The look-up of the memcg; its caller is preempted afterwards for a second."""
-    memcg = await from_slab_obj(ctx, obj)
-    await ctx.stall(10**9)
-    return memcg
-
-
+@pytest.mark.parametrize("kernel", ["6.12", "7.2"])
 @pytest.mark.parametrize("has_rcu", [True, False])
-def test_rcu_keeps_the_memcg_from_being_freed_during_an_add(*, has_rcu: bool) -> None:
+def test_rcu_keeps_the_memcg_from_being_freed_during_an_add(kernel: str, *, has_rcu: bool) -> None:
     patch: dict[str, tuple[str, Code]] = {mem_cgroup_from_slab_obj.name: ("mm/memcontrol.c", from_slab_obj_slowly)}
     if not has_rcu:
         patch["list_lru_add"] = FILE, add_without_rcu
-    lab = bench(adding, removing_one, patches=patch, prepare=prepare_one)
+    lab = bench(adding, removing_one, patches=patch, prepare=prepare_one, kernel=kernel)
     assert lab.findings == ([] if has_rcu else ["use-after-free:Memcg:memcg_cache_id"])
     assert lab.wrongs() == set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 import pytest
@@ -14,11 +14,9 @@ from actors.fixes_7_2 import FIXES_7_2
 from actors.linux.include.memcontrol import mem_cgroup_from_slab_obj
 from actors.linux.kernel.cgroup.cgroup import CssFlags
 from actors.linux.kernel.locking.locks import spin_lock, spin_unlock
-from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.list_lru import (
     LONG_MIN,
     Isolate,
-    ListLru,
     ListLruMemcgNodes,
     ListLruWalk,
     LruItem,
@@ -26,7 +24,6 @@ from actors.linux.mm.list_lru import (
     LruStatus,
     MemcgListsXarray,
     list_lru_add,
-    list_lru_add_memcg,
     list_lru_count_one,
     list_lru_del,
     list_lru_walk_node,
@@ -41,30 +38,28 @@ from actors.machine.context import Context, deref
 from actors.machine.gfp import GFP_KERNEL
 from actors.versions.kernel_fn import functions
 from explorer.search.registry import make_strategy
-from tests.today.lru_bench import Bench, Code, Story, bench, from_slab_obj
+from tests.today.lru_bench import Bench, Code, Story, bench
+from tests.today.lru_races import (
+    RACE,
+    SMALL,
+    STRATEGIES,
+    adding,
+    changes,
+    deleting,
+    from_slab_obj_slowly,
+    linked,
+    on_list,
+    prepare,
+    prepare_one,
+    race,
+    removing_one,
+)
 
 KERNEL, FILE = "7.2", "mm/list_lru.c"
 
-STRATEGIES = ("pos", "random", "surw", "pct:3")
-
 
 run = functools.partial(bench, kernel=KERNEL)
-
-
-async def linked(ctx: Context, lab: Bench, memcg: Memcg | None, *nids: int) -> list[LruItem]:
-    """New items of *memcg* on its lists."""
-    if memcg is not None:
-        assert await memcg_list_lru_alloc(ctx, memcg, lab.lru, GFP_KERNEL)
-    items = [lab.thing(memcg, nid) for nid in nids]
-    for item in items:
-        assert await list_lru_add(ctx, lab.lru, item)
-    return items
-
-
-def on_list(lab: Bench, kmemcg_id: int, nid: int = 0) -> list[LruItem]:
-    """The items on the list of an id, oldest first."""
-    (one,) = (one for idx, one in lab.lru.nodes[nid].lists() if idx == kmemcg_id)
-    return list(one.items)
+race_7_2 = functools.partial(race, kernel=KERNEL)
 
 
 def test_7_2_has_these_functions() -> None:
@@ -294,19 +289,6 @@ def test_the_root_needs_no_lists() -> None:
     assert run(story).findings == []
 
 
-@pytest.mark.parametrize("fault", ["list_lru", "xarray"])
-def test_an_allocation_that_fails_leaves_nothing(fault: str) -> None:
-    made: list[bool] = []
-
-    async def story(ctx: Context, lab: Bench) -> None:
-        made.append(await memcg_list_lru_alloc(ctx, lab.grandchild, lab.lru, GFP_KERNEL))
-
-    lab = run(story, faults={fault: 1.0})
-    assert made == [fault == "xarray"], "a node of the tree is allocated without the lock"
-    assert sorted(lab.lru.xa.entries) == ([1, 2, 3] if made[0] else [])
-    assert (lab.findings, lab.wrongs()) == ([], set())
-
-
 def noted_lists(monkeypatch: pytest.MonkeyPatch) -> list[ListLruMemcgNodes]:
     """All lists of memcgs that are allocated from now on."""
     made: list[ListLruMemcgNodes] = []
@@ -516,118 +498,10 @@ def test_a_sequence_of_operations_does_what_the_reference_does(seed: int) -> Non
 
 # -- races ------------------------------------------------------------------------------------------------------------
 
-changes: list[int] = []
-"""What the tasks of a race have linked (1) and unlinked (-1), as the calls have said."""
-
-
-async def prepare(ctx: Context, lab: Bench) -> None:
-    """Items of the child on each node, every second one of them on its list; one item of the parent on each."""
-    items = await linked(ctx, lab, lab.child, 0, 0, 1, 1)
-    for item in items[1::2]:
-        assert await list_lru_del(ctx, lab.lru, item)
-    await linked(ctx, lab, lab.parent, 0, 1)
-    changes[:] = [4]
-
-
-async def prepare_one(ctx: Context, lab: Bench) -> None:
-    """As `prepare`, and the grandchild is gone."""
-    await prepare(ctx, lab)
-    await lab.offline(ctx, lab.grandchild)
-    await lab.free(ctx, lab.grandchild)
-
-
-async def put(ctx: Context, lab: Bench, number: int) -> None:
-    """list_lru_add() of an item."""
-    changes.append(int(await list_lru_add(ctx, lab.lru, lab.things[number])))
-
-
-async def take(ctx: Context, lab: Bench, number: int) -> None:
-    """list_lru_del() of an item."""
-    changes.append(-int(await list_lru_del(ctx, lab.lru, lab.things[number])))
-
-
-def using(first: int) -> Story:
-    """A task that uses two items: it takes one from its list, and puts the other on its list."""
-
-    async def story(ctx: Context, lab: Bench) -> None:
-        await take(ctx, lab, first)
-        await put(ctx, lab, first + 1)
-        await put(ctx, lab, first)
-        await put(ctx, lab, first)
-
-    return story
-
-
-async def allocating(ctx: Context, lab: Bench) -> None:
-    """The first object of the grandchild, then of the child: their lists are needed now."""
-    for memcg in (lab.grandchild, lab.child):
-        owner = await lab.get(ctx, lab.objcgs[memcg])
-        assert await memcg_list_lru_alloc(ctx, owner, lab.lru, GFP_KERNEL)
-        await ctx.ask(lab.users[owner].complete)
-
-
-async def reclaiming(ctx: Context, lab: Bench) -> None:
-    """Reclaim of the parent takes one of its items on each node."""
-    for nid in (0, 1):
-        assert await list_lru_count_one(ctx, lab.lru, nid, lab.parent) >= 0
-        changes.append(-await lab.reclaim(ctx, lab.parent, nid, 1))
-
-
-async def adding(ctx: Context, lab: Bench) -> None:
-    """The last user of an item puts it on its list."""
-    await put(ctx, lab, 1)
-
-
-async def deleting(ctx: Context, lab: Bench) -> None:
-    """An item is used again."""
-    await take(ctx, lab, 0)
-
-
-async def removing(ctx: Context, lab: Bench) -> None:
-    """The grandchild goes, then the child, which is freed, and with it its id."""
-    await lab.offline(ctx, lab.grandchild)
-    await lab.free(ctx, lab.grandchild)
-    await removing_one(ctx, lab)
-
-
-async def removing_one(ctx: Context, lab: Bench) -> None:
-    """The child goes, which has no children any more."""
-    await lab.offline(ctx, lab.child)
-    await lab.free(ctx, lab.child)
-
-
-RACE = (using(0), using(2), allocating, reclaiming, removing)
-
-SMALL = (adding, deleting, removing_one)
-
-
-def race(
-    seeds: Iterable[int],
-    patches: Mapping[str, tuple[str, Code]] | None = None,
-    stories: Iterable[Story] = RACE,
-    before: Story = prepare,
-) -> set[str]:
-    """All that goes wrong when tasks add, delete, allocate and reclaim while memcgs are removed."""
-    found: set[str] = set()
-    for seed in seeds:
-        lab = run(
-            *stories,
-            strategy=make_strategy(STRATEGIES[seed % len(STRATEGIES)], seed),
-            patches=patches,
-            faults={"xarray": 0.5} if seed % 2 else {},
-            prepare=before,
-            rcu="eager",
-        )
-        listed = list(itertools.chain(*(one.items for node in lab.lru.nodes for _, one in node.lists())))
-        found |= {*lab.findings, *lab.wrongs()}
-        found |= {"lost" for item in lab.things if (item.on is not None) != (item in listed)}
-        found |= {"number"} if sum(changes) != len(listed) or len(listed) != len(set(listed)) else set()
-    return found
-
 
 def test_no_item_is_lost_and_no_list_remains_when_memcgs_are_removed() -> None:
-    assert not race(range(60))
-    assert not race(range(40), stories=SMALL, before=prepare_one)
+    assert not race_7_2(range(60))
+    assert not race_7_2(range(40), stories=SMALL, before=prepare_one)
 
 
 def flaw(slug: str) -> dict[str, tuple[str, Code]]:
@@ -648,7 +522,7 @@ def flaw(slug: str) -> dict[str, tuple[str, Code]]:
 )
 def test_each_weaker_form_is_seen(slug: str, wrong: str) -> None:
     stories, before = WINDOWS.get(slug, (RACE, prepare))
-    assert wrong in race(range(120), flaw(slug), stories, before)
+    assert wrong in race_7_2(range(120), flaw(slug), stories, before)
 
 
 WINDOWS: dict[str, tuple[tuple[Story, ...], Story]]
@@ -668,23 +542,6 @@ WINDOWS = {
     "shrinker-bit-of-dying": ((adding, removing_one), prepare_empty),
 }
 """The races of flaws that only few schedules show."""
-
-
-async def from_slab_obj_slowly(ctx: Context, obj: SlabObject) -> Memcg | None:
-    """The look-up of the memcg; its caller is preempted afterwards for a second."""
-    memcg = await from_slab_obj(ctx, obj)
-    await ctx.stall(10**9)
-    return memcg
-
-
-@pytest.mark.parametrize("has_rcu", [True, False])
-def test_rcu_keeps_the_memcg_from_being_freed_during_an_add(*, has_rcu: bool) -> None:
-    patch: dict[str, tuple[str, Code]] = {mem_cgroup_from_slab_obj.name: ("mm/memcontrol.c", from_slab_obj_slowly)}
-    if not has_rcu:
-        patch["list_lru_add"] = FILE, add_without_rcu
-    lab = run(adding, removing_one, patches=patch, prepare=prepare_one)
-    assert lab.findings == ([] if has_rcu else ["use-after-free:Memcg:memcg_cache_id"])
-    assert lab.wrongs() == set()
 
 
 def test_an_add_that_is_late_finds_the_lists_of_a_new_memcg_with_the_old_one_s_id() -> None:
@@ -727,9 +584,3 @@ def test_without_accounting_a_shrinker_is_passed_over_and_6_12_keeps_a_reference
         assert lab.shrinker.refcount == left
 
     assert bench(story, kernel=kernel).findings == []
-
-
-async def add_without_rcu(ctx: Context, lru: ListLru, item: LruItem) -> bool:
-    """list_lru_add_obj() before 5161b48712dc (BUGS-today: list-lru-add-without-rcu)."""
-    memcg = await mem_cgroup_from_slab_obj(ctx, item.obj)
-    return await list_lru_add_memcg(ctx, lru, item, item.obj.slab.nid, memcg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -21,17 +21,14 @@ from actors.linux.include.slab import (
     kmem_cache_alloc_bulk,
     kmem_cache_destroy,
     kmem_cache_free,
-    kmem_cache_free_bulk,
     kmem_cache_shrink,
 )
-from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.new_cache import calculate_sheaf_capacity
 from actors.linux.mm.sheaves import MAX_FULL_SHEAVES
 from actors.linux.mm.slub import indices
 from actors.linux.mm.slub_sysfs import cpu_slabs_show, kernfs_seq_show, kobject_of, sheaf_capacity_show
 from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT
 from actors.oracles.ledger import free_objects
 from actors.oracles.objcg import slots_of
 from actors.system.flow import Flow
@@ -46,6 +43,7 @@ from protocol.records import PatchRecord
 from scenarios.registry import MACHINE, default_value
 from scenarios.stage import Stage, mkdir, run_in, small_cache
 from tests.today.sheaf_reference import Obj, Reference
+from tests.today.slab_users import Users
 
 ByStage = Callable[[Context, Stage, KmemCache], Awaitable[None]]
 ROW = small_cache("module")
@@ -267,26 +265,29 @@ def slab_wrongs(s: KmemCache, slab: Slab, *, is_at_rest: bool) -> Iterator[str]:
         yield f"{slab.label} is lost with {free} free objects"
 
 
-@attrs.define(eq=False)
-class Users:
-    """Tasks and interrupts that allocate and free objects of `s`, each other's too; some shrink, or use bulk calls."""
+class SheafUsers(Users):
+    """Users of a cache of 7.2; `seen` has the kinds of sheaves, and interrupts at their lock."""
 
-    stage: Stage
-    s: KmemCache
-    dice: random.Random
-    held: list[SlabObject] = attrs.field(factory=list)
-    wrongs: list[str] = attrs.field(factory=list)
-    seen: set[str] = attrs.field(factory=set)
+    acts: ClassVar[int] = 9
 
-    def start(self, *, tasks: int, rounds: int) -> None:
-        self.stage.world.checks.append(self.look)
-        for number in range(tasks):
-            plan = [self.dice.randrange(9) for _ in range(rounds)]
-            self.stage.task(f"t{number}", self.body(plan), cpu=number, migrates=number == 0)
-        self.stage.wind_up(self.wind_up)
+    def find_wrongs(self, *, is_at_rest: bool) -> Iterator[str]:
+        return wrongs(self.s, is_at_rest=is_at_rest)
 
-    def look(self, _flow: Flow) -> None:
-        self.wrongs += wrongs(self.s, is_at_rest=False)
+    async def shrink(self, ctx: Context) -> int:
+        return await kmem_cache_shrink(ctx, self.s)
+
+    async def free_later(self, ctx: Context, what: int, obj: SlabObject) -> None:
+        if what == 6:
+            await kfree_rcu_object(ctx, self.s, obj)
+        else:
+            await super().free_later(ctx, what, obj)
+
+    async def wait_for_frees(self, ctx: Context) -> None:
+        await kvfree_rcu_barrier(ctx)
+        await super().wait_for_frees(ctx)
+
+    def look(self, flow: Flow) -> None:
+        super().look(flow)
         cpus = self.stage.machine.cpus
         for pcs in self.s.cpu_sheaves:
             names = {
@@ -296,61 +297,8 @@ class Users:
             }
             self.seen.update(name for name, there in names.items() if there)
 
-    def body(self, plan: list[int]) -> Callable[[Context], Awaitable[None]]:
-        async def work(ctx: Context) -> None:
-            for what in plan:
-                await self.act(ctx, what)
 
-        return work
-
-    async def act(self, ctx: Context, what: int) -> None:
-        """Do one thing of nine: allocate one or some, free one or some, free after a grace period, shrink."""
-        if what <= 2:
-            self.keep(await kmem_cache_alloc(ctx, self.s, GFP_NOWAIT if what == 2 else GFP_KERNEL))
-        elif what == 3:
-            objects = await kmem_cache_alloc_bulk(ctx, self.s, 6)
-            self.held.extend(objects)
-        elif what == 8:
-            await kmem_cache_shrink(ctx, self.s)
-        elif self.held:
-            obj = self.held.pop(len(self.held) // 2)
-            if what == 4:
-                await kmem_cache_free(ctx, self.s, obj)
-            elif what == 5:
-                given, self.held = [obj, *self.held[::2]], self.held[1::2]
-                await kmem_cache_free_bulk(ctx, self.s, given)
-            elif what == 6:
-                await kfree_rcu_object(ctx, self.s, obj)
-            else:
-                await call_rcu(ctx, RcuHead(self.s), self.free_and_allocate(obj))
-
-    def free_and_allocate(self, obj: SlabObject) -> Callable[[Context, RcuHead], Awaitable[None]]:
-        async def callback(ctx: Context, _head: RcuHead) -> None:
-            self.keep(await kmem_cache_alloc(ctx, self.s, GFP_NOWAIT))
-            await kmem_cache_free(ctx, self.s, obj)
-
-        return callback
-
-    def keep(self, obj: SlabObject | None) -> None:
-        if obj is not None:
-            self.held.append(obj)
-
-    async def wind_up(self, ctx: Context) -> None:
-        """At quiescence nothing is in transit; without objects, no slab remains after a shrink."""
-        self.wrongs += wrongs(self.s, is_at_rest=True)
-        for obj in self.held:
-            await kmem_cache_free(ctx, self.s, obj)
-        await kvfree_rcu_barrier(ctx)
-        await ctx.settle()
-        self.wrongs += wrongs(self.s, is_at_rest=True)
-        assert not self.s.live_objects
-        assert not await kmem_cache_shrink(ctx, self.s)
-        await ctx.settle()
-        assert not self.s.slabs
-        assert self.stage.machine.buddy.allocated == 0
-
-
-def race(seed: int, *, cpus: int, nodes: int, capacity: int, min_partial: int) -> tuple[Users, World]:
+def race(seed: int, *, cpus: int, nodes: int, capacity: int, min_partial: int) -> tuple[SheafUsers, World]:
     """A race of tasks, interrupts and shrinks; with some seeds memory is scarce, or RCU frees the slabs."""
 
     def build(stage: Stage) -> None:
@@ -360,10 +308,10 @@ def race(seed: int, *, cpus: int, nodes: int, capacity: int, min_partial: int) -
             stage.make_scarce(20, "page", "cache_parts")
         elif seed % 3 == 2:
             s.flags |= SlabFlags.TYPESAFE_BY_RCU
-        users.append(Users(stage, s, random.Random(seed)))
+        users.append(SheafUsers(stage, s, random.Random(seed)))
         users[0].start(tasks=2 * cpus, rounds=10)
 
-    users: list[Users] = []
+    users: list[SheafUsers] = []
     world = perform(build, seed=seed, cpus=cpus, nodes=nodes)
     return users[0], world
 

@@ -7,7 +7,6 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import attrs
 import pytest
 
 from actors.files.seq_file import read_whole
@@ -21,13 +20,12 @@ from actors.linux.include.slab import (
     kmem_cache_free_bulk,
 )
 from actors.linux.init.machine import Machine
-from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm import slab_h
 from actors.linux.mm.kmem_cache import KmemCache, Slab, SlabObject
 from actors.linux.mm.obj_cgroup import ObjCgroup, ObjExts
 from actors.linux.mm.slab_h import get_online_cpus, put_online_cpus
 from actors.machine.context import Context
-from actors.machine.gfp import GFP_KERNEL, GFP_NOWAIT, Gfp
+from actors.machine.gfp import Gfp
 from actors.oracles.ledger import free_objects
 from actors.oracles.objcg import slots_of
 from actors.system.cpu import Cpu
@@ -40,6 +38,7 @@ from explorer.search.registry import make_strategy
 from protocol.records import PatchRecord
 from scenarios.registry import MACHINE, default_value
 from scenarios.stage import Stage, small_cache
+from tests.today.slab_users import Users
 
 shrink = getattr(slab_h, "__kmem_cache_shrink")
 shutdown = getattr(slab_h, "__kmem_cache_shutdown")
@@ -133,77 +132,19 @@ def perform(
     return stage
 
 
-@attrs.define(eq=False)
-class Users:
-    """Tasks that allocate and free objects of `s`, each other's too, and interrupts that do so; some task shrinks."""
+class SlubUsers(Users):
+    """Users of a cache of 6.12; `seen` has the places of slabs."""
 
-    stage: Stage
-    s: KmemCache
-    dice: random.Random
-    held: list[SlabObject] = attrs.field(factory=list)
-    wrongs: list[str] = attrs.field(factory=list)
-    seen: set[str] = attrs.field(factory=set)
+    def find_wrongs(self, *, is_at_rest: bool) -> Iterator[str]:
+        return slab_wrongs(self.stage.machine, self.s, is_at_rest=is_at_rest)
 
-    def start(self, *, tasks: int, rounds: int) -> None:
-        self.stage.world.checks.append(self.look)
-        for number in range(tasks):
-            plan = [self.dice.randrange(8) for _ in range(rounds)]
-            self.stage.task(f"t{number}", self.body(plan), cpu=number, migrates=number == 0)
-        self.stage.wind_up(self.wind_up)
+    async def shrink(self, ctx: Context) -> int:
+        left: int = await shrink(ctx, self.s)
+        return left
 
-    def look(self, _flow: Flow) -> None:
-        self.wrongs += slab_wrongs(self.stage.machine, self.s, is_at_rest=False)
+    def look(self, flow: Flow) -> None:
+        super().look(flow)
         self.seen.update(place[:-2] for slab in self.s.slabs for place in places(self.s, slab))
-
-    def body(self, plan: list[int]) -> Callable[[Context], Awaitable[None]]:
-        async def work(ctx: Context) -> None:
-            for what in plan:
-                await self.act(ctx, what)
-
-        return work
-
-    async def act(self, ctx: Context, what: int) -> None:
-        """Do one thing of eight: allocate one or some, free one or some, free after a grace period, shrink."""
-        if what <= 2:
-            self.keep(await kmem_cache_alloc(ctx, self.s, GFP_NOWAIT if what == 2 else GFP_KERNEL))
-        elif what == 3:
-            objects = await kmem_cache_alloc_bulk(ctx, self.s, 6)
-            self.held.extend(objects)
-        elif what == 7:
-            await shrink(ctx, self.s)
-        elif self.held:
-            obj = self.held.pop(len(self.held) // 2)
-            if what == 4:
-                await kmem_cache_free(ctx, self.s, obj)
-            elif what == 5:
-                taken, self.held = [obj, *self.held[::2]], self.held[1::2]
-                await kmem_cache_free_bulk(ctx, self.s, taken)
-            else:
-                await call_rcu(ctx, RcuHead(self.s), self.free_and_allocate(obj))
-
-    def free_and_allocate(self, obj: SlabObject) -> Callable[[Context, RcuHead], Awaitable[None]]:
-        async def callback(ctx: Context, _head: RcuHead) -> None:
-            self.keep(await kmem_cache_alloc(ctx, self.s, GFP_NOWAIT))
-            await kmem_cache_free(ctx, self.s, obj)
-
-        return callback
-
-    def keep(self, obj: SlabObject | None) -> None:
-        if obj is not None:
-            self.held.append(obj)
-
-    async def wind_up(self, ctx: Context) -> None:
-        """At quiescence nothing is in transit; without objects, no slab remains after a shrink."""
-        self.wrongs += slab_wrongs(self.stage.machine, self.s, is_at_rest=True)
-        for obj in self.held:
-            await kmem_cache_free(ctx, self.s, obj)
-        await ctx.settle()  # RCU frees the slabs of a type-safe cache
-        self.wrongs += slab_wrongs(self.stage.machine, self.s, is_at_rest=True)
-        assert not await shrink(ctx, self.s)
-        await ctx.settle()
-        assert not self.s.slabs
-        assert [(n.nr_partial, n.nr_slabs, n.total_objects) for n in self.s.node] == [(0, 0, 0)] * len(self.s.node)
-        assert self.stage.machine.buddy.allocated == 0
 
 
 @each_seed
@@ -225,10 +166,10 @@ def test_every_slab_is_in_one_place_and_none_is_lost(
             stage.make_scarce(20, "page")
         elif seed % 3 == 2:
             s.flags |= SlabFlags.TYPESAFE_BY_RCU
-        users.append(Users(stage, s, random.Random(seed)))
+        users.append(SlubUsers(stage, s, random.Random(seed)))
         users[0].start(tasks=2 * cpus, rounds=9)
 
-    users: list[Users] = []
+    users: list[SlubUsers] = []
     perform(build, seed=seed, cpus=cpus, nodes=nodes)
 
     assert not users[0].wrongs

@@ -62,7 +62,7 @@ async def free_slab_obj_exts(ctx: Context, slab: Slab) -> None:
     """Free this vector with the slab. KERNEL-today 7.5."""
 
 
-# -- mm/memcontrol.c is two modules here: memcontrol calls these of obj_cgroup ----------------------------------------
+# -- mm/memcontrol.c is four modules here: memcontrol calls these of obj_cgroup and memcg_memory ----------------------
 
 
 @extern

@@ -17,14 +17,8 @@ from actors.linux.include.fs import __mark_inode_dirty
 from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.kernel.cgroup.cgroup import css_put
 from actors.linux.lib.xarray import xas_create, xas_delete_node
-from actors.linux.mm.memcontrol import (
-    Memcg,
-    cancel_charge,
-    get_mem_cgroup_from_mm,
-    lruvec_stat_mod_folio,
-    mem_cgroup_charge,
-    try_charge,
-)
+from actors.linux.mm.memcg_folio import lruvec_stat_mod_folio, mem_cgroup_charge
+from actors.linux.mm.memcontrol import Memcg, cancel_charge, get_mem_cgroup_from_mm, try_charge
 from actors.linux.mm.mmzone import INACTIVE_ANON, INACTIVE_FILE
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.swap import __put_page, lru_cache_add

@@ -2,7 +2,7 @@
 
 Version by version for kernel memory; KERNEL.md 3, 4.1, 5 and 9, KERNEL-v1-v3.md 2.2, 3.2, 4.2. A charged page is
 counted in the page counters of its memcg and of all ancestors, and holds a reference to the memcg's css. Charges are
-made in batches: a CPU keeps the surplus of a batch in its stock.
+made in batches: a CPU keeps the surplus of a batch in its stock. Folios, from 6.12 on, are in memcg_folio.py.
 """
 
 from __future__ import annotations
@@ -26,13 +26,10 @@ from actors.linux.include.memcontrol import (
     drain_obj_stock,
     memcg_reparent_objcgs,
     obj_cgroup_alloc,
-    obj_cgroup_get,
     obj_cgroup_put,
-    obj_cgroup_tryget,
     obj_stock_flush_required,
     uncharge_statistics,
 )
-from actors.linux.include.rstat import __mod_memcg_lruvec_state, __mod_memcg_state
 from actors.linux.include.shrinker import alloc_shrinker_info, free_shrinker_info, reparent_shrinker_deferred
 from actors.linux.include.slab import (
     kmalloc,
@@ -64,8 +61,6 @@ from actors.linux.kernel.locking.locks import (
     local_unlock,
     mutex_trylock,
     mutex_unlock,
-    spin_lock_irqsave,
-    spin_unlock_irqrestore,
     up_read,
     up_write,
 )
@@ -509,49 +504,6 @@ async def try_charge(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> boo
     return True
 
 
-@kernel_fn("mem_cgroup_charge", "mm/memcontrol.c", profiles="6.12..", known_as="__mem_cgroup_charge")
-async def mem_cgroup_charge(ctx: Context, page: Page, gfp: Gfp) -> bool:
-    """KERNEL-today 10.1: charge a new page to the memcg of the running task; False is -ENOMEM."""
-    memcg = await get_mem_cgroup_from_mm(ctx)
-    is_charged = await charge_memcg(ctx, memcg, gfp, page)
-    await css_put(ctx, memcg.css)
-    return is_charged
-
-
-@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="6.12")
-async def charge_memcg(ctx: Context, memcg: Memcg, gfp: Gfp, page: Page) -> bool:
-    """KERNEL-today 10.1: charge a folio, and let it hold one css reference, however long it is."""
-    if not await try_charge(ctx, memcg, gfp, page.nr_pages):
-        return False
-    await css_get(ctx, memcg.css)
-    page.memcg = page.charged_by = memcg
-    memcg.book_folio(1, page.nr_pages)
-    return True
-
-
-@kernel_fn("charge_memcg", "mm/memcontrol.c", profiles="7.2..")
-async def charge_memcg_7_2(ctx: Context, memcg: Memcg, gfp: Gfp, page: Page) -> bool:
-    """KERNEL-7.2, row 11.2: the folio holds the obj_cgroup of its own node, of *memcg* or of the first above it."""
-    objcg = await get_obj_cgroup_from_memcg(ctx, memcg, page.nid)
-    if not objcg.is_root and not await try_charge_memcg(ctx, memcg, gfp, page.nr_pages):
-        await obj_cgroup_put(ctx, objcg)
-        return False
-    page.objcg, page.charged_by = objcg, memcg
-    objcg.book_folio(1, page.nr_pages)
-    return True
-
-
-@kernel_fn("get_obj_cgroup_from_memcg", "mm/memcontrol.c", profiles="7.2..", known_as="__get_obj_cgroup_from_memcg")
-async def get_obj_cgroup_from_memcg(ctx: Context, memcg: Memcg, nid: int) -> ObjCgroup:
-    """KERNEL-7.2 N6.3: the first obj_cgroup of that node from *memcg* upwards that can be taken; the root's can be."""
-    with ctx.rcu_read_section:
-        for level in (memcg, *memcg.ancestors()):
-            objcg = await ctx.ask(level.objcg_owner(nid).read_objcg)
-            if objcg is not None and await obj_cgroup_tryget(ctx, objcg):
-                return objcg
-    return deref(None, "__get_obj_cgroup_from_memcg(): the root's obj_cgroup")
-
-
 @kernel_fn("try_charge", "mm/memcontrol.c", profiles="6.12..")
 async def try_charge_6_12(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> bool:
     """The root is not charged for folios."""
@@ -651,14 +603,19 @@ async def exceed_limit(ctx: Context, memcg: Memcg, gfp: Gfp, nr_pages: int) -> b
     return True
 
 
+async def memcg_uncharge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
+    """Subtract pages from the counters of *memcg* and above, past the stocks."""
+    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
+    if memcg.memsw is not None:
+        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+
+
 @kernel_fn("cancel_charge", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def cancel_charge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
     """Subtract pages from the counters, which bypasses the stock, and drop a css reference for each."""
     if memcg.is_root:
         return
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await memcg_uncharge(ctx, memcg, nr_pages)
     await css_put_many(ctx, memcg.css, nr_pages)
 
 
@@ -691,241 +648,6 @@ async def uncharge_page(ctx: Context, page: Page) -> None:
     await __free_pages(ctx, 1)
 
 
-@kernel_fn("mem_cgroup_uncharge_folio", "mm/memcontrol.c", profiles="6.12", known_as="__mem_cgroup_uncharge")
-async def mem_cgroup_uncharge_folio(ctx: Context, page: Page) -> None:
-    """KERNEL-today 10.3: a folio that nobody refers to is uncharged; its memcg may be released with that.
-
-    The charge of a migrated one has gone to its new place.
-    """
-    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
-    memcg = page.memcg
-    if memcg is None:
-        return
-    await css_get(ctx, memcg.css)
-    await uncharge_folio(ctx, page)
-    await uncharge_batch(ctx, memcg, page.nr_pages)
-
-
-@kernel_fn("uncharge_folio", "mm/memcontrol.c", profiles="6.12")
-async def uncharge_folio(ctx: Context, page: Page) -> None:
-    """The css reference of the folio goes."""
-    memcg, page.memcg = page.charged_to, None
-    memcg.book_folio(-1, page.nr_pages)
-    await css_put(ctx, memcg.css)
-
-
-@kernel_fn("uncharge_batch", "mm/memcontrol.c", profiles="6.12")
-async def uncharge_batch(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """KERNEL-today 10.3: subtract from the counters, past the stock, and drop the reference that was taken for this."""
-    if not memcg.is_root:
-        await uncharge_counters(ctx, memcg, nr_pages)
-    await css_put(ctx, memcg.css)
-
-
-@kernel_fn("mem_cgroup_uncharge_folio", "mm/memcontrol.c", profiles="7.2..", known_as="__mem_cgroup_uncharge")
-async def mem_cgroup_uncharge_folio_7_2(ctx: Context, page: Page) -> None:
-    """KERNEL-today 11.3: the reference that is taken for the batch keeps the obj_cgroup until the counters are done."""
-    WARN_ON(ctx, page.on_lists, "Bad page state: PAGE_FLAGS_CHECK_AT_FREE flag(s) set (lru)")
-    objcg = page.objcg
-    if objcg is None:
-        return
-    await obj_cgroup_get(ctx, objcg)
-    await uncharge_folio_7_2(ctx, page)
-    await uncharge_batch_7_2(ctx, objcg, page.nr_pages)
-
-
-@kernel_fn("uncharge_folio", "mm/memcontrol.c", profiles="7.2..")
-async def uncharge_folio_7_2(ctx: Context, page: Page) -> None:
-    """The obj_cgroup reference of the folio goes."""
-    objcg, page.objcg = deref(page.objcg, "uncharge_folio(): folio_objcg(folio)"), None
-    objcg.book_folio(-1, page.nr_pages)
-    await obj_cgroup_put(ctx, objcg)
-
-
-@kernel_fn("uncharge_batch", "mm/memcontrol.c", profiles="7.2..")
-async def uncharge_batch_7_2(ctx: Context, objcg: ObjCgroup, nr_pages: int) -> None:
-    """KERNEL-today 11.3: the counters of the memcg that the obj_cgroup has now, under RCU; the root's own has none."""
-    if not objcg.is_root:
-        with ctx.rcu_read_section:
-            await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), nr_pages)
-    await obj_cgroup_put(ctx, objcg)
-
-
-@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="6.12")
-async def mem_cgroup_migrate(_ctx: Context, old: Page, new: Page) -> None:
-    """KERNEL-today 10.2: the charge and the css reference go to the new folio."""
-    new.memcg, new.charged_by, old.memcg = old.memcg, old.charged_by, None
-
-
-@kernel_fn("mem_cgroup_migrate", "mm/memcontrol.c", profiles="7.2..")
-async def mem_cgroup_migrate_7_2(ctx: Context, old: Page, new: Page) -> None:
-    """KERNEL-7.2 N6.6: the new folio holds the obj_cgroup of its own node, for its node may have been reparented.
-
-    If that is the root's, the charge ends here: all that is left of the old one's memcgs was given to the root.
-    """
-    objcg = deref(old.objcg, "mem_cgroup_migrate(): folio_objcg(old)")
-    target = await get_migration_objcg(ctx, objcg, old.nid, new.nid)
-    if target.is_root and not objcg.is_root:
-        with ctx.rcu_read_section:
-            await uncharge_counters(ctx, await ctx.ask(objcg.read_memcg), old.nr_pages)
-    new.objcg, new.charged_by, old.objcg = target, old.charged_by, None
-    target.book_folio(1, new.nr_pages)
-    objcg.book_folio(-1, old.nr_pages)
-    await obj_cgroup_put(ctx, objcg)
-
-
-@kernel_fn("get_migration_objcg", "mm/memcontrol.c", profiles="7.2..")
-async def get_migration_objcg(ctx: Context, objcg: ObjCgroup, old_nid: int, nid: int) -> ObjCgroup:
-    """With a reference: the same obj_cgroup on the same node; else that of node *nid* from its memcg upwards."""
-    await obj_cgroup_get(ctx, objcg)
-    if nid == old_nid:
-        return objcg
-    with ctx.rcu_read_section:
-        found = await get_obj_cgroup_from_memcg(ctx, await ctx.ask(objcg.read_memcg), nid)
-    await obj_cgroup_put(ctx, objcg)
-    return found
-
-
-async def uncharge_counters(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Subtract pages from the counters of *memcg* and above, past the stock."""
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
-
-
-# -- the memcg and the lruvec of a folio (KERNEL-today 10, 11) --------------------------------------------------------
-
-
-async def folio_memcg(ctx: Context, page: Page) -> Memcg:
-    """The memcg of a folio; on 7.2 the caller holds RCU, or what keeps the obj_cgroup where it is."""
-    return page.charged_to if page.objcg is None else await ctx.ask(page.objcg.read_memcg)
-
-
-@kernel_fn("get_mem_cgroup_from_folio", "mm/memcontrol.c", profiles="6.12")
-async def get_mem_cgroup_from_folio(ctx: Context, page: Page) -> Memcg:
-    """The memcg of a folio with a css reference; the folio has one, too."""
-    memcg = page.charged_to
-    await css_get(ctx, memcg.css)
-    return memcg
-
-
-@kernel_fn("get_mem_cgroup_from_folio", "mm/memcontrol.c", profiles="7.2..")
-async def get_mem_cgroup_from_folio_7_2(ctx: Context, page: Page) -> Memcg:
-    """KERNEL-today 11.8: if there is no css reference left, the folio has another memcg by then."""
-    with ctx.rcu_read_section:
-        while True:
-            memcg = await folio_memcg(ctx, page)
-            if await css_tryget(ctx, memcg.css):
-                return memcg
-
-
-@kernel_fn("count_memcg_folio_events", "include/linux/memcontrol.h", profiles="6.12")
-async def count_memcg_folio_events(ctx: Context, page: Page, item: str, nr: int) -> None:
-    """Count an event of a folio for its memcg, which the folio pins."""
-    memcg = await folio_memcg(ctx, page)
-    with ctx.irq_section:
-        await __mod_memcg_state(ctx, memcg, item, nr)
-
-
-@kernel_fn("count_memcg_folio_events", "include/linux/memcontrol.h", profiles="7.2..")
-async def count_memcg_folio_events_7_2(ctx: Context, page: Page, item: str, nr: int) -> None:
-    """f995da5341c1: nothing but RCU keeps the memcg of a folio from being freed."""
-    with ctx.rcu_read_section:
-        memcg = await folio_memcg(ctx, page)
-        with ctx.irq_section:
-            await __mod_memcg_state(ctx, memcg, item, nr)
-
-
-@kernel_fn("lruvec_stat_mod_folio", "mm/memcontrol.c", profiles="6.12..")
-async def lruvec_stat_mod_folio(ctx: Context, page: Page, nid: int, item: str, nr_pages: int) -> None:
-    """Count pages of a folio for the memcg that it is charged to now, on node *nid*. IRQs are off."""
-    with ctx.rcu_read_section:
-        await __mod_memcg_lruvec_state(ctx, await folio_memcg(ctx, page), nid, item, nr_pages)
-
-
-@attrs.frozen
-class LruvecLocked:
-    """A lruvec whose lock is held with IRQs off, and the flags from before."""
-
-    lruvec: Lruvec
-    flags: bool
-
-
-async def folio_lruvec(ctx: Context, page: Page) -> Lruvec:
-    """The lruvec of the memcg that the page is charged to, on the page's node."""
-    return (await folio_memcg(ctx, page)).nodeinfo[page.nid].lruvec
-
-
-@kernel_fn("folio_lruvec_lock_irqsave", "mm/memcontrol.c", profiles="6.12")
-async def folio_lruvec_lock_irqsave(ctx: Context, page: Page) -> LruvecLocked:
-    """KERNEL-today 10.2: the memcg of an isolated page, or of one without users, does not change."""
-    lruvec = await folio_lruvec(ctx, page)
-    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
-
-
-@kernel_fn("folio_lruvec_lock_irqsave", "mm/memcontrol.c", profiles="7.2..")
-async def folio_lruvec_lock_irqsave_7_2(ctx: Context, page: Page) -> LruvecLocked:
-    """KERNEL-today 11.6: the page may have gone to the parent before the lock was held; then it is taken anew.
-
-    It returns under RCU, which the unlock ends.
-    """
-    ctx.rcu_read_lock()
-    while True:
-        lruvec = await folio_lruvec(ctx, page)
-        flags = await spin_lock_irqsave(ctx, lruvec.lru_lock)
-        if await folio_memcg(ctx, page) is lruvec.memcg:
-            return LruvecLocked(lruvec, flags)
-        await spin_unlock_irqrestore(ctx, lruvec.lru_lock, flags)
-
-
-@kernel_fn("lruvec_lock_irq", "mm/memcontrol.c", profiles="6.12")
-async def lruvec_lock_irq(ctx: Context, lruvec: Lruvec) -> LruvecLocked:
-    """Reclaim locks the lruvec of a memcg that it holds a reference to."""
-    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
-
-
-@kernel_fn("lruvec_lock_irq", "include/linux/memcontrol.h", profiles="7.2..")
-async def lruvec_lock_irq_7_2(ctx: Context, lruvec: Lruvec) -> LruvecLocked:
-    """KERNEL-today 11.6: without a second look: the lruvec may be that of a removed memcg, which is empty."""
-    ctx.rcu_read_lock()
-    return LruvecLocked(lruvec, await spin_lock_irqsave(ctx, lruvec.lru_lock))
-
-
-@kernel_fn("lruvec_unlock_irqrestore", "include/linux/memcontrol.h", profiles="6.12")
-async def lruvec_unlock_irqrestore(ctx: Context, locked: LruvecLocked) -> None:
-    await spin_unlock_irqrestore(ctx, locked.lruvec.lru_lock, locked.flags)
-
-
-@kernel_fn("lruvec_unlock_irqrestore", "include/linux/memcontrol.h", profiles="7.2..")
-async def lruvec_unlock_irqrestore_7_2(ctx: Context, locked: LruvecLocked) -> None:
-    """First the lock, then RCU."""
-    await spin_unlock_irqrestore(ctx, locked.lruvec.lru_lock, locked.flags)
-    ctx.rcu_read_unlock()
-
-
-@kernel_fn("folio_lruvec_relock_irqsave", "include/linux/memcontrol.h", profiles="6.12..")
-async def folio_lruvec_relock_irqsave(ctx: Context, page: Page, locked: LruvecLocked | None) -> LruvecLocked:
-    """Keep the lock that is held if the page belongs to the same lruvec; else take the other one."""
-    if locked is not None:
-        if page.nid == locked.lruvec.nid and await folio_memcg(ctx, page) is locked.lruvec.memcg:
-            return locked
-        await lruvec_unlock_irqrestore(ctx, locked)
-    return await folio_lruvec_lock_irqsave(ctx, page)
-
-
-@kernel_fn("mem_cgroup_update_lru_size", "mm/memcontrol.c", profiles="6.12..")
-async def mem_cgroup_update_lru_size(ctx: Context, lruvec: Lruvec, lru: str, nr_pages: int) -> None:
-    """KERNEL-today 10.5: what is taken off is subtracted before the test, what comes is added after it."""
-    if nr_pages < 0:
-        await ctx.ask(lruvec.add_size, lru, nr_pages)
-    size = lruvec.lru_size[lru]
-    WARN_ON(ctx, size < 0, "mem_cgroup_update_lru_size: lru_size")
-    if size < 0:
-        await ctx.ask(lruvec.clear_size, lru)
-    if nr_pages > 0:
-        await ctx.ask(lruvec.add_size, lru, nr_pages)
-
-
 @kernel_fn("memcg_set_shrinker_bit", "mm/memcontrol.c", profiles="..5.4-fixed")
 async def memcg_set_shrinker_bit(ctx: Context, memcg: Memcg | None, nid: int, shrinker_id: int) -> None:
     """Mark that the shrinker may find objects of *memcg*. The root needs no mark: every shrinker is called for it."""
@@ -956,9 +678,7 @@ async def memcg_kmem_uncharge_memcg(ctx: Context, memcg: Memcg, nr_pages: int) -
         return
     if memcg.kmem is not None:
         await page_counter_uncharge(ctx, memcg.kmem, nr_pages)
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
+    await memcg_uncharge(ctx, memcg, nr_pages)
 
 
 # -- stocks (9.3) -----------------------------------------------------------------------------------------------------
@@ -1181,13 +901,6 @@ async def take_memcg_slot(ctx: Context, stock: MemcgStock, memcg: Memcg, nr_page
     stock.nr_pages[at] = nr_pages
 
 
-async def memcg_uncharge(ctx: Context, memcg: Memcg, nr_pages: int) -> None:
-    """Give pages back to the counters of *memcg*, past the stocks."""
-    await page_counter_uncharge(ctx, memcg.memory, nr_pages)
-    if memcg.memsw is not None:
-        await page_counter_uncharge(ctx, memcg.memsw, nr_pages)
-
-
 @kernel_fn("drain_stock", "mm/memcontrol.c", profiles="7.2..")
 async def drain_stock_7_2(ctx: Context, stock: MemcgStock, at: int) -> None:
     """KERNEL-7.2 N5.2: uncharge the pages of a slot, and drop its css reference; the stock's lock is held."""
@@ -1292,9 +1005,7 @@ async def drain_stock_6_12(ctx: Context, stock: Stock) -> None:
     if old is None:
         return
     if nr_pages:
-        await page_counter_uncharge(ctx, old.memory, nr_pages)
-        if old.memsw is not None:
-            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        await memcg_uncharge(ctx, old, nr_pages)
         stock.nr_pages = 0
     await css_put(ctx, old.css)
     stock.cached = None
@@ -1346,9 +1057,7 @@ async def drain_stock(ctx: Context, stock: Stock) -> None:
     """Uncharge the pages in *stock*, which is this CPU's own; IRQs are off."""
     old, nr_pages = stock.cached, stock.nr_pages
     if old is not None and nr_pages:
-        await page_counter_uncharge(ctx, old.memory, nr_pages)
-        if old.memsw is not None:
-            await page_counter_uncharge(ctx, old.memsw, nr_pages)
+        await memcg_uncharge(ctx, old, nr_pages)
         await css_put_many(ctx, old.css, nr_pages)
         stock.nr_pages = 0
     stock.cached = None

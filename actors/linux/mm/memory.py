@@ -11,7 +11,8 @@ import attrs
 
 from actors.linux.include.swap import folio_add_lru, lru_add_drain, put_page
 from actors.linux.mm.filemap import Page, count_folio
-from actors.linux.mm.memcontrol import Memcg, charge_memcg
+from actors.linux.mm.memcg_folio import charge_memcg
+from actors.linux.mm.memcontrol import Memcg
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.machine.context import Context
 from actors.machine.gfp import GFP_KERNEL

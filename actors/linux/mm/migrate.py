@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.mm.filemap import MAPPING_AND_CALLER, Page, count_folio
-from actors.linux.mm.memcontrol import mem_cgroup_migrate
+from actors.linux.mm.memcg_folio import mem_cgroup_migrate
 from actors.linux.mm.page_alloc import __free_pages, alloc_pages
 from actors.linux.mm.vmscan import folio_isolate_lru, folio_putback_lru
 from actors.machine.context import Context

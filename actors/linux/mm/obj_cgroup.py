@@ -934,12 +934,8 @@ async def __memcg_slab_post_alloc_hook_7_2(
     objcg = await current_obj_cgroup(ctx)
     if objcg is None or objcg.is_root:
         return True
-    if lru is not None:
-        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
-        has_lists = await memcg_list_lru_alloc(ctx, memcg, lru, gfp)
-        await css_put(ctx, memcg.css)
-        if not has_lists:
-            return False
+    if lru is not None and not await alloc_lists(ctx, objcg, lru, gfp):
+        return False
     for obj in objects:
         slab = obj.slab
         if slab.obj_exts is None and not await alloc_slab_obj_exts(ctx, slab, new_slab=False):
@@ -949,6 +945,14 @@ async def __memcg_slab_post_alloc_hook_7_2(
         await obj_cgroup_get(ctx, objcg)
         await ctx.ask(exts_of(slab).set, obj.at, objcg)
     return True
+
+
+async def alloc_lists(ctx: Context, objcg: ObjCgroup, lru: ListLru, gfp: Gfp) -> bool:
+    """Make the lists in *lru* of the memcg that *objcg* has now; False is -ENOMEM."""
+    memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
+    has_lists = await memcg_list_lru_alloc(ctx, memcg, lru, gfp)
+    await css_put(ctx, memcg.css)
+    return has_lists
 
 
 async def charge_object(ctx: Context, objcg: ObjCgroup, gfp: Gfp, size: int, counter: Counter) -> bool:
@@ -985,12 +989,8 @@ async def __memcg_slab_post_alloc_hook(
     objcg = await current_obj_cgroup(ctx)
     if objcg is None or objcg.is_root:
         return True
-    if lru is not None:
-        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
-        has_lists = await memcg_list_lru_alloc(ctx, memcg, lru, gfp)
-        await css_put(ctx, memcg.css)
-        if not has_lists:
-            return False
+    if lru is not None and not await alloc_lists(ctx, objcg, lru, gfp):
+        return False
     size = s.slot_size + OBJ_EXT_SIZE
     if not await obj_cgroup_charge(ctx, objcg, gfp, len(objects) * size):
         return False

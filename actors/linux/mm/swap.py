@@ -13,16 +13,15 @@ import attrs
 
 from actors.linux.include.swap import lru_add_drain, put_page
 from actors.linux.kernel.workqueue import Work, flush_work, queue_work_on
-from actors.linux.mm.memcontrol import (
+from actors.linux.mm.memcg_folio import (
     LruvecLocked,
-    MemcgPerNode,
     folio_lruvec_lock_irqsave,
     folio_lruvec_relock_irqsave,
     lruvec_unlock_irqrestore,
     mem_cgroup_uncharge_folio,
     mem_cgroup_update_lru_size,
-    uncharge_page,
 )
+from actors.linux.mm.memcontrol import MemcgPerNode, uncharge_page
 from actors.linux.mm.mmzone import LISTS, Lruvec
 from actors.linux.mm.page_alloc import __free_pages
 from actors.machine.context import Context

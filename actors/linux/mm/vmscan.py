@@ -27,18 +27,20 @@ from actors.linux.kernel.locking.locks import (
 )
 from actors.linux.kernel.rcu.tree import RcuHead
 from actors.linux.mm.filemap import reclaim_user_pages, take_out
-from actors.linux.mm.memcontrol import (
+from actors.linux.mm.memcg_folio import (
     LruvecLocked,
-    Memcg,
     folio_lruvec_lock_irqsave,
     folio_lruvec_relock_irqsave,
     lruvec_lock_irq,
     lruvec_unlock_irqrestore,
+    mem_cgroup_uncharge_folio,
+    mem_cgroup_update_lru_size,
+)
+from actors.linux.mm.memcontrol import (
+    Memcg,
     mem_cgroup_iter,
     mem_cgroup_iter_break,
     mem_cgroup_online,
-    mem_cgroup_uncharge_folio,
-    mem_cgroup_update_lru_size,
     memcg_set_shrinker_bit,
 )
 from actors.linux.mm.mmzone import INACTIVE_FILE, Lruvec

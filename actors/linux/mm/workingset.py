@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.linux.include.rstat import __mod_memcg_lruvec_state
-from actors.linux.mm.memcontrol import folio_memcg
+from actors.linux.mm.memcg_folio import folio_memcg
 from actors.machine.context import Context
 from actors.versions.kernel_fn import kernel_fn
 

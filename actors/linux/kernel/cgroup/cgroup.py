@@ -615,11 +615,9 @@ async def css_create(ctx: Context, cgroup: Cgroup) -> bool:
     css.memcg = await ctx.machine.memory_cgrp_subsys.css_alloc(ctx, css, parent)
     await init_and_link_css(ctx, css)
     if not kmalloc(ctx, GFP_KERNEL, "percpu"):
-        css.destroy_rwork.work.init_work(css_free_rwork_fn)
-        await queue_rcu_work(ctx, css.destroy_rwork)
+        await queue_css_free(ctx, css)
         return False
-    ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-    css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+    alloc_css_id(ctx, css)
     await ctx.ask(parent.link_child, css)
     await online_css(ctx, css)
     return True
@@ -642,15 +640,13 @@ async def css_create_6_12(ctx: Context, cgroup: Cgroup) -> bool:
     await init_and_link_css(ctx, css)
     await ctx.ask(rstat_of(cgroup).link_css, css)
     if kmalloc(ctx, GFP_KERNEL, "percpu"):
-        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-        css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+        alloc_css_id(ctx, css)
         await ctx.ask(parent.link_child, css)
         if await online_css_6_12(ctx, css):
             return True
         await ctx.ask(parent.unlink_child, css)
     await ctx.ask(rstat_of(cgroup).unlink_css, css)
-    css.destroy_rwork.work.init_work(css_free_rwork_fn)
-    await queue_rcu_work(ctx, css.destroy_rwork)
+    await queue_css_free(ctx, css)
     return False
 
 
@@ -672,17 +668,34 @@ async def css_create_7_2(ctx: Context, cgroup: Cgroup) -> bool:
     css.kill_finish_work.init_work(kill_css_finish_work_fn)
     await init_and_link_css(ctx, css)
     if kmalloc(ctx, GFP_KERNEL, "percpu"):
-        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-        css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+        alloc_css_id(ctx, css)
         if kmalloc(ctx, GFP_KERNEL, "percpu"):
             css.rstat = CssRstat(cgroup.actor, css, css_rstat_of(parent))
             await ctx.ask(parent.link_child, css)
             if await online_css_6_12(ctx, css):
                 return True
             await ctx.ask(parent.unlink_child, css)
+    await queue_css_free(ctx, css)
+    return False
+
+
+def alloc_css_id(ctx: Context, css: Css) -> None:
+    """Give the css an id: cgroup_idr_alloc()."""
+    ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+    css.id = ctx.machine.cgroup_tree.css_idr.ida_simple_get()
+
+
+def free_css_id(ctx: Context, css: Css) -> None:
+    """Give its id back: cgroup_idr_remove(); a css that could not be made has none."""
+    if css.id:
+        ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
+        ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+
+
+async def queue_css_free(ctx: Context, css: Css) -> None:
+    """Free the css after a grace period, by a work of the queue of its rwork."""
     css.destroy_rwork.work.init_work(css_free_rwork_fn)
     await queue_rcu_work(ctx, css.destroy_rwork)
-    return False
 
 
 @kernel_fn("init_and_link_css", "kernel/cgroup/cgroup.c")
@@ -1041,8 +1054,7 @@ async def css_release_work_fn(ctx: Context, work: Work) -> None:
         else:
             await ctx.ask(deref(css.parent, "css_release_work_fn(): css->parent").unlink_child, css)
             await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
-    css.destroy_rwork.work.init_work(css_free_rwork_fn)
-    await queue_rcu_work(ctx, css.destroy_rwork)
+    await queue_css_free(ctx, css)
 
 
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="6.12")
@@ -1061,8 +1073,7 @@ async def css_release_work_fn_6_12(ctx: Context, work: Work) -> None:
             await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
             below = await ctx.ask(css.count_released)
             WARN_ON(ctx, below, "css_release_work_fn: css->nr_descendants")
-    css.destroy_rwork.work.init_work(css_free_rwork_fn)
-    await queue_rcu_work(ctx, css.destroy_rwork)
+    await queue_css_free(ctx, css)
 
 
 @kernel_fn("css_release_work_fn", "kernel/cgroup/cgroup.c", profiles="7.2..")
@@ -1079,9 +1090,8 @@ async def css_release_work_fn_7_2(ctx: Context, work: Work) -> None:
             await ctx.machine.memory_cgrp_subsys.css_released(ctx, css.memcg)
             below = await ctx.ask(css.count_released)
             WARN_ON(ctx, below, "css_release_work_fn: css->nr_descendants")
-    css.destroy_rwork.work.init_work(css_free_rwork_fn)
     css.destroy_rwork.wq = ctx.machine.cgroup_free_wq
-    await queue_rcu_work(ctx, css.destroy_rwork)
+    await queue_css_free(ctx, css)
 
 
 @kernel_fn("css_free_rwork_fn", "kernel/cgroup/cgroup.c", profiles="..5.4-fixed")
@@ -1092,9 +1102,7 @@ async def css_free_rwork_fn(ctx: Context, work: Work) -> None:
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
-        if css.id:
-            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        free_css_id(ctx, css)
         ctx.kfree(*css.parts())
         await css_put(ctx, cgroup.self_css)
     else:
@@ -1113,9 +1121,7 @@ async def css_free_rwork_fn_6_12(ctx: Context, work: Work) -> None:
     parent, cgroup = deref(css.parent, "css_free_rwork_fn(): css->parent"), css.cgroup
     if css.memcg is not None:
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
-        if css.id:
-            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        free_css_id(ctx, css)
         ctx.kfree(css.stats, *css.parts())
         await css_put(ctx, cgroup.self_css)
         await css_put(ctx, parent)
@@ -1137,9 +1143,7 @@ async def css_free_rwork_fn_7_2(ctx: Context, work: Work) -> None:
     if css.memcg is not None:
         await css_rstat_exit(ctx, css)
         await ctx.machine.memory_cgrp_subsys.css_free(ctx, css.memcg)
-        if css.id:
-            ctx.machine.cgroup_tree.css_idr.touch(UPDATE)
-            ctx.machine.cgroup_tree.css_idr.ida_simple_remove(css.id)
+        free_css_id(ctx, css)
         ctx.kfree(css.stats, *css.parts())
         await css_put(ctx, cgroup.self_css)
         await css_put(ctx, parent)

@@ -496,8 +496,3 @@ class MemcgStats(Shared):
     def read_state(self, item: str) -> int:
         """memcg_page_state(): the item of the subtree at the last flush; a value below zero reads as 0."""
         return max(self.state[None, item], 0)
-
-    @operation(READ, part="state", cost=ATOMIC_NS)
-    def read_state_local(self, item: str) -> int:
-        """memcg_page_state_local(): the item of this memcg alone at the last flush."""
-        return max(self.state_local[None, item], 0)
