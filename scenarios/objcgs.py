@@ -28,17 +28,10 @@ from actors.linux.fs.super import SuperBlock, vfs_get_tree
 from actors.linux.include.memcontrol import drain_local_obj_stock
 from actors.linux.include.slab import kmem_cache_alloc_lru
 from actors.linux.kernel.cgroup.cgroup import cgroup_attach_task, cgroup_destroy_locked, css_get, css_put, memcg_of
-from actors.linux.kernel.locking.locks import Completion
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.kernel.signal import dequeue_signal, do_send_sig_info
 from actors.linux.mm.list_lru import ListLru, LruItem, __list_lru_init, list_lru_add, list_lru_del
 from actors.linux.mm.memcontrol import NR_OBJ_STOCK, drain_all_stock, mem_cgroup_uncharge
-from actors.linux.mm.obj_cgroup import (
-    current_obj_cgroup,
-    get_mem_cgroup_from_objcg,
-    obj_cgroup_charge,
-    obj_cgroup_uncharge,
-)
 from actors.versions.profiles import WITHOUT_CHILD_CACHES
 from scenarios.api import (
     MACHINE,
@@ -269,44 +262,47 @@ def late_charge(stage: Stage) -> None:
 def charge_after_lists(stage: Stage) -> None:
     """An allocation for an LRU list has its obj_cgroup, and sleeps for the lists; its task is moved, the cgroup killed.
 
-    So the charge runs while the cgroup goes offline. The lists themselves are left out.
+    So the charge runs while the cgroup goes offline.
     """
     machine = stage.boot(caches=[cache_of_size(stage.knobs["size"])])
-    cache = machine.root_cache("alpha")
+    cache, buddy = machine.root_cache("alpha"), machine.buddy
     cgroups: list[Cgroup] = []
-    made = Completion(machine.cgroup_tree.actor, remaining=1)
+    lrus: list[ListLru] = []
 
     async def begin(ctx: Context) -> None:
-        """Let the task sleep, move it, and kill its old cgroup, which has nothing left but this charge."""
+        """Let the task sleep, move it, and kill its old cgroup, which has nothing left but this charge.
+
+        There is a slab with room, so the task reclaims for the lists alone.
+        """
+        lrus.append(await __list_lru_init(ctx, machine.cgroup_tree.actor, "module", -1))
         cgroups.append(await mkdir(ctx, machine.root_cgroup, "job"))
+        await ctx.migrate(machine.cpus[1])
+        await allocate_and_free(ctx, stage.session, cache)
         worker = machine.new_task("allocate", 1)
         await cgroup_attach_task(ctx, cgroups[0], worker)
+        buddy.is_short = buddy.is_stuck = True
         machine.start(worker, allocate)
         await ctx.settle()
+        buddy.is_short = False
         await cgroup_attach_task(ctx, stage.session, worker)
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
         await kill(ctx, cgroups[0])
 
     async def allocate(ctx: Context) -> None:
-        """The steps of __memcg_slab_post_alloc_hook() up to the charge, which is given back."""
-        objcg = await current_obj_cgroup(ctx)
-        assert objcg is not None, "the cgroup has one"
-        memcg = await get_mem_cgroup_from_objcg(ctx, objcg)
-        await ctx.ask(made.wait_for_completion)
-        await css_put(ctx, memcg.css)
-        if await obj_cgroup_charge(ctx, objcg, GFP_KERNEL, stage.knobs["size"]):
-            await obj_cgroup_uncharge(ctx, objcg, stage.knobs["size"])
+        obj = await kmem_cache_alloc_lru(ctx, cache, lrus[0], GFP_KERNEL)
+        if obj is not None:
+            await kmem_cache_free(ctx, cache, obj)
 
-    async def make_lists(ctx: Context) -> None:
-        await ctx.ask(made.complete)
+    async def end_reclaim(ctx: Context) -> None:
+        await ctx.ask(buddy.free_at_last)
 
     async def let_go(ctx: Context) -> None:
         await charge_elsewhere(ctx, stage.session)
         await displace(ctx, stage.session, cache)
 
     stage.set_up(begin, settles=False)
-    stage.task("lists", make_lists)
+    stage.task("reclaim", end_reclaim)
     stage.wind_up(let_go)
     stage.eventually("every cgroup is gone", stage.only_session_left)
 

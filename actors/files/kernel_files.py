@@ -97,7 +97,7 @@ async def _memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
 
 async def _look_at_memory_stat(ctx: Context, cgroup: Cgroup) -> bytes | None:
     """As `_memory_stat`, but without a flush, which would change the machine."""
-    if not ctx.machine.has_rstat:
+    if not ctx.machine.is_without_child_caches:
         return await _memory_stat(ctx, cgroup)
     return await _show_of_css(ctx, cgroup.css, lambda ctx, m: memory_stat_format(ctx, m, _memcg(cgroup)))
 

@@ -278,7 +278,7 @@ class Machine(Named):
 
     def _boot_cgroup_queues(self, pools: list[WorkerPool]) -> None:
         """Before 6.12 one queue has all works of a css, which wait for one another there; KERNEL-today 2.4."""
-        if self.has_rstat:
+        if self.is_without_child_caches:
             self.cgroup_offline_wq = Workqueue.alloc(pools, "cgroup_offline", max_active=1)
             self.cgroup_release_wq = Workqueue.alloc(pools, "cgroup_release", max_active=1)
             self.cgroup_free_wq = Workqueue.alloc(pools, "cgroup_free", max_active=1)
@@ -347,7 +347,7 @@ class Machine(Named):
         if self.root_mem_cgroup.has_objcg_per_node:
             for node in self.root_mem_cgroup.nodeinfo:
                 node.objcg = new_objcg(self, self.root_mem_cgroup, node.nid)
-        if self.has_rstat:
+        if self.is_without_child_caches:
             self._boot_rstat(root)
 
     def _boot_rstat(self, root: Cgroup) -> None:
@@ -362,18 +362,13 @@ class Machine(Named):
         self.world.spawn(flusher, flush_periodically(flusher))
 
     @property
-    def has_rstat(self) -> bool:
-        """Whether the memory controller's statistics and the queues of cgroups are those of 6.12."""
-        return self.config.kernel in WITHOUT_CHILD_CACHES
-
-    @property
     def has_css_rstat(self) -> bool:
         """Whether statistics belong to a css, and a task leaves its cgroup at its last context switch."""
         return self.config.kernel in RSTAT_PER_CSS
 
     @property
     def is_without_child_caches(self) -> bool:
-        """Whether there is one set of caches, as from 6.12 on."""
+        """Whether there is one set of caches, as from 6.12 on; then there are rstat and its queues, too."""
         return self.config.kernel in WITHOUT_CHILD_CACHES
 
     @property
@@ -469,7 +464,7 @@ class Machine(Named):
 
         async def live() -> None:
             await task.begin()
-            if self.has_rstat:  # before, no controller wants to know
+            if self.is_without_child_caches:  # before, no controller wants to know
                 await cgroup_post_fork(task, task)
             await begin(body, task)
             task.parent_waits = done

@@ -16,7 +16,7 @@ import attrs
 from actors.linux.include.fs import __mark_inode_dirty
 from actors.linux.include.swap import folio_add_lru, put_page
 from actors.linux.kernel.cgroup.cgroup import css_put
-from actors.linux.lib.xarray import xas_create, xas_delete_node
+from actors.linux.lib.xarray import xas_create
 from actors.linux.mm.memcg_folio import lruvec_stat_mod_folio, mem_cgroup_charge
 from actors.linux.mm.memcontrol import Memcg, cancel_charge, get_mem_cgroup_from_mm, try_charge
 from actors.linux.mm.mmzone import INACTIVE_ANON, INACTIVE_FILE
@@ -245,25 +245,19 @@ async def count_folio(ctx: Context, page: Page, nid: int, nr: int) -> None:
 async def take_out(ctx: Context, page: Page, way_out: Callable[[], bool]) -> bool:
     """Take a page that the caller has a reference to out of its file by *way_out*; count it if that succeeds."""
     is_out = await ctx.ask(way_out)
-    if is_out and ctx.machine.has_rstat:
-        await count_folio(ctx, page, page.nid, -1)
+    if is_out:
+        await unaccount_page_cache_page(ctx, page)
     return is_out
 
 
-async def truncate_folio(ctx: Context, inode: Inode, page: Page) -> None:
-    """Take a page out of its file even if it is in use, and free it if it is not.
+@kernel_fn("unaccount_page_cache_page", "mm/filemap.c", profiles="..5.4-fixed")
+async def unaccount_page_cache_page(ctx: Context, page: Page) -> None:
+    """Pages of files are in no statistics of the model here."""
 
-    From 6.12 on with a reference, as the kernel does always: the page is counted after it is taken out. An empty node
-    of the file goes, too.
-    """
-    if not ctx.machine.has_rstat:
-        if await ctx.ask(page.truncate):
-            await __put_page(ctx, page)
-    elif await ctx.ask(page.get):
-        await take_out(ctx, page, page.leave_mapping)
-        if inode.nodes:
-            await xas_delete_node(ctx, inode, page.index)
-        await put_page(ctx, page)
+
+@kernel_fn("unaccount_page_cache_page", "mm/filemap.c", profiles="6.12..", known_as="filemap_unaccount_folio")
+async def filemap_unaccount_folio(ctx: Context, page: Page) -> None:
+    await count_folio(ctx, page, page.nid, -1)
 
 
 # -- freeing, writing and reading pages -------------------------------------------------------------------------------

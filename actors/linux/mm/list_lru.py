@@ -43,8 +43,9 @@ from actors.linux.kernel.locking.locks import (
 from actors.linux.kernel.rcu.tree import RcuHead, call_rcu
 from actors.linux.mm.kmem_cache import SlabObject
 from actors.linux.mm.memcontrol import memcg_cache_id, memcg_set_shrinker_bit
+from actors.linux.mm.page_alloc import reclaim
 from actors.machine.context import BUG_ON, WARN_ON, Context, bug, deref
-from actors.machine.gfp import Gfp
+from actors.machine.gfp import Gfp, gfpflags_allow_blocking
 from actors.machine.list_head import ListEntry, ListHead
 from actors.system.actor import Actor, Shared
 from actors.versions.kernel_fn import kernel_fn
@@ -1068,12 +1069,12 @@ async def __memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: 
     while pos is None or (pos is not memcg and not await css_is_dying(ctx, pos)):
         pos = await topmost_without_lists(ctx, memcg, lru)
         if mlru is None:
-            if not kmalloc(ctx, gfp, "list_lru"):
+            if not await kmalloc_lists(ctx, gfp):
                 return False
             mlru = ListLruMemcgNodes.alloc_locked(lru.xa, pos.name, len(lru.nodes))
         result = await store_if_empty(ctx, lru, pos, mlru, has_node=False)
         if result is Stored.NO_NODE:
-            if not kmalloc(ctx, gfp, "list_lru"):
+            if not await kmalloc_lists(ctx, gfp):
                 ctx.kfree(*mlru.parts())
                 return False
             result = await store_if_empty(ctx, lru, pos, mlru, has_node=True)
@@ -1122,12 +1123,12 @@ async def memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gf
     """
     if await memcg_list_lru_allocated(ctx, memcg, lru):
         return True
-    if not kmalloc(ctx, gfp, "list_lru"):
+    if not await kmalloc_lists(ctx, gfp):
         return False
     table: list[tuple[Memcg, ListLruMemcgNodes]] = []
     level: Memcg | None = memcg
     while level is not None and not await memcg_list_lru_allocated(ctx, level, lru):
-        if not kmalloc(ctx, gfp, "list_lru"):
+        if not await kmalloc_lists(ctx, gfp):
             return no_memory(ctx, table)
         table.append((level, ListLruMemcgNodes.alloc(lru.xa, level.name, len(lru.nodes))))
         level = level.parent
@@ -1136,8 +1137,17 @@ async def memcg_list_lru_alloc(ctx: Context, memcg: Memcg, lru: ListLru, gfp: Gf
         async with SpinLockIrqHeld(ctx, lru.xa.xa_lock):
             await store_lists(ctx, lru, table, has_node=has_node)
         has_node = True
-        if table and not kmalloc(ctx, gfp, "list_lru"):
+        if table and not await kmalloc_lists(ctx, gfp):
             return no_memory(ctx, table)
+    return True
+
+
+async def kmalloc_lists(ctx: Context, gfp: Gfp) -> bool:
+    """kmalloc() of lists, or of a node of their tree: it reclaims and sleeps if memory is short. False is -ENOMEM."""
+    if not kmalloc(ctx, gfp, "list_lru"):
+        return False
+    if ctx.machine.buddy.is_short and gfpflags_allow_blocking(gfp):
+        await reclaim(ctx)
     return True
 
 

@@ -23,13 +23,15 @@ CONGESTION_WAIT_NS = 100_000_000  # HZ/10
 class BuddyAllocator(Shared):
     """Counts 4K pages; `allocated` of them are allocated now.
 
-    `is_short`: memory is short, so an allocation that may sleep sometimes has to reclaim first. Only slabs have page
-      frames here, numbered below `max_pfn`. A frame is never allocated twice, so use of a stale pfn is detectable.
+    `is_short`: memory is short, so an allocation that may sleep sometimes has to reclaim first. `is_stuck`: it has to,
+      and reclaim frees nothing until a scenario says so. Only slabs have page frames here, numbered below `max_pfn`. A
+      frame is never allocated twice, so use of a stale pfn is detectable.
     """
 
     allocated: int = attrs.field(default=0, init=False)
     max_pfn: int = attrs.field(default=1, init=False)
     is_short: bool = attrs.field(default=False, init=False)
+    is_stuck: bool = attrs.field(default=False, init=False)
 
     @classmethod
     def boot(cls, world: World) -> BuddyAllocator:
@@ -55,9 +57,17 @@ class BuddyAllocator(Shared):
         self.max_pfn = pfn + pages
         return pfn
 
-    @operation(UPDATE, sleeps=True, latency=RECLAIM_NS)
-    def try_to_free_pages(self) -> None:
+    def makes_progress(self, _ctx: Context) -> bool:
+        return not self.is_stuck
+
+    @operation(UPDATE, when=makes_progress, sleeps=True, latency=RECLAIM_NS)
+    def try_to_free_pages(self, _ctx: Context) -> None:
         """Direct reclaim: the caller sleeps until pages have been freed elsewhere in the machine."""
+
+    @operation(UPDATE)
+    def free_at_last(self) -> None:
+        """Somebody ends: whoever is stuck in direct reclaim goes on."""
+        self.is_stuck = False
 
 
 @kernel_fn("alloc_pages", "mm/page_alloc.c")
@@ -83,9 +93,9 @@ async def alloc_pages(ctx: Context, gfp: Gfp, nr_pages: int) -> bool:
 
 async def reclaim(ctx: Context) -> None:
     """The part of __alloc_pages_slowpath() that reclaims: nothing, direct reclaim, or a congestion wait."""
-    how = await ctx.choose(3)
+    how = 1 if ctx.machine.buddy.is_stuck else await ctx.choose(3)
     if how == 1:
-        await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+        await ctx.ask(ctx.machine.buddy.try_to_free_pages, ctx)
     elif how:
         await ctx.sleep(CONGESTION_WAIT_NS)
 

@@ -17,9 +17,8 @@ from actors.linux.fs.super import FileSystemType
 from actors.linux.include.slab import kmem_cache_alloc
 from actors.linux.include.swap import lru_add_drain
 from actors.linux.kernel.locking.locks import RwSem
-from actors.linux.mm.filemap import truncate_folio
 from actors.linux.mm.kmem_cache import SlabObject
-from actors.linux.mm.truncate import truncate_inode_pages_final
+from actors.linux.mm.truncate import truncate_inode_page, truncate_inode_pages_final
 from actors.machine.context import Context, deref
 from actors.versions.kernel_fn import kernel_fn
 
@@ -120,7 +119,7 @@ async def shmem_truncate_range(ctx: Context, inode: Inode, first: int, last: int
     """Remove the pages from *first* to *last*, in use or not; there is no swap."""
     for page in await ctx.ask(inode.list_pages):
         if first <= page.index <= last:
-            await truncate_folio(ctx, inode, page)
+            await truncate_inode_page(ctx, inode, page)
     await lru_add_drain(ctx)  # as for a file that is deleted
 
 

@@ -470,7 +470,7 @@ async def get_scan_count(ctx: Context, nid: int, memcg: Memcg, priority: int) ->
 @kernel_fn("do_try_to_free_pages", "mm/vmscan.c")
 async def do_try_to_free_pages(ctx: Context, sc: ScanControl) -> int:
     """Sleep, then reclaim on every node at rising pressure, until enough pages are reclaimed; return their number."""
-    await ctx.ask(ctx.machine.buddy.try_to_free_pages)
+    await ctx.ask(ctx.machine.buddy.try_to_free_pages, ctx)
     while sc.priority >= 0 and sc.nr_reclaimed < sc.nr_to_reclaim:
         for nid in range(ctx.machine.config.nodes):
             await shrink_node(ctx, nid, sc)
